@@ -1,0 +1,229 @@
+//! Snapshots that are kept on an etcd host: taken, listed and tried there, with the etcdctl and etcdutl out of the
+//! container of the etcd that runs there, so that no host needs tools of its own.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::io::AsyncReadExt;
+
+use super::{
+    BackupError, Manifest,
+    agent::{Newest, State},
+    place::Entry,
+};
+use crate::{
+    host::{Cmd, Host, Op, Output, RemoteFile, Script, Secret},
+    layout,
+};
+
+const SAVE: Script = Script { name: "snapshot-save", text: include_str!("host/save.sh") };
+const LIST: Script = Script { name: "snapshot-list", text: include_str!("host/list.sh") };
+const TRY: Script = Script { name: "snapshot-try", text: include_str!("host/try.sh") };
+
+/// How long a host may work on a large snapshot.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How much travels to a host at once.
+const PIECE: usize = 4 << 20;
+
+/// A host that keeps snapshots.
+#[derive(Clone)]
+pub struct Keeper {
+    /// The host.
+    pub host: Arc<dyn Host>,
+    /// Its folder.
+    pub folder: String,
+}
+
+/// What [`Keeper::save`] made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Its name.
+    pub file: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// The newest revision in it.
+    pub revision: u64,
+}
+
+impl Keeper {
+    /// Has the member on this host write a snapshot into the folder; its name begins with `stem`. `endpoint` is the
+    /// member's client URL.
+    ///
+    /// # Errors
+    /// etcdctl's own words; nothing is left then.
+    pub async fn save(&self, stem: &str, endpoint: &str) -> Result<Saved, BackupError> {
+        let text = self.run(SAVE, &[&self.folder, stem, endpoint], "take a snapshot").await?;
+        let mut words = text.split_whitespace();
+        let saved = (|| {
+            Some(Saved {
+                file: words.next()?.to_owned(),
+                size: words.next()?.parse().ok()?,
+                sha256: words.next()?.to_owned(),
+                revision: words.next()?.parse().ok()?,
+            })
+        })();
+        saved.ok_or_else(|| self.refused("take a snapshot", &format!("it answered {text:?}")))
+    }
+
+    /// What is in the folder, in no order.
+    ///
+    /// # Errors
+    /// Where the host could not be asked.
+    pub async fn list(&self) -> Result<Vec<Entry>, BackupError> {
+        Ok(entries(&self.run(LIST, &[&self.folder], "list its snapshots").await?))
+    }
+
+    /// Checks a file of the folder and restores it for a try: what etcdutl says of it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn verify(&self, file: &str) -> Result<String, BackupError> {
+        let path = format!("{}/{file}", self.folder);
+        self.run(TRY, &[&path, "keep"], &format!("restore {file} for a try")).await.map_err(told)
+    }
+
+    /// Sends a file of this machine there, restores it for a try, and removes it again.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with the way there.
+    pub async fn try_here(&self, local: &Path) -> Result<String, BackupError> {
+        let doing = "restore the snapshot for a try";
+        let folder = self.run(TRY, &["scratch"], doing).await?.trim().to_owned();
+        let path = format!("{folder}/snapshot.db");
+        let sent = self.send(local, &path).await;
+        let tried = match sent {
+            Ok(()) => self.run(TRY, &[&path, "remove"], doing).await.map_err(told),
+            Err(e) => Err(e),
+        };
+        if tried.is_err() {
+            let _ = self.host.run(&[Op::Run(Cmd::new(["rm", "-rf", "--", &folder]))], true).await;
+        }
+        tried
+    }
+
+    /// Writes a snapshot's manifest beside it.
+    ///
+    /// # Errors
+    /// Where the host did not.
+    pub async fn describe(&self, manifest: &Manifest) -> Result<(), BackupError> {
+        let path = format!("{}/{}", self.folder, super::manifest::name_for(&manifest.file));
+        let file = RemoteFile { path, mode: 0o600, data: Secret::new(manifest.to_json()) };
+        self.ask(&[Op::Put(file)], "write a manifest").await.map(drop)
+    }
+
+    /// Has the host remember of the snapshot that its timer took last whether it was found damaged, so that `status` does not
+    /// rely on it; nothing where that is another one.
+    ///
+    /// # Errors
+    /// Where the host could not be asked.
+    pub async fn note_newest(&self, file: &str, damaged: bool) -> Result<(), BackupError> {
+        let state = self.host.run(&[Op::Read(layout::BACKUP_STATE.to_owned())], true).await;
+        let state = state.map_err(|e| BackupError::Refused(e.to_string()))?;
+        let state = state.first().filter(|o| o.ok()).and_then(|o| serde_json::from_slice(&o.stdout).ok());
+        let Some(state): Option<State> = state else { return Ok(()) };
+        let Some(newest) = state.newest.filter(|n| n.file == file && n.damaged != damaged) else {
+            return Ok(());
+        };
+        let state = State { newest: Some(Newest { damaged, ..newest }), ..state };
+        let text = serde_json::to_string(&state).unwrap_or_default() + "\n";
+        let put = RemoteFile { path: layout::BACKUP_STATE.to_owned(), mode: 0o600, data: Secret::new(text) };
+        self.ask(&[Op::Put(put)], "remember what was found").await.map(drop)
+    }
+
+    /// Removes a snapshot and its manifest.
+    ///
+    /// # Errors
+    /// Where the host did not.
+    pub async fn remove(&self, file: &str) -> Result<(), BackupError> {
+        let path = |name: &str| format!("{}/{name}", self.folder);
+        let argv = ["rm", "-f", "--", &path(&super::manifest::name_for(file)), &path(file)].map(String::from);
+        self.ask(&[Op::Run(Cmd::new(argv))], "remove a snapshot").await.map(drop)
+    }
+
+    async fn send(&self, local: &Path, path: &str) -> Result<(), BackupError> {
+        let reading = || format!("read {}", local.display());
+        let mut file = tokio::fs::File::open(local).await.map_err(BackupError::io(reading()))?;
+        loop {
+            let mut piece = Vec::with_capacity(PIECE);
+            (&mut file)
+                .take(PIECE as u64)
+                .read_to_end(&mut piece)
+                .await
+                .map_err(BackupError::io(reading()))?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            // Standard input carries it; dd adds it to what is there.
+            let argv = ["dd", "oflag=append", "conv=notrunc", "status=none", &format!("of={path}")]
+                .map(String::from);
+            let cmd = Cmd::new(argv).stdin(piece).timeout(LIMIT);
+            self.ask(&[Op::Run(cmd)], "take the snapshot for a try").await?;
+        }
+    }
+
+    async fn run(&self, script: Script, args: &[&str], doing: &str) -> Result<String, BackupError> {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Ok(self.ask(&[Op::Script(script, args, LIMIT)], doing).await?.text())
+    }
+
+    async fn ask(&self, ops: &[Op], doing: &str) -> Result<Output, BackupError> {
+        let outputs = self.host.run(ops, false).await.map_err(|e| BackupError::Refused(e.to_string()))?;
+        match outputs.into_iter().last() {
+            Some(output) if output.ok() => Ok(output),
+            Some(output) if output.status == 124 => Err(self.refused(doing, "it ran out of time")),
+            Some(output) => Err(self.refused(doing, output.stderr.trim())),
+            None => Err(self.refused(doing, "it answered nothing")),
+        }
+    }
+
+    fn refused(&self, doing: &str, why: &str) -> BackupError {
+        BackupError::Refused(format!("{} could not {doing}: {why}", self.host.name()))
+    }
+}
+
+/// What a host tells of a try is what its etcdutl said.
+fn told(error: BackupError) -> BackupError {
+    match error {
+        BackupError::Refused(why) => BackupError::by_etcdutl(why),
+        other => other,
+    }
+}
+
+/// Reads what `list.sh` printed: a line `file SIZE NAME`, then the manifest's own lines, each behind a `|`.
+fn entries(text: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some((size, name)) = line.strip_prefix("file ").and_then(|rest| rest.split_once(' ')) else {
+            continue;
+        };
+        let mut manifest = String::new();
+        while let Some(line) = lines.next_if(|line| line.starts_with('|')) {
+            manifest.push_str(&line[1..]);
+            manifest.push('\n');
+        }
+        let manifest = match manifest.is_empty() {
+            true => Err("no manifest beside it".to_owned()),
+            false => Manifest::parse(manifest.as_bytes()),
+        };
+        entries.push(Entry::new(name.to_owned(), size.parse().unwrap_or(0), manifest));
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::tests::sample;
+
+    #[test]
+    fn a_hosts_list_is_read() {
+        let json = sample().to_json().lines().map(|l| format!("|{l}\n")).collect::<String>();
+        let text = format!("noise\nfile 8224 {}\n{json}file 12 other.db\n", sample().file);
+        let list = entries(&text);
+        assert_eq!(list[0].manifest, Ok(sample()));
+        assert_eq!((list[1].file.as_str(), list[1].size, list[1].manifest.is_err()), ("other.db", 12, true));
+        assert_eq!(list.len(), 2);
+    }
+}

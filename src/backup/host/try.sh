@@ -1,0 +1,33 @@
+# try.sh scratch: makes a folder for a try and prints it.
+# try.sh FILE keep|remove: restores the snapshot FILE for a try, with the etcdutl out of the running etcd's container, or
+# one on PATH, or out of an etcd image that containerd has. etcdutl compares the checksum itself. Prints what etcdutl
+# says of it as JSON; what was restored goes, and with `remove` FILE and its folder too.
+umask 077
+if [ "$1" = scratch ]; then
+  mkdir -p /var/lib/rsadm && mktemp -d /var/lib/rsadm/.trial-XXXXXX
+  exit
+fi
+file=$1 scratch=$(mktemp -d -- "${1%/*}/.rsadm-trial-XXXXXX") || exit 1
+mounted=
+clean() {
+  [ "$mounted" ] && { umount "$scratch/image"; ctr -n k8s.io snapshots rm "$mounted" >/dev/null 2>&1; }
+  rm -rf -- "$scratch"
+  [ "$how" = remove ] && rm -rf -- "${file%/*}"
+}
+how=$2
+trap clean EXIT
+
+program() {
+  local pid image
+  pid=$(pgrep -xo etcd) && [ -x "/proc/$pid/root/usr/local/bin/etcdutl" ] && { tool=/proc/$pid/root/usr/local/bin/etcdutl; return; }
+  tool=$(command -v etcdutl) && return
+  image=$(ctr -n k8s.io images ls -q 2>/dev/null | grep -E '/etcd:[^@]*$' | sort -V | tail -n 1)
+  [ "$image" ] && mkdir "$scratch/image" && ctr -n k8s.io images mount "$image" "$scratch/image" >/dev/null && mounted=$scratch/image &&
+    tool=$scratch/image/usr/local/bin/etcdutl && [ -x "$tool" ]
+}
+
+program || { echo "no etcdutl here: no etcd runs, none is on PATH, and containerd has no etcd image" >&2; exit 1; }
+"$tool" snapshot restore "$file" --data-dir "$scratch/data" --name trial --initial-cluster trial=http://localhost:2380 \
+  --initial-advertise-peer-urls http://localhost:2380 >"$scratch/log" 2>&1 || { grep '^Error' "$scratch/log" >&2 || tail -n 1 "$scratch/log" >&2; exit 1; }
+[ -s "$scratch/data/member/snap/db" ] || { echo "etcdutl restored nothing" >&2; exit 1; }
+"$tool" snapshot status "$file" -w json

@@ -1,0 +1,189 @@
+//! What lies beside a snapshot: whose it is, when and from whom it was taken, and what it must add up to.
+
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+
+/// The form of manifests that this version writes.
+pub const FORMAT: u32 = 1;
+
+/// How far a snapshot was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Its checksum holds, and the tree of its database was read.
+    Checksum,
+    /// Besides, etcdutl made a data directory of it.
+    Restored,
+}
+
+/// What is known of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The snapshot's file name, in the same folder.
+    pub file: String,
+    /// The cluster's name in the inventory.
+    pub cluster: String,
+    /// etcd's ID of the cluster, hexadecimal.
+    pub cluster_id: String,
+    /// The host whose member gave it.
+    pub member: String,
+    /// That member's ID, hexadecimal.
+    pub member_id: String,
+    /// The newest revision in it.
+    pub revision: u64,
+    /// The member's etcd version, without a `v`.
+    pub etcd: String,
+    /// The cluster's Kubernetes version; `None` for etcd alone.
+    pub kubernetes: Option<String>,
+    /// When it was whole.
+    #[serde(with = "time::serde::rfc3339")]
+    pub taken_at: OffsetDateTime,
+    /// Bytes of the file.
+    pub size: u64,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    /// What of PKI a bundle carries beside the snapshot, by its path on a host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carries: Vec<String>,
+    /// True where it is encrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
+    /// True where no quorum stood behind the member: what others had acknowledged may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_quorum: bool,
+    /// How far it was checked.
+    #[serde(default)]
+    pub check: Option<Check>,
+    /// What was found wrong with it when it was looked at last; `None` where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
+}
+
+/// Ends the name of a plain snapshot.
+pub const PLAIN: &str = ".db";
+/// Ends the name of an encrypted bundle.
+pub const BUNDLE: &str = ".tar.age";
+/// Ends the name of a manifest, in place of either.
+pub const MANIFEST: &str = ".json";
+
+const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
+
+/// The name of a snapshot without its ending: sorts by time within a cluster.
+pub fn stem(cluster: &str, taken_at: OffsetDateTime, revision: u64) -> String {
+    let stamp = taken_at.to_offset(time::UtcOffset::UTC).format(STAMP).unwrap_or_default();
+    format!("{cluster}-{stamp}-r{revision}")
+}
+
+/// The manifest's name for a snapshot's.
+pub fn name_for(file: &str) -> String {
+    let stem = [PLAIN, BUNDLE].iter().find_map(|end| file.strip_suffix(end)).unwrap_or(file);
+    format!("{stem}{MANIFEST}")
+}
+
+/// True for the name of a snapshot.
+pub fn is_snapshot(file: &str) -> bool {
+    !file.starts_with('.') && (file.ends_with(PLAIN) || file.ends_with(BUNDLE))
+}
+
+impl Manifest {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// In words, where it is none that this version knows.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| format!("not a manifest: {e}"))?;
+        match manifest.format {
+            FORMAT => Ok(manifest),
+            other => Err(format!("a manifest of form {other}; this rsadm knows {FORMAT}")),
+        }
+    }
+
+    /// True for what a restore can rely on: it was checked, and found damaged by no later look.
+    pub fn is_verified(&self) -> bool {
+        self.check.is_some() && self.damaged.is_none()
+    }
+
+    /// The same after a look that found it good so far, or damaged.
+    #[must_use]
+    pub fn after(self, look: Result<Check, String>) -> Self {
+        match look {
+            Ok(check) => Self { check: self.check.max(Some(check)), damaged: None, ..self },
+            Err(why) => Self { damaged: Some(why), ..self },
+        }
+    }
+
+    /// As it is written.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Manifest {
+        Manifest {
+            format: FORMAT,
+            file: "prod-20261122T140511Z-r48211.db".into(),
+            cluster: "prod".into(),
+            cluster_id: "7c1f0d2ab94e13aa".into(),
+            member: "m2".into(),
+            member_id: "8e9e05c52164694d".into(),
+            revision: 48_211,
+            etcd: "3.6.16".into(),
+            kubernetes: Some("v1.37.2".into()),
+            taken_at: time::macros::datetime!(2026-11-22 14:05:11 UTC),
+            size: 8224,
+            sha256: "00".repeat(32),
+            carries: vec![],
+            encrypted: false,
+            without_quorum: false,
+            check: Some(Check::Checksum),
+            damaged: None,
+        }
+    }
+
+    #[test]
+    fn the_last_look_counts() {
+        let mut manifest = sample();
+        for (look, verified, check) in [
+            (Ok(Check::Restored), true, Check::Restored),
+            (Err("it was cut off".to_owned()), false, Check::Restored),
+            (Ok(Check::Checksum), true, Check::Restored),
+        ] {
+            manifest = manifest.after(look.clone());
+            assert_eq!((manifest.is_verified(), manifest.check), (verified, Some(check)), "{look:?}");
+        }
+        assert!(!Manifest { check: None, ..sample() }.is_verified());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let manifest = sample();
+        assert_eq!(Manifest::parse(manifest.to_json().as_bytes()).as_ref(), Ok(&manifest));
+        assert!(Manifest::parse(b"{}").unwrap_err().starts_with("not a manifest"));
+        let newer = Manifest { format: 2, ..manifest };
+        assert_eq!(
+            Manifest::parse(newer.to_json().as_bytes()).unwrap_err(),
+            "a manifest of form 2; this rsadm knows 1"
+        );
+    }
+
+    #[test]
+    fn names() {
+        let manifest = sample();
+        let stem = stem(&manifest.cluster, manifest.taken_at, manifest.revision);
+        assert_eq!(format!("{stem}{PLAIN}"), manifest.file);
+        assert_eq!(name_for(&manifest.file), "prod-20261122T140511Z-r48211.json");
+        assert_eq!(name_for("a.tar.age"), "a.json");
+        assert!(
+            is_snapshot("a.db")
+                && is_snapshot("a.tar.age")
+                && !is_snapshot(".a.db")
+                && !is_snapshot("a.json")
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Snapshots of etcd: what one is, how it is checked, carried, kept and thrown away.
+//!
+//! A snapshot is the file that `etcdctl snapshot save` writes, byte for byte: the database as one member had it, then the
+//! SHA-256 that etcd itself appends. Beside it lies a [`Manifest`] that says whose it is. `digest` and `structure` look
+//! at the bytes, `file` writes and reads them on this machine, `bundle` wraps them together with the keys that a fresh
+//! cluster needs, `place` keeps many of them, `retention` says which may go, and `agent` does all of it on an etcd host
+//! when its timer fires.
+
+use std::{io, path::PathBuf};
+
+/// What the timer of an etcd host starts.
+pub mod agent;
+/// A snapshot with the keys of its cluster, encrypted.
+pub mod bundle;
+/// Which member is asked.
+pub mod choose;
+/// The checksum at the end.
+pub mod digest;
+/// Snapshots as files of this machine.
+pub mod file;
+/// Snapshots on etcd hosts.
+pub mod host;
+/// The keys that a bundle carries.
+pub mod keys;
+/// What lies beside a snapshot.
+pub mod manifest;
+/// Where snapshots are kept: a folder, a bucket.
+pub mod place;
+/// Which may go.
+pub mod retention;
+/// What is in the database.
+pub mod structure;
+/// From a member to a file.
+pub mod take;
+/// Restoring for a try.
+pub mod trial;
+
+pub use digest::{Broken, Digest};
+pub use file::Checked;
+pub use manifest::{Check, Manifest};
+
+/// Why something with a snapshot did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The operating system said no.
+    #[error("could not {doing}")]
+    Io {
+        /// What was to be done, to which file.
+        doing: String,
+        /// Its words.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not a whole, unchanged snapshot.
+    #[error("{} is no usable snapshot", path.display())]
+    Broken {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Broken,
+    },
+    /// etcd's own tools find it broken.
+    #[error("{0}")]
+    Damaged(String),
+    /// It was taken in another way than was to be expected.
+    #[error("{0}")]
+    Refused(String),
+    /// etcd did not give one.
+    #[error("the snapshot broke off")]
+    Etcd(#[from] crate::etcd::EtcdError),
+    /// The object store did not do as asked.
+    #[error("could not {doing}")]
+    Store {
+        /// What was to be done.
+        doing: String,
+        /// Its words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Words of etcdutl for a snapshot that is not what was taken (etcd, `etcdutl/snapshot`, and bbolt's own), by which it is told
+/// from a disk that is full or a tool that is missing.
+const DAMAGE: [&str; 5] =
+    ["expected sha256", "integrity check failed", "invalid database", "corrupt", "checksum"];
+
+impl BackupError {
+    /// What is wrong with the snapshot itself, where that is what the error tells.
+    pub fn damage(&self) -> Option<String> {
+        match self {
+            Self::Broken { source, .. } => Some(source.to_string()),
+            Self::Damaged(why) => Some(why.clone()),
+            Self::Io { .. } | Self::Refused(_) | Self::Etcd(_) | Self::Store { .. } => None,
+        }
+    }
+
+    /// A refusal in etcdutl's words, as what it means.
+    pub(crate) fn by_etcdutl(why: String) -> Self {
+        match DAMAGE.iter().any(|words| why.contains(words)) {
+            true => Self::Damaged(why),
+            false => Self::Refused(why),
+        }
+    }
+
+    /// A failure of the operating system at something.
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing: doing.into(), source }
+    }
+}

@@ -1,0 +1,243 @@
+//! A bucket: the only file that knows `object_store`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{
+    ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+    buffered::BufWriter, gcp::GoogleCloudStorageBuilder, path::Path as Key,
+};
+use tokio::io::AsyncWriteExt;
+
+use super::{BackupError, Entry, Manifest};
+use crate::backup::{
+    file,
+    manifest::{is_snapshot, name_for},
+};
+
+/// What is sent at once, and how many of these may be under way: the memory that a snapshot of any size takes.
+const PART: usize = 8 << 20;
+const PARTS: usize = 4;
+
+/// A bucket and the folder in it.
+#[derive(Debug)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    folder: Key,
+    url: String,
+}
+
+/// Settings of a bucket from a file: `KEY=VALUE` lines with the names that the providers' own tools take from the
+/// environment (`AWS_ACCESS_KEY_ID`, `AZURE_STORAGE_ACCOUNT_KEY`, …), or a service account's key as Google gives it out.
+///
+/// # Errors
+/// Where a line is neither; its text is not repeated, since it may hold a key.
+pub fn credentials(text: &str) -> Result<BTreeMap<String, String>, String> {
+    if text.trim_start().starts_with('{') {
+        return Ok([("google_service_account_key".to_owned(), text.trim().to_owned())].into());
+    }
+    let lines =
+        text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty() && !line.trim().starts_with('#'));
+    lines
+        .map(|(line, number)| {
+            let (key, value) =
+                line.split_once('=').ok_or_else(|| format!("line {number} is not KEY=VALUE"))?;
+            let key = key.trim().trim_start_matches("export ").to_ascii_lowercase();
+            Ok((key, value.trim().trim_matches('"').to_owned()))
+        })
+        .collect()
+}
+
+/// A builder with settings; names that it does not know are another provider's.
+macro_rules! built {
+    ($builder:ty, $url:expr, $settings:expr) => {{
+        let environment = $settings.is_empty();
+        let builder = if environment { <$builder>::from_env() } else { <$builder>::new() };
+        let mut builder = builder.with_url($url).with_retry(retry());
+        for (key, value) in $settings {
+            if let Ok(key) = key.parse() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
+    }};
+}
+
+/// A person, or the next firing of a timer, waits.
+fn retry() -> RetryConfig {
+    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
+}
+
+impl Bucket {
+    /// A bucket by its URL: `s3://BUCKET/FOLDER`, `gs://…`, `az://CONTAINER/FOLDER`. Without settings those of the
+    /// environment count.
+    ///
+    /// # Errors
+    /// Where the settings do not do for it. Nothing is asked of the store yet.
+    pub fn open(url: &str, settings: &BTreeMap<String, String>) -> Result<Self, BackupError> {
+        // One provider for the whole program; whoever came first chose the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (scheme, place) = url.split_once("://").unwrap_or_default();
+        let store = match scheme {
+            "s3" => built!(AmazonS3Builder, url, settings),
+            "gs" => built!(GoogleCloudStorageBuilder, url, settings),
+            "az" => built!(MicrosoftAzureBuilder, url, settings),
+            _ => return Err(BackupError::Refused(format!("{url} is none of s3://, gs://, az://"))),
+        };
+        let folder = Key::from(place.split_once('/').map_or("", |(_, folder)| folder));
+        let url = url.trim_end_matches('/').to_owned();
+        let store = store.map_err(failed(format!("use {url}")))?;
+        Ok(Self { store, folder, url })
+    }
+
+    /// What is there, in no order.
+    pub(super) async fn list(&self) -> Result<Vec<Entry>, BackupError> {
+        let listing = self.store.list(Some(&self.folder)).try_collect::<Vec<ObjectMeta>>().await;
+        let objects = listing.map_err(failed(format!("list {}", self.url)))?;
+        let sizes: BTreeMap<String, u64> = objects
+            .iter()
+            .filter_map(|o| Some((o.location.filename()?.to_owned(), o.size)))
+            // Not what lies in folders of the folder.
+            .filter(|(name, _)| objects.iter().any(|o| o.location == self.key(name)))
+            .collect();
+        let snapshots = sizes.iter().filter(|(name, _)| is_snapshot(name));
+        let entry = |(name, size): (&String, &u64)| {
+            let (name, size, manifest) = (name.clone(), *size, name_for(name));
+            let there = sizes.contains_key(&manifest);
+            async move {
+                let manifest = match there {
+                    false => Err("no manifest beside it".to_owned()),
+                    true => self
+                        .read(&manifest)
+                        .await
+                        .map_err(|e| e.to_string())
+                        .and_then(|m| Manifest::parse(&m)),
+                };
+                Entry::new(name, size, manifest)
+            }
+        };
+        Ok(stream::iter(snapshots.map(entry)).buffered(PARTS * 2).collect().await)
+    }
+
+    /// Sends a file, and then its manifest.
+    pub(super) async fn put(&self, snapshot: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+        let doing = || format!("put {} into {}", manifest.file, self.url);
+        let mut from = tokio::fs::File::open(snapshot)
+            .await
+            .map_err(BackupError::io(format!("read {}", snapshot.display())))?;
+        let to = BufWriter::with_capacity(Arc::clone(&self.store), self.key(&manifest.file), PART);
+        let mut to = to.with_max_concurrency(PARTS);
+        let sent = tokio::io::copy(&mut from, &mut to).await;
+        let sent = match sent {
+            Ok(_) => to.shutdown().await,
+            Err(e) => {
+                // A part that is left costs money until someone finds it.
+                let _ = to.abort().await;
+                Err(e)
+            }
+        };
+        sent.map_err(failed(doing()))?;
+        let there = self.store.head(&self.key(&manifest.file)).await.map_err(failed(doing()))?;
+        if there.size != manifest.size {
+            let text = format!(
+                "{} has {} bytes in {}, and {} were sent",
+                manifest.file, there.size, self.url, manifest.size
+            );
+            return Err(BackupError::Refused(text));
+        }
+        self.describe(manifest).await
+    }
+
+    /// Writes a manifest.
+    pub(super) async fn describe(&self, manifest: &Manifest) -> Result<(), BackupError> {
+        let (name, text) = (name_for(&manifest.file), manifest.to_json().into_bytes());
+        let put = self.store.put(&self.key(&name), text.into()).await;
+        put.map(drop).map_err(failed(format!("put {name} into {}", self.url)))
+    }
+
+    /// Removes files in this order.
+    pub(super) async fn remove(&self, names: &[String]) -> Result<(), BackupError> {
+        for name in names {
+            match self.store.delete(&self.key(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(failed(format!("remove {name} from {}", self.url))(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches a file into a folder of this machine, with its manifest.
+    pub(super) async fn fetch(&self, name: &str, folder: &Path) -> Result<PathBuf, BackupError> {
+        let doing = || format!("get {name} from {}", self.url);
+        let path = folder.join(name);
+        let made =
+            file::create_private(&path).map_err(BackupError::io(format!("write {}", path.display())))?;
+        let mut to = tokio::fs::File::from_std(made);
+        let mut pieces = self.store.get(&self.key(name)).await.map_err(failed(doing()))?.into_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(failed(doing()))?;
+            to.write_all(&piece).await.map_err(BackupError::io(format!("write {}", path.display())))?;
+        }
+        to.flush().await.map_err(BackupError::io(format!("write {}", path.display())))?;
+        if let Ok(manifest) = self.read(&name_for(name)).await {
+            file::write(&file::manifest_path(&path), &manifest)?;
+        }
+        Ok(path)
+    }
+
+    async fn read(&self, name: &str) -> Result<Vec<u8>, BackupError> {
+        let doing = || format!("get {name} from {}", self.url);
+        let object = self.store.get(&self.key(name)).await.map_err(failed(doing()))?;
+        Ok(object.bytes().await.map_err(failed(doing()))?.to_vec())
+    }
+
+    fn key(&self, name: &str) -> Key {
+        self.folder.clone().join(name)
+    }
+}
+
+fn failed<E: std::error::Error + Send + Sync + 'static>(doing: String) -> impl FnOnce(E) -> BackupError {
+    |source| BackupError::Store { doing, source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_in_both_forms() {
+        let lines =
+            "# of the backup user\nAWS_ACCESS_KEY_ID=AKIA1\n\nexport AWS_SECRET_ACCESS_KEY=\"s3=cr/t\"\n";
+        let settings = credentials(lines).unwrap();
+        assert_eq!(settings["aws_access_key_id"], "AKIA1");
+        assert_eq!(settings["aws_secret_access_key"], "s3=cr/t");
+        assert_eq!(credentials("{\"type\": 1}\n").unwrap()["google_service_account_key"], "{\"type\": 1}");
+        let error = credentials("A=1\nhunter2\n").unwrap_err();
+        assert_eq!(error, "line 2 is not KEY=VALUE");
+    }
+
+    #[test]
+    fn every_provider_takes_its_settings() {
+        let settings =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let s3 = settings(&[
+            ("aws_access_key_id", "a"),
+            ("aws_secret_access_key", "b"),
+            ("aws_region", "eu-central-1"),
+        ]);
+        let azure = settings(&[("azure_storage_account_name", "a"), ("azure_storage_account_key", "YWJj")]);
+        let google = settings(&[("google_skip_signature", "true")]);
+        for (url, settings) in
+            [("s3://b/etcd/prod", s3), ("az://c/etcd/prod/", azure), ("gs://b/etcd/prod", google)]
+        {
+            let bucket = Bucket::open(url, &settings).unwrap();
+            assert_eq!(bucket.key("x.db").as_ref(), "etcd/prod/x.db", "{url}");
+        }
+        assert!(Bucket::open("ftp://b", &BTreeMap::new()).is_err());
+    }
+}

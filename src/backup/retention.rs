@@ -1,0 +1,120 @@
+//! Which snapshots may go. Pure, since what it says is deleted.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use time::OffsetDateTime;
+
+use super::Manifest;
+pub use crate::inventory::Retention;
+
+/// How much the clocks of two hosts may differ without a word: what preflight allows, and some.
+pub const SKEW: Duration = Duration::from_secs(5 * 60);
+
+impl Retention {
+    /// Those not older than this.
+    pub fn age(limit: Duration) -> Self {
+        Self::Seconds(limit.as_secs())
+    }
+
+    /// Positions of the snapshots that may go, of a list with the newest first. Each cluster's count for themselves.
+    ///
+    /// The newest verified one stays whatever its age: it is what a restore would take. One that is known to be damaged is
+    /// none of the number that is kept. Neither is one from the future, and it stays: a clock was ahead when it was taken,
+    /// or is behind now, and what is newest is then not for a clock to say.
+    pub fn spare(self, newest_first: &[&Manifest], now: OffsetDateTime) -> Vec<usize> {
+        let mut clusters: BTreeMap<&str, Newer> = BTreeMap::new();
+        let mut spare = Vec::new();
+        for (i, m) in newest_first.iter().enumerate().filter(|(_, m)| m.taken_at <= now + SKEW) {
+            let newer = clusters.entry(&m.cluster).or_default();
+            let is_safe = m.is_verified() && !newer.verified;
+            let is_old = match self {
+                Self::Count(n) => newer.whole >= n,
+                Self::Seconds(limit) => {
+                    (now - m.taken_at).whole_seconds() > i64::try_from(limit).unwrap_or(i64::MAX)
+                }
+            };
+            if is_old && !is_safe {
+                spare.push(i);
+            }
+            newer.verified |= m.is_verified();
+            newer.whole += u64::from(m.damaged.is_none());
+        }
+        spare
+    }
+}
+
+/// What came before a snapshot in its cluster's list.
+#[derive(Default)]
+struct Newer {
+    /// How many that are not known to be damaged.
+    whole: u64,
+    /// Whether one was verified.
+    verified: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::{Check, manifest::tests::sample};
+
+    /// Newest first, an hour apart; `v` is verified, `-` is not, `x` was once and is known to be damaged.
+    #[test]
+    fn the_newest_verified_one_always_stays() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let hours = |n: u64| Retention::age(Duration::from_secs(n * 3600 + 1));
+        let table: [(&str, Retention, &[usize]); 13] = [
+            ("vvvv", Retention::Count(2), &[2, 3]),
+            ("vvvv", Retention::Count(9), &[]),
+            ("vvvv", Retention::Count(0), &[1, 2, 3]),
+            ("--vv", Retention::Count(2), &[3]),
+            ("--v-", Retention::Count(1), &[1, 3]),
+            ("----", Retention::Count(1), &[1, 2, 3]),
+            ("vvvv", hours(2), &[3]),
+            ("---v", hours(1), &[2]),
+            ("", Retention::Count(1), &[]),
+            ("xvv", Retention::Count(1), &[2]),
+            ("xxv-", Retention::Count(0), &[0, 1, 3]),
+            ("vxv", Retention::Count(1), &[1, 2]),
+            ("xv", hours(0), &[]),
+        ];
+        for (states, retention, expected) in table {
+            let list: Vec<Manifest> = states
+                .chars()
+                .zip(0i64..)
+                .map(|(state, i)| Manifest {
+                    taken_at: now - Duration::from_secs(u64::try_from(i).unwrap() * 3600),
+                    check: (state != '-').then_some(Check::Checksum),
+                    damaged: (state == 'x').then(|| "it was cut off".to_owned()),
+                    ..sample()
+                })
+                .collect();
+            let list: Vec<&Manifest> = list.iter().collect();
+            assert_eq!(retention.spare(&list, now), expected, "{states} {retention:?}");
+        }
+    }
+
+    /// A clock that was ahead once takes nothing from what is taken since.
+    #[test]
+    fn what_is_from_the_future_stays_and_counts_for_nothing() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let at = |days: i64| Manifest { taken_at: now + time::Duration::days(days), ..sample() };
+        let list = [at(1500), at(1499), at(0), at(-1), at(-2)];
+        let list: Vec<&Manifest> = list.iter().collect();
+        assert_eq!(Retention::Count(2).spare(&list, now), [4]);
+        assert_eq!(Retention::Count(0).spare(&list, now), [3, 4], "the newest of its own time stays");
+    }
+
+    #[test]
+    fn each_cluster_keeps_its_own_number() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let of = |cluster: &str, hours: i64| Manifest {
+            cluster: cluster.to_owned(),
+            taken_at: now - time::Duration::hours(hours),
+            ..sample()
+        };
+        let list = [of("prod", 1), of("prod", 2), of("prod", 3), of("payments", 4), of("payments", 5)];
+        let list: Vec<&Manifest> = list.iter().collect();
+        assert_eq!(Retention::Count(2).spare(&list, now), [2]);
+        assert_eq!(Retention::Count(1).spare(&list, now), [1, 2, 4]);
+    }
+}

@@ -1,0 +1,132 @@
+//! Taking a snapshot: from a member into a folder of this machine, then its manifest and, where wanted, the bundle.
+
+use std::path::{Path, PathBuf};
+
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+
+use super::{
+    BackupError, Check, Manifest,
+    bundle::{self, Carried, Recipient},
+    file::{self, Arrived, Checked, Incoming},
+    manifest::{BUNDLE, FORMAT, PLAIN, stem},
+};
+use crate::etcd::{MemberStatus, client::EtcdClient};
+
+/// Pieces of 32 KiB that may wait for the disk: all the memory that a snapshot of any size takes.
+const WAITING: usize = 64;
+
+/// Whose snapshot it is.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The cluster's name in the inventory.
+    pub cluster: String,
+    /// The host of the member.
+    pub member: String,
+    /// What that member said just before.
+    pub status: MemberStatus,
+    /// The Kubernetes version, where there is Kubernetes.
+    pub kubernetes: Option<String>,
+    /// True where no quorum stood behind it.
+    pub without_quorum: bool,
+}
+
+impl Source {
+    /// The manifest of a plain snapshot.
+    pub fn manifest(&self, checked: &Checked, taken_at: OffsetDateTime) -> Manifest {
+        let taken_at = taken_at.replace_nanosecond(0).unwrap_or(taken_at);
+        Manifest {
+            format: FORMAT,
+            file: stem(&self.cluster, taken_at, checked.structure.revision) + PLAIN,
+            cluster: self.cluster.clone(),
+            cluster_id: format!("{:x}", self.status.cluster_id),
+            member: self.member.clone(),
+            member_id: format!("{:x}", self.status.member_id),
+            revision: checked.structure.revision,
+            etcd: self.status.version.clone(),
+            kubernetes: self.kubernetes.clone(),
+            taken_at,
+            size: checked.sum.size,
+            sha256: checked.sum.sha256.clone(),
+            carries: vec![],
+            encrypted: false,
+            without_quorum: self.without_quorum,
+            check: Some(Check::Checksum),
+            damaged: None,
+        }
+    }
+}
+
+/// Streams a snapshot into a folder, where it has no name yet. The disk is written by a thread of its own while the
+/// network is read. `told` hears how many bytes have come.
+///
+/// # Errors
+/// Where it breaks off or is not whole; nothing of it is left then.
+pub async fn receive(
+    client: &EtcdClient,
+    folder: &Path,
+    told: &(dyn Fn(u64) + Sync),
+) -> Result<Arrived, BackupError> {
+    let folder = folder.to_owned();
+    let (send, mut pieces) = mpsc::channel::<Vec<u8>>(WAITING);
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut incoming = Incoming::begin(&folder)?;
+        while let Some(piece) = pieces.blocking_recv() {
+            incoming.write(&piece)?;
+        }
+        Ok::<_, BackupError>(incoming)
+    });
+    let streamed = stream(client, send, told).await;
+    // The disk's trouble is the cause where both failed: the stream stops because nobody takes it in.
+    let incoming = writer.await.map_err(|e| BackupError::Refused(e.to_string()))??;
+    streamed?;
+    let finished = tokio::task::spawn_blocking(|| incoming.finish()).await;
+    finished.map_err(|e| BackupError::Refused(e.to_string()))?
+}
+
+async fn stream(
+    client: &EtcdClient,
+    send: mpsc::Sender<Vec<u8>>,
+    told: &(dyn Fn(u64) + Sync),
+) -> Result<(), BackupError> {
+    let mut stream = client.snapshot().await?;
+    let mut bytes = 0;
+    while let Some(piece) = stream.next().await? {
+        bytes += piece.len() as u64;
+        if send.send(piece).await.is_err() {
+            return Ok(());
+        }
+        told(bytes);
+    }
+    Ok(())
+}
+
+/// Gives a snapshot its name in the folder it is in, or a bundle of it where there are recipients; `name` is for a file
+/// of another name than its own. Comes back with where it is and the manifest beside it.
+///
+/// # Errors
+/// Where there is a file of that name, or the disk takes no more.
+pub fn keep(
+    arrived: Arrived,
+    manifest: Manifest,
+    name: Option<&str>,
+    recipients: &[Recipient],
+    carried: &[Carried],
+) -> Result<(PathBuf, Manifest), BackupError> {
+    let folder = arrived.path().parent().map(Path::to_owned).unwrap_or_default();
+    if recipients.is_empty() {
+        let manifest = Manifest { file: name.map_or(manifest.file.clone(), str::to_owned), ..manifest };
+        let path = folder.join(&manifest.file);
+        arrived.keep(&path, &manifest)?;
+        return Ok((path, manifest));
+    }
+    let own = manifest.file.trim_end_matches(PLAIN).to_owned() + BUNDLE;
+    let file = name.map_or(own, str::to_owned);
+    let path = folder.join(&file);
+    bundle::write(&path, recipients, &manifest, carried, arrived.path())?;
+    let sum = file::sum(&path)?;
+    let carries = carried.iter().map(|c| c.path.clone()).collect();
+    let outer = Manifest { file, size: sum.size, sha256: sum.sha256, carries, encrypted: true, ..manifest };
+    file::write(&file::manifest_path(&path), outer.to_json().as_bytes())?;
+    Ok((path, outer))
+}

@@ -1,0 +1,56 @@
+//! A panic is a bug of ours: it is said so, in a few lines that can be reported, instead of Rust's own.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, Write},
+    panic::{self, PanicHookInfo},
+};
+
+/// From now on, panics of any thread are reported in our words, on stderr.
+pub fn report_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        // Nobody to tell it to is no reason to panic again.
+        let _ = io::stderr().write_all(text(&what(panic), &backtrace).as_bytes());
+    }));
+}
+
+fn what(panic: &PanicHookInfo<'_>) -> String {
+    let payload = panic.payload();
+    let text =
+        payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("no message");
+    match panic.location() {
+        Some(place) => format!("{message} ({}:{})", place.file(), place.line()),
+        None => message.to_owned(),
+    }
+}
+
+fn text(what: &str, backtrace: &Backtrace) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let trace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("{backtrace}"),
+        _ => "  RUST_BACKTRACE=1 adds where it came from\n".to_owned(),
+    };
+    format!(
+        "internal error: {what}\n  \
+         this is a bug in rsadm {version}, not in your cluster; please report this text and the command line\n  \
+         what was done on hosts stays valid: the same command goes on from what it finds\n{trace}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_says_that_it_is_ours_and_how_to_go_on() {
+        let text = text("index out of bounds (src/plan/mod.rs:7)", &Backtrace::disabled());
+        insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "VERSION"), @r"
+        internal error: index out of bounds (src/plan/mod.rs:7)
+          this is a bug in rsadm VERSION, not in your cluster; please report this text and the command line
+          what was done on hosts stays valid: the same command goes on from what it finds
+          RUST_BACKTRACE=1 adds where it came from
+        ");
+    }
+}

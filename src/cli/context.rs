@@ -1,0 +1,198 @@
+//! What every command gets: the options, both output streams, the inventory, and what the operator says on the way.
+
+use std::{
+    env, fs,
+    io::{self, IsTerminal, Read},
+    path::Path,
+};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::{
+    cli::{CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, prompt},
+    host::Secret,
+    inventory::{self, Loaded},
+    plan::quorum::OVERRIDE,
+    ui::{Settings, Ui},
+};
+
+/// What every command gets.
+#[derive(Clone)]
+pub struct Context {
+    /// The options that all commands have.
+    pub options: Options,
+    /// The only way to stdout and stderr.
+    pub ui: Ui,
+    interrupt: Interrupt,
+}
+
+impl Context {
+    /// A context; `interrupt` is what the caller waits on to end at once.
+    pub fn new(options: Options, ui: Ui, interrupt: Interrupt) -> Self {
+        Self { options, ui, interrupt }
+    }
+
+    /// Reads the inventory and tells its warnings.
+    ///
+    /// # Errors
+    /// All problems of the file at once, or why there is no file.
+    pub fn load(&self, arg: &InventoryArg) -> Result<Loaded, CliError> {
+        let file = arg.file_name();
+        let bytes = read(&arg.inventory).map_err(|source| unreadable(&file, source))?;
+        let loaded = inventory::load_bytes(&bytes, &file, env::home_dir().as_deref())?;
+        let events = self.ui.events();
+        for warning in &loaded.warnings {
+            let place = format!("{file}:{}:{} {}", warning.line, warning.column, warning.path);
+            events.warn(format!("{}: {}", place.trim_end(), warning.message), warning.help.clone());
+        }
+        Ok(loaded)
+    }
+
+    /// Prints the command's result on stdout: as JSON where that is wanted, else as `text` puts it.
+    ///
+    /// # Errors
+    /// Where stdout cannot be written.
+    pub fn print<T: Serialize>(&self, result: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
+        self.ui.result(result, text).map_err(CliError::output)
+    }
+
+    /// Asks for the cluster's name before something that cannot be undone, unless `--yes` was given. `what` says what
+    /// will happen.
+    ///
+    /// # Errors
+    /// Where it was not confirmed, or nobody can be asked.
+    pub fn confirm(&self, what: &str, cluster: &str) -> Result<(), CliError> {
+        match self.options.yes {
+            true => Ok(()),
+            false => prompt::confirm(&self.ui, what, cluster),
+        }
+    }
+
+    /// Whether the operator accepts that etcd may lose its quorum. `--yes` is no answer to that: it is the cluster's name,
+    /// typed beside the option or when asked.
+    ///
+    /// # Errors
+    /// Where another name was typed, or nobody can be asked.
+    pub fn accepts_quorum_loss(&self, args: &GateArgs, cluster: &str) -> Result<bool, CliError> {
+        match args.accept_quorum_loss.as_deref() {
+            None => Ok(false),
+            Some("") => prompt::quorum_loss(&self.ui, cluster).map(|()| true),
+            Some(name) if name == cluster => Ok(true),
+            Some(name) => Err(CliError::new(
+                Exit::Refused,
+                format!("{OVERRIDE} names {name}, and this is the cluster {cluster}; nothing was changed"),
+            )),
+        }
+    }
+
+    /// The password for sudo on the hosts, where there is one: from the environment, or asked for.
+    ///
+    /// # Errors
+    /// Where it was to be asked for and could not.
+    pub fn sudo_password(&self) -> Result<Option<Secret>, CliError> {
+        prompt::sudo_password(self.options.ask_sudo_password)
+    }
+
+    /// What becomes true at the first Ctrl-C after [`Context::stop_signal`].
+    pub fn asked_to_stop(&self) -> watch::Receiver<bool> {
+        self.interrupt.asked()
+    }
+
+    /// From now on Ctrl-C asks for an orderly end, which becomes true here, and only the second ends the process.
+    /// To be called after all questions and before the first change.
+    ///
+    /// # Errors
+    /// Where the system lets us handle no signals.
+    pub fn stop_signal(&self) -> Result<watch::Receiver<bool>, CliError> {
+        self.interrupt.listen(&self.ui).map_err(|e| CliError::new(Exit::Bug, e))
+    }
+}
+
+impl InventoryArg {
+    /// What the operator calls the file.
+    pub fn file_name(&self) -> String {
+        let path = &self.inventory;
+        match path.strip_prefix("./") {
+            _ if self.is_stdin() => "standard input".to_owned(),
+            Ok(name) if name != Path::new("") => name.display().to_string(),
+            _ => path.display().to_string(),
+        }
+    }
+
+    /// The argument as it has to be typed again in a command that is suggested: empty for the default.
+    pub fn as_typed(&self) -> String {
+        match self.inventory.to_str() {
+            Some("./inventory.yaml" | "inventory.yaml") => String::new(),
+            _ => format!(" {}", self.inventory.display()),
+        }
+    }
+
+    fn is_stdin(&self) -> bool {
+        self.inventory == Path::new("-")
+    }
+}
+
+/// What the streams are and what is wanted on them, from the options and the environment.
+pub fn settings(options: &Options) -> Settings {
+    let variable = |name| env::var_os(name).unwrap_or_default();
+    Settings {
+        json: options.output == Format::Json,
+        verbosity: options.verbosity(),
+        terminal: io::stderr().is_terminal(),
+        no_color: !variable("NO_COLOR").is_empty(),
+        dumb: variable("TERM") == "dumb",
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return fs::read(path);
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(file: &str, source: io::Error) -> CliError {
+    let missing = source.kind() == io::ErrorKind::NotFound;
+    let error = CliError::new(Exit::Inventory, Unreadable { file: file.to_owned(), source });
+    match missing {
+        true => error.hint("name the file after the command, or make one: rsadm init HOST… > inventory.yaml"),
+        false => error,
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("could not read the inventory {file}")]
+struct Unreadable {
+    file: String,
+    source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// A test has no terminal, so that a question ends in a mistake on the command line.
+    #[test]
+    fn the_loss_of_the_quorum_takes_the_clusters_name_and_yes_is_none() {
+        let options = Cli::parse_from(["rsadm", "--yes", "up"]).options;
+        let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+        let context = Context::new(options, ui, Interrupt::default());
+        for (typed, answer) in [
+            (None, Ok(false)),
+            (Some("prod"), Ok(true)),
+            (Some("test"), Err(Exit::Refused)),
+            (Some("yes"), Err(Exit::Refused)),
+            (Some(""), Err(Exit::Usage)),
+        ] {
+            let args = GateArgs { accept_quorum_loss: typed.map(Into::into) };
+            let said = context.accepts_quorum_loss(&args, "prod").map_err(|e| e.kind());
+            assert_eq!(said, answer, "{typed:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `rsadm etcd alarm …`.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{
+    live::Live,
+    status,
+    tending::{Outcome, tend},
+};
+use crate::{
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    etcd::status::{EtcdReport, Verdict},
+    event::{Events, count},
+    exec::upkeep::space::disarm,
+    ui::table,
+};
+
+/// Show etcd's alarms, or take them back
+#[derive(clap::Args, Debug)]
+pub(in crate::cli) struct Args {
+    #[command(subcommand)]
+    pub(in crate::cli) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Command {
+    /// Show which members raised an alarm
+    #[command(after_help = "\
+Ends with 8 where an alarm is on.
+
+Examples:
+  rsadm etcd alarm list inventories/prod.yaml")]
+    List {
+        #[command(flatten)]
+        inventory: InventoryArg,
+    },
+    /// Take back the alarms whose cause is gone
+    #[command(after_help = "\
+An alarm whose cause is still there stays, and it says what to do: rsadm etcd defrag for NOSPACE.
+
+Examples:
+  rsadm etcd alarm disarm inventories/prod.yaml")]
+    Disarm {
+        #[command(flatten)]
+        inventory: InventoryArg,
+    },
+}
+
+/// An alarm, as JSON has it.
+#[derive(Serialize)]
+struct Raised<'r> {
+    member: &'r str,
+    alarm: &'r str,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    match &args.command {
+        Command::List { inventory } => list(inventory, context).await,
+        Command::Disarm { inventory } => {
+            tend(context, inventory, "etcd alarm disarm", &GateArgs::default(), async |t| {
+                let names = disarm(t, |_| true).await?;
+                let text = match names.len() {
+                    0 => "no alarm is on".to_owned(),
+                    n => format!("{} taken back", count(n, "alarm")),
+                };
+                Ok(Outcome { text, changed: names.len(), result: names, next: vec![] })
+            })
+            .await
+        }
+    }
+}
+
+async fn list(inventory: &InventoryArg, context: &Context) -> Result<Exit, CliError> {
+    let live = Live::open(context, inventory, Events::none()).await?;
+    let report = live.report(&live.members()).await;
+    let raised = raised(&report);
+    context.print(&raised, |raised| text(raised, inventory))?;
+    Ok(match (report.verdict, raised.is_empty()) {
+        (Verdict::NoQuorum, _) => status::exit(report.verdict),
+        (_, true) => Exit::Done,
+        (_, false) => Exit::Degraded,
+    })
+}
+
+fn raised(report: &EtcdReport) -> Vec<Raised<'_>> {
+    let of = |m: &'_ crate::etcd::status::MemberReport| m.alarms.len();
+    let members = report.members.iter().filter(|m| of(m) > 0);
+    members.flat_map(|m| m.alarms.iter().map(|alarm| Raised { member: &m.name, alarm })).collect()
+}
+
+fn text(raised: &[Raised<'_>], inventory: &InventoryArg) -> String {
+    if raised.is_empty() {
+        return "no alarm is on\n".to_owned();
+    }
+    let mut rows = vec![["MEMBER", "ALARM", "MEANING"]];
+    rows.extend(raised.iter().map(|r| {
+        let meaning = match r.alarm {
+            "NOSPACE" => "its database reached the quota: etcd takes no writes",
+            "CORRUPT" => "its data is not that of the others",
+            _ => "",
+        };
+        [r.member, r.alarm, meaning]
+    }));
+    let way_out = match raised.iter().any(|r| r.alarm == "NOSPACE") {
+        true => {
+            format!("\n  rsadm etcd defrag{}  makes room, then takes the alarm back\n", inventory.as_typed())
+        }
+        false => String::new(),
+    };
+    table(&rows) + &way_out
+}

@@ -1,0 +1,132 @@
+//! Hosts that are to hold a snapshot: fresh ones get what a bundle carries, programs, certificates and images.
+
+use super::recovery::Ground;
+use crate::{
+    cli::{CliError, Exit},
+    host::{Op, RemoteFile, Secret},
+    inventory::{Node, NodeName, Role},
+    layout,
+    observe::{Facts, FileFact, Observed},
+    phases::UP,
+    pki::authorities::Ca,
+    plan::{Refusal, sha256},
+};
+
+impl Ground<'_> {
+    /// Fresh hosts get what the bundle carries, programs, certificates and images; then they can hold data.
+    pub(super) async fn prepare(&self, carried: &[(String, Secret)]) -> Result<(), CliError> {
+        let seen = self.session.observe().await?;
+        let has_authority = |f: &Facts| f.files.contains_key(&Ca::Etcd.key_path());
+        let fresh = !seen.hosts.values().any(has_authority);
+        if fresh && !carried.iter().any(|(path, _)| *path == Ca::Etcd.key_path()) {
+            return Err(Refusal {
+                rule: "authorities",
+                subject: "these hosts cannot hold the snapshot".into(),
+                why: "they have no authorities of this cluster, and the snapshot does not carry them; with new ones \
+                      nobody could read what is in it"
+                    .into(),
+                help: "restore from a bundle (rsadm etcd snapshot save --with-pki), or put /etc/kubernetes/pki back"
+                    .into(),
+            }
+            .into());
+        }
+        let image = self.session.cluster.release.etcd_image();
+        let equipped = |name: &NodeName| seen.hosts.get(name).is_some_and(|f| is_equipped(f, &image));
+        if !fresh && self.etcd_hosts().iter().all(equipped) {
+            return Ok(());
+        }
+        has_no_others(&self.session.cluster.nodes, &seen, carried)?;
+        for node in &self.session.cluster.nodes {
+            let ops: Vec<Op> = carried
+                .iter()
+                .filter(|(path, _)| belongs(node, path) && at(&seen, &node.name, path).is_none())
+                .map(|(path, data)| {
+                    let mode = if path.ends_with(".crt") || path.ends_with(".pub") { 0o644 } else { 0o600 };
+                    Op::Put(RemoteFile { path: path.clone(), mode, data: data.clone() })
+                })
+                .collect();
+            let Some(host) = self.session.fleet.host(&node.name) else { continue };
+            let outputs = host.run(&ops, false).await.map_err(|e| CliError::new(Exit::Unreachable, e))?;
+            if let Some(failed) = outputs.iter().find(|o| !o.ok()) {
+                let text =
+                    format!("{}: the authorities could not be put: {}", node.name, failed.stderr.trim());
+                return Err(CliError::new(Exit::StepFailed, text));
+            }
+        }
+        let wants = |phase: &str| ["binaries", "certificates", "images"].contains(&phase);
+        let seen = self.session.observe().await?.despite_restore();
+        let (plan, _) = self.session.plan(UP, seen.clone(), wants)?;
+        self.session.execute(&self.command, &plan, seen).await
+    }
+}
+
+/// True where a host has what it takes to restore and to run a member.
+fn is_equipped(facts: &Facts, image: &String) -> bool {
+    let server = format!("{}/server.crt", layout::ETCD_PKI_DIR);
+    let is_adopted = facts.runs("kubelet") && facts.begun.is_none();
+    is_adopted
+        || (facts.runs("containerd") && facts.images.contains(image) && facts.files.contains_key(&server))
+}
+
+/// Which hosts keep a file of a bundle, as `up` would have it.
+fn belongs(node: &Node, path: &str) -> bool {
+    let of_etcd = path.starts_with(layout::ETCD_PKI_DIR);
+    match path {
+        _ if !path.starts_with('/') => false,
+        _ if of_etcd => node.is(Role::Etcd),
+        _ => node.is(Role::ControlPlane),
+    }
+}
+
+/// What a host has at a path.
+fn at<'a>(seen: &'a Observed, host: &NodeName, path: &str) -> Option<&'a FileFact> {
+    seen.hosts.get(host)?.files.get(path)
+}
+
+/// A key that a host has is its cluster's, and is never overwritten: what it signed and encrypted would be lost.
+fn has_no_others(nodes: &[Node], seen: &Observed, carried: &[(String, Secret)]) -> Result<(), Refusal> {
+    let others: Vec<String> = nodes
+        .iter()
+        .flat_map(|node| carried.iter().map(move |(path, data)| (node, path, data)))
+        .filter(|(node, path, _)| belongs(node, path))
+        .filter(|(node, path, data)| {
+            at(seen, &node.name, path).is_some_and(|file| file.sha256 != sha256(data.expose()))
+        })
+        .map(|(node, path, _)| format!("{} has another {path}", node.name))
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal {
+        rule: "authorities",
+        subject: "these hosts cannot take the keys of the bundle".into(),
+        why: others.join("; "),
+        help: "they belong to another cluster, or their keys were made anew since: restore a snapshot without keys, or \
+               rsadm reset the hosts first"
+            .into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifests::testing;
+
+    #[test]
+    fn keys_of_a_host_are_not_overwritten() {
+        let nodes = testing::ha().nodes;
+        let (path, name) = (Ca::Etcd.key_path(), nodes[0].name.clone());
+        let carried = [(path.clone(), Secret::new("ours"))];
+        let with = |bytes: &[u8]| {
+            let file = FileFact { mode: 0o600, owner: "root:root".into(), sha256: sha256(bytes) };
+            let mut facts = Facts::default();
+            facts.files.insert(path.clone(), file);
+            Observed { hosts: [(name.clone(), facts)].into(), ..Observed::default() }
+        };
+        assert!(has_no_others(&nodes, &Observed::default(), &carried).is_ok());
+        assert!(has_no_others(&nodes, &with(b"ours"), &carried).is_ok());
+        let refusal = has_no_others(&nodes, &with(b"theirs"), &carried).unwrap_err();
+        assert_eq!(refusal.why, format!("{name} has another {path}"));
+        assert!(has_no_others(&nodes, &with(b"theirs"), &[]).is_ok());
+    }
+}

@@ -1,0 +1,79 @@
+//! What commands that change a running etcd have in common: hosts that answer, their locks, the members.
+
+use time::OffsetDateTime;
+
+use crate::{
+    cli::{
+        CliError, Context, Exit, InventoryArg,
+        session::{Session, goes_on_without},
+    },
+    etcd::status::{EtcdReport, Verdict},
+    event::Events,
+    exec::{gate, members::SshMembers},
+    inventory::{Node, NodeName, Role},
+};
+
+/// A running etcd cluster: whichever of its hosts answer, since a member may be dead when it has to be looked after.
+pub(super) struct Live<'a> {
+    pub(super) session: Session<'a>,
+}
+
+impl<'a> Live<'a> {
+    /// Connects to those hosts of members that answer. Nothing is locked yet.
+    pub(super) async fn open(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+    ) -> Result<Self, CliError> {
+        let (session, silent) = Session::connect(context, arg, events, |n| n.is(Role::Etcd), None).await?;
+        if session.fleet.hosts().is_empty() {
+            return Err(CliError::unreachable(&silent, &session.cluster));
+        }
+        goes_on_without(&session.events, &silent);
+        Ok(Self { session })
+    }
+
+    /// Takes the locks of all hosts that answer, and looks whether they are of this cluster. `command` tells others who
+    /// holds them.
+    pub(super) async fn lock(&self, command: &str) -> Result<(), CliError> {
+        self.session.lock(command).await?;
+        self.session.belongs().await
+    }
+
+    /// Ways to the members, through the hosts.
+    pub(super) fn members(&self) -> SshMembers<'_> {
+        SshMembers::new(&self.session.cluster, &self.session.fleet)
+    }
+
+    /// How the members are at this moment.
+    pub(super) async fn report(&self, members: &SshMembers<'_>) -> EtcdReport {
+        gate::report(members, OffsetDateTime::now_utc()).await
+    }
+
+    /// The same where a quorum serves; who asks wants to change something that takes one.
+    pub(super) async fn serving(&self, members: &SshMembers<'_>) -> Result<EtcdReport, CliError> {
+        let report = self.report(members).await;
+        match report.verdict {
+            Verdict::NoQuorum => {
+                Err(CliError::new(Exit::Refused, "etcd has no quorum, so it takes no changes").hint(
+                    "rsadm etcd status shows which members are missing; started again, they form a quorum",
+                ))
+            }
+            _ => Ok(report),
+        }
+    }
+
+    /// The host of a member, as the inventory has it.
+    pub(super) fn host(&self, name: &NodeName) -> Result<&Node, CliError> {
+        let cluster = &self.session.cluster;
+        match cluster.node(name) {
+            Some(node) if node.is(Role::Etcd) => Ok(node),
+            Some(_) => Err(CliError::new(Exit::Usage, format!("{name} has no role etcd in the inventory"))),
+            None => {
+                let names: Vec<&str> = cluster.with_role(Role::Etcd).map(|n| n.name.as_str()).collect();
+                Err(CliError::new(Exit::Usage, format!("the inventory has no host {name}"))
+                    .hint(format!("its etcd hosts are {}", names.join(", "))))
+            }
+        }
+    }
+}

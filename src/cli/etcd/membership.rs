@@ -1,0 +1,308 @@
+//! What `etcd add`, `remove` and `replace` have in common: the membership that is wanted, and the way to it.
+//!
+//! All three plan the same phases that `up` has for a changed inventory, restricted to members: a host that is not
+//! concerned stays as it is, and so does a cluster that kubeadm built.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    cli::{
+        CliError, Context, Exit, GateArgs, InventoryArg,
+        session::{Recording, Session, goes_on_without, recorded},
+    },
+    etcd::status::{EtcdReport, MemberReport},
+    event::{Event, Next, count},
+    exec::{gate, members::SshMembers},
+    inventory::{Cluster, Node, NodeName, Role},
+    observe::{Fate, MemberFact, Observed},
+    phases::{self, ETCD_MEMBERS, etcd::members, preflight},
+    plan::Refusal,
+};
+
+/// What is to become of the membership.
+pub(super) struct Wish {
+    /// The command as it has to be typed, without `rsadm`.
+    pub(super) command: String,
+    /// Hosts that are to be members.
+    pub(super) join: Vec<NodeName>,
+    /// Hosts that are to be members no more; in both, it leaves and joins anew.
+    pub(super) leave: Vec<NodeName>,
+    /// Whether that may cost the quorum.
+    pub(super) gate: GateArgs,
+}
+
+/// How long somebody else's learner may take: `kubeadm join` gives its own a little less.
+const TURN: Duration = Duration::from_secs(120);
+
+/// A cluster whose members can be asked, with all its locks taken.
+pub(super) struct Ground<'a> {
+    session: Session<'a>,
+    seen: Observed,
+    report: Recording,
+}
+
+impl<'a> Ground<'a> {
+    /// Connects to control planes, etcd hosts and those that are concerned, as far as they answer; looks at them and at
+    /// the membership.
+    pub(super) async fn open(
+        context: &'a Context,
+        arg: &InventoryArg,
+        wish: &Wish,
+    ) -> Result<Self, CliError> {
+        let (events, report) = recorded(context);
+        let concerned = |n: &Node| {
+            n.is(Role::Etcd)
+                || n.is(Role::ControlPlane)
+                || wish.join.contains(&n.name)
+                || wish.leave.contains(&n.name)
+        };
+        let (mut session, silent) = Session::connect(context, arg, events, concerned, None).await?;
+        known(&session.cluster, wish)?;
+        if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
+            return Err(CliError::unreachable(&silent, &session.cluster));
+        }
+        goes_on_without(&session.events, &silent);
+        session.consent(&wish.gate)?;
+        session.lock(&wish.command).await?;
+        let (mut seen, lost) = session.observe_what_answers().await;
+        if let Some(error) = lost.iter().find(|e| wish.join.contains(e.host())) {
+            return Err(CliError::new(Exit::Unreachable, error.clone()));
+        }
+        let members = SshMembers::new(&session.cluster, &session.fleet);
+        let limit = context.options.timeout.unwrap_or(TURN);
+        seen.membership = gate::membership(&turn(&session, &members, limit).await);
+        if seen.membership.is_none() {
+            return Err(no_quorum().into());
+        }
+        Ok(Self { session, seen, report })
+    }
+
+    /// Hosts of the inventory that have a member now.
+    pub(super) fn members(&self) -> Vec<NodeName> {
+        let listed = |n: &&Node| self.listed(n).is_some();
+        self.session.cluster.nodes.iter().filter(listed).map(|n| n.name.clone()).collect()
+    }
+
+    fn listed(&self, node: &Node) -> Option<&MemberFact> {
+        self.seen.membership.iter().flatten().find(|m| m.peer_url == node.peer_url())
+    }
+
+    /// Does it, and says what to do about the inventory.
+    pub(super) async fn fulfil(mut self, wish: &Wish, context: &Context) -> Result<Exit, CliError> {
+        let now: BTreeSet<NodeName> = self.members().into_iter().collect();
+        let wanted = |n: &Node| {
+            wish.join.contains(&n.name) || (now.contains(&n.name) && !wish.leave.contains(&n.name))
+        };
+        let target = self.session.cluster.with_etcd_on(wanted);
+        for host in wish.join.iter().filter(|host| wish.leave.contains(host)) {
+            let url = target.node(host).map(Node::peer_url);
+            let listed = self.seen.membership.iter_mut().flatten();
+            listed.filter(|m| Some(&m.peer_url) == url.as_ref()).for_each(|m| m.fate = Fate::Leaves);
+        }
+        self.leave_strangers();
+        only_the_named(&self.session.cluster, &self.seen, wish)?;
+        self.newcomers(&target, wish)?;
+        let made =
+            phases::plan(ETCD_MEMBERS, &target, self.seen.clone(), OffsetDateTime::now_utc(), |_| true)?;
+        let (plan, predicted) = made;
+        let text = match plan.is_empty() {
+            true => "nothing to change".to_owned(),
+            false => {
+                self.session.execute_for(&target, &wish.command, &plan, self.seen).await?;
+                let voters = predicted.membership.iter().flatten().filter(|m| !m.learner).count();
+                format!("etcd has {}, can lose {}", count(voters, "voting member"), (voters.max(1) - 1) / 2)
+            }
+        };
+        let next = next(&self.session.cluster, &target, &wish.command);
+        let elapsed = self.session.elapsed();
+        self.session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed, next });
+        self.report.print(context)?;
+        Ok(Exit::Done)
+    }
+
+    /// Members at hosts that the inventory does not have are not this command's: only `up` makes the membership that of
+    /// the inventory.
+    fn leave_strangers(&mut self) {
+        let known: BTreeSet<String> = self.session.cluster.nodes.iter().map(Node::peer_url).collect();
+        let listed = self.seen.membership.iter_mut().flatten();
+        listed.filter(|m| !known.contains(&m.peer_url)).for_each(|m| m.fate = Fate::Stays);
+    }
+
+    /// A host that has nothing of the cluster yet is looked at as `up` would; a node is a node before it is a member.
+    fn newcomers(&self, target: &Cluster, wish: &Wish) -> Result<(), CliError> {
+        for node in target.nodes.iter().filter(|n| wish.join.contains(&n.name)) {
+            let Some(facts) = self.seen.hosts.get(&node.name) else { continue };
+            if facts.runs("kubelet") || facts.identity.is_some() {
+                continue;
+            }
+            if node.is_kubernetes() {
+                return Err(Refusal {
+                    rule: "node-first",
+                    subject: format!("{} cannot become a member of etcd alone", node.name),
+                    why: "it is to be a node of Kubernetes and is none yet".into(),
+                    help: "rsadm up joins it as a whole, its member included".into(),
+                }
+                .into());
+            }
+            let mut alone = target.clone();
+            alone.nodes = vec![node.clone()];
+            if let Some(refusal) = preflight::inspect(&alone, |_| facts).refusal() {
+                return Err(refusal.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether all that would change is what was named: a host with an etcd that is no member would be cleared as well, which
+/// an old inventory brings about.
+fn only_the_named(inventory: &Cluster, seen: &Observed, wish: &Wish) -> Result<(), Refusal> {
+    members::moved(inventory, seen)?;
+    let is_named = |n: &Node| wish.join.contains(&n.name) || wish.leave.contains(&n.name);
+    let is_listed = |n: &Node| seen.membership.iter().flatten().any(|m| m.peer_url == n.peer_url());
+    let has_etcd =
+        |n: &Node| seen.hosts.get(&n.name).is_some_and(|f| f.etcd_manifest.is_some() || f.etcd_data);
+    // What a host serves that missed a restore is of no use to anybody, and may well be set aside along with the rest.
+    let is_old = |n: &Node| seen.old_cluster_of(&n.name).is_some();
+    let left = inventory.nodes.iter().find(|n| has_etcd(n) && !is_named(n) && !is_listed(n) && !is_old(n));
+    let Some(Node { name, .. }) = left else { return Ok(()) };
+    Err(Refusal {
+        rule: "only-the-named",
+        subject: format!("etcd on {name} would be cleared too"),
+        why: format!(
+            "{name} has an etcd or its data, is no member of the cluster, and was not named; nothing was changed"
+        ),
+        help: format!(
+            "first: `rsadm etcd remove {name}` sets its data aside, `rsadm etcd add {name}` makes it a member"
+        ),
+    })
+}
+
+/// How the members are, once no learner at a strange host is among them: etcd takes one at a time, and a `kubeadm join`
+/// beside this one has begun. Where it does not end in time, the gate tells of it.
+async fn turn(session: &Session<'_>, members: &SshMembers<'_>, limit: Duration) -> EtcdReport {
+    let until = Instant::now() + limit;
+    let known: Vec<String> = session.cluster.nodes.iter().map(Node::peer_url).collect();
+    let mut told = false;
+    loop {
+        let report = gate::report(members, OffsetDateTime::now_utc()).await;
+        let stranger = |m: &&MemberReport| m.is_learner && !m.peer_urls.iter().any(|url| known.contains(url));
+        let Some(learner) = report.members.iter().find(stranger).filter(|_| Instant::now() < until) else {
+            return report;
+        };
+        if !told {
+            let at = learner.peer_urls.join(", ");
+            let wait = format!(
+                "waits for its turn: a learner at {at} has no vote yet, and etcd takes one at a time"
+            );
+            session.events.warn(wait, Some("where nobody will start it: rsadm up takes it out".into()));
+            told = true;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn known(cluster: &Cluster, wish: &Wish) -> Result<(), CliError> {
+    let names: Vec<&str> = cluster.nodes.iter().map(|n| n.name.as_str()).collect();
+    match wish.join.iter().chain(&wish.leave).find(|host| cluster.node(host).is_none()) {
+        None => Ok(()),
+        Some(host) => {
+            Err(CliError::new(Exit::Usage, format!("the inventory has no host {host}")).hint(format!(
+                "its hosts are {}; a host has to be in it to be reached, dead or alive",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn no_quorum() -> Refusal {
+    Refusal {
+        rule: "no-quorum",
+        subject: "etcd's membership cannot be changed".into(),
+        why: "no quorum answers, and a change is a write that takes one".into(),
+        help: "rsadm etcd status shows which members are missing; where they cannot be started again, \
+               rsadm etcd recover goes on from the best survivor"
+            .into(),
+    }
+}
+
+/// What the inventory has to say from now on, so that `up` wants the same.
+fn next(inventory: &Cluster, target: &Cluster, command: &str) -> Vec<Next> {
+    let differs = |role: fn(&Node, &Node) -> bool| -> Vec<String> {
+        let pairs = inventory.nodes.iter().zip(&target.nodes);
+        pairs.filter(|(a, b)| role(a, b)).map(|(a, _)| a.name.to_string()).collect()
+    };
+    let gone = differs(|a, b| a.is(Role::Etcd) && !b.is(Role::Etcd));
+    let come = differs(|a, b| !a.is(Role::Etcd) && b.is(Role::Etcd));
+    let inventory =
+        command.split(' ').find(|w| w.contains(['/', '.'])).map(|w| format!(" {w}")).unwrap_or_default();
+    let mut next = Vec::new();
+    if !gone.is_empty() {
+        let why = format!(
+            "after taking the role etcd off {} in the inventory: else up adds it again",
+            gone.join(", ")
+        );
+        next.push(Next::new(format!("rsadm plan{inventory}"), why));
+    }
+    if !come.is_empty() {
+        let why = format!(
+            "after giving {} the role etcd in the inventory: else up removes it again",
+            come.join(", ")
+        );
+        next.push(Next::new(format!("rsadm plan{inventory}"), why));
+    }
+    next.push(Next::new(format!("rsadm etcd status{inventory}"), "shows every member"));
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{manifests::testing, observe::Facts};
+
+    fn wish(join: &[&str], leave: &[&str]) -> Wish {
+        let names = |hosts: &[&str]| hosts.iter().map(|h| NodeName::new(*h)).collect();
+        Wish { command: String::new(), join: names(join), leave: names(leave), gate: GateArgs::default() }
+    }
+
+    /// Each host has etcd; those that are listed are members, at the address that is changed so.
+    fn seen(cluster: &Cluster, listed: &[&str], at: fn(String) -> String) -> Observed {
+        let mut seen = Observed::default();
+        let mut members = Vec::new();
+        for node in cluster.with_role(Role::Etcd) {
+            seen.hosts.insert(node.name.clone(), Facts { etcd_data: true, ..Facts::default() });
+            if listed.contains(&node.name.as_str()) {
+                members.push(MemberFact {
+                    name: node.name.to_string(),
+                    peer_url: at(node.peer_url()),
+                    learner: false,
+                    healthy: true,
+                    fate: Fate::default(),
+                });
+            }
+        }
+        seen.membership = Some(members);
+        seen
+    }
+
+    #[test]
+    fn only_the_named_host_is_touched() {
+        let cluster = testing::ha();
+        let same: fn(String) -> String = |url| url;
+        let moved: fn(String) -> String = |url| url.replace("10.0.0.", "10.9.0.");
+        for (wish, listed, at, rule) in [
+            (wish(&["m3"], &[]), vec!["m1", "m2", "m3"], same, None),
+            (wish(&["m3"], &[]), vec!["m1", "m2"], same, None),
+            (wish(&[], &["m3"]), vec!["m1", "m2"], same, None),
+            (wish(&[], &["m2"]), vec!["m1", "m2"], same, Some("only-the-named")),
+            (wish(&["m3"], &["m2"]), vec!["m2", "m3"], same, Some("only-the-named")),
+            (wish(&[], &["m3"]), vec!["m1", "m2", "m3"], moved, Some("member-moved")),
+        ] {
+            let said = only_the_named(&cluster, &seen(&cluster, &listed, at), &wish);
+            assert_eq!(said.err().map(|r| r.rule), rule, "{:?} {:?} of {listed:?}", wish.join, wish.leave);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `rsadm etcd replace`.
+
+use std::path::{Path, PathBuf};
+
+use super::membership::{Ground, Wish};
+use crate::{
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    inventory::NodeName,
+};
+
+/// Replace a member of etcd, dead or alive, on the same host or by another
+#[derive(clap::Args, Debug)]
+#[command(
+    override_usage = "rsadm etcd replace [OPTIONS] [INVENTORY] <OLD> [NEW]",
+    after_help = "\
+With one host, its member leaves and joins anew with the data of the others: for a lost disk
+or damaged data. With two, the second takes the place of the first: a dead member leaves
+before its successor joins, a live one after. Old data is set aside, not deleted. No host is
+special, not even the first.
+
+Examples:
+  rsadm etcd replace e3
+  rsadm etcd replace e3 e4
+  rsadm etcd replace inventories/prod.yaml e3 e4"
+)]
+pub(in crate::cli) struct Args {
+    /// The old member's host, and the new one's if it is another; an inventory file may stand before
+    #[arg(value_name = "HOST", num_args = 1..=3, required = true)]
+    pub(in crate::cli) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(in crate::cli) gate: GateArgs,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let (inventory, hosts) = match args.words.split_first() {
+        Some((first, rest)) if is_file(first) && !rest.is_empty() => (PathBuf::from(first), rest),
+        _ => (PathBuf::from("./inventory.yaml"), &args.words[..]),
+    };
+    let inventory = InventoryArg { inventory };
+    let host = |name: &String| NodeName::new(name.as_str());
+    let (old, new) = match hosts {
+        [old] => (host(old), host(old)),
+        [old, new] => (host(old), host(new)),
+        _ => return Err(CliError::new(Exit::Usage, "more than two hosts are named")),
+    };
+    let command = format!("etcd replace{} {}", inventory.as_typed(), hosts.join(" "));
+    let wish = Wish { command, join: vec![new], leave: vec![old], gate: args.gate.clone() };
+    Ground::open(context, &inventory, &wish).await?.fulfil(&wish, context).await
+}
+
+/// Names of hosts are DNS labels: what has a dot or a slash is a file.
+fn is_file(word: &str) -> bool {
+    word == "-" || word.contains(['/', '.']) || Path::new(word).is_file()
+}

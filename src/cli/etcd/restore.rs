@@ -1,0 +1,124 @@
+//! `rsadm etcd restore`.
+
+use std::path::{Path, PathBuf};
+
+use time::OffsetDateTime;
+
+use super::recovery::Ground;
+use crate::{
+    backup::{bundle, file},
+    cli::{CliError, Context, Exit, InventoryArg},
+    host::Secret,
+};
+
+/// Make etcd anew from a snapshot, on the same hosts or on fresh ones
+#[derive(clap::Args, Debug)]
+#[command(
+    override_usage = "rsadm etcd restore [OPTIONS] [INVENTORY] <SNAPSHOT>",
+    after_help = "\
+All that was written since the snapshot is lost, so it asks for the cluster's name first, or takes
+--yes. Before anything is stopped, the snapshot is verified. API servers are stopped until all
+members agree; old data is set aside on every host, not deleted. Run again after a failure, it goes
+on where it stopped; with --rollback it puts the old data back.
+
+Fresh hosts need a bundle (etcd snapshot save --with-pki), which carries the authorities.
+
+Examples:
+  rsadm etcd restore inventories/prod.yaml prod-20261122T140211Z.db
+  rsadm etcd restore prod.tar.age --identity ~/.age/key.txt
+  rsadm etcd restore --rollback"
+)]
+pub(in crate::cli) struct Args {
+    /// The snapshot, or a bundle with one; an inventory file may stand before
+    #[arg(value_name = "FILE", num_args = 0..=2)]
+    pub(in crate::cli) files: Vec<PathBuf>,
+
+    /// The file with the age key that opens a bundle
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) identity: Option<PathBuf>,
+
+    /// Put back what was there before an unfinished restore
+    #[arg(long)]
+    pub(in crate::cli) rollback: bool,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let default = PathBuf::from("./inventory.yaml");
+    let (inventory, snapshot) = match (&args.files[..], args.rollback) {
+        ([], true) => (default, None),
+        ([inventory], true) => (inventory.clone(), None),
+        ([snapshot], false) => (default, Some(snapshot)),
+        ([inventory, snapshot], false) => (inventory.clone(), Some(snapshot)),
+        _ => return Err(CliError::new(Exit::Usage, "a restore takes one snapshot, a --rollback none")),
+    };
+    let inventory = InventoryArg { inventory };
+    let Some(snapshot) = snapshot else {
+        return Ground::open(context, &inventory, "etcd restore --rollback").await?.roll_back().await;
+    };
+    let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
+    let opened = open(snapshot, args.identity.as_deref(), scratch.path())?;
+    let command = format!("etcd restore{} {}", inventory.as_typed(), snapshot.display());
+    let ground = Ground::open(context, &inventory, &command).await?;
+    let sha256 = checked(&opened.snapshot)?;
+    ground.everybody_is_there()?;
+    ground.is_its_own(opened.cluster.as_deref())?;
+    ground.nobody_else_serves().await?;
+    let question = format!(
+        "This replaces all data of etcd in the cluster {} by that of {}{}.\n\
+         What was written since is lost. The old data is set aside on every host.",
+        ground.session.cluster.name,
+        snapshot.display(),
+        opened.about,
+    );
+    ground.confirm(&question, &sha256).await?;
+    ground.prepare(&opened.carried).await?;
+    let targets = ground.etcd_hosts();
+    ground.restore(&opened.snapshot, &sha256, targets).await
+}
+
+/// A snapshot that can be read here, and what travelled with it.
+struct Opened {
+    snapshot: PathBuf,
+    carried: Vec<(String, Secret)>,
+    about: String,
+    /// Whose it is; `None` where no manifest says it.
+    cluster: Option<String>,
+}
+
+fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, CliError> {
+    let inventory = |error: String| CliError::new(Exit::Usage, error);
+    let bundled = path.is_file() && path.to_string_lossy().ends_with(".age");
+    if !bundled {
+        let manifest = file::manifest_of(path);
+        let about = manifest.as_ref().map(|m| about(m.taken_at, m.revision)).unwrap_or_default();
+        let cluster = manifest.map(|m| m.cluster);
+        return Ok(Opened { snapshot: path.to_owned(), carried: vec![], about, cluster });
+    }
+    let Some(identity) = identity else {
+        return Err(inventory(format!("{} is encrypted", path.display()))
+            .hint("name the file with the age key: --identity FILE"));
+    };
+    let text = std::fs::read_to_string(identity)
+        .map_err(|e| inventory(format!("could not read {}: {e}", identity.display())))?;
+    let keys = bundle::identities(&text).map_err(inventory)?;
+    let opened = bundle::open(path, &keys, scratch).map_err(|e| CliError::new(Exit::Refused, e))?;
+    Ok(Opened {
+        snapshot: opened.snapshot,
+        carried: opened.carried.into_iter().map(|c| (c.path, c.data)).collect(),
+        about: about(opened.manifest.taken_at, opened.manifest.revision),
+        cluster: Some(opened.manifest.cluster),
+    })
+}
+
+fn about(taken_at: OffsetDateTime, revision: u64) -> String {
+    let (date, time) = (taken_at.date(), taken_at.time());
+    format!(" (of {date} {:02}:{:02} UTC, revision {revision})", time.hour(), time.minute())
+}
+
+/// Its own checksum is the one thing a snapshot cannot do without; the answer is that of the whole file.
+fn checked(path: &Path) -> Result<String, CliError> {
+    let refused = |e: crate::backup::BackupError| {
+        CliError::new(Exit::Refused, e).hint("nothing was stopped or changed; choose another snapshot")
+    };
+    Ok(file::check(path).map_err(refused)?.sum.sha256)
+}

@@ -1,0 +1,309 @@
+//! `rsadm etcd snapshot save`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use time::{OffsetDateTime, macros::format_description};
+
+use crate::{
+    backup::{
+        BackupError, Manifest,
+        bundle::{Carried, Recipient},
+        choose::candidates,
+        host::Keeper,
+        manifest::{BUNDLE, FORMAT, PLAIN},
+        take::{self, Source},
+    },
+    cli::{
+        CliError, Context, Exit, InventoryArg,
+        session::{Session, goes_on_without},
+    },
+    etcd::{EtcdApi, client::EtcdClient},
+    event::bytes,
+    event::{Stage, count},
+    exec::{gate, members::SshMembers},
+    host::Secret,
+    inventory::{Node, NodeName, Role},
+    layout,
+};
+
+const PHASE: &str = "snapshot";
+
+/// Take a snapshot of etcd and check it
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+It comes from the healthiest follower, so that no write waits for it; without a quorum, from the survivor that has
+seen most. The file is that of `etcdctl snapshot save`, with its manifest beside it, for its owner alone. It takes
+its name when it is whole, checked and on the disk.
+
+Examples:
+  rsadm etcd snapshot save inventories/prod.yaml --to /srv/backups
+  rsadm etcd snapshot save --on-host
+  rsadm etcd snapshot save --with-pki --recipient age1…")]
+pub(super) struct Args {
+    #[command(flatten)]
+    inventory: InventoryArg,
+
+    /// A folder, or a file that does not exist yet
+    #[arg(long, value_name = "PATH", default_value = ".", conflicts_with = "on_host")]
+    to: PathBuf,
+
+    /// Keep it on the member's own host, below /var/lib/rsadm/backups
+    #[arg(long)]
+    on_host: bool,
+
+    /// From the member on this host, instead of the one that has least to do
+    #[arg(long, value_name = "HOST")]
+    member: Option<String>,
+
+    /// Put the keys of the cluster in as well, so that it restores on fresh hosts; takes --recipient
+    #[arg(long, requires = "recipient", conflicts_with = "on_host")]
+    with_pki: bool,
+
+    /// Encrypt it to this age recipient; may be given several times
+    #[arg(long, value_name = "AGE1…", conflicts_with = "on_host")]
+    recipient: Vec<Recipient>,
+}
+
+/// What came of it.
+#[derive(Serialize)]
+struct Saved {
+    /// Where it is: a path here, or HOST:PATH.
+    path: String,
+    #[serde(flatten)]
+    manifest: Manifest,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let wants = |n: &Node| n.is(Role::Etcd) || (args.with_pki && n.is(Role::ControlPlane));
+    let (session, silent) =
+        Session::connect(context, &args.inventory, context.ui.events(), wants, None).await?;
+    if session.fleet.hosts().is_empty() {
+        return Err(CliError::unreachable(&silent, &session.cluster));
+    }
+    goes_on_without(&session.events, &silent);
+    let members = SshMembers::new(&session.cluster, &session.fleet);
+    let taken = Taking { args, session: &session, members: &members };
+    let saved = taken.save().await?;
+    context.print(&saved, text)?;
+    Ok(Exit::Done)
+}
+
+/// One that is kept on a member's own host, before something is done that may be regretted. Answers where it is.
+pub(in crate::cli::etcd) async fn before_a_change(
+    session: &Session<'_>,
+    inventory: &InventoryArg,
+) -> Result<String, CliError> {
+    let args = Args {
+        inventory: inventory.clone(),
+        to: PathBuf::new(),
+        on_host: true,
+        member: None,
+        with_pki: false,
+        recipient: vec![],
+    };
+    let members = SshMembers::new(&session.cluster, &session.fleet);
+    Ok(Taking { args: &args, session, members: &members }.save().await?.path)
+}
+
+struct Taking<'a> {
+    args: &'a Args,
+    session: &'a Session<'a>,
+    members: &'a SshMembers<'a>,
+}
+
+impl Taking<'_> {
+    /// From the first member that can give one.
+    async fn save(&self) -> Result<Saved, CliError> {
+        let now = OffsetDateTime::now_utc();
+        let report = gate::report(self.members, now).await;
+        if !report.serves {
+            let text =
+                "etcd has no quorum: this will be what one survivor has, which may lack the last writes";
+            self.session.events.warn(text, Some("rsadm etcd status tells which members are missing".into()));
+        }
+        let wanted = |name: &str| self.args.member.as_ref().is_none_or(|m| m == name);
+        let names: Vec<String> =
+            candidates(&report).into_iter().map(|m| m.name.clone()).filter(|n| wanted(n)).collect();
+        let carried = if self.args.with_pki { self.keys().await? } else { vec![] };
+        let mut failure = None;
+        for name in names {
+            let shown =
+                self.session.events.stage(PHASE, format!("from {name}"), [NodeName::new(name.as_str())]);
+            match self.save_from(&NodeName::new(name.as_str()), !report.serves, &carried, &shown).await {
+                Ok(saved) => {
+                    shown.done(format!("{} from {name}, checked", bytes(saved.manifest.size)));
+                    return Ok(saved);
+                }
+                // Another member may do better; another disk there is not.
+                Err(BackupError::Etcd(error)) => {
+                    self.session.events.warn(format!("{name} gave no snapshot: {error}"), None);
+                    failure = Some(BackupError::Etcd(error));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(match failure {
+            Some(error) => error.into(),
+            None => self.nobody(),
+        })
+    }
+
+    fn nobody(&self) -> CliError {
+        let text = match &self.args.member {
+            Some(name) => format!("no member answers on {name}"),
+            None => "no member of etcd answers, so none can give a snapshot".to_owned(),
+        };
+        CliError::new(Exit::NoQuorum, text).hint(
+            "rsadm etcd status tells why; what a stopped member has is on its host, below /var/lib/etcd",
+        )
+    }
+
+    async fn save_from(
+        &self,
+        name: &NodeName,
+        without_quorum: bool,
+        carried: &[Carried],
+        shown: &Stage,
+    ) -> Result<Saved, BackupError> {
+        let gone = |why| crate::etcd::EtcdError::Unavailable { endpoint: name.to_string(), why };
+        let client = self.members.client(name).await.map_err(gone)?;
+        let cluster = &self.session.cluster;
+        let source = Source {
+            cluster: cluster.name.clone(),
+            member: name.to_string(),
+            status: client.status().await?,
+            kubernetes: cluster.has_kubernetes().then(|| cluster.release.kubernetes.to_string()),
+            without_quorum,
+        };
+        match self.args.on_host {
+            true => self.on_host(name, &source).await,
+            false => self.here(name, &client, &source, carried, shown).await,
+        }
+    }
+
+    async fn here(
+        &self,
+        name: &NodeName,
+        client: &EtcdClient,
+        source: &Source,
+        carried: &[Carried],
+        shown: &Stage,
+    ) -> Result<Saved, BackupError> {
+        let (folder, file) = destination(&self.args.to, !self.args.recipient.is_empty())?;
+        let size = source.status.db_size;
+        let told = |n: u64| {
+            // Each 16 MiB, so that nobody is told a thousand times a second.
+            if n % (16 << 20) < 32 << 10 {
+                shown.says(name, format!("{} of about {}", bytes(n), bytes(size)));
+            }
+        };
+        let arrived = take::receive(client, &folder, &told).await?;
+        let manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());
+        let (recipients, carried) = (self.args.recipient.clone(), carried.to_vec());
+        let keep = move || take::keep(arrived, manifest, file.as_deref(), &recipients, &carried);
+        let kept = tokio::task::spawn_blocking(keep).await;
+        let (path, manifest) = kept.map_err(|e| BackupError::Refused(e.to_string()))??;
+        Ok(Saved { path: path.display().to_string(), manifest })
+    }
+
+    async fn on_host(&self, name: &NodeName, source: &Source) -> Result<Saved, BackupError> {
+        let host = self.session.fleet.host(name).cloned();
+        let host = host.ok_or_else(|| BackupError::Refused(format!("{name} is not connected")))?;
+        let keeper = Keeper { host, folder: layout::BACKUP_DIR.to_owned() };
+        let taken_at = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let stamp = taken_at.format(format_description!("[year][month][day]T[hour][minute][second]Z"));
+        let stem = format!("{}-{}", source.cluster, stamp.unwrap_or_default());
+        let url = self.session.cluster.node(name).map(Node::client_url).unwrap_or_default();
+        let saved = keeper.save(&stem, &url).await?;
+        let manifest = Manifest {
+            format: FORMAT,
+            file: saved.file.clone(),
+            cluster: source.cluster.clone(),
+            cluster_id: format!("{:x}", source.status.cluster_id),
+            member: name.to_string(),
+            member_id: format!("{:x}", source.status.member_id),
+            revision: saved.revision,
+            etcd: source.status.version.clone(),
+            kubernetes: source.kubernetes.clone(),
+            taken_at,
+            size: saved.size,
+            sha256: saved.sha256,
+            carries: vec![],
+            encrypted: false,
+            without_quorum: source.without_quorum,
+            check: None,
+            damaged: None,
+        };
+        // etcdutl's trial is the check that a host can do.
+        keeper.verify(&saved.file).await?;
+        let manifest = Manifest { check: Some(crate::backup::Check::Restored), ..manifest };
+        keeper.describe(&manifest).await?;
+        Ok(Saved { path: format!("{name}:{}/{}", keeper.folder, saved.file), manifest })
+    }
+
+    /// What a cluster's data cannot be read without, from the hosts that keep it, and the inventory.
+    async fn keys(&self) -> Result<Vec<Carried>, CliError> {
+        let mut carried = Vec::new();
+        let cluster = &self.session.cluster;
+        for (paths, needed) in crate::backup::keys::wanted(cluster.has_kubernetes()) {
+            for path in paths {
+                match crate::backup::keys::read(self.session.fleet.hosts(), &path).await? {
+                    Some(data) => carried.push(Carried { path, data }),
+                    None if needed => {
+                        let text = format!(
+                            "no host that answers has {path}, without which nothing could be restored"
+                        );
+                        return Err(CliError::new(Exit::Refused, text)
+                            .hint("without --with-pki the snapshot alone is taken; keep /etc/kubernetes/pki elsewhere"));
+                    }
+                    None => {}
+                }
+            }
+        }
+        if let Ok(text) = std::fs::read(&self.args.inventory.inventory) {
+            carried.push(Carried { path: "inventory.yaml".into(), data: Secret::new(text) });
+        }
+        Ok(carried)
+    }
+}
+
+/// The folder, and the file's name where one is wanted.
+fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option<String>), BackupError> {
+    let is_folder = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let name = to.file_name().and_then(|n| n.to_str()).filter(|_| !is_folder);
+    let end = if encrypted { BUNDLE } else { PLAIN };
+    match name {
+        None => Ok((to.to_owned(), None)),
+        Some(name) if name.ends_with(end) => {
+            let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            match to.exists() {
+                true => Err(BackupError::Refused(format!("{} exists already, and is kept", to.display()))),
+                false => Ok((folder.to_owned(), Some(name.to_owned()))),
+            }
+        }
+        Some(_) => Err(BackupError::Refused(format!(
+            "{} is no folder, and the name of a snapshot ends with {end}",
+            to.display()
+        ))),
+    }
+}
+
+fn text(saved: &Saved) -> String {
+    let m = &saved.manifest;
+    let mut text = format!(
+        "{}\n  revision {}, {}, etcd {}, from {}\n",
+        saved.path,
+        m.revision,
+        bytes(m.size),
+        m.etcd,
+        m.member
+    );
+    if !m.carries.is_empty() {
+        text.push_str(&format!(
+            "  encrypted; carries {} that a fresh cluster needs\n",
+            count(m.carries.len(), "file")
+        ));
+    }
+    text
+}

@@ -1,0 +1,271 @@
+//! `rsadm etcd snapshot verify`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{
+    remember,
+    whence::{self, keepers},
+};
+use crate::{
+    backup::{
+        BackupError, Broken, Check, Manifest, bundle,
+        file::{self, check},
+        host::Keeper,
+        manifest::BUNDLE,
+        place::Place,
+        trial,
+    },
+    cli::{CliError, Context, Exit, InventoryArg},
+    event::bytes,
+    layout,
+};
+
+/// Check a snapshot: its checksum, its database, and a restore for a try
+#[derive(clap::Args, Debug)]
+#[command(
+    allow_missing_positional = true,
+    after_help = "\
+The restore for a try is etcdutl's, into a folder that is removed again: with the etcdutl on PATH, else on an etcd host
+of the inventory, with that of its own etcd. A bundle is opened with --identity; without, only its bytes are compared
+with its manifest. Cut off, changed, and copied database files are refused (5).
+
+Examples:
+  rsadm etcd snapshot verify prod-20261122T140511Z-r48211.db
+  rsadm etcd snapshot verify inventories/prod.yaml m2:prod-20261122T140511Z-r48211.db
+  rsadm etcd snapshot verify s3://backups/prod/prod-20261122T140511Z-r48211.tar.age --identity key.txt"
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    inventory: InventoryArg,
+
+    /// A file, HOST:FILE, or the URL of an object
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+
+    /// The age identity file that opens a bundle
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Verified {
+    snapshot: String,
+    check: Check,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    size: u64,
+    /// What was done, one thing each.
+    done: Vec<String>,
+    /// What was not, and why.
+    left: Vec<String>,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let it = Verifying { args, context };
+    let verified = match &args.snapshot {
+        url if url.contains("://") => it.object(url).await?,
+        host if whence::is_host(host) && !Path::new(host).exists() => it.on_host(host).await?,
+        path => it.file(Path::new(path), path).await?,
+    };
+    context.print(&verified, text)?;
+    Ok(Exit::Done)
+}
+
+struct Verifying<'a> {
+    args: &'a Args,
+    context: &'a Context,
+}
+
+impl Verifying<'_> {
+    async fn object(&self, url: &str) -> Result<Verified, CliError> {
+        let (folder, name) = url.rsplit_once('/').unwrap_or_default();
+        let cluster = self.args.inventory.inventory.exists().then(|| self.context.load(&self.args.inventory));
+        let cluster = cluster.transpose()?.map(|loaded| loaded.cluster);
+        let place = Place::open(folder, &whence::settings(cluster.as_ref(), folder)?)?;
+        let scratch = scratch()?;
+        let local = place.local(name, scratch.path()).await?;
+        let before = file::manifest_of(&local);
+        let verified = self.file(&local, url).await;
+        if let Some(manifest) = file::manifest_of(&local).filter(|after| Some(after) != before.as_ref()) {
+            place.describe(&manifest).await?;
+            let (context, inventory) = (self.context, &self.args.inventory);
+            remember::tell_hosts(context, inventory, cluster.as_ref(), folder, &manifest).await;
+        }
+        let mut verified = verified?;
+        verified.done.insert(0, "fetched".into());
+        Ok(verified)
+    }
+
+    async fn file(&self, path: &Path, shown: &str) -> Result<Verified, CliError> {
+        if !path.exists() {
+            return Err(CliError::new(Exit::Usage, format!("there is no file {shown} on this machine"))
+                .hint("rsadm etcd snapshot ls shows those that there are"));
+        }
+        let manifest = file::manifest_of(path);
+        let mut found = Verified {
+            snapshot: shown.to_owned(),
+            check: Check::Checksum,
+            revision: None,
+            size: 0,
+            done: vec![],
+            left: vec![],
+        };
+        if path.to_string_lossy().ends_with(BUNDLE) {
+            return self.bundle(path, manifest, found).await;
+        }
+        let (own, its) = (path.to_owned(), manifest.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            check(&own).and_then(|c| compare(&own, its.as_ref(), &c.sum.sha256).map(|()| c))
+        });
+        let checked = checked.await.map_err(|e| CliError::new(Exit::Bug, e))?;
+        let checked = remember::damage(path, manifest.as_ref(), checked)?;
+        found.revision = Some(checked.structure.revision);
+        found.size = checked.sum.size;
+        found.done.push("the SHA-256 that etcd wrote at its end holds".into());
+        match &manifest {
+            Some(_) => found.done.push("it is the file that its manifest tells of".into()),
+            None => found.left.push("no manifest lies beside it: whose it is, is not known".into()),
+        }
+        let tried = self.trial(path, &mut found).await?;
+        remember::damage(path, manifest.as_ref(), tried)?;
+        remember::note(path, manifest, Ok(found.check))?;
+        Ok(found)
+    }
+
+    /// The bytes by the manifest; what is inside only where there is a key.
+    async fn bundle(
+        &self,
+        path: &Path,
+        manifest: Option<Manifest>,
+        mut found: Verified,
+    ) -> Result<Verified, CliError> {
+        let sum = file::sum(path)?;
+        found.size = sum.size;
+        if let Some(manifest) = &manifest {
+            remember::damage(path, Some(manifest), compare(path, Some(manifest), &sum.sha256))?;
+            found.revision = Some(manifest.revision);
+            found.done.push("it is the file that its manifest tells of".into());
+        }
+        let Some(identity) = &self.args.identity else {
+            if manifest.is_none() {
+                let text = format!(
+                    "{} has no manifest beside it, so only its key tells whether it is whole",
+                    path.display()
+                );
+                return Err(CliError::new(Exit::Usage, text)
+                    .hint("--identity FILE names the age identity that opens it"));
+            }
+            found.left.push("what is inside was not looked at: --identity FILE opens it".into());
+            return Ok(found);
+        };
+        let keys =
+            std::fs::read_to_string(identity).map_err(|e| e.to_string()).and_then(|t| bundle::identities(&t));
+        let keys =
+            keys.map_err(|why| CliError::new(Exit::Usage, format!("{}: {why}", identity.display())))?;
+        let scratch = scratch()?;
+        let opened =
+            bundle::open(path, &keys, scratch.path()).map_err(|e| CliError::new(Exit::Refused, e))?;
+        let inside = remember::damage(path, manifest.as_ref(), check(&opened.snapshot))?;
+        found.revision = Some(inside.structure.revision);
+        found.done.push(format!("it opens, and carries {} files beside the snapshot", opened.carried.len()));
+        found.done.push("the SHA-256 that etcd wrote at the snapshot's end holds".into());
+        let tried = self.trial(&opened.snapshot, &mut found).await?;
+        remember::damage(path, manifest.as_ref(), tried)?;
+        remember::note(path, manifest, Ok(found.check))?;
+        Ok(found)
+    }
+
+    /// Restores here, or on the first etcd host that can; what came of it, where it could be tried.
+    async fn trial(&self, path: &Path, found: &mut Verified) -> Result<Result<(), BackupError>, CliError> {
+        if let Some(program) = trial::on_path() {
+            let (own, by) = (path.to_owned(), program.display().to_string());
+            let tried =
+                tokio::task::spawn_blocking(move || trial::restore(&program, &own, &std::env::temp_dir()));
+            let tried = tried.await.map_err(|e| CliError::new(Exit::Bug, e))?;
+            return Ok(tried.map(|()| found.restored(format!("{by} restored it for a try"))));
+        }
+        if !self.args.inventory.inventory.exists() {
+            found.left.push(
+                "not restored for a try: no etcdutl on PATH, and no inventory that names an etcd host".into(),
+            );
+            return Ok(Ok(()));
+        }
+        let keeper = keepers(self.context, &self.args.inventory, None, layout::BACKUP_DIR).await?;
+        let Some(keeper) = keeper.first() else { return Ok(Ok(())) };
+        let tried = keeper.try_here(path).await;
+        Ok(tried.map(|_| found.restored(format!("etcdutl restored it for a try on {}", keeper.host.name()))))
+    }
+
+    async fn on_host(&self, text: &str) -> Result<Verified, CliError> {
+        let (host, path) = text.split_once(':').unwrap_or_default();
+        let (folder, file) = path.rsplit_once('/').unwrap_or((layout::BACKUP_DIR, path));
+        let keepers = keepers(self.context, &self.args.inventory, Some(host), folder).await?;
+        let keeper: &Keeper =
+            keepers.first().ok_or_else(|| CliError::new(Exit::Usage, format!("no host {host}")))?;
+        let entry = keeper.list().await?.into_iter().find(|e| e.file == file);
+        let entry = entry.ok_or_else(|| {
+            CliError::new(Exit::Usage, format!("{host} has no {folder}/{file}"))
+                .hint(format!("rsadm etcd snapshot ls --from {host}:"))
+        })?;
+        let manifest =
+            entry.manifest.clone().map_err(|why| CliError::new(Exit::Refused, format!("{file}: {why}")))?;
+        if manifest.encrypted {
+            let text = "an encrypted bundle is opened here, where its key is: copy it here first";
+            return Err(CliError::new(Exit::Usage, text));
+        }
+        let looked = keeper.verify(file).await;
+        if let Err(error) = &looked
+            && error.damage().is_none()
+        {
+            return Err(CliError::new(Exit::Refused, error.to_string()));
+        }
+        let verdict = looked.as_ref().map(|_| Check::Restored).map_err(|e| e.damage().unwrap_or_default());
+        keeper.describe(&manifest.clone().after(verdict)).await?;
+        keeper.note_newest(file, looked.is_err()).await?;
+        looked.map_err(|e| CliError::new(Exit::Refused, e).hint(remember::REMEMBERED))?;
+        Ok(Verified {
+            snapshot: text.to_owned(),
+            check: Check::Restored,
+            revision: Some(manifest.revision),
+            size: entry.size,
+            done: vec![format!("etcdutl found its checksum right and restored it for a try on {host}")],
+            left: vec![],
+        })
+    }
+}
+
+impl Verified {
+    fn restored(&mut self, how: String) {
+        self.done.push(how);
+        self.check = Check::Restored;
+    }
+}
+
+/// A folder that goes when this ends.
+fn scratch() -> Result<tempfile::TempDir, CliError> {
+    tempfile::Builder::new().prefix("rsadm-verify-").tempdir().map_err(|e| CliError::new(Exit::StepFailed, e))
+}
+
+/// Refuses a file that is whole, but not the one that its manifest tells of.
+fn compare(path: &Path, manifest: Option<&Manifest>, sha256: &str) -> Result<(), BackupError> {
+    match manifest {
+        Some(manifest) if manifest.sha256 != sha256 => Err(BackupError::Broken {
+            path: path.to_owned(),
+            source: Broken::Another { found: sha256.to_owned(), stated: manifest.sha256.clone() },
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn text(verified: &Verified) -> String {
+    let mut text = format!("{} is good", verified.snapshot);
+    if let Some(revision) = verified.revision {
+        text.push_str(&format!(": revision {revision}, {}", bytes(verified.size)));
+    }
+    text.push('\n');
+    verified.done.iter().chain(&verified.left).for_each(|line| text.push_str(&format!("  {line}\n")));
+    text
+}

@@ -1,0 +1,78 @@
+//! `rsadm etcd status`.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::watch;
+use crate::{
+    cli::{CliError, Context, Exit, InventoryArg, args::duration, session::Session},
+    etcd::status::Verdict,
+    exec::survey::Survey,
+    inventory::{Node, Role},
+    ui::etcd_status::render,
+};
+
+/// When an answer is due, connecting included: what a person waits for without wondering.
+pub(in crate::cli) const DUE: Duration = Duration::from_millis(4_600);
+
+/// Show every member, the quorum, and what to do where something is off
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Ends with 8 where a member does not serve and with 9 where there is no quorum.
+
+Examples:
+  rsadm etcd status inventories/prod.yaml
+  rsadm etcd status --watch
+  rsadm etcd status -o json | jq .quorum.can_lose")]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    pub(in crate::cli) inventory: InventoryArg,
+
+    /// Go on until Ctrl-C, looking again each TIME: redrawn on a terminal, elsewhere a line for each change
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        value_parser = duration
+    )]
+    pub(in crate::cli) watch: Option<Duration>,
+}
+
+/// How long a host may take to let us in, so that the answer comes in time where one is off.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    if let Some(pause) = args.watch {
+        return watch::run(&args.inventory, context, pause).await;
+    }
+    let due = Instant::now() + DUE;
+    let (session, unreachable) = Session::look(context, &args.inventory, PATIENCE, concerned).await?;
+    let survey = Survey {
+        cluster: &session.cluster,
+        fleet: &session.fleet,
+        unreachable: &unreachable,
+        inventory: args.inventory.as_typed(),
+        due,
+    };
+    let report = survey.etcd(OffsetDateTime::now_utc()).await;
+    context.print(&report, render)?;
+    Ok(exit(report.verdict))
+}
+
+/// Hosts that know something of etcd.
+pub(super) fn concerned(node: &Node) -> bool {
+    node.is(Role::Etcd) || node.is(Role::ControlPlane)
+}
+
+/// How a command ends that found etcd so.
+pub(in crate::cli) fn exit(verdict: Verdict) -> Exit {
+    match verdict {
+        Verdict::Healthy => Exit::Done,
+        Verdict::Degraded => Exit::Degraded,
+        Verdict::NoQuorum => Exit::NoQuorum,
+    }
+}

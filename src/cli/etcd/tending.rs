@@ -1,0 +1,70 @@
+//! What the commands of upkeep have in common: a running etcd under its locks, and an orderly end.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::live::Live;
+use crate::{
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, session::ended},
+    event::{Event, Next},
+    exec::{RunError, upkeep::Tending},
+};
+
+/// How long one step may take where the operator does not say, beside what grows with a database.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a command came to.
+pub(super) struct Outcome<T> {
+    /// For programs.
+    pub(super) result: T,
+    /// For people, in one line.
+    pub(super) text: String,
+    /// How many things changed.
+    pub(super) changed: usize,
+    /// What to type next.
+    pub(super) next: Vec<Next>,
+}
+
+/// Connects, takes the locks, does the work and tells what it came to. `command` is what others read in the lock.
+pub(super) async fn tend<T: Serialize>(
+    context: &Context,
+    arg: &InventoryArg,
+    command: &str,
+    gate: &GateArgs,
+    work: impl AsyncFnOnce(&Tending<'_>) -> Result<Outcome<T>, RunError>,
+) -> Result<Exit, CliError> {
+    tend_with(context, arg, command, gate, async |_, tending| work(tending).await).await
+}
+
+/// The same for work that needs the hosts too.
+pub(super) async fn tend_with<T: Serialize>(
+    context: &Context,
+    arg: &InventoryArg,
+    command: &str,
+    gate: &GateArgs,
+    work: impl AsyncFnOnce(&Live<'_>, &Tending<'_>) -> Result<Outcome<T>, RunError>,
+) -> Result<Exit, CliError> {
+    let mut live = Live::open(context, arg, context.ui.events()).await?;
+    live.session.consent(gate)?;
+    live.lock(command).await?;
+    let members = live.members();
+    let stop = context.stop_signal()?;
+    let stopping = move || *stop.borrow();
+    let session = &live.session;
+    let tending = Tending {
+        cluster: &session.cluster,
+        members: &members,
+        events: &session.events,
+        limit: context.options.timeout.unwrap_or(LIMIT),
+        accept_quorum_loss: session.accepts_quorum_loss(),
+        stopping: &stopping,
+    };
+    let again = format!("{command}{}", arg.as_typed());
+    let Outcome { result, text, changed, next } = ended(work(&live, &tending).await, &again)?;
+    session.events.emit(Event::Finished { text, changed, elapsed: session.elapsed(), next });
+    if context.ui.settings().json {
+        context.print(&result, |_| String::new())?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,124 @@
+//! `rsadm etcd upgrade`.
+
+use time::OffsetDateTime;
+
+use crate::{
+    cli::{
+        CliError, Context, Exit, GateArgs, InventoryArg,
+        session::{Session, recorded_unless},
+    },
+    etcd::status::EtcdReport,
+    event::{Event, Next, count},
+    exec::{gate, members::SshMembers},
+    inventory::Role,
+    observe::Observed,
+    phases::ETCD_UPGRADE,
+    plan::{Plan, Refusal},
+    ui::plan::render,
+};
+
+/// Bring etcd to the inventory's version, one member at a time, the leader last
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+The version is etcd.version in the inventory, or else the one that goes with
+kubernetes_version. One minor version at a time, and from 3.5.26 or later before 3.6. It
+takes a snapshot first, which stays on a member's host (etcd snapshot ls --from hosts: shows
+it). Before each member it asks whether etcd can spare it; after each, all members have to
+be healthy and hold the same data. Run again after any failure, it goes on where it stopped.
+
+Examples:
+  rsadm etcd upgrade --plan
+  rsadm etcd upgrade inventories/prod.yaml")]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    pub(in crate::cli) inventory: InventoryArg,
+
+    /// Show what would be done, and change nothing; ends with 7 where that is something
+    #[arg(long)]
+    pub(in crate::cli) plan: bool,
+
+    #[command(flatten)]
+    pub(in crate::cli) gate: GateArgs,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let (events, report) = recorded_unless(args.plan, context);
+    let mut session = Session::open(context, &args.inventory, events).await?;
+    if args.plan {
+        let (plan, _) = planned(&session).await?;
+        context.print(&plan, render)?;
+        return Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending });
+    }
+    session.consent(&args.gate)?;
+    let plan = upgrade(&session, &args.inventory).await?;
+    session.events.emit(finished(&session, &plan, &args.inventory.as_typed()));
+    if let Some(report) = report {
+        report.print(context)?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn upgrade(session: &Session<'_>, inventory: &InventoryArg) -> Result<Plan, CliError> {
+    session.lock("etcd upgrade").await?;
+    let (plan, seen) = planned(session).await?;
+    session.notices(&plan);
+    if !plan.is_empty() {
+        // There is no way back to an older version but this (etcd, `upgrading-etcd`).
+        super::snapshot::save::before_a_change(session, inventory).await?;
+    }
+    session.execute(&format!("etcd upgrade{}", inventory.as_typed()), &plan, seen).await?;
+    Ok(plan)
+}
+
+/// What is to be done by what hosts and members say now.
+async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
+    let mut seen = session.observe().await?;
+    let members = SshMembers::new(&session.cluster, &session.fleet);
+    let report = gate::report(&members, OffsetDateTime::now_utc()).await;
+    if !report.serves {
+        return Err(Refusal {
+            rule: "no-quorum",
+            subject: "etcd is not upgraded".into(),
+            why: "it has no quorum".into(),
+            help: "rsadm etcd status shows which members are missing; started again, they form a quorum"
+                .into(),
+        }
+        .into());
+    }
+    seen.membership = gate::membership(&in_order(report));
+    let (plan, _) = session.plan(ETCD_UPGRADE, seen.clone(), |_| true)?;
+    Ok((plan, seen))
+}
+
+/// Members that are not well first: an upgrade that was interrupted goes on there. The leader last.
+fn in_order(mut report: EtcdReport) -> EtcdReport {
+    report.members.sort_by_key(|m| (m.is_leader, m.healthy));
+    report
+}
+
+fn finished(session: &Session<'_>, plan: &Plan, inventory: &str) -> Event {
+    let members = count(session.cluster.with_role(Role::Etcd).count(), "member");
+    let version = session.cluster.release.etcd;
+    let (text, next) = match plan.is_empty() {
+        true => (format!("{members} run etcd {version}, nothing to upgrade"), vec![]),
+        false => (
+            format!("etcd {version} on {members}"),
+            vec![Next::new(format!("rsadm etcd status{inventory}"), "every member's version and hash")],
+        ),
+    };
+    Event::Finished { text, changed: plan.changes(), elapsed: session.elapsed(), next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::status::tests::Scene;
+
+    #[test]
+    fn the_sick_go_first_and_the_leader_last() {
+        let names =
+            |report: EtcdReport| report.members.into_iter().map(|m| m.name).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(in_order(Scene::new(3).report())), "m1 m3 m2");
+        assert_eq!(names(in_order(Scene::new(3).silence(3, "connection refused").report())), "m3 m1 m2");
+    }
+}

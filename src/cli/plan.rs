@@ -1,0 +1,32 @@
+//! `rsadm plan`.
+
+use crate::{
+    cli::{CliError, Context, Exit, InventoryArg, PhaseArgs, session::Session},
+    event::Events,
+    phases::UP,
+    ui::plan::render,
+};
+
+/// Show what up would change, where, in which order and why, and change nothing
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Ends with 7 where changes are pending and with 0 where there are none.
+
+Examples:
+  rsadm plan inventories/prod.yaml
+  rsadm plan --only etcd")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) inventory: InventoryArg,
+
+    #[command(flatten)]
+    pub(super) phases: PhaseArgs,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let session = Session::open(context, &args.inventory, Events::none()).await?;
+    let seen = session.observe().await?;
+    let (plan, _) = session.plan(UP, seen, |name| args.phases.wants(name))?;
+    context.print(&plan, render)?;
+    Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending })
+}

@@ -1,0 +1,38 @@
+//! `rsadm preflight`.
+
+use crate::{
+    cli::{
+        CliError, Context, Exit, InventoryArg,
+        session::{Session, recorded},
+    },
+    event::{Event, Next, count},
+    exec::paths::Scope,
+};
+
+/// Check all hosts and the network between them, and change nothing
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Tries every path between hosts that their roles need; listens for that on ports where nothing listens yet.
+
+Examples:
+  rsadm preflight inventories/prod.yaml
+  rsadm preflight -o json | jq .warnings")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) inventory: InventoryArg,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let (events, report) = recorded(context);
+    let session = Session::open(context, &args.inventory, events).await?;
+    // Two who listen on the same ports would each find them taken.
+    session.lock("preflight").await?;
+    let seen = session.observe().await?;
+    session.preflight(&seen, Scope::Everything).await?;
+    let text = format!("{} can carry {}", count(session.cluster.nodes.len(), "host"), session.cluster.name);
+    let next =
+        vec![Next::new(format!("rsadm up{}", args.inventory.as_typed()), "builds the cluster, or goes on")];
+    session.events.emit(Event::Finished { text, changed: 0, elapsed: session.elapsed(), next });
+    report.print(context)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,127 @@
+//! Questions to the operator. Only this file knows `rpassword`.
+
+use std::{
+    env,
+    io::{self, BufRead, IsTerminal},
+};
+
+use crate::{
+    cli::{error::CliError, exit::Exit},
+    host::Secret,
+    plan::quorum::OVERRIDE,
+    ui::Ui,
+};
+
+/// Where the sudo password is taken from without a question. It leads to no child process's arguments, and ssh
+/// passes it on to no host.
+pub(super) const SUDO_PASSWORD_VARIABLE: &str = "RSADM_SUDO_PASSWORD";
+
+/// Why an operation that asks first was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum NotConfirmed {
+    /// Something else was typed.
+    #[error("not confirmed; nothing was changed")]
+    Declined,
+    /// There is nobody to ask.
+    #[error("this asks for confirmation, and standard input is no terminal")]
+    NobodyToAsk,
+}
+
+/// Asks for the name of the cluster to be typed before something that cannot be undone. `what` says what will happen,
+/// a line each.
+///
+/// # Errors
+/// Where it was not confirmed, or nobody can be asked.
+pub(super) fn confirm(ui: &Ui, what: &str, cluster: &str) -> Result<(), CliError> {
+    let stdin = io::stdin();
+    let is_terminal = stdin.is_terminal();
+    confirm_on(ui, what, cluster, is_terminal, stdin.lock()).map_err(|why| match why {
+        NotConfirmed::Declined => CliError::new(Exit::Refused, why),
+        NotConfirmed::NobodyToAsk => CliError::new(Exit::Usage, why)
+            .hint("--yes confirms without a question, for scripts that mean it"),
+    })
+}
+
+/// The same before etcd may lose its quorum, to which nothing but the name is an answer.
+///
+/// # Errors
+/// Where it was not confirmed, or nobody can be asked.
+pub(super) fn quorum_loss(ui: &Ui, cluster: &str) -> Result<(), CliError> {
+    let stdin = io::stdin();
+    let is_terminal = stdin.is_terminal();
+    let what = "Where the quorum gate says no, this goes on all the same: etcd may serve no writes until enough\n\
+                members are back, and the API servers with it. No data is deleted.";
+    confirm_on(ui, what, cluster, is_terminal, stdin.lock()).map_err(|why| match why {
+        NotConfirmed::Declined => CliError::new(Exit::Refused, why),
+        NotConfirmed::NobodyToAsk => CliError::new(Exit::Usage, why)
+            .hint(format!("{OVERRIDE}={cluster} confirms without a question; --yes does not")),
+    })
+}
+
+fn confirm_on(
+    ui: &Ui,
+    what: &str,
+    cluster: &str,
+    is_terminal: bool,
+    mut input: impl BufRead,
+) -> Result<(), NotConfirmed> {
+    if !is_terminal {
+        return Err(NotConfirmed::NobodyToAsk);
+    }
+    ui.say(what);
+    ui.say(&format!("Type the name of the cluster ({cluster}) to go on:"));
+    let mut typed = String::new();
+    // An unreadable answer is none.
+    let _ = input.read_line(&mut typed);
+    match typed.trim() == cluster {
+        true => Ok(()),
+        false => Err(NotConfirmed::Declined),
+    }
+}
+
+/// The password for sudo on the hosts: from the environment, else from the operator where `ask` is set, else none.
+///
+/// # Errors
+/// Where it was to be asked for and could not.
+pub(super) fn sudo_password(ask: bool) -> Result<Option<Secret>, CliError> {
+    if let Some(password) = env::var_os(SUDO_PASSWORD_VARIABLE).filter(|p| !p.is_empty()) {
+        return Ok(Some(Secret::new(password.into_encoded_bytes())));
+    }
+    if !ask {
+        return Ok(None);
+    }
+    match rpassword::prompt_password("sudo password on the hosts: ") {
+        Ok(password) => Ok(Some(Secret::new(password))),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(CliError::new(Exit::Interrupted, Unasked(e))),
+        Err(e) => Err(CliError::new(Exit::Usage, Unasked(e))
+            .hint(format!("where there is no terminal, set {SUDO_PASSWORD_VARIABLE}"))),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("could not ask for the sudo password")]
+struct Unasked(#[source] io::Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::Settings;
+
+    #[test]
+    fn only_the_exact_name_confirms() {
+        let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+        for (is_terminal, typed, outcome) in [
+            (true, "prod\n", Ok(())),
+            (true, "  prod \r\n", Ok(())),
+            (true, "prod", Ok(())),
+            (true, "Prod\n", Err(NotConfirmed::Declined)),
+            (true, "yes\n", Err(NotConfirmed::Declined)),
+            (true, "\nprod\n", Err(NotConfirmed::Declined)),
+            (true, "", Err(NotConfirmed::Declined)),
+            (false, "prod\n", Err(NotConfirmed::NobodyToAsk)),
+        ] {
+            let answer = confirm_on(&ui, "all is removed", "prod", is_terminal, typed.as_bytes());
+            assert_eq!(answer, outcome, "{typed:?}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What commands that touch hosts have in common: connecting to all, looking around, planning.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::{
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, evidence},
+    event::{Event, Events, count, summary},
+    exec::{
+        self, RunError,
+        paths::{self, Scope},
+    },
+    host::{
+        HostError,
+        fleet::Fleet,
+        ssh::{ControlDir, Options},
+    },
+    inventory::{Cluster, NetworkPlugin, Node, Role},
+    observe::{Facts, Observed, gather, gather_hosts_that_answer, gather_what_answers},
+    phases::{self, Phase, preflight},
+    plan::Plan,
+    report::Report,
+};
+
+/// When every host's report is due where some may be missing: half a second on an idle host, and busy ones are not dead.
+const FACTS_DUE: Duration = Duration::from_secs(30);
+
+/// A cluster and the connections to its hosts.
+pub(super) struct Session<'a> {
+    pub(super) context: &'a Context,
+    pub(super) cluster: Cluster,
+    pub(super) fleet: Fleet,
+    pub(super) events: Events,
+    pub(super) started: std::time::Instant,
+    accept_quorum_loss: bool,
+}
+
+impl<'a> Session<'a> {
+    /// Reads the inventory and connects to every host; nothing was done where one cannot be reached.
+    pub(super) async fn open(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+    ) -> Result<Self, CliError> {
+        let (mut session, errors) = Self::open_what_answers(context, arg, events).await?;
+        super::schedule::complete(&mut session.cluster)?;
+        match errors.is_empty() {
+            true => Ok(session),
+            false => Err(CliError::unreachable(&errors, &session.cluster)),
+        }
+    }
+
+    /// The same with those hosts that answer, for commands that only look.
+    pub(super) async fn open_what_answers(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+    ) -> Result<(Self, Vec<HostError>), CliError> {
+        Self::connect(context, arg, events, |_| true, None).await
+    }
+
+    /// Connects to the wanted hosts only, and gives up soon on those that do not answer: for commands that tell how
+    /// things are, most of all when they are bad. Of hosts that cannot be used the errors come back; where that is all
+    /// of them, nothing can be told, and it is an error.
+    pub(super) async fn look(
+        context: &'a Context,
+        arg: &InventoryArg,
+        patience: Duration,
+        wants: impl Fn(&Node) -> bool,
+    ) -> Result<(Self, Vec<HostError>), CliError> {
+        let patience = context.options.timeout.unwrap_or(patience);
+        let (session, errors) = Self::connect(context, arg, Events::none(), wants, Some(patience)).await?;
+        match session.fleet.hosts().is_empty() {
+            true => Err(CliError::unreachable(&errors, &session.cluster)),
+            false => Ok((session, errors)),
+        }
+    }
+
+    /// Connects to the control planes that answer; for commands that need one of them.
+    pub(super) async fn control_planes(context: &'a Context, arg: &InventoryArg) -> Result<Self, CliError> {
+        let control_planes = |n: &Node| n.is(Role::ControlPlane);
+        let (session, _) = Self::look(context, arg, Duration::from_secs(5), control_planes).await?;
+        Ok(session)
+    }
+
+    pub(super) async fn connect(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+        wants: impl Fn(&Node) -> bool,
+        patience: Option<Duration>,
+    ) -> Result<(Self, Vec<HostError>), CliError> {
+        let started = std::time::Instant::now();
+        let mut cluster = context.load(arg)?.cluster;
+        cluster.network_manifests = network_manifests(&cluster)?;
+        let events = evidence::kept(&events, &cluster.name);
+        let sudo_password = context.sudo_password()?;
+        events.emit(Event::RunStarted { cluster: cluster.name.clone(), summary: summary(&cluster) });
+        let control_dir = ControlDir::create().map_err(|e| CliError::new(Exit::Bug, e))?;
+        let options = Options { control_dir: Arc::new(control_dir), sudo_password };
+        let nodes: Vec<&Node> = cluster.nodes.iter().filter(|n| wants(n)).collect();
+        if nodes.is_empty() {
+            // Every cluster has etcd hosts, so it was control planes that were wanted.
+            let text = format!("cluster {} is etcd alone: it has no Kubernetes API", cluster.name);
+            return Err(CliError::new(Exit::Usage, text));
+        }
+        let names = nodes.iter().map(|n| n.name.clone());
+        let stage = events.stage("connect", format!("to {}", count(nodes.len(), "host")), names);
+        let (fleet, errors) =
+            Fleet::connect(&nodes, context.options.concurrency.get(), &options, patience).await;
+        if errors.is_empty() {
+            stage.done(format!("{}, all keys verified", count(fleet.hosts().len(), "host")));
+        } else {
+            stage.done(format!("{} of {}", fleet.hosts().len(), count(nodes.len(), "host")));
+        }
+        Ok((Self { context, cluster, fleet, events, started, accept_quorum_loss: false }, errors))
+    }
+
+    /// Learns whether the operator accepts the loss of etcd's quorum. To be called before any lock is taken.
+    pub(super) fn consent(&mut self, args: &GateArgs) -> Result<(), CliError> {
+        self.accept_quorum_loss = self.context.accepts_quorum_loss(args, &self.cluster.name)?;
+        Ok(())
+    }
+
+    /// True where the operator accepts the loss of etcd's quorum.
+    pub(super) fn accepts_quorum_loss(&self) -> bool {
+        self.accept_quorum_loss
+    }
+
+    /// Looks at all hosts.
+    pub(super) async fn observe(&self) -> Result<Observed, CliError> {
+        let mut seen = gather(&self.cluster, &self.fleet)
+            .await
+            .map_err(|errors| CliError::unreachable(&errors, &self.cluster))?;
+        let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
+        exec::gate::look_up(&self.cluster, &members, &mut seen, OffsetDateTime::now_utc()).await;
+        Ok(seen)
+    }
+
+    /// Looks at those hosts that answer.
+    pub(super) async fn observe_what_answers(&self) -> (Observed, Vec<HostError>) {
+        gather_what_answers(&self.cluster, &self.fleet, tokio::time::Instant::now() + FACTS_DUE).await
+    }
+
+    /// Looks at whose the hosts that answer are, for commands that change them without a plan.
+    pub(super) async fn belongs(&self) -> Result<(), CliError> {
+        Ok(phases::ownership::check(&self.cluster, &self.owners().await)?)
+    }
+
+    /// The same for commands that bring an unfinished restore to its end.
+    pub(super) async fn belongs_despite_restore(&self) -> Result<(), CliError> {
+        Ok(phases::ownership::check(&self.cluster, &self.owners().await.despite_restore())?)
+    }
+
+    async fn owners(&self) -> Observed {
+        let due = tokio::time::Instant::now() + FACTS_DUE;
+        gather_hosts_that_answer(&self.cluster, &self.fleet, due).await.0
+    }
+
+    /// Plans a table of phases and tells its notices.
+    pub(super) fn plan(
+        &self,
+        table: &[Phase],
+        seen: Observed,
+        wants: impl Fn(&str) -> bool,
+    ) -> Result<(Plan, Observed), CliError> {
+        let (plan, predicted) = phases::plan(table, &self.cluster, seen, OffsetDateTime::now_utc(), wants)?;
+        Ok((plan, predicted))
+    }
+
+    /// Tells what a plan found beside its steps.
+    pub(super) fn notices(&self, plan: &Plan) {
+        for notice in &plan.notices {
+            self.events.emit(Event::Warning {
+                phase: Some(notice.phase),
+                host: notice.host.clone(),
+                text: notice.text.clone(),
+                help: Some(notice.help.clone()),
+            });
+        }
+    }
+
+    /// Takes the locks, looks and plans again under them, and does what is planned.
+    pub(super) async fn carry_out(
+        &self,
+        command: &str,
+        table: &[Phase],
+        wants: impl Fn(&str) -> bool,
+    ) -> Result<Plan, CliError> {
+        self.lock(command).await?;
+        let seen = self.observe().await?;
+        if wants(preflight::PHASE) {
+            self.preflight(&seen, Scope::Newcomers).await?;
+        }
+        let (mut plan, _) = self.plan(table, seen.clone(), wants)?;
+        plan.notices.retain(|notice| notice.phase != preflight::PHASE);
+        self.notices(&plan);
+        self.execute(command, &plan, seen).await?;
+        Ok(plan)
+    }
+
+    /// Takes the lock of every host that is connected.
+    pub(super) async fn lock(&self, command: &str) -> Result<(), CliError> {
+        Ok(exec::lock::take(&self.fleet, &exec::lock::holder(command)).await?)
+    }
+
+    /// Looks at everything before the first change, tells it in one line with its warnings, and refuses with all that
+    /// stands in the way. To be called under the locks: it listens on ports for a moment.
+    pub(super) async fn preflight(&self, seen: &Observed, scope: Scope) -> Result<(), CliError> {
+        let names = self.cluster.nodes.iter().map(|n| n.name.clone());
+        let shown = self.events.stage(preflight::PHASE, "hosts, and the network between them", names);
+        let nothing = Facts::default();
+        let mut findings = preflight::inspect(&self.cluster, |name| seen.hosts.get(name).unwrap_or(&nothing));
+        let tried = paths::attempt(&self.cluster, &self.fleet, seen, scope)
+            .await
+            .map_err(|errors| CliError::unreachable(&errors, &self.cluster))?;
+        findings.extend(tried.findings);
+        for (hosts, warning) in preflight::grouped(&findings.warnings) {
+            shown.warn(None, format!("{hosts}: {}", warning.text), Some(warning.help.clone()));
+        }
+        let mut text =
+            format!("{} on {}", count(findings.checks, "check"), count(self.cluster.nodes.len(), "host"));
+        if tried.paths > 0 {
+            text.push_str(&format!(", {} between them", count(tried.paths, "path")));
+        }
+        shown.done(text);
+        match findings.refusal() {
+            Some(refusal) => Err(CliError::from(refusal).detail("findings", json!(findings.errors))),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what is planned. `command` is what goes on after a failure, as it has to be typed.
+    pub(super) async fn execute(&self, command: &str, plan: &Plan, seen: Observed) -> Result<(), CliError> {
+        self.execute_for(&self.cluster, command, plan, seen).await
+    }
+
+    /// The same for a plan that another cluster than the inventory's was wanted for. Members are still asked where the
+    /// inventory has them.
+    pub(super) async fn execute_for(
+        &self,
+        cluster: &Cluster,
+        command: &str,
+        plan: &Plan,
+        seen: Observed,
+    ) -> Result<(), CliError> {
+        let stop = self.context.stop_signal()?;
+        let stopping = move || *stop.borrow();
+        let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
+        let now = OffsetDateTime::now_utc();
+        let mut cx = exec::Context::new(cluster, &self.fleet, &members, &self.events, seen, now, &stopping);
+        if let Some(limit) = self.context.options.timeout {
+            cx.limit = limit;
+        }
+        cx.accept_quorum_loss = self.accept_quorum_loss;
+        cx.again = format!("rsadm {command}");
+        ended(exec::execute(&cx, plan).await, command)
+    }
+
+    /// How long the command has run.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// The operator's manifests by a name for each: a file's text, or the URL itself, which the cluster's host fetches.
+fn network_manifests(cluster: &Cluster) -> Result<Vec<(String, String)>, CliError> {
+    let NetworkPlugin::Manifests(places) = &cluster.network.plugin else { return Ok(vec![]) };
+    let read = |place: &String| match place.starts_with("https://") || place.starts_with("http://") {
+        true => Ok(place.clone()),
+        false => std::fs::read_to_string(place).map_err(|e| {
+            CliError::new(Exit::Inventory, format!("could not read network.manifests: {place}: {e}"))
+                .hint("the path is taken from the folder that rsadm runs in")
+        }),
+    };
+    places.iter().enumerate().map(|(i, place)| Ok((format!("network-{i}"), read(place)?))).collect()
+}
+
+/// How a run ended. `command` is what goes on, as it has to be typed.
+pub(super) fn ended<T>(result: Result<T, RunError>, command: &str) -> Result<T, CliError> {
+    result.map_err(|error| match error {
+        RunError::Refused(refusal) => refusal.into(),
+        RunError::Failed(failures) => failed(&failures),
+        RunError::Stopped(left) => {
+            let text = format!("stopped as asked; {} not begun", count(left, "stage"));
+            CliError::new(Exit::Interrupted, text).hint(format!("rsadm {command} goes on where this stopped"))
+        }
+    })
+}
+
+/// Failures were shown as they happened; this closes the run.
+fn failed(failures: &[crate::event::Failure]) -> CliError {
+    let hosts: Vec<String> =
+        failures.iter().filter_map(|f| f.host.as_ref()).map(ToString::to_string).collect();
+    CliError::new(
+        Exit::StepFailed,
+        format!("{} failed on {}", count(failures.len(), "step"), hosts.join(", ")),
+    )
+    .hint("mend the cause, then run the same command again: it goes on where it stopped")
+}
+
+/// Tells which hosts a command goes on without.
+pub(super) fn goes_on_without(events: &Events, silent: &[HostError]) {
+    for error in silent {
+        events.warn(format!("goes on without {}: {}", error.host(), error.brief()), None);
+    }
+}
+
+/// What a run comes to, as it is told.
+pub(super) struct Recording(Arc<std::sync::Mutex<Report>>);
+
+impl Recording {
+    /// Prints it where a program reads; people were told as it happened.
+    pub(super) fn print(&self, context: &Context) -> Result<(), CliError> {
+        if !context.ui.settings().json {
+            return Ok(());
+        }
+        let report = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        context.print(&report, |_| String::new())
+    }
+}
+
+/// The same as [`recorded`], unless only a plan is shown: then there is nothing to tell of a run.
+pub(super) fn recorded_unless(plan_only: bool, context: &Context) -> (Events, Option<Recording>) {
+    if plan_only {
+        return (Events::none(), None);
+    }
+    let (events, report) = recorded(context);
+    (events, Some(report))
+}
+
+/// The events of a run, and the report they fold into.
+pub(super) fn recorded(context: &Context) -> (Events, Recording) {
+    let report = Arc::new(std::sync::Mutex::new(Report::default()));
+    let sink = report.clone();
+    let events = context.ui.events().tee(move |event| {
+        sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner).apply(event);
+    });
+    (events, Recording(report))
+}

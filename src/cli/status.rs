@@ -1,0 +1,83 @@
+//! `rsadm status`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::join3;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::{
+    cli::{
+        CliError, Context, Exit, InventoryArg,
+        etcd::status::{DUE, exit},
+        session::Session,
+    },
+    exec::survey::Survey,
+    host::HostError,
+    inventory::NodeName,
+    observe::{Observed, api, gather_what_answers},
+    phases::{self, UP},
+    plan::{Plan, Refusal},
+    status::{Sources, assess},
+    ui::status::render,
+};
+
+/// Show hosts, etcd, control planes and nodes as they are, and what differs from the inventory
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Ends with 8 where something does not serve and with 9 where etcd has no quorum.
+
+Examples:
+  rsadm status inventories/prod.yaml
+  rsadm status -o json")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) inventory: InventoryArg,
+}
+
+/// How long a host may take to let us in: longer than it takes to learn that there is no route to one that is off.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// When a host's report is due: half a second on an idle host, and busy ones are not to be called dead.
+const FACTS_DUE: Duration = Duration::from_secs(12);
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let (mut session, mut errors) = Session::look(context, &args.inventory, PATIENCE, |_| true).await?;
+    // Without the credentials of the schedule, nobody knows what `up` would change; everything else is told.
+    let is_complete = super::schedule::complete(&mut session.cluster).is_ok();
+    let (due, facts_due) = (Instant::now() + DUE, Instant::now() + FACTS_DUE);
+    let (cluster, fleet, inventory) = (&session.cluster, &session.fleet, args.inventory.as_typed());
+    let now = OffsetDateTime::now_utc();
+    let survey = Survey { cluster, fleet, unreachable: &errors, inventory: inventory.clone(), due };
+    // One batch at a time goes to a host, first come first served: etcd's few words before a host's many.
+    let (etcd, (seen, silent), api) =
+        join3(survey.etcd(now), gather_what_answers(cluster, fleet, facts_due), api::ready(cluster, fleet))
+            .await;
+    errors.extend(silent);
+    let plan = is_complete.then(|| pending(&session, &seen, &errors, now)).flatten();
+    let unreachable: BTreeMap<NodeName, String> =
+        errors.iter().map(|e| (e.host().clone(), e.brief())).collect();
+    let status = assess(&Sources {
+        cluster,
+        inventory: &inventory,
+        seen: &seen,
+        unreachable: &unreachable,
+        etcd: &etcd,
+        api: &api,
+        plan: plan.as_ref(),
+        now,
+    });
+    context.print(&status, render)?;
+    Ok(exit(status.verdict))
+}
+
+/// What `up` would change; half a picture makes no plan.
+fn pending(
+    session: &Session<'_>,
+    seen: &Observed,
+    errors: &[HostError],
+    now: OffsetDateTime,
+) -> Option<Result<Plan, Refusal>> {
+    let plan = || phases::plan(UP, &session.cluster, seen.clone(), now, |_| true).map(|(plan, _)| plan);
+    errors.is_empty().then(plan)
+}

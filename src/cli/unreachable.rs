@@ -1,0 +1,205 @@
+//! Hosts that cannot be used, all in one table, with what an operator can do about each kind of failure.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde_json::json;
+
+use crate::{
+    cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE},
+    host::{ConnectKind, HostError},
+    inventory::{Cluster, Node, NodeName, Ssh},
+    ui::{
+        lines::one_line,
+        text::{indent, table},
+    },
+};
+
+impl CliError {
+    /// At least one host of `cluster` could not be used. The cluster gives the ssh commands that hints name.
+    pub fn unreachable(errors: &[HostError], cluster: &Cluster) -> Self {
+        let hosts: Vec<_> = errors.iter().map(|e| json!({"host": e.host(), "message": reason(e)})).collect();
+        let error = Unreachable { errors: errors.to_vec(), of: cluster.nodes.len() };
+        let error = Self::new(Exit::Unreachable, error).detail("hosts", json!(hosts));
+        hints(errors, cluster).into_iter().fold(error, Self::hint)
+    }
+}
+
+#[derive(Debug)]
+struct Unreachable {
+    errors: Vec<HostError>,
+    of: usize,
+}
+
+impl std::error::Error for Unreachable {}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = self.errors.as_slice() {
+            return write!(f, "{}", one_line(&only.to_string()));
+        }
+        let rows: Vec<[String; 2]> =
+            self.errors.iter().map(|e| [e.host().to_string(), one_line(&reason(e))]).collect();
+        let table = indent(&table(&rows), 2);
+        write!(f, "{} of {} hosts cannot be used\n{}", rows.len(), self.of, table.trim_end())
+    }
+}
+
+/// What happened, without the host's name, which stands beside it.
+fn reason(error: &HostError) -> String {
+    match error {
+        HostError::Connect { why, .. } => format!("could not connect: {why}"),
+        HostError::Lost { doing, why, .. } => format!("lost the connection while it was to {doing}: {why}"),
+        HostError::Sudo { why, .. } => format!("could not become root: {why}"),
+    }
+}
+
+/// Failures that have one remedy, in the order in which remedies are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Remedy {
+    ChangedHostKey,
+    UnknownHostKey,
+    Denied,
+    Sudo,
+    Unreachable,
+    Other,
+    Lost,
+}
+
+fn remedy(error: &HostError) -> Remedy {
+    match error {
+        HostError::Connect { kind: ConnectKind::UnknownHostKey, .. } => Remedy::UnknownHostKey,
+        HostError::Connect { kind: ConnectKind::ChangedHostKey, .. } => Remedy::ChangedHostKey,
+        HostError::Connect { kind: ConnectKind::Denied, .. } => Remedy::Denied,
+        HostError::Connect { kind: ConnectKind::Unreachable, .. } => Remedy::Unreachable,
+        HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
+        HostError::Lost { .. } => Remedy::Lost,
+        HostError::Sudo { .. } => Remedy::Sudo,
+    }
+}
+
+/// One hint per remedy, which names its hosts and shows the command for the first of them.
+fn hints(errors: &[HostError], cluster: &Cluster) -> Vec<String> {
+    let mut groups: BTreeMap<Remedy, Vec<&NodeName>> = BTreeMap::new();
+    for error in errors {
+        groups.entry(remedy(error)).or_default().push(error.host());
+    }
+    groups
+        .into_iter()
+        .filter_map(|(remedy, hosts)| {
+            let example = cluster.node(hosts.first()?)?;
+            let names: Vec<&str> = hosts.iter().map(|h| h.as_str()).collect();
+            Some(match errors.len() {
+                1 => advice(remedy, example),
+                _ => format!("{}: {}", names.join(", "), advice(remedy, example)),
+            })
+        })
+        .collect()
+}
+
+fn advice(remedy: Remedy, node: &Node) -> String {
+    let ssh = ssh_command(node);
+    let user = &node.ssh.user;
+    match remedy {
+        Remedy::UnknownHostKey => format!(
+            "connect once by hand and compare the fingerprint with the host's own: {ssh}\n\
+             or trust unknown keys at first sight: ssh.host_key_check: accept-new in the inventory"
+        ),
+        Remedy::ChangedHostKey => format!(
+            "either the host was installed anew, or something else answers in its place; find out which first\n\
+             if it was installed anew: ssh-keygen -R {}, then {ssh}",
+            known_hosts_name(node)
+        ),
+        Remedy::Denied => format!(
+            "the host accepts no key of yours for {user}; try {ssh}\n\
+             check ssh.user and ssh.key_path in the inventory, and ssh-add -l where an agent holds the key"
+        ),
+        Remedy::Sudo => format!(
+            "let {user} use sudo without a password, or give it: --ask-sudo-password or {SUDO_PASSWORD_VARIABLE}"
+        ),
+        Remedy::Unreachable => {
+            format!("is it on, and are address, port and bastion right in the inventory? try {ssh}")
+        }
+        Remedy::Other => format!("see what ssh says: {}", ssh.replacen("ssh", "ssh -v", 1)),
+        Remedy::Lost => "run the same command again: it goes on from what it finds".to_owned(),
+    }
+}
+
+/// What an operator types to get where rsadm could not.
+fn ssh_command(node: &Node) -> String {
+    let Ssh { user, port, key_path, bastion, .. } = &node.ssh;
+    let mut command = String::from("ssh");
+    if let Some(bastion) = bastion {
+        command += &format!(" -J {bastion}");
+    }
+    if let Some(key) = key_path {
+        command += &format!(" -i {}", key.display());
+    }
+    if *port != 22 {
+        command += &format!(" -p {port}");
+    }
+    command + &format!(" {user}@{}", node.address)
+}
+
+/// How ssh writes the host into known_hosts.
+fn known_hosts_name(node: &Node) -> String {
+    match node.ssh.port {
+        22 => node.address.clone(),
+        port => format!("'[{}]:{port}'", node.address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{inventory::load, ui::lines::Style};
+
+    const INVENTORY: &str = "
+cluster_name: prod
+kubernetes_version: v1.34.0
+ssh: {user: ops, port: 2222, key_path: /keys/ops}
+hosts:
+  - {name: m1, address: 198.51.100.1, roles: [control-plane, etcd]}
+  - {name: m2, address: 198.51.100.2, roles: [control-plane, etcd]}
+  - {name: m3, address: m3.example.org, internal_address: 10.0.0.3, roles: [control-plane, etcd]}
+";
+
+    fn connect(host: &str, kind: ConnectKind, why: &str) -> HostError {
+        HostError::Connect { host: NodeName::new(host), kind, why: why.into() }
+    }
+
+    fn shown(errors: &[HostError]) -> String {
+        let cluster = load(INVENTORY, "inventory.yaml", None).unwrap().cluster;
+        let error = CliError::unreachable(errors, &cluster);
+        assert_eq!(error.kind(), Exit::Unreachable);
+        error.text(Style { color: false })
+    }
+
+    #[test]
+    fn several_hosts_are_one_table_and_one_hint_per_remedy() {
+        insta::assert_snapshot!(shown(&[
+            connect(
+                "m1",
+                ConnectKind::Unreachable,
+                "connect to host 198.51.100.1 port 2222:\nConnection refused"
+            ),
+            connect("m2", ConnectKind::UnknownHostKey, "Host key verification failed."),
+            connect("m3", ConnectKind::UnknownHostKey, "Host key verification failed."),
+        ]));
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_remedy() {
+        let m1 = || NodeName::new("m1");
+        let errors = [
+            connect("m1", ConnectKind::UnknownHostKey, "no key known"),
+            connect("m1", ConnectKind::ChangedHostKey, "another key known"),
+            connect("m1", ConnectKind::Denied, "Permission denied (publickey)."),
+            connect("m1", ConnectKind::Unreachable, "No route to host"),
+            connect("m1", ConnectKind::Other, "Bad configuration option"),
+            HostError::Lost { host: m1(), doing: "start etcd".into(), why: "closed by remote host".into() },
+            HostError::Sudo { host: m1(), why: "a password is required".into() },
+        ];
+        let all: Vec<String> = errors.into_iter().map(|e| shown(&[e])).collect();
+        insta::assert_snapshot!(all.join("\n"));
+    }
+}

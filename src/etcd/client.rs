@@ -1,0 +1,286 @@
+//! The real etcd, over one TLS connection to one member; the only file that knows `etcd-client`.
+//!
+//! A member is dialled through a forwarded port on loopback, but has to prove its own address: the TLS server name is
+//! the member's, so a port that leads to the wrong host is found out. Nothing here retries or backs off. A dead
+//! member is an error at once and a silent one after [`Dial::deadline`]; who wants to wait dials again.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use etcd_client::{AlarmAction, AlarmType, Channel, Client, MemberAddOptions};
+use time::OffsetDateTime;
+use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
+
+use self::{
+    certificate::Observer,
+    failure::{
+        MEMBER_ID_EXISTS, MEMBER_NOT_FOUND, NOT_A_LEARNER, PEER_URL_EXISTS, classify, says, transport_error,
+    },
+};
+use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
+use crate::host::Secret;
+
+mod certificate;
+mod failure;
+mod snapshot;
+mod upkeep;
+
+pub use snapshot::SnapshotStream;
+
+/// How long a call may take where the caller does not say.
+///
+/// Three times the default election timeout: a call that meets an election still gets its answer.
+pub const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Which member to ask, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// The member in words, for messages: `m1 (10.0.0.1:2379)`.
+    pub endpoint: String,
+    /// Where to dial: usually a forwarded port on loopback.
+    pub address: SocketAddr,
+    /// What its certificate has to be for: the member's internal address, which every certificate of ours and of
+    /// kubeadm names.
+    pub server_name: String,
+    /// The longest that connecting (first answer included), and then each call, may take.
+    pub deadline: Duration,
+}
+
+/// What a client of etcd proves itself with, and whom it trusts; all PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The etcd CA's certificate, or several (while a CA is being changed).
+    pub ca: Vec<u8>,
+    /// A client certificate that the members accept.
+    pub certificate: Vec<u8>,
+    /// Its key.
+    pub key: Secret,
+}
+
+/// What came of dialling a member.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connected client, or why there is none.
+    pub client: Result<EtcdClient, EtcdError>,
+    /// When the certificate that the member served expires: known even where we refused it, for instance because it
+    /// has expired; `None` where the handshake did not come so far.
+    pub served_not_after: Option<OffsetDateTime>,
+}
+
+/// A connection to one member.
+pub struct EtcdClient {
+    endpoint: String,
+    deadline: Duration,
+    client: Client,
+}
+
+impl std::fmt::Debug for EtcdClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdClient").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Connects to a member and has it answer once.
+///
+/// With TLS 1.3 a member judges our certificate after the handshake, so only an answer shows that it let us in.
+pub async fn dial(dial: &Dial, credentials: &Credentials) -> Dialled {
+    let observer = match Observer::new(&credentials.ca) {
+        Ok(observer) => Arc::new(observer),
+        Err(why) => {
+            let why = format!("the CA certificate given for it is not usable: {why}");
+            let error = EtcdError::Untrusted { endpoint: dial.endpoint.clone(), why };
+            return Dialled { client: Err(error), served_not_after: None };
+        }
+    };
+    let asked = Instant::now();
+    let accepted = async {
+        let client = connect(dial, credentials, &observer).await?;
+        client.status().await.map(|_| client)
+    };
+    let mut client = within(&dial.endpoint, dial.deadline, accepted).await;
+    if matches!(client, Err(EtcdError::Unavailable { .. })) && asked.elapsed() < dial.deadline {
+        client = rejected(dial, credentials, &observer).await.map_or(client, Err);
+    }
+    Dialled { client, served_not_after: observer.not_after() }
+}
+
+/// A closed connection explained, where the reason is our certificate.
+async fn rejected(dial: &Dial, credentials: &Credentials, observer: &Arc<Observer>) -> Option<EtcdError> {
+    let (address, name) = (dial.address, dial.server_name.clone());
+    let (credentials, observer) = (credentials.clone(), Arc::clone(observer));
+    let ask = move || observer.rejection(address, &name, &credentials);
+    let why = tokio::task::spawn_blocking(ask).await.ok()??;
+    Some(EtcdError::Untrusted { endpoint: dial.endpoint.clone(), why })
+}
+
+async fn connect(
+    dial: &Dial,
+    credentials: &Credentials,
+    observer: &Arc<Observer>,
+) -> Result<EtcdClient, EtcdError> {
+    let failed = |e: tonic::transport::Error| transport_error(&dial.endpoint, &e);
+    let tls = ClientTlsConfig::new()
+        .domain_name(&dial.server_name)
+        .identity(Identity::from_pem(&credentials.certificate, credentials.key.expose()));
+    let endpoint = Endpoint::from_shared(format!("https://{}", dial.address))
+        .and_then(|e| e.tls_config_with_verifier(tls, Arc::<Observer>::clone(observer)))
+        .map_err(failed)?;
+    // One tonic channel, not `Client::connect`: that one balances over a set of endpoints, connects in the background
+    // and leaves calls pending while a connection cannot be made.
+    let channel = within(&dial.endpoint, dial.deadline, async { endpoint.connect().await.map_err(failed) });
+    let client = Client::from_channel(Channel::Tonic(channel.await?), None);
+    Ok(EtcdClient {
+        endpoint: dial.endpoint.clone(),
+        deadline: dial.deadline,
+        client: client.await.map_err(|e| classify(&dial.endpoint, &e))?,
+    })
+}
+
+/// Bounds a call; silence is [`EtcdError::Unavailable`].
+async fn within<T>(
+    endpoint: &str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, EtcdError>> + Send,
+) -> Result<T, EtcdError> {
+    let silent =
+        |_| EtcdError::Unavailable { endpoint: endpoint.to_owned(), why: format!("silent for {limit:?}") };
+    tokio::time::timeout(limit, call).await.map_err(silent)?
+}
+
+impl EtcdClient {
+    /// Runs one call under the deadline and puts its failure into our words.
+    async fn call<T, F>(&self, call: impl FnOnce(Client) -> F + Send) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
+        let call = call(self.client.clone());
+        within(&self.endpoint, self.deadline, async { call.await.map_err(|e| classify(&self.endpoint, &e)) })
+            .await
+    }
+
+    /// The learner with this peer URL, where there is one: what an addition whose answer was lost has left.
+    async fn learner(&self, peer_url: &str) -> Option<u64> {
+        let members = self.members(true).await.ok()?;
+        members.iter().find(|m| m.is_learner && m.peer_urls == [peer_url]).map(|m| m.id)
+    }
+}
+
+#[async_trait]
+impl EtcdApi for EtcdClient {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    async fn members(&self, linearizable: bool) -> Result<Vec<Member>, EtcdError> {
+        // etcd-client only sends the serializable request. A linearizable read before it gives the same promise:
+        // that is all etcd itself does for `linearizable` (server/etcdserver/api/v3rpc/member.go, `MemberList`).
+        if linearizable {
+            self.linearizable_read().await?;
+        }
+        let answer = self.call(|mut c| async move { c.member_list().await }).await?;
+        Ok(answer.members().iter().map(member).collect())
+    }
+
+    async fn status(&self) -> Result<MemberStatus, EtcdError> {
+        let s = self.call(|mut c| async move { c.status().await }).await?;
+        let (member_id, cluster_id, revision) =
+            s.header().map_or((0, 0, 0), |h| (h.member_id(), h.cluster_id(), h.revision()));
+        Ok(MemberStatus {
+            member_id,
+            cluster_id,
+            version: s.version().to_owned(),
+            db_size: unsigned(s.db_size()),
+            db_size_in_use: unsigned(s.raft_used_db_size()),
+            db_size_quota: unsigned(s.db_size_quota()),
+            leader: s.leader(),
+            raft_term: s.raft_term(),
+            raft_index: s.raft_index(),
+            raft_applied_index: s.raft_applied_index(),
+            revision: unsigned(revision),
+            errors: s.errors().to_vec(),
+            is_learner: s.is_learner(),
+        })
+    }
+
+    async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError> {
+        let list = |mut c: Client| async move { c.alarm(AlarmAction::Get, AlarmType::None, None).await };
+        let answer = self.call(list).await?;
+        let alarm = |a: &etcd_client::AlarmMember| Alarm {
+            member_id: a.member_id(),
+            kind: match a.alarm() {
+                AlarmType::None => "NONE",
+                AlarmType::Nospace => "NOSPACE",
+                AlarmType::Corrupt => "CORRUPT",
+            }
+            .to_owned(),
+        };
+        Ok(answer.alarms().iter().map(alarm).collect())
+    }
+
+    async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {
+        let asked = i64::try_from(revision).unwrap_or(i64::MAX);
+        let h = self.call(|mut c| async move { c.hash_kv(asked).await }).await?;
+        // Before 3.6 the revision of the hash is not in the answer; it is the one asked for.
+        let revision = if h.hash_revision() > 0 { unsigned(h.hash_revision()) } else { revision };
+        Ok(KvHash { hash: h.hash(), revision, compact_revision: unsigned(h.compact_version()) })
+    }
+
+    async fn linearizable_read(&self) -> Result<(), EtcdError> {
+        // The key `etcdctl endpoint health` reads; whether it exists does not matter.
+        self.call(|mut c| async move { c.get("health", None).await }).await.map(drop)
+    }
+
+    async fn add_learner(&self, peer_url: &str) -> Result<u64, EtcdError> {
+        let urls = [peer_url.to_owned()];
+        let learner = MemberAddOptions::new().with_is_learner();
+        let answer = self.call(|mut c| async move { c.member_add(urls, Some(learner)).await }).await;
+        match answer {
+            Ok(added) => Ok(added.member().map_or(0, etcd_client::Member::id)),
+            // Added already: an earlier addition whose answer was lost.
+            Err(error) if says(&error, PEER_URL_EXISTS) || says(&error, MEMBER_ID_EXISTS) => {
+                self.learner(peer_url).await.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn promote(&self, id: u64) -> Result<(), EtcdError> {
+        match self.call(|mut c| async move { c.member_promote(id).await }).await {
+            // A voter already: an earlier promotion whose answer was lost (kubernetes/kubeadm#3317).
+            Err(error) if says(&error, NOT_A_LEARNER) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    async fn remove(&self, id: u64) -> Result<(), EtcdError> {
+        match self.call(|mut c| async move { c.member_remove(id).await }).await {
+            // Gone already, which is what was wanted.
+            Err(error) if says(&error, MEMBER_NOT_FOUND) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    async fn move_leader(&self, to: u64) -> Result<(), EtcdError> {
+        self.call(|mut c| async move { c.move_leader(to).await }).await.map(drop)
+    }
+}
+
+fn member(m: &etcd_client::Member) -> Member {
+    Member {
+        id: m.id(),
+        name: m.name().to_owned(),
+        peer_urls: m.peer_urls().to_vec(),
+        client_urls: m.client_urls().to_vec(),
+        is_learner: m.is_learner(),
+    }
+}
+
+/// etcd's counts are signed on the wire and never negative.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

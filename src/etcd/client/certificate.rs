@@ -1,0 +1,164 @@
+//! What a TLS handshake with a member tells: the certificate it serves, and why one of us refused.
+
+use std::{
+    error::Error as StdError,
+    io::{self, Read as _},
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, Stream,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use time::OffsetDateTime;
+
+use super::Credentials;
+
+/// rustls' own verifier, which judges; beside it we note when the certificate expires.
+///
+/// The file on disk may be newer than what the process serves: only the handshake shows that a renewed certificate
+/// has not arrived (kubernetes/kubernetes#102556).
+#[derive(Debug)]
+pub(super) struct Observer {
+    judge: Arc<WebPkiServerVerifier>,
+    seen: Mutex<Option<OffsetDateTime>>,
+}
+
+impl Observer {
+    /// Trusts the CAs in a PEM bundle and nothing else.
+    pub(super) fn new(ca_pem: &[u8]) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca_pem) {
+            let certificate = certificate.map_err(|e| e.to_string())?;
+            roots.add(certificate).map_err(|e| e.to_string())?;
+        }
+        let provider = Arc::new(ring::default_provider());
+        let judge = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        Ok(Self { judge: judge.map_err(|e| e.to_string())?, seen: Mutex::new(None) })
+    }
+
+    /// When the certificate of the last handshake expires.
+    pub(super) fn not_after(&self) -> Option<OffsetDateTime> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the member at this address turns us away, in words, if it does. Blocks, for a second at most.
+    ///
+    /// tonic only says "connection closed", since the alert comes after the handshake and gets lost in HTTP/2. So
+    /// another handshake is made by hand, and the first record after it read.
+    pub(super) fn rejection(
+        self: Arc<Self>,
+        address: SocketAddr,
+        server_name: &str,
+        credentials: &Credentials,
+    ) -> Option<String> {
+        let patience = Duration::from_secs(1);
+        let mut tcp = TcpStream::connect_timeout(&address, patience).ok()?;
+        tcp.set_read_timeout(Some(patience)).ok()?;
+        let config = self.configuration(credentials)?;
+        let name = ServerName::try_from(server_name).ok()?.to_owned();
+        let mut session = ClientConnection::new(Arc::new(config), name).ok()?;
+        let error = Stream::new(&mut session, &mut tcp).read(&mut [0]).err()?;
+        tls_words(&error)
+    }
+
+    fn configuration(self: Arc<Self>, credentials: &Credentials) -> Option<ClientConfig> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&credentials.certificate).collect();
+        let key = PrivateKeyDer::from_pem_slice(credentials.key.expose()).ok()?;
+        let provider = Arc::new(ring::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(self);
+        let mut config = builder.with_client_auth_cert(chain.ok()?, key).ok()?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Some(config)
+    }
+}
+
+impl ServerCertVerifier for Observer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let not_after = x509_parser::parse_x509_certificate(end_entity)
+            .ok()
+            .map(|(_, certificate)| certificate.validity().not_after.to_datetime());
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = not_after;
+        self.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.judge.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.judge.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
+    }
+}
+
+/// The words for a failed handshake, or `None` where the failure is of another kind (nobody there, cut off).
+pub(super) fn tls_words(error: &(dyn StdError + 'static)) -> Option<String> {
+    match rustls_error(error)? {
+        Error::InvalidCertificate(why) => Some(format!("its certificate was not accepted: {why}")),
+        Error::AlertReceived(alert) => alert_words(*alert),
+        _ => None,
+    }
+}
+
+/// The member's complaint about our certificate, as far as TLS lets it say.
+fn alert_words(alert: AlertDescription) -> Option<String> {
+    use AlertDescription as A;
+    match alert {
+        A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateRevoked
+        | A::CertificateExpired
+        | A::CertificateUnknown
+        | A::UnknownCA
+        | A::AccessDenied
+        | A::CertificateRequired => Some(format!("it did not accept our client certificate ({alert:?})")),
+        _ => None,
+    }
+}
+
+/// Finds rustls' error in a chain; it travels inside `io::Error`s, which hide it from `source()`.
+fn rustls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<Error>() {
+            return Some(found);
+        }
+        let hidden = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match hidden {
+            Some(hidden) => Some(hidden),
+            None => error.source(),
+        };
+    }
+    None
+}

@@ -1,0 +1,182 @@
+//! etcd in our own words: members, their health, and the calls that phases and commands need.
+//!
+//! `client.rs` is the only file that knows `etcd-client`. Members are addressed by peer URL; IDs are looked up at the
+//! last moment.
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+/// The real thing.
+pub mod client;
+/// How a cluster is: asked of all members at once, then judged.
+pub mod status;
+/// Defragmenting, compacting, disarming.
+pub mod upkeep;
+
+/// One member of the live member list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its ID, as hexadecimal in all texts.
+    pub id: u64,
+    /// Its name; empty while it was added but never started.
+    pub name: String,
+    /// Where other members dial it.
+    pub peer_urls: Vec<String>,
+    /// Where clients dial it; empty while it never started.
+    pub client_urls: Vec<String>,
+    /// True for a learner, which does not vote.
+    pub is_learner: bool,
+}
+
+/// What one member says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemberStatus {
+    /// The member that answered.
+    pub member_id: u64,
+    /// The cluster it belongs to.
+    pub cluster_id: u64,
+    /// Its version, without a `v`.
+    pub version: String,
+    /// Bytes on disk.
+    pub db_size: u64,
+    /// Bytes that hold live data.
+    pub db_size_in_use: u64,
+    /// The quota it was started with, where it says so (etcd 3.6 and later).
+    pub db_size_quota: u64,
+    /// Whom it believes to be leader; zero for nobody.
+    pub leader: u64,
+    /// Raft term.
+    pub raft_term: u64,
+    /// Raft index.
+    pub raft_index: u64,
+    /// Applied raft index.
+    pub raft_applied_index: u64,
+    /// Store revision.
+    pub revision: u64,
+    /// Its own complaints.
+    pub errors: Vec<String>,
+    /// True for a learner.
+    pub is_learner: bool,
+}
+
+/// An alarm that a member raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Alarm {
+    /// Which member.
+    pub member_id: u64,
+    /// `NOSPACE` or `CORRUPT`.
+    pub kind: String,
+}
+
+/// A member's hash of its key space at one revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct KvHash {
+    /// The hash.
+    pub hash: u32,
+    /// The revision it was asked for.
+    pub revision: u64,
+    /// The compaction revision it includes; hashes compare only where this is equal.
+    pub compact_revision: u64,
+}
+
+/// Why etcd did not do as asked.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum EtcdError {
+    /// No answer within the deadline: down, cut off, or without quorum for a linearizable call.
+    #[error("no answer from etcd at {endpoint}: {why}")]
+    Unavailable {
+        /// Who was asked.
+        endpoint: String,
+        /// What was seen.
+        why: String,
+    },
+    /// etcd's own guard says not now (`unhealthy cluster`, `too many learner members`, `can only promote a learner
+    /// member which is in sync with leader`): wait and ask again.
+    #[error("etcd at {endpoint} says not yet: {why}")]
+    NotYet {
+        /// Who was asked.
+        endpoint: String,
+        /// etcd's words.
+        why: String,
+    },
+    /// The TLS handshake failed over a certificate, ours or its own: waiting does not help.
+    #[error("could not agree with etcd at {endpoint} on certificates: {why}")]
+    Untrusted {
+        /// Who was asked.
+        endpoint: String,
+        /// What is wrong with which certificate.
+        why: String,
+    },
+    /// Refused for good.
+    #[error("etcd at {endpoint} refused: {why}")]
+    Refused {
+        /// Who was asked.
+        endpoint: String,
+        /// etcd's words.
+        why: String,
+    },
+}
+
+impl EtcdError {
+    /// What was seen or said, without the endpoint: for a place that names it already.
+    pub fn into_why(self) -> String {
+        match self {
+            Self::Unavailable { why, .. }
+            | Self::NotYet { why, .. }
+            | Self::Untrusted { why, .. }
+            | Self::Refused { why, .. } => why,
+        }
+    }
+}
+
+/// The calls, to one endpoint. Every call has a deadline; none waits for readiness.
+#[async_trait]
+pub trait EtcdApi: Send + Sync {
+    /// The endpoint in words, for messages.
+    fn endpoint(&self) -> &str;
+    /// The member list; `linearizable` needs a quorum, otherwise it is this member's own view.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn members(&self, linearizable: bool) -> Result<Vec<Member>, EtcdError>;
+    /// What this member says of itself.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn status(&self) -> Result<MemberStatus, EtcdError>;
+    /// All alarms.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError>;
+    /// The hash of this member's key space at a revision (0: its newest).
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError>;
+    /// Proves that this member serves linearizable reads: a quorum stands behind it.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn linearizable_read(&self) -> Result<(), EtcdError>;
+    /// Adds a learner; answers its ID.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn add_learner(&self, peer_url: &str) -> Result<u64, EtcdError>;
+    /// Makes a learner a voter.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn promote(&self, id: u64) -> Result<(), EtcdError>;
+    /// Removes a member.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn remove(&self, id: u64) -> Result<(), EtcdError>;
+    /// Hands leadership to another member; this endpoint must be the leader.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn move_leader(&self, to: u64) -> Result<(), EtcdError>;
+}

@@ -1,0 +1,178 @@
+//! How an etcd cluster is: every member asked at once, under one deadline, and the answers judged by a pure function.
+//!
+//! [`gather`] is all the input and output, [`assess`] all the thinking. Nothing here writes to etcd: with the quorum
+//! lost even its list of alarms would be a write, so that is only asked for where a member serves.
+
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
+
+mod advice;
+mod assess;
+mod backup;
+mod disks;
+mod host;
+mod metrics;
+mod report;
+
+pub use assess::{Known, assess, strangers};
+pub use backup::{BackupReport, Backups, HostBackups, span};
+pub use disks::{Timing, advised};
+pub use host::{HostState, Process, Words};
+pub use metrics::{Histogram, Metrics};
+pub use report::{
+    Advice, ApiServer, EtcdReport, Id, Level, MemberReport, Millis, Quorum, Trouble, Verdict, View,
+};
+
+/// A host that should run a member, or a member that no etcd host of the inventory is, and the way to ask it.
+pub struct Target {
+    /// The host's name; a stranger's own.
+    pub node: String,
+    /// False for a stranger: a member at none of the inventory's etcd hosts.
+    pub in_inventory: bool,
+    /// Where other members dial it, by which it is found in the member list.
+    pub peer_url: String,
+    /// Where clients dial it.
+    pub client_url: String,
+    /// The connection, or why there is none, in words that stand alone in a table cell.
+    pub api: Result<Box<dyn EtcdApi>, String>,
+    /// When the certificate that it serves expires, from the handshake.
+    pub served_not_after: Option<OffsetDateTime>,
+}
+
+/// How long members may take. The sum of what a person waits for stays under 5 s, connecting included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For status and reads. Twice the default election timeout: an election under way is not yet a lost quorum.
+    pub answers: Duration,
+    /// For everything, hashes of large databases included.
+    pub total: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { answers: Duration::from_secs(2), total: Duration::from_millis(3_500) }
+    }
+}
+
+/// What one host answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The host's name; a stranger's own.
+    pub node: String,
+    /// As in [`Target::in_inventory`].
+    pub in_inventory: bool,
+    /// Where other members dial it.
+    pub peer_url: String,
+    /// Where clients dial it.
+    pub client_url: String,
+    /// What its member says of itself, or why it said nothing.
+    pub status: Result<MemberStatus, String>,
+    /// How long it took to say so.
+    pub latency: Option<Duration>,
+    /// The member list through a quorum, or why it served none: `Ok` proves that a quorum stands behind it.
+    pub quorum_list: Result<Vec<Member>, String>,
+    /// The member list as this member has it, which needs no quorum.
+    pub own_list: Option<Vec<Member>>,
+    /// The hash of its key space at the common revision.
+    pub hash: Option<KvHash>,
+    /// When the certificate that it serves expires.
+    pub served_not_after: Option<OffsetDateTime>,
+}
+
+/// What all hosts answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gathered {
+    /// One entry a host, in the order asked.
+    pub answers: Vec<Answer>,
+    /// All alarms, where a member could say through a quorum.
+    pub alarms: Option<Vec<Alarm>>,
+}
+
+/// Asks all members in parallel; comes back within [`Limits::total`] whatever they do.
+pub async fn gather(targets: &[Target], limits: Limits) -> Gathered {
+    let start = Instant::now();
+    let mut answers = join_all(targets.iter().map(|t| ask(t, start + limits.answers))).await;
+    let revision = common_revision(&answers);
+    let end = start + limits.total;
+    let hashes = join_all(targets.iter().zip(&answers).map(|(t, a)| hash(t, a, revision, end)));
+    let (alarms, hashes) = join(alarms(targets, &answers, end), hashes).await;
+    for (answer, hash) in answers.iter_mut().zip(hashes) {
+        answer.hash = hash;
+    }
+    Gathered { answers, alarms }
+}
+
+async fn ask(target: &Target, deadline: Instant) -> Answer {
+    let mut answer = Answer {
+        node: target.node.clone(),
+        in_inventory: target.in_inventory,
+        peer_url: target.peer_url.clone(),
+        client_url: target.client_url.clone(),
+        status: Err(String::new()),
+        latency: None,
+        quorum_list: Err(String::new()),
+        own_list: None,
+        hash: None,
+        served_not_after: target.served_not_after,
+    };
+    let api = match &target.api {
+        Ok(api) => api,
+        Err(why) => {
+            answer.status = Err(why.clone());
+            answer.quorum_list = Err(why.clone());
+            return answer;
+        }
+    };
+    // Alone and first, so that its time is that of one round trip.
+    let asked = Instant::now();
+    answer.status = by(deadline, api.status()).await;
+    if let Err(why) = &answer.status {
+        answer.quorum_list = Err(why.clone());
+        return answer;
+    }
+    answer.latency = Some(asked.elapsed());
+    let lists = join(by(deadline, api.members(true)), by(deadline, api.members(false))).await;
+    answer.quorum_list = lists.0;
+    answer.own_list = lists.1.ok();
+    answer
+}
+
+/// The newest revision that every answering voter has: at it, equal histories have equal hashes.
+fn common_revision(answers: &[Answer]) -> Option<u64> {
+    answers.iter().filter_map(|a| a.status.as_ref().ok()).filter(|s| !s.is_learner).map(|s| s.revision).min()
+}
+
+async fn hash(target: &Target, answer: &Answer, revision: Option<u64>, deadline: Instant) -> Option<KvHash> {
+    let (api, status, revision) = (target.api.as_ref().ok()?, answer.status.as_ref().ok()?, revision?);
+    if status.is_learner {
+        return None; // It serves no hashes (etcd, `isRPCSupportedForLearner`).
+    }
+    by(deadline, api.hash_kv(revision)).await.ok()
+}
+
+/// Asks one member that serves; the list is agreed on through raft, so one answer is everybody's.
+async fn alarms(targets: &[Target], answers: &[Answer], deadline: Instant) -> Option<Vec<Alarm>> {
+    let serving = targets.iter().zip(answers).find(|(_, a)| a.quorum_list.is_ok());
+    let api = serving?.0.api.as_ref().ok()?;
+    by(deadline, api.alarms()).await.ok()
+}
+
+/// Cuts a call off at the deadline, and puts its failure into words that need no endpoint: they stand in its row.
+async fn by<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, EtcdError>> + Send,
+) -> Result<T, String> {
+    let started = Instant::now();
+    match timeout_at(deadline, call).await {
+        Ok(answer) => answer.map_err(EtcdError::into_why),
+        Err(_) => Err(format!("no answer within {:.1} s", started.elapsed().as_secs_f64())),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

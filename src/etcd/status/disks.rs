@@ -1,0 +1,151 @@
+//! What members measured, judged by etcd's own guides: what a disk and a network must do, and which timing fits those
+//! that do less (etcd.io, "Hardware recommendations" and "Tuning").
+
+use std::time::Duration;
+
+use super::{
+    advice::note,
+    report::{Advice, EtcdReport},
+};
+
+/// The heartbeat interval and the election timeout.
+pub type Timing = (Duration, Duration);
+
+/// etcd's guide: "99th percentile of wal_fsync_duration should be less than 10ms".
+const FSYNC: Duration = Duration::from_millis(10);
+/// etcd's own alert: four changes of leader in a quarter of an hour (contrib/mixin, `etcdHighNumberOfLeaderChanges`).
+const CHANGES: u64 = 4;
+const QUARTER_HOUR: u64 = 15 * 60;
+/// Heartbeats are set in steps of this.
+const STEP: Duration = Duration::from_millis(50);
+/// etcd's default, and the least that makes sense between hosts.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// The timing that fits a disk and a network: a heartbeat somewhat longer than what it has to wait for, and ten of
+/// them before anybody calls an election.
+pub fn advised(slowest: Duration) -> Timing {
+    let wanted = slowest.saturating_mul(3) / 2;
+    let steps = u32::try_from(wanted.as_nanos().div_ceil(STEP.as_nanos())).unwrap_or(u32::MAX);
+    let heartbeat = STEP.saturating_mul(steps).clamp(LEAST, Duration::from_secs(5));
+    (heartbeat, heartbeat * 10)
+}
+
+/// What is slow. Good to know and no more: members count from their start, so an hour of heavy load is in it for days,
+/// and a cluster on slow disks serves. Above the heartbeat members call elections while nobody is away.
+pub(super) fn advise(report: &EtcdReport, timing: Timing) -> Vec<Advice> {
+    let slow_disks = report.members.iter().filter_map(|m| {
+        let p99 = m.metrics.as_ref()?.fsync.p99().filter(|p99| *p99 > FSYNC)?;
+        let text = format!(
+            "the disk of {} is slow: it takes {} to make a write safe (fsync, 99th percentile; etcd asks for less than {})",
+            m.name,
+            millis(p99),
+            millis(FSYNC)
+        );
+        Some(judged(text, p99, timing))
+    });
+    let slow_networks = report.members.iter().filter_map(|m| {
+        let (to, p99) = m.metrics.as_ref()?.longest_round_trip()?;
+        let text =
+            format!("messages from {} to {to} and back take {} (99th percentile)", m.name, millis(p99));
+        (p99 > timing.0).then(|| judged(text, p99, timing))
+    });
+    slow_disks.chain(slow_networks).chain(elections(report)).collect()
+}
+
+fn judged(text: String, p99: Duration, timing: Timing) -> Advice {
+    let (heartbeat, election) = advised(p99);
+    if p99 <= timing.0 || timing.0.is_zero() || heartbeat <= timing.0 {
+        return note(text);
+    }
+    note(format!(
+        "{text}, longer than the heartbeat ({}): until that is mended set etcd.heartbeat_interval: {} and \
+         etcd.election_timeout: {} in the inventory, then rsadm up",
+        millis(timing.0),
+        millis(heartbeat),
+        millis(election)
+    ))
+}
+
+fn elections(report: &EtcdReport) -> Option<Advice> {
+    let often = |m: &&super::Metrics| {
+        m.leader_changes >= CHANGES && m.uptime_seconds < m.leader_changes * QUARTER_HOUR / CHANGES
+    };
+    let worst = report
+        .members
+        .iter()
+        .filter_map(|m| m.metrics.as_ref())
+        .filter(often)
+        .max_by_key(|m| m.leader_changes)?;
+    let minutes = worst.uptime_seconds.div_ceil(60);
+    Some(note(format!(
+        "the leader changed {} times in {minutes} min: unless members were restarted, look at disks and network",
+        worst.leader_changes
+    )))
+}
+
+/// Whole milliseconds from ten on, one decimal below.
+pub(super) fn millis(time: Duration) -> String {
+    match time.as_micros() {
+        0..10_000 => format!("{}.{}ms", time.as_millis(), time.as_micros() % 1000 / 100),
+        _ => format!("{}ms", time.as_millis()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::status::{Level, Metrics, tests::Scene};
+
+    /// All fsyncs take that long.
+    fn fsync(millis: u64) -> Metrics {
+        let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
+        let text = format!(
+            "etcd_disk_wal_fsync_duration_seconds_bucket{{le=\"{seconds}\"}} 0\n\
+             etcd_disk_wal_fsync_duration_seconds_bucket{{le=\"+Inf\"}} 1000\n\
+             etcd_server_leader_changes_seen_total 1\n"
+        );
+        Metrics::read(text.lines(), 0).unwrap()
+    }
+
+    fn advice(millis: u64) -> Vec<Advice> {
+        let mut scene = Scene::new(3);
+        scene.known.timing = (Duration::from_millis(100), Duration::from_secs(1));
+        scene.known.metrics.insert("m2".into(), fsync(millis));
+        scene.report().advice
+    }
+
+    #[test]
+    fn row_58_a_slow_disk_is_told_and_one_slower_than_the_heartbeat_with_the_timing_that_fits() {
+        assert_eq!(advice(10), []);
+        let [slow] = &advice(40)[..] else { panic!("{:?}", advice(40)) };
+        assert_eq!(slow.level, Level::Note);
+        assert!(slow.text.contains("the disk of m2 is slow: it takes 40ms"), "{slow:?}");
+        let [slower] = &advice(160)[..] else { panic!("{:?}", advice(160)) };
+        assert_eq!(slower.level, Level::Note, "a slow disk is not a dead member");
+        assert!(
+            slower.text.contains("etcd.heartbeat_interval: 250ms and etcd.election_timeout: 2500ms"),
+            "{slower:?}"
+        );
+    }
+
+    #[test]
+    fn timing_fits_what_is_slow() {
+        for (slowest, heartbeat) in [(1, 100), (66, 100), (67, 150), (100, 150), (160, 250), (60_000, 5_000)]
+        {
+            let (advised, election) = advised(Duration::from_millis(slowest));
+            assert_eq!(advised.as_millis(), heartbeat, "{slowest} ms");
+            assert_eq!(election, advised * 10);
+        }
+    }
+
+    #[test]
+    fn many_elections_in_a_short_time_are_told() {
+        let of = |changes: u64, uptime: u64| {
+            let mut scene = Scene::new(3);
+            let metrics = Metrics { leader_changes: changes, uptime_seconds: uptime, ..Metrics::default() };
+            scene.known.metrics.insert("m1".into(), metrics);
+            !scene.report().advice.is_empty()
+        };
+        assert_eq!([of(4, 600), of(4, 1000), of(3, 60), of(40, 8_000)], [true, false, false, true]);
+    }
+}

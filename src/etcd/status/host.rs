@@ -1,0 +1,214 @@
+//! What the hosts of members that are silent say instead, and what to do about it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    advice::{list, title, warning},
+    report::{Advice, MemberReport, Trouble},
+};
+
+/// How a host that should run a member was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum HostState {
+    /// There was no way to ask it.
+    Unreachable {
+        /// What was seen, in words that stand alone in a table cell.
+        why: String,
+    },
+    /// It was looked at.
+    Seen(Process),
+}
+
+/// The etcd process of a host and what it takes to have one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// True where the kubelet, which runs it, is active.
+    pub kubelet: bool,
+    /// True where its static pod's manifest is in place.
+    pub manifest: bool,
+    /// True where a process runs.
+    pub running: bool,
+    /// How often its container was started again; `None` where it never ran.
+    pub restarts: Option<u32>,
+    /// Its last complaint, or what it wrote last.
+    pub last_words: Option<Words>,
+}
+
+/// A line of its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Words {
+    /// When, by the host's clock: `2026-11-22 14:02:11 UTC`.
+    pub at: String,
+    /// What, without the log's own dressing.
+    pub text: String,
+}
+
+/// How much of a log line is shown.
+const LONGEST: usize = 300;
+
+impl Words {
+    /// Reads a line of a container's log: a time, a stream, a tag, and then a line in JSON (etcd's own) or plain text
+    /// (Go's panics).
+    pub fn read(line: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Entry {
+            msg: String,
+            error: Option<String>,
+        }
+        let mut parts = line.splitn(4, ' ');
+        let (at, _stream, _tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let text = match serde_json::from_str(text) {
+            Ok(Entry { msg, error: Some(error) }) => format!("{msg}: {error}"),
+            Ok(Entry { msg, error: None }) => msg,
+            Err(_) => text.to_owned(),
+        };
+        let at = format!("{} {} UTC", at.get(..10)?, at.get(11..19)?);
+        Some(Self { at, text: text.trim().chars().take(LONGEST).collect() })
+    }
+}
+
+/// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
+/// database, and a member that should have data and starts with none.
+const LOST: [&str; 6] = [
+    "Was the raft log corrupted, truncated, or lost",
+    "found data inconsistency with peers",
+    "crc mismatch",
+    "freepages",
+    "has already been bootstrapped",
+    "database snapshot file",
+];
+
+/// Why a member that does not answer does not, as far as its host knows; `up` is the command that puts back what is
+/// missing, `replace` (with the host's name after it) that which gives a member
+/// the data of the others, where a quorum can do that.
+pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> Option<Advice> {
+    let Some(Trouble::Silent(why)) = &member.error else { return None };
+    let title = title(member);
+    if let (Some(HostState::Seen(process)), Some(replace)) = (&member.host, replace)
+        && !process.running
+        && has_lost_data(process)
+    {
+        let text = format!(
+            "etcd stops on {title}: its data is lost or damaged. If a disk is only not mounted, mount it; else this gives \
+             it the data of the others and sets aside what is there:"
+        );
+        let says = stopped(&title, why, process, up).says;
+        return Some(Advice { says, ..warning(text).with(format!("{replace} {title}")) });
+    }
+    Some(match &member.host {
+        None => warning(format!("{title} does not answer ({why})")),
+        Some(HostState::Unreachable { .. }) => warning(format!(
+            "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
+        )),
+        Some(HostState::Seen(process)) => stopped(&title, why, process, up),
+    })
+}
+
+/// True where it fell over its data more than once in a row: its log of an earlier life says nothing.
+fn has_lost_data(process: &Process) -> bool {
+    process.restarts.is_some_and(|n| n > 0)
+        && process.last_words.as_ref().is_some_and(|w| LOST.iter().any(|sign| w.text.contains(sign)))
+}
+
+fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
+    let advice = match process {
+        Process { running: true, .. } => warning(format!(
+            "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why})"
+        )),
+        Process { kubelet: false, .. } => {
+            warning(format!("the kubelet of {title} does not run, so its etcd does not either")).with(up)
+        }
+        Process { manifest: false, .. } => {
+            warning(format!("{title} has no manifest of etcd any more, so its kubelet does not run it"))
+                .with(up)
+        }
+        Process { restarts: None, .. } => warning(format!("etcd never ran on {title}")).with(up),
+        Process { restarts: Some(0), .. } => {
+            warning(format!("etcd stopped on {title}, and its kubelet has not started it again"))
+        }
+        Process { restarts: Some(n), .. } => {
+            let times = if *n == 1 { "time" } else { "times" };
+            warning(format!("etcd stops on {title} each time its kubelet starts it ({n} {times} so far)"))
+        }
+    };
+    let said = process.last_words.as_ref().map(|w| format!("{title} at {}: {}", w.at, w.text));
+    Advice { says: said, ..advice }
+}
+
+/// Without a quorum: which hosts would bring it back, told by what keeps each from it.
+pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: &str) -> Vec<Advice> {
+    let is_away = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
+    let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
+    let away = names(silent.iter().filter(is_away).collect());
+    let here = names(silent.iter().filter(|m| !is_away(m)).collect());
+    let mut advice = Vec::new();
+    if !away.is_empty() {
+        advice.push(warning(format!(
+            "{} cannot be reached over SSH: bring back as many hosts as it takes for {needs} of {voters} members to run; etcd \
+             then serves again by itself",
+            list(&away)
+        )));
+    }
+    advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
+        // One command for all of them comes last.
+        self::silent(m, up, None).map(|a| Advice { command: None, ..a })
+    }));
+    match (here.is_empty(), away.is_empty()) {
+        (true, _) => {}
+        (false, true) => {
+            let text =
+                format!("start etcd on {} again; this starts all that are stopped, together:", list(&here));
+            advice.push(warning(text).with(up));
+        }
+        (false, false) => {
+            let text = format!("once all hosts can be reached, this starts etcd on {} again:", list(&here));
+            advice.push(warning(text).with(up));
+        }
+    }
+    advice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of etcd 3.7 itself; a log of an earlier life, and one that is only slow, is no reason to replace anybody.
+    #[test]
+    fn lost_data_is_told_by_etcds_own_words() {
+        for (restarts, words, lost) in [
+            (
+                3,
+                "panic: tocommit(41) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?",
+                true,
+            ),
+            (1, "discovery failed: 8f3466efda134769 found data inconsistency with peers", true),
+            (1, "panic: freepages: failed to get all reachable pages", true),
+            (0, "panic: freepages: failed to get all reachable pages", false),
+            (3, "listen tcp 10.0.0.1:2380: bind: address already in use", false),
+        ] {
+            let last_words = Some(Words { at: "now".into(), text: words.into() });
+            let process = Process { restarts: Some(restarts), last_words, ..Process::default() };
+            assert_eq!(has_lost_data(&process), lost, "{restarts} {words}");
+        }
+    }
+
+    #[test]
+    fn log_lines_are_read_whoever_wrote_them() {
+        let at = "2026-11-22T17:12:28.401349239Z stderr F ";
+        for (line, text) in [
+            (
+                r#"{"level":"fatal","ts":"x","msg":"discovery failed","error":"no disk"}"#,
+                "discovery failed: no disk",
+            ),
+            (r#"{"level":"info","msg":"ready to serve"}"#, "ready to serve"),
+            ("panic: freepages: failed", "panic: freepages: failed"),
+        ] {
+            let words = Words::read(&format!("{at}{line}")).unwrap();
+            assert_eq!((words.text.as_str(), words.at.as_str()), (text, "2026-11-22 17:12:28 UTC"));
+        }
+        for noise in ["", "one two", "täg täg täg täg"] {
+            assert_eq!(Words::read(noise), None, "{noise:?}");
+        }
+    }
+}

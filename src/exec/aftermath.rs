@@ -1,0 +1,141 @@
+//! What follows a step that failed: manifests go back, the host says what explains it, and the operator is told what was
+//! done before, what was not begun, and what still serves.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use futures::{FutureExt, future::join_all};
+
+use super::{Context, causes, scripts};
+use crate::{
+    event::{Failure, count},
+    host::{Host, Op},
+    inventory::{NodeName, Role},
+    observe::api,
+    plan::{Action, HostWork, Mode, Plan, Stage, summary},
+};
+
+/// How long the manifests from before may take to serve again.
+const BACK: Duration = Duration::from_secs(60);
+
+/// How long a member or an API server may take to say that it serves.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Fills in what is known only once a step of a host's work has failed.
+pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<&Action>, failure: &mut Failure) {
+    let culprit = failure.host.clone().unwrap_or_else(|| work.host.clone());
+    if let Some(host) = cx.fleet.host(&culprit) {
+        failure.collected = collect(host.as_ref(), step).await;
+    }
+    if let Some(host) = cx.fleet.host(&work.host) {
+        failure.state = put_back(host.as_ref(), work).await;
+    }
+    if let Some(cause) = causes::likely(failure.cause.as_deref().unwrap_or_default(), &failure.collected) {
+        failure.likely = Some(cause.why.to_owned());
+        failure.next = cause.next.replace("HOST", culprit.as_str());
+    }
+}
+
+/// What the host says about a failure; nothing where it cannot be asked any more.
+async fn collect(host: &dyn Host, action: Option<&Action>) -> Vec<String> {
+    let args = match action {
+        Some(Action::AwaitProcess { process, .. } | Action::AwaitServing { process, .. }) => {
+            vec![process.clone()]
+        }
+        Some(Action::AwaitApi { .. }) => vec!["kube-apiserver".to_owned()],
+        Some(Action::AwaitEtcd { .. }) => vec!["etcd".to_owned()],
+        _ => vec![],
+    };
+    tell(host, Op::Script(scripts::COLLECT, args, Duration::from_secs(15))).await
+}
+
+/// Puts the manifests back that the work replaced, where they do not serve; what became of that.
+async fn put_back(host: &dyn Host, work: &HostWork) -> Vec<String> {
+    let kept = work.steps.iter().filter_map(|step| match &step.action {
+        Action::Keep { process, port } => Some([process.clone(), port.to_string()]),
+        _ => None,
+    });
+    let args: Vec<String> = std::iter::once(BACK.as_secs().to_string()).chain(kept.flatten()).collect();
+    if args.len() == 1 {
+        return vec![];
+    }
+    tell(host, Op::Script(scripts::PUT_BACK, args, BACK * 2)).await
+}
+
+async fn tell(host: &dyn Host, op: Op) -> Vec<String> {
+    let Ok(outputs) = host.run(&[op], true).await else { return vec![] };
+    outputs.first().map(|o| o.text().lines().map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// Tells with the last of the failures of some stages how things are: what this run did before them, what it did not
+/// begin, and what serves.
+pub(super) async fn of_run(cx: &Context<'_>, plan: &Plan, stages: Range<usize>, failures: &mut [Failure]) {
+    let failed: Vec<NodeName> = failures.iter().filter_map(|f| f.host.clone()).collect();
+    let state = progress(plan, stages, &failed).into_iter().chain(serving(cx).await);
+    if let Some(last) = failures.last_mut() {
+        last.state.extend(state);
+    }
+}
+
+fn progress(plan: &Plan, stages: Range<usize>, failed: &[NodeName]) -> Vec<String> {
+    let changes = |stage: &&Stage| stage.work.iter().flat_map(|w| &w.steps).any(|s| s.action.is_change());
+    let (before, rest) = (&plan.stages[..stages.start], &plan.stages[stages.end..]);
+    let done: Vec<String> = before.iter().filter(changes).map(summary::outcome).collect();
+    let mut touched: BTreeSet<&NodeName> = before.iter().flat_map(|s| &s.work).map(|w| &w.host).collect();
+    let mut waiting: Vec<&NodeName> = rest.iter().flat_map(|s| &s.work).map(|w| &w.host).collect();
+    for stage in &plan.stages[stages] {
+        let width = match stage.mode {
+            Mode::Parallel => stage.work.len(),
+            Mode::OneByOne => 1,
+            Mode::Batches(n) => n,
+        };
+        let last = stage.work.iter().rposition(|w| failed.contains(&w.host)).unwrap_or_default();
+        let begun = (last / width.max(1) + 1) * width.max(1);
+        touched.extend(stage.work.iter().take(begun).map(|w| &w.host));
+        waiting.extend(stage.work.iter().skip(begun).map(|w| &w.host));
+    }
+    let untouched: BTreeSet<&NodeName> = waiting.into_iter().filter(|h| !touched.contains(h)).collect();
+    let mut lines = Vec::new();
+    if !done.is_empty() {
+        lines.push(format!("done before: {}", done.join("; ")));
+    }
+    if !rest.is_empty() {
+        lines.push(format!("not begun: {}", count(rest.len(), "stage")));
+    }
+    if !untouched.is_empty() {
+        let names: Vec<&str> = untouched.into_iter().map(NodeName::as_str).collect();
+        lines.push(format!("untouched: {}", names.join(" ")));
+    }
+    lines
+}
+
+/// Who answers now, of those that served at any time so far.
+async fn serving(cx: &Context<'_>) -> Option<String> {
+    let ran =
+        |name: &NodeName, process: &str| cx.ledger().hosts.get(name).is_some_and(|facts| facts.runs(process));
+    let etcd = cx.cluster.with_role(Role::Etcd).filter(|n| ran(&n.name, "etcd"));
+    let etcd = join_all(etcd.map(|node| async move {
+        let asked = async { cx.members.dial(&node.name).await.ok()?.status().await.ok() };
+        let status = tokio::time::timeout(ANSWER, asked).await.ok().flatten();
+        (node.name.as_str(), status.is_some_and(|s| s.leader != 0))
+    }));
+    let servers = async {
+        match cx.cluster.with_role(Role::ControlPlane).any(|n| ran(&n.name, "kube-apiserver")) {
+            true => api::ready(cx.cluster, cx.fleet).await,
+            false => vec![],
+        }
+    };
+    let (etcd, servers) = futures::join!(etcd, servers.boxed());
+    let servers: Vec<(&str, bool)> =
+        servers.iter().map(|(name, answer)| (name.as_str(), answer.is_ok())).collect();
+    let part = |what: &str, all: &[(&str, bool)]| {
+        let up: Vec<&str> = all.iter().filter(|(_, up)| *up).map(|(name, _)| *name).collect();
+        match (all.is_empty(), up.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some(format!("no {what}")),
+            (false, false) => Some(format!("{what} on {}", up.join(" "))),
+        }
+    };
+    let parts: Vec<String> =
+        [part("etcd", &etcd), part("API server", &servers)].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("serving now: {}", parts.join(", ")))
+}

@@ -1,0 +1,243 @@
+//! From what a host said to what is likely wrong and what to do about it: a table, read from top to bottom.
+//!
+//! A step's own words are looked through first. In what was collected beside them much fails for a moment and heals, such
+//! as connections, so there only words count that have one meaning wherever they stand.
+
+/// What is likely wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// In words.
+    pub why: &'static str,
+    /// What to do next; `HOST` stands for the host's name.
+    pub next: &'static str,
+    /// All of one of these, in lower case, is what tells it.
+    signs: &'static [&'static [&'static str]],
+    /// True where the signs have one meaning wherever they stand.
+    sure: bool,
+}
+
+const fn sure(signs: &'static [&'static [&'static str]], why: &'static str, next: &'static str) -> Cause {
+    Cause { why, next, signs, sure: true }
+}
+
+const fn said(signs: &'static [&'static [&'static str]], why: &'static str, next: &'static str) -> Cause {
+    Cause { why, next, signs, sure: false }
+}
+
+const CAUSES: &[Cause] = &[
+    sure(
+        &[
+            &["unknown flag"],
+            &["unknown shorthand flag"],
+            &["flag provided but not defined"],
+            &["unrecognized feature gate"],
+            &["invalid argument \"", " for \"--"],
+            &["invalid value \"", " for flag -"],
+        ],
+        "an argument that this version does not know: it is in an extra_args of the inventory",
+        "correct extra_args in the inventory, then run the same command again",
+    ),
+    sure(
+        &[&["permanently removed"]],
+        "the member was removed from the cluster, and its data directory is of no use any more",
+        "rsadm etcd replace HOST makes it a member again, or take its role etcd out of the inventory",
+    ),
+    sure(
+        &[&["no space left on device"], &[" 100% /"], &["disk quota exceeded"]],
+        "a disk is full",
+        "on HOST: df -h /var/lib /var/lib/etcd /usr; make room, then run the same command again",
+    ),
+    sure(
+        &[&["database space exceeded"], &["alarm:nospace"]],
+        "etcd's database has reached its quota",
+        "rsadm etcd status",
+    ),
+    sure(
+        &[&["read-only file system"]],
+        "the disk was mounted read-only, as Linux does after an error of the disk",
+        "on HOST: dmesg | tail -n 30",
+    ),
+    sure(
+        &[&["exec format error"], &["is for another kind of processor"]],
+        "a program for another kind of processor",
+        "on HOST: uname -m; see whether artifacts.base_url has programs for it",
+    ),
+    sure(
+        &[&["address already in use"]],
+        "another program listens on that port",
+        "on HOST: ss -ltnp; end that program, then run the same command again",
+    ),
+    sure(
+        &[
+            &["certificate has expired or is not yet valid"],
+            &["certificate is not yet valid"],
+            &["certificate has expired"],
+        ],
+        "the clocks of two hosts differ, or a certificate is past its end",
+        "rsadm certs status tells which has ended, and rsadm preflight compares the clocks",
+    ),
+    sure(
+        &[&["signed by unknown authority"]],
+        "certificates of two clusters have been mixed up",
+        "rsadm plan tells which files differ from this cluster's",
+    ),
+    sure(
+        &[
+            &["cluster id mismatch"],
+            &["out of range [lastindex("],
+            &["panic: freepages"],
+            &["checksum mismatch"],
+            &["crc mismatch"],
+            &["found data inconsistency with peers"],
+            &["has already been bootstrapped"],
+            &["database snapshot file"],
+        ],
+        "etcd's data on this host is lost, damaged, or another cluster's; if a disk is only not mounted, mount it",
+        "rsadm etcd replace HOST, which sets what is there aside and gives it the data of the others",
+    ),
+    sure(
+        &[
+            &["failed to pull image"],
+            &["errimagepull"],
+            &["imagepullbackoff"],
+            &["failed to resolve reference"],
+        ],
+        "the registry cannot be reached from this host, or does not have that image",
+        "on HOST: ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d IMAGE; see artifacts.registry_mirrors",
+    ),
+    sure(
+        &[&["cannot allocate memory"], &["out of memory"], &["oom-kill"]],
+        "the host has too little memory",
+        "on HOST: free -m; dmesg | grep -i oom",
+    ),
+    sure(
+        &[&["too many open files"], &["inotify_init", "failed"]],
+        "a limit of the kernel is reached",
+        "on HOST: sysctl fs.file-nr fs.inotify",
+    ),
+    sure(
+        &[&["running with swap on is not supported"]],
+        "swap is on",
+        "on HOST: swapoff -a, and take it out of /etc/fstab",
+    ),
+    sure(
+        &[&["\"command failed\" err="]],
+        "the component refuses its arguments or its files: an extra_args of the inventory, if that was changed",
+        "correct the inventory, then run the same command again",
+    ),
+    said(
+        &[&["could not resolve host"], &["name resolution"], &["no such host"]],
+        "the host cannot resolve that name",
+        "on HOST: cat /etc/resolv.conf; or set artifacts.base_url to a mirror by its address",
+    ),
+    said(
+        &[&["checksum"], &["sha256"]],
+        "what was downloaded is not what was published: a proxy or a mirror has changed it, or it was cut",
+        "look at the file at that URL, then run the same command again",
+    ),
+    said(
+        &[&["could not fetch"], &["failed to connect"]],
+        "the host cannot reach the place that programs come from",
+        "on HOST: curl -I that URL; see artifacts.base_url",
+    ),
+    said(
+        &[&[":2379", "connection refused"], &["etcdserver: request timed out"], &["etcdserver: no leader"]],
+        "etcd does not serve",
+        "rsadm etcd status",
+    ),
+    said(
+        &[&["connection refused"], &["connection to the server", "was refused"]],
+        "the API server does not serve",
+        "rsadm status",
+    ),
+    said(
+        &[&["permission denied"], &["operation not permitted"]],
+        "a policy of the host forbids it: SELinux, AppArmor, a noexec mount",
+        "on HOST: journalctl -k | grep -iE 'denied|avc' | tail",
+    ),
+];
+
+/// What the words of a failed step, or else what was collected, most likely come from.
+pub fn likely(words: &str, collected: &[String]) -> Option<&'static Cause> {
+    let in_line = |line: &str, cause: &Cause| {
+        let line = line.to_lowercase();
+        cause.signs.iter().any(|sign| sign.iter().all(|word| line.contains(word)))
+    };
+    CAUSES.iter().find(|cause| words.lines().any(|line| in_line(line, cause))).or_else(|| {
+        CAUSES
+            .iter()
+            .filter(|cause| cause.sure)
+            .find(|cause| collected.iter().any(|line| in_line(line, cause)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words as programs wrote them, and part of the cause.
+    const SEEN: &[(&str, &str)] = &[
+        ("kube-apiserver says: Error: unknown flag: --no-such-flag", "extra_args"),
+        ("etcd says: flag provided but not defined: -no-such-flag", "extra_args"),
+        ("invalid argument \"x\" for \"--v\" flag: strconv.ParseInt", "extra_args"),
+        ("the member has been permanently removed from the cluster", "was removed"),
+        ("install: cannot create regular file: No space left on device", "disk is full"),
+        ("/dev/sda1        40G   40G     0 100% /var/lib", "disk is full"),
+        ("etcdserver: mvcc: database space exceeded", "quota"),
+        ("mv: cannot move: Read-only file system", "read-only"),
+        ("/usr/local/bin/kubelet: cannot execute binary file: Exec format error", "processor"),
+        ("listen tcp 10.0.0.1:2380: bind: address already in use", "listens"),
+        (
+            "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time",
+            "clocks",
+        ),
+        ("x509: certificate signed by unknown authority", "mixed up"),
+        ("etcd says: tocommit(41) is out of range [lastIndex(0)]; its data is lost or damaged", "lost"),
+        ("panic: freepages: failed to get all reachable pages", "damaged"),
+        ("ctr: failed to resolve reference \"registry.k8s.io/pause:3.10\"", "registry"),
+        ("fork: Cannot allocate memory", "memory"),
+        ("failed to run Kubelet: running with swap on is not supported", "swap"),
+        (
+            "E1122 run.go:72] \"command failed\" err=\"invalid audit log mode no-such-mode\"",
+            "refuses its arguments",
+        ),
+        ("curl: (6) Could not resolve host: dl.k8s.io", "resolve"),
+        ("the checksum of kubelet is another one than published", "downloaded"),
+        ("dial tcp 127.0.0.1:2379: connect: connection refused", "etcd does not serve"),
+        ("The connection to the server 10.0.0.1:6443 was refused", "API server does not serve"),
+        ("mkdir: cannot create directory: Permission denied", "policy"),
+        ("inotify_init: Too many open files", "limit"),
+        ("could not fetch http://10.77.0.1:8080/x: curl: (28) timed out", "cannot reach"),
+    ];
+
+    #[test]
+    fn words_lead_to_their_cause() {
+        for (words, part) in SEEN {
+            let why = likely(words, &[]).map(|c| c.why);
+            assert!(why.is_some_and(|why| why.contains(part)), "{words}: {why:?}");
+        }
+        assert_eq!(likely("kube-scheduler did not start with its new files within 120 s", &[]), None);
+    }
+
+    #[test]
+    fn a_steps_own_words_go_first_and_passing_troubles_do_not_count() {
+        let log = ["== /var/log/pods/x", "stderr F no space left on device", "connection refused"]
+            .map(str::to_owned);
+        assert_eq!(
+            likely("address already in use", &log).unwrap().why,
+            "another program listens on that port"
+        );
+        assert_eq!(likely("it ended", &log).unwrap().why, "a disk is full");
+        assert_eq!(likely("it ended", &log[2..]), None);
+    }
+
+    #[test]
+    fn every_cause_is_reached_by_words_that_were_seen() {
+        let never: Vec<&str> = CAUSES
+            .iter()
+            .filter(|c| !SEEN.iter().any(|(words, _)| likely(words, &[]) == Some(c)))
+            .map(|c| c.why)
+            .collect();
+        assert_eq!(never, Vec::<&str>::new());
+    }
+}

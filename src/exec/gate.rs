@@ -1,0 +1,222 @@
+//! The quorum gate at work: asked just before a member may be lost, with what the members say at that moment.
+
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Context, members::Members};
+use crate::{
+    etcd::{
+        EtcdApi, Member,
+        status::{
+            EtcdReport, Gathered, Known, Limits, MemberReport, Target, Trouble, assess, gather, strangers,
+        },
+    },
+    event::Events,
+    inventory::{Cluster, NodeName},
+    observe::{Fate, MemberFact, Observed},
+    phases::etcd::members::is_in_question,
+    plan::{
+        Refusal,
+        quorum::{Change, Membership, can_be_accepted, gate},
+    },
+};
+
+/// How long a member may take to be there: a cut-off one costs no more.
+const DIAL: Duration = Duration::from_secs(3);
+
+/// How long members may take to elect a leader, on slow machines and with the largest timeout that anybody sets.
+const ELECTION: Duration = Duration::from_secs(15);
+
+/// Whether the member on a host may be restarted now.
+///
+/// # Errors
+/// The reason why not, with the way out.
+pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusal> {
+    let report = settled(cx).await;
+    // With one or two voters every restart is an outage; whoever runs so small a cluster has chosen that.
+    let change = Change::Restart { name: host.to_string(), allow_outage: true };
+    if ask(&change, &report, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
+        let sick = report.members.iter().filter(|m| m.error.is_some());
+        cx.given_up().extend(sick.map(|m| m.name.clone()));
+    }
+    Ok(())
+}
+
+/// What the members say once no election is under way. Where there is no quorum to lose a restart costs nothing, so that
+/// a quorum is lost is only believed when it lasts: for seconds after a leader fell silent all look as if it were.
+async fn settled(cx: &Context<'_>) -> EtcdReport {
+    let until = Instant::now() + ELECTION;
+    loop {
+        let report = report(cx.members, cx.now).await;
+        if !may_be_electing(&report) || Instant::now() >= until {
+            return report;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// True where members answer, and no quorum of them serves.
+fn may_be_electing(report: &EtcdReport) -> bool {
+    !report.serves && report.members.iter().any(|m| m.version.is_some())
+}
+
+/// What the gate said where it lets a change through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The quorum stays.
+    Safe,
+    /// It may be lost, and the operator accepted that.
+    Accepted,
+}
+
+/// Asks the gate. Where it says no for the quorum's sake alone and the operator `accepts` its loss, tells that and goes on.
+///
+/// # Errors
+/// The reason why not, with the way out.
+pub fn ask(change: &Change, report: &EtcdReport, accepts: bool, events: &Events) -> Result<Answer, Refusal> {
+    match gate(change, &Membership::from(report)) {
+        Ok(_) => Ok(Answer::Safe),
+        Err(refusal) if accepts && can_be_accepted(&refusal) => {
+            let help = "rsadm etcd status shows how etcd comes out of it".to_owned();
+            events.warn(format!("the loss of the quorum was accepted: {}", refusal.why), Some(help));
+            Ok(Answer::Accepted)
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Looks up etcd's membership where hosts and inventory differ on it. It stays unknown where no quorum tells it.
+pub async fn look_up(cluster: &Cluster, members: &dyn Members, seen: &mut Observed, now: OffsetDateTime) {
+    if is_in_question(cluster, seen) {
+        seen.membership = membership(&report(members, now).await);
+    }
+}
+
+/// The membership that a report found; `None` where no quorum stands behind it.
+pub fn membership(report: &EtcdReport) -> Option<Vec<MemberFact>> {
+    report.view.as_ref().filter(|view| view.linearizable)?;
+    let started = |m: &MemberReport| m.error != Some(Trouble::Unstarted);
+    let fact = |m: &MemberReport| MemberFact {
+        name: if started(m) { m.name.clone() } else { String::new() },
+        peer_url: m.peer_urls.first().cloned().unwrap_or_default(),
+        learner: m.is_learner,
+        healthy: m.error.is_none(),
+        fate: Fate::default(),
+    };
+    Some(report.members.iter().filter(|m| m.id.is_some()).map(fact).collect())
+}
+
+/// What the members say now, those too whose hosts left the inventory: they vote.
+pub async fn report(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
+    let hosts = members.hosts();
+    let dials = join_all(hosts.iter().map(|host| async move {
+        let dialled = timeout(DIAL, members.dial(&host.name)).await;
+        Target {
+            node: host.name.to_string(),
+            in_inventory: true,
+            peer_url: host.peer_url.clone(),
+            client_url: host.client_url.clone(),
+            api: dialled.unwrap_or_else(|_| Err("no answer".into())),
+            served_not_after: None,
+        }
+    }));
+    let (targets, old_clusters) = join(dials, members.old_clusters()).await;
+    let known = Known { old_clusters, ..Known::default() };
+    assess(&gather_all(members, targets, DIAL, Limits::default).await, &known, now)
+}
+
+/// Asks the targets, and then, where the member list has others too, all of them with those: hashes compare at one
+/// revision. `limits` are asked for each time; a stranger may take `patience` to be there.
+pub async fn gather_all(
+    members: &dyn Members,
+    mut targets: Vec<Target>,
+    patience: Duration,
+    limits: impl Fn() -> Limits + Send,
+) -> Gathered {
+    let gathered = gather(&targets, limits()).await;
+    let started = |m: &Member| !m.name.is_empty() && !m.client_urls.is_empty();
+    let strangers: Vec<Member> = strangers(&gathered).into_iter().filter(started).collect();
+    if strangers.is_empty() {
+        return gathered;
+    }
+    targets.extend(join_all(strangers.into_iter().map(|m| stranger(members, m, patience))).await);
+    gather(&targets, limits()).await
+}
+
+async fn stranger(members: &dyn Members, member: Member, patience: Duration) -> Target {
+    let url = member.client_urls.into_iter().next().unwrap_or_default();
+    let dialled = timeout(patience, members.dial_stranger(&url)).await;
+    Target {
+        node: member.name,
+        in_inventory: false,
+        peer_url: member.peer_urls.into_iter().next().unwrap_or_default(),
+        client_url: url,
+        api: dialled.unwrap_or_else(|_| Err("no answer".into())),
+        served_not_after: None,
+    }
+}
+
+/// A connection to a member of a report, whatever its name is and wherever it runs.
+///
+/// # Errors
+/// In words that stand alone in a table cell.
+pub async fn dial(members: &dyn Members, member: &MemberReport) -> Result<Box<dyn EtcdApi>, String> {
+    let host = members.hosts().into_iter().find(|h| member.peer_urls.contains(&h.peer_url));
+    match (host, member.client_urls.first()) {
+        (Some(host), _) => members.dial(&host.name).await,
+        (None, Some(url)) => members.dial_stranger(url).await,
+        (None, None) => Err("it tells nobody where clients reach it".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::{
+        etcd::status::{Id, tests::Scene},
+        event::Event,
+    };
+
+    #[test]
+    fn an_election_is_no_lost_quorum() {
+        assert!(!may_be_electing(&Scene::new(3).report()));
+        assert!(!may_be_electing(&Scene::new(3).silence(1, "no answer").report()));
+        assert!(may_be_electing(&Scene::new(3).without_quorum().report()));
+        let nobody = (1..=3).fold(Scene::new(3).without_quorum(), |s, n| s.silence(n, "refused"));
+        assert!(!may_be_electing(&nobody.report()), "nobody is there to elect anybody");
+    }
+
+    #[test]
+    fn consent_goes_past_the_quorum_alone_and_is_told() {
+        let stop = Change::Restart { name: "m1".into(), allow_outage: true };
+        let Some(Id(id)) = Scene::new(1).report().members[0].id else { panic!("it has an ID") };
+        let last = Change::Remove { id };
+        for (change, report, accepts, answer, told) in [
+            (&stop, Scene::new(3).report(), true, Ok(Answer::Safe), false),
+            (&stop, Scene::new(3).silence(3, "no answer").report(), false, Err("quorum"), false),
+            (&stop, Scene::new(3).silence(3, "no answer").report(), true, Ok(Answer::Accepted), true),
+            (&last, Scene::new(1).report(), true, Err("last-member"), false),
+        ] {
+            let warnings = Arc::new(Mutex::new(Vec::new()));
+            let sink = warnings.clone();
+            let events = Events::new(move |event| {
+                if let Event::Warning { text, .. } = event {
+                    sink.lock().unwrap().push(text);
+                }
+            });
+            let said = ask(change, &report, accepts, &events).map_err(|refusal| refusal.rule);
+            assert_eq!(said, answer, "{change:?}, accepts: {accepts}");
+            let warnings = warnings.lock().unwrap();
+            assert_eq!(
+                warnings.iter().any(|w| w.contains("accepted") && w.contains("m3")),
+                told,
+                "{warnings:?}"
+            );
+        }
+    }
+}

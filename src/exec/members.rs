@@ -1,0 +1,271 @@
+//! How etcd members are reached from the workstation: through a forwarded port of the host's own SSH connection, with
+//! the client certificate that kubeadm keeps for such questions on every etcd host.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use time::OffsetDateTime;
+use tokio::{
+    sync::{Mutex, OnceCell},
+    time::timeout,
+};
+
+use crate::{
+    etcd::{
+        EtcdApi,
+        client::{Credentials, DEADLINE, Dial, EtcdClient, dial},
+        upkeep::Upkeep,
+    },
+    host::{Forward, Host, Op, Secret, fleet::Fleet},
+    inventory::{Cluster, Node, NodeName, Role},
+    layout,
+    observe::Identity,
+};
+
+/// A host that may run a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberHost {
+    /// The host.
+    pub name: NodeName,
+    /// Where other members dial it.
+    pub peer_url: String,
+    /// Where clients dial it.
+    pub client_url: String,
+}
+
+/// Ways to members.
+#[async_trait]
+pub trait Members: Send + Sync {
+    /// Where members may be: all etcd hosts that can be asked, whatever a run is to make of them.
+    fn hosts(&self) -> Vec<MemberHost>;
+    /// A connection to the member on a host.
+    ///
+    /// # Errors
+    /// In words that stand alone in a table cell.
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String>;
+    /// IDs of clusters that a restore or a recovery has put another in the place of, as hosts have recorded it: who still
+    /// serves their data is no member, however many there are of them.
+    async fn old_clusters(&self) -> Vec<u64> {
+        vec![]
+    }
+    /// A connection to a member at none of [`hosts`](Self::hosts), by where clients dial it: its host left the inventory,
+    /// and the member is still one that votes.
+    ///
+    /// # Errors
+    /// As in [`dial`](Self::dial).
+    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
+        Err(format!("{client_url} is at no etcd host of the inventory"))
+    }
+}
+
+impl MemberHost {
+    /// A host of an inventory.
+    pub fn of(node: &Node) -> Self {
+        Self { name: node.name.clone(), peer_url: node.peer_url(), client_url: node.client_url() }
+    }
+}
+
+/// Ways to members for commands that keep them well.
+#[async_trait]
+pub trait Tended: Members {
+    /// As [`Members::dial`], to a member that can be asked to look after itself.
+    ///
+    /// # Errors
+    /// In words that stand alone in a table cell.
+    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String>;
+}
+
+/// Forwarded ports, by the host they go through and where they lead.
+type Forwards = BTreeMap<(NodeName, SocketAddr), Arc<Box<dyn Forward>>>;
+
+/// Over SSH.
+pub struct SshMembers<'a> {
+    cluster: &'a Cluster,
+    fleet: &'a Fleet,
+    deadline: Duration,
+    credentials: Mutex<Option<Arc<Credentials>>>,
+    forwards: Mutex<Forwards>,
+    old_clusters: OnceCell<Vec<u64>>,
+}
+
+impl<'a> SshMembers<'a> {
+    /// Nothing is opened before the first member is dialled.
+    pub fn new(cluster: &'a Cluster, fleet: &'a Fleet) -> Self {
+        Self {
+            cluster,
+            fleet,
+            deadline: DEADLINE,
+            credentials: Mutex::default(),
+            forwards: Mutex::default(),
+            old_clusters: OnceCell::new(),
+        }
+    }
+
+    /// The same with another limit for connecting and for each call, for commands that must not keep people waiting.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The same as [`Members::dial`], and when the certificate that was served expires.
+    pub async fn dial_and_look(
+        &self,
+        host: &NodeName,
+    ) -> (Result<Box<dyn EtcdApi>, String>, Option<OffsetDateTime>) {
+        match self.dialled(host).await {
+            Err(why) => (Err(why), None),
+            Ok(dialled) => {
+                let client = dialled.client.map(|c| Box::new(c) as Box<dyn EtcdApi>);
+                (client.map_err(crate::etcd::EtcdError::into_why), dialled.served_not_after)
+            }
+        }
+    }
+
+    /// The connection itself, for what only a real member has: its snapshot.
+    ///
+    /// # Errors
+    /// In words that stand alone in a table cell.
+    pub async fn client(&self, host: &NodeName) -> Result<EtcdClient, String> {
+        self.dialled(host).await?.client.map_err(crate::etcd::EtcdError::into_why)
+    }
+
+    async fn dialled(&self, name: &NodeName) -> Result<crate::etcd::client::Dialled, String> {
+        let node = self.cluster.node(name).ok_or("not in the inventory")?;
+        let host = self.fleet.host(name).ok_or("not connected")?;
+        let to = (node.internal_address, layout::ETCD_CLIENT_PORT);
+        self.dialled_through(host, to, format!("{name} ({}:{})", to.0, to.1)).await
+    }
+
+    async fn dialled_through(
+        &self,
+        host: &Arc<dyn Host>,
+        to: (Ipv4Addr, u16),
+        endpoint: String,
+    ) -> Result<crate::etcd::client::Dialled, String> {
+        let credentials = self.credentials(host).await?;
+        let forward = self.forward(host, to.into()).await?;
+        let wanted = Dial {
+            endpoint,
+            address: forward.local(),
+            server_name: to.0.to_string(),
+            deadline: self.deadline,
+        };
+        Ok(dial(&wanted, &credentials).await)
+    }
+
+    async fn forward(&self, host: &Arc<dyn Host>, to: SocketAddr) -> Result<Arc<Box<dyn Forward>>, String> {
+        let key = (host.name().clone(), to);
+        if let Some(forward) = self.forwards.lock().await.get(&key) {
+            return Ok(forward.clone());
+        }
+        // Unlocked meanwhile, so that a host that hangs holds up no other.
+        let forward = Arc::new(host.forward(to).await.map_err(|e| e.to_string())?);
+        self.forwards.lock().await.insert(key, forward.clone());
+        Ok(forward)
+    }
+
+    /// Connected hosts through which a stranger may be dialled: its own first, where it only lost its role, then etcd
+    /// hosts, which have the client certificate.
+    fn ways(&self, to: Ipv4Addr) -> Vec<&Arc<dyn Host>> {
+        let own = self.cluster.nodes.iter().filter(|n| n.internal_address == to);
+        let others = self.cluster.with_role(Role::Etcd).filter(|n| n.internal_address != to);
+        own.chain(others).filter_map(|n| self.fleet.host(&n.name)).collect()
+    }
+
+    async fn recorded_old_clusters(&self) -> Vec<u64> {
+        let etcd = self.cluster.with_role(Role::Etcd).filter_map(|n| self.fleet.host(&n.name));
+        let asked = join_all(etcd.map(|host| async move {
+            let read = [Op::Read(layout::IDENTITY.to_owned())];
+            let outputs = timeout(self.deadline, host.run(&read, true)).await.ok()?.ok()?;
+            serde_json::from_slice::<Identity>(&outputs.first()?.stdout).ok()
+        }));
+        let ids = asked.await.into_iter().flatten().flat_map(|identity| identity.replaces);
+        ids.filter_map(|id| u64::from_str_radix(&id, 16).ok()).collect()
+    }
+
+    /// Any etcd host's will do: one authority signed them all.
+    async fn credentials(&self, host: &Arc<dyn Host>) -> Result<Arc<Credentials>, String> {
+        let mut kept = self.credentials.lock().await;
+        if let Some(credentials) = kept.as_ref() {
+            return Ok(credentials.clone());
+        }
+        let files = ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"];
+        let ops = files.map(|f| Op::Read(format!("{}/{f}", layout::ETCD_PKI_DIR)));
+        let outputs = host.run(&ops, false).await.map_err(|e| e.to_string())?;
+        let [ca, certificate, key] = &outputs[..] else { return Err("has no etcd certificates".into()) };
+        if !key.ok() {
+            return Err("has no etcd client key".into());
+        }
+        let credentials = Arc::new(Credentials {
+            ca: ca.stdout.clone(),
+            certificate: certificate.stdout.clone(),
+            key: Secret::new(key.stdout.clone()),
+        });
+        *kept = Some(credentials.clone());
+        Ok(credentials)
+    }
+}
+
+#[async_trait]
+impl Members for SshMembers<'_> {
+    fn hosts(&self) -> Vec<MemberHost> {
+        self.cluster.with_role(Role::Etcd).map(MemberHost::of).collect()
+    }
+
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        self.dial_and_look(host).await.0
+    }
+
+    async fn old_clusters(&self) -> Vec<u64> {
+        self.old_clusters.get_or_init(|| self.recorded_old_clusters()).await.clone()
+    }
+
+    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
+        let to = address(client_url).ok_or_else(|| format!("{client_url} names no IPv4 address"))?;
+        let mut why = "no etcd host of the inventory is connected".to_owned();
+        for host in self.ways(to.0) {
+            match self.dialled_through(host, to, client_url.to_owned()).await.map(|d| d.client) {
+                Ok(Ok(client)) => return Ok(Box::new(client)),
+                Ok(Err(error)) => why = format!("{} (through {})", error.into_why(), host.name()),
+                Err(error) => why = format!("{error} (through {})", host.name()),
+            }
+        }
+        Err(why)
+    }
+}
+
+/// Where a client URL leads.
+fn address(client_url: &str) -> Option<(Ipv4Addr, u16)> {
+    let (address, port) = client_url.strip_prefix("https://")?.trim_end_matches('/').split_once(':')?;
+    Some((address.parse().ok()?, port.parse().ok()?))
+}
+
+#[async_trait]
+impl Tended for SshMembers<'_> {
+    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String> {
+        let client = self.dialled(host).await?.client;
+        client.map(|c| Box::new(c) as Box<dyn Upkeep>).map_err(crate::etcd::EtcdError::into_why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_urls_lead_to_addresses() {
+        assert_eq!(address("https://10.0.0.9:2379"), Some(([10, 0, 0, 9].into(), 2379)));
+        assert_eq!(address("https://10.0.0.9:2379/"), Some(([10, 0, 0, 9].into(), 2379)));
+        assert_eq!(
+            ["https://etcd.example:2379", "http://10.0.0.9:2379", "10.0.0.9", ""].map(address),
+            [None; 4]
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! Changes of etcd's membership, at their own moment: asked of the gate, sent to a voter, and confirmed.
+//!
+//! Every call may have been made before by a run that died, and every answer may be lost: what counts is the member
+//! list afterwards. "Not yet" is waited out, since etcd takes no change before its leader has been connected to all for
+//! five seconds (etcd, `server.go`, `HealthInterval`); a refusal of the gate is waited out as long, in case a member
+//! was only restarting.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Context, gate, wait::patiently};
+use crate::{
+    etcd::{
+        EtcdApi, EtcdError,
+        status::{EtcdReport, Id, MemberReport},
+    },
+    host::Op,
+    inventory::NodeName,
+    layout,
+    plan::{
+        Action, Refusal,
+        quorum::{self, Change, Membership},
+    },
+};
+
+/// How long a gate that says no is asked again: three of etcd's health intervals.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Bytes a second that a link between two members should carry at the least, and a disk take.
+const SLOWEST_LINK: u64 = 2_000_000;
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a change did not come about.
+#[derive(Debug)]
+pub enum Failed {
+    /// The gate said no.
+    Refused(Refusal),
+    /// In words.
+    Why(String),
+}
+
+type Told<'a> = &'a (dyn Fn(String) + Sync);
+
+/// Performs what changes the membership or asks the members; `None` for all other actions.
+pub async fn perform(cx: &Context<'_>, action: &Action, told: Told<'_>) -> Option<Result<(), Failed>> {
+    Some(match action {
+        Action::AddLearner { peer_url, .. } => add(cx, peer_url, told).await,
+        Action::Promote { member, peer_url } => promote(cx, member, peer_url, told).await,
+        Action::RemoveMember { peer_url, .. } => remove(cx, peer_url, told).await,
+        Action::HandOver { member } => yield_leadership(cx, member, told).await,
+        Action::AwaitSound => sound(cx, told).await,
+        _ => return None,
+    })
+}
+
+async fn add(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
+    let until = Instant::now() + cx.limit;
+    loop {
+        let change = Change::AddLearner { peer_url: peer_url.to_owned() };
+        let Some(report) = allowed(cx, &change, told, |r| by_url(r, peer_url).is_some()).await? else {
+            return Ok(());
+        };
+        let api = voter(cx, &report, None).await?;
+        wait_out(api.add_learner(peer_url).await.map(drop), until, told).await?;
+    }
+}
+
+async fn promote(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
+    match promoted(cx, peer_url, told).await {
+        Ok(()) => Ok(()),
+        Err(why) => {
+            let why = match why {
+                Failed::Refused(refusal) => format!("{refusal}; {}", refusal.help),
+                Failed::Why(why) => why,
+            };
+            Err(Failed::Why(format!("{why}; {}", take_back(cx, host, peer_url, told).await)))
+        }
+    }
+}
+
+async fn promoted(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
+    let begun = Instant::now();
+    let mut limit = cx.limit;
+    loop {
+        let report = gate::report(cx.members, cx.now).await;
+        limit = limit.max(cx.limit + travel(&report));
+        let Some(member) = by_url(&report, peer_url) else {
+            return Err(Failed::Why(format!("etcd's member list no longer has {peer_url}")));
+        };
+        let Some(Id(id)) = member.id else { return Err(Failed::Why("it has no member ID".into())) };
+        if !member.is_learner && member.error.is_none() {
+            return Ok(());
+        }
+        let wrong = match &member.error {
+            Some(trouble) => Some(trouble.to_string()),
+            None => match quorum::gate(&Change::Promote { id }, &Membership::from(&report)) {
+                Err(refusal) => Some(refusal.to_string()),
+                Ok(_) => {
+                    let api = voter(cx, &report, None).await?;
+                    match api.promote(id).await {
+                        Ok(()) => None,
+                        Err(error @ EtcdError::Refused { .. }) => return Err(Failed::Why(error.to_string())),
+                        Err(error) => Some(error.to_string()),
+                    }
+                }
+            },
+        };
+        let Some(wrong) = wrong else { continue };
+        if begun.elapsed() >= limit {
+            return Err(Failed::Why(format!("{wrong}, for {} s", limit.as_secs())));
+        }
+        told(format!("waiting for the new member: {wrong}"));
+        sleep(PAUSE).await;
+    }
+}
+
+/// How long the database may take to a new member, which says nothing until it has all of it.
+fn travel(report: &EtcdReport) -> Duration {
+    let bytes = report.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
+    Duration::from_secs(bytes / SLOWEST_LINK)
+}
+
+/// A learner that does not come up costs nothing but the next member's turn, so it goes; its data is kept.
+async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> String {
+    let report = gate::report(cx.members, cx.now).await;
+    match by_url(&report, peer_url) {
+        Some(member) if !member.is_learner => return "it has its vote and stays a member".into(),
+        None => return "it is no member".into(),
+        Some(_) => {}
+    }
+    if let Err(failed) = remove(cx, peer_url, told).await {
+        let why = match failed {
+            Failed::Refused(refusal) => refusal.to_string(),
+            Failed::Why(why) => why,
+        };
+        return format!("the learner could not be removed again: {why}");
+    }
+    let stopped = match cx.host(host) {
+        Ok(host) => {
+            let rm = ["rm", "-rf", "--", layout::ETCD_MANIFEST];
+            host.run(&[Op::Run(crate::host::Cmd::new(rm))], false).await.is_ok()
+        }
+        Err(_) => false,
+    };
+    match stopped {
+        true => "the learner was removed again, and the other members are as they were".into(),
+        false => format!("the learner was removed again; {host} still tries to start it"),
+    }
+}
+
+async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
+    let until = Instant::now() + cx.limit;
+    loop {
+        let report = gate::report(cx.members, cx.now).await;
+        let Some(member) = by_url(&report, peer_url) else {
+            return match report.view.as_ref().is_some_and(|v| v.linearizable) {
+                true => Ok(()),
+                // After a leader that could not hand over there is an election first.
+                false if Instant::now() < until => {
+                    told("waiting for a quorum behind etcd's member list".to_owned());
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                false => Err(Failed::Why("no quorum stands behind etcd's member list".into())),
+            };
+        };
+        let Some(Id(id)) = member.id else { return Ok(()) };
+        let Some(report) =
+            allowed(cx, &Change::Remove { id }, told, |r| by_url(r, peer_url).is_none()).await?
+        else {
+            return Ok(());
+        };
+        hand_over(cx, &report, id, told).await;
+        let api = voter(cx, &report, Some(id)).await?;
+        wait_out(api.remove(id).await, until, told).await?;
+    }
+}
+
+/// Leadership goes to a healthy voter first: one round trip, where the loss of a leader costs an election. Where it
+/// cannot be handed over, the election has to do.
+async fn hand_over(cx: &Context<'_>, report: &EtcdReport, id: u64, told: Told<'_>) {
+    if report.leader != Some(Id(id)) {
+        return;
+    }
+    let heirs = report.members.iter().filter(|m| m.error.is_none() && !m.is_learner && m.id != Some(Id(id)));
+    let heir = heirs.max_by_key(|m| m.raft_applied_index).and_then(|m| m.id.map(|Id(id)| (id, &m.name)));
+    let leader = report.members.iter().find(|m| m.id == Some(Id(id)));
+    let (Some((heir, name)), Some(leader)) = (heir, leader) else { return };
+    told(format!("{} hands its leadership to {name}", leader.name));
+    let handed = match gate::dial(cx.members, leader).await {
+        Ok(api) => api.move_leader(heir).await.map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
+    if let Err(why) = handed {
+        told(format!("{} kept its leadership: {why}", leader.name));
+    }
+}
+
+async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> Result<(), Failed> {
+    let report = gate::report(cx.members, cx.now).await;
+    if let Some(Id(id)) = report.members.iter().find(|m| m.name == host.as_str()).and_then(|m| m.id) {
+        hand_over(cx, &report, id, told).await;
+    }
+    Ok(())
+}
+
+/// Waits until all members are healthy, follow one leader and have equal hashes.
+async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
+    let ask = || async {
+        let mut report = gate::report(cx.members, cx.now).await;
+        report.members.retain(|m| !cx.given_up().contains(&m.name));
+        let wrong = unsound(&report);
+        wrong.map_or(Ok(()), |why| {
+            told(format!("waiting for etcd: {why}"));
+            Err(why)
+        })
+    };
+    patiently(cx.limit, ask).await.map_err(Failed::Why)
+}
+
+/// What keeps the next member from being touched.
+fn unsound(report: &EtcdReport) -> Option<String> {
+    if let Some((member, why)) = report.members.iter().find_map(|m| Some((m, m.error.as_ref()?))) {
+        return Some(format!("{}: {why}", member.name));
+    }
+    if !report.serves {
+        return Some("etcd has no quorum".into());
+    }
+    let voters = || report.members.iter().filter(|m| !m.is_learner);
+    if let Some(unknown) = voters().find(|m| m.hash.is_none()) {
+        return Some(format!("{} does not tell the hash of its data", unknown.name));
+    }
+    let mut hashes = voters().map(|m| (&m.hash, m.hash_compact_revision));
+    let first = hashes.next();
+    hashes.any(|hash| Some(hash) != first).then(|| "members do not have equal hashes yet".into())
+}
+
+/// Asks the gate until it says yes; `None` where what was wanted `is_done` already.
+async fn allowed(
+    cx: &Context<'_>,
+    change: &Change,
+    told: Told<'_>,
+    is_done: impl Fn(&EtcdReport) -> bool,
+) -> Result<Option<EtcdReport>, Failed> {
+    let until = Instant::now() + PATIENCE.min(cx.limit);
+    loop {
+        let report = gate::report(cx.members, cx.now).await;
+        if is_done(&report) && report.view.as_ref().is_some_and(|v| v.linearizable) {
+            return Ok(None);
+        }
+        match gate::ask(change, &report, cx.accept_quorum_loss, cx.events) {
+            Ok(_) => return Ok(Some(report)),
+            Err(refusal) if Instant::now() >= until => return Err(Failed::Refused(refusal)),
+            Err(refusal) => told(format!("waiting for etcd: {}", refusal.why)),
+        }
+        sleep(PAUSE * 5).await;
+    }
+}
+
+/// "Not yet" and a lost answer are no failures before the time is over: the caller looks again.
+async fn wait_out(answer: Result<(), EtcdError>, until: Instant, told: Told<'_>) -> Result<(), Failed> {
+    match answer {
+        Ok(()) => Ok(()),
+        Err(error @ (EtcdError::NotYet { .. } | EtcdError::Unavailable { .. })) if Instant::now() < until => {
+            told(format!("waiting for etcd: {error}"));
+            sleep(PAUSE).await;
+            Ok(())
+        }
+        Err(error) => Err(Failed::Why(error.to_string())),
+    }
+}
+
+/// A healthy voter, the leader if it may be: it answers for all, and only it knows how far a learner is.
+async fn voter(
+    cx: &Context<'_>,
+    report: &EtcdReport,
+    except: Option<u64>,
+) -> Result<Box<dyn EtcdApi>, Failed> {
+    let usable = |m: &&MemberReport| m.error.is_none() && !m.is_learner && m.id != except.map(Id);
+    let mut voters: Vec<&MemberReport> = report.members.iter().filter(usable).collect();
+    voters.sort_by_key(|m| !m.is_leader);
+    let mut why = "no member of etcd that votes answers".to_owned();
+    for member in voters {
+        match gate::dial(cx.members, member).await {
+            Ok(api) => return Ok(api),
+            Err(error) => why = format!("{}: {error}", member.name),
+        }
+    }
+    Err(Failed::Why(why))
+}
+
+fn by_url<'a>(report: &'a EtcdReport, peer_url: &str) -> Option<&'a MemberReport> {
+    report.members.iter().find(|m| m.id.is_some() && m.peer_urls.iter().any(|url| url == peer_url))
+}

@@ -1,0 +1,298 @@
+//! The only effects: walks the stages of a plan and chooses nothing.
+//!
+//! What a stage does on one host travels as one remote execution. All hosts of a stage finish what they do; then every
+//! failure is told together, each with what its host says about it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use time::OffsetDateTime;
+
+use crate::{
+    event::{Events, Failure, Stage as StageEvents},
+    host::{Host, Op, Output, fleet::Fleet},
+    inventory::{Cluster, NodeName},
+    observe::Observed,
+    plan::{Action, HostWork, Mode, Plan, Refusal, Stage},
+};
+
+mod aftermath;
+pub mod causes;
+pub mod gate;
+pub mod keyring;
+pub mod lock;
+pub mod members;
+pub mod membership;
+pub mod paths;
+pub mod restore;
+pub mod run;
+pub mod scripts;
+pub mod served;
+pub mod survey;
+mod together;
+pub mod upkeep;
+pub mod wait;
+
+use keyring::Keyring;
+use members::Members;
+
+/// What a run works with.
+pub struct Context<'a> {
+    /// What is wanted.
+    pub cluster: &'a Cluster,
+    /// The hosts.
+    pub fleet: &'a Fleet,
+    /// How etcd members are reached.
+    pub members: &'a dyn Members,
+    /// Where to tell what happens.
+    pub events: &'a Events,
+    /// Secrets.
+    pub keyring: Keyring,
+    /// When the run began; certificates start there.
+    pub now: OffsetDateTime,
+    /// How long one thing may be waited for.
+    pub limit: Duration,
+    /// True where the operator accepted that etcd may lose its quorum meanwhile.
+    pub accept_quorum_loss: bool,
+    /// The command that goes on after a failure.
+    pub again: String,
+    /// True once the operator wants to stop.
+    pub stopping: &'a (dyn Fn() -> bool + Sync),
+    ledger: Mutex<Observed>,
+    given_up: Mutex<BTreeSet<String>>,
+}
+
+/// Why a run did not reach its end.
+#[derive(Debug)]
+pub enum RunError {
+    /// Steps failed; each was told as an event.
+    Failed(Vec<Failure>),
+    /// A gate said no in the middle.
+    Refused(Refusal),
+    /// The operator stopped it; how many stages were left.
+    Stopped(usize),
+}
+
+impl<'a> Context<'a> {
+    /// A context that starts from what was observed.
+    pub fn new(
+        cluster: &'a Cluster,
+        fleet: &'a Fleet,
+        members: &'a dyn Members,
+        events: &'a Events,
+        seen: Observed,
+        now: OffsetDateTime,
+        stopping: &'a (dyn Fn() -> bool + Sync),
+    ) -> Self {
+        let limit = Duration::from_secs(120);
+        let ledger = Mutex::new(seen);
+        let again = "rsadm up".to_owned();
+        Self {
+            cluster,
+            fleet,
+            members,
+            events,
+            keyring: Keyring::default(),
+            now,
+            limit,
+            accept_quorum_loss: false,
+            again,
+            stopping,
+            ledger,
+            given_up: Mutex::default(),
+        }
+    }
+
+    /// What is true by now.
+    fn ledger(&self) -> MutexGuard<'_, Observed> {
+        self.ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Members that were not well when the operator's consent was made use of: the run does not wait for them.
+    fn given_up(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.given_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn host(&self, name: &NodeName) -> Result<Arc<dyn Host>, String> {
+        self.fleet.host(name).cloned().ok_or_else(|| format!("{name} is not connected"))
+    }
+
+    async fn cluster_id(&self) -> Result<u64, String> {
+        wait::cluster_id(self).await
+    }
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn execute(cx: &Context<'_>, plan: &Plan) -> Result<(), RunError> {
+    let mut at = 0;
+    for group in plan.groups() {
+        if (cx.stopping)() {
+            return Err(RunError::Stopped(plan.stages.len() - at));
+        }
+        match group {
+            [_] => run_stage(cx, plan, at).await?,
+            group => together::run(cx, plan, at..at + group.len()).await?,
+        }
+        at += group.len();
+    }
+    Ok(())
+}
+
+/// Tells that a stage begins.
+fn begin(cx: &Context<'_>, stage: &Stage) -> StageEvents {
+    cx.events.stage(stage.phase, stage.title.clone(), stage.work.iter().map(|w| w.host.clone()))
+}
+
+async fn run_stage(cx: &Context<'_>, plan: &Plan, at: usize) -> Result<(), RunError> {
+    let stage = &plan.stages[at];
+    let shown = begin(cx, stage);
+    let width = match stage.mode {
+        Mode::Parallel => stage.work.len().max(1),
+        Mode::OneByOne => 1,
+        Mode::Batches(n) => n.max(1),
+    };
+    let mut failures = Vec::new();
+    for batch in stage.work.chunks(width) {
+        if stage.gated {
+            for work in batch {
+                gate::may_restart(cx, &work.host).await.map_err(RunError::Refused)?;
+            }
+        }
+        let results: Vec<Result<(), Halt>> =
+            stream::iter(batch).map(|w| host_work(cx, stage, w, &shown)).buffered(width).collect().await;
+        for halt in results.into_iter().filter_map(Result::err) {
+            match halt {
+                Halt::Failed(failure) => failures.push(*failure),
+                Halt::Refused(refusal) => return Err(RunError::Refused(refusal)),
+            }
+        }
+        if !failures.is_empty() {
+            break;
+        }
+    }
+    if failures.is_empty() {
+        shown.done(outcome(cx, stage));
+        return Ok(());
+    }
+    aftermath::of_run(cx, plan, at..at + 1, &mut failures).await;
+    for failure in &failures {
+        shown.failed(failure.clone());
+    }
+    Err(RunError::Failed(failures))
+}
+
+/// Why the work of a host ended early.
+enum Halt {
+    Failed(Box<Failure>),
+    Refused(Refusal),
+}
+
+/// The same as the step itself tells it.
+enum Early {
+    /// The number of the step, if it was one, and why.
+    Failed(Option<usize>, String),
+    /// The members do not agree, for the sake of one that may be another host's.
+    Lacking(usize, wait::Lack),
+    Refused(Refusal),
+}
+
+/// The work of one host; where a step fails, with what follows from it.
+async fn host_work(
+    cx: &Context<'_>,
+    stage: &Stage,
+    work: &HostWork,
+    shown: &StageEvents,
+) -> Result<(), Halt> {
+    let (step, why, culprit) = match steps(cx, work, shown).await {
+        Ok(()) => return Ok(()),
+        Err(Early::Refused(refusal)) => return Err(Halt::Refused(refusal)),
+        Err(Early::Failed(step, why)) => (step, why, None),
+        Err(Early::Lacking(step, lack)) => (Some(step), lack.why, lack.host),
+    };
+    let action = step.and_then(|i| work.steps.get(i)).map(|s| &s.action);
+    let name = action.map_or_else(|| "plan".to_owned(), ToString::to_string);
+    let mut failed = Failure::new(stage.phase, work.host.clone(), name, why);
+    failed.host = culprit.or(failed.host);
+    aftermath::of_host(cx, work, action, &mut failed).await;
+    Err(Halt::Failed(Box::new(failed)))
+}
+
+/// Runs of operations travel together, broken only by what is done from the workstation.
+async fn steps(cx: &Context<'_>, work: &HostWork, shown: &StageEvents) -> Result<(), Early> {
+    let node = run::node(cx.cluster, &work.host).map_err(|why| Early::Failed(None, why))?;
+    let mut batch: Vec<(usize, Vec<Op>)> = Vec::new();
+    for (i, step) in work.steps.iter().enumerate() {
+        shown.says(&work.host, step.action.to_string());
+        if let Action::AwaitEtcd { members } = &step.action {
+            flush(cx, work, &mut batch).await?;
+            let told = |text: String| shown.says(&work.host, text);
+            wait::etcd(cx, members, &told).await.map_err(|lack| Early::Lacking(i, lack))?;
+            continue;
+        }
+        if step.action.changes_membership() || step.action.asks_members() {
+            flush(cx, work, &mut batch).await?;
+            let told = |text: String| shown.says(&work.host, text);
+            match membership::perform(cx, &step.action, &told).await {
+                None | Some(Ok(())) => {}
+                Some(Err(membership::Failed::Refused(refusal))) => return Err(Early::Refused(refusal)),
+                Some(Err(membership::Failed::Why(why))) => return Err(Early::Failed(Some(i), why)),
+            }
+            run::record(cx, node, &step.action, &[]);
+            continue;
+        }
+        let ops = run::operations(cx, node, &step.action).await.map_err(|why| Early::Failed(Some(i), why))?;
+        run::record(cx, node, &step.action, &ops);
+        batch.push((i, ops));
+    }
+    flush(cx, work, &mut batch).await
+}
+
+async fn flush(cx: &Context<'_>, work: &HostWork, batch: &mut Vec<(usize, Vec<Op>)>) -> Result<(), Early> {
+    let steps: Vec<usize> = batch.iter().flat_map(|(i, ops)| ops.iter().map(|_| *i)).collect();
+    let ops: Vec<Op> = batch.drain(..).flat_map(|(_, ops)| ops).collect();
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let first = steps.first().copied();
+    let host = cx.host(&work.host).map_err(|why| Early::Failed(first, why))?;
+    let outputs = host.run(&ops, false).await.map_err(|e| {
+        // Steps travel together and answer together.
+        let one_of = if steps.last().copied() == first { "" } else { " (at this step or one after it)" };
+        Early::Failed(first, format!("{e}{one_of}; is the host on, and the network in between?"))
+    })?;
+    match outputs.last() {
+        Some(last) if !last.ok() || outputs.len() < ops.len() => {
+            Err(Early::Failed(steps.get(outputs.len() - 1).copied(), said(last)))
+        }
+        Some(_) => Ok(()),
+        None => Err(Early::Failed(first, "the host answered nothing".into())),
+    }
+}
+
+fn said(output: &Output) -> String {
+    let text =
+        [output.stderr.trim(), output.text().trim()].into_iter().find(|t| !t.is_empty()).map(str::to_owned);
+    match (output.status, text) {
+        (124, text) => format!("ran out of time; {}", text.unwrap_or_default()),
+        (status, None) => format!("exit status {status}"),
+        (_, Some(text)) => text,
+    }
+}
+
+/// What a stage came to, and who was not waited for.
+fn outcome(cx: &Context<'_>, stage: &Stage) -> String {
+    let text = crate::plan::summary::outcome(stage);
+    let waits = |a: &Action| matches!(a, Action::AwaitEtcd { .. } | Action::AwaitSound);
+    let given_up: Vec<String> = cx.given_up().iter().cloned().collect();
+    match stage.work.iter().flat_map(|w| &w.steps).any(|s| waits(&s.action)) && !given_up.is_empty() {
+        true => format!("{text}, but for {}, which was not well before", given_up.join(", ")),
+        false => text,
+    }
+}

@@ -1,0 +1,460 @@
+//! A new logical etcd cluster out of a snapshot, on the hosts of the old one or on fresh ones.
+//!
+//! Order: API servers are fenced, members stop, the old data is set aside on every host, each host restores the same
+//! snapshot with `etcdutl` (etcd, `op-guide/recovery.md`), members start together and agree, API servers come back, and
+//! who watched is made to ask anew. The revision is raised and everything before it marked compacted, so that no
+//! watcher sees time run backwards. All of it goes by what the hosts remember ([`scripts::RESTORE`]), so an interrupted
+//! restore is run again, or rolled back.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::{gate, members::Members, run::identity, scripts};
+use crate::{
+    etcd::status::EtcdReport,
+    event::{Events, count},
+    host::{Host, HostError, Op, Output, RemoteFile, Secret, fleet::Fleet},
+    inventory::{Cluster, Node, NodeName, Role},
+    layout,
+    observe::Identity,
+};
+
+/// In brackets before its lines.
+const PHASE: &str = "restore";
+
+/// By how much revisions rise: more writes than any cluster makes between its last snapshot and a restore (etcd,
+/// `op-guide/recovery.md`, names this number).
+const BUMP: &str = "1000000000";
+
+/// What travels at once.
+const PIECE: usize = 16 << 20;
+
+/// Where the pieces wait.
+const FOLDER: &str = "/var/lib/rsadm/restore";
+
+/// How long a host may take for one step: a large database is copied and restored in minutes.
+const STEP: Duration = Duration::from_secs(30 * 60);
+
+/// Why a restore stopped half-way.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Hosts did not do what they were told; each with its words.
+    #[error("{doing} failed on {}", list(.hosts))]
+    Hosts {
+        /// What.
+        doing: String,
+        /// Who, and why.
+        hosts: Vec<(NodeName, String)>,
+    },
+    /// The snapshot could not be read here.
+    #[error("could not read {path}")]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A restore of something else is under way.
+    #[error("another restore is under way on {host}: {token}")]
+    Another {
+        /// Where.
+        host: NodeName,
+        /// Which.
+        token: String,
+    },
+    /// The operator asked to stop.
+    #[error("stopped before: {0}")]
+    Interrupted(String),
+    /// The members did not come to terms.
+    #[error("the restored members do not form a cluster: {0}")]
+    NoAgreement(String),
+}
+
+fn list(hosts: &[(NodeName, String)]) -> String {
+    hosts.iter().map(|(host, why)| format!("{host}: {why}")).collect::<Vec<_>>().join("; ")
+}
+
+/// A restore and whom it concerns.
+pub struct Restore<'a> {
+    /// What is wanted.
+    pub cluster: &'a Cluster,
+    /// Connections.
+    pub fleet: &'a Fleet,
+    /// Ways to the members.
+    pub members: &'a dyn Members,
+    /// Where to tell what happens.
+    pub events: &'a Events,
+    /// Where the new members will be; all connected.
+    pub targets: Vec<NodeName>,
+    /// How long members may take to agree.
+    pub limit: Duration,
+    /// True once the operator asks to stop: what runs is finished, and nothing more is begun.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Restore<'_> {
+    /// Which restore the hosts remember to be under way.
+    ///
+    /// # Errors
+    /// Hosts that did not answer.
+    pub async fn under_way(&self) -> Result<Option<String>, RestoreError> {
+        let hosts = self.everybody();
+        let said = self.ask("look for a restore under way", &hosts, |_| words(["under-way"])).await?;
+        Ok(said.into_iter().map(|(_, said)| said).find(|said| !said.is_empty()))
+    }
+
+    /// The old data for that of the snapshot: from the mark to members that only need to start. `token` names the restore
+    /// and the new cluster.
+    ///
+    /// # Errors
+    /// The first step that did not succeed everywhere; run again, it goes on there.
+    pub async fn exchange(&self, token: &str, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
+        self.begin(token).await?;
+        self.deliver(snapshot, sha256).await?;
+        self.fence().await?;
+        self.place(token).await
+    }
+
+    /// The rest, once members start: they agree, API servers come back, and the restore is forgotten. True where there
+    /// are API servers that came back; bare hosts have none yet.
+    ///
+    /// # Errors
+    /// As in [`exchange`](Self::exchange).
+    pub async fn finish(&self) -> Result<bool, RestoreError> {
+        self.await_members().await?;
+        let back = self.unfence().await?;
+        self.end().await?;
+        Ok(back)
+    }
+
+    /// Marks this restore on every host. `token` names it, and the new cluster.
+    ///
+    /// # Errors
+    /// Where another one is under way.
+    pub async fn begin(&self, token: &str) -> Result<(), RestoreError> {
+        let said = self.ask("begin", &self.everybody(), |_| words(["begin", token])).await?;
+        match said.into_iter().find(|(_, said)| said != token) {
+            None => Ok(()),
+            Some((host, token)) => Err(RestoreError::Another { host, token }),
+        }
+    }
+
+    /// API servers first, so that nobody writes any more; then members.
+    ///
+    /// # Errors
+    /// Hosts on which one still runs.
+    pub async fn fence(&self) -> Result<(), RestoreError> {
+        let control = self.control_planes();
+        if !control.is_empty() {
+            let title = format!("{} stopped: nobody writes any more", count(control.len(), "API server"));
+            self.stage("API servers out of the way", title, &control, |_| words(["fence", "kube-apiserver"]))
+                .await?;
+        }
+        let etcd = self.etcd_hosts();
+        let title = format!("etcd stopped on {}", count(etcd.len(), "host"));
+        self.stage("etcd stops", title, &etcd, |_| words(["fence", "etcd"])).await
+    }
+
+    /// Brings the snapshot to every target that lacks it.
+    ///
+    /// # Errors
+    /// Where it cannot be read here or written there.
+    async fn deliver(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
+        let said = self.ask("look for the snapshot", &self.targets, |_| words(["has", sha256])).await?;
+        let lacking: Vec<NodeName> =
+            said.into_iter().filter(|(_, said)| said != "yes").map(|(host, _)| host).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let stage = self.events.stage(PHASE, "the snapshot travels", lacking.iter().cloned());
+        let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
+        let mut file = std::fs::File::open(snapshot).map_err(unreadable)?;
+        for number in 0.. {
+            let mut piece = Vec::with_capacity(PIECE);
+            file.by_ref().take(PIECE as u64).read_to_end(&mut piece).map_err(unreadable)?;
+            if piece.is_empty() {
+                break;
+            }
+            let path = format!("{FOLDER}/piece.{number:06}");
+            let op = Op::Put(RemoteFile { path, mode: 0o600, data: Secret::new(piece) });
+            self.run("receive the snapshot", &lacking, |_| op.clone()).await?;
+        }
+        self.ask("receive the snapshot", &lacking, |_| words(["receive", sha256])).await?;
+        stage.done(format!("snapshot delivered to {}, checksum verified", count(lacking.len(), "host")));
+        Ok(())
+    }
+
+    /// Restores on every target, and sets the old data aside on every etcd host.
+    ///
+    /// # Errors
+    /// Hosts on which it did not succeed.
+    async fn place(&self, token: &str) -> Result<(), RestoreError> {
+        let nodes: Vec<&Node> = self.targets.iter().filter_map(|host| self.cluster.node(host)).collect();
+        let all: Vec<String> = nodes.iter().map(|n| format!("{}={}", n.name, n.peer_url())).collect();
+        let all = all.join(",");
+        let title = format!("restored on {}; old data set aside there", count(self.targets.len(), "host"));
+        self.stage("the snapshot becomes a new cluster", title, &self.targets, |host| {
+            let url = self.cluster.node(host).map(Node::peer_url).unwrap_or_default();
+            words(["place", host.as_str(), url.as_str(), all.as_str(), token, BUMP])
+        })
+        .await
+    }
+
+    /// Members that were there start together.
+    ///
+    /// # Errors
+    /// Hosts that did not answer.
+    pub async fn unfence_members(&self) -> Result<(), RestoreError> {
+        self.ask("start etcd", &self.targets, |_| words(["unfence", "etcd"])).await.map(drop)
+    }
+
+    /// Done when all members agree.
+    ///
+    /// # Errors
+    /// What they do not agree on.
+    async fn await_members(&self) -> Result<(), RestoreError> {
+        let stage = self.events.stage(PHASE, "members agree", self.targets.iter().cloned());
+        let until = Instant::now() + self.limit;
+        loop {
+            let report = gate::report(self.members, OffsetDateTime::now_utc()).await;
+            let wrong = disagreement(&report, &self.targets);
+            match (wrong, report.cluster_id) {
+                (None, Some(id)) => {
+                    self.record(&id.to_string()).await?;
+                    stage.done(format!(
+                        "agreed by {}: cluster {id}, revision {}",
+                        count(self.targets.len(), "member"),
+                        report.revision.unwrap_or_default()
+                    ));
+                    return Ok(());
+                }
+                (Some(wrong), _) if Instant::now() >= until => {
+                    return Err(RestoreError::NoAgreement(wrong));
+                }
+                (wrong, _) => {
+                    if let (Some(wrong), Some(host)) = (wrong, self.targets.first()) {
+                        stage.says(host, format!("waiting for etcd: {wrong}"));
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// API servers come back, and everybody who has watched asks anew.
+    ///
+    /// # Errors
+    /// Hosts on which one did not come back.
+    async fn unfence(&self) -> Result<bool, RestoreError> {
+        let control = self.control_planes();
+        let said =
+            self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;
+        let back = |(host, said): (NodeName, String)| (said == "here").then_some(host);
+        let control: Vec<NodeName> = said.into_iter().filter_map(back).collect();
+        if control.is_empty() {
+            return Ok(false);
+        }
+        let title = format!("{} ready", count(control.len(), "API server"));
+        let stage = self.events.stage(PHASE, "API servers come back", control.iter().cloned());
+        let seconds = self.limit.as_secs().to_string();
+        self.run("wait for the API server", &control, |host| {
+            let address = self.cluster.node(host).map(|n| n.internal_address.to_string()).unwrap_or_default();
+            let url = format!("https://{address}:{}", self.cluster.api.port);
+            Op::Script(scripts::AWAIT_API, vec![url, seconds.clone()], self.limit * 2)
+        })
+        .await?;
+        stage.done(title);
+        let nodes: Vec<NodeName> = self
+            .cluster
+            .kubernetes_nodes()
+            .map(|n| n.name.clone())
+            .filter(|name| self.fleet.host(name).is_some())
+            .collect();
+        let title = format!("controllers and kubelets of {} look anew", count(nodes.len(), "node"));
+        self.stage("who watched asks anew", title, &nodes, |_| words(["relist"])).await?;
+        Ok(true)
+    }
+
+    /// Forgets the restore. Old data stays aside.
+    ///
+    /// # Errors
+    /// Hosts that did not answer.
+    async fn end(&self) -> Result<(), RestoreError> {
+        self.ask("tidy up", &self.everybody(), |_| words(["end"])).await.map(drop)
+    }
+
+    /// Puts the old state back: data, manifests, API servers.
+    ///
+    /// # Errors
+    /// Hosts on which that did not succeed.
+    pub async fn roll_back(&self) -> Result<(), RestoreError> {
+        let control = self.control_planes();
+        self.ask("stop the API server", &control, |_| words(["fence", "kube-apiserver"])).await?;
+        let etcd = self.etcd_hosts();
+        let title = format!("old data back on {}", count(etcd.len(), "host"));
+        self.stage("old data comes back", title, &etcd, |_| words(["roll-back"])).await?;
+        self.ask("start etcd", &etcd, |_| words(["unfence", "etcd"])).await?;
+        self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;
+        self.end().await
+    }
+
+    /// What the targets have, a word a line: `data`, `running`.
+    ///
+    /// # Errors
+    /// Hosts that did not answer.
+    pub async fn diagnose(&self) -> Result<Vec<(NodeName, String)>, RestoreError> {
+        self.ask("look at etcd's data", &self.targets, |_| words(["diagnose"])).await
+    }
+
+    /// Replays the log of one survivor into a snapshot, and brings that here.
+    ///
+    /// # Errors
+    /// Where it could not be replayed, or not be fetched.
+    pub async fn replay(&self, survivor: &NodeName, to: &Path) -> Result<String, RestoreError> {
+        let only = [survivor.clone()];
+        let stage = self.events.stage(PHASE, format!("{survivor}'s log is replayed alone"), only.clone());
+        let said = self.ask("replay its log", &only, |_| words(["replay"])).await?;
+        let said = said.into_iter().map(|(_, said)| said).next().unwrap_or_default();
+        let (sha256, size) = said.split_once('\n').unwrap_or((&said, ""));
+        let size: u64 = size.trim().parse().unwrap_or_default();
+        let unwritable = |source| RestoreError::Unreadable { path: to.display().to_string(), source };
+        let mut file = std::fs::File::create(to).map_err(unwritable)?;
+        for number in 0..size.div_ceil(PIECE as u64) {
+            let (source, piece) = (format!("if={FOLDER}/snapshot.db"), format!("bs={PIECE}"));
+            let argv = ["dd", &source, &piece, &format!("skip={number}"), "count=1", "status=none"];
+            let op = Op::Run(crate::host::Cmd::new(argv));
+            let outputs = self.run("send the snapshot", &only, |_| op.clone()).await?;
+            for (_, output) in outputs {
+                std::io::Write::write_all(&mut file, &output.stdout).map_err(unwritable)?;
+            }
+        }
+        file.sync_all().map_err(unwritable)?;
+        stage.done(format!("{survivor}'s log replayed into a snapshot of {size} bytes"));
+        Ok(sha256.trim().to_owned())
+    }
+
+    /// Records on the targets to which cluster they belong.
+    ///
+    /// # Errors
+    /// Hosts on which it could not be written.
+    pub async fn record(&self, cluster_id: &str) -> Result<(), RestoreError> {
+        let before: Vec<Identity> = self.identities(&self.targets).await.into_values().collect();
+        let op = identity(&Identity::after(&self.cluster.name, cluster_id, &before));
+        self.run("record the cluster", &self.targets, |_| op.clone()).await.map(drop)
+    }
+
+    /// What hosts have recorded so far.
+    async fn identities(&self, hosts: &[NodeName]) -> BTreeMap<NodeName, Identity> {
+        let read = |host: Arc<dyn Host>| async move {
+            host.run(&[Op::Read(layout::IDENTITY.to_owned())], true).await
+        };
+        let answers = self.fleet.for_each(hosts, read).await;
+        let text = |answer: Result<Vec<Output>, HostError>| answer.ok()?.pop().filter(Output::ok);
+        let parsed = answers
+            .into_iter()
+            .filter_map(|(name, answer)| Some((name, serde_json::from_slice(&text(answer)?.stdout).ok()?)));
+        parsed.collect()
+    }
+
+    async fn stage(
+        &self,
+        title: &str,
+        done: String,
+        hosts: &[NodeName],
+        args: impl Fn(&NodeName) -> Vec<String>,
+    ) -> Result<(), RestoreError> {
+        let stage = self.events.stage(PHASE, title, hosts.iter().cloned());
+        self.ask(title, hosts, args).await?;
+        stage.done(done);
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        doing: &str,
+        hosts: &[NodeName],
+        args: impl Fn(&NodeName) -> Vec<String>,
+    ) -> Result<Vec<(NodeName, String)>, RestoreError> {
+        let op = |host: &NodeName| Op::Script(scripts::RESTORE, args(host), STEP);
+        let outputs = self.run(doing, hosts, op).await?;
+        Ok(outputs.into_iter().map(|(host, output)| (host, output.text().trim().to_owned())).collect())
+    }
+
+    /// All hosts at once; every failure is told.
+    async fn run(
+        &self,
+        doing: &str,
+        hosts: &[NodeName],
+        op: impl Fn(&NodeName) -> Op,
+    ) -> Result<Vec<(NodeName, Output)>, RestoreError> {
+        if *self.stop.borrow() {
+            return Err(RestoreError::Interrupted(doing.to_owned()));
+        }
+        let answers = self.fleet.for_each(hosts, |host| {
+            let op = op(host.name());
+            async move { host.run(&[op], false).await }
+        });
+        let (mut outputs, mut failed) = (Vec::new(), Vec::new());
+        for (name, answer) in answers.await {
+            match answer.map(|mut outputs| outputs.pop()) {
+                Ok(Some(output)) if output.ok() => outputs.push((name, output)),
+                Ok(output) => failed.push((name, output.map(|o| said(&o)).unwrap_or_default())),
+                Err(error) => failed.push((name, HostError::to_string(&error))),
+            }
+        }
+        match failed.is_empty() {
+            true => Ok(outputs),
+            false => Err(RestoreError::Hosts { doing: doing.to_owned(), hosts: failed }),
+        }
+    }
+
+    /// Connected control planes.
+    fn control_planes(&self) -> Vec<NodeName> {
+        self.connected(|n| n.is(Role::ControlPlane))
+    }
+
+    /// Connected etcd hosts, also those that get no new member.
+    fn etcd_hosts(&self) -> Vec<NodeName> {
+        self.connected(|n| n.is(Role::Etcd))
+    }
+
+    fn everybody(&self) -> Vec<NodeName> {
+        self.connected(|n| n.is(Role::Etcd) || n.is(Role::ControlPlane))
+    }
+
+    fn connected(&self, wants: impl Fn(&Node) -> bool) -> Vec<NodeName> {
+        let nodes = self.cluster.nodes.iter().filter(|n| wants(n) && self.fleet.host(&n.name).is_some());
+        nodes.map(|n| n.name.clone()).collect()
+    }
+}
+
+fn disagreement(report: &EtcdReport, targets: &[NodeName]) -> Option<String> {
+    for target in targets {
+        let Some(member) = report.members.iter().find(|m| m.name == target.as_str()) else {
+            return Some(format!("{target} is in nobody's member list"));
+        };
+        if let Some(trouble) = &member.error {
+            return Some(format!("{target}: {trouble}"));
+        }
+    }
+    (!report.serves).then(|| "no quorum serves".to_owned())
+}
+
+fn said(output: &Output) -> String {
+    match output.stderr.trim() {
+        "" => format!("exit status {}", output.status),
+        text => text.to_owned(),
+    }
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).to_vec()
+}

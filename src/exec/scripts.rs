@@ -1,0 +1,136 @@
+//! The programs that actions run on hosts: constants, with values as arguments.
+
+use crate::host::Script;
+
+macro_rules! script {
+    ($(#[$about:meta])* $constant:ident, $name:literal) => {
+        $(#[$about])*
+        pub const $constant: Script =
+            Script { name: $name, text: include_str!(concat!("scripts/", $name, ".sh")) };
+    };
+    ($(#[$about:meta])* $constant:ident, $name:literal after $functions:literal) => {
+        $(#[$about])*
+        pub const $constant: Script = Script {
+            name: $name,
+            text: concat!(
+                include_str!(concat!("scripts/", $functions, ".sh")),
+                "\n",
+                include_str!(concat!("scripts/", $name, ".sh"))
+            ),
+        };
+    };
+}
+
+script!(
+    /// Tries rsadm itself on the host, and records it.
+    AGENT, "agent"
+);
+/// Applies Kubernetes objects.
+pub const APPLY: Script = Script {
+    name: "apply",
+    text: concat!(include_str!("../observe/objects.sh"), include_str!("scripts/apply.sh")),
+};
+script!(
+    /// Waits for an API server.
+    AWAIT_API, "await-api"
+);
+script!(
+    /// Waits for somebody to take connections.
+    AWAIT_LISTENER, "await-listener"
+);
+script!(
+    /// Waits for nodes.
+    AWAIT_NODES, "await-nodes"
+);
+script!(
+    /// Waits for a process with a revision.
+    AWAIT_PROCESS, "await-process" after "pods"
+);
+script!(
+    /// Tells whether etcd ends for the sake of its data.
+    LOST_DATA, "lost-data" after "pods"
+);
+script!(
+    /// Waits until a process with a revision listens.
+    AWAIT_SERVING, "await-serving" after "pods"
+);
+script!(
+    /// Keeps a manifest that serves.
+    KEEP, "keep" after "pods"
+);
+script!(
+    /// Puts manifests back that were kept.
+    PUT_BACK, "put-back" after "pods"
+);
+script!(
+    /// Waits until a process is gone.
+    AWAIT_STOPPED, "await-stopped"
+);
+script!(
+    /// Points an API server at other members.
+    SET_ETCD_SERVERS, "set-etcd-servers"
+);
+script!(
+    /// Moves etcd's data out of the way.
+    SET_ASIDE, "set-aside"
+);
+script!(
+    /// Dials ports of other hosts.
+    DIAL, "dial"
+);
+script!(
+    /// Makes etcd's data folder, and the system user that it belongs to.
+    ETCD_DATA, "etcd-data"
+);
+script!(
+    /// Ends what listens for the sake of being dialled.
+    HANG_UP, "hang-up"
+);
+script!(
+    /// Tries a host's disk, and listens on ports to come.
+    PROBE, "probe"
+);
+script!(
+    /// Collects what explains a failure.
+    COLLECT, "collect"
+);
+script!(
+    /// Fetches and installs a program.
+    INSTALL, "install"
+);
+script!(
+    /// Takes the host's lock.
+    LOCK, "lock"
+);
+script!(
+    /// Labels and taints a node.
+    MARK, "mark"
+);
+script!(
+    /// Pulls images.
+    PULL, "pull"
+);
+script!(
+    /// Notes what was on a host before the first change.
+    REMEMBER, "remember"
+);
+script!(
+    /// What a host does of a restore of etcd.
+    RESTORE, "restore"
+);
+script!(
+    /// Waits for workloads.
+    ROLLOUT, "rollout"
+);
+script!(
+    /// Applies kernel settings.
+    SYSCTL, "sysctl"
+);
+script!(
+    /// Starts, restarts or disables a unit.
+    UNIT, "unit"
+);
+script!(
+    /// Empties a host.
+    WIPE, "wipe"
+);

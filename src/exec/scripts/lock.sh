@@ -1,0 +1,12 @@
+# lock.sh HOLDER: an flock that lives as long as the shell of this connection (the parent of the `timeout` that runs this).
+# Its file goes with it; so whoever gets the lock makes sure that it is still that of the file.
+shell=$(awk '{print $4}' "/proc/$PPID/stat") || exit 1
+lock=/run/rsadm-lock/lock
+for _ in $(seq 30); do
+  mkdir -p "${lock%/*}" && exec 9<>$lock || exit 1
+  flock -n 9 && [ /proc/self/fd/9 -ef $lock ] && got=1 && break
+  sleep 0.1
+done
+[ "${got-}" ] || { cat $lock; exit 1; }
+printf '%s\n' "$1" > $lock
+setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 0.5; done; rm -rf /run/rsadm-lock' rsadm-lock "$shell" </dev/null >/dev/null 2>&1 &

@@ -1,0 +1,69 @@
+# Of static pods, for the scripts that this is put before; their manifests are named after them.
+
+manifest_of() { echo "/etc/kubernetes/manifests/$1.yaml"; }
+
+# The revision that a manifest gives its process.
+revision_in() { awk '/name: RSADM_REVISION$/ {getline; gsub(/["'\'']/, "", $2); print $2; exit}' "$1" 2>/dev/null; }
+
+# processes NAME: the numbers of the processes of that name, in $pids.
+processes() {
+  local p c
+  pids=()
+  for p in /proc/[0-9]*; do
+    IFS= read -r c < "$p/comm" && [ "$c" = "${1:0:15}" ] && pids+=("${p#/proc/}")
+  done 2>/dev/null
+}
+
+# carries PID REVISION: that process was started with that revision.
+carries() { tr '\0' '\n' < "/proc/$1/environ" 2>/dev/null | grep -qx "RSADM_REVISION=$2"; }
+
+# runs NAME REVISION: a process of that name runs with that revision; its number is then in $pid.
+runs() {
+  processes "$1"
+  for pid in "${pids[@]}"; do carries "$pid" "$2" && return; done
+  return 1
+}
+
+# outlived NAME: a process of that name, of a manifest before, has not ended yet. A kubelet that was started anew does not wait
+# for its end before it starts the next.
+outlived() {
+  local p revision
+  revision=$(revision_in "$(manifest_of "$1")")
+  processes "$1"
+  for p in "${pids[@]}"; do carries "$p" "$revision" || return 0; done
+  return 1
+}
+
+# stumbled NAME [STARTS]: the container that the manifest as it now is brought fell over its arguments, or was started that
+# often in vain; what it said is then in $said. A container of the manifest before, which kubelet just ends, is older.
+stumbled() {
+  local folder log since words
+  since=$(stat -c %Y "$(manifest_of "$1")" 2>/dev/null) || return 1
+  for folder in /var/log/pods/kube-system_"$1"-*_*/"$1"; do
+    [ -n "$(find "$folder" -maxdepth 0 -newermt "@$((since + 1))" 2>/dev/null)" ] || continue
+    log=$(find "$folder" -name '*.log' -size +0 -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2)
+    [ -n "$log" ] || continue
+    words=$(grep -hoE '(Error: |error: )?(unknown (shorthand )?flag|flag provided but not defined|invalid argument "|unrecognized feature gate|invalid value ").*' "$log" 2>/dev/null | tail -n 1)
+    if [ -n "$words" ]; then said="$1 says: $words"; return 0; fi
+    [ -n "${2-}" ] && [ -e "$folder/$2.log" ] || continue
+    said="$1 was started $2 times and ended each time; it said last: $(grep -v '^ *$' "$log" | tail -n 1 | cut -d' ' -f4- | cut -c1-300)"
+    [[ $said == *'address already in use'* ]] && outlived "$1" || return 0
+  done
+  return 1
+}
+
+# lost_data SINCE: etcd ended because its data is not what the others know of it; its words are then in $said. Where that was
+# before SINCE (seconds since 1970), it says nothing of data that may have been put back: then $stale is set instead.
+lost_data() {
+  local log at words
+  stale=
+  while read -r at log; do
+    words=$(grep -hoE "$LOST" "$log" 2>/dev/null | tail -n 1 | cut -c1-300)
+    [ -n "$words" ] || continue
+    [ "${at%.*}" -ge "$1" ] || { stale=1; return 1; }
+    said="etcd says: $words; its data is lost or damaged"; return 0
+  done < <(find /var/log/pods/kube-system_etcd-*_*/etcd -name '*.log' -size +0 -newer "$(manifest_of etcd)" -printf '%T@ %p\n' 2>/dev/null | sort -rn | head -n 2)
+  return 1
+}
+# raft, etcd's check against its peers, its log, its database, and a member that should have data and starts with none.
+LOST='tocommit\([0-9]+\) is out of range \[lastIndex\([0-9]+\)\]|found data inconsistency with peers|walpb: crc mismatch|panic: freepages|member [0-9a-f]+ has already been bootstrapped|database file .*not found|failed to find database snapshot file'

@@ -1,0 +1,46 @@
+# remember.sh CLUSTER FOLDER… -- PROGRAM… -- SETTING…: notes once, before the first change, what is on this host in the
+# places that rsadm writes to, so that `reset` (wipe.sh) can leave it as it was.
+#   tree      every file and folder there: type, mode, owner, path
+#   files     copies of those that could be overwritten; programs as hard links, since they are only ever replaced
+#   paths units tables links sysctl cluster, and of a containerd its images leases namespaces
+set -u
+state=/var/lib/rsadm new=/var/lib/rsadm/before.new
+[ ! -e $state/before ] || exit 0
+rm -rf $new
+mkdir -p -m 755 $state && mkdir -m 700 $new $new/files || exit 1
+printf '%s\n' "$1" > $new/cluster
+shift
+
+folders=() programs=()
+while [ "$1" != -- ]; do folders+=("$1"); shift; done
+shift
+while [ "$1" != -- ]; do programs+=("$1"); shift; done
+shift
+cd /
+for f in "${folders[@]}"; do
+  # Also the folders above, which may have to be made.
+  p=$f
+  while p=${p%/*}; [ -n "$p" ]; do [ ! -e "$p" ] || printf '%s\n' "$p"; done
+  [ ! -e "$f" ] || find "$f"
+done | sort -u > $new/paths
+# Made by whoever asks for them first, pods or CNI.
+for p in /lib/modules /run/netns /run/containerd/runc /run/containerd/s; do [ ! -d $p ] || echo $p >> $new/paths; done
+while IFS= read -r p; do stat -c '%F|%a|%u:%g|%n' "$p"; done < $new/paths > $new/tree 2>/dev/null
+keep() { [ ! -f "$1" ] || cp -a$2 --parents "${1#/}" $new/files/ || cp -a --parents "${1#/}" $new/files/; }
+for p in "${programs[@]}"; do keep "$p" l; done
+# Configuration is small; what is large is data, which nobody overwrites.
+find /etc/kubernetes /etc/cni /etc/containerd /etc/systemd/system/{kubelet,containerd}.service{,.d} -type f -size -1024k 2>/dev/null |
+  while IFS= read -r p; do keep "$p" ''; done
+for u in kubelet containerd; do printf '%s %s %s\n' $u "$(systemctl is-active $u 2>/dev/null)" "$(systemctl is-enabled $u 2>/dev/null)"; done > $new/units
+nft list tables > $new/tables 2>/dev/null
+ls /sys/class/net > $new/links
+touch $new/{images,leases,namespaces}
+if [ -S /run/containerd/containerd.sock ] && command -v ctr >/dev/null; then
+  for k in images leases namespaces; do timeout 10 ctr -n k8s.io $k ls -q > $new/$k 2>/dev/null; done
+fi
+for k; do
+  p=/proc/sys/${k//.//}
+  [ ! -r "$p" ] || printf '%s=%s\n' "$p" "$(cat "$p")"
+done > $new/sysctl
+sync $new/tree 2>/dev/null
+mv -T $new $state/before

@@ -1,0 +1,267 @@
+# wipe.sh CLUSTER RUNTIME(yes|no) FOLDER…: everything that rsadm put on this host goes, and what was there before `up`
+# (remember.sh) is as it was. RUNTIME says whether containerd is ours. Goes on past what fails and says what is left.
+# Each step sees for itself whether there is anything to do, so that an interrupted run is just repeated; the folder
+# that says what was there before goes last.
+cluster=$1 runtime=$2; shift 2; folders=("$@")
+state=/var/lib/rsadm before=$state/before left=()
+export LC_ALL=C
+
+main() {
+  belongs_here
+  stop_units
+  kube_proxy_tables
+  end_containers
+  unmount
+  network
+  firewall
+  remove_files
+  put_back
+  etcd_user
+  settings
+  finish
+}
+
+belongs_here() {
+  local owner=
+  [ ! -f $before/cluster ] || owner=$(cat $before/cluster)
+  [ ! -f $state/cluster.json ] || owner=$(sed -n 's/.*"cluster": *"\([^"]*\)".*/\1/p' $state/cluster.json)
+  [ -z "$owner" ] || [ "$owner" = "$cluster" ] && return
+  echo "this host belongs to the cluster $owner, not to $cluster" >&2
+  exit 1
+}
+
+was_there() { [ -f $before/paths ] && grep -qxF -- "$1" $before/paths; }
+ours() { [ -f "$1" ] && head -n 1 "$1" | grep -q '^# Written by rsadm'; }
+# What these units were before, in words of systemctl: was kubelet active|enabled.
+was() { awk -v u="$1" -v w="$2" '$1 == u && ($2 == w || $3 == w) {found = 1} END {exit !found}' $before/units 2>/dev/null; }
+
+stop_units() {
+  systemctl disable --now kubelet rsadm-network >/dev/null 2>&1
+  [ ! -f /etc/systemd/system/rsadm-backup.timer ] || systemctl disable --now rsadm-backup.timer rsadm-backup.service >/dev/null 2>&1
+}
+
+# The host's nft may be older than kube-proxy's own: Debian 12's crashes on the sets of those tables, and then deletes
+# nothing at all. So kube-proxy's takes them away, while kube-proxy stands still and cannot put them back.
+kube_proxy_tables() {
+  local pid family
+  for pid in $(pgrep -x kube-proxy); do
+    kill -STOP "$pid"
+    for family in ip ip6; do chroot "/proc/$pid/root" nft delete table $family kube-proxy 2>/dev/null; done
+  done
+}
+
+# First whatever is in pods, by their cgroups; then containerd's own view of them.
+end_containers() {
+  local pid
+  for _ in $(seq 50); do
+    pids=$(pod_processes)
+    [ -n "$pids" ] || break
+    for pid in $pids; do kill -KILL "$pid" 2>/dev/null; done
+    sleep 0.1
+  done
+  [ -z "$pids" ] || left+=("processes of pods that cannot be killed:" $pids)
+  kube_proxy_rules
+  case $runtime in
+    yes)
+      systemctl disable --now containerd >/dev/null 2>&1
+      for pid in $(our_shims); do kill -KILL "$pid" 2>/dev/null; done ;;
+    no) forget_containers ;;
+  esac
+  systemctl stop kubepods.slice >/dev/null 2>&1
+  find /sys/fs/cgroup -depth -type d \( -path '*/kubepods*' -o -path '*/k8s.io*' \) -exec rmdir {} + 2>/dev/null
+}
+
+pod_processes() { find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un; }
+
+# In a shell of its own, which keeps its words about a crash to itself.
+nft_answers() { (nft list tables; exit $?) >/dev/null 2>&1; }
+
+# nft up to 1.0.6 crashes at the tables of a newer kube-proxy (kubernetes#136786), and not every host has nft. kube-proxy
+# can always take away what it made.
+kube_proxy_rules() {
+  local image
+  ! nft_answers || return
+  image=$(timeout 10 ctr -n k8s.io images ls -q 2>/dev/null | grep -m 1 '/kube-proxy:') || return
+  timeout 10 ctr -n k8s.io containers rm rsadm-cleanup >/dev/null 2>&1
+  timeout 60 ctr -n k8s.io run --rm --net-host --privileged "$image" rsadm-cleanup /usr/local/bin/kube-proxy --cleanup >/dev/null 2>&1
+}
+
+# Shims of the containerd that we installed, by program and namespace.
+our_shims() {
+  local p words
+  for p in /proc/[0-9]*; do
+    case $(readlink "$p/exe" 2>/dev/null) in /usr/local/bin/containerd-shim-runc-v2 | '/usr/local/bin/containerd-shim-runc-v2 (deleted)') ;; *) continue ;; esac
+    mapfile -d '' -t words < "$p/cmdline" 2>/dev/null || continue
+    case " ${words[*]} " in *" -namespace k8s.io "*" -address /run/containerd/containerd.sock "*) echo "${p#/proc/}" ;; esac
+  done
+}
+
+# An existing containerd keeps running and keeps what it had: only what Kubernetes made in its namespace goes.
+forget_containers() {
+  local id kind
+  c() { timeout 20 ctr -n k8s.io "$@" 2>/dev/null; }
+  c version >/dev/null || { [ ! -S /run/containerd/containerd.sock ] || left+=("containers of Kubernetes: containerd does not answer"); return; }
+  for id in $(c tasks ls -q); do c tasks kill -s KILL --all "$id" >/dev/null; done
+  for id in $(c containers ls -q); do
+    c tasks rm -f "$id" >/dev/null
+    c containers rm "$id" >/dev/null
+  done
+  for id in $(c sandboxes ls | awk 'NR > 1 {print $1}'); do c sandboxes rm -f "$id" >/dev/null; done
+  for kind in leases images; do
+    id=$(c $kind ls -q | grep -vxFf $before/$kind 2>/dev/null)
+    [ -z "$id" ] || c $kind rm --sync $id >/dev/null
+  done
+  grep -qsxF k8s.io $before/namespaces || c namespaces rm k8s.io >/dev/null
+  [ -z "$(c containers ls -q)" ] || left+=("containers of Kubernetes in containerd")
+}
+
+# What is mounted in a folder; of what is deleted there nothing may be reached through a mount.
+mounted_in() { awk -v d="$1/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo; }
+
+unmount() {
+  local folder m folders=(/var/lib/kubelet /run/containerd/io.containerd.runtime.v2.task/k8s.io /run/containerd/io.containerd.grpc.v1.cri)
+  [ "$runtime" = no ] || folders+=(/run/containerd /var/lib/containerd)
+  for _ in 1 2 3; do
+    for folder in "${folders[@]}"; do
+      mounted_in "$folder" | sort -r | while IFS= read -r m; do
+        m=$(printf '%b' "${m//\\/\\0}")
+        umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
+      done
+    done
+  done
+  for m in /run/netns/cni-*; do
+    [ -e "$m" ] || continue
+    umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
+    rm -f "$m"
+  done
+}
+
+network() {
+  local link
+  # A pod's end goes with its namespace, but when the kernel gets round to it.
+  ip -o link show master rsadm0 type veth 2>/dev/null | sed 's/^[0-9]*: \([^@:]*\).*/\1/' | while read -r link; do ip link delete "$link"; done
+  if [ -f /etc/rsadm/network.sh ]; then sh /etc/rsadm/network.sh down >/dev/null 2>&1; fi
+  ip route flush proto 186 2>/dev/null
+  for link in rsadm0 cni0 flannel.1 kube-ipvs0; do
+    grep -qsx "$link" $before/links || ip link delete "$link" 2>/dev/null
+  done
+}
+
+firewall() {
+  local family table save
+  for save in iptables ip6tables iptables-legacy ip6tables-legacy; do
+    command -v $save-save >/dev/null && $save-save 2>/dev/null | kubernetes_rules | $save-restore --noflush 2>/dev/null
+  done
+  command -v nft >/dev/null || return
+  nft_answers || { left+=("nft tables that this host's nft crashes at, probably those of kube-proxy; they go at the next boot"); return; }
+  nft list tables 2>/dev/null | while read -r _ family table; do
+    ! grep -qsxF "table $family $table" $before/tables || continue
+    case $table in
+      kube-proxy | rsadm | cni_hostport | cni_plugins_masquerade) nft delete table "$family" "$table" ;;
+      # Tables that iptables made for our rules and that hold nothing any more.
+      filter | nat | mangle | raw)
+        nft list table "$family" "$table" | grep -vqE '^(table .*|[[:space:]]*(chain .*|type .* policy accept;|})?)$' || nft delete table "$family" "$table" ;;
+    esac
+  done
+}
+
+# Reads what iptables-save wrote; prints what takes Kubernetes' and CNI's chains and the jumps to them away.
+kubernetes_rules() {
+  awk '/^\*/ {table = $0; rules = flush = remove = ""}
+    /^:(KUBE|CNI)-/ {chain = substr($1, 2); flush = flush "-F " chain "\n"; remove = remove "-X " chain "\n"}
+    /^-A (KUBE|CNI)-/ {next}
+    /^-A .* -[jg] (KUBE|CNI)-/ {sub(/^-A/, "-D"); rules = rules $0 "\n"}
+    /^COMMIT/ && (rules flush) != "" {printf "%s\n%s%s%sCOMMIT\n", table, rules, flush, remove}'
+}
+
+# All that is in the folders and was not there before; single files and programs by name.
+remove_files() {
+  local record folder p
+  for record in $state/placing/* $state/installed/*; do
+    [ -f "$record" ] || continue
+    case ${record##*/} in containerd | runc) [ "$runtime" = yes ] || continue ;; esac
+    sed -n 's/^[0-9]* [0-9]* \//\//p' "$record" | while IFS= read -r p; do
+      [ -e "$before/files$p" ] && [ "$before/files$p" -ef "$p" ] || rm -f -- "$p" "$p.rsadm-new"
+    done
+  done
+  for folder in "${folders[@]}"; do
+    [ -e "$folder" ] || [ -L "$folder" ] || continue
+    if [ -n "$(mounted_in "$folder")" ]; then
+      left+=("$folder: something is still mounted in it")
+    elif [ ! -s $before/paths ] && ! mountpoint -q "$folder"; then
+      rm -rf --one-file-system -- "$folder"
+    else
+      find "$folder" -xdev -depth -print0 | grep -zvxFf <(tr '\n' '\0' < $before/paths) | xargs -0r rm -fd -- 2>/dev/null
+    fi
+    # Folders above that had to be made, such as /opt/cni.
+    [ ! -s $before/paths ] || while folder=${folder%/*}; [ -n "$folder" ] && ! was_there "$folder"; do rmdir "$folder" 2>/dev/null || break; done
+  done
+  for p in /etc/containerd/certs.d/*/hosts.toml /etc/containerd/config.toml; do ! ours "$p" || rm -f "$p"; done
+  find /etc/containerd -depth -type d -empty -print 2>/dev/null | while IFS= read -r p; do was_there "$p" || rmdir "$p"; done
+  for p in /lib/modules /run/netns /run/containerd/runc /run/containerd/s; do [ ! -s $before/paths ] || was_there $p || rmdir $p 2>/dev/null; done
+  rm -rf /run/rsadm-*.yaml /run/rsadm-kept /run/kubernetes
+}
+
+# What we had replaced, and folders whose mode we had changed.
+put_back() {
+  local kind mode owner path
+  [ ! -d $before/files ] || find $before/files -type f -printf '%P\n' | while IFS= read -r path; do
+    case /$path in /etc/*) [ ! -e "/$path" ] || ours "/$path" || continue ;; *) [ ! -e "/$path" ] || continue ;; esac
+    mkdir -p "/${path%/*}" && cp -a "$before/files/$path" "/$path"
+  done
+  [ ! -f $before/tree ] || while IFS='|' read -r kind mode owner path; do
+    if [ "$kind" = directory ] && [ ! -d "$path" ]; then mkdir -p "$path"; fi
+    [ "$kind" = 'symbolic link' ] || [ "$(stat -c '%a|%u:%g' "$path" 2>/dev/null)" = "$mode|$owner" ] || { chown "$owner" "$path" && chmod "$mode" "$path"; } 2>/dev/null
+  done < $before/tree
+  systemctl daemon-reload
+  systemctl reset-failed kubelet rsadm-network containerd >/dev/null 2>&1
+  [ "$runtime" = yes ] || restart_theirs
+  systemctl kill -s HUP systemd-logind >/dev/null 2>&1
+  ! was kubelet enabled || systemctl -q enable kubelet
+}
+
+# The user that etcd-data.sh made. Not with userdel, which leaves copies of the user database.
+etcd_user() {
+  local f
+  [ -f $state/user-etcd ] || return
+  for f in $(cat $state/user-etcd); do
+    f=/etc/$f
+    rm -f $f-.rsadm
+    ! grep -qs '^etcd:' $f || { cp -a $f $f.rsadm && sed '/^etcd:/d' $f > $f.rsadm && mv -f $f.rsadm $f; } || left+=("the system user etcd in $f")
+  done
+}
+
+# It runs with our configuration until it is started anew, which its environment tells.
+restart_theirs() {
+  local pid
+  pid=$(systemctl show -P MainPID containerd)
+  if [ "${pid:-0}" != 0 ] && tr '\0' '\n' < "/proc/$pid/environ" | grep -q ^RSADM_REVISION=; then
+    systemctl stop containerd
+    [ -s $before/units ] && ! was containerd active || systemctl start containerd || left+=("containerd, which does not start with its former configuration")
+  fi
+  [ ! -s $before/units ] || was containerd enabled || systemctl -q disable containerd
+}
+
+settings() {
+  local line
+  [ ! -f $before/sysctl ] || while IFS= read -r line; do
+    [ "$(cat "${line%%=*}" 2>/dev/null)" = "${line#*=}" ] || printf '%s' "${line#*=}" > "${line%%=*}"
+  done < $before/sysctl 2>/dev/null
+}
+
+finish() {
+  local folder
+  for folder in "${folders[@]}"; do
+    [ -e "$folder" ] && ! was_there "$folder" && ! mountpoint -q "$folder" && left+=("$folder")
+  done
+  if [ ${#left[@]} != 0 ]; then
+    printf 'left on this host: %s\n' "${left[@]}" >&2
+    exit 1
+  fi
+  # Snapshots outlive the cluster that they are of.
+  find $state -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf {} +
+  rmdir $state 2>/dev/null
+  return 0
+}
+
+main

@@ -1,0 +1,139 @@
+//! Asks etcd's members how they are, and at the same time their hosts, which know more where a member is silent.
+//!
+//! Bounded as a whole: whoever asks in an emergency gets an answer, with what could not be found out named in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::{join_all, join3};
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    gate,
+    members::{Members, SshMembers},
+};
+use crate::{
+    etcd::status::{ApiServer, Backups, EtcdReport, HostBackups, HostState, Known, Limits, Target, assess},
+    host::{HostError, Op, fleet::Fleet},
+    inventory::{Cluster, Node, NodeName, Role},
+    observe::etcd_host::{self, EtcdHost},
+};
+
+/// How long one member, or one host, may take to be there. Members answer in milliseconds.
+const DIAL: Duration = Duration::from_secs(1);
+/// What hashes get after the answers.
+const HASHES: Duration = Duration::from_millis(600);
+/// What answers get in any case: longer than the default election timeout, so that an election is not yet a lost quorum.
+const LEAST: Duration = Duration::from_millis(1_200);
+
+/// What a survey needs to know beside the hosts.
+pub struct Survey<'a> {
+    /// What is wanted.
+    pub cluster: &'a Cluster,
+    /// The hosts that answered.
+    pub fleet: &'a Fleet,
+    /// Why the others did not.
+    pub unreachable: &'a [HostError],
+    /// See [`Known::inventory`].
+    pub inventory: String,
+    /// When the answer is due.
+    pub due: Instant,
+}
+
+impl Survey<'_> {
+    /// How etcd is. Read only; comes back when it is due, whatever members and hosts do.
+    pub async fn etcd(&self, now: OffsetDateTime) -> EtcdReport {
+        let members = SshMembers::new(self.cluster, self.fleet).deadline(DIAL);
+        let hosts = join_all(self.cluster.nodes.iter().map(|node| self.host(node)));
+        let (targets, hosts, old_clusters) =
+            join3(self.targets(&members), hosts, members.old_clusters()).await;
+        let known = Known { old_clusters, ..self.known(hosts.into_iter().flatten().collect()) };
+        assess(&gate::gather_all(&members, targets, DIAL, || self.limits()).await, &known, now)
+    }
+
+    fn limits(&self) -> Limits {
+        let left = self.due.saturating_duration_since(Instant::now());
+        let answers = left.saturating_sub(HASHES).clamp(LEAST, Limits::default().answers);
+        Limits { answers, total: answers + HASHES }
+    }
+
+    async fn targets(&self, members: &SshMembers<'_>) -> Vec<Target> {
+        let silent = || Err(format!("no answer within {:.1} s", DIAL.as_secs_f64()));
+        join_all(self.cluster.with_role(Role::Etcd).map(|node| async move {
+            let (api, served_not_after) = match self.absence(&node.name) {
+                Some(why) => (Err(why), None),
+                // The dial bounds itself; this is for the way to it.
+                None => timeout(DIAL * 3 / 2, members.dial_and_look(&node.name))
+                    .await
+                    .unwrap_or_else(|_| (silent(), None)),
+            };
+            Target {
+                node: node.name.to_string(),
+                in_inventory: true,
+                peer_url: node.peer_url(),
+                client_url: node.client_url(),
+                api,
+                served_not_after,
+            }
+        }))
+        .await
+    }
+
+    /// Why a host is not among those that can be asked.
+    fn absence(&self, name: &NodeName) -> Option<String> {
+        let error = self.unreachable.iter().find(|e| e.host() == name)?;
+        Some(format!("host {}", error.brief()))
+    }
+
+    /// What a host says; `None` for those that neither run etcd nor an API server, and for those that said nothing.
+    async fn host(&self, node: &Node) -> Option<(NodeName, EtcdHost)> {
+        if !node.is(Role::Etcd) && !node.is(Role::ControlPlane) {
+            return None;
+        }
+        if let Some(why) = self.absence(&node.name) {
+            let state = HostState::Unreachable { why };
+            let unknown =
+                EtcdHost { state, etcd_servers: None, metrics: None, backup: None, backup_since: None };
+            return Some((node.name.clone(), unknown));
+        }
+        let host = self.fleet.host(&node.name)?;
+        let ops = [Op::Script(etcd_host::SCRIPT, vec![], DIAL)];
+        let outputs = timeout(DIAL * 3 / 2, host.run(&ops, false)).await.ok()?.ok()?;
+        Some((node.name.clone(), etcd_host::parse(&outputs.first()?.text())?))
+    }
+
+    /// What the hosts that answered remember of scheduled snapshots.
+    fn backups(&self, hosts: &BTreeMap<NodeName, EtcdHost>) -> Option<Backups> {
+        let interval = self.cluster.etcd.backup.as_ref()?.interval.as_secs();
+        let seen = hosts.iter().filter(|(_, host)| matches!(host.state, HostState::Seen(_)));
+        let is_etcd = |name: &NodeName| self.cluster.node(name).is_some_and(|n| n.is(Role::Etcd));
+        let hosts = seen.filter(|(name, _)| is_etcd(name)).map(|(name, host)| {
+            let state = host.backup.clone().unwrap_or_default();
+            HostBackups {
+                host: name.to_string(),
+                since: host.backup_since,
+                damaged: state.newest.as_ref().filter(|n| n.damaged).map(|n| (n.taken_at, n.file.clone())),
+                newest: state.newest.filter(|n| !n.damaged).map(|n| (n.taken_at, n.file)),
+                last_run: state.last_run,
+                error: state.error,
+            }
+        });
+        Some(Backups { interval, hosts: hosts.collect() })
+    }
+
+    fn known(&self, hosts: BTreeMap<NodeName, EtcdHost>) -> Known {
+        let servers = |node: &Node| hosts.get(&node.name).and_then(|h| h.etcd_servers.clone());
+        let api_server =
+            |node: &Node| Some(ApiServer { name: node.name.to_string(), etcd_servers: servers(node)? });
+        Known {
+            cluster: self.cluster.name.clone(),
+            inventory: self.inventory.clone(),
+            old_clusters: vec![],
+            backups: self.backups(&hosts),
+            api_servers: self.cluster.with_role(Role::ControlPlane).filter_map(api_server).collect(),
+            timing: (self.cluster.etcd.heartbeat_interval, self.cluster.etcd.election_timeout),
+            metrics: hosts.iter().filter_map(|(n, h)| Some((n.to_string(), h.metrics.clone()?))).collect(),
+            hosts: hosts.into_iter().map(|(name, host)| (name.to_string(), host.state)).collect(),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Defragmenting: a member writes its database anew without the room that nothing uses. It serves nothing meanwhile,
+//! so it is done to one at a time, and to the leader only once it has handed leadership over.
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{Tending, failed};
+use crate::{
+    etcd::status::{EtcdReport, MemberReport, Millis},
+    event::{bytes, count},
+    exec::RunError,
+    inventory::NodeName,
+};
+
+/// The phase's name.
+const PHASE: &str = "defrag";
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Defragmented {
+    /// Members that were defragmented, in the order of the work.
+    pub members: Vec<Shrunk>,
+    /// Members that were left as they are.
+    pub left: Vec<Left>,
+}
+
+/// A member that was defragmented.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shrunk {
+    /// Its name.
+    pub name: String,
+    /// Bytes on disk before.
+    pub db_size_before: u64,
+    /// Bytes on disk after.
+    pub db_size_after: u64,
+    /// How long it served nothing.
+    pub away_ms: Millis,
+}
+
+/// A member that was left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Left {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Defragmented {
+    /// Bytes that are free now.
+    pub fn freed(&self) -> u64 {
+        self.members.iter().map(|m| m.db_size_before.saturating_sub(m.db_size_after)).sum()
+    }
+
+    /// In one line.
+    pub fn summary(&self) -> String {
+        match self.members.len() {
+            0 => "nothing to defragment".to_owned(),
+            n => format!("{} defragmented, {} freed", count(n, "member"), bytes(self.freed())),
+        }
+    }
+}
+
+/// Defragments every member whose file is at least `min_gain` percent free room.
+///
+/// # Errors
+/// Where the gate says no, a member does not come back, or the operator stops it: those before stay as they then are.
+pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, RunError> {
+    let stage = t.events.stage(PHASE, "what there is to gain", []);
+    let report = t.report().await;
+    super::serves(&report)?;
+    t.recount(&report).await;
+    let report = t.report().await;
+    let (mut waiting, left) = choose(&report, min_gain);
+    stage.done(survey(&report, &left));
+    outage(t, &report, &waiting);
+    let mut done = Defragmented { members: vec![], left };
+    while !waiting.is_empty() {
+        if (t.stopping)() {
+            return Err(RunError::Stopped(waiting.len()));
+        }
+        let report = t.report().await;
+        let name = waiting.remove(next(&report, &waiting));
+        done.members.push(one(t, &report, &name).await?);
+    }
+    Ok(done)
+}
+
+/// Who is worth it, and who is left for which reason.
+fn choose(report: &EtcdReport, min_gain: u8) -> (Vec<String>, Vec<Left>) {
+    let (mut chosen, mut left) = (Vec::new(), Vec::new());
+    for member in &report.members {
+        match objection(member, min_gain) {
+            None => chosen.push(member.name.clone()),
+            Some(why) => left.push(Left { name: member.name.clone(), why }),
+        }
+    }
+    (chosen, left)
+}
+
+fn objection(member: &MemberReport, min_gain: u8) -> Option<String> {
+    match (&member.error, gain(member)) {
+        (Some(why), _) => Some(why.to_string()),
+        // Learners serve no such request (etcd, `isRPCSupportedForLearner`).
+        _ if member.is_learner => Some("a learner".to_owned()),
+        (None, Some((_, percent))) if percent < u64::from(min_gain) => {
+            Some(format!("less than {min_gain}% to gain"))
+        }
+        (None, Some(_)) => None,
+        (None, None) => Some("does not say how large it is".to_owned()),
+    }
+}
+
+/// Bytes that could be gained, and how many percent of the file they are.
+fn gain(member: &MemberReport) -> Option<(u64, u64)> {
+    let size = member.db_size?;
+    let gain = size.saturating_sub(member.db_size_in_use?);
+    Some((gain, gain.saturating_mul(100) / size.max(1)))
+}
+
+fn survey(report: &EtcdReport, left: &[Left]) -> String {
+    let one = |member: &MemberReport| {
+        let gain = gain(member).map(|(gain, percent)| format!("{} ({percent}%)", bytes(gain)));
+        let why = left.iter().find(|l| l.name == member.name).map(|l| format!("left: {}", l.why));
+        let words: Vec<String> = gain.into_iter().chain(why).collect();
+        format!("{} {}", member.name, words.join(", "))
+    };
+    format!("to gain: {}", report.members.iter().map(one).collect::<Vec<_>>().join("; "))
+}
+
+/// Says so where no member can be spared at any time.
+fn outage(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) {
+    if waiting.is_empty() || report.quorum.voters > 2 {
+        return;
+    }
+    let text = match report.quorum.voters {
+        1 => "it is the only voter: etcd serves nothing while it is defragmented",
+        _ => "both voters are needed: etcd takes no writes while one of them is defragmented",
+    };
+    t.events.warn(format!("{}: {text}", waiting.join(" and ")), None);
+}
+
+/// The first of those that do not lead; the leader once nobody else waits.
+fn next(report: &EtcdReport, waiting: &[String]) -> usize {
+    let leads = |name: &String| report.members.iter().any(|m| m.is_leader && m.name == *name);
+    waiting.iter().position(|name| !leads(name)).unwrap_or(0)
+}
+
+async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Shrunk, RunError> {
+    t.may_pause(report, name)?;
+    let own = |report: &EtcdReport| report.members.iter().find(|m| m.name == name).cloned();
+    let Some(mut member) = own(report) else { return Err(RunError::Stopped(1)) };
+    if member.is_leader {
+        t.hand_over(report, &member).await?;
+        // It took a moment, and an election may have brought leadership back.
+        let report = t.report().await;
+        t.may_pause(&report, name)?;
+        member = own(&report).unwrap_or(member);
+    }
+    let host = NodeName::new(name);
+    let stage = t.events.stage(PHASE, name, [host.clone()]);
+    let (before, in_use) = (member.db_size.unwrap_or(0), member.db_size_in_use.unwrap_or(0));
+    let api = t.tend(&stage, name, "defragment").await?;
+    stage.says(&host, format!("writes {} anew", bytes(in_use)));
+    let started = Instant::now();
+    let answer = api.defragment(t.limit_for(in_use)).await;
+    let away = started.elapsed();
+    answer.map_err(|e| failed(&stage, name, "defragment", e.into_why()))?;
+    let after = t.well_again(&stage, name).await?.db_size.unwrap_or(before);
+    stage.done(format!("{name}: {} → {}", bytes(before), bytes(after)));
+    Ok(Shrunk { name: name.to_owned(), db_size_before: before, db_size_after: after, away_ms: away.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::status::tests::Scene;
+
+    fn report(sizes: &[(u64, u64)]) -> EtcdReport {
+        let mut scene = Scene::new(sizes.len());
+        for (n, (size, in_use)) in sizes.iter().enumerate() {
+            let status = scene.status(n + 1);
+            (status.db_size, status.db_size_in_use) = (*size, *in_use);
+        }
+        scene.report()
+    }
+
+    #[test]
+    fn only_what_gains_enough_is_chosen() {
+        let report = report(&[(100, 79), (100, 80), (100, 81)]);
+        let names = |gain| choose(&report, gain).0.join(" ");
+        for (gain, chosen) in [(0, "m1 m2 m3"), (19, "m1 m2 m3"), (20, "m1 m2"), (21, "m1"), (22, "")] {
+            assert_eq!(names(gain), chosen, "at least {gain}%");
+        }
+        let (_, left) = choose(&report, 20);
+        assert_eq!(left, [Left { name: "m3".into(), why: "less than 20% to gain".into() }]);
+        assert_eq!(
+            survey(&report, &left),
+            "to gain: m1 21 B (21%); m2 20 B (20%); m3 19 B (19%), left: less than 20% to gain"
+        );
+    }
+
+    #[test]
+    fn the_sick_and_learners_are_left() {
+        let sick = Scene::new(3).silence(3, "connection refused").report();
+        let (chosen, left) = choose(&sick, 0);
+        assert_eq!(chosen, ["m1", "m2"]);
+        assert_eq!(left[0].why, "connection refused");
+        let learning = Scene::with_learner(4).report();
+        assert_eq!(choose(&learning, 0).1[0].why, "a learner");
+    }
+
+    #[test]
+    fn the_leader_is_the_last() {
+        let report = Scene::new(3).report();
+        let waiting = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        for (names, chosen) in [(&["m1", "m2", "m3"][..], 0), (&["m2", "m3"], 1), (&["m2"], 0)] {
+            assert_eq!(next(&report, &waiting(names)), chosen, "{names:?}");
+        }
+    }
+}

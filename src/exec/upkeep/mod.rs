@@ -1,0 +1,148 @@
+//! Keeping a running etcd well: what takes a member away for a moment is done to one member at a time, followers first
+//! and the leader last, each under the quorum gate and only once the one before is well again.
+//!
+//! Nothing is planned ahead here: which member leads, and which can be spared, is asked just before each step.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{RunError, gate, members::Tended, wait::patiently};
+use crate::{
+    etcd::{
+        status::{EtcdReport, MemberReport},
+        upkeep::Upkeep,
+    },
+    event::{Events, Failure, Stage},
+    inventory::{Cluster, NodeName},
+    plan::{Refusal, quorum::Change},
+};
+
+pub mod bench;
+pub mod defrag;
+pub mod space;
+
+/// A running etcd, and what it takes to look after it.
+pub struct Tending<'a> {
+    /// What is wanted.
+    pub cluster: &'a Cluster,
+    /// Ways to the members.
+    pub members: &'a dyn Tended,
+    /// Where to tell what happens.
+    pub events: &'a Events,
+    /// How long one thing may take, beside what grows with a database.
+    pub limit: Duration,
+    /// True where the operator accepted that etcd may lose its quorum meanwhile.
+    pub accept_quorum_loss: bool,
+    /// True once the operator wants to stop.
+    pub stopping: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A slow disk writes a database anew at this many bytes a second, and compacts it no slower.
+const SLOW_DISK: u64 = 5 << 20;
+
+/// How long a member that is well may be too busy to be reached.
+const REACHED: Duration = Duration::from_secs(20);
+
+/// Within this time members write what was agreed on to their databases (etcd's `--backend-batch-interval` is 100 ms).
+const COMMIT: Duration = Duration::from_millis(150);
+
+impl Tending<'_> {
+    /// How the members are at this moment.
+    pub async fn report(&self) -> EtcdReport {
+        gate::report(self.members, OffsetDateTime::now_utc()).await
+    }
+
+    /// Whether the member may be away for a moment, by what the members say now. With one or two voters that is an
+    /// outage, which whoever runs so small a cluster has chosen.
+    fn may_pause(&self, report: &EtcdReport, name: &str) -> Result<(), RunError> {
+        serves(report)?;
+        let change = Change::Restart { name: name.to_owned(), allow_outage: true };
+        let answer = gate::ask(&change, report, self.accept_quorum_loss, self.events);
+        answer.map(drop).map_err(RunError::Refused)
+    }
+
+    async fn tend(&self, stage: &Stage, name: &str, step: &str) -> Result<Box<dyn Upkeep>, RunError> {
+        let host = NodeName::new(name);
+        // A member under load may take longer than a dial waits.
+        let api = patiently(REACHED, || self.members.tend(&host)).await;
+        api.map_err(|why| failed(stage, name, step, why))
+    }
+
+    /// Has every member count anew how much of its database it uses; what it says is old in a cluster at rest. Under
+    /// NOSPACE etcd refuses, and nobody relies on it.
+    async fn recount(&self, report: &EtcdReport) {
+        let Some(member) = report.members.iter().find(|m| m.healthy && !m.is_learner) else { return };
+        let Ok(api) = self.members.tend(&NodeName::new(member.name.as_str())).await else { return };
+        for _ in 0..2 {
+            if api.touch().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(COMMIT).await;
+        }
+    }
+
+    /// What a database of that size may take.
+    fn limit_for(&self, bytes: u64) -> Duration {
+        self.limit + Duration::from_secs(bytes / SLOW_DISK)
+    }
+
+    /// Hands leadership to the best of the others: of those that are well the one that is furthest.
+    async fn hand_over(&self, report: &EtcdReport, leader: &MemberReport) -> Result<(), RunError> {
+        let others = report.members.iter().filter(|m| m.healthy && !m.is_learner && m.id != leader.id);
+        let Some(heir) = others.min_by_key(|m| (m.lag, m.latency_ms.map(|l| l.micros))) else {
+            return Ok(());
+        };
+        let stage = self.events.stage("leader", format!("from {} to {}", leader.name, heir.name), []);
+        let api = self.tend(&stage, &leader.name, "hand over leadership").await?;
+        let told = |why: String| failed(&stage, &leader.name, "hand over leadership", why);
+        let id = heir.id.map_or(0, |id| id.0);
+        api.move_leader(id).await.map_err(|e| told(e.into_why()))?;
+        let leads = || async {
+            match self.report().await.leader {
+                Some(now) if Some(now) != leader.id => Ok(()),
+                _ => Err(format!("{} still leads", leader.name)),
+            }
+        };
+        patiently(self.limit, leads).await.map_err(told)?;
+        stage.done(format!("{} leads, before it {}", heir.name, leader.name));
+        Ok(())
+    }
+
+    /// Waits until the member does its part again.
+    async fn well_again(&self, stage: &Stage, name: &str) -> Result<MemberReport, RunError> {
+        let well = || async {
+            let report = self.report().await;
+            match report.members.into_iter().find(|m| m.name == name) {
+                Some(MemberReport { error: Some(why), .. }) => {
+                    Err(format!("{name} is not well again: {why}"))
+                }
+                Some(member) => Ok(member),
+                None => Err(format!("{name} is no member any more")),
+            }
+        };
+        patiently(self.limit, well).await.map_err(|why| failed(stage, name, "wait until it is well", why))
+    }
+}
+
+/// Refuses where no quorum serves: upkeep needs one.
+fn serves(report: &EtcdReport) -> Result<(), RunError> {
+    match report.serves {
+        true => Ok(()),
+        false => Err(RunError::Refused(Refusal {
+            rule: "no-quorum",
+            subject: "etcd has no quorum".into(),
+            why: "it serves no writes, and no member can be spared".into(),
+            help: "rsadm etcd status shows which members are missing; started again, they form a quorum"
+                .into(),
+        })),
+    }
+}
+
+/// Tells of a step that failed.
+fn failed(stage: &Stage, host: &str, step: &str, why: String) -> RunError {
+    let next = "rsadm etcd status, then the same command again".into();
+    let failure = Failure { next, ..Failure::new(stage.phase(), NodeName::new(host), step, why) };
+    stage.failed(failure.clone());
+    RunError::Failed(vec![failure])
+}

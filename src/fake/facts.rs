@@ -1,0 +1,190 @@
+//! A machine's answer to `observe/facts.sh`, line for line what the script prints.
+
+use std::fmt::Write;
+
+use super::{
+    files::{Entry, Files},
+    machine::Machine,
+    pods,
+};
+use crate::{layout, observe::facts::SCRIPT};
+
+/// The whole answer. `now` is the clock in nanoseconds; `members` is what etcd's metrics say where it serves.
+pub(super) fn render(machine: &Machine, now: i128, members: Option<usize>) -> String {
+    let mut text = String::new();
+    let mut f = |line: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{line}");
+    };
+    f(format_args!("hostname {}", machine.hostname));
+    f(format_args!("machine-id {}", crate::plan::sha256(machine.name.as_str().as_bytes())));
+    f(format_args!("boot-id {}-{}", machine.name, machine.boots));
+    f(format_args!(
+        "arch {}\nkernel 6.1.0\nos debian 12\ntime {now}\ncpus 4\nmemory 8.2e+09\nswap 0",
+        machine.arch
+    ));
+    f(format_args!("systemd 252\ncgroup 2\ncontrollers cpu memory pids "));
+    f(format_args!("feature overlay\nfeature br_netfilter\nloadable overlay"));
+    f(format_args!("disk /var/lib 90000000000\ndisk /usr 90000000000"));
+    f(format_args!("address 127.0.0.1\naddress {}", machine.address));
+    let ports = [
+        ("etcd", &[layout::ETCD_CLIENT_PORT, layout::ETCD_PEER_PORT][..]),
+        ("kube-apiserver", &[6443]),
+        ("kube-controller-manager", &[layout::CONTROLLER_MANAGER_PORT]),
+        ("kube-scheduler", &[layout::SCHEDULER_PORT]),
+        ("kubelet", &[layout::KUBELET_PORT]),
+        ("haproxy", &[6443]),
+    ];
+    for (name, ports) in ports {
+        for port in ports.iter().filter(|_| machine.process(name).is_some()) {
+            f(format_args!("port {port} {}", comm(name)));
+        }
+    }
+    if let Some(version) = containerd_version(machine) {
+        f(format_args!("containerd {version}"));
+    }
+    for unit in ["kubelet", "containerd", "rsadm-network"] {
+        let state = machine.units.get(unit).cloned().unwrap_or_default();
+        let active = if state.process.is_some() { "active" } else { "inactive" };
+        f(format_args!("unit {unit} {active} {}", if state.enabled { "enabled" } else { "disabled" }));
+    }
+    for (name, process) in machine.processes() {
+        let revision = process.revision.as_deref().unwrap_or("-");
+        let servers = pods::flag(&process.argv, "etcd-servers").unwrap_or_default();
+        f(format_args!("process {} {revision} {servers}", comm(name)));
+    }
+    files(&machine.files, &mut f);
+    certificates(&machine.files, &mut f);
+    rest(machine, &mut f);
+    if let Some(members) = members {
+        f(format_args!("etcd-members {members}"));
+    }
+    text.push_str("end\n");
+    text
+}
+
+/// A process's name as the kernel keeps it.
+pub(super) fn comm(name: &str) -> &str {
+    name.get(..15).unwrap_or(name)
+}
+
+fn containerd_version(machine: &Machine) -> Option<String> {
+    let url = machine.files.text(&format!("{}/containerd", layout::INSTALLED));
+    let ours = url.and_then(|record| {
+        Some(record.lines().next()?.split("/download/").nth(1)?.split('/').next()?.to_owned())
+    });
+    ours.or_else(|| machine.own_containerd.clone())
+}
+
+fn files(files: &Files, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    for path in ["/etc/kubernetes/manifests", "/var/lib/etcd", "/var/log/kubernetes/audit"] {
+        if let Some(Entry::Folder { mode }) = files.resolve(path) {
+            f(format_args!("file {mode:o} {} folder {path}", layout::owner_of(path)));
+        }
+    }
+    for root in roots() {
+        for (path, entry) in files.below(&root) {
+            let mode = match entry {
+                Entry::File { mode, .. } => *mode,
+                Entry::Link { .. } => 0o777,
+                Entry::Folder { .. } => continue,
+            };
+            if let Some(sha) = files.sha256(path) {
+                f(format_args!("file {mode:o} 0:0 {sha} {path}"));
+            }
+        }
+    }
+}
+
+/// Where the script looks for files, from the script itself.
+fn roots() -> Vec<String> {
+    let after = SCRIPT.text.split("<(find ").nth(1).unwrap_or_default();
+    let words = after.split_whitespace().take_while(|word| *word != "\\(");
+    words.filter(|word| word.starts_with('/')).flat_map(expanded).collect()
+}
+
+/// What bash makes of `a{b,c}d`.
+fn expanded(word: &str) -> Vec<String> {
+    let braces = word.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
+    let Some((head, (choices, tail))) = braces else { return vec![word.to_owned()] };
+    choices.split(',').flat_map(|choice| expanded(&format!("{head}{choice}{tail}"))).collect()
+}
+
+fn certificates(files: &Files, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    for (path, entry) in files.all() {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let wanted = path.ends_with(".crt") && [layout::PKI_DIR, layout::ETCD_PKI_DIR].contains(&folder);
+        if matches!(entry, Entry::File { .. }) && (wanted || path == layout::KUBELET_SERVING_CERT) {
+            f(format_args!("cert {path} {}", base64_of(&files.text(path).unwrap_or_default())));
+        }
+        if path.ends_with(".conf") && folder == layout::KUBERNETES_DIR {
+            f(format_args!("kubeconfig {path} {}", kubeconfig(&files.text(path).unwrap_or_default())));
+        }
+    }
+    if let Some(text) = files.text(layout::KUBELET_CLIENT_CURRENT) {
+        let block = text.split("-----END CERT").next().unwrap_or_default();
+        let block = block.split("BEGIN CERTIFICATE-----").nth(1).unwrap_or_default();
+        f(format_args!("cert {} {}", layout::KUBELET_CLIENT_CURRENT, base64_of(block)));
+    }
+}
+
+fn base64_of(pem: &str) -> String {
+    pem.lines().filter(|line| !line.starts_with("-----")).collect()
+}
+
+fn kubeconfig(text: &str) -> String {
+    let field = |name: &str| {
+        let mut words = text.lines().map(str::split_whitespace);
+        words
+            .find_map(|mut w| (w.next() == Some(name)).then(|| w.next().unwrap_or("-").to_owned()))
+            .unwrap_or("-".into())
+    };
+    [field("server:"), field("certificate-authority-data:"), field("client-certificate-data:")].join(" ")
+}
+
+fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    let files = &machine.files;
+    let manifest = files.text(layout::ETCD_MANIFEST).unwrap_or_default();
+    for flag in manifest
+        .lines()
+        .filter_map(|l| l.trim_start().strip_prefix("- --"))
+        .filter(|l| l.starts_with("initial-cluster"))
+    {
+        f(format_args!("etcd-flag {flag}"));
+    }
+    if let Some(image) = manifest.lines().find_map(|l| l.trim_start().strip_prefix("image: ")) {
+        f(format_args!("etcd-image {image}"));
+    }
+    if let Some(config) = files.text(layout::CNI_CONFIG) {
+        let subnet =
+            config.split("\"subnet\": \"").nth(1).and_then(|s| s.split('"').next()).unwrap_or_default();
+        f(format_args!("pod-subnet {subnet}"));
+    }
+    let script = files.text(layout::NETWORK_SCRIPT).unwrap_or_default();
+    for (subnet, address) in crate::manifests::routes_of_script(&script) {
+        f(format_args!("pod-route {subnet} {address}"));
+    }
+    if machine.etcd_data().is_some() {
+        f(format_args!("etcd-data 2026-01-01"));
+    }
+    if let Some(token) = files.text(super::restore::TOKEN) {
+        f(format_args!("restoring {}", token.trim_end()));
+    }
+    if let Some(cluster) = files.text(super::scripts::BEFORE) {
+        f(format_args!("begun {}", cluster.trim_end()));
+    }
+    if let Some(identity) = files.text(layout::IDENTITY) {
+        f(format_args!("identity {}", identity.trim_end()));
+    }
+    for (path, _) in files.below(layout::INSTALLED) {
+        let Some(record) = files.text(path) else { continue };
+        let mut lines = record.lines();
+        let url = lines.next().unwrap_or_default();
+        let kept = lines.filter_map(|l| l.split_once(' ')).all(|(sha, file)| files.sha256(file) == Some(sha));
+        let name = path.rsplit('/').next().unwrap_or_default();
+        f(format_args!("program {name} {} {url}", if kept { "kept" } else { "changed" }));
+    }
+    if machine.has_containerd() {
+        machine.images.iter().for_each(|image| f(format_args!("image {image}")));
+    }
+}

@@ -1,0 +1,205 @@
+//! All hosts of a cluster at once: bounded, and with every host's own outcome kept.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    ConnectKind, Host, HostError,
+    ssh::{Options, SshHost},
+};
+use crate::inventory::{Node, NodeName};
+
+/// How many logins a jump host sees at the same time: sshd's `MaxStartups` starts to refuse at ten.
+const LOGINS_PER_BASTION: usize = 8;
+
+/// Hosts that can be asked, in the order of the inventory.
+#[derive(Clone)]
+pub struct Fleet {
+    hosts: Vec<Arc<dyn Host>>,
+    concurrency: usize,
+}
+
+impl Fleet {
+    /// Of hosts that stand already; at most `concurrency` are asked at the same time.
+    pub fn new(hosts: Vec<Arc<dyn Host>>, concurrency: usize) -> Self {
+        Self { hosts, concurrency: concurrency.max(1) }
+    }
+
+    /// Connects to these hosts and opens their root shells, so that whoever cannot be reached or refuses sudo
+    /// is known at once and all together, before anything is done.
+    ///
+    /// A host that takes longer than `patience` counts as unreachable; without it, ssh's own limits apply.
+    pub async fn connect(
+        nodes: &[&Node],
+        concurrency: usize,
+        options: &Options,
+        patience: Option<Duration>,
+    ) -> (Self, Vec<HostError>) {
+        let bastion = nodes.iter().any(|node| node.ssh.bastion.is_some());
+        let at_once = if bastion { concurrency.min(LOGINS_PER_BASTION) } else { concurrency };
+        let connecting = nodes.iter().map(|node| async move {
+            match patience {
+                None => open(node, options).await,
+                Some(limit) => {
+                    timeout(limit, open(node, options)).await.unwrap_or_else(|_| Err(too_slow(node, limit)))
+                }
+            }
+        });
+        let results: Vec<Result<Arc<dyn Host>, HostError>> = all(connecting, at_once).await;
+        let (mut hosts, mut errors) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok(host) => hosts.push(host),
+                Err(error) => errors.push(error),
+            }
+        }
+        (Self::new(hosts, concurrency), errors)
+    }
+
+    /// All hosts.
+    pub fn hosts(&self) -> &[Arc<dyn Host>] {
+        &self.hosts
+    }
+
+    /// The host of that name, if it could be reached.
+    pub fn host(&self, name: &NodeName) -> Option<&Arc<dyn Host>> {
+        self.hosts.iter().find(|host| host.name() == name)
+    }
+
+    /// Does the same for each of these hosts, some at a time, and waits for all: one host's failure stops no other.
+    /// The results are in the order of the names.
+    pub async fn for_each<T, F, Fut>(
+        &self,
+        names: &[NodeName],
+        work: F,
+    ) -> Vec<(NodeName, Result<T, HostError>)>
+    where
+        F: Fn(Arc<dyn Host>) -> Fut,
+        Fut: Future<Output = Result<T, HostError>>,
+    {
+        let tasks = names.iter().map(|name| {
+            let work = self.host(name).map(|host| work(Arc::clone(host)));
+            async move {
+                let result = match work {
+                    Some(work) => work.await,
+                    None => Err(not_connected(name)),
+                };
+                (name.clone(), result)
+            }
+        });
+        all(tasks, self.concurrency).await
+    }
+}
+
+/// Connects and opens the root shell.
+async fn open(node: &Node, options: &Options) -> Result<Arc<dyn Host>, HostError> {
+    let host = SshHost::connect(node, options).await?;
+    host.run(&[], false).await?;
+    Ok(Arc::new(host))
+}
+
+fn too_slow(node: &Node, limit: Duration) -> HostError {
+    let why = format!("no login within {:.1} s", limit.as_secs_f64());
+    HostError::Connect { host: node.name.clone(), kind: ConnectKind::Unreachable, why }
+}
+
+/// Runs all, so many at a time, and keeps their order.
+async fn all<T>(tasks: impl IntoIterator<Item = impl Future<Output = T>>, at_once: usize) -> Vec<T> {
+    let permits = Semaphore::new(at_once.max(1));
+    let permits = &permits;
+    join_all(tasks.into_iter().map(|task| async move {
+        // Never closed, so this cannot fail; without a permit the task would merely not wait.
+        let _permit = permits.acquire().await;
+        task.await
+    }))
+    .await
+}
+
+fn not_connected(name: &NodeName) -> HostError {
+    HostError::Connect { host: name.clone(), kind: ConnectKind::Other, why: "it was not connected to".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::SocketAddr,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::host::{Forward, Op, Output};
+
+    /// A host that is only a name.
+    struct Named(NodeName);
+
+    #[async_trait]
+    impl Host for Named {
+        fn name(&self) -> &NodeName {
+            &self.0
+        }
+
+        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            Ok(Vec::new())
+        }
+
+        async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            Err(not_connected(&self.0))
+        }
+    }
+
+    fn names(all: &[&str]) -> Vec<NodeName> {
+        all.iter().map(|name| NodeName::new(*name)).collect()
+    }
+
+    fn fleet(all: &[&str], concurrency: usize) -> Fleet {
+        let host = |name| Arc::new(Named(name)) as Arc<dyn Host>;
+        Fleet::new(names(all).into_iter().map(host).collect(), concurrency)
+    }
+
+    #[tokio::test]
+    async fn every_host_has_its_own_outcome_in_the_order_asked_for() {
+        let fleet = fleet(&["a", "b", "c"], 2);
+        let results = fleet
+            .for_each(&names(&["c", "gone", "b", "a"]), |host| async move {
+                match host.name().as_str() {
+                    "b" => Err(HostError::Sudo { host: host.name().clone(), why: "no".into() }),
+                    name => Ok(name.to_owned()),
+                }
+            })
+            .await;
+        let shown: Vec<String> = results
+            .into_iter()
+            .map(|(name, result)| format!("{name}: {}", result.unwrap_or_else(|error| error.to_string())))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "c: c",
+                "gone: could not connect to gone: it was not connected to",
+                "b: could not become root on b: no",
+                "a: a",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn no_more_work_at_once_than_allowed() {
+        let all = ["a", "b", "c", "d", "e", "f", "g"];
+        for (allowed, expected) in [(0, 1), (1, 1), (3, 3), (100, 7)] {
+            let fleet = fleet(&all, allowed);
+            let (now, most) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+            let work = |_| async move {
+                most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+                tokio::task::yield_now().await;
+                now.fetch_sub(1, SeqCst);
+                Ok(())
+            };
+            assert_eq!(fleet.for_each(&names(&all), work).await.len(), all.len());
+            assert_eq!(most.load(SeqCst), expected);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The seam to a machine: four verbs, no domain words.
+//!
+//! What a caller wants done on one host is a list of [`Op`]s that travels together: one remote execution, run in
+//! order, stopped at the first that fails. Real hosts are behind `ssh.rs`, and only that file knows shell text.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::inventory::NodeName;
+
+/// Many hosts at once.
+pub mod fleet;
+/// What travels to a host and back, as bytes.
+pub mod frame;
+/// Real hosts.
+pub mod ssh;
+/// What a server shows of itself in a TLS handshake.
+pub mod tls;
+
+/// Bytes that must not be shown: key material, tokens, passwords. Cheap to clone: the same file may go to many hosts.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// Wraps secret bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into().into())
+    }
+
+    /// The bytes, for the one place that needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A program and its arguments; no shell sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cmd {
+    /// Program first.
+    pub argv: Vec<String>,
+    /// What it reads; secrets travel here and never in `argv`.
+    pub stdin: Secret,
+    /// How long it may run before it is killed (exit code 124).
+    pub timeout: Duration,
+}
+
+impl Cmd {
+    /// A command with empty input and a minute to run.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let argv = argv.into_iter().map(Into::into).collect();
+        Self { argv, stdin: Secret::default(), timeout: Duration::from_secs(60) }
+    }
+
+    /// The same with input.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Secret::new(bytes);
+        self
+    }
+
+    /// The same with another time limit.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+}
+
+/// A file as it shall be on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Absolute path; missing parent folders are made (0755, or 0700 for a file of mode 0600).
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its bytes; shown nowhere, since any file may hold a key.
+    pub data: Secret,
+}
+
+/// A program text of ours that runs on the host under bash, with arguments.
+///
+/// Only constants: nothing is ever pasted into it, values arrive as `$1`, `$2`, …
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Unique name, by which a fake host knows what to answer.
+    pub name: &'static str,
+    /// The text.
+    pub text: &'static str,
+}
+
+impl Script {
+    /// What travels to the host: the text without comments and indentation. No script of ours has a here-document, where
+    /// that would matter.
+    pub fn sent(&self) -> String {
+        let code = self.text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
+        code.flat_map(|line| [line, "\n"]).collect()
+    }
+}
+
+/// One thing to do on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Runs a command.
+    Run(Cmd),
+    /// Runs one of our scripts with arguments; the same answer as [`Op::Run`].
+    Script(Script, Vec<String>, Duration),
+    /// Reads a file; the answer's `status` is 1 where there is none.
+    Read(String),
+    /// Writes a file atomically: a temporary file beside it, fsync, mode and owner (root), then rename.
+    Put(RemoteFile),
+}
+
+/// What came of one [`Op`]. A non-zero status is data, not an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Exit status; 124 where the time limit struck.
+    pub status: i32,
+    /// Standard output, or a file's bytes.
+    pub stdout: Vec<u8>,
+    /// Standard error, the last 16 KiB.
+    pub stderr: String,
+}
+
+impl Output {
+    /// True for status 0.
+    pub fn ok(&self) -> bool {
+        self.status == 0
+    }
+
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Why a host could not be asked at all.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HostError {
+    /// No connection, or ssh gave up before a session stood.
+    #[error("could not connect to {host}: {why}")]
+    Connect {
+        /// Which host.
+        host: NodeName,
+        /// What kind of failure; hints hang on it.
+        kind: ConnectKind,
+        /// ssh's own words, in one line.
+        why: String,
+    },
+    /// The connection broke while a command ran: it may or may not have had its effect.
+    #[error("lost the connection to {host} while it was to {doing}: {why}")]
+    Lost {
+        /// Which host.
+        host: NodeName,
+        /// What was under way.
+        doing: String,
+        /// What was seen.
+        why: String,
+    },
+    /// Root rights were not given.
+    #[error("could not become root on {host}: {why}")]
+    Sudo {
+        /// Which host.
+        host: NodeName,
+        /// sudo's words.
+        why: String,
+    },
+}
+
+impl HostError {
+    /// The host it is about.
+    pub fn host(&self) -> &NodeName {
+        match self {
+            Self::Connect { host, .. } | Self::Lost { host, .. } | Self::Sudo { host, .. } => host,
+        }
+    }
+
+    /// What happened, in words that stand alone in a table cell beside the host's name.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Connect { why, .. } => format!("not reached: {why}"),
+            Self::Lost { why, .. } => format!("lost: {why}"),
+            Self::Sudo { why, .. } => format!("no root rights: {why}"),
+        }
+    }
+}
+
+/// Kinds of connection failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectKind {
+    /// The host key is in no known_hosts file.
+    UnknownHostKey,
+    /// The host key is not the one in known_hosts.
+    ChangedHostKey,
+    /// The key (or user) was refused.
+    Denied,
+    /// No answer, refused, no route, name unknown.
+    Unreachable,
+    /// Anything else.
+    Other,
+}
+
+/// A local port that leads to an address as seen from the host, for as long as the value lives.
+pub trait Forward: Send + Sync {
+    /// Where to dial on the workstation.
+    fn local(&self) -> SocketAddr;
+}
+
+/// A machine.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// Its name in the inventory.
+    fn name(&self) -> &NodeName;
+
+    /// Does the operations in order, as root, in one remote execution, and stops after the first whose status is not 0
+    /// (so the answer may be shorter than the list; its last entry is then the failed one). With `keep_going` all run.
+    ///
+    /// # Errors
+    /// Where the host could not be asked or its answer did not come back.
+    async fn run(&self, ops: &[Op], keep_going: bool) -> Result<Vec<Output>, HostError>;
+
+    /// Opens a local port that leads to `to` as seen from the host.
+    ///
+    /// # Errors
+    /// Where the connection is gone or forwarding is not allowed.
+    async fn forward(&self, to: SocketAddr) -> Result<Box<dyn Forward>, HostError>;
+}

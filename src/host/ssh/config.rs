@@ -1,0 +1,217 @@
+//! ssh's configuration for our connections, and the private folder it lies in.
+//!
+//! What the `openssh` crate's builder has no word for goes into a file of ours, and a second one serves the jump host,
+//! which the builder's options do not reach. The first value that ssh finds for a setting counts: ours stand before the
+//! operator's own files, except where the operator may know better.
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use crate::inventory::{HostKeyCheck, Ssh};
+
+/// Unix socket paths end at about 100 bytes, and some 60 come after the folder we make ours in.
+const LONGEST_BASE: usize = 40;
+
+/// Settled here, since a batch tool cannot work otherwise, and needed for the jump host as well.
+///
+/// A silent peer is given up after three intervals, 15 s (ssh counts the questions it asks in between: two). `UpdateHostKeys` would rewrite known_hosts from several connections at once.
+/// `LogVerbose` adds one line to the log: the fingerprint of the key that the host offered.
+const SETTLED: &str = "\
+IgnoreUnknown LogVerbose
+LogVerbose sshconnect.c:verify_host_key():*
+LogLevel INFO
+BatchMode yes
+ConnectTimeout 10
+ServerAliveInterval 5
+ServerAliveCountMax 2
+TCPKeepAlive yes
+UpdateHostKeys no
+Compression no
+ClearAllForwardings yes
+ForwardAgent no
+ForwardX11 no
+PermitLocalCommand no
+RemoteCommand none
+RequestTTY no
+";
+
+/// Left to the operator's files where they say something. The cipher is the fastest on any machine with AES
+/// instructions: 437 MB in 1.0 s instead of 3.5 s.
+const PROPOSED: &str = "\
+Include ~/.ssh/config
+Include /etc/ssh/ssh_config
+Host *
+Ciphers ^aes128-gcm@openssh.com
+";
+
+/// The configuration files for one host.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    /// For `ssh -F`.
+    pub(super) config: PathBuf,
+    /// What the jump host's ssh says, which the log of the connection behind it lacks.
+    pub(super) bastion_log: PathBuf,
+}
+
+impl Files {
+    /// Writes them.
+    pub(super) fn write(dir: &Path, host: &str, ssh: &Ssh) -> io::Result<Self> {
+        let files =
+            Self { config: dir.join(format!("{host}.conf")), bastion_log: dir.join(format!("{host}.jump")) };
+        let mut text = common(ssh);
+        if let Some(bastion) = &ssh.bastion {
+            let config = dir.join(format!("{host}-jump.conf"));
+            fs::write(&config, bastion_config(ssh))?;
+            text = format!("{}{text}", proxy_command(bastion, &config, &files.bastion_log));
+        }
+        fs::write(&files.config, text + PROPOSED)?;
+        // A reconnection must not read what was said the last time.
+        match fs::remove_file(&files.bastion_log) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(files),
+        }
+    }
+}
+
+fn common(ssh: &Ssh) -> String {
+    let check = match ssh.host_key_check {
+        HostKeyCheck::Strict => "yes",
+        HostKeyCheck::AcceptNew => "accept-new",
+    };
+    let mut text = format!("{SETTLED}StrictHostKeyChecking {check}\n");
+    if let Some(path) = &ssh.known_hosts_path {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "UserKnownHostsFile {}", quoted(path));
+    }
+    text
+}
+
+/// The jump host gets the same key, after what the operator's files say of it.
+fn bastion_config(ssh: &Ssh) -> String {
+    let key = ssh.key_path.as_deref().map(|path| format!("IdentityFile {}\n", quoted(path)));
+    format!("{}{PROPOSED}{}", common(ssh), key.unwrap_or_default())
+}
+
+/// What `ProxyJump` does, but with a log.
+fn proxy_command(bastion: &str, config: &Path, log: &Path) -> String {
+    let (user, address) =
+        bastion.rsplit_once('@').map_or((None, bastion), |(user, address)| (Some(user), address));
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    let user = user.map(|user| format!("-l {user} ")).unwrap_or_default();
+    let port = port.map(|port| format!("-p {port} ")).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let (config, log) = (quoted(config), quoted(log));
+    format!("ProxyCommand ssh -F {config} -E {log} -W [%h]:%p {user}{port}-- {host}\n")
+}
+
+/// A path as ssh's configuration reads it: in quotes for spaces, `%` doubled since it introduces a token.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
+}
+
+/// The folder of control sockets and configuration files: 0700, one per process, removed when the last connection is.
+#[derive(Debug)]
+pub struct ControlDir(TempDir);
+
+impl ControlDir {
+    /// Makes one, and removes those of processes that were killed.
+    ///
+    /// # Errors
+    /// Where no folder can be made.
+    pub fn create() -> io::Result<Self> {
+        let base = base();
+        sweep(&base);
+        let prefix = format!("rsadm-{}-", std::process::id());
+        let private = fs::Permissions::from_mode(0o700);
+        tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(base).map(Self)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// The user's runtime folder or the temporary one, if a socket's path still fits below it.
+fn base() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let candidates = runtime.into_iter().chain([std::env::temp_dir()]);
+    let fits = |path: &PathBuf| path.is_absolute() && path.is_dir() && path.as_os_str().len() <= LONGEST_BASE;
+    candidates.into_iter().find(fits).unwrap_or_else(|| "/tmp".into())
+}
+
+/// Removes the folders of processes that are gone. Their connections end by themselves when they have been idle for a
+/// minute. Where there is no /proc nothing is removed; other users' folders withstand.
+fn sweep(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    if !Path::new("/proc/self").exists() {
+        return;
+    }
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid =
+            name.to_str().and_then(|name| name.strip_prefix("rsadm-")?.split_once('-')).map(|(pid, _)| pid);
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            // Tidiness: what cannot be removed does no harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jump_hosts_are_read_as_ssh_reads_them() {
+        let cases = [
+            ("jump", "-- jump"),
+            ("ops@jump", "-l ops -- jump"),
+            ("ops@jump:2222", "-l ops -p 2222 -- jump"),
+            ("[fd00::1]:2222", "-p 2222 -- fd00::1"),
+            ("[fd00::1]", "-- fd00::1"),
+            ("fd00::1", "-- fd00::1"),
+            ("o@corp@jump", "-l o@corp -- jump"),
+        ];
+        for (bastion, expected) in cases {
+            let line = proxy_command(bastion, Path::new("/c d"), Path::new("/l%"));
+            let expected = format!("ProxyCommand ssh -F \"/c d\" -E \"/l%%\" -W [%h]:%p {expected}\n");
+            assert_eq!(line, expected, "{bastion}");
+        }
+    }
+
+    #[test]
+    fn a_control_folder_is_private_and_goes() {
+        let dir = ControlDir::create().unwrap();
+        let path = dir.path().to_owned();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(dir);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn folders_of_dead_processes_are_swept_and_no_others() {
+        let base = tempfile::tempdir().unwrap();
+        let own = format!("rsadm-{}-x", std::process::id());
+        // No process has this number: pid_max is at most 2^22.
+        for name in ["rsadm-999999999-x", &own, "rsadm-notes", "other-999999999-x"] {
+            fs::create_dir(base.path().join(name)).unwrap();
+        }
+        sweep(base.path());
+        let mut left: Vec<_> = fs::read_dir(base.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        let mut expected = vec![own.as_str(), "other-999999999-x", "rsadm-notes"];
+        expected.sort_unstable();
+        assert_eq!(left, expected);
+    }
+}

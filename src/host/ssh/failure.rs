@@ -1,0 +1,169 @@
+//! What ssh's words on a failed connection mean.
+
+use crate::host::ConnectKind;
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: ConnectKind,
+    pub(super) why: String,
+}
+
+impl Failure {
+    /// True where the server closed the door before a word was said, as `MaxStartups` makes it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.kind == ConnectKind::Other && self.why.contains("kex_exchange_identification")
+    }
+}
+
+/// Part of ssh's words (OpenSSH, `sshconnect.c`, `sshconnect2.c`, `misc.c`) → what it means. The first that is found
+/// counts, so the more telling ones come first.
+const MEANINGS: &[(&str, ConnectKind)] = &[
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", ConnectKind::ChangedHostKey),
+    ("REVOKED HOST KEY DETECTED", ConnectKind::ChangedHostKey),
+    ("host key is known for", ConnectKind::UnknownHostKey),
+    ("Host key verification failed", ConnectKind::UnknownHostKey),
+    ("Permission denied (", ConnectKind::Denied),
+    ("Too many authentication failures", ConnectKind::Denied),
+    ("Could not resolve hostname", ConnectKind::Unreachable),
+    ("Connection refused", ConnectKind::Unreachable),
+    ("timed out", ConnectKind::Unreachable),
+    ("No route to host", ConnectKind::Unreachable),
+    ("is unreachable", ConnectKind::Unreachable),
+];
+
+/// What stands around the news in ssh's loud warning, and what is no news.
+const NOISE: &[&str] = &[
+    "debug1:",
+    "@",
+    "IT IS POSSIBLE",
+    "Someone could be",
+    "It is also possible",
+    "Please contact",
+    "Warning: Permanently added",
+    "Pseudo-terminal will not",
+];
+
+/// Reads the log of an ssh that gave up.
+pub(super) fn read(log: &str) -> Failure {
+    let meaning = MEANINGS.iter().find(|(part, _)| log.contains(part));
+    let kind = meaning.map_or(ConnectKind::Other, |(_, kind)| *kind);
+    let mut why = words(log);
+    if let (ConnectKind::UnknownHostKey, Some(key)) = (kind, offered_key(log)) {
+        why = format!("the host offered the key {key}; {why}");
+    }
+    if why.is_empty() {
+        why = "ssh said nothing".into();
+    }
+    Failure { kind, why }
+}
+
+/// The log as one line, without the noise.
+pub(super) fn words(log: &str) -> String {
+    let lines = log.lines().map(str::trim).filter(|line| !NOISE.iter().any(|noise| line.starts_with(noise)));
+    let lines = lines.map(|line| line.strip_prefix("ssh: ").unwrap_or(line).trim_end_matches('.'));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// `ssh-ed25519 SHA256:…` from the line that `LogVerbose` adds.
+fn offered_key(log: &str) -> Option<&str> {
+    let line = log.lines().rfind(|line| line.starts_with("debug1:") && line.contains("Server host key: "))?;
+    line.split_once("Server host key: ").map(|(_, key)| key.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logs of OpenSSH 9.2, as `ssh -E` wrote them.
+    const CASES: &[(&str, ConnectKind, &str)] = &[
+        (
+            "debug1: sshconnect.c:verify_host_key():1477 (pid=7): Server host key: ssh-ed25519 SHA256:oJI78ff\r\n\
+             No ED25519 host key is known for [127.0.0.1]:2299 and you have requested strict checking.\r\n\
+             Host key verification failed.\r\n",
+            ConnectKind::UnknownHostKey,
+            "the host offered the key ssh-ed25519 SHA256:oJI78ff; No ED25519 host key is known for [127.0.0.1]:2299 \
+             and you have requested strict checking; Host key verification failed",
+        ),
+        (
+            "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\n\
+             @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n\
+             @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\n\
+             IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\n\
+             Someone could be eavesdropping on you right now (man-in-the-middle attack)!\n\
+             It is also possible that a host key has just been changed.\n\
+             The fingerprint for the ED25519 key sent by the remote host is\nSHA256:oJI78ff.\n\
+             Please contact your system administrator.\n\
+             Add correct host key in /tmp/kh to get rid of this message.\n\
+             Offending ED25519 key in /tmp/kh:1\n\
+             Host key for [127.0.0.1]:2299 has changed and you have requested strict checking.\n\
+             Host key verification failed.\n",
+            ConnectKind::ChangedHostKey,
+            "The fingerprint for the ED25519 key sent by the remote host is; SHA256:oJI78ff; Add correct host key in \
+             /tmp/kh to get rid of this message; Offending ED25519 key in /tmp/kh:1; Host key for [127.0.0.1]:2299 has \
+             changed and you have requested strict checking; Host key verification failed",
+        ),
+        (
+            "Warning: Permanently added '[127.0.0.1]:2299' (ED25519) to the list of known hosts.\r\n\
+             root@127.0.0.1: Permission denied (publickey,password,keyboard-interactive).\r\n",
+            ConnectKind::Denied,
+            "root@127.0.0.1: Permission denied (publickey,password,keyboard-interactive)",
+        ),
+        (
+            "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures\r\n",
+            ConnectKind::Denied,
+            "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures",
+        ),
+        (
+            "ssh: connect to host 127.0.0.1 port 1: Connection refused\r\n",
+            ConnectKind::Unreachable,
+            "connect to host 127.0.0.1 port 1: Connection refused",
+        ),
+        (
+            "ssh: connect to host 203.0.113.9 port 22: Connection timed out\r\n",
+            ConnectKind::Unreachable,
+            "connect to host 203.0.113.9 port 22: Connection timed out",
+        ),
+        (
+            "Connection timed out during banner exchange\r\nConnection to 203.0.113.9 port 22 timed out\r\n",
+            ConnectKind::Unreachable,
+            "Connection timed out during banner exchange; Connection to 203.0.113.9 port 22 timed out",
+        ),
+        (
+            "ssh: connect to host 10.9.9.9 port 22: No route to host\r\n",
+            ConnectKind::Unreachable,
+            "connect to host 10.9.9.9 port 22: No route to host",
+        ),
+        (
+            "ssh: connect to host 10.9.9.9 port 22: Network is unreachable\r\n",
+            ConnectKind::Unreachable,
+            "connect to host 10.9.9.9 port 22: Network is unreachable",
+        ),
+        (
+            "ssh: Could not resolve hostname nosuch.invalid: Name or service not known\r\n",
+            ConnectKind::Unreachable,
+            "Could not resolve hostname nosuch.invalid: Name or service not known",
+        ),
+        (
+            "kex_exchange_identification: Connection closed by remote host\r\nConnection closed by 10.0.0.1 port 22\r\n",
+            ConnectKind::Other,
+            "kex_exchange_identification: Connection closed by remote host; Connection closed by 10.0.0.1 port 22",
+        ),
+        ("", ConnectKind::Other, "ssh said nothing"),
+    ];
+
+    #[test]
+    fn sshs_words_are_understood() {
+        for (log, kind, why) in CASES {
+            assert_eq!(read(log), Failure { kind: *kind, why: (*why).to_owned() }, "{log}");
+        }
+    }
+
+    #[test]
+    fn only_a_closed_door_is_knocked_at_again() {
+        let busy: Vec<_> =
+            CASES.iter().filter(|(log, ..)| read(log).is_busy()).map(|(.., why)| *why).collect();
+        assert_eq!(busy.len(), 1);
+        assert!(busy[0].starts_with("kex_exchange_identification"));
+    }
+}

@@ -1,0 +1,208 @@
+//! One SSH connection, and the only file that knows the `openssh` crate.
+//!
+//! The crate runs the system's `ssh` as a multiplexing master, so keys, agents, `~/.ssh/config` and hardware tokens
+//! work as they do by hand.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    num::NonZeroUsize,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use openssh::{ControlPersist, Error, ForwardType, KnownHosts, Session, SessionBuilder, Socket, Stdio};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    config::{ControlDir, Files},
+    failure::{self, Failure},
+    opening::Streams,
+};
+use crate::{
+    host::{ConnectKind, Forward},
+    inventory::{HostKeyCheck, NodeName, Ssh},
+};
+
+/// Everything up to a session: TCP, keys, login, and the same for a jump host before it.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection outlives a killed rsadm.
+const IDLE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(59);
+
+/// Whom to dial, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) name: NodeName,
+    pub(super) address: String,
+    pub(super) ssh: Ssh,
+}
+
+/// A connection that stood when last looked at. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Link {
+    session: Arc<Session>,
+    /// Outlives the session, whose socket is in it.
+    _dir: Arc<ControlDir>,
+}
+
+impl Link {
+    /// [`Link::open`], again where the server turned us away for having too many at its door (`MaxStartups`).
+    pub(super) async fn open_patiently(target: &Target, dir: &Arc<ControlDir>) -> Result<Self, Failure> {
+        for pause in [200, 400, 800, 1600, 3200] {
+            match Self::open(target, dir).await {
+                Err(failure) if failure.is_busy() => sleep(jittered(pause)).await,
+                result => return result,
+            }
+        }
+        Self::open(target, dir).await
+    }
+
+    /// Connects and logs in; never asks anybody anything.
+    async fn open(target: &Target, dir: &Arc<ControlDir>) -> Result<Self, Failure> {
+        let other = |why: String| Failure { kind: ConnectKind::Other, why };
+        let files = Files::write(dir.path(), target.name.as_str(), &target.ssh);
+        let files =
+            files.map_err(|error| other(format!("ssh's configuration could not be written: {error}")))?;
+        let builder = builder(&target.ssh, dir.path(), &files.config);
+        let address = target.address.clone();
+        // A task of its own: a caller who loses interest must not leave an ssh behind that nobody ends.
+        let connecting = tokio::spawn(async move { builder.connect_mux(address).await });
+        match timeout(LOGIN_TIMEOUT, connecting).await {
+            Ok(Ok(Ok(session))) => Ok(Self { session: Arc::new(session), _dir: Arc::clone(dir) }),
+            Ok(Ok(Err(error))) => Err(refusal(&error, &files.bastion_log)),
+            Ok(Err(error)) => Err(other(error.to_string())),
+            Err(_) => {
+                let why = format!("no login within {} s", LOGIN_TIMEOUT.as_secs());
+                Err(Failure { kind: ConnectKind::Unreachable, why })
+            }
+        }
+    }
+
+    /// Whether ssh still runs and answers. It learns of a dead network after 15 s.
+    pub(super) async fn is_alive(&self) -> bool {
+        matches!(timeout(Duration::from_secs(5), self.session.check()).await, Ok(Ok(())))
+    }
+
+    /// What ssh said last.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let log = self.session.control_socket().with_file_name("log");
+        let text = std::fs::read_to_string(log).ok()?;
+        Some(failure::words(&text)).filter(|words| !words.is_empty())
+    }
+
+    /// Starts a command line under the login shell.
+    pub(super) async fn start(&self, command: &str) -> Result<Streams, String> {
+        let mut command = Arc::clone(&self.session).arc_raw_command(command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().await.map_err(|error| words(&error))?;
+        let streams = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = streams else { return Err("no streams".into()) };
+        Ok(Streams {
+            stdin: Box::new(stdin),
+            stdout: Box::new(stdout),
+            stderr: Box::new(stderr),
+            process: Box::new(child),
+        })
+    }
+
+    /// Listens on a free local port. Another program can take the port between our choice and ssh's use of it, so a
+    /// few are tried.
+    pub(super) async fn forward(&self, to: SocketAddr) -> Result<PortForward, String> {
+        let mut last = String::new();
+        for _ in 0..3 {
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+            let local = free.map_err(|error| error.to_string())?;
+            let asked = self.session.request_port_forward(ForwardType::Local, socket(local), socket(to));
+            match asked.await {
+                Ok(()) => return Ok(PortForward { local, to, session: Arc::clone(&self.session) }),
+                Err(error) => last = words(&error),
+            }
+        }
+        Err(last)
+    }
+}
+
+fn builder(ssh: &Ssh, dir: &Path, config: &Path) -> SessionBuilder {
+    let mut builder = SessionBuilder::default();
+    builder
+        .user(ssh.user.clone())
+        .port(ssh.port)
+        .control_directory(dir)
+        .control_persist(ControlPersist::IdleFor(IDLE))
+        .config_file(config)
+        .known_hosts_check(match ssh.host_key_check {
+            HostKeyCheck::Strict => KnownHosts::Strict,
+            HostKeyCheck::AcceptNew => KnownHosts::Add,
+        });
+    if let Some(key) = &ssh.key_path {
+        builder.keyfile(key);
+    }
+    builder
+}
+
+/// Between one and two times so many milliseconds, so that those turned away together do not return together.
+fn jittered(millis: u64) -> Duration {
+    Duration::from_millis(millis + RandomState::new().hash_one(millis) % millis)
+}
+
+/// Where a jump host stands between, ssh only says that something closed the connection; the log of the jump host's
+/// own ssh knows better.
+fn refusal(error: &Error, bastion_log: &Path) -> Failure {
+    let failure = failure::read(&words(error));
+    let bastion = std::fs::read_to_string(bastion_log).unwrap_or_default();
+    if failure.kind != ConnectKind::Other || failure::words(&bastion).is_empty() {
+        return failure;
+    }
+    let Failure { kind, why } = failure::read(&bastion);
+    Failure { kind, why: format!("jump host: {why}") }
+}
+
+/// Bare, as ssh's multiplexing protocol wants it; the crate's own conversion puts IPv6 in brackets.
+fn socket(address: SocketAddr) -> Socket<'static> {
+    Socket::new(address.ip().to_string(), address.port())
+}
+
+/// The crate's error with its causes, which hold ssh's own words.
+fn words(error: &Error) -> String {
+    let Error::Connect(cause) = error else {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        return text;
+    };
+    match cause.kind() {
+        std::io::ErrorKind::NotFound => "the ssh program is not installed on this machine".into(),
+        _ => cause.to_string(),
+    }
+}
+
+/// A port that is listened on until this is dropped.
+#[derive(Debug)]
+pub(super) struct PortForward {
+    local: SocketAddr,
+    to: SocketAddr,
+    session: Arc<Session>,
+}
+
+impl Forward for PortForward {
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl Drop for PortForward {
+    /// In the background, since it takes a word with ssh; without a runtime the end of the connection ends it.
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (session, local, to) = (Arc::clone(&self.session), self.local, self.to);
+        runtime.spawn(async move {
+            // If the connection is gone, so is the port.
+            let _ = session.close_port_forward(ForwardType::Local, socket(local), socket(to)).await;
+        });
+    }
+}

@@ -1,0 +1,60 @@
+//! etcd's own rules (its `embed/config.go`), so that a member is not the first to say no.
+
+use std::time::Duration;
+
+use crate::inventory::{
+    draft::Draft,
+    problem::{Findings, Path},
+};
+
+/// etcd's `maxElectionMs`.
+const MAX_ELECTION: Duration = Duration::from_secs(50);
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+pub(super) fn check(draft: &Draft, findings: &Findings) {
+    let path = Path::default().key("etcd");
+    check_times(draft, &path, findings);
+    check_quota(draft.etcd.quota_backend_bytes, &path.key("quota_backend_bytes"), findings);
+    let compaction = draft.etcd.auto_compaction;
+    if !compaction.is_zero() && compaction < Duration::from_secs(60) {
+        let message = format!("{compaction:?} between compactions leaves watchers behind");
+        findings.error(
+            &path.key("auto_compaction"),
+            message,
+            "at least 1m, or 0 to leave compacting to the API server",
+        );
+    }
+}
+
+fn check_times(draft: &Draft, path: &Path, findings: &Findings) {
+    let (heartbeat, election) = (draft.etcd.heartbeat_interval, draft.etcd.election_timeout);
+    if election > MAX_ELECTION {
+        let message = format!("{election:?} is too long for etcd");
+        findings.error(&path.key("election_timeout"), message, format!("at most {MAX_ELECTION:?}"));
+    }
+    if heartbeat.is_zero() {
+        findings.error(
+            &path.key("heartbeat_interval"),
+            "no time at all",
+            "the round-trip time between members, for example 100ms",
+        );
+        return;
+    }
+    // etcd: "--election-timeout should be at least as 5 times as --heartbeat-interval".
+    if election < heartbeat.saturating_mul(5) {
+        let message = format!("{election:?} is less than five times heartbeat_interval ({heartbeat:?})");
+        let help = format!("at least {:?}; ten times the heartbeat is usual", heartbeat.saturating_mul(5));
+        findings.error(&path.key("election_timeout"), message, help);
+    }
+}
+
+fn check_quota(bytes: u64, path: &Path, findings: &Findings) {
+    let help = "from 16MiB to 100GiB; etcd's developers advise 8GiB at most";
+    if !(16 * MIB..=100 * GIB).contains(&bytes) {
+        findings.error(path, format!("{bytes} bytes, out of range"), help);
+    } else if bytes > 8 * GIB {
+        let message = "more than 8GiB: members take minutes to start and to catch up";
+        findings.warn(path, message, "8GiB, and look for what fills it");
+    }
+}

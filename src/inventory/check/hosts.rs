@@ -1,0 +1,158 @@
+//! Between hosts: names and addresses, and whether the roles make a cluster.
+
+use std::collections::HashMap;
+
+use crate::{
+    inventory::{
+        cluster::Role,
+        draft::Draft,
+        hosts::HostDraft,
+        problem::{Findings, Path},
+    },
+    layout,
+};
+
+pub(super) fn check(draft: &Draft, findings: &Findings) {
+    check_unique(&draft.hosts, findings);
+    check_topology(&draft.hosts, findings);
+    for host in &draft.hosts {
+        check_node_settings(host, findings);
+        check_ports(host, draft.api.port, findings);
+    }
+}
+
+fn check_unique(hosts: &[HostDraft], findings: &Findings) {
+    let mut names = HashMap::new();
+    let mut dialled = HashMap::new();
+    let mut internal = HashMap::new();
+    for (i, host) in hosts.iter().enumerate() {
+        if let Some(name) = &host.name {
+            let first = *names.entry(name.as_str()).or_insert(i);
+            report_twin(hosts, (first, i), "name", name.as_str(), findings);
+        }
+        // Several hosts behind one address differ by port: forwarded ports, as Vagrant makes them.
+        if let Some(address) = &host.address {
+            let first = *dialled.entry((address.as_str(), host.ssh.port)).or_insert(i);
+            report_twin(hosts, (first, i), "address", address, findings);
+        }
+        if let Some(address) = host.internal_address {
+            let first = *internal.entry(address).or_insert(i);
+            let given = host.address.as_deref() != Some(&address.to_string());
+            // Where it is taken from `address`, that has been reported.
+            if given || hosts[first].address != host.address {
+                report_twin(hosts, (first, i), "internal_address", &address.to_string(), findings);
+            }
+        }
+    }
+    check_crossed(hosts, &internal, findings);
+}
+
+fn report_twin(hosts: &[HostDraft], (first, i): (usize, usize), key: &str, value: &str, findings: &Findings) {
+    if first == i {
+        return;
+    }
+    let message = format!("{value} is already the {key} of hosts[{first}] ({})", hosts[first].label());
+    findings.error(&hosts[i].path.key(key), message, format!("every host needs its own {key}"));
+}
+
+/// One host's address that is another's internal address: one of the two is a slip.
+fn check_crossed(hosts: &[HostDraft], internal: &HashMap<std::net::Ipv4Addr, usize>, findings: &Findings) {
+    for (i, host) in hosts.iter().enumerate() {
+        let Some(address) = host.address.as_ref().and_then(|a| a.parse().ok()) else { continue };
+        let Some(&other) = internal.get(&address).filter(|o| **o != i) else { continue };
+        if hosts[other].address == host.address || host.internal_address == Some(address) {
+            continue;
+        }
+        let message =
+            format!("{address} is the internal address of hosts[{other}] ({})", hosts[other].label());
+        findings.error(&host.path.key("address"), message, "every host needs its own addresses");
+    }
+}
+
+fn check_topology(hosts: &[HostDraft], findings: &Findings) {
+    // With a role unknown, every conclusion about the whole would be a guess.
+    if hosts.is_empty() || hosts.iter().any(|h| h.roles.is_none()) {
+        return;
+    }
+    let path = Path::default().key("hosts");
+    let count = |role| hosts.iter().filter(|h| h.is(role)).count();
+    let members = count(Role::Etcd);
+    if count(Role::Worker) > 0 && count(Role::ControlPlane) == 0 {
+        findings.error(
+            &path,
+            "workers without a control plane",
+            "give at least one host the role control-plane",
+        );
+    }
+    match members {
+        0 => findings.error(
+            &path,
+            "no etcd member",
+            "give one, three or five hosts the role etcd; control planes may have it too",
+        ),
+        2 => {
+            let message = "2 etcd members: if either stops, the cluster stops, so two are worse than one";
+            findings.error(&path, message, "one or three hosts with the role etcd");
+        }
+        4 | 6 => {
+            let message = format!("{members} etcd members survive no more failures than {}", members - 1);
+            findings.warn(&path, message, "an odd number of hosts with the role etcd");
+        }
+        8.. => {
+            let message = format!("{members} etcd members; each write waits for a majority of them");
+            findings.error(
+                &path,
+                message,
+                "at most seven hosts with the role etcd; five survive two failures",
+            );
+        }
+        _ => {}
+    }
+}
+
+fn check_node_settings(host: &HostDraft, findings: &Findings) {
+    let is_node = host.is(Role::ControlPlane) || host.is(Role::Worker);
+    if host.roles.is_some() && !is_node {
+        let message = "the host only runs etcd and is no Kubernetes node";
+        let help = "remove the key, or add the role worker";
+        if !host.labels.is_empty() {
+            findings.key(&host.path.key("labels"), message, help);
+        }
+        if host.taints.as_ref().is_some_and(|t| !t.is_empty()) {
+            findings.key(&host.path.key("taints"), message, help);
+        }
+    }
+    let taints = host.taints.as_deref().unwrap_or_default();
+    for (i, taint) in taints.iter().enumerate() {
+        let is_same = |t: &&crate::inventory::Taint| t.key == taint.key && t.effect == taint.effect;
+        if taints[..i].iter().any(|t| is_same(&t)) {
+            let message = format!("{}:{} is already in the list", taint.key, taint.effect);
+            findings.error(&host.path.key("taints"), message, "one value for a key and effect");
+        }
+    }
+}
+
+fn check_ports(host: &HostDraft, api_port: u16, findings: &Findings) {
+    let path = host.path.key("port");
+    if let Some(owner) = component_at(host.ssh.port) {
+        let message = format!("ssh's port {} is {owner}'s", host.ssh.port);
+        findings.error(&path, message, "let sshd listen on another port");
+    } else if host.ssh.port == api_port && (host.is(Role::ControlPlane) || host.is(Role::Worker)) {
+        // With a node-local load balancer workers listen there too.
+        let message = format!("ssh's port {api_port} is api.port too");
+        findings.error(&path, message, "choose another api.port");
+    }
+}
+
+/// Which component listens on a port, on some of the hosts.
+pub(super) fn component_at(port: u16) -> Option<&'static str> {
+    Some(match port {
+        layout::ETCD_CLIENT_PORT | layout::ETCD_PEER_PORT | layout::ETCD_METRICS_PORT => "etcd",
+        layout::KUBELET_PORT | layout::KUBELET_HEALTH_PORT => "kubelet",
+        layout::CONTROLLER_MANAGER_PORT => "kube-controller-manager",
+        layout::SCHEDULER_PORT => "kube-scheduler",
+        layout::HAPROXY_HEALTH_PORT => "the node-local load balancer",
+        10249 | 10256 => "kube-proxy",
+        _ => return None,
+    })
+}

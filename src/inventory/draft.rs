@@ -1,0 +1,256 @@
+//! The inventory's keys: from a document to values that are each valid by themselves.
+//!
+//! What cannot be read is reported and left out (or takes its default), so that `check.rs` can go on and report what
+//! is wrong between the values too. One function a section, in the order of the inventory reference.
+
+use std::{path::Path as FsPath, time::Duration};
+
+use serde_json::Value;
+
+use crate::versions::{self, ETCD_MINORS, Release, Version};
+
+use super::{
+    flags,
+    hosts::{self, HostDraft, SshDraft},
+    problem::{Fault, Findings, Path, quote},
+    read::{Section, choice, kind, number, of_text, owned, port, truth},
+    settings::{
+        Artifacts, Component, Delivery, Etcd, LoadBalancer, Runtime, RuntimeInstall, UpgradeStrategy,
+    },
+    syntax,
+};
+
+pub(super) use network::NetworkDraft;
+
+mod backup;
+mod network;
+
+/// An inventory of which every part is valid by itself, as far as it could be read.
+pub(super) struct Draft {
+    pub(super) name: Option<String>,
+    pub(super) release: Option<Release>,
+    pub(super) api: ApiDraft,
+    pub(super) load_balancer: Option<LoadBalancer>,
+    pub(super) hosts: Vec<HostDraft>,
+    pub(super) etcd: Etcd,
+    pub(super) network: NetworkDraft,
+    pub(super) artifacts: Artifacts,
+    pub(super) runtime: Runtime,
+    pub(super) api_server: Component,
+    pub(super) controller_manager: Component,
+    pub(super) scheduler: Component,
+    pub(super) kubelet: Component,
+    pub(super) kube_proxy: Component,
+    pub(super) upgrade_strategy: UpgradeStrategy,
+}
+
+/// `api`, before the hosts give its default.
+pub(super) struct ApiDraft {
+    pub(super) host: Option<String>,
+    pub(super) port: u16,
+    pub(super) alternative_names: Vec<String>,
+}
+
+/// Reads all sections; `home` is what `~` stands for.
+pub(super) fn read(document: &Value, home: Option<&FsPath>, findings: &Findings) -> Draft {
+    let top = Section::of(Path::default(), Some(document), findings);
+    let name_help = "a short name such as prod; it is also typed to confirm what cannot be undone";
+    let version_help = "the version to run, for example v1.37.2";
+    let draft = Draft {
+        name: top.required("cluster_name", name_help, of_text(syntax::cluster_name)),
+        release: top.required("kubernetes_version", version_help, release),
+        api: api(top.section("api")),
+        load_balancer: load_balancer(top.section("load_balancer")),
+        hosts: hosts::read(&top, &SshDraft::of_section(top.section("ssh"), home), home),
+        etcd: etcd(top.section("etcd"), home),
+        network: network::read(top.section("network"), home),
+        artifacts: artifacts(top.section("artifacts")),
+        runtime: runtime(top.section("container_runtime")),
+        api_server: component(top.section("kube_apiserver"), &flags::API_SERVER),
+        controller_manager: component(top.section("kube_controller_manager"), &flags::CONTROLLER_MANAGER),
+        scheduler: component(top.section("kube_scheduler"), &flags::SCHEDULER),
+        kubelet: component(top.section("kubelet"), &flags::KUBELET),
+        kube_proxy: component(top.section("kube_proxy"), &flags::KUBE_PROXY),
+        upgrade_strategy: upgrade_strategy(top.section("upgrade_strategy")),
+    };
+    top.finish();
+    let release = match (draft.release, draft.etcd.version) {
+        (Some(release), Some(etcd)) => Some(release.with_etcd(etcd)),
+        (release, _) => release,
+    };
+    Draft { release, ..draft }
+}
+
+fn release(value: &Value) -> Result<Release, Fault> {
+    let newest = || {
+        let all: Vec<String> = versions::known().iter().map(ToString::to_string).collect();
+        format!("the newest of each minor version that rsadm knows: {}", all.join(", "))
+    };
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        other => return Err(Fault::new(format!("{}, not a version", kind(other)), newest())),
+    };
+    let Ok(version) = text.parse::<Version>() else {
+        let meant = versions::known()
+            .into_iter()
+            .find(|v| text.trim_start_matches('v') == format!("{}.{}", v.major, v.minor));
+        let help = meant.map_or_else(newest, |v| format!("did you mean {v}?"));
+        return Err(Fault::new(format!("{} is no full version", quote(&text)), help));
+    };
+    versions::release(version)
+        .ok_or_else(|| Fault::new(format!("rsadm does not know Kubernetes {version}"), newest()))
+}
+
+fn api(section: Section<'_>) -> ApiDraft {
+    let api = ApiDraft {
+        host: section.optional("host", of_text(syntax::host)),
+        port: section.optional("port", port).unwrap_or(6443),
+        alternative_names: section
+            .list("alternative_names", of_text(syntax::alternative_name))
+            .unwrap_or_default(),
+    };
+    section.finish();
+    api
+}
+
+fn load_balancer(section: Section<'_>) -> Option<LoadBalancer> {
+    const WORDS: &[(&str, Option<LoadBalancer>)] = &[
+        ("node-local", Some(LoadBalancer::NodeLocal)),
+        ("external", Some(LoadBalancer::External)),
+        ("none", Some(LoadBalancer::None)),
+        ("vip", None),
+    ];
+    let kind = section.optional("type", |value| {
+        choice(WORDS)(value)?.ok_or_else(|| {
+            Fault::new("vip is not supported yet", "node-local, or external in front of your own address")
+        })
+    });
+    section.finish();
+    kind
+}
+
+fn etcd(section: Section<'_>, home: Option<&FsPath>) -> Etcd {
+    let time = |key, default: Duration| section.optional(key, duration).unwrap_or(default);
+    let etcd = Etcd {
+        version: section.optional("version", etcd_version),
+        heartbeat_interval: time("heartbeat_interval", Duration::from_millis(100)),
+        election_timeout: time("election_timeout", Duration::from_millis(1000)),
+        quota_backend_bytes: section.optional("quota_backend_bytes", size).unwrap_or(8 << 30),
+        auto_compaction: section
+            .optional("auto_compaction", duration)
+            .unwrap_or(Duration::from_secs(8 * 3600)),
+        extra_args: section.entries("extra_args", |flag, value| flags::judge(&flags::ETCD, flag, value)),
+        backup: section.has("backup").then(|| backup::read(section.section("backup"), home)).flatten(),
+    };
+    section.finish();
+    etcd
+}
+
+fn etcd_version(value: &Value) -> Result<Version, Fault> {
+    let help = || format!("a full version of etcd 3.{} to 3.{}", ETCD_MINORS.start(), ETCD_MINORS.end());
+    let text = owned(value)?;
+    match text.parse::<Version>() {
+        Ok(version) if version.major == 3 && ETCD_MINORS.contains(&version.minor) => Ok(version),
+        Ok(version) => Err(Fault::new(format!("rsadm does not know etcd {version}"), help())),
+        Err(()) => Err(Fault::new(format!("{} is no full version", quote(&text)), help())),
+    }
+}
+
+/// A size with its unit, or bytes.
+fn size(value: &Value) -> Result<u64, Fault> {
+    match value {
+        Value::Number(number) => number.as_u64().ok_or_else(|| syntax::no_size(&number.to_string())),
+        _ => of_text(syntax::size)(value),
+    }
+}
+
+/// A duration with its unit, or 0.
+fn duration(value: &Value) -> Result<Duration, Fault> {
+    match value {
+        Value::Number(number) => syntax::duration(&number.to_string()),
+        _ => of_text(syntax::duration)(value),
+    }
+}
+
+fn artifacts(section: Section<'_>) -> Artifacts {
+    const DELIVERY: &[(&str, Option<Delivery>)] = &[("direct", Some(Delivery::Direct)), ("push", None)];
+    let delivery = |value: &Value| {
+        let help = "direct, with a mirror that the hosts reach as artifacts.base_url";
+        choice(DELIVERY)(value)?.ok_or_else(|| Fault::new("push is not supported yet", help))
+    };
+    let mut artifacts = Artifacts {
+        base_url: section.optional("base_url", of_text(syntax::url)),
+        registry_mirrors: section.entries("registry_mirrors", registry_mirror),
+        delivery: section.optional("delivery", delivery).unwrap_or(Delivery::Direct),
+    };
+    for mirror in artifacts.registry_mirrors.values_mut() {
+        mirror.truncate(mirror.trim_end_matches('/').len());
+    }
+    section.finish();
+    artifacts
+}
+
+fn registry_mirror(registry: &str, mirror: &str) -> Result<(), Fault> {
+    if !syntax::is_authority(registry) {
+        let help = "the host of an upstream registry, for example registry.k8s.io";
+        return Err(Fault::new(format!("{} is no registry", quote(registry)), help));
+    }
+    syntax::url(mirror).map(|_| ())
+}
+
+fn runtime(section: Section<'_>) -> Runtime {
+    const INSTALL: &[(&str, RuntimeInstall)] =
+        &[("upstream", RuntimeInstall::Upstream), ("existing", RuntimeInstall::Existing)];
+    let runtime = Runtime {
+        install: section.optional("install", choice(INSTALL)).unwrap_or(RuntimeInstall::Upstream),
+        restrict_oom_score_adj: section.optional("restrict_oom_score_adj", truth).unwrap_or(false),
+    };
+    section.finish();
+    runtime
+}
+
+fn component(section: Section<'_>, owned: &flags::Owned) -> Component {
+    let mut component = Component::default();
+    if owned.takes_flags {
+        component.extra_args = section.entries("extra_args", |flag, value| flags::judge(owned, flag, value));
+    }
+    if owned.takes_config {
+        component.config = section.object("config");
+        let path = section.path.key("config");
+        for (field, why) in owned.refused_fields(&component.config) {
+            section.findings.key(&path.key(field), "rsadm sets this field itself", why);
+        }
+    }
+    section.finish();
+    component
+}
+
+fn upgrade_strategy(section: Section<'_>) -> UpgradeStrategy {
+    let workers = section.optional("max_unavailable_workers", number(1..=10_000)).unwrap_or(1);
+    let drain = section.section("drain");
+    let time = |key, seconds| drain.optional(key, duration).unwrap_or(Duration::from_secs(seconds));
+    let strategy = UpgradeStrategy {
+        max_unavailable_workers: usize::try_from(workers).unwrap_or(usize::MAX),
+        drain_timeout: time("timeout", 300),
+        drain_grace_period: time("grace_period", 30),
+    };
+    drain.finish();
+    section.finish();
+    strategy
+}
+
+/// A file's path with `~` expanded.
+pub(super) fn file_path(home: Option<&FsPath>) -> impl Fn(&Value) -> Result<std::path::PathBuf, Fault> {
+    move |value| {
+        let text = owned(value)?;
+        let Some(rest) = text.strip_prefix('~') else { return Ok(text.into()) };
+        let Some(rest) = rest.strip_prefix('/') else {
+            return Err(Fault::new(format!("{} is no path", quote(&text)), "~/FILE, or the whole path"));
+        };
+        match home {
+            Some(home) => Ok(home.join(rest)),
+            None => Err(Fault::new("~ has no meaning here: HOME is not set", "write the whole path")),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `network`: the plugin and the subnets.
+
+use std::path::Path as FsPath;
+
+use ipnet::Ipv4Net;
+
+use crate::inventory::{
+    problem::{Fault, quote},
+    read::{Section, choice, of_text, text},
+    settings::{Network, NetworkPlugin},
+    syntax,
+};
+
+use super::file_path;
+
+/// The network as far as it could be read; a subnet that could not is missing, so that nothing is compared with it.
+pub(in crate::inventory) struct NetworkDraft {
+    pub(in crate::inventory) plugin: NetworkPlugin,
+    pub(in crate::inventory) pod_subnet: Option<Ipv4Net>,
+    pub(in crate::inventory) service_subnet: Option<Ipv4Net>,
+    pub(in crate::inventory) cluster_domain: String,
+}
+
+impl NetworkDraft {
+    /// The network, where both subnets could be read.
+    pub(in crate::inventory) fn finish(self) -> Option<Network> {
+        Some(Network {
+            plugin: self.plugin,
+            pod_subnet: self.pod_subnet?,
+            service_subnet: self.service_subnet?,
+            cluster_domain: self.cluster_domain,
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Plugin {
+    Bridge,
+    Manifests,
+    None,
+}
+
+pub(super) fn read(section: Section<'_>, home: Option<&FsPath>) -> NetworkDraft {
+    let subnet = |key, default: &str| match section.has(key) {
+        true => section.optional(key, of_text(syntax::subnet)),
+        false => default.parse().ok(),
+    };
+    let network = NetworkDraft {
+        plugin: plugin(&section, home),
+        pod_subnet: subnet("pod_subnet", "10.244.0.0/16"),
+        service_subnet: subnet("service_subnet", "10.96.0.0/12"),
+        cluster_domain: section
+            .optional("cluster_domain", of_text(syntax::dns_name))
+            .unwrap_or_else(|| "cluster.local".to_owned()),
+    };
+    section.finish();
+    network
+}
+
+fn plugin(section: &Section<'_>, home: Option<&FsPath>) -> NetworkPlugin {
+    const WORDS: &[(&str, Plugin)] =
+        &[("bridge", Plugin::Bridge), ("manifests", Plugin::Manifests), ("none", Plugin::None)];
+    let plugin = section.optional("plugin", choice(WORDS));
+    let manifests = section.list("manifests", |value| {
+        let source = text(value)?;
+        if source.contains("://") {
+            return syntax::url(source).and_then(|_| reject_slash(source));
+        }
+        file_path(home)(value).map(|p| p.to_string_lossy().into_owned())
+    });
+    let path = section.path.key("manifests");
+    match (plugin.unwrap_or(Plugin::Bridge), manifests) {
+        (Plugin::Manifests, None) => {
+            section.findings.error(
+                &path,
+                "missing",
+                "the files or URLs that bring the network, for example flannel's",
+            );
+            NetworkPlugin::Manifests(Vec::new())
+        }
+        (Plugin::Manifests, Some(list)) => {
+            if list.is_empty() {
+                section.findings.error(&path, "no manifest", "the files or URLs that bring the network");
+            }
+            NetworkPlugin::Manifests(list)
+        }
+        (other, manifests) => {
+            if manifests.is_some() {
+                section.findings.key(
+                    &path,
+                    "only read with `plugin: manifests`",
+                    "set the plugin, or remove this key",
+                );
+            }
+            if other == Plugin::Bridge { NetworkPlugin::Bridge } else { NetworkPlugin::None }
+        }
+    }
+}
+
+fn reject_slash(source: &str) -> Result<String, Fault> {
+    if source.ends_with('/') {
+        return Err(Fault::new(format!("{} names a folder", quote(source)), "the URL of one manifest"));
+    }
+    Ok(source.to_owned())
+}

@@ -1,0 +1,266 @@
+//! Flags and fields that an inventory may not override, because rsadm's own work rests on them.
+//!
+//! Everything else may be laid over ours. The names are those of `--help` of etcd 3.6, Kubernetes 1.34 and later.
+
+use serde_json::{Map, Value};
+
+use super::problem::{Fault, quote};
+
+/// What rsadm owns of one component.
+pub(super) struct Owned {
+    /// Whether `extra_args` is a key of the component.
+    pub(super) takes_flags: bool,
+    /// Whether `config` is a key of the component.
+    pub(super) takes_config: bool,
+    /// Names, or beginnings with `*` at the end, or endings with `*` at the start; with the reason.
+    flags: &'static [(&'static [&'static str], &'static str)],
+    /// Fields of the configuration file, with the reason.
+    fields: &'static [(&'static [&'static str], &'static str)],
+}
+
+const FILES: &str = "rsadm makes, mounts and renews these files";
+const IDENTITY: &str = "it decides which cluster the member belongs to";
+const PORTS: &str = "the other components and rsadm's probes look for it there";
+const SECTION: &str = "use the inventory's own key of that meaning";
+
+/// etcd.
+pub(super) const ETCD: Owned = Owned {
+    takes_flags: true,
+    takes_config: false,
+    flags: &[
+        (
+            &["name", "data-dir", "wal-dir", "initial-*", "discovery*", "force-new-cluster", "config-file"],
+            IDENTITY,
+        ),
+        (&["listen-*", "advertise-client-urls"], PORTS),
+        (
+            &[
+                "cert-file",
+                "key-file",
+                "*trusted-ca-file",
+                "peer-cert-file",
+                "peer-key-file",
+                "client-cert-file",
+                "client-key-file",
+                "peer-client-cert-file",
+                "peer-client-key-file",
+                "*client-crl-file",
+                "peer-crl-file",
+            ],
+            FILES,
+        ),
+        (
+            &[
+                "client-cert-auth",
+                "peer-client-cert-auth",
+                "auto-tls",
+                "peer-auto-tls",
+                "strict-reconfig-check",
+            ],
+            "without it anybody who reaches the port could read or break the cluster",
+        ),
+        (
+            &["heartbeat-interval", "election-timeout", "quota-backend-bytes", "auto-compaction-*"],
+            "use etcd.heartbeat_interval, election_timeout, quota_backend_bytes or auto_compaction",
+        ),
+    ],
+    fields: &[],
+};
+
+/// kube-apiserver.
+pub(super) const API_SERVER: Owned = Owned {
+    takes_flags: true,
+    takes_config: false,
+    flags: &[
+        (&["etcd-servers*", "etcd-prefix", "storage-backend"], "it decides whose data the API serves"),
+        (
+            &[
+                "etcd-cafile",
+                "etcd-certfile",
+                "etcd-keyfile",
+                "client-ca-file",
+                "tls-cert-file",
+                "tls-private-key-file",
+                "tls-sni-cert-key",
+                "cert-dir",
+                "kubelet-certificate-authority",
+                "kubelet-client-*",
+                "proxy-client-*",
+                "requestheader-*",
+                "service-account-key-file",
+                "service-account-signing-key-file",
+            ],
+            FILES,
+        ),
+        (
+            &[
+                "encryption-provider-config",
+                "audit-policy-file",
+                "audit-log-path",
+                "authentication-config",
+                "anonymous-auth",
+                "admission-control-config-file",
+            ],
+            FILES,
+        ),
+        (
+            &["advertise-address", "bind-address", "secure-port"],
+            "use api.port; the address is the host's internal_address",
+        ),
+        (&["service-cluster-ip-range"], "use network.service_subnet"),
+        (&["enable-bootstrap-token-auth"], "joining nodes need it"),
+    ],
+    fields: &[],
+};
+
+/// kube-controller-manager.
+pub(super) const CONTROLLER_MANAGER: Owned = Owned {
+    takes_flags: true,
+    takes_config: false,
+    flags: &[
+        (
+            &[
+                "*kubeconfig",
+                "client-ca-file",
+                "root-ca-file",
+                "cluster-signing-cert-file",
+                "cluster-signing-key-file",
+                "service-account-private-key-file",
+                "requestheader-*",
+                "tls-cert-file",
+                "tls-private-key-file",
+                "cert-dir",
+            ],
+            FILES,
+        ),
+        (&["cluster-cidr", "allocate-node-cidrs", "node-cidr-mask-size*"], "use network.pod_subnet"),
+        (&["service-cluster-ip-range"], "use network.service_subnet"),
+        (&["cluster-name"], "use cluster_name"),
+        (&["secure-port"], PORTS),
+        (&["leader-elect"], "two active controller managers would undo each other's work"),
+    ],
+    fields: &[],
+};
+
+/// kube-scheduler.
+pub(super) const SCHEDULER: Owned = Owned {
+    takes_flags: true,
+    takes_config: false,
+    flags: &[
+        (
+            &[
+                "*kubeconfig",
+                "config",
+                "client-ca-file",
+                "requestheader-*",
+                "tls-cert-file",
+                "tls-private-key-file",
+                "cert-dir",
+            ],
+            FILES,
+        ),
+        (&["secure-port"], PORTS),
+        (&["leader-elect"], "two active schedulers would undo each other's work"),
+    ],
+    fields: &[],
+};
+
+/// kubelet.
+pub(super) const KUBELET: Owned = Owned {
+    takes_flags: true,
+    takes_config: true,
+    flags: &[
+        (
+            &[
+                "*kubeconfig",
+                "config",
+                "config-dir",
+                "cert-dir",
+                "client-ca-file",
+                "tls-cert-file",
+                "tls-private-key-file",
+                "root-dir",
+                "pod-manifest-path",
+            ],
+            FILES,
+        ),
+        (&["hostname-override", "node-ip"], "use the host's name and internal_address"),
+        (&["node-labels"], "use the host's labels"),
+        (&["register-with-taints"], "use the host's taints"),
+        (&["cluster-dns", "cluster-domain"], SECTION),
+        (&["container-runtime-endpoint"], "use container_runtime"),
+        (&["port", "healthz-port"], PORTS),
+    ],
+    fields: &[
+        (&["apiVersion", "kind"], "leave the key out"),
+        (
+            &[
+                "authentication",
+                "authorization",
+                "tlsCertFile",
+                "tlsPrivateKeyFile",
+                "rotateCertificates",
+                "serverTLSBootstrap",
+            ],
+            FILES,
+        ),
+        (&["staticPodPath", "staticPodURL"], FILES),
+        (&["clusterDNS", "clusterDomain"], "use network.service_subnet and network.cluster_domain"),
+        (&["containerRuntimeEndpoint"], "use container_runtime"),
+        (&["registerWithTaints"], "use the host's taints"),
+        (&["port", "healthzPort", "address"], PORTS),
+    ],
+};
+
+/// kube-proxy.
+pub(super) const KUBE_PROXY: Owned = Owned {
+    takes_flags: false,
+    takes_config: true,
+    flags: &[],
+    fields: &[
+        (&["apiVersion", "kind"], "leave the key out"),
+        (&["clientConnection", "hostnameOverride"], FILES),
+        (&["clusterCIDR"], "use network.pod_subnet"),
+    ],
+};
+
+impl Owned {
+    /// The fields of a configuration that rsadm owns, with the reason.
+    pub(super) fn refused_fields<'c>(
+        &self,
+        config: &'c Map<String, Value>,
+    ) -> impl Iterator<Item = (&'c str, &'static str)> {
+        config.keys().filter_map(|key| Some((key.as_str(), reason(self.fields, key)?)))
+    }
+}
+
+/// Whether a flag may be laid over ours.
+pub(super) fn judge(owned: &Owned, flag: &str, value: &str) -> Result<(), Fault> {
+    if let Some(bare) = flag.strip_prefix("--") {
+        return Err(Fault::new(
+            format!("{} begins with dashes", quote(flag)),
+            format!("write {}", quote(bare)),
+        ));
+    }
+    let is_flag = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !flag.starts_with(|c: char| c.is_ascii_lowercase()) || !flag.chars().all(is_flag) {
+        let help = "lower-case letters, digits and -, as in the component's --help";
+        return Err(Fault::new(format!("{} is no flag", quote(flag)), help));
+    }
+    if let Some(why) = reason(owned.flags, flag) {
+        return Err(Fault::new(format!("rsadm sets --{flag} itself"), why));
+    }
+    if value.len() > 4096 {
+        return Err(Fault::new("more than 4096 characters", "a flag's value is short"));
+    }
+    Ok(())
+}
+
+fn reason(table: &[(&[&str], &'static str)], name: &str) -> Option<&'static str> {
+    let matches = |pattern: &str| match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
+        (Some(start), _) => name.starts_with(start),
+        (_, Some(end)) => name.ends_with(end),
+        _ => pattern == name,
+    };
+    table.iter().find(|(patterns, _)| patterns.iter().any(|p| matches(p))).map(|(_, why)| *why)
+}

@@ -1,0 +1,72 @@
+//! The inventory: from a file to a valid [`Cluster`], or to everything that is wrong with it.
+//!
+//! `file` turns bytes into a document, with the place of every part from `locate`; `draft` and `hosts` read its keys
+//! (through `read`, with the grammars of `syntax` and the ownership table of `flags`); `check` compares the values
+//! with each other; [`Cluster`], with its `settings`, is what is left: valid by construction.
+
+mod check;
+mod cluster;
+mod draft;
+mod file;
+mod flags;
+mod hosts;
+mod locate;
+mod problem;
+mod read;
+mod settings;
+mod skeleton;
+mod syntax;
+
+use std::path::Path as FsPath;
+
+pub use cluster::*;
+pub use problem::{Problem, Problems, table};
+pub use settings::*;
+pub use skeleton::{HostArgument, NoHost, skeleton};
+
+use locate::Place;
+use problem::{Fault, Findings};
+
+/// An inventory that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What is wanted.
+    pub cluster: Cluster,
+    /// What works but is unwise, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads an inventory. `file_name` is what the operator calls it, and `home` what `~` in paths stands for.
+///
+/// # Errors
+/// All problems of the file at once.
+pub fn load(text: &str, file_name: &str, home: Option<&FsPath>) -> Result<Loaded, Problems> {
+    load_bytes(text.as_bytes(), file_name, home)
+}
+
+/// The same for bytes that may not be text.
+///
+/// # Errors
+/// All problems of the file at once.
+pub fn load_bytes(bytes: &[u8], file_name: &str, home: Option<&FsPath>) -> Result<Loaded, Problems> {
+    load_parts(bytes, home).map_err(|problems| Problems { file: file_name.to_owned(), problems })
+}
+
+fn load_parts(bytes: &[u8], home: Option<&FsPath>) -> Result<Loaded, Vec<Problem>> {
+    let document = file::parse(bytes).map_err(|problem| vec![problem])?;
+    let findings = Findings::default();
+    let draft = draft::read(&document.value, home, &findings);
+    check::check(&draft, &findings);
+    let (errors, warnings) = findings.locate(&document.places);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    // Whatever is missing from a draft has been reported; should that ever fail, this is better than a panic.
+    let unreadable = || Fault::new("the inventory could not be read", "please report this file as a bug");
+    let cluster = check::finish(draft)
+        .ok_or_else(|| vec![problem::problem(Place::START, String::new(), unreadable())])?;
+    Ok(Loaded { cluster, warnings })
+}
+
+#[cfg(test)]
+mod tests;

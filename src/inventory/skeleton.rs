@@ -1,0 +1,154 @@
+//! The commented inventory that `rsadm init HOST…` prints.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
+
+use crate::versions::DEFAULT_KUBERNETES;
+
+use super::{cluster::NodeName, syntax};
+
+/// A host as named on the command line: `[NAME=][USER@]ADDRESS[:PORT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostArgument {
+    /// Where it was given.
+    pub name: Option<NodeName>,
+    /// Where it was given.
+    pub user: Option<String>,
+    /// An address or a DNS name.
+    pub address: String,
+    /// Where it was given.
+    pub port: Option<u16>,
+}
+
+/// Why text is no [`HostArgument`]: a lower-case sentence with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoHost(String);
+
+impl FromStr for HostArgument {
+    type Err = NoHost;
+
+    fn from_str(text: &str) -> Result<Self, NoHost> {
+        let explain = |f: super::problem::Fault| NoHost(format!("{}; {}", f.message, f.help));
+        let (name, rest) = text.split_once('=').map_or((None, text), |(n, r)| (Some(n), r));
+        let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(u, r)| (Some(u), r));
+        // More than one colon is an IPv6 address.
+        let (address, port) = match rest.split_once(':') {
+            Some((address, port)) if !port.contains(':') => (address, Some(port)),
+            _ => (rest, None),
+        };
+        let no_port = |_| NoHost(format!("{port:?} is no port; a whole number from 1 to 65535"));
+        Ok(Self {
+            name: name.map(syntax::node_name).transpose().map_err(explain)?,
+            user: user.map(syntax::user).transpose().map_err(explain)?,
+            address: syntax::host(address).map_err(explain)?,
+            port: port.map(str::parse).transpose().map_err(no_port)?,
+        })
+    }
+}
+
+/// An inventory of these hosts: the first three (with fewer, the first) are control planes with etcd, the rest workers.
+///
+/// It loads without problems where the addresses are IPv4 and differ. For a DNS name the operator has to add
+/// `internal_address`, which loading asks for.
+pub fn skeleton(hosts: &[HostArgument]) -> String {
+    let user = common_user(hosts);
+    let names = names(hosts);
+    let mut lines = String::new();
+    for (i, (host, name)) in hosts.iter().zip(&names).enumerate() {
+        let own_user = host.user.as_deref().filter(|u| *u != user);
+        let roles = match is_control_plane(i, hosts.len()) {
+            // The only host has to run the workloads too.
+            true if hosts.len() == 1 => "control-plane, etcd, worker",
+            true => "control-plane, etcd",
+            false => "worker",
+        };
+        lines += &host_lines(host, name, own_user, roles);
+    }
+    format!(
+        "\
+# An rsadm cluster. Only cluster_name, kubernetes_version and hosts are needed; keys that are commented out show their
+# defaults. Check it with `rsadm validate`, see what would happen with `rsadm plan`, do it with `rsadm up`.
+cluster_name: prod
+kubernetes_version: {DEFAULT_KUBERNETES}
+
+ssh:
+  user: {user}
+  # key_path: ~/.ssh/id_ed25519        # default: what ssh would use
+  # become: true                       # sudo; default for every user but root
+  # host_key_check: strict             # strict, accept-new: trust a host on first contact
+  # bastion: {{address: jump.example.org, user: {user}}}
+
+hosts:
+{lines}
+# api:
+#   host: k8s.example.org              # what clients dial; default: the first control plane
+#   port: 6443
+#   alternative_names: []              # more names for the API's certificate
+
+# load_balancer:
+#   type: node-local                   # node-local: haproxy on each worker; external: yours, at api.host
+
+# network:
+#   plugin: bridge                     # bridge: hosts on one L2 network; manifests: flannel, Calico, …; none
+#   pod_subnet: 10.244.0.0/16
+#   service_subnet: 10.96.0.0/12
+#   cluster_domain: cluster.local
+"
+    )
+}
+
+fn is_control_plane(index: usize, hosts: usize) -> bool {
+    index < if hosts >= 3 { 3 } else { 1 }
+}
+
+/// The user of most hosts that name one; root where none does.
+fn common_user(hosts: &[HostArgument]) -> &str {
+    let users: Vec<&str> = hosts.iter().filter_map(|h| h.user.as_deref()).collect();
+    let count = |user: &str| users.iter().filter(|u| **u == user).count();
+    // Of equally frequent ones the first, so that the answer does not depend on anything but the arguments.
+    users.iter().rev().max_by_key(|user| count(user)).unwrap_or(&"root")
+}
+
+/// Names that differ: the given ones, the first labels of DNS names, and m1, m2, … and w1, w2, … for the rest.
+fn names(hosts: &[HostArgument]) -> Vec<String> {
+    let mut taken: Vec<String> =
+        hosts.iter().filter_map(|h| h.name.as_ref()).map(ToString::to_string).collect();
+    let mut names = Vec::new();
+    for (i, host) in hosts.iter().enumerate() {
+        if let Some(name) = &host.name {
+            names.push(name.to_string());
+            continue;
+        }
+        let letter = if is_control_plane(i, hosts.len()) { 'm' } else { 'w' };
+        let own = Some(&host.address).filter(|a| a.parse::<IpAddr>().is_err());
+        let own = own.and_then(|a| a.split('.').next()).map(str::to_owned);
+        let numbered = (1..).map(|n| format!("{letter}{n}"));
+        let name = own.into_iter().chain(numbered).find(|name| !taken.contains(name));
+        let name = name.unwrap_or_default();
+        taken.push(name.clone());
+        names.push(name);
+    }
+    names
+}
+
+fn host_lines(host: &HostArgument, name: &str, user: Option<&str>, roles: &str) -> String {
+    let quoted =
+        if host.address.contains(':') { format!("{:?}", host.address) } else { host.address.clone() };
+    let mut lines = format!("  - name: {name}\n    address: {quoted}\n    roles: [{roles}]\n");
+    if host.address.parse::<Ipv4Addr>().is_err() {
+        lines += "    # internal_address: 10.0.0.1       # the IPv4 address by which the other hosts reach this one\n";
+    }
+    if let Some(user) = user {
+        lines += &format!("    user: {user}\n");
+    }
+    if let Some(port) = host.port {
+        lines += &format!("    port: {port}\n");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;

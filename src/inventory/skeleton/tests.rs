@@ -1,0 +1,95 @@
+use super::*;
+use crate::inventory::{Loaded, Problems, Role, load};
+
+fn arguments(text: &str) -> Vec<HostArgument> {
+    text.split_whitespace().map(|word| word.parse().unwrap_or_else(|e| panic!("{word}: {e}"))).collect()
+}
+
+fn load_skeleton(text: &str) -> Result<Loaded, Problems> {
+    load(&skeleton(&arguments(text)), "inventory.yaml", None)
+}
+
+/// `name(roles)` of each host, the user and port where they are not root and 22.
+fn summary(loaded: &Loaded) -> String {
+    let host = |node: &crate::inventory::Node| {
+        let roles: String = [(Role::ControlPlane, 'c'), (Role::Etcd, 'e'), (Role::Worker, 'w')]
+            .iter()
+            .filter(|(role, _)| node.is(*role))
+            .map(|(_, letter)| *letter)
+            .collect();
+        format!("{}@{}:{}({roles})", node.ssh.user, node.name, node.ssh.port)
+    };
+    loaded.cluster.nodes.iter().map(host).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn skeletons_load_without_problems() {
+    let table = [
+        ("10.0.0.1", "root@m1:22(cew)"),
+        ("ops@10.0.0.1 ops@10.0.0.2", "ops@m1:22(ce) ops@w1:22(w)"),
+        (
+            "a=10.0.0.1 m1=10.0.0.2 10.0.0.3 10.0.0.4",
+            "root@a:22(ce) root@m1:22(ce) root@m2:22(ce) root@w1:22(w)",
+        ),
+        ("ops@10.0.0.1 ops@10.0.0.2 admin@10.0.0.3:2222", "ops@m1:22(ce) ops@m2:22(ce) admin@m3:2222(ce)"),
+        ("w1=10.0.0.1 10.0.0.2", "root@w1:22(ce) root@w2:22(w)"),
+    ];
+    for (arguments, expected) in table {
+        let loaded = load_skeleton(arguments).unwrap_or_else(|e| panic!("{arguments}: {e}"));
+        assert_eq!(summary(&loaded), expected, "{arguments}");
+        assert_eq!(loaded.warnings, [], "{arguments}");
+    }
+}
+
+#[test]
+fn commented_keys_are_keys() {
+    let text = skeleton(&arguments("10.0.0.1"));
+    // Every commented-out line that is not prose becomes a key, each at the place where it stands.
+    let is_key = |line: &str| {
+        line.trim_start()
+            .trim_start_matches("# ")
+            .trim_start()
+            .split_once(':')
+            .is_some_and(|(k, _)| !k.contains(' '))
+    };
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.split_once("# ") {
+            Some((indent, rest)) if indent.trim().is_empty() && is_key(line) => format!("{indent}{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let uncommented = uncommented.replace("type: node-local", "type: none");
+    load(&uncommented, "inventory.yaml", Some(std::path::Path::new("/home/ops")))
+        .unwrap_or_else(|e| panic!("{e}\n{uncommented}"));
+}
+
+#[test]
+fn names_are_taken_from_dns_names_and_internal_addresses_asked_for() {
+    let problems = load_skeleton("a.example.org b.example.org").unwrap_err();
+    assert_eq!(problems.problems.len(), 2, "{problems}");
+    assert!(
+        problems.problems.iter().all(|p| p.help.as_ref().is_some_and(|h| h.contains("internal_address")))
+    );
+    assert!(skeleton(&arguments("a.example.org")).contains("- name: a\n"));
+}
+
+#[test]
+fn arguments_that_name_no_host_are_refused() {
+    for text in [
+        "",
+        "=10.0.0.1",
+        "@10.0.0.1",
+        "A=10.0.0.1",
+        "10.0.0.1:x",
+        "10.0.0.1:70000",
+        "a b",
+        "-o=10.0.0.1",
+        "m1=",
+        "10.0.0.256",
+    ] {
+        assert!(text.parse::<HostArgument>().is_err(), "{text:?}");
+    }
+    let v6: HostArgument = "m1=ops@fd00::1".parse().unwrap();
+    assert_eq!((v6.address.as_str(), v6.port), ("fd00::1", None));
+}

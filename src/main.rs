@@ -1,0 +1,70 @@
+//! The `rsadm` program: parse, run, print one error chain, exit with its code.
+
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use rsadm::{
+    cli::{self, Cli, CliError, Context, Exit, Interrupt},
+    ui::{Ui, Verbosity},
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    cli::report_panics();
+    match panic::catch_unwind(AssertUnwindSafe(parse_and_run)) {
+        Ok(exit) => exit,
+        // The hook has reported it.
+        Err(_) => Exit::Bug.into(),
+    }
+}
+
+fn parse_and_run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(help_or_mistake) => {
+            // As with all output, nobody reading it is no reason to fail differently.
+            let _ = help_or_mistake.print();
+            return if help_or_mistake.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let settings = cli::settings(&cli.options);
+    log(settings.verbosity);
+    let ui = Ui::new(settings, io::stdout(), io::stderr());
+    let result = run(cli, &ui);
+    ui.finish();
+    let exit = result.unwrap_or_else(|error| {
+        ui.message(&error.text(ui.style()), &error.json());
+        error.kind()
+    });
+    exit.into()
+}
+
+/// Runs the command, until it ends or the operator insists on an end.
+fn run(cli: Cli, ui: &Ui) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(Exit::Bug, e))?;
+    let interrupt = Interrupt::default();
+    let context = Context::new(cli.options.clone(), ui.clone(), interrupt.clone());
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = cli::run(cli, &context) => result,
+            () = interrupt.killed() => Ok(Exit::Interrupted),
+        }
+    });
+    // Not waiting for threads that still read something is what the second Ctrl-C is for.
+    runtime.shutdown_background();
+    result
+}
+
+/// rsadm's own log, for those who look for a fault in it: `-vv`, or a filter in `RSADM_LOG`.
+fn log(verbosity: Verbosity) {
+    let default = if verbosity == Verbosity::Debug { "rsadm=debug" } else { "off" };
+    let filter = EnvFilter::try_from_env("RSADM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}

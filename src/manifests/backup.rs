@@ -1,0 +1,83 @@
+//! What an etcd host needs to take snapshots by itself: settings for our own program, and a systemd timer.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    inventory::{Backup, Cluster, Node, Retention, Role},
+    layout,
+};
+
+/// A member as another host finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its host's name.
+    pub name: String,
+    /// The address that its certificate names.
+    pub address: Ipv4Addr,
+}
+
+/// What the timer's program reads. No secret is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupConfig {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its Kubernetes version; `None` for etcd alone.
+    pub kubernetes: Option<String>,
+    /// This host.
+    pub host: String,
+    /// All members, this one included.
+    pub members: Vec<Peer>,
+    /// Seconds between two snapshots.
+    pub interval: u64,
+    /// What is kept.
+    pub retention: Retention,
+    /// A folder of this host, or the URL of a bucket.
+    pub target: String,
+    /// Settings of the bucket that are no secrets.
+    pub settings: BTreeMap<String, String>,
+    /// To whom snapshots are encrypted, with the cluster's keys in them.
+    pub recipient: Option<String>,
+}
+
+/// The settings of one host.
+pub fn backup_config(cluster: &Cluster, node: &Node, backup: &Backup) -> BackupConfig {
+    let peer = |n: &Node| Peer { name: n.name.to_string(), address: n.internal_address };
+    BackupConfig {
+        cluster: cluster.name.clone(),
+        kubernetes: cluster.has_kubernetes().then(|| cluster.release.kubernetes.to_string()),
+        host: node.name.to_string(),
+        members: cluster.with_role(Role::Etcd).map(peer).collect(),
+        interval: backup.interval.as_secs(),
+        retention: backup.retention,
+        target: backup.target.clone(),
+        settings: backup.settings(),
+        recipient: backup.recipient.clone(),
+    }
+}
+
+/// The unit that takes one snapshot. The member's own disk and processor come first.
+pub fn backup_service() -> String {
+    format!(
+        "# Written by rsadm.\n[Unit]\nDescription=Snapshot of etcd\nAfter=network-online.target\n\
+         \n[Service]\nType=oneshot\nExecStart={} agent backup\nUMask=0077\nNice=10\nIOSchedulingClass=idle\n\
+         TimeoutStartSec=2h\n",
+        layout::AGENT
+    )
+}
+
+/// The timer: soon after it was set up, so that whoever did sees that it works, and then at the interval, counted from
+/// the last time, also across reboots.
+pub fn backup_timer(backup: &Backup) -> String {
+    format!(
+        "# Written by rsadm.\n[Timer]\nOnActiveSec=10s\nOnUnitActiveSec={}s\nAccuracySec=1s\n\
+         \n[Install]\nWantedBy=timers.target\n",
+        backup.interval.as_secs()
+    )
+}
+
+/// A drop-in by which the loaded timer tells with which files it was loaded.
+pub fn backup_timer_revision(mark: &str) -> String {
+    format!("[Unit]\nDescription=Snapshots of etcd, {}={mark}\n", layout::REVISION_VARIABLE)
+}

@@ -1,0 +1,217 @@
+//! The plugin `bridge` between nodes: a route to every other node's pods, and masquerading of what leaves the pod
+//! network; as a script with its unit, so that a host has its network back after a boot without anybody's help.
+//!
+//! Routes do not only vanish at a reboot: a link that goes down takes them along, and systemd-networkd removes what it
+//! does not know whenever it is restarted. So the unit stays and puts them back (flannel's `host-gw` looks every ten
+//! seconds for the same reason; this waits for the kernel to tell).
+
+use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use crate::{
+    inventory::{Cluster, Node},
+    layout,
+};
+
+use super::network::{BRIDGE, NodeSubnets};
+
+/// Parts of the pod subnet, and the addresses that lead to them.
+pub type Routes = BTreeMap<Ipv4Net, Ipv4Addr>;
+
+/// The routes that a script has, as [`network_script`] writes them.
+pub fn routes_of_script(text: &str) -> Routes {
+    let route = |line: &str| {
+        let (subnet, address) = line.trim().split_once('=')?;
+        Some((subnet.parse().ok()?, address.parse().ok()?))
+    };
+    text.lines().filter_map(route).collect()
+}
+
+/// `network.sh` of `node`: `up`, `watch` and `down`.
+///
+/// `more` leads to nodes that are not in the inventory.
+pub fn network_script(cluster: &Cluster, node: &Node, subnets: &NodeSubnets, more: &Routes) -> String {
+    let others = cluster.kubernetes_nodes().filter(|other| other.name != node.name);
+    let listed = others.filter_map(|other| Some((subnets.get(&other.name)?, &other.internal_address)));
+    let mut routes = String::new();
+    for (subnet, address) in listed.chain(more) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(routes, "    {subnet}={address}");
+    }
+    format!(
+        "{HEAD}\nPOD_SUBNET={}\nBRIDGE={BRIDGE}\n# Every other node's pods and the address that leads to them.\nROUTES='\n{routes}'\n{BODY}",
+        cluster.network.pod_subnet
+    )
+}
+
+/// `rsadm-network.service`: up before the kubelet, and kept up.
+pub fn network_unit() -> String {
+    format!(
+        "# Written by rsadm.
+[Unit]
+Description=Pod routes and masquerading between the nodes of this cluster
+Wants=network-online.target
+After=network-online.target
+Before=kubelet.service
+StartLimitIntervalSec=0
+
+[Service]
+ExecStartPre=/bin/sh {script} up
+ExecStart=/bin/sh {script} watch
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+",
+        script = layout::NETWORK_SCRIPT
+    )
+}
+
+const HEAD: &str = "#!/bin/sh
+# Written by rsadm: pod routes and masquerading of the network plugin \"bridge\".
+#   up     sets everything; repeating it changes nothing and interrupts nobody
+#   watch  puts routes back whenever they vanish
+#   down   removes all of it, the pods' bridge too
+set -eu
+";
+
+const BODY: &str = r#"# Marks routes as ours, to find those of nodes that are gone.
+PROTOCOL=186
+
+routes_up() {
+    failed=0
+    for route in $ROUTES; do
+        ip route replace "${route%=*}" via "${route#*=}" proto "$PROTOCOL" || failed=1
+    done
+    ip -4 route show proto "$PROTOCOL" | while read -r subnet _; do
+        case "$ROUTES" in
+            *" $subnet="*) ;;
+            *) ip route del "$subnet" proto "$PROTOCOL" ;;
+        esac
+    done
+    return "$failed"
+}
+
+masquerade_up() {
+    if command -v nft >/dev/null; then
+        rule="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
+        # Debian 12's nft crashes on the tables that kube-proxy makes with a newer one; ours it can still show.
+        if nft list table ip rsadm 2>/dev/null | grep -qF "$rule"; then return; fi
+        # One transaction: the table is replaced, never missing.
+        if nft -f - <<END
+table ip rsadm {}
+delete table ip rsadm
+table ip rsadm {
+    chain postrouting {
+        type nat hook postrouting priority 100; policy accept;
+        $rule
+    }
+}
+END
+        then return; fi
+    fi
+    iptables -w -t nat -N RSADM-MASQUERADE 2>/dev/null || iptables -w -t nat -F RSADM-MASQUERADE
+    iptables -w -t nat -A RSADM-MASQUERADE -d "$POD_SUBNET" -j RETURN
+    iptables -w -t nat -A RSADM-MASQUERADE -d 224.0.0.0/4 -j RETURN
+    iptables -w -t nat -A RSADM-MASQUERADE -j MASQUERADE
+    iptables -w -t nat -C POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE 2>/dev/null ||
+        iptables -w -t nat -A POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE
+}
+
+# Docker and ufw drop whatever is forwarded, and no other table can undo that.
+forward_up() {
+    command -v iptables >/dev/null || return 0
+    for side in -s -d; do
+        iptables -w -C FORWARD "$side" "$POD_SUBNET" -m comment --comment rsadm -j ACCEPT 2>/dev/null ||
+            iptables -w -I FORWARD "$side" "$POD_SUBNET" -m comment --comment rsadm -j ACCEPT
+    done
+}
+
+# A link that is down has no routes, and says so when it is up again.
+watch() {
+    ip -4 monitor route | while read -r change; do
+        case "$change" in
+            Deleted*"proto $PROTOCOL"*) routes_up || true ;;
+            *"proto $PROTOCOL"*) ;;
+            *) routes_up || true ;;
+        esac
+    done
+}
+
+down() {
+    ip route flush proto "$PROTOCOL"
+    ip link delete "$BRIDGE" 2>/dev/null || true
+    if command -v nft >/dev/null; then
+        nft flush table ip rsadm 2>/dev/null || true
+        nft delete table ip rsadm 2>/dev/null || true
+    fi
+    if command -v iptables >/dev/null; then
+        for side in -s -d; do
+            iptables -w -D FORWARD "$side" "$POD_SUBNET" -m comment --comment rsadm -j ACCEPT 2>/dev/null || true
+        done
+        iptables -w -t nat -D POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE 2>/dev/null || true
+        iptables -w -t nat -F RSADM-MASQUERADE 2>/dev/null || true
+        iptables -w -t nat -X RSADM-MASQUERADE 2>/dev/null || true
+    fi
+}
+
+case "${1:-}" in
+    up)
+        masquerade_up
+        forward_up || echo "rsadm: forwarded pod traffic could not be allowed in iptables" >&2
+        routes_up
+        ;;
+    watch) watch ;;
+    down) down ;;
+    *) echo "usage: $0 up|watch|down" >&2; exit 2 ;;
+esac
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{inventory::NodeName, manifests::testing};
+
+    #[test]
+    fn golden() {
+        let cluster = testing::ha();
+        let script = network_script(
+            &cluster,
+            testing::node(&cluster, "m2"),
+            &testing::subnets(&cluster),
+            &Routes::new(),
+        );
+        testing::golden("ha/network-m2.sh", &script);
+        testing::golden("ha/rsadm-network.service", &network_unit());
+        let cluster = testing::single();
+        let script = network_script(
+            &cluster,
+            testing::node(&cluster, "m1"),
+            &testing::subnets(&cluster),
+            &Routes::new(),
+        );
+        testing::golden("single/network.sh", &script);
+    }
+
+    #[test]
+    fn routes_to_others_are_written_and_read_back() {
+        let cluster = testing::ha();
+        let more = Routes::from([("10.244.9.0/24".parse().unwrap(), [10, 0, 0, 99].into())]);
+        let script =
+            network_script(&cluster, testing::node(&cluster, "m1"), &testing::subnets(&cluster), &more);
+        let routes = routes_of_script(&script);
+        assert_eq!(routes.len(), 5);
+        assert!(more.iter().all(|(subnet, address)| routes.get(subnet) == Some(address)), "{script}");
+    }
+
+    #[test]
+    fn a_node_without_a_subnet_has_no_route() {
+        let cluster = testing::ha();
+        let mut subnets = testing::subnets(&cluster);
+        subnets.remove(&NodeName::new("w2"));
+        let script = network_script(&cluster, testing::node(&cluster, "m1"), &subnets, &Routes::new());
+        assert!(script.contains("=10.0.0.11\n") && !script.contains("=10.0.0.12\n"), "{script}");
+    }
+}

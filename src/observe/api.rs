@@ -1,0 +1,92 @@
+//! Whether an API server says that it is ready, asked on its own host.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde::Serialize;
+
+use crate::{
+    host::{Op, Script, fleet::Fleet},
+    inventory::{Cluster, NodeName, Role},
+};
+
+const SCRIPT: Script = Script { name: "api-ready", text: include_str!("api_ready.sh") };
+
+/// How long one may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A control plane's answer: what it lists where its API server is ready, else what is wrong, in a few words.
+pub type Answer = Result<Vec<Workload>, String>;
+
+/// A deployment or daemon set of `kube-system`: cluster DNS, kube-proxy, what an operator put beside them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// `kind/name`, lower case.
+    pub name: String,
+    /// Pods that are ready.
+    pub ready: usize,
+    /// Pods that there should be.
+    pub wanted: usize,
+}
+
+/// Asks the API server of every connected control plane.
+pub async fn ready(cluster: &Cluster, fleet: &Fleet) -> Vec<(NodeName, Answer)> {
+    let asked =
+        cluster.with_role(Role::ControlPlane).filter_map(|node| Some((node, fleet.host(&node.name)?)));
+    join_all(asked.map(|(node, host)| async move {
+        let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
+        let outputs = host.run(&[Op::Script(SCRIPT, vec![url], LIMIT)], false).await;
+        let answer = match &outputs {
+            Ok(outputs) => outputs.first().map(|o| read(o.status, &o.text())),
+            Err(error) => Some(Err(error.brief())),
+        };
+        (node.name.clone(), answer.unwrap_or_else(|| Err("no answer".into())))
+    }))
+    .await
+}
+
+/// Reads what the script printed: `kubectl`'s own words, or the list of checks with `[-]` before those that failed.
+fn read(status: i32, said: &str) -> Answer {
+    if status == 0 {
+        return Ok(said.lines().filter_map(workload).collect());
+    }
+    let failed: Vec<&str> =
+        said.split("[-]").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    Err(match (failed.is_empty(), status) {
+        (false, _) => format!("not ready: {}", failed.join(", ")),
+        (true, 124) => format!("no answer within {} s", LIMIT.as_secs()),
+        (true, _) => {
+            let line = said.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("no answer");
+            line.chars().take(160).collect()
+        }
+    })
+}
+
+fn workload(line: &str) -> Option<Workload> {
+    let mut words = line.strip_prefix("workload ")?.split_whitespace();
+    let name = words.next()?.to_lowercase();
+    Some(Workload { name, ready: words.next()?.parse().ok()?, wanted: words.next()?.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_checks_are_named_and_other_words_kept() {
+        let checks = "Error from server (InternalError): an error on the server (\"[+]ping ok\\n[-]etcd failed: reason \
+                      withheld\\n[-]poststarthook/rbac failed\\nreadyz check failed\")";
+        let listed = "ok\nworkload Deployment/coredns 1 2\nworkload DaemonSet/odd\n";
+        let coredns = Workload { name: "deployment/coredns".to_owned(), ready: 1, wanted: 2 };
+        for (status, said, wanted) in [
+            (0, "ok\n", Ok(vec![])),
+            (0, listed, Ok(vec![coredns])),
+            (1, checks, Err("not ready: etcd, poststarthook/rbac".to_owned())),
+            (1, "nothing listens on 10.0.0.1:6443\n", Err("nothing listens on 10.0.0.1:6443".to_owned())),
+            (124, "", Err("no answer within 5 s".to_owned())),
+            (1, "", Err("no answer".to_owned())),
+        ] {
+            assert_eq!(read(status, said), wanted, "{said}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+# api-ready.sh URL: what the API server there says of itself, status 0 where that is "ready"; then the workloads of
+# kube-system, one a line: kind/name, pods that are ready, pods that are wanted. Changes nothing.
+hp=${1#https://}
+(exec 3<>"/dev/tcp/${hp%:*}/${hp##*:}") 2>/dev/null || { echo "nothing listens on $hp"; exit 1; }
+k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$1" --request-timeout 2s "${@:2}"; }
+k "$1" get --raw /readyz 2>&1 || exit 1
+echo
+k "$1" -n kube-system get deployments,daemonsets -o go-template='{{range .items}}{{$ready := or .status.readyReplicas .status.numberReady 0}}{{$wanted := or .spec.replicas .status.desiredNumberScheduled 0}}workload {{.kind}}/{{.metadata.name}} {{$ready}} {{$wanted}}{{"\n"}}{{end}}' 2>/dev/null
+exit 0

@@ -1,0 +1,32 @@
+# etcd-host.sh: what this host says of the etcd that should run on it, one fact a line. Changes nothing, and shows no key.
+f() { printf '%s\n' "$*"; }
+f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
+[ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
+for p in /proc/[0-9]*; do
+  { IFS= read -r c < "$p/comm"; } 2>/dev/null || continue
+  case $c in
+    etcd) [ -e "$p/exe" ] && { f running; up=1; } ;;
+    kube-apiserver) f etcd-servers "$(tr '\0' '\n' < "$p/cmdline" 2>/dev/null | sed -n 's/^--etcd-servers=//p')" ;;
+  esac
+done
+# The kubelet keeps the logs of a container's last two lives and numbers them.
+log=$(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log 2>/dev/null | head -n 1)
+if [ "$log" ]; then
+  n=${log##*/}; f restarts "${n%.log}"
+  tail -n 1 "$log" | cut -c1-2000 | sed 's/^/last /'
+  # A life that has only begun has not complained yet.
+  tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):' | tail -n 1 | cut -c1-2000 | sed 's/^/complaint /'
+fi
+# Where kubeadm's and our members have their metrics. A member that hangs must not hold up the rest.
+if [ "$up" ]; then
+  f clock "$(date +%s)"
+  url=http://127.0.0.1:2381/metrics
+  { curl -fsS -m 0.7 $url || wget -qO- -T 1 -t 1 $url; } 2>/dev/null |
+    grep -E '^(etcd_server_leader_changes_seen_total|process_start_time_seconds|etcd_(disk_wal_fsync|disk_backend_commit)_duration_seconds_bucket|etcd_network_peer_round_trip_time_seconds_bucket)' |
+    sed 's/^/metric /'
+fi
+p=/etc/rsadm/backup.json
+[ -f $p ] && f backup-since "$(stat -c %Y $p)"
+p=/var/lib/rsadm/backup-state.json
+[ -f $p ] && { IFS= read -r v < $p; f backup "$v"; }
+f end

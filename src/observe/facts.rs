@@ -1,0 +1,353 @@
+//! What one host says of itself: one script, one pure parser.
+//!
+//! The script prints a fact a line. Lines of an unknown kind are skipped, so a noisy host cannot break a run; a report
+//! without its closing line is refused, since half a picture is worse than none.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{host::Script, layout, versions::Version};
+
+/// The script; it changes nothing.
+pub const SCRIPT: Script = Script { name: "facts", text: include_str!("facts.sh") };
+
+/// A file on a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFact {
+    /// Permission bits.
+    pub mode: u32,
+    /// `uid:gid`; of etcd's data folder `user:group`, see [`crate::layout::owner_of`].
+    pub owner: String,
+    /// SHA-256 of its bytes, hexadecimal.
+    pub sha256: String,
+}
+
+/// A process that matters here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFact {
+    /// `comm`, at most 15 bytes.
+    pub name: String,
+    /// The inputs it was started with (see [`crate::layout::REVISION_VARIABLE`]); `None` if we did not start it.
+    pub revision: Option<String>,
+    /// Its `--etcd-servers`, for API servers.
+    pub etcd_servers: Vec<String>,
+}
+
+/// A systemd unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitFact {
+    /// `systemctl is-active` says `active`.
+    pub active: bool,
+    /// `systemctl is-enabled` says `enabled`.
+    pub enabled: bool,
+}
+
+/// A program that we installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramFact {
+    /// Where it came from; names the version.
+    pub url: String,
+    /// False where a file of it is not as we left it.
+    pub kept: bool,
+}
+
+/// A kubeconfig, without its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubeconfigFact {
+    /// Whom it dials.
+    pub server: String,
+    /// The authority's certificate, base64 of PEM.
+    pub ca: Option<String>,
+    /// The client certificate, base64 of PEM.
+    pub cert: Option<String>,
+}
+
+/// To which cluster a host belongs; written when etcd first served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `cluster_name`.
+    pub cluster: String,
+    /// etcd's cluster ID, hexadecimal.
+    pub etcd_cluster_id: String,
+    /// IDs of the clusters that this one took the place of, in a restore or a recovery: who still has their data missed
+    /// it. The last is the one just before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
+}
+
+/// What stands in an identity while a restored cluster has no ID yet.
+pub const RESTORED: &str = "restored";
+
+impl Identity {
+    /// That of the cluster `id`, which takes the place of those that hosts knew so far.
+    #[must_use]
+    pub fn after(cluster: &str, id: &str, before: &[Self]) -> Self {
+        let mut replaces = Vec::new();
+        let known = before.iter().flat_map(|i| i.replaces.iter().chain([&i.etcd_cluster_id]));
+        for old in known.filter(|old| *old != id && *old != RESTORED) {
+            replaces.retain(|r| r != old);
+            replaces.push(old.clone());
+        }
+        Self { cluster: cluster.to_owned(), etcd_cluster_id: id.to_owned(), replaces }
+    }
+}
+
+/// All facts of one host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// `uname -n`.
+    pub hostname: String,
+    /// `/etc/machine-id`.
+    pub machine_id: String,
+    /// What the firmware calls the machine; empty in containers, which share that of their host.
+    pub product_uuid: String,
+    /// Changes with each boot.
+    pub boot_id: String,
+    /// `uname -m`.
+    pub arch: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// ID and version of the distribution.
+    pub os: String,
+    /// Nanoseconds since 1970 by the host's clock.
+    pub time: i128,
+    /// The same by the clock of the workstation, when it asked.
+    pub asked_at: i128,
+    /// Processors.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// True where a swap device is on.
+    pub swap: bool,
+    /// systemd's version; `None` where it is not PID 1.
+    pub systemd: Option<u32>,
+    /// 1 or 2.
+    pub cgroup: u8,
+    /// cgroup controllers that are on.
+    pub controllers: Vec<String>,
+    /// Tools that are not there.
+    pub missing: Vec<String>,
+    /// Kernel features that are there now.
+    pub features: Vec<String>,
+    /// Kernel modules that could be loaded.
+    pub loadable: Vec<String>,
+    /// Free bytes by folder.
+    pub disk: BTreeMap<String, u64>,
+    /// All bytes of the file systems of those folders.
+    pub disk_size: BTreeMap<String, u64>,
+    /// The host's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Listening TCP ports and who listens.
+    pub ports: BTreeMap<u16, String>,
+    /// containerd's version.
+    pub containerd: Option<String>,
+    /// Units by name, without `.service`.
+    pub units: BTreeMap<String, UnitFact>,
+    /// Processes of ours or like ours.
+    pub processes: Vec<ProcessFact>,
+    /// Files under the folders that rsadm and kubeadm use.
+    pub files: BTreeMap<String, FileFact>,
+    /// Certificates by path, base64 of DER (of the first in the file).
+    pub certs: BTreeMap<String, String>,
+    /// Kubeconfigs by path.
+    pub kubeconfigs: BTreeMap<String, KubeconfigFact>,
+    /// True where `/var/lib/etcd/member` is there.
+    pub etcd_data: bool,
+    /// How many members the etcd that runs here knows, learners too; `None` where none runs.
+    pub etcd_members: Option<usize>,
+    /// Which cluster the host belongs to.
+    pub identity: Option<Identity>,
+    /// The cluster that the host was prepared for, which a host knows before it has an [`Identity`].
+    pub begun: Option<String>,
+    /// The name of a restore that is not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<String>,
+    /// The flags of etcd's manifest that found a cluster, a line each.
+    pub etcd_manifest: Option<String>,
+    /// The image that etcd's manifest names.
+    pub etcd_image: Option<String>,
+    /// The part of the pod subnet that the host's pods have.
+    pub pod_subnet: Option<Ipv4Net>,
+    /// Parts of the pod subnet that the host has routes to, and by which address.
+    pub pod_routes: BTreeMap<Ipv4Net, Ipv4Addr>,
+    /// The resolver file that pods shall have, where it is not `/etc/resolv.conf`.
+    pub resolv_conf: Option<String>,
+    /// Programs by name.
+    pub programs: BTreeMap<String, ProgramFact>,
+    /// Images that containerd has.
+    pub images: Vec<String>,
+}
+
+/// The report of a host broke off before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the host's report of facts broke off after {lines} lines")]
+pub struct Truncated {
+    /// How many lines there were.
+    pub lines: usize,
+}
+
+/// Reads what [`SCRIPT`] printed.
+///
+/// # Errors
+/// Where the closing line is missing.
+pub fn parse(text: &str) -> Result<Facts, Truncated> {
+    let mut facts = Facts::default();
+    for line in text.lines() {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if word == "end" {
+            return Ok(facts);
+        }
+        fact(&mut facts, word, rest.trim_end());
+    }
+    Err(Truncated { lines: text.lines().count() })
+}
+
+/// Takes one fact over; a line that does not read as its kind is skipped like an unknown one.
+fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
+    let (first, others) = rest.split_once(' ').unwrap_or((rest, ""));
+    match word {
+        "hostname" => facts.hostname = rest.into(),
+        "machine-id" => facts.machine_id = rest.into(),
+        "product" => facts.product_uuid = rest.into(),
+        "boot-id" => facts.boot_id = rest.into(),
+        "arch" => facts.arch = rest.into(),
+        "kernel" => facts.kernel = rest.into(),
+        "os" => facts.os = rest.into(),
+        "time" => facts.time = rest.parse().ok()?,
+        "cpus" => facts.cpus = rest.parse().ok()?,
+        "memory" => facts.memory = number(rest)?,
+        "swap" => facts.swap = rest != "0",
+        "systemd" => facts.systemd = rest.parse().ok(),
+        "cgroup" => facts.cgroup = rest.parse().ok()?,
+        "controllers" => facts.controllers = rest.split_whitespace().map(Into::into).collect(),
+        "missing" => facts.missing.push(rest.into()),
+        "feature" => facts.features.push(rest.into()),
+        "loadable" => facts.loadable.push(rest.into()),
+        "disk" => {
+            let (free, size) = others.split_once(' ').unwrap_or((others, ""));
+            facts.disk.insert(first.into(), free.parse().ok()?);
+            facts.disk_size.insert(first.into(), size.parse().ok()?);
+        }
+        "address" => facts.addresses.push(rest.parse().ok()?),
+        "port" => drop(facts.ports.insert(first.parse().ok()?, others.into())),
+        "containerd" => facts.containerd = Some(rest.into()),
+        "unit" => drop(facts.units.insert(first.into(), unit(others))),
+        "process" => facts.processes.push(process(rest)?),
+        "file" => file(facts, rest)?,
+        "cert" => drop(facts.certs.insert(first.into(), others.into())),
+        "kubeconfig" => drop(facts.kubeconfigs.insert(first.into(), kubeconfig(others)?)),
+        "etcd-flag" => {
+            let flags = facts.etcd_manifest.get_or_insert_default();
+            flags.push_str(&format!("--{rest}\n"));
+        }
+        "etcd-image" => facts.etcd_image = Some(rest.into()),
+        "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
+        "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
+        "resolv-conf" => facts.resolv_conf = Some(rest.into()),
+        "etcd-data" => facts.etcd_data = true,
+        "etcd-members" => facts.etcd_members = rest.parse().ok(),
+        "restoring" => facts.restoring = Some(rest.into()),
+        "begun" => facts.begun = Some(rest.into()),
+        "identity" => facts.identity = serde_json::from_str(rest).ok(),
+        "program" => program(facts, rest)?,
+        "image" => facts.images.push(rest.into()),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// awk prints large numbers as `2.51e+10` on some systems.
+fn number(text: &str) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a size in bytes, far below 2^53"
+    )]
+    text.parse().ok().or_else(|| text.parse::<f64>().ok().map(|n| n as u64))
+}
+
+fn unit(words: &str) -> UnitFact {
+    let mut words = words.split(' ');
+    UnitFact { active: words.next() == Some("active"), enabled: words.next() == Some("enabled") }
+}
+
+fn process(words: &str) -> Option<ProcessFact> {
+    let mut words = words.split(' ');
+    Some(ProcessFact {
+        name: words.next()?.into(),
+        revision: words.next().filter(|r| *r != "-").map(Into::into),
+        etcd_servers: words
+            .next()
+            .unwrap_or("")
+            .split(',')
+            .filter(|s| !s.is_empty())
+            .map(Into::into)
+            .collect(),
+    })
+}
+
+fn file(facts: &mut Facts, words: &str) -> Option<()> {
+    let mut words = words.splitn(4, ' ');
+    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+    let fact = FileFact { mode, owner: words.next()?.into(), sha256: words.next()?.into() };
+    facts.files.insert(words.next()?.into(), fact);
+    Some(())
+}
+
+fn kubeconfig(words: &str) -> Option<KubeconfigFact> {
+    let mut words = words.split(' ');
+    let server = words.next()?.into();
+    let mut optional = || words.next().filter(|w| *w != "-").map(Into::into);
+    Some(KubeconfigFact { server, ca: optional(), cert: optional() })
+}
+
+fn program(facts: &mut Facts, words: &str) -> Option<()> {
+    let mut words = words.splitn(3, ' ');
+    let name = words.next()?.to_owned();
+    let kept = words.next()? == "kept";
+    facts.programs.insert(name, ProgramFact { kept, url: words.next()?.into() });
+    Some(())
+}
+
+impl Facts {
+    /// The revision that a running process was started with; `None` where it does not run (or not by us).
+    pub fn running_revision(&self, process: &str) -> Option<&str> {
+        let comm = process.get(..15).unwrap_or(process);
+        self.processes.iter().find(|p| p.name == comm).and_then(|p| p.revision.as_deref())
+    }
+
+    /// True where a process of that name runs, whoever started it.
+    pub fn runs(&self, process: &str) -> bool {
+        let comm = process.get(..15).unwrap_or(process);
+        self.processes.iter().any(|p| p.name == comm)
+    }
+
+    /// Takes over what the script would read from a file with this text.
+    pub fn learn_from(&mut self, path: &str, text: &str) {
+        if path == layout::CNI_CONFIG {
+            let value = text.split("\"subnet\": \"").nth(1).and_then(|rest| rest.split('"').next());
+            self.pod_subnet = value.and_then(|v| v.parse().ok());
+        } else if path == layout::NETWORK_SCRIPT {
+            self.pod_routes = crate::manifests::routes_of_script(text);
+        } else if path == layout::ETCD_MANIFEST {
+            let flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("- "));
+            let founding = flags.filter(|flag| flag.starts_with("--initial-cluster"));
+            self.etcd_manifest = Some(founding.map(|flag| format!("{flag}\n")).collect());
+            let image =
+                text.lines().find_map(|l| l.trim_start().trim_start_matches("- ").strip_prefix("image: "));
+            self.etcd_image = image.map(|image| image.trim_matches('"').to_owned());
+        }
+    }
+
+    /// containerd's version, where it reads as one.
+    pub fn containerd_version(&self) -> Option<Version> {
+        let text = self.containerd.as_deref()?;
+        text.split(['~', '+', '-']).next()?.parse().ok()
+    }
+}

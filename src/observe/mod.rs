@@ -1,0 +1,145 @@
+//! What is there: all hosts in parallel, one execution each, read only.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::inventory::NodeName;
+
+pub mod api;
+pub mod etcd_host;
+pub mod facts;
+pub mod gather;
+
+pub use facts::{Facts, FileFact, Identity};
+pub use gather::{gather, gather_hosts_that_answer, gather_what_answers};
+
+/// What was seen of the whole cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Facts of every host that answered.
+    pub hosts: BTreeMap<NodeName, Facts>,
+    /// Kubernetes nodes as the API tells them; `None` where no API server answered.
+    pub nodes: Option<BTreeMap<NodeName, NodeFact>>,
+    /// Bundles of objects that we applied, with their hashes.
+    pub bundles: BTreeMap<String, String>,
+    /// What of them somebody took away or changed since, in words.
+    #[serde(default)]
+    pub damaged: BTreeMap<String, String>,
+    /// etcd's membership; looked at only where a run may have to change it, and `None` where no quorum tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Vec<MemberFact>>,
+}
+
+impl Observed {
+    /// The ID of the cluster whose data a host has, where a restore or a recovery that it missed put another in its place.
+    pub fn old_cluster_of(&self, host: &NodeName) -> Option<&str> {
+        let own = &self.hosts.get(host)?.identity.as_ref()?.etcd_cluster_id;
+        let identities = self.hosts.values().filter_map(|f| f.identity.as_ref());
+        identities.flat_map(|i| &i.replaces).find(|old| *old == own).map(String::as_str)
+    }
+
+    /// As if no restore were under way: for the commands that bring one to its end.
+    #[must_use]
+    pub fn despite_restore(mut self) -> Self {
+        self.hosts.values_mut().for_each(|facts| facts.restoring = None);
+        self
+    }
+}
+
+/// A member of the live membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberFact {
+    /// Its name; empty while it was added but never started.
+    pub name: String,
+    /// Where other members dial it, by which it is known here.
+    pub peer_url: String,
+    /// True while it has no vote.
+    pub learner: bool,
+    /// True where it serves.
+    pub healthy: bool,
+    /// What is to become of it.
+    #[serde(default)]
+    pub fate: Fate,
+}
+
+/// What is to become of a member of the live membership.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It stays where the inventory has an etcd host at its address, and leaves elsewhere.
+    #[default]
+    ByInventory,
+    /// It leaves, whatever the inventory says: its data is lost or broken.
+    Leaves,
+    /// It stays, whatever the inventory says: who adds one member has not asked for another to go.
+    Stays,
+}
+
+/// A node object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFact {
+    /// Its Ready condition is true.
+    pub ready: bool,
+    /// Where the others dial it (`InternalIP`), as far as it is IPv4.
+    #[serde(default)]
+    pub address: Option<std::net::Ipv4Addr>,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// All taints, as `key=value:Effect`.
+    pub taints: Vec<String>,
+    /// Which of them are ours (the annotation [`MANAGED`]): label keys and taints, comma-separated.
+    pub managed: String,
+}
+
+/// The annotation that names the labels and taints that an inventory gave a node, so that they can be taken back.
+pub const MANAGED: &str = "rsadm/managed";
+
+impl NodeFact {
+    /// What the node looks like after `kubectl label` and `kubectl taint` with these arguments.
+    pub fn mark(&mut self, labels: &[String], taints: &[String], managed: &str) {
+        for label in labels {
+            match (label.split_once('='), label.strip_suffix('-')) {
+                (Some((key, value)), _) => drop(self.labels.insert(key.into(), value.into())),
+                (None, Some(key)) => drop(self.labels.remove(key)),
+                (None, None) => {}
+            }
+        }
+        for taint in taints {
+            match taint.strip_suffix('-') {
+                Some(gone) => self.taints.retain(|t| t != gone),
+                None if !self.taints.contains(taint) => self.taints.push(taint.clone()),
+                None => {}
+            }
+        }
+        self.managed = managed.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(id: &str, replaces: &[&str]) -> Identity {
+        let replaces = replaces.iter().map(|&r| r.to_owned()).collect();
+        Identity { cluster: "prod".into(), etcd_cluster_id: id.into(), replaces }
+    }
+
+    #[test]
+    fn a_restored_cluster_remembers_those_before_it() {
+        let restored = Identity::after("prod", facts::RESTORED, &[identity("a", &[])]);
+        let first = Identity::after("prod", "b", &[restored, identity("a", &[])]);
+        assert_eq!(first, identity("b", &["a"]));
+        let second = Identity::after("prod", "c", &[first.clone(), identity("b", &["a"])]);
+        assert_eq!(second, identity("c", &["a", "b"]));
+    }
+
+    #[test]
+    fn who_missed_a_restore_has_the_old_cluster() {
+        let host = |identity| Facts { identity: Some(identity), ..Facts::default() };
+        let hosts = [("e1", identity("b", &["a"])), ("e2", identity("a", &[])), ("e3", identity("x", &[]))];
+        let hosts = hosts.map(|(name, identity)| (NodeName::new(name), host(identity)));
+        let seen = Observed { hosts: hosts.into(), ..Observed::default() };
+        let old = |name| seen.old_cluster_of(&NodeName::new(name));
+        assert_eq!([old("e1"), old("e2"), old("e3"), old("e4")], [None, Some("a"), None, None]);
+    }
+}

@@ -1,0 +1,20 @@
+# nodes.sh URL: nodes, applied bundles and what became of them, a fact a line. (After objects.sh.)
+k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$url" --request-timeout 5s "$@"; }
+url=$1
+# One question for both, since it is kubectl's start that takes the time.
+seen=$(k -n kube-system get nodes,configmaps -o go-template='{{range .items}}{{$n := .metadata.name}}{{if eq .kind "Node"}}node {{$n}} {{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}} {{with .metadata.annotations}}{{with index . "rsadm/managed"}}{{.}}{{end}}{{end}}{{"\n"}}{{range .status.addresses}}{{if eq .type "InternalIP"}}address {{$n}} {{.address}}{{"\n"}}{{end}}{{end}}{{range $k, $v := .metadata.labels}}label {{$n}} {{$k}}={{$v}}{{"\n"}}{{end}}{{range .spec.taints}}taint {{$n}} {{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{else if eq $n "rsadm"}}{{range $k, $v := .data}}bundle {{$k}} {{$v}}{{"\n"}}{{end}}{{end}}{{end}}') || exit 1
+grep -v '^bundle [^ ]*\.' <<< "$seen"
+record=$(sed -n 's/^bundle //p' <<< "$seen")
+
+# Against what apply.sh noted of the bundles' objects.
+now=$(sed -n 's/^[^ ]*\.objects //p' <<< "$record" | tr ';' '\n' | awk 'BEGIN {printf "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["}
+  {printf "%s{\"apiVersion\":\"%s\",\"kind\":\"%s\",\"metadata\":{\"name\":\"%s\"%s}}", sep, $1, $2, $4, $3 == "-" ? "" : ",\"namespace\":\"" $3 "\""; sep = ","}
+  END {print "]}"}' | k get -f - --ignore-not-found -o go-template="$OBJECTS" 2>/dev/null)
+[ -z "$now" ] || while read -r name all; do
+  name=${name%.objects} all=$(tr ';' '\n' <<< "$all")
+  mine=$(awk 'NR == FNR {o[$0]; next} $1 " " $2 " " $3 " " $4 in o' <(echo "$all") <(echo "$now"))
+  gone=$(awk 'NR == FNR {o[$1 " " $2 " " $3 " " $4]; next} !($0 in o) {print $2 "/" $4}' <(echo "$mine") <(echo "$all") | paste -sd' ')
+  if [ -n "$gone" ]; then echo "damaged $name $gone gone"
+  elif [ "$(sum_of <<< "$mine")" != "$(sed -n "s/^$name\.sum //p" <<< "$record")" ]; then echo "damaged $name changed in the cluster"; fi
+done < <(grep '^[^ ]*\.objects ' <<< "$record")
+echo end

@@ -1,0 +1,195 @@
+//! Snapshots on a schedule: our own program on every etcd host, and a timer that starts it. Every host has all of it, so
+//! that any of them can do the work; which one does, they find out each time (`backup::choose::elected`).
+
+use crate::{
+    host::Secret,
+    inventory::{Backup, Node, Role},
+    layout,
+    manifests::{backup_config, backup_service, backup_timer, backup_timer_revision},
+    plan::{
+        Action, Mode, Planner, Refusal,
+        action::{REVISION_MARK, UnitVerb},
+        sha256,
+    },
+};
+
+const PHASE: &str = "backups";
+
+/// The timer's unit.
+pub const TIMER: &str = "rsadm-backup.timer";
+
+/// See the module.
+///
+/// # Errors
+/// Where a host is of another architecture than this rsadm, which could not run there.
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let cluster = p.cluster;
+    let nodes: Vec<&Node> = cluster.with_role(Role::Etcd).collect();
+    let Some(backup) = &cluster.etcd.backup else {
+        p.stage(PHASE, "no schedule any more; what was taken stays", Mode::Parallel);
+        nodes.into_iter().for_each(|node| remove(p, node));
+        return Ok(());
+    };
+    p.stage(PHASE, "a timer on each etcd host", Mode::Parallel);
+    for node in nodes {
+        program(p, node)?;
+        schedule(p, node, backup);
+    }
+    Ok(())
+}
+
+/// rsadm itself, by its hash: another version of it is another program.
+fn program(p: &mut Planner<'_>, node: &Node) -> Result<(), Refusal> {
+    let Some(agent) = &p.cluster.agent else { return Ok(()) };
+    let arch = p.facts(&node.name).arch.clone();
+    if !arch.is_empty() && arch != agent.arch {
+        return Err(Refusal {
+            rule: "agent-architecture",
+            subject: format!("{} cannot run this rsadm", node.name),
+            why: format!(
+                "scheduled snapshots are taken by rsadm itself: it is for {}, the host is {arch}",
+                agent.arch
+            ),
+            help: format!("run `up` with the rsadm for {arch}, or take etcd.backup out of the inventory"),
+        });
+    }
+    let why = match p.facts(&node.name).programs.get(layout::AGENT_NAME) {
+        None => "missing",
+        Some(fact) if fact.url != format!("sha256:{}", agent.sha256) => "another version",
+        Some(fact) if !fact.kept => "was changed on the host",
+        Some(_) => {
+            p.checked();
+            return Ok(());
+        }
+    };
+    p.push(&node.name, Action::PutAgent { sha256: agent.sha256.clone() }, why);
+    Ok(())
+}
+
+fn schedule(p: &mut Planner<'_>, node: &Node, backup: &Backup) {
+    let config =
+        serde_json::to_string_pretty(&backup_config(p.cluster, node, backup)).unwrap_or_default() + "\n";
+    p.file(node, layout::BACKUP_CONFIG, 0o644, config);
+    match p.cluster.backup_credentials.clone() {
+        Some(secret) => credentials(p, node, secret),
+        None => _ = p.no_file(node, layout::BACKUP_CREDENTIALS, "no longer used"),
+    }
+    p.file(node, layout::BACKUP_SERVICE, 0o644, backup_service());
+    p.file(node, layout::BACKUP_TIMER, 0o644, backup_timer(backup));
+    let inputs = [layout::BACKUP_TIMER, layout::BACKUP_SERVICE].map(String::from);
+    p.file_with_inputs(
+        node,
+        layout::BACKUP_TIMER_REVISION,
+        0o644,
+        backup_timer_revision(REVISION_MARK),
+        &inputs,
+    );
+    p.unit(node, TIMER, &inputs);
+}
+
+fn credentials(p: &mut Planner<'_>, node: &Node, secret: Secret) {
+    let wanted = sha256(secret.expose());
+    let path = layout::BACKUP_CREDENTIALS;
+    let why = match p.facts(&node.name).files.get(path) {
+        None => "missing",
+        Some(f) if f.sha256 != wanted => "differs",
+        Some(f) if f.mode != 0o600 => "has another mode",
+        Some(_) => return p.checked(),
+    };
+    p.push(&node.name, Action::PutSecret { path: path.into(), secret }, why);
+}
+
+fn remove(p: &mut Planner<'_>, node: &Node) {
+    let facts = p.facts(&node.name);
+    if facts.units.get(TIMER).is_some_and(|u| u.active || u.enabled) {
+        let disable = Action::Unit { unit: TIMER.into(), verb: UnitVerb::Disable, inputs: vec![] };
+        p.push(&node.name, disable, "no longer in the inventory");
+    }
+    // With the folder that was made for it.
+    if p.facts(&node.name).files.contains_key(layout::BACKUP_TIMER_REVISION) {
+        let paths = vec![layout::BACKUP_TIMER_DIR.to_owned()];
+        p.push(&node.name, Action::Remove { paths }, "no longer in the inventory");
+    }
+    let files =
+        [layout::BACKUP_TIMER, layout::BACKUP_SERVICE, layout::BACKUP_CREDENTIALS, layout::BACKUP_CONFIG];
+    for path in files {
+        p.no_file(node, path, "no longer in the inventory");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        inventory::{Agent, Cluster, load},
+        observe::Observed,
+        phases::{Phase, plan as plan_table},
+        plan::Plan,
+    };
+
+    const ALONE: &[Phase] = &[Phase { name: PHASE, about: "", plan }];
+
+    fn cluster(backup: &str) -> Cluster {
+        let text = format!(
+            "cluster_name: prod\nkubernetes_version: v1.37.2\nhosts:\n  - {{name: e1, address: 192.0.2.1, roles: [etcd]}}\n  \
+             - {{name: w1, address: 192.0.2.2, roles: [control-plane]}}\netcd: {{backup: {backup}}}\n"
+        );
+        let mut cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
+        cluster.agent =
+            Some(Agent { sha256: "ab".repeat(32), arch: "x86_64".into(), data: Secret::new("program") });
+        cluster
+    }
+
+    fn planned(cluster: &Cluster, seen: Observed) -> (Plan, Observed) {
+        plan_table(ALONE, cluster, seen, time::OffsetDateTime::UNIX_EPOCH, |_| true).unwrap()
+    }
+
+    fn steps(plan: &Plan) -> Vec<String> {
+        let work = plan.stages.iter().flat_map(|s| &s.work);
+        work.flat_map(|w| w.steps.iter().map(|s| format!("{}: {}", w.host, s.action))).collect()
+    }
+
+    #[test]
+    fn set_up_once_changed_where_needed_and_taken_away() {
+        let mut cluster = cluster("{interval: 6h, target: 's3://b/prod'}");
+        cluster.backup_credentials = Some(Secret::new("AWS_ACCESS_KEY_ID=key-of-the-bucket"));
+        let (plan, seen) = planned(&cluster, Observed::default());
+        assert_eq!(
+            steps(&plan),
+            [
+                "e1: install rsadm as /usr/local/libexec/rsadm-agent",
+                "e1: write /etc/rsadm/backup.json",
+                "e1: write /etc/rsadm/backup.credentials",
+                "e1: write /etc/systemd/system/rsadm-backup.service",
+                "e1: write /etc/systemd/system/rsadm-backup.timer",
+                "e1: write /etc/systemd/system/rsadm-backup.timer.d/10-rsadm.conf",
+                "e1: start rsadm-backup.timer",
+            ]
+        );
+        let shown = serde_json::to_string(&plan).unwrap() + &format!("{plan:?}");
+        assert!(!shown.contains("key-of-the-bucket"), "{shown}");
+        let (again, seen) = planned(&cluster, seen);
+        assert_eq!(steps(&again), Vec::<String>::new());
+        let hourly = self::cluster("{interval: 1h, target: 's3://b/prod'}");
+        let (changed, seen) = planned(&hourly, seen);
+        assert!(
+            steps(&changed).contains(&"e1: restart rsadm-backup.timer".to_owned()),
+            "{:?}",
+            steps(&changed)
+        );
+        assert!(steps(&changed).contains(&"e1: remove /etc/rsadm/backup.credentials".to_owned()));
+        let (gone, seen) = planned(&self::cluster("null"), seen);
+        assert_eq!(steps(&gone)[0], "e1: stop rsadm-backup.timer");
+        assert_eq!(steps(&planned(&self::cluster("null"), seen).0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn another_architecture_is_refused() {
+        let cluster = cluster("{interval: 6h, target: /srv/backups}");
+        let mut seen = Observed::default();
+        seen.hosts.entry(crate::inventory::NodeName::new("e1")).or_default().arch = "aarch64".into();
+        let refusal =
+            plan_table(ALONE, &cluster, seen, time::OffsetDateTime::UNIX_EPOCH, |_| true).err().unwrap();
+        assert_eq!(refusal.rule, "agent-architecture");
+    }
+}

@@ -1,0 +1,295 @@
+//! Authorities, certificates and kubeconfigs.
+//!
+//! An authority is made only where nothing was ever built with one: a new one beside existing data locks a cluster out
+//! of itself (rke#1286). Holders of keys get them before any certificate is issued, so an authority that signed
+//! something is never lost with one host.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use crate::{
+    inventory::{Cluster, Node, NodeName, Role},
+    layout,
+    observe::Facts,
+    phases::control_plane,
+    pki::{
+        authorities::{Ca, holdings},
+        inspect::{CertInfo, inspect},
+        leaf::{LeafSpec, Place},
+        specs,
+        verdict::{Verdict, verdict},
+    },
+    plan::{
+        Action, Mode, Planner, Refusal,
+        action::{FRESH, Shared, Source},
+    },
+};
+
+pub mod renew;
+
+const PHASE: &str = "certificates";
+
+/// See the module.
+///
+/// # Errors
+/// Where authorities contradict one another, or the key of one that was used is nowhere.
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let all = [Ca::Cluster, Ca::Etcd, Ca::FrontProxy].map(Shared::Authority);
+    let wanted: Vec<Shared> = all.into_iter().chain([Shared::ServiceAccounts, Shared::Encryption]).collect();
+    p.stage(PHASE, "authorities where their keys are kept", Mode::Parallel);
+    let mut sources = Vec::new();
+    for shared in wanted {
+        sources.push((shared, keys(p, shared)?));
+    }
+    p.stage(PHASE, "certificates and kubeconfigs", Mode::Parallel);
+    for (shared, source) in sources {
+        public_parts(p, shared, source.as_ref());
+    }
+    for node in &p.cluster.nodes {
+        for spec in specs::specs_for(p.cluster, node) {
+            certificate(p, node, &spec)?;
+        }
+        if node.is_kubernetes() {
+            kubelet_conf(p, node);
+        }
+    }
+    Ok(())
+}
+
+/// Certificates of etcd and what it takes to make them: all that a host needs to become a member.
+///
+/// # Errors
+/// See [`plan`].
+pub fn of_members(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let shared = Shared::Authority(Ca::Etcd);
+    p.stage(PHASE, "the etcd authority where its key is kept", Mode::Parallel);
+    keys(p, shared)?;
+    p.stage(PHASE, "certificates of members", Mode::Parallel);
+    for node in p.cluster.with_role(Role::Etcd) {
+        for spec in specs::specs_for(p.cluster, node).iter().filter(|spec| spec.ca == Ca::Etcd) {
+            certificate(p, node, spec)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the secret to every host that keeps it; answers where it comes from, or `None` if this cluster has no use for it.
+fn keys(p: &mut Planner<'_>, shared: Shared) -> Result<Option<Source>, Refusal> {
+    let cluster = p.cluster;
+    let keepers: Vec<&Node> = cluster.nodes.iter().filter(|n| keeps(n, shared)).collect();
+    if keepers.is_empty() {
+        return Ok(None);
+    }
+    one_and_the_same(p, shared)?;
+    let holder = keepers.iter().find(|n| shared.is_on(p.facts(&n.name))).map(|n| n.name.clone());
+    let source = match holder {
+        Some(host) => Source::From(host),
+        None => {
+            nothing_was_built(p, shared)?;
+            Source::Made
+        }
+    };
+    for node in keepers {
+        if shared.is_on(p.facts(&node.name)) {
+            p.mode(node, &shared.secret_path(), 0o600);
+            p.checked();
+        } else {
+            p.push(&node.name, Action::PutShared { shared, source: source.clone(), secret: true }, "missing");
+        }
+    }
+    Ok(Some(source))
+}
+
+fn keeps(node: &Node, shared: Shared) -> bool {
+    match shared {
+        Shared::Authority(ca) => holdings(node).iter().any(|h| h.ca == ca && h.key),
+        Shared::ServiceAccounts | Shared::Encryption => node.is(Role::ControlPlane),
+    }
+}
+
+/// All hosts that have it have the same.
+fn one_and_the_same(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
+    let path = shared.public_path().unwrap_or_else(|| shared.secret_path());
+    let found: Vec<(&NodeName, &str)> = p
+        .cluster
+        .nodes
+        .iter()
+        .filter_map(|n| p.facts(&n.name).files.get(&path).map(|f| (&n.name, f.sha256.as_str())))
+        .filter(|(_, sha)| *sha != FRESH)
+        .collect();
+    let kinds: BTreeSet<&str> = found.iter().map(|(_, sha)| *sha).collect();
+    if kinds.len() <= 1 {
+        return Ok(());
+    }
+    let list: Vec<String> =
+        found.iter().map(|(name, sha)| format!("{name} {}", &sha[..12.min(sha.len())])).collect();
+    Err(Refusal {
+        rule: "one-authority",
+        subject: format!("the {shared} is not the same on all hosts"),
+        why: format!("{path} differs: {}", list.join(", ")),
+        help: "a host of another cluster is in this inventory, or one was restored from elsewhere; `rsadm reset` \
+               with an inventory of that host alone clears it"
+            .into(),
+    })
+}
+
+/// Nothing holds data that only the lost secret opens.
+fn nothing_was_built(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
+    let witness = p.cluster.nodes.iter().find_map(|n| {
+        let facts = p.facts(&n.name);
+        let what = match facts {
+            f if f.identity.is_some() => Some("the record of a cluster that served"),
+            f if f.etcd_data => Some("etcd data"),
+            f if shared.public_path().is_some_and(|path| f.files.contains_key(&path)) => {
+                Some("its public part")
+            }
+            _ => None,
+        };
+        what.map(|what| (&n.name, what))
+    });
+    match witness {
+        None => Ok(()),
+        Some((host, what)) => Err(Refusal {
+            rule: "never-a-second-authority",
+            subject: format!("the secret part of the {shared} is on no host, and {host} has {what}"),
+            why: "a new one would lock the cluster out of its own data".into(),
+            help: format!(
+                "put {} back from a backup on any host that keeps it, or, if nothing here is worth keeping, run \
+                 `rsadm reset` first",
+                shared.secret_path()
+            ),
+        }),
+    }
+}
+
+/// The public part for hosts that do not keep the secret.
+fn public_parts(p: &mut Planner<'_>, shared: Shared, source: Option<&Source>) {
+    let (Shared::Authority(ca), Some(source)) = (shared, source) else { return };
+    for node in &p.cluster.nodes {
+        if !holdings(node).iter().any(|h| h.ca == ca && !h.key) {
+            continue;
+        }
+        if p.facts(&node.name).files.contains_key(&ca.cert_path()) {
+            p.checked();
+        } else {
+            p.push(
+                &node.name,
+                Action::PutShared { shared, source: source.clone(), secret: false },
+                "missing",
+            );
+        }
+    }
+}
+
+fn certificate(p: &mut Planner<'_>, node: &Node, spec: &LeafSpec) -> Result<(), Refusal> {
+    let server = dialled_by(p.cluster, node, spec);
+    let facts = p.facts(&node.name);
+    let Some(why) = reason(p, facts, spec, server.as_deref())? else {
+        if let Place::Pair { key, .. } = &spec.place {
+            p.mode(node, key, 0o600);
+        }
+        p.checked();
+        return Ok(());
+    };
+    issue(p, node, spec, &why);
+    Ok(())
+}
+
+/// Whom a certificate's owner dials, where it lies in a kubeconfig.
+fn dialled_by(cluster: &Cluster, node: &Node, spec: &LeafSpec) -> Option<String> {
+    match &spec.place {
+        Place::Kubeconfig { path } => Some(control_plane::server_of(cluster, node, path)),
+        Place::Pair { .. } | Place::Bundle { .. } => None,
+    }
+}
+
+fn issue(p: &mut Planner<'_>, node: &Node, spec: &LeafSpec, why: &str) {
+    let server = dialled_by(p.cluster, node, spec);
+    let paths = match &spec.place {
+        Place::Pair { cert, key } => vec![cert.clone(), key.clone()],
+        Place::Bundle { path, link } => vec![link.clone(), path.clone()],
+        Place::Kubeconfig { path } => vec![path.clone()],
+    };
+    p.push(&node.name, Action::PutCert { spec: spec.name, paths, server }, why);
+}
+
+/// Why a certificate has to be issued; `None` where it is as wanted.
+fn reason(
+    p: &Planner<'_>,
+    facts: &Facts,
+    spec: &LeafSpec,
+    server: Option<&str>,
+) -> Result<Option<String>, Refusal> {
+    let Some(ca) = authority(p, spec.ca) else { return Ok(Some("of a new authority".into())) };
+    let has_key = facts.files.contains_key(spec.place.key_path());
+    let found = found_certificate(facts, &spec.place).filter(|_| has_key);
+    Ok(match verdict(spec, found.as_ref(), None, &ca, p.now) {
+        Verdict::Issue(reason) => Some(reason.to_string()),
+        Verdict::ForeignCa { issuer } => {
+            return Err(Refusal {
+                rule: "foreign-certificate",
+                subject: format!("{} on {} was not signed by this cluster's {}", spec.place.cert_path(), facts.hostname, spec.ca),
+                why: format!("its issuer is another {issuer}: the host may serve another cluster"),
+                help: "check that the host belongs here; `rsadm reset` with an inventory of that host alone clears it".into(),
+            });
+        }
+        Verdict::Keep => match (&spec.place, server) {
+            (Place::Kubeconfig { path }, Some(server)) => kubeconfig_reason(facts, path, server, &ca),
+            _ => None,
+        },
+    })
+}
+
+fn kubeconfig_reason(facts: &Facts, path: &str, server: &str, ca: &CertInfo) -> Option<String> {
+    let found = facts.kubeconfigs.get(path)?;
+    if found.server != server {
+        return Some(format!("dials {}", found.server));
+    }
+    let trusted = found.ca.as_deref().and_then(certificate_of_kubeconfig);
+    (trusted.as_ref().map(|c| &c.fingerprint) != Some(&ca.fingerprint))
+        .then(|| "trusts another authority".into())
+}
+
+/// What is known of an authority; `None` while it is still to be made in this run.
+fn authority(p: &Planner<'_>, ca: Ca) -> Option<CertInfo> {
+    let path = ca.cert_path();
+    let found =
+        p.cluster.nodes.iter().find_map(|n| p.facts(&n.name).certs.get(&path).filter(|der| *der != FRESH))?;
+    certificate_of_der(found)
+}
+
+/// The certificate that a host has in a place of the table.
+pub fn found_certificate(facts: &Facts, place: &Place) -> Option<CertInfo> {
+    match place {
+        Place::Kubeconfig { path } => {
+            certificate_of_kubeconfig(facts.kubeconfigs.get(path)?.cert.as_deref()?)
+        }
+        Place::Pair { .. } | Place::Bundle { .. } => certificate_of_der(facts.certs.get(place.cert_path())?),
+    }
+}
+
+/// A certificate from base64 of its DER form, as facts have it.
+pub fn certificate_of_der(base64: &str) -> Option<CertInfo> {
+    inspect(&format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")).ok()
+}
+
+/// The client certificate of a kubeconfig, from base64 of its PEM form, as facts have it.
+pub fn certificate_of_kubeconfig(base64: &str) -> Option<CertInfo> {
+    let pem = String::from_utf8(BASE64_STANDARD.decode(base64).ok()?).ok()?;
+    inspect(&pem).ok()
+}
+
+fn kubelet_conf(p: &mut Planner<'_>, node: &Node) {
+    let server = p.cluster.api_url_from(node);
+    let facts = p.facts(&node.name);
+    let why = match (facts.kubeconfigs.get(layout::KUBELET_CONF), authority(p, Ca::Cluster)) {
+        (None, _) => Some("missing".to_owned()),
+        (Some(_), None) => Some("of a new authority".to_owned()),
+        (Some(_), Some(ca)) => kubeconfig_reason(facts, layout::KUBELET_CONF, &server, &ca),
+    };
+    match why {
+        None => p.checked(),
+        Some(why) => p.push(&node.name, Action::PutKubeletConf { server }, why),
+    }
+}

@@ -1,0 +1,188 @@
+//! Certificates before, or after, their time is over: issued anew by authorities that stay, and taken up by what reads them.
+//!
+//! What nobody accepts any more costs nothing to replace, so that goes first and on all hosts at once: a cluster whose
+//! certificates have all expired has no quorum that a gate could ask. A member's certificates that still hold are
+//! replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves or are
+//! started anew by the phases of `up`; no API server is asked for anything.
+
+use super::{PHASE, authority, found_certificate, issue, reason};
+use crate::{
+    inventory::{Node, Role},
+    phases::{control_plane, etcd, preflight, prepare},
+    pki::{
+        authorities::Ca,
+        inspect::CertInfo,
+        leaf::{LeafSpec, Place},
+        specs,
+    },
+    plan::{Mode, Planner, Refusal, action::Shared},
+};
+
+/// A kubelet renews its client certificate when between 70% and 90% of its time is over (client-go,
+/// `certificate_manager.go`): one that has less left than that tenth of a year will not be renewed by it any more.
+const KUBELET_IS_LATE: time::Duration = time::Duration::days(36);
+
+/// A certificate that is to be issued.
+struct Due {
+    node: usize,
+    spec: LeafSpec,
+    why: String,
+    /// Nobody accepts the one that is there.
+    lost: bool,
+}
+
+/// The certificates.
+///
+/// # Errors
+/// Where rsadm did not build a host, where the key of an authority is on no host that answers, or where `up` would not go.
+pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let wanted = wanted(p);
+    ours(p, &wanted)?;
+    fit(p, &wanted)?;
+    let due = due(p, &wanted)?;
+    authorities(p, &due)?;
+    let nodes = &p.cluster.nodes;
+    let push = |p: &mut Planner<'_>, due: &Due| issue(p, &nodes[due.node], &due.spec, &due.why);
+    let of_member = |due: &Due| due.spec.ca == Ca::Etcd && etcd_reads(&due.spec);
+    p.stage(PHASE, "certificates that nobody accepts any more", Mode::Parallel);
+    due.iter().filter(|d| d.lost).for_each(|d| push(p, d));
+    if due.iter().any(|d| d.lost && of_member(d)) {
+        etcd::agree(p, &members(p));
+    }
+    p.stage(PHASE, "certificates and kubeconfigs", Mode::Parallel);
+    due.iter().filter(|d| !d.lost && !of_member(d)).for_each(|d| push(p, d));
+    for (i, node) in nodes.iter().enumerate() {
+        p.gated_stage(PHASE, format!("etcd's certificates on {}", node.name));
+        due.iter().filter(|d| d.node == i && !d.lost && of_member(d)).for_each(|d| push(p, d));
+        if p.has_work(&node.name) {
+            let members = members(p);
+            p.push(&node.name, etcd::await_members(&members), "");
+        }
+    }
+    Ok(())
+}
+
+/// Kubelets read their serving certificate and their kubeconfig once. First, since a kubelet that starts anew also forgets
+/// how long it meant to wait before it tries what has failed again.
+///
+/// # Errors
+/// Never so far.
+pub fn kubelets(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let wanted = wanted(p);
+    p.stage("kubelets", "kubelets take up their certificates", Mode::Parallel);
+    for node in wanted.into_iter().filter(|n| n.is_kubernetes()) {
+        prepare::kubelet(p, node);
+    }
+    Ok(())
+}
+
+/// Controller managers and schedulers read their kubeconfigs once.
+///
+/// # Errors
+/// See [`control_plane::plan`].
+pub fn control_planes(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let wanted = wanted(p).into_iter().map(|n| n.name.clone()).collect();
+    p.within(wanted, control_plane::plan)
+}
+
+/// The hosts that are asked for, as far as they answer.
+fn wanted<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
+    let asked = |n: &&Node| p.renewal.hosts.is_empty() || p.renewal.hosts.contains(&n.name);
+    let there = |n: &&Node| p.seen().hosts.contains_key(&n.name);
+    p.cluster.nodes.iter().filter(asked).filter(there).collect()
+}
+
+/// Members that can be waited for.
+fn members<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
+    p.cluster.with_role(Role::Etcd).filter(|n| p.seen().hosts.contains_key(&n.name)).collect()
+}
+
+fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
+    match nodes.iter().find(|n| p.facts(&n.name).begun.is_none()) {
+        None => Ok(()),
+        Some(node) => Err(Refusal {
+            rule: "not-ours",
+            subject: format!("certificates on {} are not renewed", node.name),
+            why: "rsadm did not build this host".into(),
+            help: "where kubeadm did, `kubeadm certs renew all` on the host renews them; where nobody did yet, rsadm up"
+                .into(),
+        }),
+    }
+}
+
+/// What of a host differs from the inventory comes along with its certificates, so that has to be what `up` would do.
+fn fit(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
+    let mut those = p.cluster.clone();
+    those.nodes.retain(|n| nodes.iter().any(|wanted| wanted.name == n.name));
+    preflight::inspect(&those, |name| p.facts(name)).refusal().map_or(Ok(()), Err)
+}
+
+fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
+    let mut all = Vec::new();
+    for (i, node) in
+        p.cluster.nodes.iter().enumerate().filter(|(_, n)| wanted.iter().any(|w| w.name == n.name))
+    {
+        let facts = p.facts(&node.name);
+        let from = all.len();
+        for spec in specs::specs_for(p.cluster, node) {
+            let found = found_certificate(facts, &spec.place);
+            let lost = found.as_ref().is_none_or(|info| info.is_expired(p.now));
+            let why = reason(p, facts, &spec, None)?;
+            if let Some(why) = why.or_else(|| soon(p, &spec, found.as_ref()?)) {
+                all.push(Due { node: i, spec, why, lost });
+            }
+        }
+        along_with_its_client(p, i, &mut all, from);
+    }
+    Ok(all)
+}
+
+/// Why a certificate that still holds is replaced.
+fn soon(p: &Planner<'_>, spec: &LeafSpec, info: &CertInfo) -> Option<String> {
+    let rotates = matches!(spec.place, Place::Bundle { .. });
+    let within = match p.renewal.within {
+        None => return Some(format!("asked for; the old one ends on {}", info.not_after.date())),
+        Some(within) if rotates => within.min(KUBELET_IS_LATE),
+        Some(within) => within,
+    };
+    info.expires_within(within, p.now).then(|| format!("ends on {}", info.not_after.date()))
+}
+
+/// A kubelet notices a new client certificate of ours when it starts, and it starts anew for its serving certificate.
+fn along_with_its_client(p: &Planner<'_>, node: usize, all: &mut Vec<Due>, from: usize) {
+    let has = |name: &str| all[from..].iter().any(|d| d.spec.name == name);
+    if !has("kubelet-client") || has("kubelet-server") {
+        return;
+    }
+    if let Some(spec) = specs::spec_for(p.cluster, &p.cluster.nodes[node], "kubelet-server") {
+        all.push(Due { node, spec, why: "so that the kubelet starts with both".into(), lost: false });
+    }
+}
+
+/// True for what a member reads, or what one is asked with.
+fn etcd_reads(spec: &LeafSpec) -> bool {
+    spec.name.starts_with("etcd-")
+}
+
+/// Somebody has to sign.
+fn authorities(p: &Planner<'_>, due: &[Due]) -> Result<(), Refusal> {
+    for Due { node, spec, .. } in due {
+        let subject = format!("{} on {} cannot be renewed", spec.name, p.cluster.nodes[*node].name);
+        if !p.seen().hosts.values().any(|facts| Shared::Authority(spec.ca).is_on(facts)) {
+            let why = format!("the key of the {} is on no host that answers", spec.ca);
+            let path = spec.ca.key_path();
+            let help = format!("make a host reachable that keeps it, or put {path} back from a backup");
+            return Err(Refusal { rule: "authorities", subject, why, help });
+        }
+        if let Some(ca) = authority(p, spec.ca).filter(|ca| ca.is_expired(p.now)) {
+            let why = format!(
+                "the {} has itself expired, on {}: nobody accepts what it signs",
+                spec.ca,
+                ca.not_after.date()
+            );
+            let help = "all who trust it have to be given another authority, which rsadm does not do".into();
+            return Err(Refusal { rule: "authorities", subject, why, help });
+        }
+    }
+    Ok(())
+}

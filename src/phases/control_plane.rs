@@ -1,0 +1,168 @@
+//! API server, controller manager and scheduler as static pods: all hosts at once when they first start, afterwards one
+//! host at a time.
+
+use crate::{
+    inventory::{Cluster, Node, Role},
+    layout,
+    manifests::{
+        admission_configuration, api_server_pod, audit_policy, authentication_configuration,
+        controller_manager_pod, etcd_servers, scheduler_pod,
+    },
+    phases::prepare,
+    pki::authorities::{self, Ca},
+    plan::{
+        Action, Mode, Planner, Refusal,
+        action::{REVISION_MARK, text_input},
+    },
+};
+
+const PHASE: &str = "control-plane";
+
+/// See the module.
+///
+/// # Errors
+/// Never so far.
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let nodes: Vec<&Node> = p.cluster.with_role(Role::ControlPlane).collect();
+    let (up, down): (Vec<&Node>, Vec<&Node>) =
+        nodes.iter().partition(|n| p.facts(&n.name).runs("kube-apiserver"));
+    // etcd serves by now; that a host's part in its foundation is closed takes a moment on that host alone.
+    p.stage_beside(PHASE, "API servers, controller managers and schedulers together");
+    for node in &nodes {
+        prepare::kubelet(p, node);
+    }
+    for node in down {
+        components(p, node, false);
+    }
+    for node in up {
+        p.stage(PHASE, format!("new settings on {}", node.name), Mode::OneByOne);
+        components(p, node, true);
+    }
+    Ok(())
+}
+
+/// API servers know all members: those that know others are pointed at them, one host at a time. Of a control plane that
+/// we did not build everything else stays as it is.
+///
+/// # Errors
+/// Never so far.
+pub fn follow_members(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let cluster = p.cluster;
+    for node in cluster.with_role(Role::ControlPlane) {
+        let facts = p.facts(&node.name);
+        let Some(server) = facts.processes.iter().find(|s| s.name == "kube-apiserver") else { continue };
+        let (found, ours) = (server.etcd_servers.clone(), facts.begun.is_some());
+        let wanted = etcd_servers(cluster, node);
+        let is_local = found.iter().all(|url| url.contains("//127.0.0.1:"));
+        p.stage(PHASE, format!("etcd's members on {}", node.name), Mode::OneByOne);
+        if found == wanted || (!ours && is_local && node.is(Role::Etcd)) {
+            p.checked();
+        } else if ours {
+            components(p, node, true);
+        } else {
+            let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
+            p.push(&node.name, Action::SetEtcdServers { servers: wanted, url }, "");
+        }
+    }
+    Ok(())
+}
+
+/// The files and pods of a control plane. Where they replace what serves, the old ones are kept until the new ones do.
+fn components(p: &mut Planner<'_>, node: &Node, serves: bool) {
+    let cluster = p.cluster;
+    p.folder(node, layout::AUDIT_LOG_DIR, 0o700);
+    for (path, text) in [
+        (layout::AUDIT_POLICY, audit_policy()),
+        (layout::AUTHENTICATION_CONFIG, authentication_configuration()),
+        (layout::ADMISSION_CONFIG, admission_configuration()),
+    ] {
+        p.file(node, path, 0o600, prepare::text(text));
+    }
+    let pods = [
+        (
+            "kube-apiserver",
+            cluster.api.port,
+            api_server_pod(cluster, node, REVISION_MARK),
+            api_server_inputs(),
+        ),
+        (
+            "kube-controller-manager",
+            layout::CONTROLLER_MANAGER_PORT,
+            controller_manager_pod(cluster, REVISION_MARK),
+            controller_manager_inputs(),
+        ),
+        (
+            "kube-scheduler",
+            layout::SCHEDULER_PORT,
+            scheduler_pod(cluster, REVISION_MARK),
+            vec![layout::SCHEDULER_CONF.to_owned()],
+        ),
+    ];
+    let pods = pods.map(|(name, port, pod, inputs)| {
+        let text = prepare::yaml(&pod);
+        let inputs: Vec<String> = inputs.into_iter().chain([text_input(&text)]).collect();
+        ((name, port), text, inputs)
+    });
+    let mut changed = false;
+    for (pod, text, inputs) in &pods {
+        changed |= match serves {
+            true => p.replace_manifest(node, *pod, text.as_str(), inputs),
+            false => p.file_with_inputs(node, &layout::manifest_of(pod.0), 0o600, text.as_str(), inputs),
+        };
+    }
+    for (pod, _, inputs) in &pods {
+        changed |= match serves {
+            true => p.replaced_process(node, *pod, inputs),
+            false => p.process(node, pod.0, inputs),
+        };
+    }
+    if changed {
+        let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
+        p.push(&node.name, Action::AwaitApi { url }, "");
+    }
+}
+
+/// What an API server reads once. Serving and client certificates it reads anew when they change
+/// (kube-apiserver, `dynamiccertificates`).
+fn api_server_inputs() -> Vec<String> {
+    let files = [
+        layout::AUDIT_POLICY,
+        layout::AUTHENTICATION_CONFIG,
+        layout::ADMISSION_CONFIG,
+        layout::ENCRYPTION_CONFIG,
+    ];
+    let keys = [authorities::service_account_key_path(), authorities::service_account_public_path()];
+    Ca::ALL.map(Ca::cert_path).into_iter().chain(keys).chain(files.map(Into::into)).collect()
+}
+
+fn controller_manager_inputs() -> Vec<String> {
+    vec![
+        layout::CONTROLLER_MANAGER_CONF.to_owned(),
+        Ca::Cluster.cert_path(),
+        Ca::Cluster.key_path(),
+        Ca::FrontProxy.cert_path(),
+        authorities::service_account_key_path(),
+    ]
+}
+
+/// Whom a kubeconfig on a control plane dials: an administrator's whatever clients dial, a component's (and the one for
+/// emergencies) the API server beside it.
+pub fn server_of(cluster: &Cluster, node: &Node, path: &str) -> String {
+    match path {
+        layout::ADMIN_CONF => format!("https://{}", cluster.api_endpoint()),
+        _ => format!("https://{}:{}", node.internal_address, cluster.api.port),
+    }
+}
+
+/// Where API servers listen.
+pub fn listeners(cluster: &Cluster) -> Vec<String> {
+    cluster
+        .with_role(Role::ControlPlane)
+        .map(|n| format!("{}:{}", n.internal_address, cluster.api.port))
+        .collect()
+}
+
+/// The host on which we run kubectl.
+pub fn speaker(cluster: &Cluster) -> Option<&Node> {
+    cluster.with_role(Role::ControlPlane).next()
+}

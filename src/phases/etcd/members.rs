@@ -1,0 +1,339 @@
+//! Changes of etcd's membership: one member at a time, and never a vote before there is a process to cast it.
+//!
+//! Order, as etcd's documents and Cluster API have it: the dead leave before anybody joins, since etcd counts them
+//! against every change (etcd, `server.go`, `mayAddMember`); whoever joins is a learner first, which is always
+//! reversible (etcd, `learning/design-learner.md`); the living leave last, when their successors vote. Each call asks the
+//! quorum gate at its own moment.
+
+use super::{PHASE, PROCESS, inputs, started};
+use crate::{
+    inventory::{Cluster, Node, NodeName, Role},
+    layout,
+    manifests::{EtcdStart, InitialState},
+    observe::{Facts, Fate, MemberFact, Observed},
+    phases::{certs, prepare},
+    plan::{Action, Mode, Planner, Refusal},
+};
+
+/// True since the cluster's members served for the first time.
+pub fn is_founded(cluster: &Cluster, seen: &Observed) -> bool {
+    cluster.nodes.iter().any(|n| seen.hosts.get(&n.name).is_some_and(|f| f.identity.is_some()))
+}
+
+/// True where hosts and inventory differ on who is a member, so that etcd itself has to be asked.
+pub fn is_in_question(cluster: &Cluster, seen: &Observed) -> bool {
+    let wanted = cluster.with_role(Role::Etcd).count();
+    let differs = |node: &Node| {
+        let Some(facts) = seen.hosts.get(&node.name) else { return false };
+        let counts_otherwise = facts.etcd_members.is_some_and(|n| n != wanted);
+        match node.is(Role::Etcd) {
+            true => {
+                !facts.etcd_data
+                    || facts.identity.is_none()
+                    || counts_otherwise
+                    || started_elsewhere(node, facts)
+            }
+            false => facts.etcd_manifest.is_some() || facts.etcd_data,
+        }
+    };
+    is_founded(cluster, seen) && cluster.nodes.iter().any(differs)
+}
+
+/// True where the member on a host was started with another address than the inventory's.
+fn started_elsewhere(node: &Node, facts: &Facts) -> bool {
+    let start = facts.etcd_manifest.as_deref().and_then(EtcdStart::of_manifest);
+    start.is_some_and(|s| s.members.iter().any(|(name, url)| *name == node.name && *url != node.peer_url()))
+}
+
+/// Who joins and who leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    join: Vec<NodeName>,
+    leave: Vec<MemberFact>,
+    /// Hosts that run etcd, or have its data, and are no members any more.
+    clear: Vec<NodeName>,
+}
+
+impl Change {
+    /// What makes the membership that of the inventory; nothing where the membership is not known.
+    pub fn of_inventory(p: &Planner<'_>) -> Self {
+        let Some(members) = &p.seen().membership else { return Self::default() };
+        let votes = |n: &&Node| {
+            members.iter().any(|m| !m.learner && m.fate != Fate::Leaves && m.peer_url == n.peer_url())
+        };
+        let wanted = |m: &&MemberFact| match m.fate {
+            Fate::ByInventory => p.cluster.with_role(Role::Etcd).any(|n| n.peer_url() == m.peer_url),
+            Fate::Leaves => false,
+            Fate::Stays => true,
+        };
+        let has_etcd = |n: &&Node| {
+            let facts = p.facts(&n.name);
+            !n.is(Role::Etcd) && (facts.etcd_manifest.is_some() || facts.etcd_data)
+        };
+        let names = |nodes: Vec<&Node>| nodes.into_iter().map(|n| n.name.clone()).collect();
+        Self {
+            join: names(p.cluster.with_role(Role::Etcd).filter(|n| !votes(n)).collect()),
+            leave: members.iter().filter(|m| !wanted(m)).cloned().collect(),
+            clear: names(p.cluster.nodes.iter().filter(has_etcd).collect()),
+        }
+    }
+
+    /// The hosts that join.
+    pub fn joining(&self) -> Vec<NodeName> {
+        self.join.clone()
+    }
+
+    /// True where the host is to become a member.
+    pub fn joins(&self, node: &Node) -> bool {
+        self.join.contains(&node.name)
+    }
+
+    /// Adds the steps.
+    ///
+    /// # Errors
+    /// Where a host that shall join has data of another cluster or is a member at another address, or no member is left
+    /// that could vote.
+    pub fn plan(&self, p: &mut Planner<'_>) -> Result<(), Refusal> {
+        let cluster = p.cluster;
+        moved(cluster, p.seen())?;
+        let joining: Vec<&Node> = cluster.nodes.iter().filter(|n| self.joins(n)).collect();
+        if let Some(node) = joining.iter().find(|n| is_foreign(p, n)) {
+            return Err(foreign(p, node));
+        }
+        let again = |m: &MemberFact| joining.iter().any(|n| n.peer_url() == m.peer_url);
+        let (first, last): (Vec<_>, Vec<_>) = self.leave.iter().partition(|m| !m.healthy || again(m));
+        for member in first {
+            self.leave(p, member)?;
+        }
+        for node in joining {
+            join(p, node);
+        }
+        for member in last {
+            self.leave(p, member)?;
+        }
+        p.stage(PHASE, "data of former members set aside", Mode::Parallel);
+        for node in cluster.nodes.iter().filter(|n| self.clear.contains(&n.name)) {
+            clear(p, node);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, p: &mut Planner<'_>, member: &MemberFact) -> Result<(), Refusal> {
+        let name = match member.name.as_str() {
+            "" => member.peer_url.clone(),
+            name => name.to_owned(),
+        };
+        let anchor = anchor(p, &member.peer_url).ok_or_else(|| Refusal {
+            rule: "last-member",
+            subject: format!("{name} cannot leave etcd"),
+            why: "no other member would be left that votes, and its data is all the data there is".into(),
+            help: "add a member first; `rsadm reset` takes a cluster down".into(),
+        })?;
+        p.stage(PHASE, format!("{name} leaves"), Mode::OneByOne);
+        p.push(&anchor, Action::RemoveMember { member: name, peer_url: member.peer_url.clone() }, "");
+        Ok(())
+    }
+}
+
+/// Whether every member is where the inventory has its host: an `internal_address` that was edited, or an old inventory,
+/// makes a member that is well look like one to be taken out, and its data like that of a newcomer.
+///
+/// # Errors
+/// Where a member that is well is at another address than its host.
+pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let has_etcd =
+        |n: &&Node| seen.hosts.get(&n.name).is_some_and(|f| f.etcd_manifest.is_some() || f.etcd_data);
+    for node in cluster.nodes.iter().filter(has_etcd) {
+        let own = |m: &&MemberFact| m.name == node.name.as_str() && m.peer_url != node.peer_url();
+        let Some(member) = seen.membership.iter().flatten().find(own).filter(|m| m.healthy) else { continue };
+        let (name, wanted) = (&node.name, node.peer_url());
+        return Err(Refusal {
+            rule: "member-moved",
+            subject: format!("{name} cannot be a member of etcd at {wanted}"),
+            why: format!("it is one at {}, and it is well: there is nothing to take out", member.peer_url),
+            help: format!(
+                "set internal_address of {name} back; where it has to move: `rsadm etcd remove {name}` while the \
+                 inventory has the old address, then change it and `rsadm etcd add {name}`"
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Programs of hosts that join.
+///
+/// # Errors
+/// See [`prepare::binaries`].
+pub fn binaries(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let mut joining = Change::of_inventory(p).joining();
+    joining.retain(|host| !is_adopted(p, host));
+    p.within(joining, prepare::binaries)
+}
+
+/// Certificates of hosts that join.
+///
+/// # Errors
+/// See [`certs::of_members`].
+pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    within_newcomers(p, certs::of_members)
+}
+
+/// Images of hosts that join.
+///
+/// # Errors
+/// See [`prepare::images`].
+pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    within_newcomers(p, prepare::images)
+}
+
+/// Members leave and join.
+///
+/// # Errors
+/// See [`Change::plan`].
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    Change::of_inventory(p).plan(p)
+}
+
+fn within_newcomers(
+    p: &mut Planner<'_>,
+    plan: impl FnOnce(&mut Planner<'_>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let joining = Change::of_inventory(p).joining();
+    p.within(joining, plan)
+}
+
+/// True where the host runs a kubelet that somebody else set up: it stays as it is.
+fn is_adopted(p: &Planner<'_>, host: &NodeName) -> bool {
+    let facts = p.facts(host);
+    facts.runs("kubelet") && facts.begun.is_none()
+}
+
+/// A host that stays, to which the removal of another member is put down: the call itself comes from the workstation.
+fn anchor(p: &Planner<'_>, leaving: &str) -> Option<NodeName> {
+    let members = p.seen().membership.as_ref()?;
+    let stays = |n: &&Node| {
+        let url = n.peer_url();
+        url != leaving && members.iter().any(|m| m.peer_url == url && m.healthy && !m.learner)
+    };
+    let there = |n: &&Node| p.seen().hosts.contains_key(&n.name);
+    p.cluster.nodes.iter().filter(there).find(stays).map(|n| n.name.clone())
+}
+
+/// Hosts that missed a restore or a recovery still have the old cluster, and enough of them are a quorum of it: nothing is
+/// built on top of that.
+pub(super) fn old_cluster(p: &Planner<'_>) -> Option<Refusal> {
+    let old = |n: &&Node| n.is(Role::Etcd) && p.seen().old_cluster_of(&n.name).is_some();
+    let hosts: Vec<&str> = p.cluster.nodes.iter().filter(old).map(|n| n.name.as_str()).collect();
+    let first = hosts.first()?;
+    let (verb, them) = if hosts.len() == 1 { ("has", "it") } else { ("have", "each of them") };
+    Some(Refusal {
+        rule: "old-cluster",
+        subject: format!("{} {verb} the data of the old cluster", hosts.join(", ")),
+        why: "a restore or a recovery that they missed put another in its place; what they serve is not so any more, and \
+              enough of them would be a quorum of their own"
+            .into(),
+        help: format!(
+            "rsadm etcd replace {first} sets that data aside and makes {them} a member of the present cluster, one after the \
+             other; until then move {} away there",
+            layout::ETCD_MANIFEST
+        ),
+    })
+}
+
+/// Data that no record connects with this cluster.
+fn is_foreign(p: &Planner<'_>, node: &Node) -> bool {
+    let facts = p.facts(&node.name);
+    let ours = |name: &str| name == p.cluster.name;
+    match &facts.identity {
+        Some(identity) => !ours(&identity.cluster),
+        None => facts.etcd_data && !is_listed(p, node) && !facts.begun.as_deref().is_some_and(ours),
+    }
+}
+
+fn foreign(p: &Planner<'_>, node: &Node) -> Refusal {
+    let whose = p.facts(&node.name).identity.as_ref().map_or("of an unknown cluster".to_owned(), |i| {
+        format!("of the cluster {} (etcd cluster {})", i.cluster, i.etcd_cluster_id)
+    });
+    Refusal {
+        rule: "foreign-data",
+        subject: format!("{} cannot become a member of etcd", node.name),
+        why: format!("it has etcd data {whose} in {}", layout::ETCD_DATA_DIR),
+        help: "if nobody needs that data, move the folder away by hand; rsadm deletes no data".into(),
+    }
+}
+
+fn is_listed(p: &Planner<'_>, node: &Node) -> bool {
+    p.seen().membership.iter().flatten().any(|m| m.peer_url == node.peer_url())
+}
+
+/// No stale identity, then learner, then process, then vote.
+fn join(p: &mut Planner<'_>, node: &Node) {
+    p.stage(PHASE, format!("{} joins", node.name), Mode::OneByOne);
+    if !is_adopted(p, &node.name) {
+        prepare::kubelet(p, node);
+    }
+    if !is_listed(p, node) {
+        stop(p, node);
+        set_aside(p, node);
+        let member = node.name.clone();
+        p.push(&node.name, Action::AddLearner { member, peer_url: node.peer_url() }, "");
+    }
+    p.folder(node, layout::ETCD_DATA_DIR, 0o700);
+    let start =
+        EtcdStart { members: membership(p), state: InitialState::Existing, token: p.cluster.name.clone() };
+    started(p, node, &start);
+    p.push(&node.name, Action::Promote { member: node.name.clone(), peer_url: node.peer_url() }, "");
+    p.process(node, PROCESS, &inputs(p.cluster, node));
+    if p.facts(&node.name).identity.is_none() || p.seen().old_cluster_of(&node.name).is_some() {
+        p.push(&node.name, Action::RecordIdentity { cluster: p.cluster.name.clone() }, "");
+    }
+}
+
+/// The member list at this point of the run, as a new member has to name it: etcd compares it with its own, by peer URL.
+fn membership(p: &Planner<'_>) -> Vec<(NodeName, String)> {
+    let name = |m: &MemberFact| match m.name.as_str() {
+        "" => p.cluster.nodes.iter().find(|n| n.peer_url() == m.peer_url).map(|n| n.name.clone()),
+        name => Some(NodeName::new(name)),
+    };
+    let members = p.seen().membership.iter().flatten();
+    let mut named: Vec<_> = members
+        .map(|m| (name(m).unwrap_or_else(|| NodeName::new("unstarted")), m.peer_url.clone()))
+        .collect();
+    // Whatever order they were asked in: a run that goes on where another died writes the same.
+    named.sort_by(|(_, a), (_, b)| a.cmp(b));
+    named
+}
+
+fn stop(p: &mut Planner<'_>, node: &Node) {
+    p.no_file(node, layout::ETCD_MANIFEST, "of a former member");
+    if p.facts(&node.name).runs(PROCESS) {
+        p.push(&node.name, Action::AwaitStopped { process: PROCESS.into() }, "");
+    }
+}
+
+fn set_aside(p: &mut Planner<'_>, node: &Node) {
+    if p.facts(&node.name).etcd_data {
+        p.push(&node.name, Action::SetAside, "of a former member");
+    }
+}
+
+/// What a former member leaves on a host of the inventory: its data is kept, its keys are not. The data goes last, since
+/// it is what a run that comes after an interrupted one goes by.
+fn clear(p: &mut Planner<'_>, node: &Node) {
+    stop(p, node);
+    let keys = ["server", "peer", "healthcheck-client"];
+    let mut paths: Vec<String> = keys
+        .iter()
+        .flat_map(|key| [format!("{key}.crt"), format!("{key}.key")])
+        .chain(["ca.key".to_owned()])
+        .map(|file| format!("{}/{file}", layout::ETCD_PKI_DIR))
+        .filter(|path| p.facts(&node.name).files.contains_key(path))
+        .collect();
+    if p.facts(&node.name).identity.is_some() && !node.is_kubernetes() {
+        paths.push(layout::IDENTITY.to_owned());
+    }
+    if !paths.is_empty() {
+        p.push(&node.name, Action::Remove { paths }, "only members have use for them");
+    }
+    set_aside(p, node);
+}

@@ -1,0 +1,181 @@
+//! etcd: founded by all members together, afterwards changed one member at a time under the quorum gate.
+//!
+//! Members that are down start first, all of them (a cluster that lost power has no quorum to wait for: k0sctl#561).
+//! Then the membership becomes that of the inventory ([`members`]), then settings are rolled out.
+//!
+//! `initial-cluster` and its state are read at a member's first start only. They are kept out of what identifies the
+//! pod to the kubelet (`metadata.uid`), so that turning `new` into `existing` after the foundation restarts nobody, and
+//! a wiped data directory finds a manifest that founds nothing (kubespray#13261 tells of the alternative).
+
+use crate::{
+    inventory::{Cluster, Node, Role},
+    layout,
+    manifests::{EtcdStart, InitialState, etcd_pod},
+    phases::prepare,
+    pki::authorities::Ca,
+    plan::{
+        Action, Mode, Planner, Refusal,
+        action::{REVISION_MARK, text_input},
+        sha256,
+    },
+};
+
+pub mod members;
+pub mod upgrade;
+
+const PHASE: &str = "etcd";
+
+/// The process's name.
+pub const PROCESS: &str = "etcd";
+
+/// See the module.
+///
+/// # Errors
+/// Where a member has lost its data or is of another version, or a host that shall become one holds data of another
+/// cluster.
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let cluster = p.cluster;
+    let nodes: Vec<&Node> = cluster.with_role(Role::Etcd).collect();
+    if !members::is_founded(cluster, p.seen()) {
+        found(p, &nodes);
+        return Ok(());
+    }
+    if let Some(refusal) = members::old_cluster(p) {
+        return Err(refusal);
+    }
+    let change = members::Change::of_inventory(p);
+    let there: Vec<&Node> = nodes.iter().copied().filter(|n| !change.joins(n)).collect();
+    // Preflight says so too; it can be left out.
+    upgrade::is_not_asked_for(p, &there)?;
+    if let Some(node) = there.iter().find(|n| !p.facts(&n.name).etcd_data) {
+        return Err(no_data(node));
+    }
+    start(p, &there);
+    change.plan(p)?;
+    keep(p, &there);
+    Ok(())
+}
+
+/// All members at once, from one static list: the floor is one election, where learner after learner would wait out
+/// etcd's own five seconds for each.
+fn found(p: &mut Planner<'_>, nodes: &[&Node]) {
+    let title = format!("{} together", crate::event::count(nodes.len(), "member"));
+    p.stage_beside(PHASE, title);
+    for node in nodes {
+        // The manifest first: the kubelet starts with it, instead of noticing it.
+        p.folder(node, layout::ETCD_DATA_DIR, 0o700);
+        p.folder(node, layout::MANIFESTS_DIR, 0o700);
+        manifest(p, node, InitialState::New);
+        prepare::kubelet(p, node);
+        p.process(node, PROCESS, &inputs(p.cluster, node));
+    }
+    agree(p, nodes);
+    p.stage(PHASE, "founded: a wiped member can found no second cluster", Mode::Parallel);
+    for node in nodes {
+        manifest(p, node, InitialState::Existing);
+        p.push(&node.name, Action::RecordIdentity { cluster: p.cluster.name.clone() }, "");
+    }
+}
+
+/// Members that are down, all at once.
+fn start(p: &mut Planner<'_>, nodes: &[&Node]) {
+    p.stage(PHASE, "members that are down", Mode::Parallel);
+    for node in nodes {
+        prepare::kubelet(p, node);
+    }
+    let down: Vec<&Node> = nodes.iter().copied().filter(|n| !p.facts(&n.name).runs(PROCESS)).collect();
+    for node in &down {
+        p.folder(node, layout::ETCD_DATA_DIR, 0o700);
+        manifest(p, node, InitialState::Existing);
+        p.process(node, PROCESS, &inputs(p.cluster, node));
+    }
+    let waits = nodes.iter().any(|n| p.has_work(&n.name));
+    if !down.is_empty() && waits {
+        agree(p, nodes);
+    }
+}
+
+/// New settings, one member after the other.
+fn keep(p: &mut Planner<'_>, nodes: &[&Node]) {
+    for node in nodes {
+        p.gated_stage(PHASE, format!("new settings on {}", node.name));
+        p.folder(node, layout::ETCD_DATA_DIR, 0o700);
+        let pod = (PROCESS, layout::ETCD_METRICS_PORT);
+        let (text, inputs) = manifest_text(p, node, InitialState::Existing);
+        p.replace_manifest(node, pod, text, &inputs);
+        p.replaced_process(node, pod, &inputs);
+        if p.has_work(&node.name) {
+            p.push(&node.name, await_members(nodes), "");
+        }
+    }
+    p.stage(PHASE, "founded: a wiped member can found no second cluster", Mode::Parallel);
+    for node in nodes {
+        if p.facts(&node.name).identity.is_none() {
+            p.push(&node.name, Action::RecordIdentity { cluster: p.cluster.name.clone() }, "");
+        }
+    }
+}
+
+/// Waits until these members follow one leader.
+pub(super) fn agree(p: &mut Planner<'_>, nodes: &[&Node]) {
+    p.stage(PHASE, "one leader, one cluster", Mode::Parallel);
+    if let Some(first) = nodes.first() {
+        p.push(&first.name, await_members(nodes), "");
+    }
+}
+
+pub(super) fn await_members(nodes: &[&Node]) -> Action {
+    Action::AwaitEtcd { members: nodes.iter().map(|n| (n.name.clone(), n.client_url())).collect() }
+}
+
+fn manifest(p: &mut Planner<'_>, node: &Node, state: InitialState) {
+    let (text, inputs) = manifest_text(p, node, state);
+    p.file_with_inputs(node, layout::ETCD_MANIFEST, 0o600, text, &inputs);
+}
+
+/// What the manifest shall say, and what its process reads.
+fn manifest_text(p: &Planner<'_>, node: &Node, state: InitialState) -> (String, Vec<String>) {
+    let before = p.facts(&node.name).etcd_manifest.as_deref().and_then(EtcdStart::of_manifest);
+    let members = match before {
+        Some(start) if state == InitialState::Existing => start.members,
+        _ => p.cluster.with_role(Role::Etcd).map(|n| (n.name.clone(), n.peer_url())).collect(),
+    };
+    let start = EtcdStart { members, state, token: p.cluster.name.clone() };
+    (text(p.cluster, node, &start), inputs(p.cluster, node))
+}
+
+fn started(p: &mut Planner<'_>, node: &Node, start: &EtcdStart) {
+    let (text, inputs) = (text(p.cluster, node, start), inputs(p.cluster, node));
+    p.file_with_inputs(node, layout::ETCD_MANIFEST, 0o600, text, &inputs);
+}
+
+/// The manifest, with the pod's identity drawn from everything but the foundation.
+fn text(cluster: &Cluster, node: &Node, start: &EtcdStart) -> String {
+    let mut pod = etcd_pod(cluster, node, start, REVISION_MARK);
+    pod.metadata.uid = Some(format!("{}-{REVISION_MARK}", &sha256(lasting(cluster, node).as_bytes())[..16]));
+    prepare::yaml(&pod)
+}
+
+/// The manifest without the foundation.
+fn lasting(cluster: &Cluster, node: &Node) -> String {
+    let nothing = EtcdStart { members: vec![], state: InitialState::Existing, token: String::new() };
+    prepare::yaml(&etcd_pod(cluster, node, &nothing, REVISION_MARK))
+}
+
+/// What etcd reads once. Its own certificates it reads anew with every handshake (etcd, `transport/listener.go`).
+fn inputs(cluster: &Cluster, node: &Node) -> Vec<String> {
+    vec![Ca::Etcd.cert_path(), text_input(&lasting(cluster, node))]
+}
+
+fn no_data(node: &Node) -> Refusal {
+    let name = &node.name;
+    Refusal {
+        rule: "etcd-membership",
+        subject: format!("{name} is a member of etcd and has no etcd data"),
+        why: "started so, it could only be refused by the others: they remember what it has forgotten".into(),
+        help: format!(
+            "if its disk is only not mounted, mount it; if the data is lost, `rsadm etcd replace {name}` takes the member \
+             out and lets it join anew, with the data of the others"
+        ),
+    }
+}

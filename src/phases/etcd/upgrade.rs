@@ -1,0 +1,148 @@
+//! etcd's own upgrade: one member at a time, the leader last, each healthy and with the same data as the others before
+//! the next. `up` refuses another version of etcd and names this command.
+
+use super::{PROCESS, inputs, manifest};
+use crate::{
+    inventory::{Cluster, Node, Role},
+    manifests::InitialState,
+    observe::Facts,
+    plan::{Action, Mode, Planner, Refusal},
+    versions::{Version, etcd_upgrade_obstacle},
+};
+
+const PHASE: &str = "etcd-upgrade";
+
+/// The image, on all hosts before the first member stops.
+///
+/// # Errors
+/// As [`plan`]: nothing is fetched for an upgrade that may not be.
+pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    may_be(p)?;
+    p.stage("etcd-images", "the image of the version to come", Mode::Parallel);
+    let image = [p.cluster.release.etcd_image()];
+    for node in p.cluster.with_role(Role::Etcd) {
+        p.images(node, &image);
+    }
+    Ok(())
+}
+
+/// Members in the order in which the live membership names them: who looked it up puts those first that are not well
+/// (an upgrade that was interrupted goes on there), and the leader last.
+///
+/// # Errors
+/// Where a member runs a version from which there is no way, or is not rsadm's.
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    may_be(p)?;
+    for node in order(p) {
+        p.gated_stage(PHASE, format!("etcd {} on {}", p.cluster.release.etcd, node.name));
+        let (files, process) = (is_pending(p, node), p.facts(&node.name).runs(PROCESS));
+        if files && process {
+            p.push(&node.name, Action::HandOver { member: node.name.clone() }, "");
+        }
+        manifest(p, node, InitialState::Existing);
+        p.process(node, PROCESS, &inputs(p.cluster, node));
+        if p.has_work(&node.name) {
+            p.push(&node.name, Action::AwaitSound, "");
+        }
+    }
+    Ok(())
+}
+
+/// True where the member does not run what its manifest shall say.
+fn is_pending(p: &Planner<'_>, node: &Node) -> bool {
+    version(p, node) != Some(p.cluster.release.etcd)
+}
+
+fn order<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
+    let listed = p.seen().membership.iter().flatten();
+    let urls: Vec<&String> = listed.map(|m| &m.peer_url).collect();
+    let mut nodes: Vec<&Node> = p.cluster.with_role(Role::Etcd).collect();
+    nodes.sort_by_key(|n| urls.iter().position(|url| **url == n.peer_url()).unwrap_or(usize::MAX));
+    nodes
+}
+
+fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
+    let refusal = |rule, subject: &Node, why, help| {
+        Err(Refusal { rule, subject: format!("etcd on {} is not upgraded", subject.name), why, help })
+    };
+    for node in p.cluster.with_role(Role::Etcd) {
+        if p.facts(&node.name).identity.is_none() {
+            let why = "rsadm did not build this member".to_owned();
+            return refusal(
+                "not-ours",
+                node,
+                why,
+                "kubeadm upgrade changes the etcd that kubeadm built".into(),
+            );
+        }
+        let Some(from) = version(p, node) else { continue };
+        if let Some((why, help)) = etcd_upgrade_obstacle(from, p.cluster.release.etcd) {
+            return refusal("etcd-version", node, why, help);
+        }
+    }
+    Ok(())
+}
+
+/// The version of the image that a host's manifest names.
+pub fn version(p: &Planner<'_>, node: &Node) -> Option<Version> {
+    version_of(p.facts(&node.name).etcd_image.as_deref()?)
+}
+
+/// The version of a member that serves, where it is not the inventory's.
+pub fn other_version(cluster: &Cluster, facts: &Facts) -> Option<Version> {
+    facts.identity.as_ref()?;
+    version_of(facts.etcd_image.as_deref()?).filter(|found| *found != cluster.release.etcd)
+}
+
+/// What to do where a member has another version than the inventory, and something else than an upgrade is wanted.
+pub fn way_out(found: Version, wanted: Version) -> String {
+    match etcd_upgrade_obstacle(found, wanted) {
+        Some((why, help)) => format!("{why}; {help}"),
+        None => {
+            format!("`rsadm etcd upgrade` goes there one member at a time; or set etcd.version: {found}")
+        }
+    }
+}
+
+/// New settings are rolled out with no snapshot before and no comparison of data after, which is no way to another
+/// version.
+///
+/// # Errors
+/// Where a member has one.
+pub fn is_not_asked_for(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
+    let others: Vec<(&Node, Version)> =
+        nodes.iter().filter_map(|n| Some((*n, other_version(p.cluster, p.facts(&n.name))?))).collect();
+    let Some((_, found)) = others.first() else { return Ok(()) };
+    let wanted = p.cluster.release.etcd;
+    let has: Vec<String> = others.iter().map(|(n, found)| format!("{} has etcd {found}", n.name)).collect();
+    Err(Refusal {
+        rule: "etcd-version",
+        subject: format!("etcd does not become {wanted} by the way"),
+        why: format!("{}, and the inventory says {wanted}", has.join(", ")),
+        help: way_out(*found, wanted),
+    })
+}
+
+/// etcd's version by the tag of its image: `registry.k8s.io/etcd:3.6.8-0`.
+pub fn version_of(image: &str) -> Option<Version> {
+    let tag = image.rsplit_once(':')?.1;
+    tag.trim_start_matches('v').split('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_in_the_images_tag() {
+        for (image, version) in [
+            ("registry.k8s.io/etcd:3.6.8-0", Some("v3.6.8")),
+            ("10.0.0.1:5000/etcd:v3.5.26", Some("v3.5.26")),
+            ("registry.k8s.io/etcd@sha256:0123", None),
+            ("10.0.0.1:5000/etcd", None),
+            ("etcd", None),
+        ] {
+            assert_eq!(version_of(image).map(|v| v.to_string()).as_deref(), version, "{image}");
+        }
+    }
+}

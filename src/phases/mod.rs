@@ -1,0 +1,139 @@
+//! The tables of phases: what each command does, in order, on one screen.
+//!
+//! A phase is a value beside a plain function that compares and adds steps; `--only`, `--skip` and the order of the
+//! output come from these tables.
+
+use time::OffsetDateTime;
+
+use crate::{
+    inventory::Cluster,
+    observe::Observed,
+    plan::{Plan, Planner, Refusal, Renewal},
+};
+
+pub mod addons;
+pub mod backups;
+pub mod certs;
+pub mod control_plane;
+pub mod etcd;
+pub mod ownership;
+mod pod_network;
+pub mod preflight;
+pub mod prepare;
+pub mod teardown;
+pub mod workers;
+
+/// One phase.
+pub struct Phase {
+    /// Its name, in brackets before its lines and after `--only`.
+    pub name: &'static str,
+    /// What it brings about, in a line.
+    pub about: &'static str,
+    /// Compares, and adds steps.
+    pub plan: fn(&mut Planner<'_>) -> Result<(), Refusal>,
+}
+
+/// `rsadm up`.
+pub const UP: &[Phase] = &[
+    Phase { name: "preflight", about: "hosts can carry what is wanted of them", plan: preflight::plan },
+    Phase {
+        name: "binaries",
+        about: "containerd, kubelet, kubectl and CNI plugins",
+        plan: prepare::binaries,
+    },
+    Phase { name: "certificates", about: "three authorities, certificates, kubeconfigs", plan: certs::plan },
+    Phase { name: "images", about: "the images that each host runs", plan: prepare::images },
+    Phase { name: "etcd", about: "one member on each etcd host, with a leader", plan: etcd::plan },
+    Phase {
+        name: "control-plane",
+        about: "API servers, controller managers, schedulers",
+        plan: control_plane::plan,
+    },
+    Phase {
+        name: "workers",
+        about: "kubelets, local load balancers, kube-proxy, labels and taints",
+        plan: workers::plan,
+    },
+    Phase { name: "addons", about: "CoreDNS; all add-ons rolled out", plan: addons::plan },
+    Phase { name: "backups", about: "snapshots of etcd on a schedule", plan: backups::plan },
+];
+
+/// `rsadm etcd add`, `remove` and `replace`: the membership becomes that of the cluster that is planned for, and nothing
+/// else changes, whoever built it.
+pub const ETCD_MEMBERS: &[Phase] = &[
+    Phase { name: "binaries", about: "what a new member's host needs", plan: etcd::members::binaries },
+    Phase { name: "certificates", about: "a new member's certificates", plan: etcd::members::certificates },
+    Phase { name: "images", about: "etcd's image on a new member's host", plan: etcd::members::images },
+    Phase { name: "etcd", about: "members leave and join, one at a time", plan: etcd::members::plan },
+    Phase {
+        name: "control-plane",
+        about: "API servers know the members, one after the other",
+        plan: control_plane::follow_members,
+    },
+];
+
+/// `rsadm etcd upgrade`.
+pub const ETCD_UPGRADE: &[Phase] = &[
+    Phase { name: "etcd-images", about: "the image of the version to come", plan: etcd::upgrade::images },
+    Phase { name: "etcd-upgrade", about: "member by member, the leader last", plan: etcd::upgrade::plan },
+];
+
+/// `rsadm certs renew`.
+pub const CERTS_RENEW: &[Phase] = &[
+    Phase {
+        name: "certificates",
+        about: "issued anew, those of members one member at a time",
+        plan: certs::renew::certificates,
+    },
+    Phase { name: "kubelets", about: "kubelets take theirs up", plan: certs::renew::kubelets },
+    Phase {
+        name: "control-plane",
+        about: "what reads kubeconfigs once, one host at a time",
+        plan: certs::renew::control_planes,
+    },
+];
+
+/// `rsadm reset`.
+pub const RESET: &[Phase] =
+    &[Phase { name: "reset", about: "hosts as they were before", plan: teardown::plan }];
+
+/// Plans the wanted phases of a table: the plan, and what will be observed once it is done.
+///
+/// # Errors
+/// Where a host is of another cluster; else the first phase that refuses.
+pub fn plan(
+    table: &[Phase],
+    cluster: &Cluster,
+    seen: Observed,
+    now: OffsetDateTime,
+    wants: impl Fn(&str) -> bool,
+) -> Result<(Plan, Observed), Refusal> {
+    plan_with(Planner::new(cluster, seen, now), table, wants)
+}
+
+/// Plans the renewal of certificates.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_renewal(
+    cluster: &Cluster,
+    seen: Observed,
+    now: OffsetDateTime,
+    renewal: Renewal,
+) -> Result<(Plan, Observed), Refusal> {
+    let mut planner = Planner::new(cluster, seen, now);
+    planner.renewal = renewal;
+    plan_with(planner, CERTS_RENEW, |_| true)
+}
+
+fn plan_with(
+    mut planner: Planner<'_>,
+    table: &[Phase],
+    wants: impl Fn(&str) -> bool,
+) -> Result<(Plan, Observed), Refusal> {
+    ownership::check(planner.cluster, planner.seen())?;
+    for phase in table.iter().filter(|p| wants(p.name)) {
+        (phase.plan)(&mut planner)?;
+    }
+    Ok(planner.finish())
+}

@@ -1,0 +1,387 @@
+//! What one host says of itself, judged by what its roles need: a table of checks.
+
+use std::net::IpAddr;
+
+use crate::{
+    inventory::{Cluster, Delivery, LoadBalancer, Node, Role, RuntimeInstall},
+    layout,
+    observe::Facts,
+    phases::{etcd::upgrade, ownership},
+    versions::Version,
+};
+
+use super::Verdict;
+
+const MIB: u64 = 1 << 20;
+
+/// A host and what is wanted of it.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The whole.
+    pub cluster: &'a Cluster,
+    /// Its part in it.
+    pub node: &'a Node,
+    /// What it says.
+    pub facts: &'a Facts,
+}
+
+/// What a check has to say; nothing where all is well.
+pub type Check = fn(&Subject<'_>) -> Vec<Verdict>;
+
+/// All checks, in the order in which a host's findings are shown.
+pub const CHECKS: &[Check] = &[
+    machine,
+    systemd,
+    address,
+    cgroups,
+    kernel_features,
+    kernel_version,
+    memory,
+    processors,
+    disk_space,
+    disk_pressure,
+    swap,
+    tools,
+    download,
+    packet_filter,
+    runtime,
+    version,
+    other_cluster,
+    foreign_etcd,
+    foreign_kubernetes,
+    ports,
+];
+
+fn machine(s: &Subject<'_>) -> Vec<Verdict> {
+    match s.facts.arch.as_str() {
+        "x86_64" | "aarch64" => vec![],
+        arch => vec![Verdict::error(format!("is a {arch}"), "use a host of x86_64 or aarch64")],
+    }
+}
+
+fn systemd(s: &Subject<'_>) -> Vec<Verdict> {
+    match s.facts.systemd {
+        None => vec![Verdict::error("does not run systemd", "use a host whose PID 1 is systemd")],
+        Some(version) if version < 244 => {
+            vec![Verdict::warning(format!("runs systemd {version}"), "newer kubelets expect 244 or later")]
+        }
+        Some(_) => vec![],
+    }
+}
+
+fn address(s: &Subject<'_>) -> Vec<Verdict> {
+    let wanted = s.node.internal_address;
+    if s.facts.addresses.contains(&IpAddr::V4(wanted)) {
+        return vec![];
+    }
+    let have: Vec<String> = s
+        .facts
+        .addresses
+        .iter()
+        .filter(|a| a.is_ipv4() && !a.is_loopback())
+        .map(ToString::to_string)
+        .collect();
+    vec![Verdict::error(
+        format!("does not have the address {wanted} (it has {})", have.join(", ")),
+        "set hosts[].internal_address to an address of the host",
+    )]
+}
+
+fn cgroups(s: &Subject<'_>) -> Vec<Verdict> {
+    if s.facts.cgroup != 1 {
+        return vec![];
+    }
+    let minor = s.cluster.release.kubernetes.minor;
+    let mut verdicts = vec![];
+    if minor >= 35 && !is_set(s, "failCgroupV1", &false.into()) {
+        verdicts.push(Verdict::error(
+            format!("has cgroup v1, which the kubelet refuses from 1.35 on (1.{minor} is wanted)"),
+            "boot with systemd.unified_cgroup_hierarchy=1, or set kubelet.config.failCgroupV1: false",
+        ));
+    }
+    for controller in ["cpu", "memory", "pids"] {
+        if !s.facts.controllers.iter().any(|c| c == controller) {
+            let text = format!("its cgroup controller {controller} is off");
+            verdicts.push(Verdict::error(text, format!("boot with cgroup_enable={controller}")));
+        }
+    }
+    verdicts
+}
+
+/// True where the inventory gives the kubelet this setting.
+fn is_set(s: &Subject<'_>, key: &str, value: &serde_json::Value) -> bool {
+    s.cluster.kubelet.config.get(key) == Some(value)
+}
+
+/// Features, not module names: what is built in has no module.
+fn kernel_features(s: &Subject<'_>) -> Vec<Verdict> {
+    [("overlay", "container images"), ("br_netfilter", "services of pods")]
+        .into_iter()
+        .filter(|(feature, _)| {
+            ![&s.facts.features, &s.facts.loadable].iter().any(|l| l.iter().any(|f| f == feature))
+        })
+        .map(|(feature, user)| {
+            let text = format!("its kernel has no {feature}, which {user} need");
+            Verdict::error(text, format!("modprobe {feature}, or use a kernel that has it"))
+        })
+        .collect()
+}
+
+/// kube-proxy's nftables mode asks for 5.13 (`pkg/proxy/nftables/proxier.go`).
+fn kernel_version(s: &Subject<'_>) -> Vec<Verdict> {
+    let mut numbers = s.facts.kernel.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else { return vec![] };
+    let mode = s.cluster.kube_proxy.config.get("mode").and_then(|m| m.as_str()).unwrap_or("nftables");
+    if !s.node.is_kubernetes() || mode != "nftables" || (major, minor) >= (5, 13) {
+        return vec![];
+    }
+    vec![Verdict::error(
+        format!("has kernel {}, and kube-proxy's nftables mode needs 5.13", s.facts.kernel),
+        "a newer kernel, or set kube_proxy.config.mode: iptables",
+    )]
+}
+
+fn memory(s: &Subject<'_>) -> Vec<Verdict> {
+    let (least, wise) = match s.node.is(Role::ControlPlane) {
+        true => (1000 * MIB, 1700 * MIB),
+        false => (400 * MIB, 900 * MIB),
+    };
+    let text = format!("has {} MiB of memory", s.facts.memory / MIB);
+    match s.facts.memory {
+        have if have < least => vec![Verdict::error(text, format!("{} MiB at least", least / MIB))],
+        have if have < wise => {
+            vec![Verdict::warning(text, format!("{} MiB and more are advised", wise / MIB))]
+        }
+        _ => vec![],
+    }
+}
+
+/// kubeadm asks for two on control planes (`preflight/checks.go`).
+fn processors(s: &Subject<'_>) -> Vec<Verdict> {
+    match s.facts.cpus {
+        1 if s.node.is(Role::ControlPlane) => {
+            vec![Verdict::warning("has one processor", "2 and more are advised for a control plane")]
+        }
+        _ => vec![],
+    }
+}
+
+fn disk_space(s: &Subject<'_>) -> Vec<Verdict> {
+    let first = s.facts.programs.is_empty();
+    let needs = match first {
+        true => [("/var/lib", 2048, "images and the programs' archives"), ("/usr", 512, "programs")],
+        false => [("/var/lib", 256, "images"), ("/usr", 64, "programs")],
+    };
+    needs
+        .into_iter()
+        .filter_map(|(folder, need, what)| {
+            let free = s.facts.disk.get(folder)? / MIB;
+            let text = format!("has {free} MiB free below {folder}");
+            (free < need).then(|| Verdict::error(text, format!("{need} MiB are needed for {what}")))
+        })
+        .collect()
+}
+
+/// The kubelet's own thresholds: below 10 % (15 % for images) it takes the node out of service as soon as it starts, and
+/// the add-ons never come up.
+fn disk_pressure(s: &Subject<'_>) -> Vec<Verdict> {
+    let (Some(free), Some(size)) = (s.facts.disk.get("/var/lib"), s.facts.disk_size.get("/var/lib")) else {
+        return vec![];
+    };
+    let is_ours_to_set = s.cluster.kubelet.config.contains_key("evictionHard");
+    if is_ours_to_set || !s.node.is_kubernetes() || free * 100 >= size * 15 {
+        return vec![];
+    }
+    vec![Verdict::error(
+        format!(
+            "has {} % of the disk below /var/lib free, and the kubelet evicts pods from 15 % down",
+            free * 100 / size.max(&1)
+        ),
+        "free some, or set kubelet.config.evictionHard",
+    )]
+}
+
+fn swap(s: &Subject<'_>) -> Vec<Verdict> {
+    if !s.facts.swap || is_set(s, "failSwapOn", &false.into()) {
+        return vec![];
+    }
+    vec![Verdict::error(
+        "swap is on, and the kubelet refuses to start",
+        "swapoff -a and out of /etc/fstab, or kubelet.config.failSwapOn: false",
+    )]
+}
+
+fn is_missing(s: &Subject<'_>, tool: &str) -> bool {
+    s.facts.missing.iter().any(|t| t == tool)
+}
+
+fn tools(s: &Subject<'_>) -> Vec<Verdict> {
+    let needed = ["tar", "sha256sum", "mount", "ip", "awk", "sysctl", "timeout", "flock"];
+    let gone: Vec<&str> = needed.into_iter().filter(|t| is_missing(s, t)).collect();
+    match gone.is_empty() {
+        true => vec![],
+        false => vec![Verdict::error(
+            format!("lacks {}", gone.join(", ")),
+            "install them with the host's package manager",
+        )],
+    }
+}
+
+fn download(s: &Subject<'_>) -> Vec<Verdict> {
+    if s.cluster.artifacts.delivery != Delivery::Direct || !(is_missing(s, "curl") && is_missing(s, "wget")) {
+        return vec![];
+    }
+    vec![Verdict::error("has neither curl nor wget", "install one, or set artifacts.delivery: push")]
+}
+
+fn packet_filter(s: &Subject<'_>) -> Vec<Verdict> {
+    if !(s.node.is_kubernetes() && is_missing(s, "nft") && is_missing(s, "iptables")) {
+        return vec![];
+    }
+    let text = "has neither nft nor iptables: pods cannot reach beyond the cluster";
+    vec![Verdict::warning(text, "install nftables")]
+}
+
+fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
+    let Some(found) = &s.facts.containerd else {
+        return match s.cluster.runtime.install {
+            RuntimeInstall::Existing => {
+                vec![Verdict::error(
+                    "has no containerd",
+                    "install it, or set container_runtime.install: upstream",
+                )]
+            }
+            RuntimeInstall::Upstream => vec![],
+        };
+    };
+    let kubernetes = s.cluster.release.kubernetes;
+    let least = s.cluster.release.min_containerd;
+    match s.cluster.runtime.install {
+        RuntimeInstall::Existing if s.facts.containerd_version().is_none_or(|v| v < least) => {
+            vec![Verdict::error(
+                format!("has containerd {found}, and Kubernetes {kubernetes} needs {least}"),
+                "install a newer one, or set container_runtime.install: upstream",
+            )]
+        }
+        RuntimeInstall::Upstream if !is_ours(s) => vec![Verdict::error(
+            format!("has containerd {found}, which ours would displace with all that runs in it"),
+            "set container_runtime.install: existing, or remove it from the host",
+        )],
+        RuntimeInstall::Existing | RuntimeInstall::Upstream => vec![],
+    }
+}
+
+/// `up` would put new programs on all hosts at once, which is no upgrade.
+fn version(s: &Subject<'_>) -> Vec<Verdict> {
+    let wanted = s.cluster.release.kubernetes;
+    let installed = s.facts.programs.get("kubelet").and_then(|p| kubernetes_version(&p.url));
+    match installed.filter(|found| *found != wanted) {
+        Some(found) => vec![Verdict::error(
+            format!("has Kubernetes {found}, and the inventory says {wanted}"),
+            format!("upgrading is not what `up` does: set kubernetes_version: {found}"),
+        )],
+        None => etcd_version(s).into_iter().collect(),
+    }
+}
+
+/// A member with another image would restart with it like with any new setting, which is no upgrade either.
+fn etcd_version(s: &Subject<'_>) -> Option<Verdict> {
+    let found = upgrade::other_version(s.cluster, s.facts)?;
+    let wanted = s.cluster.release.etcd;
+    Some(Verdict::error(
+        format!("has etcd {found}, and the inventory says {wanted}"),
+        upgrade::way_out(found, wanted),
+    ))
+}
+
+/// The version in the URL that a Kubernetes program was fetched from: `…/release/v1.37.2/bin/…`.
+fn kubernetes_version(url: &str) -> Option<Version> {
+    url.split_once("/release/")?.1.split('/').next()?.parse().ok()
+}
+
+/// True where rsadm has been at work for this cluster.
+fn is_ours(s: &Subject<'_>) -> bool {
+    let has = |path: &str| s.facts.files.contains_key(path);
+    s.facts.begun.is_some() || has(layout::KUBELET_REVISION) || has(layout::CONTAINERD_REVISION)
+}
+
+/// Another cluster's state is never taken over and never deleted.
+fn other_cluster(s: &Subject<'_>) -> Vec<Verdict> {
+    let help = "take the host out of this inventory, or `rsadm reset` it with the inventory of that cluster";
+    ownership::foreign(s.cluster, s.facts).into_iter().map(|text| Verdict::error(text, help)).collect()
+}
+
+fn foreign_etcd(s: &Subject<'_>) -> Vec<Verdict> {
+    if !s.facts.etcd_data || is_ours(s) || s.facts.identity.is_some() {
+        return vec![];
+    }
+    let text = format!("has etcd data in {} that is not of this cluster", layout::ETCD_DATA_DIR);
+    vec![Verdict::error(text, "move it away if it is of no use; rsadm never deletes it")]
+}
+
+fn foreign_kubernetes(s: &Subject<'_>) -> Vec<Verdict> {
+    if is_ours(s) || s.facts.identity.is_some() {
+        return vec![];
+    }
+    let is_pod = |path: &String| path.starts_with(layout::MANIFESTS_DIR) && path.ends_with(".yaml");
+    let text = match s.facts.files.keys().find(|path| is_pod(path) || *path == layout::KUBELET_CONF) {
+        Some(path) => format!("is part of another cluster: {path} is there"),
+        None if s.facts.runs("kubelet") => "runs a kubelet that is not of this cluster".to_owned(),
+        None => return vec![],
+    };
+    vec![Verdict::error(
+        text,
+        "`kubeadm reset`, or what its installer has for that, if that cluster is given up",
+    )]
+}
+
+/// Ports that the host's own programs listen on, and the name of each as the kernel has it, at most 15 bytes.
+fn wanted_ports(s: &Subject<'_>) -> Vec<(u16, &'static str)> {
+    let node = s.node;
+    let mut ports = vec![(layout::KUBELET_PORT, "kubelet"), (layout::KUBELET_HEALTH_PORT, "kubelet")];
+    if node.is(Role::Etcd) {
+        ports.extend(
+            [layout::ETCD_CLIENT_PORT, layout::ETCD_PEER_PORT, layout::ETCD_METRICS_PORT]
+                .map(|p| (p, "etcd")),
+        );
+    }
+    if node.is(Role::ControlPlane) {
+        ports.extend([
+            (s.cluster.api.port, "kube-apiserver"),
+            (layout::CONTROLLER_MANAGER_PORT, "kube-controller"),
+            (layout::SCHEDULER_PORT, "kube-scheduler"),
+        ]);
+    } else if node.is(Role::Worker) && s.cluster.load_balancer == LoadBalancer::NodeLocal {
+        ports.extend([(s.cluster.api.port, "haproxy"), (layout::HAPROXY_HEALTH_PORT, "haproxy")]);
+    }
+    if node.is_kubernetes() {
+        ports.push((layout::KUBE_PROXY_METRICS_PORT, "kube-proxy"));
+    }
+    ports
+}
+
+fn ports(s: &Subject<'_>) -> Vec<Verdict> {
+    wanted_ports(s)
+        .into_iter()
+        .filter_map(|(port, owner)| {
+            // A listener of our own, of a preflight that was killed, ends by itself within seconds. Once it was called it
+            // is the `sleep` of `probe.sh`, which opens no port itself.
+            let others = |found: &&String| {
+                *found != owner && *found != "sleep" && !found.starts_with("systemd-socket-")
+            };
+            let found = s.facts.ports.get(&port).filter(others)?;
+            let (by, way_out) = match found.as_str() {
+                "-" => ("a program that does not show".to_owned(), "free it".to_owned()),
+                name => (name.to_owned(), format!("stop {name}")),
+            };
+            Some(Verdict::error(
+                format!("port {port} is taken by {by}"),
+                format!("{owner} needs it: {way_out}"),
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

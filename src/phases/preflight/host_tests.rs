@@ -1,0 +1,251 @@
+use super::*;
+use crate::{
+    inventory::NodeName,
+    manifests::testing,
+    observe::{
+        Identity,
+        facts::{FileFact, ProcessFact, ProgramFact},
+    },
+};
+
+/// A host on which there is nothing to find.
+fn well(node: &Node) -> Facts {
+    let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
+    Facts {
+        hostname: node.name.to_string(),
+        machine_id: "1".into(),
+        arch: "x86_64".into(),
+        kernel: "6.1.0-18-amd64".into(),
+        cpus: 2,
+        memory: 2000 * MIB,
+        systemd: Some(252),
+        cgroup: 2,
+        features: words(&["overlay"]),
+        loadable: words(&["br_netfilter"]),
+        disk: [("/var/lib", 40 << 10), ("/usr", 40 << 10)].map(|(p, mib)| (p.to_owned(), mib * MIB)).into(),
+        disk_size: [("/var/lib", 80 << 10)].map(|(p, mib)| (p.to_owned(), mib * MIB)).into(),
+        addresses: vec![IpAddr::V4(node.internal_address)],
+        ..Facts::default()
+    }
+}
+
+fn found(host: &str, change: impl Fn(&mut Cluster, &mut Facts)) -> Vec<Verdict> {
+    let mut cluster = testing::ha();
+    let mut facts = well(testing::node(&cluster, host));
+    change(&mut cluster, &mut facts);
+    let node = cluster.node(&NodeName::new(host)).unwrap();
+    let subject = Subject { cluster: &cluster, node, facts: &facts };
+    CHECKS.iter().flat_map(|check| check(&subject)).collect()
+}
+
+fn file(facts: &mut Facts, path: &str) {
+    facts.files.insert(path.into(), FileFact { mode: 0o600, owner: "0:0".into(), sha256: String::new() });
+}
+
+fn program(facts: &mut Facts, name: &str, url: &str) {
+    facts.programs.insert(name.into(), ProgramFact { url: url.into(), kept: true });
+}
+
+type Change = fn(&mut Cluster, &mut Facts);
+
+/// Each finding by what brings it about: the host, the change, and how the error (`!`) or warning (`?`) begins.
+const CASES: &[(&str, Change, &str)] = &[
+    ("m1", |_, f| f.arch = "riscv64".into(), "!is a riscv64"),
+    ("m1", |_, f| f.systemd = None, "!does not run systemd"),
+    ("m1", |_, f| f.systemd = Some(241), "?runs systemd 241"),
+    ("m1", |_, f| f.addresses.clear(), "!does not have the address 10.0.0.1"),
+    (
+        "m1",
+        |_, f| {
+            f.cgroup = 1;
+            f.controllers = ["cpu", "memory", "pids"].map(String::from).into();
+        },
+        "!has cgroup v1",
+    ),
+    (
+        "m1",
+        |c, f| {
+            f.cgroup = 1;
+            f.controllers = ["cpu", "pids"].map(String::from).into();
+            c.kubelet.config.insert("failCgroupV1".into(), false.into());
+        },
+        "!its cgroup controller memory is off",
+    ),
+    ("w1", |_, f| f.features.clear(), "!its kernel has no overlay"),
+    ("w1", |_, f| f.loadable.clear(), "!its kernel has no br_netfilter"),
+    ("w1", |_, f| f.kernel = "5.10.0-28-amd64".into(), "!has kernel 5.10.0-28-amd64"),
+    ("m1", |_, f| f.memory = 900 * MIB, "!has 900 MiB of memory"),
+    ("m1", |_, f| f.memory = 1500 * MIB, "?has 1500 MiB of memory"),
+    ("w1", |_, f| f.memory = 300 * MIB, "!has 300 MiB of memory"),
+    ("m1", |_, f| f.cpus = 1, "?has one processor"),
+    (
+        "w1",
+        |_, f| {
+            f.disk.insert("/usr".into(), 100 * MIB);
+        },
+        "!has 100 MiB free below /usr",
+    ),
+    (
+        "w1",
+        |_, f| {
+            f.disk.insert("/var/lib".into(), (14 * MIB) << 10);
+            f.disk_size.insert("/var/lib".into(), (100 * MIB) << 10);
+        },
+        "!has 14 % of the disk below /var/lib free",
+    ),
+    ("w1", |_, f| f.swap = true, "!swap is on"),
+    ("w1", |_, f| f.missing = ["tar", "awk"].map(String::from).into(), "!lacks tar, awk"),
+    ("w1", |_, f| f.missing = ["curl", "wget"].map(String::from).into(), "!has neither curl nor wget"),
+    ("w1", |_, f| f.missing = ["nft", "iptables"].map(String::from).into(), "?has neither nft nor iptables"),
+    ("w1", |c, _| c.runtime.install = RuntimeInstall::Existing, "!has no containerd"),
+    (
+        "w1",
+        |c, f| {
+            c.runtime.install = RuntimeInstall::Existing;
+            f.containerd = Some("1.6.20~ds1".into());
+        },
+        "!has containerd 1.6.20",
+    ),
+    ("w1", |_, f| f.containerd = Some("v2.0.5".into()), "!has containerd v2.0.5, which ours would displace"),
+    (
+        "w1",
+        |_, f| program(f, "kubelet", "https://dl.k8s.io/release/v1.36.1/bin/linux/amd64/kubelet"),
+        "!has Kubernetes v1.36.1",
+    ),
+    (
+        "m1",
+        |c, f| {
+            f.identity =
+                Some(Identity { cluster: c.name.clone(), etcd_cluster_id: "ab".into(), replaces: vec![] });
+            f.etcd_image = Some("registry.k8s.io/etcd:3.6.8-0".into());
+        },
+        "!has etcd v3.6.8",
+    ),
+    (
+        "w1",
+        |_, f| {
+            f.identity =
+                Some(Identity { cluster: "other".into(), etcd_cluster_id: "ab".into(), replaces: vec![] });
+        },
+        "!belongs to the cluster other",
+    ),
+    ("w1", |_, f| f.begun = Some("other".into()), "!was prepared for the cluster other"),
+    ("m1", |_, f| f.etcd_data = true, "!has etcd data in /var/lib/etcd"),
+    (
+        "m1",
+        |_, f| file(f, "/etc/kubernetes/manifests/kube-apiserver.yaml"),
+        "!is part of another cluster: /etc/kubernetes/manifests",
+    ),
+    (
+        "w1",
+        |_, f| file(f, "/etc/kubernetes/kubelet.conf"),
+        "!is part of another cluster: /etc/kubernetes/kubelet.conf",
+    ),
+    (
+        "w1",
+        |_, f| f.processes.push(ProcessFact { name: "kubelet".into(), revision: None, etcd_servers: vec![] }),
+        "!runs a kubelet that is not of this cluster",
+    ),
+    (
+        "m1",
+        |_, f| {
+            f.ports.insert(2380, "nginx".into());
+        },
+        "!port 2380 is taken by nginx",
+    ),
+    (
+        "m1",
+        |_, f| {
+            f.ports.insert(6443, "haproxy".into());
+        },
+        "!port 6443 is taken by haproxy",
+    ),
+    (
+        "w1",
+        |_, f| {
+            f.ports.insert(10250, "-".into());
+        },
+        "!port 10250 is taken by a program that does not show",
+    ),
+];
+
+#[test]
+fn each_check_finds_what_it_is_for_and_nothing_else() {
+    for (i, (host, change, wanted)) in CASES.iter().enumerate() {
+        let said: Vec<String> = found(host, change)
+            .into_iter()
+            .map(|verdict| match verdict {
+                Verdict::Error(text, help) => {
+                    assert!(!help.is_empty());
+                    format!("!{text}")
+                }
+                Verdict::Warning(text, help) => {
+                    assert!(!help.is_empty());
+                    format!("?{text}")
+                }
+            })
+            .collect();
+        assert!(
+            said.len() == 1 && said[0].starts_with(wanted),
+            "case {i}: wanted {wanted:?}, found {said:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_as_it_should_be_is_passed_over() {
+    let fine: &[(&str, Change)] = &[
+        ("m1", |_, _| {}),
+        ("w1", |_, _| {}),
+        // What a preflight that was killed left: before it is called, and after.
+        ("m1", |_, f| {
+            f.ports.extend([(6443, "sleep".into()), (2380, "systemd-socket-".into())]);
+        }),
+        // Its own programs listen there.
+        ("m1", |_, f| {
+            f.ports.extend([
+                (6443, "kube-apiserver".into()),
+                (2379, "etcd".into()),
+                (10257, "kube-controller".into()),
+            ]);
+        }),
+        ("w1", |_, f| f.ports.extend([(6443, "haproxy".into()), (10250, "kubelet".into())])),
+        // A port that only control planes need.
+        ("w1", |_, f| f.ports.extend([(2379, "nginx".into())])),
+        // An interrupted run of this cluster, before etcd first served.
+        ("m1", |c, f| {
+            f.begun = Some(c.name.clone());
+            f.etcd_data = true;
+            file(f, "/etc/kubernetes/manifests/etcd.yaml");
+            f.containerd = Some("2.4.2".into());
+        }),
+        ("w1", |c, f| {
+            f.swap = true;
+            c.kubelet.config.insert("failSwapOn".into(), false.into());
+        }),
+        ("w1", |c, f| {
+            f.kernel = "5.4.0".into();
+            c.kube_proxy.config.insert("mode".into(), "iptables".into());
+        }),
+        ("w1", |c, f| {
+            c.runtime.install = RuntimeInstall::Existing;
+            f.containerd = Some("v2.0.5".into());
+        }),
+        ("w1", |c, f| {
+            f.disk_size.insert("/var/lib".into(), 1 << 50);
+            c.kubelet.config.insert("evictionHard".into(), serde_json::json!({}));
+        }),
+    ];
+    for (i, (host, change)) in fine.iter().enumerate() {
+        assert_eq!(found(host, change), [], "case {i}");
+    }
+}
+
+#[test]
+fn the_version_is_in_the_url() {
+    let url = |version: &str| format!("https://dl.k8s.io/release/{version}/bin/linux/amd64/kubelet");
+    assert_eq!(kubernetes_version(&url("v1.36.1")), Some(Version::new(1, 36, 1)));
+    for other in ["https://dl.k8s.io/kubelet", &url("latest")] {
+        assert_eq!(kubernetes_version(other), None, "{other}");
+    }
+}

@@ -1,0 +1,173 @@
+//! Whether the hosts can carry what is wanted of them: all findings of all hosts at once, each with its remedy, before
+//! the first change.
+//!
+//! What a host says of itself is judged here and in [`host`], what hosts must not have in common in [`between`]; both
+//! know only facts. The network between hosts and the speed of disks take a measurement, which `exec::probe` makes and
+//! [`paths`] and [`probe`] judge.
+
+use serde::Serialize;
+
+use crate::{
+    event::count,
+    inventory::{Cluster, NodeName},
+    observe::Facts,
+    plan::{Planner, Refusal},
+};
+
+pub mod between;
+pub mod host;
+pub mod paths;
+pub mod probe;
+
+/// The name of the phase.
+pub const PHASE: &str = "preflight";
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// On which host.
+    pub host: NodeName,
+    /// What, as it reads after the host's name.
+    pub text: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// What was found on all hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// How many things were looked at.
+    pub checks: usize,
+    /// `up` would founder on these.
+    pub errors: Vec<Finding>,
+    /// And on these it would not.
+    pub warnings: Vec<Finding>,
+}
+
+/// What a check has to say about a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It cannot be: what is wrong, and the remedy.
+    Error(String, String),
+    /// It had better not be.
+    Warning(String, String),
+}
+
+impl Verdict {
+    fn error(text: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Error(text.into(), help.into())
+    }
+
+    fn warning(text: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Warning(text.into(), help.into())
+    }
+}
+
+impl Findings {
+    /// Counts one check and takes over what it found.
+    pub fn take(&mut self, host: &NodeName, verdicts: impl IntoIterator<Item = Verdict>) {
+        self.checks += 1;
+        for verdict in verdicts {
+            let (list, text, help) = match verdict {
+                Verdict::Error(text, help) => (&mut self.errors, text, help),
+                Verdict::Warning(text, help) => (&mut self.warnings, text, help),
+            };
+            list.push(Finding { host: host.clone(), text, help });
+        }
+    }
+
+    /// Adds what another look found.
+    pub fn extend(&mut self, other: Self) {
+        self.checks += other.checks;
+        self.errors.extend(other.errors);
+        self.warnings.extend(other.warnings);
+    }
+
+    /// The refusal that the errors make; `None` where there are none.
+    pub fn refusal(&self) -> Option<Refusal> {
+        if self.errors.is_empty() {
+            return None;
+        }
+        let lines: Vec<String> = grouped(&self.errors)
+            .into_iter()
+            .map(|(hosts, finding)| format!("{hosts}: {}\n    {}", finding.text, finding.help))
+            .collect();
+        Some(Refusal {
+            rule: PHASE,
+            subject: format!("preflight found {}", count(self.errors.len(), "fault")),
+            why: lines.join("\n"),
+            help: "nothing was changed".into(),
+        })
+    }
+}
+
+/// Findings that read the same, once, with all their hosts.
+pub fn grouped(findings: &[Finding]) -> Vec<(String, &Finding)> {
+    let mut groups: Vec<(String, &Finding)> = Vec::new();
+    for finding in findings {
+        match groups.iter_mut().find(|(_, f)| f.text == finding.text && f.help == finding.help) {
+            Some((hosts, _)) => hosts.push_str(&format!(", {}", finding.host)),
+            None => groups.push((finding.host.to_string(), finding)),
+        }
+    }
+    groups
+}
+
+/// Everything that facts tell.
+pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) -> Findings {
+    let mut findings = Findings::default();
+    for node in &cluster.nodes {
+        let subject = host::Subject { cluster, node, facts: facts(&node.name) };
+        for check in host::CHECKS {
+            findings.take(&node.name, check(&subject));
+        }
+    }
+    between::inspect(cluster, facts, &mut findings);
+    findings
+}
+
+/// See the module.
+///
+/// # Errors
+/// Where a finding is one that `up` would founder on.
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let findings = inspect(p.cluster, |name| p.facts(name));
+    for (hosts, finding) in grouped(&findings.warnings) {
+        match hosts == finding.host.as_str() {
+            true => p.notice(PHASE, Some(&finding.host), &finding.text, &finding.help),
+            false => p.notice(PHASE, None, format!("{hosts}: {}", finding.text), &finding.help),
+        }
+    }
+    findings.refusal().map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(host: &str, text: &str) -> Finding {
+        Finding { host: NodeName::new(host), text: text.into(), help: "swapoff -a".into() }
+    }
+
+    #[test]
+    fn one_refusal_has_all_findings_and_names_hosts_together() {
+        let findings = Findings {
+            checks: 9,
+            errors: vec![
+                finding("m1", "swap is on"),
+                finding("m2", "has no tar"),
+                finding("w1", "swap is on"),
+            ],
+            warnings: vec![finding("m1", "little memory")],
+        };
+        let refusal = findings.refusal().unwrap();
+        assert_eq!(refusal.subject, "preflight found 3 faults");
+        assert_eq!(refusal.why, "m1, w1: swap is on\n    swapoff -a\nm2: has no tar\n    swapoff -a");
+    }
+
+    #[test]
+    fn warnings_refuse_nothing() {
+        let findings = Findings { warnings: vec![finding("m1", "little memory")], ..Findings::default() };
+        assert_eq!(findings.refusal(), None);
+    }
+}

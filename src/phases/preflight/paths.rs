@@ -1,0 +1,186 @@
+//! Which hosts must reach which ports of which others, by their roles, and what is wrong where one does not.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use crate::{
+    inventory::{Cluster, Node, NodeName, Role},
+    layout,
+};
+
+use super::{Findings, Verdict};
+
+/// One host dials a port of another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Path {
+    /// Who dials.
+    pub from: NodeName,
+    /// Whom.
+    pub to: NodeName,
+    /// At which address.
+    pub address: Ipv4Addr,
+    /// At which port.
+    pub port: u16,
+}
+
+/// What came of dialling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered.
+    Open,
+    /// It was turned down at once, by the host or by a firewall that rejects.
+    Refused,
+    /// Nothing came back: as a firewall does that drops.
+    Filtered,
+    /// There is no way there, in the kernel's words.
+    Unreachable(String),
+}
+
+/// Who has to reach whom: etcd members each other, control planes etcd and every kubelet, every node the API servers.
+pub fn wanted(cluster: &Cluster) -> Vec<Path> {
+    let etcd = || cluster.with_role(Role::Etcd);
+    let control = || cluster.with_role(Role::ControlPlane);
+    let mut paths = Vec::new();
+    let mut all = |from: &Node, to: &Node, port: u16| {
+        if from.name != to.name {
+            paths.push(Path {
+                from: from.name.clone(),
+                to: to.name.clone(),
+                address: to.internal_address,
+                port,
+            });
+        }
+    };
+    for from in etcd() {
+        etcd().for_each(|to| all(from, to, layout::ETCD_PEER_PORT));
+    }
+    for from in control() {
+        etcd().for_each(|to| all(from, to, layout::ETCD_CLIENT_PORT));
+        cluster.kubernetes_nodes().for_each(|to| all(from, to, layout::KUBELET_PORT));
+    }
+    for from in cluster.kubernetes_nodes() {
+        control().for_each(|to| all(from, to, cluster.api.port));
+    }
+    paths.sort();
+    paths
+}
+
+/// The ports that others dial on a host.
+pub fn ports_of(paths: &[Path], host: &NodeName) -> Vec<u16> {
+    let mut ports: Vec<u16> = paths.iter().filter(|p| p.to == *host).map(|p| p.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// What is wrong between the hosts: one finding for each port that some cannot reach, on the host that has the port.
+pub fn findings(cluster: &Cluster, dialled: &[(Path, Outcome)]) -> Findings {
+    let mut findings = Findings::default();
+    let mut closed: BTreeMap<(&NodeName, u16, &str), Vec<&Path>> = BTreeMap::new();
+    for (path, outcome) in dialled {
+        let how = match outcome {
+            Outcome::Open => continue,
+            Outcome::Refused => "it is refused",
+            Outcome::Filtered => "no answer",
+            Outcome::Unreachable(why) => why.as_str(),
+        };
+        closed.entry((&path.to, path.port, how)).or_default().push(path);
+    }
+    for ((to, port, how), paths) in closed {
+        let from: Vec<&str> = paths.iter().map(|p| p.from.as_str()).collect();
+        let addresses: Vec<String> = paths
+            .iter()
+            .filter_map(|p| cluster.node(&p.from))
+            .map(|node| node.internal_address.to_string())
+            .collect();
+        let to_address = paths.first().map(|p| p.address.to_string()).unwrap_or_default();
+        let text = format!(
+            "its port {port} ({}) cannot be reached from {}: {how}",
+            service(cluster, port),
+            from.join(", ")
+        );
+        let help = match how {
+            "it is refused" | "no answer" => {
+                format!(
+                    "let TCP port {port} of {to_address} through from {}, in firewalls on the way and on the host",
+                    addresses.join(", ")
+                )
+            }
+            // Firewalls that reject politely say the same as a router that knows no way.
+            _ => {
+                format!("a route to {to_address} for {}, or a firewall that lets it through", from.join(", "))
+            }
+        };
+        findings.take(to, [Verdict::error(text, help)]);
+    }
+    findings.checks = 0; // paths are counted as paths
+    findings
+}
+
+fn service(cluster: &Cluster, port: u16) -> &'static str {
+    match port {
+        layout::ETCD_PEER_PORT => "etcd, between members",
+        layout::ETCD_CLIENT_PORT => "etcd",
+        layout::KUBELET_PORT => "kubelet",
+        port if port == cluster.api.port => "API server",
+        _ => "cluster",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifests::testing;
+
+    fn pairs(paths: &[Path], port: u16) -> Vec<String> {
+        paths.iter().filter(|p| p.port == port).map(|p| format!("{}>{}", p.from, p.to)).collect()
+    }
+
+    #[test]
+    fn only_the_paths_that_roles_need() {
+        let cluster = testing::ha();
+        let paths = wanted(&cluster);
+        assert_eq!(pairs(&paths, 2380), ["m1>m2", "m1>m3", "m2>m1", "m2>m3", "m3>m1", "m3>m2"]);
+        assert_eq!(pairs(&paths, 2379), pairs(&paths, 2380));
+        assert_eq!(pairs(&paths, 10250).len(), 3 * 4, "control planes to all other kubelets");
+        let to_api = pairs(&paths, cluster.api.port);
+        assert!(
+            to_api.contains(&"w1>m3".to_owned())
+                && !to_api.iter().any(|p| p.ends_with('1') && p.contains(">w")),
+            "{to_api:?}"
+        );
+        assert!(!paths.iter().any(|p| p.from == p.to));
+    }
+
+    #[test]
+    fn a_closed_port_is_one_finding_with_all_who_miss_it() {
+        let cluster = testing::ha();
+        let mut dialled: Vec<(Path, Outcome)> =
+            wanted(&cluster).into_iter().map(|p| (p, Outcome::Open)).collect();
+        assert_eq!(findings(&cluster, &dialled), Findings::default());
+        for (path, outcome) in &mut dialled {
+            if path.to == NodeName::new("m2") && path.port == 2380 {
+                *outcome = Outcome::Filtered;
+            }
+        }
+        let found = findings(&cluster, &dialled);
+        let texts: Vec<String> = found.errors.iter().map(|f| format!("{}: {}", f.host, f.text)).collect();
+        assert_eq!(
+            texts,
+            ["m2: its port 2380 (etcd, between members) cannot be reached from m1, m3: no answer"]
+        );
+        assert!(
+            found.errors[0].help.starts_with("let TCP port 2380 of 10.0.0.2 through from 10.0.0.1, 10.0.0.3")
+        );
+    }
+
+    #[test]
+    fn no_route_is_told_as_such() {
+        let cluster = testing::ha();
+        let path = wanted(&cluster).remove(0);
+        let found = findings(&cluster, &[(path, Outcome::Unreachable("No route to host".into()))]);
+        assert!(
+            found.errors[0].text.ends_with("No route to host")
+                && found.errors[0].help.starts_with("a route to ")
+        );
+    }
+}

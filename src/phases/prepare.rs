@@ -1,0 +1,204 @@
+//! What a host needs before anything of the cluster runs on it: programs, the container runtime, kernel settings, the
+//! network of pods, and the kubelet.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    inventory::{Cluster, LoadBalancer, Node, NodeName, Role, RuntimeInstall},
+    layout,
+    manifests::{
+        ContainerdHost, containerd_config, containerd_unit, kubelet_config, kubelet_drop_in,
+        kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
+        sysctl_config, to_yaml,
+    },
+    phases::{control_plane, pod_network},
+    pki::authorities::Ca,
+    plan::{
+        Action, Mode, Planner, Refusal,
+        action::{REVISION_MARK, text_input},
+    },
+    programs::programs_for,
+};
+
+/// Programs, kernel settings, container runtime and pod network of every host, all at once.
+///
+/// # Errors
+/// Where the pod subnet has no room for another node.
+pub fn binaries(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let cluster = p.cluster;
+    let pods = pod_network::layout(p)?;
+    p.stage("binaries", "programs, container runtime, pod network", Mode::Parallel);
+    for node in &cluster.nodes {
+        remember(p, node);
+        for program in programs_for(cluster, node, &p.facts(&node.name).arch.clone()) {
+            p.program(node, program);
+        }
+        kernel(p, node);
+        containerd(p, node);
+        pod_network::host(p, node, &pods);
+    }
+    Ok(())
+}
+
+/// The images that each host runs, and no others.
+///
+/// # Errors
+/// Never so far.
+pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    p.stage_beside("images", "what each host runs");
+    for node in &p.cluster.nodes {
+        p.images(node, &images_for(p.cluster, node));
+    }
+    Ok(())
+}
+
+/// Every image that runs on a host.
+pub fn images_for(cluster: &Cluster, node: &Node) -> Vec<String> {
+    let release = &cluster.release;
+    let mut images = vec![release.pause_image()];
+    if node.is(Role::Etcd) {
+        images.push(release.etcd_image());
+    }
+    if node.is(Role::ControlPlane) {
+        let components = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+        images.extend(components.map(|c| release.kubernetes_image(c)));
+    } else if node.is(Role::Worker) && cluster.load_balancer == LoadBalancer::NodeLocal {
+        images.push(release.haproxy_image());
+    }
+    if node.is_kubernetes() {
+        images.push(release.kubernetes_image("kube-proxy"));
+    }
+    if dns_hosts(cluster).contains(&&node.name) {
+        images.push(release.coredns_image());
+    }
+    images
+}
+
+/// Where cluster DNS may run: on workers, or on control planes where there are none.
+fn dns_hosts(cluster: &Cluster) -> Vec<&NodeName> {
+    let workers: Vec<&NodeName> = cluster.with_role(Role::Worker).map(|n| &n.name).collect();
+    match workers.is_empty() {
+        true => cluster.with_role(Role::ControlPlane).map(|n| &n.name).collect(),
+        false => workers,
+    }
+}
+
+/// Before anything else, and once.
+fn remember(p: &mut Planner<'_>, node: &Node) {
+    if p.facts(&node.name).begun.is_none() {
+        let runtime = p.cluster.runtime.install == RuntimeInstall::Upstream;
+        p.push(&node.name, Action::Remember { cluster: p.cluster.name.clone(), runtime }, "");
+    }
+}
+
+/// Applied first and written then: the files are the proof that it was done, also to a run that comes after one that
+/// died in between.
+fn kernel(p: &mut Planner<'_>, node: &Node) {
+    let files = [(layout::MODULES_CONFIG, modules_config()), (layout::SYSCTL_CONFIG, sysctl_config())];
+    if files.iter().any(|(path, text)| !p.has_text(node, path, text)) {
+        p.push(&node.name, Action::Sysctl, "");
+    }
+    for (path, text) in files {
+        p.file(node, path, 0o644, text);
+    }
+}
+
+fn containerd(p: &mut Planner<'_>, node: &Node) {
+    let cluster = p.cluster;
+    let ours = cluster.runtime.install == RuntimeInstall::Upstream;
+    let (version, cni_bin_dir) = match ours {
+        true => (cluster.release.containerd, layout::CNI_BIN_DIR),
+        false => (
+            p.facts(&node.name).containerd_version().unwrap_or(cluster.release.containerd),
+            layout::CNI_BIN_DIR,
+        ),
+    };
+    p.file(
+        node,
+        layout::CONTAINERD_CONFIG,
+        0o644,
+        containerd_config(cluster, ContainerdHost { version, cni_bin_dir }),
+    );
+    for (path, text) in registry_hosts(cluster) {
+        p.file(node, &path, 0o644, text);
+    }
+    let mut inputs = vec![layout::CONTAINERD_CONFIG.to_owned()];
+    if ours {
+        p.file(node, layout::CONTAINERD_UNIT, 0o644, containerd_unit());
+        inputs.push(layout::CONTAINERD_UNIT.to_owned());
+    }
+    revision_file(p, node, layout::CONTAINERD_REVISION, &inputs);
+    p.unit(node, "containerd", &inputs);
+}
+
+/// A drop-in by which a unit's process later tells with which files it was started.
+pub(super) fn revision_file(p: &mut Planner<'_>, node: &Node, path: &str, inputs: &[String]) {
+    let text = format!("[Service]\nEnvironment={}={REVISION_MARK}\n", layout::REVISION_VARIABLE);
+    p.file_with_inputs(node, path, 0o644, text, inputs);
+}
+
+/// The kubelet: its configuration, its unit, and that it runs with both.
+pub fn kubelet(p: &mut Planner<'_>, node: &Node) {
+    let cluster = p.cluster;
+    let facts = p.facts(&node.name);
+    let (resolv_conf, hostname) = (facts.resolv_conf.clone(), facts.hostname.clone());
+    let config = kubelet_configuration(cluster, node, resolv_conf.as_deref());
+    p.folder(node, layout::MANIFESTS_DIR, 0o700);
+    p.file(node, layout::KUBELET_CONFIG, 0o600, config);
+    if node.is_kubernetes() {
+        p.file(node, layout::KUBELET_INSTANCE_CONFIG, 0o644, kubelet_instance_config());
+    }
+    // CIS 4.1.1.
+    p.file(node, layout::KUBELET_UNIT, 0o600, kubelet_unit(cluster, node, &hostname));
+    let inputs = kubelet_inputs(p, node);
+    let drop_in = kubelet_drop_in(cluster, node, &hostname, REVISION_MARK);
+    p.file_with_inputs(node, layout::KUBELET_REVISION, 0o600, drop_in, &inputs);
+    // A kubelet that finds nobody to register with asks again after pauses that grow to 7 s. One that is not needed
+    // before there is an API server is started when there is.
+    let is_needed = node.is(Role::Etcd) || node.is(Role::ControlPlane);
+    if !is_needed && !p.facts(&node.name).runs("kubelet") {
+        let any_of = control_plane::listeners(cluster);
+        p.push(&node.name, Action::AwaitListener { any_of }, "");
+    }
+    p.unit(node, "kubelet", &inputs);
+}
+
+/// What a kubelet reads once.
+fn kubelet_inputs(p: &Planner<'_>, node: &Node) -> Vec<String> {
+    let facts = p.facts(&node.name);
+    let mut inputs = kubelet_texts(p.cluster, node, facts.resolv_conf.as_deref(), &facts.hostname);
+    if node.is_kubernetes() {
+        let files = [layout::KUBELET_CONF, layout::KUBELET_SERVING_CERT].map(String::from);
+        inputs.extend([Ca::Cluster.cert_path()].into_iter().chain(files));
+    }
+    inputs
+}
+
+fn kubelet_configuration(cluster: &Cluster, node: &Node, resolv_conf: Option<&str>) -> String {
+    text(match node.is_kubernetes() {
+        true => kubelet_config(cluster, node, resolv_conf),
+        false => standalone_kubelet_config(cluster, resolv_conf),
+    })
+}
+
+/// What the kubelet's own files say to a kubelet that starts, as inputs. Not the files themselves: they also hold the
+/// labels and taints with which a node is first registered, and a change of those restarts nobody.
+fn kubelet_texts(cluster: &Cluster, node: &Node, resolv_conf: Option<&str>, hostname: &str) -> Vec<String> {
+    let unmarked = Node { labels: BTreeMap::new(), taints: vec![], ..node.clone() };
+    let config = kubelet_configuration(cluster, &unmarked, resolv_conf);
+    let unit = kubelet_unit(cluster, &unmarked, hostname);
+    vec![text_input(&config), text_input(&unit)]
+}
+
+/// A typed object as YAML.
+pub fn yaml(object: &impl Serialize) -> String {
+    text(to_yaml("object", object))
+}
+
+/// The text of a file that a pure function made. Our own types always serialize; should one not, the text says so and no
+/// component accepts it.
+pub fn text<E: std::fmt::Display>(made: Result<String, E>) -> String {
+    made.unwrap_or_else(|e| format!("# rsadm: {e}\n"))
+}

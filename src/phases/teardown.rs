@@ -1,0 +1,38 @@
+//! Hosts as they were before `up`.
+
+use crate::{
+    inventory::RuntimeInstall,
+    observe::Facts,
+    plan::{Action, Mode, Planner, Refusal},
+};
+
+const PHASE: &str = "reset";
+
+/// Every host that rsadm has touched; the others are told.
+///
+/// # Errors
+/// None of its own: whose hosts they are is asked before every phase ([`super::ownership`]).
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let cluster = p.cluster;
+    p.stage(PHASE, "everything that rsadm put there", Mode::Parallel);
+    for node in &cluster.nodes {
+        let facts = p.facts(&node.name);
+        if is_touched(facts) {
+            let runtime = cluster.runtime.install == RuntimeInstall::Upstream;
+            p.push(&node.name, Action::Wipe { runtime, cluster: cluster.name.clone() }, "");
+        } else if p.seen().hosts.contains_key(&node.name) && has_kubernetes(facts) {
+            let text = "has Kubernetes files that rsadm did not put there; they were left alone";
+            p.notice(PHASE, Some(&node.name), text, "kubeadm reset on the host, if they are of no use");
+        }
+    }
+    Ok(())
+}
+
+/// True where anything is there that rsadm put there. Files alone do not tell: an existing containerd has some too.
+fn is_touched(facts: &Facts) -> bool {
+    facts.begun.is_some() || facts.identity.is_some() || !facts.programs.is_empty()
+}
+
+fn has_kubernetes(facts: &Facts) -> bool {
+    facts.etcd_data || facts.files.keys().any(|path| path.starts_with("/etc/kubernetes/"))
+}

@@ -1,0 +1,131 @@
+//! Workers join in parallel; then every node gets its labels and taints, and all are waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, NodeName, Role},
+    layout,
+    manifests::{haproxy_config, haproxy_pod, labels_by_api},
+    observe::NodeFact,
+    phases::{addons, control_plane, prepare},
+    plan::{
+        Action, Mode, Planner, Refusal,
+        action::{REVISION_MARK, text_input},
+    },
+};
+
+const PHASE: &str = "workers";
+
+/// See the module.
+///
+/// # Errors
+/// Never so far.
+pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    let Some(speaker) = control_plane::speaker(p.cluster) else { return Ok(()) };
+    p.stage_beside(PHASE, "kubelets, local load balancers, what nodes need to join");
+    for node in p.cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane)) {
+        let haproxy = load_balancer(p, node);
+        prepare::kubelet(p, node);
+        if let Some(inputs) = haproxy {
+            p.process(node, "haproxy", &inputs);
+        }
+    }
+    addons::early(p);
+    p.stage(PHASE, "labels and taints", Mode::Parallel);
+    for node in p.cluster.kubernetes_nodes() {
+        mark(p, speaker, node);
+    }
+    ready(p, speaker);
+    strangers(p);
+    Ok(())
+}
+
+/// Its files, where there is one; what its process is to run with.
+fn load_balancer(p: &mut Planner<'_>, node: &Node) -> Option<Vec<String>> {
+    if p.cluster.load_balancer != LoadBalancer::NodeLocal {
+        return None;
+    }
+    let text = prepare::yaml(&haproxy_pod(p.cluster, REVISION_MARK));
+    let inputs = vec![layout::HAPROXY_CONFIG.to_owned(), text_input(&text)];
+    p.file(node, layout::HAPROXY_CONFIG, 0o644, haproxy_config(p.cluster));
+    let path = format!("{}/haproxy.yaml", layout::MANIFESTS_DIR);
+    p.folder(node, layout::MANIFESTS_DIR, 0o700);
+    p.file_with_inputs(node, &path, 0o600, text, &inputs);
+    Some(inputs)
+}
+
+/// Labels and taints as wanted; those of an earlier inventory are taken back, others' are left alone.
+fn mark(p: &mut Planner<'_>, speaker: &Node, node: &Node) {
+    let nothing = NodeFact::default();
+    let seen = p.seen().nodes.as_ref().and_then(|nodes| nodes.get(&node.name)).unwrap_or(&nothing);
+    let wanted: BTreeMap<String, String> =
+        labels_by_api(node).into_iter().chain(node.labels.clone()).collect();
+    let taints: BTreeSet<String> = node.taints.iter().map(ToString::to_string).collect();
+    let managed: Vec<String> = wanted.keys().cloned().chain(taints.iter().cloned()).collect();
+    let managed = managed.join(",");
+    let ours: Vec<&str> = seen.managed.split(',').filter(|s| !s.is_empty()).collect();
+
+    let mut labels: Vec<String> = wanted
+        .iter()
+        .filter(|(key, value)| seen.labels.get(*key) != Some(value))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let gone =
+        |key: &&&str| !key.contains(':') && !wanted.contains_key(**key) && seen.labels.contains_key(**key);
+    labels.extend(ours.iter().filter(gone).map(|key| format!("{key}-")));
+    let mut changes: Vec<String> = taints.iter().filter(|t| !seen.taints.contains(t)).cloned().collect();
+    let gone = |taint: &&&str| {
+        taint.contains(':') && !taints.contains(**taint) && seen.taints.iter().any(|t| t == **taint)
+    };
+    changes.extend(ours.iter().filter(gone).map(|taint| format!("{taint}-")));
+
+    if labels.is_empty() && changes.is_empty() && seen.managed == managed {
+        return p.checked();
+    }
+    let action = Action::Mark { node: node.name.clone(), labels, taints: changes, managed };
+    p.push(&speaker.name, action, "");
+}
+
+fn ready(p: &mut Planner<'_>, speaker: &Node) {
+    if p.cluster.network.plugin == NetworkPlugin::None {
+        return;
+    }
+    let nodes = p.seen().nodes.as_ref();
+    let waiting: Vec<NodeName> = p
+        .cluster
+        .kubernetes_nodes()
+        .filter(|n| !nodes.and_then(|all| all.get(&n.name)).is_some_and(|n| n.ready))
+        .map(|n| n.name.clone())
+        .collect();
+    if !waiting.is_empty() {
+        p.stage(PHASE, "nodes become Ready", Mode::Parallel);
+        p.push(&speaker.name, Action::AwaitNodes { nodes: waiting }, "");
+    }
+}
+
+/// Nodes of the cluster that the inventory does not name: told, never silently dropped.
+fn strangers(p: &mut Planner<'_>) {
+    for name in unlisted(p.cluster, p.seen().nodes.as_ref()) {
+        let help = format!(
+            "name it in the inventory, or: kubectl drain {name} --ignore-daemonsets, kubectl delete node {name}, and \
+             `rsadm reset` with an inventory of that host alone"
+        );
+        p.notice(
+            PHASE,
+            Some(&name),
+            "is a node of the cluster and not in the inventory; it was left alone",
+            help,
+        );
+    }
+}
+
+/// Nodes that the API knows and the inventory does not.
+pub fn unlisted(cluster: &Cluster, nodes: Option<&BTreeMap<NodeName, NodeFact>>) -> Vec<NodeName> {
+    nodes
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .filter(|name| cluster.node(name).is_none())
+        .cloned()
+        .collect()
+}

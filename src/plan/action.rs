@@ -1,0 +1,617 @@
+//! Everything rsadm can do to a host, closed.
+//!
+//! `Display` (the dry run), [`Action::predict`] and `exec::run` are three exhaustive matches, so no effect can forget
+//! its dry run. Actions hold no secret and no random value: certificates are named by their spec and made when the
+//! step runs.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    host::Secret,
+    inventory::NodeName,
+    layout,
+    observe::{
+        Facts, Fate, FileFact, Identity, MemberFact, Observed,
+        facts::{KubeconfigFact, ProcessFact, ProgramFact, UnitFact},
+    },
+    pki::authorities::{self, Ca},
+    programs::Program,
+};
+
+/// Stands in a file's text where the revision of its inputs goes; see [`Action::PutFile`].
+pub const REVISION_MARK: &str = "@REVISION@";
+
+/// Stands in objects where the cluster authority's certificate goes, base64 of PEM.
+pub const CA_MARK: &str = "@CLUSTER-CA@";
+
+/// A hash that is known only once the step has run.
+pub const FRESH: &str = "fresh";
+
+/// The mode that every symbolic link has.
+const SYMBOLIC_LINK: u32 = 0o777;
+
+/// Stands where a hash would, for a folder.
+pub const FOLDER: &str = "folder";
+
+/// What a unit is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitVerb {
+    /// Enabled at boot and started.
+    Start,
+    /// Enabled at boot and started anew, with its files read again.
+    Restart,
+    /// Stopped and no longer started at boot.
+    Disable,
+}
+
+/// A secret that several hosts share, made once per cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shared {
+    /// A certificate authority.
+    Authority(Ca),
+    /// The pair that signs service account tokens.
+    ServiceAccounts,
+    /// The key that encrypts secrets at rest, in its configuration file.
+    Encryption,
+}
+
+impl Shared {
+    /// The public file, where there is one.
+    pub fn public_path(self) -> Option<String> {
+        match self {
+            Self::Authority(ca) => Some(ca.cert_path()),
+            Self::ServiceAccounts => Some(authorities::service_account_public_path()),
+            Self::Encryption => None,
+        }
+    }
+
+    /// The file that must stay secret.
+    pub fn secret_path(self) -> String {
+        match self {
+            Self::Authority(ca) => ca.key_path(),
+            Self::ServiceAccounts => authorities::service_account_key_path(),
+            Self::Encryption => layout::ENCRYPTION_CONFIG.to_owned(),
+        }
+    }
+
+    /// True where the host has all of it, so that others can be given it.
+    pub fn is_on(self, facts: &Facts) -> bool {
+        let has = |path: &str| facts.files.contains_key(path);
+        has(&self.secret_path()) && self.public_path().is_none_or(|path| has(&path))
+    }
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authority(ca) => ca.fmt(f),
+            Self::ServiceAccounts => f.pad("service account key pair"),
+            Self::Encryption => f.pad("encryption key"),
+        }
+    }
+}
+
+impl Serialize for Shared {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where a shared secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Nobody has it and nothing was ever built with it: it is made.
+    Made,
+    /// Read from a host that has it.
+    From(NodeName),
+}
+
+/// One effect.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Notes what is on the host in the places that rsadm writes to, so that `reset` can leave it as it was.
+    Remember {
+        /// For which cluster the host is prepared.
+        cluster: String,
+        /// True where containerd will be ours.
+        runtime: bool,
+    },
+    /// Writes a file. Where `inputs` are given, [`REVISION_MARK`] in the text becomes a hash over those files as they
+    /// then are on the host, by which a later run tells what a process was started with.
+    PutFile {
+        /// Absolute path.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// The text.
+        text: String,
+        /// Files whose content the reader of this file reads once.
+        inputs: Vec<String>,
+    },
+    /// Gives the host a shared secret, or only its public part.
+    PutShared {
+        /// Which.
+        shared: Shared,
+        /// Where it is taken from.
+        source: Source,
+        /// Whether the secret part goes along.
+        secret: bool,
+    },
+    /// Puts a secret of the operator's, for root alone.
+    PutSecret {
+        /// Absolute path.
+        path: String,
+        /// Its bytes.
+        #[serde(skip)]
+        secret: Secret,
+    },
+    /// Puts rsadm itself on the host.
+    PutAgent {
+        /// Its SHA-256, hexadecimal.
+        sha256: String,
+    },
+    /// Issues a certificate of the host's table and puts it in place with its new key.
+    PutCert {
+        /// Its name in the table of `pki::specs`.
+        spec: &'static str,
+        /// The files written; the one that the certificate is read from first.
+        paths: Vec<String>,
+        /// Whom it dials, where it lies in a kubeconfig.
+        server: Option<String>,
+    },
+    /// Puts the kubelet's kubeconfig, which names the certificate that the kubelet rotates and holds no key.
+    PutKubeletConf {
+        /// Whom the kubelet dials.
+        server: String,
+    },
+    /// Makes a folder, or sets the permission bits and the owner ([`layout::owner_of`]) of one.
+    Folder {
+        /// Absolute path.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Sets a file's permission bits.
+    Mode {
+        /// Absolute path.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Removes files or folders of ours.
+    Remove {
+        /// Absolute paths.
+        paths: Vec<String>,
+    },
+    /// Fetches a program, verifies its checksum on the host, and puts it in place.
+    Install {
+        /// What.
+        program: Program,
+    },
+    /// Pulls images.
+    Pull {
+        /// References.
+        images: Vec<String>,
+    },
+    /// Tells a systemd unit something.
+    Unit {
+        /// Unit without `.service`.
+        unit: String,
+        /// What.
+        verb: UnitVerb,
+        /// Files that the unit's process reads once, when it starts.
+        inputs: Vec<String>,
+    },
+    /// Loads kernel modules and applies kernel settings, the same that our two files bring at each boot.
+    Sysctl,
+    /// Waits until a process runs with the inputs that its manifest names.
+    AwaitProcess {
+        /// Its name.
+        process: String,
+        /// Files that it reads once, when it starts.
+        inputs: Vec<String>,
+    },
+    /// Keeps the manifest of a static pod that runs with it: should the new one not serve, it is put back.
+    Keep {
+        /// The pod's name, and that of its process.
+        process: String,
+        /// The port that it listens on once it serves.
+        port: u16,
+    },
+    /// Waits until the process that a manifest asks for listens, which it does once it has taken its arguments.
+    AwaitServing {
+        /// The pod's name, and that of its process.
+        process: String,
+        /// The port.
+        port: u16,
+    },
+    /// Waits until the host's API server says ready.
+    AwaitApi {
+        /// `https://ADDRESS:PORT`.
+        url: String,
+    },
+    /// Waits until one of several API servers takes connections, as seen from the host.
+    AwaitListener {
+        /// `ADDRESS:PORT` of each.
+        any_of: Vec<String>,
+    },
+    /// Waits until all members serve, with one leader and one cluster ID.
+    AwaitEtcd {
+        /// Every member and its client URL.
+        members: Vec<(NodeName, String)>,
+    },
+    /// Adds the host to etcd's membership as a learner, which has no vote. Done already where it is listed.
+    AddLearner {
+        /// Whose member.
+        member: NodeName,
+        /// Where other members dial it.
+        peer_url: String,
+    },
+    /// Waits until the host's learner is in sync and gives it its vote. A learner that does not come up is removed again.
+    Promote {
+        /// Whose member.
+        member: NodeName,
+        /// Where other members dial it.
+        peer_url: String,
+    },
+    /// Takes a member out for good, leadership first. Done already where it is not listed.
+    RemoveMember {
+        /// Its name; its ID or its peer URL where it never had one.
+        member: String,
+        /// Where other members dial it.
+        peer_url: String,
+    },
+    /// Has the host's member hand leadership over, where it leads.
+    HandOver {
+        /// Whose member.
+        member: NodeName,
+    },
+    /// Waits until every member is healthy and all hold the same data.
+    AwaitSound,
+    /// Points the API server of a control plane that we did not build at other members, and waits until it serves again.
+    SetEtcdServers {
+        /// `--etcd-servers`.
+        servers: Vec<String>,
+        /// Where it serves: `https://ADDRESS:PORT`.
+        url: String,
+    },
+    /// Waits until a process is gone.
+    AwaitStopped {
+        /// Its name.
+        process: String,
+    },
+    /// Moves etcd's data out of the way, where it can be found again: data is never deleted.
+    SetAside,
+    /// Records on the host to which cluster it belongs.
+    RecordIdentity {
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// Applies Kubernetes objects from a control-plane host.
+    Apply {
+        /// What, in words.
+        what: String,
+        /// YAML documents, or the URL of some.
+        objects: String,
+        /// Name of a bundle of ours, recorded in the cluster with a hash, by which a later run tells it is unchanged.
+        bundle: Option<String>,
+    },
+    /// Sets labels and taints of a node, and takes back those we set before.
+    Mark {
+        /// The node.
+        node: NodeName,
+        /// Arguments for `kubectl label`.
+        labels: Vec<String>,
+        /// Arguments for `kubectl taint`.
+        taints: Vec<String>,
+        /// What is then ours: label keys and taints, comma-separated.
+        managed: String,
+    },
+    /// Waits until nodes are Ready.
+    AwaitNodes {
+        /// Which.
+        nodes: Vec<NodeName>,
+    },
+    /// Waits until workloads of ours are rolled out.
+    AwaitRollout {
+        /// `kind/name` in kube-system.
+        workloads: Vec<String>,
+    },
+    /// Empties a host of everything that rsadm put there.
+    Wipe {
+        /// True where containerd is ours to remove.
+        runtime: bool,
+        /// The cluster, whose identity the host must bear.
+        cluster: String,
+    },
+}
+
+impl Action {
+    /// False for steps that only wait, or prepare to go back.
+    pub fn is_change(&self) -> bool {
+        !matches!(
+            self,
+            Self::Keep { .. }
+                | Self::AwaitProcess { .. }
+                | Self::AwaitStopped { .. }
+                | Self::AwaitServing { .. }
+                | Self::AwaitApi { .. }
+                | Self::AwaitListener { .. }
+                | Self::AwaitEtcd { .. }
+                | Self::AwaitSound
+                | Self::AwaitNodes { .. }
+                | Self::AwaitRollout { .. }
+        )
+    }
+
+    /// True for what changes etcd's member list, which is done from the workstation.
+    pub fn changes_membership(&self) -> bool {
+        matches!(self, Self::AddLearner { .. } | Self::Promote { .. } | Self::RemoveMember { .. })
+    }
+
+    /// True for what members are asked, from the workstation, and that changes no member list.
+    pub fn asks_members(&self) -> bool {
+        matches!(self, Self::HandOver { .. } | Self::AwaitSound)
+    }
+
+    /// The files that the step writes, or removes.
+    pub fn writes(&self) -> Vec<String> {
+        match self {
+            Self::PutFile { path, .. } => vec![path.clone()],
+            Self::PutShared { shared, .. } => {
+                shared.public_path().into_iter().chain([shared.secret_path()]).collect()
+            }
+            Self::PutCert { paths, .. } | Self::Remove { paths } => paths.clone(),
+            Self::PutKubeletConf { .. } => vec![layout::KUBELET_CONF.to_owned()],
+            _ => vec![],
+        }
+    }
+
+    /// The file that the step writes or the process that it starts, where others' content goes into it, and all of that.
+    pub fn takes_in(&self) -> Option<(&str, Vec<String>)> {
+        match self {
+            Self::PutFile { path, text, inputs, .. } if !inputs.is_empty() => {
+                Some((path, [text_input(text)].into_iter().chain(inputs.iter().cloned()).collect()))
+            }
+            Self::Unit { unit, verb, inputs } if *verb != UnitVerb::Disable => Some((unit, inputs.clone())),
+            Self::AwaitProcess { process, inputs } => Some((process, inputs.clone())),
+            _ => None,
+        }
+    }
+
+    /// Changes what was seen into what will be seen once the step is done.
+    pub fn predict(&self, host: &NodeName, seen: &mut Observed) {
+        match self {
+            Self::Apply { bundle, .. } => {
+                if let Some(bundle) = bundle {
+                    seen.bundles.insert(bundle.clone(), bundle_hash(self));
+                    seen.damaged.remove(bundle);
+                }
+            }
+            Self::Mark { node, labels, taints, managed } => {
+                let nodes = seen.nodes.get_or_insert_default();
+                nodes.entry(node.clone()).or_default().mark(labels, taints, managed);
+            }
+            Self::AwaitNodes { nodes } => {
+                let seen = seen.nodes.get_or_insert_default();
+                for node in nodes {
+                    seen.entry(node.clone()).or_default().ready = true;
+                }
+            }
+            Self::AddLearner { peer_url, .. } => seen.membership.get_or_insert_default().push(MemberFact {
+                name: String::new(),
+                peer_url: peer_url.clone(),
+                learner: true,
+                healthy: false,
+                fate: Fate::default(),
+            }),
+            Self::Promote { member, peer_url } => {
+                for fact in seen.membership.iter_mut().flatten().filter(|m| m.peer_url == *peer_url) {
+                    (fact.name, fact.learner, fact.healthy) = (member.to_string(), false, true);
+                }
+            }
+            Self::RemoveMember { peer_url, .. } => {
+                seen.membership.iter_mut().for_each(|all| all.retain(|m| m.peer_url != *peer_url));
+            }
+            Self::AwaitEtcd { .. }
+            | Self::AwaitApi { .. }
+            | Self::AwaitListener { .. }
+            | Self::AwaitRollout { .. } => {}
+            local => local.predict_host(seen.hosts.entry(host.clone()).or_default()),
+        }
+    }
+
+    fn predict_host(&self, facts: &mut Facts) {
+        match self {
+            Self::Remember { cluster, .. } => facts.begun = Some(cluster.clone()),
+            Self::PutFile { path, mode, text, inputs } => {
+                let sha = file_hash(text, revision(facts, inputs).as_deref());
+                put(facts, path, *mode, &sha);
+                facts.learn_from(path, text);
+            }
+            Self::PutSecret { path, secret } => {
+                put(facts, path, 0o600, &crate::plan::sha256(secret.expose()));
+            }
+            Self::PutAgent { sha256 } => {
+                let fact = ProgramFact { url: format!("sha256:{sha256}"), kept: true };
+                facts.programs.insert(layout::AGENT_NAME.into(), fact);
+            }
+            Self::PutShared { shared, secret, .. } => {
+                if let Some(path) = shared.public_path() {
+                    put(facts, &path, 0o644, FRESH);
+                    if matches!(shared, Shared::Authority(_)) {
+                        facts.certs.insert(path, FRESH.into());
+                    }
+                }
+                if *secret {
+                    put(facts, &shared.secret_path(), 0o600, FRESH);
+                }
+            }
+            Self::PutCert { paths, server, .. } => predict_certificate(facts, paths, server.as_deref()),
+            Self::PutKubeletConf { server } => {
+                put(facts, layout::KUBELET_CONF, 0o600, FRESH);
+                predict_kubeconfig(facts, layout::KUBELET_CONF, server);
+            }
+            Self::Folder { path, mode } => put(facts, path, *mode, FOLDER),
+            Self::Mode { path, mode } => {
+                if let Some(file) = facts.files.get_mut(path) {
+                    file.mode = *mode;
+                }
+            }
+            Self::Remove { paths } => {
+                let gone = |file: &str| paths.iter().any(|p| file == p || file.starts_with(&format!("{p}/")));
+                facts.files.retain(|file, _| !gone(file));
+                facts.certs.retain(|file, _| !gone(file));
+                if gone(layout::IDENTITY) {
+                    facts.identity = None;
+                }
+                if gone(layout::ETCD_MANIFEST) {
+                    (facts.etcd_manifest, facts.etcd_image) = (None, None);
+                }
+            }
+            Self::Install { program } => {
+                let fact = ProgramFact { url: program.url.clone(), kept: true };
+                facts.programs.insert(program.name.clone(), fact);
+            }
+            Self::Pull { images } => facts.images.extend(images.iter().cloned()),
+            Self::Unit { unit, verb, inputs } => predict_unit(facts, unit, *verb, inputs),
+            Self::AwaitProcess { process, inputs } => {
+                start(facts, process, inputs);
+                // A member that runs has founded, or has found, its data.
+                facts.etcd_data |= process == "etcd";
+            }
+            Self::AwaitStopped { process } => facts.processes.retain(|p| p.name != *process),
+            Self::SetEtcdServers { servers, .. } => {
+                for process in facts.processes.iter_mut().filter(|p| p.name == "kube-apiserver") {
+                    process.etcd_servers.clone_from(servers);
+                }
+            }
+            Self::SetAside => facts.etcd_data = false,
+            Self::RecordIdentity { cluster } => {
+                put(facts, layout::IDENTITY, 0o644, FRESH);
+                facts.identity = Some(Identity {
+                    cluster: cluster.clone(),
+                    etcd_cluster_id: FRESH.into(),
+                    replaces: vec![],
+                });
+            }
+            Self::Wipe { .. } => {
+                facts.files.clear();
+                facts.processes.clear();
+                facts.programs.clear();
+                facts.units.clear();
+                facts.etcd_data = false;
+                facts.identity = None;
+                facts.begun = None;
+            }
+            Self::Sysctl
+            | Self::HandOver { .. }
+            | Self::AwaitSound
+            | Self::AddLearner { .. }
+            | Self::Promote { .. }
+            | Self::RemoveMember { .. }
+            | Self::Keep { .. }
+            | Self::AwaitServing { .. }
+            | Self::AwaitApi { .. }
+            | Self::AwaitListener { .. }
+            | Self::AwaitEtcd { .. }
+            | Self::Apply { .. }
+            | Self::Mark { .. }
+            | Self::AwaitNodes { .. }
+            | Self::AwaitRollout { .. } => {}
+        }
+    }
+}
+
+fn put(facts: &mut Facts, path: &str, mode: u32, sha256: &str) {
+    let fact = FileFact { mode, owner: layout::owner_of(path).into(), sha256: sha256.into() };
+    facts.files.insert(path.into(), fact);
+}
+
+/// The first path is the one that the certificate is read from.
+fn predict_certificate(facts: &mut Facts, paths: &[String], server: Option<&str>) {
+    for path in paths {
+        let mode = match path.as_str() {
+            layout::KUBELET_CLIENT_CURRENT => SYMBOLIC_LINK,
+            path if path.ends_with(".crt") => 0o644,
+            _ => 0o600,
+        };
+        put(facts, path, mode, FRESH);
+    }
+    match (paths.first(), server) {
+        (Some(path), Some(server)) => predict_kubeconfig(facts, path, server),
+        (Some(path), None) => drop(facts.certs.insert(path.clone(), FRESH.into())),
+        (None, _) => {}
+    }
+}
+
+fn predict_kubeconfig(facts: &mut Facts, path: &str, server: &str) {
+    let fresh = KubeconfigFact { server: server.into(), ca: Some(FRESH.into()), cert: Some(FRESH.into()) };
+    facts.kubeconfigs.insert(path.into(), fresh);
+}
+
+fn predict_unit(facts: &mut Facts, unit: &str, verb: UnitVerb, inputs: &[String]) {
+    let up = verb != UnitVerb::Disable;
+    facts.units.insert(unit.into(), UnitFact { active: up, enabled: up });
+    match up {
+        true if !inputs.is_empty() => start(facts, unit, inputs),
+        true => {}
+        false => facts.processes.retain(|p| p.name != unit),
+    }
+}
+
+/// The process now runs with these inputs.
+fn start(facts: &mut Facts, process: &str, inputs: &[String]) {
+    let name = process.get(..15).unwrap_or(process).to_owned();
+    facts.processes.retain(|p| p.name != name);
+    let revision = Some(revision(facts, inputs).unwrap_or_else(|| FRESH.into()));
+    facts.processes.push(ProcessFact { name, revision, etcd_servers: vec![] });
+}
+
+/// What a manifest itself says, as an input beside the files that its process reads: without it a process that was
+/// given other arguments could not be told from its predecessor, and nobody could wait for it.
+pub fn text_input(text: &str) -> String {
+    format!("{TEXT_INPUT}{}", crate::plan::sha256(text.as_bytes()))
+}
+
+/// Begins an input that is no path and stands for itself.
+pub const TEXT_INPUT: &str = "text:";
+
+/// The revision that a hash over `inputs` makes on a host, or `None` while one of them is still to be written.
+pub fn revision(facts: &Facts, inputs: &[String]) -> Option<String> {
+    let mut all = String::new();
+    for path in inputs {
+        if path.starts_with(TEXT_INPUT) {
+            all.push_str(&format!("{path}\n"));
+            continue;
+        }
+        let sha = &facts.files.get(path)?.sha256;
+        if sha == FRESH {
+            return None;
+        }
+        all.push_str(&format!("{path} {sha}\n"));
+    }
+    Some(crate::plan::sha256(all.as_bytes())[..16].to_owned())
+}
+
+/// The hash that a file with this text will have; [`FRESH`] where its revision is not known yet.
+pub fn file_hash(text: &str, revision: Option<&str>) -> String {
+    match revision {
+        Some(revision) => crate::plan::sha256(text.replace(REVISION_MARK, revision).as_bytes()),
+        None if text.contains(REVISION_MARK) => FRESH.into(),
+        None => crate::plan::sha256(text.as_bytes()),
+    }
+}
+
+/// The hash under which a bundle is recorded.
+pub fn bundle_hash(action: &Action) -> String {
+    match action {
+        Action::Apply { objects, .. } => crate::plan::sha256(objects.as_bytes())[..16].to_owned(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,205 @@
+//! The quorum gate: may this be done to etcd now, or would it cost the cluster its quorum?
+//!
+//! Asked just before each step that can cost a member, with the live membership and never with the inventory. A
+//! change passes only if what stays healthy is a quorum of what the membership will then be (Cluster API's
+//! `targetEtcdClusterHealthy`; etcd's own `mayRemoveMember` counts the same way). Where nothing is known of a member
+//! it counts as unhealthy; learners never count. The gate gives a reason, not a bool.
+
+use super::Refusal;
+
+mod membership;
+
+pub use membership::{Learner, Membership, Voter};
+
+/// What somebody wants to do to a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Stop one member and start it again: a new manifest, certificate or version.
+    Restart {
+        /// Whose.
+        name: String,
+        /// Agrees to an outage where the membership is too small to ever spare a member (one or two voters).
+        allow_outage: bool,
+    },
+    /// Restart every member, one after another: asked once, before the first.
+    RollOut {
+        /// As in [`Change::Restart`].
+        allow_outage: bool,
+    },
+    /// Take a member out for good. By ID: a member that never started has no name.
+    Remove {
+        /// Whose; no member of this ID means it is gone already.
+        id: u64,
+    },
+    /// Add a member without a vote.
+    AddLearner {
+        /// Where other members will dial it.
+        peer_url: String,
+    },
+    /// Give a learner its vote.
+    Promote {
+        /// Whose; a voter of this ID means it was promoted already.
+        id: u64,
+    },
+}
+
+/// What the membership comes to while the change is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Projection {
+    /// Voters there will be.
+    pub voters: usize,
+    /// Voters that are healthy then, at the worst moment.
+    pub healthy: usize,
+    /// Healthy voters it takes.
+    pub quorum: usize,
+}
+
+/// The rule that an operator may override, knowing what it costs: the others stand for what etcd itself would not do, or
+/// for data that would be gone.
+const QUORUM: &str = "quorum";
+
+/// The option by which an operator overrides it.
+pub const OVERRIDE: &str = "--accept-quorum-loss";
+
+/// True where an operator who accepts that etcd loses its quorum may go on all the same. A removal is still judged by
+/// etcd's own count (`mayRemoveMember`), which sees members that only we cannot reach.
+pub fn can_be_accepted(refusal: &Refusal) -> bool {
+    refusal.rule == QUORUM
+}
+
+/// How many of `voters` are a majority.
+pub const fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// Lets a change through with what it leads to, or refuses it.
+///
+/// # Errors
+/// The rule that forbids it, who is not healthy, and what to do first.
+pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
+    if live.voters.is_empty() {
+        let why = "the live membership of etcd is not known".to_owned();
+        return Err(refusal("membership-unknown", "etcd", why, START_ETCD.to_owned()));
+    }
+    match change {
+        Change::Restart { name, allow_outage } => restart(name, *allow_outage, live),
+        Change::RollOut { allow_outage } => roll_out(*allow_outage, live),
+        Change::Remove { id } => remove(*id, live),
+        Change::AddLearner { peer_url } => add_learner(peer_url, live),
+        Change::Promote { id } => promote(*id, live),
+    }
+}
+
+const START_ETCD: &str =
+    "start etcd where it is stopped (its container's log tells why), then run this again";
+
+fn restart(name: &str, allow_outage: bool, live: &Membership) -> Result<Projection, Refusal> {
+    if live.learners.iter().any(|l| l.name == name) {
+        return Ok(live.now());
+    }
+    let Some(member) = live.voters.iter().find(|v| v.name == name) else {
+        let why = format!("etcd has no member named {name}");
+        let help = "compare the names that rsadm etcd status shows with those of the inventory".to_owned();
+        return Err(refusal("unknown-member", name, why, help));
+    };
+    let cost = usize::from(member.healthy.is_ok());
+    let after = Projection { healthy: live.healthy() - cost, ..live.now() };
+    if after.stands() || (cost == 0 && live.is_lost()) {
+        return Ok(after);
+    }
+    if live.outage_is_unavoidable(name) && allow_outage {
+        return Ok(after);
+    }
+    if live.outage_is_unavoidable(name) {
+        let why =
+            format!("restarting etcd on {name} stops the whole cluster for a moment, since {}", live.size());
+        return Err(refusal("outage", name, why, "agree to the outage".to_owned()));
+    }
+    Err(live.too_few(QUORUM, name, &format!("stopping etcd on {name}"), after))
+}
+
+/// The first restart of a roll-out is the costliest: a healthy member stops while the others are as they are now.
+fn roll_out(allow_outage: bool, live: &Membership) -> Result<Projection, Refusal> {
+    let costliest = live.voters.iter().find(|v| v.healthy.is_ok()).or_else(|| live.voters.first());
+    costliest.map_or(Ok(live.now()), |v| restart(&v.name, allow_outage, live))
+}
+
+fn remove(id: u64, live: &Membership) -> Result<Projection, Refusal> {
+    let is_learner = live.learners.iter().any(|l| l.id == id);
+    let Some(member) = live.voters.iter().find(|v| v.id == id) else {
+        return if is_learner { live.commits("removing a learner") } else { Ok(live.now()) };
+    };
+    let subject = member.title();
+    let doing = format!("removing {subject}");
+    live.commits(&doing)?;
+    if live.voters.len() == 1 {
+        let why = format!("{subject} is the last voter, and its data is all the data there is");
+        return Err(refusal("last-member", &subject, why, "rsadm reset takes a cluster down".to_owned()));
+    }
+    let after = Projection::of(live.voters.len() - 1, live.healthy() - usize::from(member.healthy.is_ok()));
+    if after.stands() { Ok(after) } else { Err(live.too_few(QUORUM, &subject, &doing, after)) }
+}
+
+fn add_learner(peer_url: &str, live: &Membership) -> Result<Projection, Refusal> {
+    let doing = format!("adding {peer_url}");
+    let now = live.commits(&doing)?;
+    if let Some(learner) = live.learners.first() {
+        let why = format!("{} is still a learner, and etcd takes one at a time", learner.title());
+        let help = "wait until it is promoted, or remove it: a learner has no vote".to_owned();
+        return Err(refusal("one-learner", &learner.title(), why, help));
+    }
+    // etcd 3.6 adds nothing, not even a learner, while it does not reach every voter; 3.7 asks for a quorum of the
+    // membership with one more (server/etcdserver/server.go, `mayAddMember`). So dead members are removed first.
+    if let Some(sick) = live.voters.iter().find(|v| v.healthy.is_err()) {
+        let why = format!("etcd adds no member while a voter is not healthy; {}", live.complaints());
+        let help = format!("start etcd on {0} again, or remove {0} first", sick.title());
+        return Err(refusal("all-healthy", &sick.title(), why, help));
+    }
+    Ok(now)
+}
+
+fn promote(id: u64, live: &Membership) -> Result<Projection, Refusal> {
+    if live.voters.iter().any(|v| v.id == id) {
+        return Ok(live.now());
+    }
+    let Some(learner) = live.learners.iter().find(|l| l.id == id) else {
+        let why = format!("etcd has no member {id:x}");
+        return Err(refusal("unknown-member", &format!("{id:x}"), why, "add it first".to_owned()));
+    };
+    let subject = learner.title();
+    let doing = format!("giving {subject} a vote");
+    live.commits(&doing)?;
+    if let Err(wrong) = &learner.healthy {
+        let why = format!("{subject} would be a voter that does not vote: {wrong}");
+        return Err(refusal("learner-unhealthy", &subject, why, START_ETCD.to_owned()));
+    }
+    let after = Projection::of(live.voters.len() + 1, live.healthy() + 1);
+    if after.stands() {
+        Ok(after)
+    } else {
+        Err(live.too_few("learner-costs-quorum", &subject, &doing, after))
+    }
+}
+
+impl Projection {
+    fn of(voters: usize, healthy: usize) -> Self {
+        Self { voters, healthy, quorum: quorum(voters) }
+    }
+
+    /// True where the healthy voters are a quorum.
+    pub const fn stands(self) -> bool {
+        self.healthy >= self.quorum
+    }
+
+    /// How many more voters may fail.
+    pub const fn can_lose(self) -> usize {
+        self.healthy.saturating_sub(self.quorum)
+    }
+}
+
+fn refusal(rule: &'static str, subject: &str, why: String, help: String) -> Refusal {
+    Refusal { rule, subject: subject.to_owned(), why, help }
+}
+
+#[cfg(test)]
+mod tests;

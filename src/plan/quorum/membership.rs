@@ -1,0 +1,175 @@
+//! etcd's membership as it is now, and its arithmetic.
+
+use super::{OVERRIDE, Projection, Refusal, can_be_accepted, refusal};
+use crate::etcd::status::{EtcdReport, Id, MemberReport, Trouble};
+
+/// One voting member of the live membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voter {
+    /// Its name; empty while it was added but never started.
+    pub name: String,
+    /// Its member ID.
+    pub id: u64,
+    /// Whether it is healthy, else what is wrong with it.
+    pub healthy: Result<(), String>,
+}
+
+/// One learner of the live membership: it has no vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learner {
+    /// Its name; empty while it was added but never started.
+    pub name: String,
+    /// Its member ID.
+    pub id: u64,
+    /// Where other members dial it.
+    pub peer_urls: Vec<String>,
+    /// Whether it is healthy, else what is wrong with it.
+    pub healthy: Result<(), String>,
+}
+
+/// The membership as etcd has it now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// All voters, the unstarted too.
+    pub voters: Vec<Voter>,
+    /// All learners.
+    pub learners: Vec<Learner>,
+    /// True where a member has just served a linearizable read: a quorum stands, whatever we see of the members.
+    pub serves: bool,
+}
+
+impl From<&EtcdReport> for Membership {
+    /// The membership that a report found; empty, which refuses everything, where no member gave a list.
+    fn from(report: &EtcdReport) -> Self {
+        let health = |m: &MemberReport| m.error.as_ref().map_or(Ok(()), |e| Err(e.to_string()));
+        let name = |m: &MemberReport| match m.error {
+            Some(Trouble::Unstarted) => String::new(),
+            _ => m.name.clone(),
+        };
+        let mut membership = Self { serves: report.serves, ..Self::default() };
+        for member in &report.members {
+            match member.id {
+                None => {}
+                Some(Id(id)) if member.is_learner => membership.learners.push(Learner {
+                    name: name(member),
+                    id,
+                    peer_urls: member.peer_urls.clone(),
+                    healthy: health(member),
+                }),
+                Some(Id(id)) => {
+                    membership.voters.push(Voter { name: name(member), id, healthy: health(member) });
+                }
+            }
+        }
+        membership
+    }
+}
+
+impl Membership {
+    /// The membership for a cluster whose etcd runs on none of its hosts, as the hosts themselves say: no member can
+    /// be asked, and there is nothing left to lose. Not for hosts that merely do not answer.
+    pub fn stopped<'n>(names: impl IntoIterator<Item = &'n str>) -> Self {
+        let voter =
+            |(name, id): (&str, u64)| Voter { name: name.to_owned(), id, healthy: Err("stopped".to_owned()) };
+        Self { voters: names.into_iter().zip(1..).map(voter).collect(), ..Self::default() }
+    }
+
+    /// The membership as it is, with nothing done to it.
+    pub fn now(&self) -> Projection {
+        Projection::of(self.voters.len(), self.healthy())
+    }
+
+    pub(super) fn healthy(&self) -> usize {
+        self.voters.iter().filter(|v| v.healthy.is_ok()).count()
+    }
+
+    /// True where there is no quorum to lose. Fewer healthy voters than that, and yet it serves: then we see too
+    /// little (a host that only we cannot reach), and a restart could be the one that costs the quorum.
+    pub(super) fn is_lost(&self) -> bool {
+        !self.serves && !self.now().stands()
+    }
+
+    /// One or two voters need every one of them: no member of such a cluster can ever be spared. The others have to
+    /// be healthy, so that the cluster comes back by itself.
+    pub(super) fn outage_is_unavoidable(&self, name: &str) -> bool {
+        let others_healthy = self.voters.iter().filter(|v| v.name != name).all(|v| v.healthy.is_ok());
+        self.voters.len() <= 2 && others_healthy
+    }
+
+    /// A change of membership is itself a write, which needs a quorum of the membership there is.
+    pub(super) fn commits(&self, doing: &str) -> Result<Projection, Refusal> {
+        let now = self.now();
+        if now.stands() { Ok(now) } else { Err(self.too_few("no-quorum", "etcd", doing, now)) }
+    }
+
+    pub(super) fn too_few(
+        &self,
+        rule: &'static str,
+        subject: &str,
+        doing: &str,
+        after: Projection,
+    ) -> Refusal {
+        let Projection { voters, healthy, quorum } = after;
+        let tense = if self.now().stands() { "would leave" } else { "takes a quorum, and etcd has" };
+        let mut why = format!("{doing} {tense} {healthy} healthy of {voters} voters; {quorum} are needed");
+        let complaints = self.complaints();
+        if !complaints.is_empty() {
+            why = format!("{why}; {complaints}");
+        }
+        let refusal = refusal(rule, subject, why, self.way_out());
+        let last = match can_be_accepted(&refusal) {
+            true => format!("; the last way out is {OVERRIDE}: etcd may serve no writes meanwhile"),
+            false => String::new(),
+        };
+        Refusal { help: refusal.help + &last, ..refusal }
+    }
+
+    /// What heals, the gentlest first.
+    fn way_out(&self) -> String {
+        let Some(sick) = self.voters.iter().find(|v| v.healthy.is_err()) else {
+            return "add a member first".to_owned();
+        };
+        let start =
+            format!("start etcd on {} again (its container's log tells why it stopped)", sick.title());
+        match (self.is_lost(), sick.name.as_str()) {
+            (true, _) => {
+                format!(
+                    "{start}; where too few can be started, rsadm etcd recover goes on from the best survivor"
+                )
+            }
+            (false, "") => format!("{start}, or remove it"),
+            (false, name) => format!("{start}, or rsadm etcd replace {name}"),
+        }
+    }
+
+    pub(super) fn complaints(&self) -> String {
+        let complaint =
+            |v: &Voter| v.healthy.as_ref().err().map(|w| format!("{} is not healthy ({w})", v.title()));
+        self.voters.iter().filter_map(complaint).collect::<Vec<_>>().join("; ")
+    }
+
+    pub(super) fn size(&self) -> String {
+        if self.voters.len() == 1 {
+            "it is the only voter".to_owned()
+        } else {
+            "both voters are needed".to_owned()
+        }
+    }
+}
+
+impl Voter {
+    pub(super) fn title(&self) -> String {
+        title(&self.name, self.id)
+    }
+}
+
+impl Learner {
+    pub(super) fn title(&self) -> String {
+        title(&self.name, self.id)
+    }
+}
+
+/// A member in words: its name, or its ID while it never started.
+fn title(name: &str, id: u64) -> String {
+    if name.is_empty() { format!("member {id:x}") } else { name.to_owned() }
+}

@@ -1,0 +1,231 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// `n` voters `m1…`, the first `sick` of them down, in a cluster that serves if the rest is a quorum.
+fn cluster(n: usize, sick: usize) -> Membership {
+    let down = |i| if i < sick { Err("no answer".to_owned()) } else { Ok(()) };
+    let voters =
+        (0..n).map(|i| Voter { name: format!("m{}", i + 1), id: i as u64 + 1, healthy: down(i) }).collect();
+    Membership { voters, learners: Vec::new(), serves: n - sick >= quorum(n) }
+}
+
+fn learner(id: u64, healthy: Result<(), String>) -> Learner {
+    Learner { name: format!("m{id}"), id, peer_urls: vec![format!("https://10.0.0.{id}:2380")], healthy }
+}
+
+fn stop(name: &str) -> Change {
+    Change::Restart { name: name.to_owned(), allow_outage: false }
+}
+
+fn stop_anyway(name: &str) -> Change {
+    Change::Restart { name: name.to_owned(), allow_outage: true }
+}
+
+fn add() -> Change {
+    Change::AddLearner { peer_url: "https://10.0.0.9:2380".to_owned() }
+}
+
+/// `healthy/voters` afterwards, or the rule that refuses.
+fn verdict(change: &Change, live: &Membership) -> String {
+    match gate(change, live) {
+        Ok(p) => format!("{}/{}", p.healthy, p.voters),
+        Err(refusal) => refusal.rule.to_owned(),
+    }
+}
+
+#[test]
+fn a_quorum_is_more_than_half() {
+    assert_eq!([1, 2, 3, 4, 5, 6, 7].map(quorum), [1, 2, 2, 3, 3, 4, 4]);
+}
+
+/// Columns: voters, of them down; then restarting a healthy one, restarting a sick one (`m1`), removing a healthy
+/// one, removing a sick one, adding a learner. `.` where there is no such member.
+#[test]
+fn every_size_from_one_to_seven() {
+    let table = "
+        1 0 | outage    .          last-member  .          1/1
+        1 1 | .         0/1        .            no-quorum  no-quorum
+        2 0 | outage    .          1/1          .          2/2
+        2 1 | quorum    1/2        no-quorum    no-quorum  no-quorum
+        3 0 | 2/3       .          2/2          .          3/3
+        3 1 | quorum    2/3        quorum       2/2        all-healthy
+        3 2 | quorum    1/3        no-quorum    no-quorum  no-quorum
+        4 0 | 3/4       .          3/3          .          4/4
+        4 1 | quorum    3/4        2/3          3/3        all-healthy
+        4 2 | quorum    2/4        no-quorum    no-quorum  no-quorum
+        5 0 | 4/5       .          4/4          .          5/5
+        5 1 | 3/5       4/5        3/4          4/4        all-healthy
+        5 2 | quorum    3/5        quorum       3/4        all-healthy
+        5 3 | quorum    2/5        no-quorum    no-quorum  no-quorum
+        6 0 | 5/6       .          5/5          .          6/6
+        6 1 | 4/6       5/6        4/5          5/5        all-healthy
+        6 2 | quorum    4/6        3/5          4/5        all-healthy
+        7 0 | 6/7       .          6/6          .          7/7
+        7 1 | 5/7       6/7        5/6          6/6        all-healthy
+        7 2 | 4/7       5/7        4/6          5/6        all-healthy
+        7 3 | quorum    4/7        quorum       4/6        all-healthy
+        7 4 | quorum    3/7        no-quorum    no-quorum  no-quorum
+    ";
+    for row in table.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let words: Vec<&str> = row.split_whitespace().filter(|w| *w != "|").collect();
+        let (n, sick) = (words[0].parse().unwrap(), words[1].parse().unwrap());
+        let live = cluster(n, sick);
+        let last = n as u64;
+        let if_some = |exists: bool, change: Change| {
+            if exists { verdict(&change, &live) } else { ".".to_owned() }
+        };
+        let got = [
+            if_some(sick < n, stop(&format!("m{n}"))),
+            if_some(sick > 0, stop("m1")),
+            if_some(sick < n, Change::Remove { id: last }),
+            if_some(sick > 0, Change::Remove { id: 1 }),
+            verdict(&add(), &live),
+        ];
+        assert_eq!(got, words[2..], "{row}");
+    }
+}
+
+#[test]
+fn an_outage_needs_consent_and_is_only_for_one_or_two() {
+    assert_eq!(verdict(&stop_anyway("m1"), &cluster(1, 0)), "0/1");
+    assert_eq!(verdict(&stop_anyway("m2"), &cluster(2, 0)), "1/2");
+    // m1 is down already: m2 alone would not bring the cluster back by itself.
+    assert_eq!(verdict(&stop_anyway("m2"), &cluster(2, 1)), "quorum");
+    assert_eq!(verdict(&stop_anyway("m3"), &cluster(3, 1)), "quorum");
+    assert_eq!(verdict(&Change::RollOut { allow_outage: false }, &cluster(1, 0)), "outage");
+    assert_eq!(verdict(&Change::RollOut { allow_outage: true }, &cluster(1, 0)), "0/1");
+}
+
+#[test]
+fn a_roll_out_needs_one_to_spare() {
+    let roll = |n, sick| verdict(&Change::RollOut { allow_outage: false }, &cluster(n, sick));
+    assert_eq!(roll(3, 0), "2/3");
+    assert_eq!(roll(3, 1), "quorum");
+    assert_eq!(roll(5, 1), "3/5");
+    assert_eq!(roll(5, 2), "quorum");
+    assert_eq!(roll(3, 3), "0/3", "nothing serves, so nothing is lost");
+}
+
+#[test]
+fn a_member_we_cannot_see_is_not_restarted_while_etcd_serves() {
+    let mut live = cluster(3, 2);
+    assert_eq!(verdict(&stop("m1"), &live), "1/3", "the quorum is lost: starting again is the cure");
+    live.serves = true;
+    assert_eq!(verdict(&stop("m1"), &live), "quorum", "two of three are alive, whatever we see");
+}
+
+#[test]
+fn learners_neither_count_nor_cost() {
+    let mut live = cluster(3, 1);
+    live.learners.push(learner(4, Ok(())));
+    assert_eq!(verdict(&stop("m3"), &live), "quorum");
+    assert_eq!(verdict(&stop("m4"), &live), "2/3");
+    assert_eq!(verdict(&Change::Remove { id: 4 }, &live), "2/3");
+    assert_eq!(verdict(&add(), &live), "one-learner");
+    assert_eq!(verdict(&Change::Remove { id: 4 }, &Membership { serves: false, ..live }), "2/3");
+}
+
+#[test]
+fn promotion_counts_the_learner_only_if_it_is_well() {
+    let with = |n, sick, healthy| Membership { learners: vec![learner(9, healthy)], ..cluster(n, sick) };
+    let promote = Change::Promote { id: 9 };
+    assert_eq!(verdict(&promote, &with(1, 0, Ok(()))), "2/2");
+    assert_eq!(verdict(&promote, &with(2, 0, Ok(()))), "3/3");
+    assert_eq!(verdict(&promote, &with(3, 1, Ok(()))), "3/4");
+    assert_eq!(verdict(&promote, &with(3, 2, Ok(()))), "no-quorum");
+    assert_eq!(verdict(&promote, &with(3, 0, Err("never started".to_owned()))), "learner-unhealthy");
+    assert_eq!(verdict(&Change::Promote { id: 2 }, &cluster(3, 0)), "3/3", "promoted already");
+    assert_eq!(verdict(&promote, &cluster(3, 0)), "unknown-member");
+}
+
+#[test]
+fn what_is_gone_needs_no_removal_and_what_is_unknown_no_guess() {
+    assert_eq!(verdict(&Change::Remove { id: 77 }, &cluster(3, 1)), "2/3");
+    assert_eq!(verdict(&stop("elsewhere"), &cluster(3, 0)), "unknown-member");
+    assert_eq!(verdict(&stop("m1"), &Membership::default()), "membership-unknown");
+}
+
+#[test]
+fn a_refusal_says_who_is_down_and_what_helps() {
+    let Err(refusal) = gate(&stop("m2"), &cluster(3, 1)) else { panic!("must be refused") };
+    insta::assert_snapshot!(
+        format!("{refusal}\nsubject: {}\nhelp: {}", refusal.subject, refusal.help),
+        @"
+    refused: m2: stopping etcd on m2 would leave 1 healthy of 3 voters; 2 are needed; m1 is not healthy (no answer)
+    subject: m2
+    help: start etcd on m1 again (its container's log tells why it stopped), or rsadm etcd replace m1; the last way out is --accept-quorum-loss: etcd may serve no writes meanwhile
+    "
+    );
+    let Err(refusal) = gate(&Change::Remove { id: 3 }, &cluster(3, 2)) else { panic!("must be refused") };
+    insta::assert_snapshot!(refusal, @"refused: etcd: removing m3 takes a quorum, and etcd has 1 healthy of 3 voters; 2 are needed; m1 is not healthy (no answer); m2 is not healthy (no answer)");
+}
+
+/// What etcd would not do, and what would take the last copy of the data, nobody can accept.
+#[test]
+fn only_the_loss_of_the_quorum_can_be_accepted() {
+    for (change, live, acceptable) in [
+        (stop("m3"), cluster(3, 1), true),
+        (stop_anyway("m2"), cluster(2, 1), true),
+        (Change::Remove { id: 3 }, cluster(3, 1), true),
+        (Change::Remove { id: 1 }, cluster(1, 0), false),
+        (Change::Remove { id: 3 }, cluster(3, 2), false),
+        (add(), cluster(3, 1), false),
+        (stop("elsewhere"), cluster(3, 0), false),
+        (stop("m1"), Membership::default(), false),
+    ] {
+        let refusal = gate(&change, &live).unwrap_err();
+        assert_eq!(can_be_accepted(&refusal), acceptable, "{change:?}: {refusal}");
+        assert_eq!(refusal.help.contains(OVERRIDE), acceptable, "{change:?}: {}", refusal.help);
+    }
+}
+
+fn any_membership() -> impl Strategy<Value = Membership> {
+    let health = || prop::bool::weighted(0.7).prop_map(|up| if up { Ok(()) } else { Err("down".to_owned()) });
+    let voters = prop::collection::vec((health(), any::<bool>()), 1..=7);
+    (voters, prop::collection::vec(health(), 0..=2), any::<bool>()).prop_map(|(voters, learners, serves)| {
+        let voter = |(i, (healthy, named)): (usize, (Result<(), String>, bool))| {
+            let healthy = if named { healthy } else { Err("added, but never started".to_owned()) };
+            Voter { name: if named { format!("m{i}") } else { String::new() }, id: i as u64, healthy }
+        };
+        let voters: Vec<Voter> = voters.into_iter().enumerate().map(voter).collect();
+        let learners = learners.into_iter().zip(100..).map(|(healthy, id)| learner(id, healthy)).collect();
+        Membership { voters, learners, serves }
+    })
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let id = prop_oneof![0..8_u64, 100..102_u64];
+    prop_oneof![
+        (id.clone(), any::<bool>())
+            .prop_map(|(id, allow_outage)| Change::Restart { name: format!("m{id}"), allow_outage }),
+        any::<bool>().prop_map(|allow_outage| Change::RollOut { allow_outage }),
+        id.clone().prop_map(|id| Change::Remove { id }),
+        id.prop_map(|id| Change::Promote { id }),
+        Just(add()),
+    ]
+}
+
+proptest! {
+    /// The promise of this module: a cluster with a quorum has one after any change that passed, except where one
+    /// or two voters were agreed to be stopped for a moment; and nobody who is well is stopped where it has none.
+    #[test]
+    fn what_passes_keeps_the_quorum(change in any_change(), live in any_membership()) {
+        let Ok(after) = gate(&change, &live) else { return Ok(()) };
+        prop_assert_eq!(after.quorum, quorum(after.voters));
+        let outage = matches!(
+            change,
+            Change::Restart { allow_outage: true, .. } | Change::RollOut { allow_outage: true }
+        ) && live.voters.len() <= 2;
+        let costs = after.healthy < live.now().healthy;
+        if (live.serves || live.now().stands()) && costs {
+            prop_assert!(after.stands() || outage, "{:?} on {:?}", change, live);
+        }
+        if !live.now().stands() {
+            prop_assert!(!costs || outage, "{:?} on {:?}", change, live);
+        }
+        if matches!(change, Change::Remove { .. }) {
+            prop_assert!(after.voters >= 1);
+        }
+    }
+}

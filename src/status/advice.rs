@@ -1,0 +1,66 @@
+//! What `rsadm status` advises, the worst first.
+
+use super::{ClusterStatus, HostStatus, Sources};
+use crate::{
+    etcd::status::{Advice, Level},
+    observe::api::Workload,
+};
+
+/// A certificate that ends within a month needs attention now.
+const CERTIFICATE_WARNING_DAYS: i64 = 30;
+
+/// What is off and what to do about it.
+pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advice> {
+    let inventory = sources.inventory;
+    let warn =
+        |text: String, command: Option<String>| Advice { level: Level::Warning, text, says: None, command };
+    let note =
+        |text: String, command: Option<String>| Advice { level: Level::Note, text, says: None, command };
+    if !status.built {
+        return vec![note(
+            "nothing is built yet; this does it:".to_owned(),
+            Some(format!("rsadm up{inventory}")),
+        )];
+    }
+    let mut advice: Vec<Advice> =
+        sources.etcd.advice.iter().filter(|a| a.level == Level::Warning).cloned().collect();
+    let said = advice.iter().any(|a| a.command.as_deref().is_some_and(|c| c.starts_with("rsadm up")));
+    let down: Vec<&str> = status.hosts.iter().filter(|h| has_stopped(h)).map(|h| h.name.as_str()).collect();
+    if !down.is_empty() && !said {
+        let text = format!("what should run on {} and does not, this starts:", down.join(", "));
+        advice.push(warn(text, Some(format!("rsadm up{inventory}"))));
+    }
+    for workload in status.workloads.iter().flatten().filter(|w| w.ready < w.wanted) {
+        let Workload { name, ready, wanted } = workload;
+        let command = format!("kubectl -n kube-system describe {name}");
+        advice.push(warn(
+            format!("{ready} of {wanted} pods of {name} are ready; this tells more:"),
+            Some(command),
+        ));
+    }
+    if let Some(first) = status.first_expiry.as_ref().filter(|e| e.days < CERTIFICATE_WARNING_DAYS) {
+        let text = match first.days {
+            days if days < 0 => format!("{} on {} has expired", first.path, first.host),
+            days => format!("{} on {} expires in {days} days", first.path, first.host),
+        };
+        let command = format!("rsadm certs renew{inventory}");
+        advice.push(warn(format!("{text}; this renews what ends soon:"), Some(command)));
+    }
+    if let Some(Err(refusal)) = sources.plan {
+        let text = format!("{}: {}", refusal.subject, refusal.why.trim());
+        advice.push(warn(format!("up would refuse: {text}"), None));
+    }
+    for name in status.unlisted_nodes.iter().flatten() {
+        let text =
+            format!("node {name} is not in the inventory; name it there, or take it out of the cluster:");
+        let command = format!("kubectl drain {name} --ignore-daemonsets && kubectl delete node {name}");
+        advice.push(note(text, Some(command)));
+    }
+    advice.sort_by_key(|a| a.level);
+    advice
+}
+
+/// True where a host that can be asked does not run something that it should.
+fn has_stopped(host: &HostStatus) -> bool {
+    host.units.values().chain(host.components.values()).any(|runs| !runs)
+}

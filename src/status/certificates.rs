@@ -1,0 +1,247 @@
+//! How the certificates of a cluster are, as `rsadm certs status` tells it: what lies on disk, what is served, and who
+//! signed it. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    etcd::status::{Advice, Level, Verdict},
+    inventory::{Cluster, Node, NodeName},
+    observe::{Facts, Observed},
+    phases::certs,
+    pki::{
+        authorities::{Ca, holdings},
+        inspect::CertInfo,
+        leaf::LeafSpec,
+        specs,
+    },
+};
+
+/// A leaf that ends within this time is worth renewing: a quarter of the year for which it is issued.
+pub const RENEW_DAYS: i64 = 90;
+
+/// A new authority takes all who trust the old one to be told, so the warning comes early.
+const AUTHORITY_WARNING_DAYS: i64 = 180;
+
+/// What it is made from.
+pub struct Sources<'a> {
+    /// What is wanted.
+    pub cluster: &'a Cluster,
+    /// What stands after a command that takes the inventory.
+    pub inventory: &'a str,
+    /// What was seen.
+    pub seen: &'a Observed,
+    /// Why other hosts were not.
+    pub unreachable: &'a BTreeMap<NodeName, String>,
+    /// What is served, or why that could not be seen.
+    pub served: &'a BTreeMap<(NodeName, &'static str), Result<CertInfo, String>>,
+    /// The time against which certificates expire.
+    pub now: OffsetDateTime,
+}
+
+/// The whole. Names are an interface: `rsadm certs status -o json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificatesStatus {
+    /// The cluster's name in the inventory.
+    pub cluster: String,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Who signs.
+    pub authorities: Vec<Authority>,
+    /// Host by host.
+    pub certificates: Vec<Certificate>,
+    /// Hosts that could not be asked, and why.
+    pub unreachable: BTreeMap<NodeName, String>,
+    /// What is off and what to do about it, the worst first.
+    pub advice: Vec<Advice>,
+}
+
+/// One authority, on all hosts that have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Authority {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: String,
+    /// When it ends, RFC 3339.
+    pub not_after: String,
+    /// Whole days until then; negative once expired.
+    pub days: i64,
+    /// Hosts that keep its key.
+    pub keepers: Vec<NodeName>,
+}
+
+/// One certificate of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Certificate {
+    /// Where.
+    pub host: NodeName,
+    /// Its name, as kubeadm has it.
+    pub name: &'static str,
+    /// Its file: a certificate, or a kubeconfig that holds one.
+    pub path: String,
+    /// Who signs it.
+    pub authority: String,
+    /// When it ends, RFC 3339; `null` where there is none.
+    pub not_after: Option<String>,
+    /// Whole days until then; negative once expired.
+    pub days: Option<i64>,
+    /// What the process that has it serves; `null` for what only clients show.
+    pub served: Option<Served>,
+}
+
+/// What is served where a certificate lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Served {
+    /// The certificate on disk.
+    Same,
+    /// Another one, which ends in so many days.
+    Other {
+        /// Whole days.
+        days: i64,
+    },
+    /// It could not be seen.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Certificate {
+    /// True where nobody accepts it, or nobody could.
+    pub fn is_lost(&self) -> bool {
+        self.days.is_none_or(|days| days < 0)
+            || matches!(self.served, Some(Served::Other { days }) if days < 0)
+    }
+}
+
+/// Makes the status.
+pub fn assess(sources: &Sources<'_>) -> CertificatesStatus {
+    let Sources { cluster, seen, now, .. } = *sources;
+    let on_hosts = cluster.nodes.iter().filter_map(|node| Some((node, seen.hosts.get(&node.name)?)));
+    let certificates: Vec<Certificate> = on_hosts
+        .flat_map(|(node, facts)| {
+            let specs = specs::specs_for(cluster, node).into_iter();
+            specs.map(move |spec| certificate(sources, node, facts, &spec))
+        })
+        .collect();
+    let authorities: Vec<Authority> =
+        Ca::ALL.into_iter().filter_map(|ca| authority(sources, ca, now)).collect();
+    let mut status = CertificatesStatus {
+        cluster: cluster.name.clone(),
+        verdict: Verdict::Healthy,
+        authorities,
+        certificates,
+        unreachable: sources.unreachable.clone(),
+        advice: Vec::new(),
+    };
+    status.advice = advice(sources, &status);
+    let warned = status.advice.iter().any(|a| a.level == Level::Warning);
+    if warned || !status.unreachable.is_empty() {
+        status.verdict = Verdict::Degraded;
+    }
+    status
+}
+
+fn certificate(sources: &Sources<'_>, node: &Node, facts: &Facts, spec: &LeafSpec) -> Certificate {
+    let found = certs::found_certificate(facts, &spec.place);
+    let served = sources.served.get(&(node.name.clone(), spec.name)).map(|served| match served {
+        Err(why) => Served::Unknown { why: why.clone() },
+        Ok(info) if found.as_ref().is_some_and(|f| f.fingerprint == info.fingerprint) => Served::Same,
+        Ok(info) => Served::Other { days: days(info, sources.now) },
+    });
+    Certificate {
+        host: node.name.clone(),
+        name: spec.name,
+        path: spec.place.cert_path().to_owned(),
+        authority: spec.ca.to_string(),
+        not_after: found.as_ref().and_then(ends),
+        days: found.as_ref().map(|info| days(info, sources.now)),
+        served,
+    }
+}
+
+fn authority(sources: &Sources<'_>, ca: Ca, now: OffsetDateTime) -> Option<Authority> {
+    let on_hosts =
+        || sources.cluster.nodes.iter().filter_map(|n| Some((n, sources.seen.hosts.get(&n.name)?)));
+    let info = on_hosts().find_map(|(_, f)| certs::certificate_of_der(f.certs.get(&ca.cert_path())?))?;
+    let keeps = |(node, facts): &(&Node, &Facts)| {
+        holdings(node).iter().any(|h| h.ca == ca && h.key) && facts.files.contains_key(&ca.key_path())
+    };
+    Some(Authority {
+        name: ca.to_string(),
+        path: ca.cert_path(),
+        not_after: ends(&info).unwrap_or_default(),
+        days: days(&info, now),
+        keepers: on_hosts().filter(keeps).map(|(node, _)| node.name.clone()).collect(),
+    })
+}
+
+/// Rounded down, so that what has just expired has −1.
+fn days(info: &CertInfo, now: OffsetDateTime) -> i64 {
+    (info.not_after - now).whole_seconds().div_euclid(86_400)
+}
+
+fn ends(info: &CertInfo) -> Option<String> {
+    info.not_after.format(&Rfc3339).ok()
+}
+
+fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
+    let say = |level, text: String, command: Option<String>| Advice { level, text, says: None, command };
+    let renew = || Some(format!("rsadm certs renew{}", sources.inventory));
+    if !status.certificates.is_empty() && status.certificates.iter().all(|c| c.days.is_none()) {
+        let up = format!("rsadm up{}", sources.inventory);
+        return vec![say(Level::Warning, "nothing is built yet; this does it:".to_owned(), Some(up))];
+    }
+    let hosts = |wants: &dyn Fn(&Certificate) -> bool| {
+        let mut hosts: Vec<&str> = Vec::new();
+        for c in status.certificates.iter().filter(|c| wants(c)) {
+            if !hosts.contains(&c.host.as_str()) {
+                hosts.push(c.host.as_str());
+            }
+        }
+        (!hosts.is_empty()).then(|| hosts.join(", "))
+    };
+    let mut advice = Vec::new();
+    for authority in status.authorities.iter().filter(|a| a.days < AUTHORITY_WARNING_DAYS) {
+        let Authority { name, days, .. } = authority;
+        let text = match *days < 0 {
+            true => format!(
+                "the {name} has expired: nobody accepts what it signs, and nothing can be renewed with it"
+            ),
+            false => format!(
+                "the {name} ends in {days} days, and with it everything that it signed; a new one is never made by \
+                 itself, so plan the change now"
+            ),
+        };
+        advice.push(say(Level::Warning, text, None));
+    }
+    let lost = hosts(&Certificate::is_lost);
+    if let Some(hosts) = &lost {
+        let text = format!(
+            "certificates on {hosts} are missing or have expired; no API server is needed to renew them:"
+        );
+        advice.push(say(Level::Warning, text, renew()));
+    }
+    let stale = |c: &Certificate| !c.is_lost() && matches!(c.served, Some(Served::Other { .. }));
+    if let Some(hosts) = hosts(&stale) {
+        let text = format!(
+            "what is served on {hosts} is not what lies on disk: an API server may take a minute to notice a new file, \
+             and what holds on longer takes it up when it is started anew"
+        );
+        advice.push(say(Level::Warning, text, None));
+    }
+    let soon =
+        |c: &Certificate| c.days.is_some_and(|d| (0..RENEW_DAYS).contains(&d)) && c.name != "kubelet-client";
+    if let (Some(hosts), None) = (hosts(&soon), &lost) {
+        let text = format!("certificates on {hosts} end within {RENEW_DAYS} days; this renews them:");
+        advice.push(say(Level::Note, text, renew()));
+    }
+    advice
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use base64::{Engine, prelude::BASE64_STANDARD};
+use time::{Duration, macros::datetime};
+
+use super::*;
+use crate::{
+    manifests::testing,
+    observe::{FileFact, facts::KubeconfigFact},
+    pki::{inspect::inspect, issue::Authority as Signer, leaf::Place},
+    ui::certificates::render,
+};
+
+const NOW: OffsetDateTime = datetime!(2026-11-22 14:05:10 UTC);
+
+/// A single node whose certificates were issued so many days ago, and what it serves.
+struct Scene {
+    cluster: Cluster,
+    seen: Observed,
+    served: BTreeMap<(NodeName, &'static str), Result<CertInfo, String>>,
+    unreachable: BTreeMap<NodeName, String>,
+}
+
+impl Scene {
+    fn aged(days: i64) -> Self {
+        let cluster = testing::single();
+        let node = cluster.nodes[0].clone();
+        let (mut facts, mut served) = (Facts::default(), BTreeMap::new());
+        for ca in Ca::ALL {
+            let signer = Signer::make(ca, NOW).unwrap();
+            facts.certs.insert(ca.cert_path(), der(&signer.files().cert));
+            let key = FileFact { mode: 0o600, owner: "0:0".into(), sha256: String::new() };
+            facts.files.insert(ca.key_path(), key);
+            for spec in specs::specs_for(&cluster, &node).into_iter().filter(|s| s.ca == ca) {
+                let issued = signer.issue(&spec, NOW - Duration::days(days)).unwrap();
+                if ["apiserver", "etcd-server", "etcd-peer", "kubelet-server"].contains(&spec.name) {
+                    served.insert((node.name.clone(), spec.name), Ok(inspect(&issued.cert).unwrap()));
+                }
+                match &spec.place {
+                    Place::Kubeconfig { path } => {
+                        let cert = Some(BASE64_STANDARD.encode(&issued.cert));
+                        let fact = KubeconfigFact { cert, ..KubeconfigFact::default() };
+                        facts.kubeconfigs.insert(path.clone(), fact);
+                    }
+                    place => drop(facts.certs.insert(place.cert_path().to_owned(), der(&issued.cert))),
+                }
+            }
+        }
+        let seen = Observed { hosts: [(node.name, facts)].into(), ..Observed::default() };
+        Self { cluster, seen, served, unreachable: BTreeMap::new() }
+    }
+
+    fn status(&self) -> CertificatesStatus {
+        self.status_in(0)
+    }
+
+    fn status_in(&self, days: i64) -> CertificatesStatus {
+        assess(&Sources {
+            cluster: &self.cluster,
+            inventory: " prod.yaml",
+            seen: &self.seen,
+            unreachable: &self.unreachable,
+            served: &self.served,
+            now: NOW + Duration::days(days),
+        })
+    }
+
+    fn commands(status: &CertificatesStatus) -> Vec<&str> {
+        status.advice.iter().filter_map(|a| a.command.as_deref()).collect()
+    }
+}
+
+fn der(pem: &str) -> String {
+    pem.lines().filter(|l| !l.starts_with('-')).collect()
+}
+
+#[test]
+fn young_certificates_need_nothing() {
+    let status = Scene::aged(0).status();
+    assert_eq!((status.verdict, &status.advice[..]), (Verdict::Healthy, &[][..]));
+    assert_eq!((status.certificates.len(), status.authorities.len()), (13, 3));
+}
+
+/// Rows 28 and 29.
+#[test]
+fn what_ends_is_told_in_time_and_what_has_ended_before_all() {
+    for (age, days, verdict, command) in [
+        (270, 0, Verdict::Healthy, None),
+        (280, 0, Verdict::Healthy, Some("rsadm certs renew prod.yaml")),
+        (366, 0, Verdict::Degraded, Some("rsadm certs renew prod.yaml")),
+    ] {
+        let status = Scene::aged(age).status_in(days);
+        assert_eq!(status.verdict, verdict, "{age}");
+        assert_eq!(Scene::commands(&status).first().copied(), command, "{age}: {:?}", status.advice);
+    }
+    let scene = Scene::aged(-3500);
+    for (days, warned) in [(3469, false), (3471, true), (3651, true)] {
+        let status = scene.status_in(days);
+        assert_eq!(status.advice.iter().any(|a| a.text.contains("the cluster CA")), warned, "{days}");
+        assert_eq!(status.verdict == Verdict::Degraded, warned, "{days}");
+    }
+}
+
+/// kubernetes/kubernetes#102556: the file is new, and the process has never heard of it.
+#[test]
+fn what_is_served_counts() {
+    let (mut scene, old) = (Scene::aged(0), Scene::aged(400));
+    let key = (NodeName::new("m1"), "apiserver");
+    scene.served.insert(key.clone(), old.served[&key].clone());
+    let status = scene.status();
+    assert!(status.certificates.iter().any(|c| c.name == "apiserver" && c.is_lost()));
+    assert_eq!(status.verdict, Verdict::Degraded);
+    scene.served.insert(key, Err("connection refused".into()));
+    assert_eq!(scene.status().verdict, Verdict::Healthy, "what does not run is for other commands to tell");
+}
+
+#[test]
+fn people_get_a_table() {
+    let mut scene = Scene::aged(290);
+    let young = Scene::aged(10);
+    let key = (NodeName::new("m1"), "etcd-server");
+    scene.served.insert(key.clone(), young.served[&key].clone());
+    scene.served.insert((NodeName::new("m1"), "kubelet-server"), Err("connection refused".into()));
+    let facts = scene.seen.hosts.get_mut(&NodeName::new("m1")).unwrap();
+    facts.certs.remove("/etc/kubernetes/pki/front-proxy-client.crt");
+    scene.unreachable.insert(NodeName::new("m2"), "not reached: no route to host".into());
+    insta::assert_snapshot!(render(&scene.status()));
+}

@@ -1,0 +1,129 @@
+//! One host of `rsadm status`: what should run there and does, and what is wrong.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use super::{Expiry, HostStatus, Sources};
+use crate::{
+    inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, NodeName, Role},
+    layout,
+    observe::Facts,
+    phases::certs,
+};
+
+/// One host, seen or not.
+pub(super) fn look(sources: &Sources<'_>, node: &Node) -> HostStatus {
+    let mut status = HostStatus {
+        name: node.name.clone(),
+        address: node.address.clone(),
+        roles: node.roles.clone(),
+        reachable: false,
+        problems: Vec::new(),
+        os: None,
+        kernel: None,
+        units: BTreeMap::new(),
+        components: BTreeMap::new(),
+        kubelet_version: None,
+        containerd_version: None,
+        node_ready: node_ready(sources, node),
+        api_ready: None,
+        first_expiry: None,
+        changes: None,
+    };
+    if let Some(facts) = sources.seen.hosts.get(&node.name) {
+        seen(&mut status, sources, node, facts);
+    } else {
+        let why = sources.unreachable.get(&node.name);
+        status.problems.push(why.cloned().unwrap_or_else(|| "not reached".to_owned()));
+    }
+    if status.node_ready == Some(false) && sources.cluster.network.plugin != NetworkPlugin::None {
+        status.problems.push("node is not Ready".to_owned());
+    }
+    status
+}
+
+fn seen(status: &mut HostStatus, sources: &Sources<'_>, node: &Node, facts: &Facts) {
+    status.reachable = true;
+    status.os = Some(facts.os.clone());
+    status.kernel = Some(facts.kernel.clone());
+    status.containerd_version.clone_from(&facts.containerd);
+    status.kubelet_version = facts.programs.get("kubelet").and_then(|p| version_in(&p.url));
+    for unit in ["containerd", "kubelet"] {
+        status.units.insert(unit.to_owned(), facts.units.get(unit).is_some_and(|u| u.active));
+    }
+    for component in components(sources.cluster, node) {
+        status.components.insert(component, facts.runs(component));
+    }
+    status.problems.extend(stopped(status, facts));
+    if let Some((_, ready)) = sources.api.iter().find(|(name, _)| *name == node.name) {
+        status.api_ready = Some(ready.is_ok());
+        if let Err(why) = ready
+            && facts.runs("kube-apiserver")
+        {
+            status.problems.push(format!("API server: {why}"));
+        }
+    }
+    status.first_expiry = first_expiry(&node.name, facts, sources.now);
+    if let Some(Ok(plan)) = sources.plan {
+        let changes = plan.steps().filter(|(host, step)| **host == node.name && step.action.is_change());
+        status.changes = Some(changes.count());
+    }
+}
+
+/// What should run and does not, in one sentence.
+fn stopped(status: &HostStatus, facts: &Facts) -> Option<String> {
+    if is_blank(facts) {
+        return Some("nothing of the cluster is on it".to_owned());
+    }
+    let units = status.units.iter().map(|(name, runs)| (name.as_str(), *runs));
+    let components = status.components.iter().map(|(name, runs)| (*name, *runs));
+    let names: Vec<&str> = units.chain(components).filter(|(_, runs)| !runs).map(|(name, _)| name).collect();
+    match names.as_slice() {
+        [] => None,
+        [one] => Some(format!("{one} does not run")),
+        many => Some(format!("{} do not run", many.join(", "))),
+    }
+}
+
+/// What runs on a host besides the kubelet and its runtime.
+pub(super) fn components(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
+    let mut components = Vec::new();
+    if node.is(Role::Etcd) {
+        components.push("etcd");
+    }
+    if node.is(Role::ControlPlane) {
+        components.extend(["kube-apiserver", "kube-controller-manager", "kube-scheduler"]);
+    } else if node.is(Role::Worker) && cluster.load_balancer == LoadBalancer::NodeLocal {
+        components.push("haproxy");
+    }
+    components
+}
+
+fn node_ready(sources: &Sources<'_>, node: &Node) -> Option<bool> {
+    let nodes = sources.seen.nodes.as_ref().filter(|_| node.is_kubernetes())?;
+    Some(nodes.get(&node.name).is_some_and(|n| n.ready))
+}
+
+/// `v1.37.2` from the address that a program came from.
+fn version_in(url: &str) -> Option<String> {
+    url.split('/').find(|part| part.parse::<crate::versions::Version>().is_ok()).map(str::to_owned)
+}
+
+fn first_expiry(host: &NodeName, facts: &Facts, now: OffsetDateTime) -> Option<Expiry> {
+    let files = facts.certs.iter().filter_map(|(path, der)| Some((path, certs::certificate_of_der(der)?)));
+    let kubeconfigs = facts
+        .kubeconfigs
+        .iter()
+        .filter_map(|(path, k)| Some((path, certs::certificate_of_kubeconfig(k.cert.as_deref()?)?)));
+    let (path, first) = files.chain(kubeconfigs).min_by_key(|(_, info)| info.not_after)?;
+    Some(Expiry { host: host.clone(), path: path.clone(), days: (first.not_after - now).whole_days() })
+}
+
+/// True where nothing of ours and nothing like it is on a host.
+pub(super) fn is_blank(facts: &Facts) -> bool {
+    facts.identity.is_none()
+        && !facts.etcd_data
+        && facts.processes.iter().all(|p| p.name == "containerd")
+        && !facts.files.keys().any(|path| path.starts_with(layout::PKI_DIR))
+}

@@ -1,0 +1,202 @@
+//! A cluster that is well, spoiled in one way at a time.
+
+use time::macros::datetime;
+
+use super::{host::components, *};
+use crate::{
+    etcd::status::tests::Scene as EtcdScene,
+    inventory::{Node, load},
+    observe::{
+        Facts, NodeFact,
+        facts::{ProcessFact, ProgramFact, UnitFact},
+    },
+    plan::Plan,
+};
+
+const NOW: OffsetDateTime = datetime!(2026-11-22 14:05:10 UTC);
+
+const INVENTORY: &str = "
+cluster_name: prod
+kubernetes_version: v1.37.2
+hosts:
+  - {name: m1, address: 10.0.0.1, roles: [control-plane, etcd]}
+  - {name: m2, address: 10.0.0.2, roles: [control-plane, etcd]}
+  - {name: m3, address: 10.0.0.3, roles: [control-plane, etcd]}
+  - {name: w1, address: 10.0.0.9, roles: [worker]}
+";
+
+const ETCD_ONLY: &str = "
+cluster_name: prod
+kubernetes_version: v1.37.2
+hosts:
+  - {name: m1, address: 10.0.0.1, roles: [etcd]}
+  - {name: m2, address: 10.0.0.2, roles: [etcd]}
+  - {name: m3, address: 10.0.0.3, roles: [etcd]}
+";
+
+/// A cluster that is well; tests then spoil it.
+pub(crate) struct Scene {
+    pub(crate) cluster: Cluster,
+    pub(crate) seen: Observed,
+    pub(crate) unreachable: BTreeMap<NodeName, String>,
+    pub(crate) etcd: EtcdScene,
+    pub(crate) api: Vec<(NodeName, Answer)>,
+    pub(crate) plan: Option<Result<Plan, Refusal>>,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        Self::of(INVENTORY)
+    }
+
+    pub(crate) fn etcd_only() -> Self {
+        Self::of(ETCD_ONLY)
+    }
+
+    fn of(inventory: &str) -> Self {
+        let cluster = load(inventory, "prod.yaml", None).unwrap().cluster;
+        let node = || NodeFact { ready: true, ..NodeFact::default() };
+        let workload = |name: &str, n| Workload { name: name.to_owned(), ready: n, wanted: n };
+        let workloads = vec![workload("daemonset/kube-proxy", 4), workload("deployment/coredns", 2)];
+        let seen = Observed {
+            hosts: cluster.nodes.iter().map(|n| (n.name.clone(), facts(&cluster, n))).collect(),
+            nodes: cluster
+                .has_kubernetes()
+                .then(|| cluster.nodes.iter().map(|n| (n.name.clone(), node())).collect()),
+            ..Observed::default()
+        };
+        let api = cluster.with_role(Role::ControlPlane);
+        let api = api.map(|n| (n.name.clone(), Ok(workloads.clone()))).collect();
+        let plan = Some(Ok(Plan { checked: 212, ..Plan::default() }));
+        Self { etcd: EtcdScene::new(3), unreachable: BTreeMap::new(), cluster, seen, api, plan }
+    }
+
+    /// The host is off.
+    pub(crate) fn off(mut self, name: &str) -> Self {
+        let why = "not reached: no route to host";
+        self.seen.hosts.remove(&NodeName::new(name));
+        self.api.retain(|(n, _)| n.as_str() != name);
+        self.unreachable.insert(NodeName::new(name), why.to_owned());
+        self.plan = None;
+        self
+    }
+
+    pub(crate) fn facts(&mut self, name: &str) -> &mut Facts {
+        self.seen.hosts.get_mut(&NodeName::new(name)).unwrap()
+    }
+
+    pub(crate) fn status(&self) -> ClusterStatus {
+        assess(&Sources {
+            cluster: &self.cluster,
+            inventory: " prod.yaml",
+            seen: &self.seen,
+            unreachable: &self.unreachable,
+            etcd: &self.etcd.report(),
+            api: &self.api,
+            plan: self.plan.as_ref(),
+            now: NOW,
+        })
+    }
+}
+
+fn facts(cluster: &Cluster, node: &Node) -> Facts {
+    let process = |name: &str| ProcessFact {
+        name: name.chars().take(15).collect(),
+        revision: None,
+        etcd_servers: Vec::new(),
+    };
+    let kubelet = "http://mirror/dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubelet".to_owned();
+    Facts {
+        os: "debian 12".to_owned(),
+        kernel: "6.1.0-40-amd64".to_owned(),
+        containerd: Some("v2.4.2".to_owned()),
+        units: ["containerd", "kubelet"]
+            .map(|u| (u.to_owned(), UnitFact { active: true, enabled: true }))
+            .into(),
+        processes: components(cluster, node)
+            .into_iter()
+            .chain(["kubelet", "containerd"])
+            .map(process)
+            .collect(),
+        programs: [("kubelet".to_owned(), ProgramFact { kept: true, url: kubelet })].into(),
+        ..Facts::default()
+    }
+}
+
+/// The verdict, each host's problems, the advice.
+fn summary(status: &ClusterStatus) -> String {
+    let mut lines = vec![format!("{:?}", status.verdict)];
+    lines.extend(
+        status
+            .hosts
+            .iter()
+            .filter(|h| !h.problems.is_empty())
+            .map(|h| format!("{}: {}", h.name, h.problems.join("; "))),
+    );
+    lines.extend(status.advice.iter().map(|a| match &a.command {
+        Some(command) => format!("{:?}: {} → {command}", a.level, a.text),
+        None => format!("{:?}: {}", a.level, a.text),
+    }));
+    lines.join("\n")
+}
+
+#[test]
+fn healthy() {
+    assert_eq!(summary(&Scene::new().status()), "Healthy");
+    assert_eq!(summary(&Scene::etcd_only().status()), "Healthy");
+}
+
+#[test]
+fn a_stopped_component_and_a_sick_api_server() {
+    let mut scene = Scene::new();
+    scene.facts("w1").processes.retain(|p| p.name != "haproxy");
+    scene.facts("m1").units.remove("kubelet");
+    scene.api[2].1 = Err("not ready: etcd".to_owned());
+    insta::assert_snapshot!(summary(&scene.status()), @r"
+    Degraded
+    m1: kubelet does not run
+    m3: API server: not ready: etcd
+    w1: haproxy does not run
+    Warning: what should run on m1, w1 and does not, this starts: → rsadm up prod.yaml
+    ");
+}
+
+#[test]
+fn addons_that_are_not_ready_and_nodes_that_nobody_named() {
+    let mut scene = Scene::new();
+    scene.api[0].1.as_mut().unwrap()[1].ready = 0;
+    scene.seen.nodes.as_mut().unwrap().insert(NodeName::new("w7"), NodeFact::default());
+    scene.seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w1")).unwrap().ready = false;
+    insta::assert_snapshot!(summary(&scene.status()), @r"
+    Degraded
+    w1: node is not Ready
+    Warning: 0 of 2 pods of deployment/coredns are ready; this tells more: → kubectl -n kube-system describe deployment/coredns
+    Note: node w7 is not in the inventory; name it there, or take it out of the cluster: → kubectl drain w7 --ignore-daemonsets && kubectl delete node w7
+    ");
+}
+
+#[test]
+fn a_plan_that_refuses_is_said_and_one_that_cannot_be_made_too() {
+    let refusal = Refusal {
+        rule: "preflight",
+        subject: "1 finding".to_owned(),
+        why: "\n  w1: swap is on\n      swapoff -a".to_owned(),
+        help: "nothing was changed".to_owned(),
+    };
+    let scene = Scene { plan: Some(Err(refusal)), ..Scene::new() };
+    assert_eq!(scene.status().changes.unknown.as_deref(), Some("up would refuse: 1 finding"));
+    assert_eq!(scene.status().verdict, Verdict::Degraded);
+    assert_eq!(Scene::new().off("w1").status().changes.unknown.as_deref(), Some("not known without w1"));
+}
+
+#[test]
+fn hosts_before_the_first_up() {
+    let mut scene = Scene::new();
+    for facts in scene.seen.hosts.values_mut() {
+        *facts = Facts::default();
+    }
+    scene.seen.nodes = None;
+    let status = scene.status();
+    assert!(!status.built);
+    assert_eq!(status.advice[0].command.as_deref(), Some("rsadm up prod.yaml"));
+}

@@ -1,0 +1,66 @@
+//! The plan as `rsadm plan` prints it: stage by stage, hosts that do the same together.
+
+use std::fmt::Write;
+
+use crate::{
+    event::count,
+    plan::{Mode, Plan, Stage, Step},
+};
+
+/// The whole plan and its sum.
+pub fn render(plan: &Plan) -> String {
+    let mut text = String::new();
+    for stage in &plan.stages {
+        let beside = if stage.beside { ", beside the one above" } else { "" };
+        let _ = writeln!(text, "[{}] {}{}{beside}", stage.phase, stage.title, how(stage));
+        hosts(&mut text, stage);
+    }
+    for notice in &plan.notices {
+        let host = notice.host.as_ref().map(|h| format!(" {h}:")).unwrap_or_default();
+        let _ = writeln!(text, "warning{host} {}\n    {}", notice.text, notice.help);
+    }
+    let _ = match plan.is_empty() {
+        true => writeln!(text, "in sync: {} things checked, nothing to change", plan.checked),
+        false => writeln!(
+            text,
+            "{} on {}. Nothing was changed.",
+            count(plan.changes(), "change"),
+            count(plan.hosts().len(), "host")
+        ),
+    };
+    text
+}
+
+fn how(stage: &Stage) -> String {
+    match stage.mode {
+        _ if stage.work.len() < 2 && !stage.gated => String::new(),
+        _ if stage.gated => ", only while etcd can spare a member".into(),
+        Mode::Parallel => format!(", {} at once", stage.work.len()),
+        Mode::OneByOne => ", one after the other".into(),
+        Mode::Batches(n) => format!(", {n} at once"),
+    }
+}
+
+fn hosts(text: &mut String, stage: &Stage) {
+    let mut before: Option<(&str, Vec<String>)> = None;
+    let width = stage.work.iter().map(|w| w.host.as_str().len()).max().unwrap_or(0);
+    for work in &stage.work {
+        let lines: Vec<String> = work.steps.iter().map(line).collect();
+        let host = work.host.as_str();
+        if let Some((other, _)) = before.as_ref().filter(|(_, theirs)| *theirs == lines) {
+            let _ = writeln!(text, "  {host:width$}  the same as {other}");
+            continue;
+        }
+        for (i, line) in lines.iter().enumerate() {
+            let _ = writeln!(text, "  {:width$}  {line}", if i == 0 { host } else { "" });
+        }
+        before = Some((host, lines));
+    }
+}
+
+fn line(step: &Step) -> String {
+    match step.why.as_str() {
+        "" => step.action.to_string(),
+        why => format!("{} ({why})", step.action),
+    }
+}

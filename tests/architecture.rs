@@ -1,0 +1,140 @@
+//! The direction of dependencies, from the `use` lines: pure modules stay pure, foreign crates in their one file, and
+//! nothing sees the command line. Every file begins by saying what it is for.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop at what should not be; clippy does not know its helpers"
+)]
+
+use std::{fs, path::Path};
+
+/// Modules that are functions of their input alone.
+const PURE: [&str; 9] = [
+    "inventory",
+    "layout.rs",
+    "versions.rs",
+    "programs.rs",
+    "pki/specs.rs",
+    "pki/verdict.rs",
+    "manifests",
+    "plan",
+    "phases",
+];
+
+/// What none of them may touch.
+const IMPURE: [&str; 8] =
+    ["tokio", "openssh", "etcd_client", "getrandom", "SystemTime", "Instant::now", "now_utc", "crate::exec"];
+
+/// Foreign crates and where they may be used. Two exceptions for serde_yaml: `pki/kubeconfig.rs` reads kubeconfigs back,
+/// and `fake` reads the manifests that a kubelet would read.
+const HOMES: [(&str, &[&str]); 6] = [
+    ("openssh", &["host/ssh"]),
+    ("etcd_client", &["etcd/client"]),
+    ("rcgen", &["pki/issue.rs"]),
+    ("indicatif", &["ui/spinner.rs"]),
+    ("backoff", &["exec/wait.rs"]),
+    ("serde_yaml", &["inventory/file.rs", "manifests/mod.rs", "pki/kubeconfig.rs", "fake"]),
+];
+
+/// Who may not know whom: the file's module, what it may not name.
+const BLIND: [(&str, &str); 4] =
+    [("host", "crate::plan"), ("host", "crate::phases"), ("etcd", "crate::plan"), ("ui", "crate::exec")];
+
+/// Tests in files of their own: the module beside them says what they are about.
+const HEADLESS: &str = "tests.rs";
+
+/// A source file: its path below `src` and the code in it, without comments and tests.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(files.len() > 50, "the sources were not found");
+    files
+}
+
+fn code(text: &str) -> String {
+    let own = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    own.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// True where the file is the module or lies in it.
+fn in_module(file: &str, module: &str) -> bool {
+    file == module || file.strip_prefix(module).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+}
+
+fn is_test(file: &str) -> bool {
+    file.contains("/tests")
+        || file.ends_with(HEADLESS)
+        || file.ends_with("testing.rs")
+        || file.ends_with("cis.rs")
+}
+
+/// True where a path begins with the crate's name, and not in the middle of another word.
+fn names(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !part(before)
+            && !part(after)
+            && (word.contains("::") || word.contains('_') || after == Some(':') || word.contains("Time"))
+    })
+}
+
+#[test]
+fn pure_modules_are_pure() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources().iter().filter(|(f, _)| PURE.iter().any(|m| in_module(f, m)) && !is_test(f))
+    {
+        let code = code(text);
+        wrong.extend(IMPURE.iter().filter(|w| names(&code, w)).map(|w| format!("{file} knows {w}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn foreign_crates_stay_at_home() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources().iter().filter(|(f, _)| !is_test(f)) {
+        let code = code(text);
+        for (name, homes) in HOMES {
+            if names(&code, name) && !homes.iter().any(|home| in_module(file, home)) {
+                wrong.push(format!("{file} uses {name}, which lives in {}", homes.join(", ")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nobody_looks_up() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources().iter().filter(|(f, _)| !is_test(f)) {
+        let code = code(text);
+        let cli = !in_module(file, "cli") && file != "main.rs" && names(&code, "crate::cli");
+        let fake = !in_module(file, "fake") && names(&code, "crate::fake");
+        wrong.extend(cli.then(|| format!("{file} knows the command line")));
+        wrong.extend(fake.then(|| format!("{file} knows the world for tests")));
+        let blind = BLIND.iter().filter(|(module, other)| in_module(file, module) && names(&code, other));
+        wrong.extend(blind.map(|(_, other)| format!("{file} knows {other}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent = sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(file, _)| file);
+    let silent: Vec<String> = silent.filter(|file| !file.ends_with(HEADLESS)).collect();
+    assert!(silent.is_empty(), "no head comment: {}", silent.join(", "));
+}

@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154  # files of one program use variables of one another
+# (b) Three etcd members, from their programs to a healthy cluster: `rsadm up` on an inventory of etcd hosts alone, and
+# etcd's own processes started by hand with certificates that are there already.
+
+members=(e1 e2 e3)
+
+bench_b() {
+  local raw=() up=() inventory=$work/etcd-only.yaml node n
+  inventory_of "${members[@]}" > "$inventory"
+  say "(b) three etcd members, from programs to a leader"
+  "$LAB" add e1:10.77.0.31 e2:10.77.0.32 e3:10.77.0.33 2> /dev/null || "$LAB" up e1:10.77.0.31 e2:10.77.0.32 e3:10.77.0.33 >> "$work/log" 2>&1
+  rsadm up "$inventory" >> "$work/log" 2>&1 || die "rsadm up failed; see $work/log"
+  for node in "${members[@]}"; do "$LAB" root "$node" cp -r /etc/kubernetes/pki/etcd /root/etcd-pki; done
+  for n in 1 2 3; do
+    back_to clear "${members[@]}"
+    put_etcd
+    measure raw_etcd
+    raw+=("$took")
+    back_to clear "${members[@]}"
+    measure rsadm up "$inventory"
+    up+=("$took")
+  done
+  result "raw: three processes, started at once, all healthy" "$(median "${raw[@]}") s (${raw[*]})"
+  result "rsadm up" "$(median "${up[@]}") s (${up[*]})"
+  goal "rsadm up - raw, seconds" "$(calc "$(median "${up[@]}") - $(median "${raw[@]}")")" 1.0
+}
+
+# The programs that the lab built are those in the image.
+put_etcd() {
+  local programs node
+  programs=$(find "$CACHE/rsadm-lab/bin" -maxdepth 1 -name 'etcd-v*' | sort -V | head -n 1)
+  for node in "${members[@]}"; do tar -C "$programs" -c etcd | "$LAB" root "$node" tar -xC /root; done
+  sync
+}
+
+raw_etcd() {
+  local node pids=()
+  for node in "${members[@]}"; do on "$node" etcd "$node" & pids+=($!); done
+  for node in "${pids[@]}"; do wait "$node" || return 1; done
+}

@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154  # files of one program use variables of one another
+# (g) The longest time for which a client can write nothing while all members restart: `rsadm up` after a change of an
+# argument, and a plain restart of one after the other, each after the last is healthy.
+
+bench_g() {
+  local plain=() ours=() n
+  say "(g) a rolling restart of three members under a client that writes"
+  etcd_cluster
+  for n in 1 2 3; do
+    quiet
+    gap plain_restart
+    plain+=("$gap")
+    sed "/^cluster_name/a etcd: {extra_args: {max-request-bytes: \"$((2000000 + n))\"}}" "$work/etcd.yaml" > "$work/rolled.yaml"
+    quiet
+    gap rsadm up "$work/rolled.yaml"
+    ours+=("$gap")
+  done
+  result "plain restart, longest time without a write" "$(median "${plain[@]}") s (${plain[*]})"
+  result "rsadm up" "$(median "${ours[@]}") s (${ours[*]})"
+  goal "rsadm up, longest time without a write, seconds" "$(median "${ours[@]}")" 1.0
+  goal "rsadm up / plain restart" "$(calc "$(median "${ours[@]}") / $(median "${plain[@]}")")" 0.5
+}
+
+plain_restart() {
+  local node
+  for node in "${etcd_hosts[@]}"; do
+    on "$node" restart || return 1
+    etcd_healthy
+  done
+}

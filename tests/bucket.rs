@@ -1,0 +1,133 @@
+//! Snapshots in a bucket, against a server that speaks S3: moto's (`pip install 'moto[server]'`), found on PATH.
+//!
+//! Without it this is skipped, and says so: nothing else here stands in for the protocol.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at what should not be, and tells why it skips")]
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rsadm::backup::{Check, Manifest, file, place::Place};
+
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The server with a bucket, or nothing where there is no such program.
+fn server() -> Option<Server> {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new("moto_server");
+    command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
+    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+    let mut server = Server { process, address };
+    while request(address, "PUT /snapshots").is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+        assert!(server.process.try_wait().unwrap().is_none(), "moto_server ended");
+        thread::sleep(Duration::from_millis(100));
+    }
+    Some(server)
+}
+
+fn request(address: SocketAddr, what: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let head =
+        format!("{what} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn place(server: &Server, bucket: &str) -> Place {
+    let settings = [
+        ("aws_access_key_id", "backup".to_owned()),
+        ("aws_secret_access_key", "secret".to_owned()),
+        ("aws_region", "us-east-1".to_owned()),
+        ("aws_endpoint", format!("http://{}", server.address)),
+        ("aws_allow_http", "true".to_owned()),
+    ];
+    let settings: BTreeMap<String, String> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    Place::open(bucket, &settings).unwrap()
+}
+
+fn manifest(name: &str, size: u64, minute: i64) -> Manifest {
+    let taken_at = time::OffsetDateTime::from_unix_timestamp(1_800_000_000 + minute * 60).unwrap();
+    Manifest {
+        format: 1,
+        file: name.to_owned(),
+        cluster: "prod".to_owned(),
+        cluster_id: "1".to_owned(),
+        member: "m1".to_owned(),
+        member_id: "2".to_owned(),
+        revision: 7,
+        etcd: "3.7.3".to_owned(),
+        kubernetes: None,
+        taken_at,
+        size,
+        sha256: String::new(),
+        carries: vec![],
+        encrypted: false,
+        without_quorum: false,
+        check: Some(Check::Restored),
+        damaged: None,
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_lists_gives_back_and_removes() {
+    let Some(server) = server() else {
+        println!("skipped: there is no moto_server on PATH");
+        return;
+    };
+    let place = place(&server, "s3://snapshots/etcd/prod");
+    assert_eq!(place.list().await.unwrap(), []);
+    let folder = tempfile::tempdir().unwrap();
+    // The second is sent in several parts.
+    for (name, size, minute) in [("small.db", 1000, 1), ("large.db", 20 << 20, 2)] {
+        let path = folder.path().join(name);
+        let bytes: Vec<u8> = (0..size).map(|i: usize| u8::try_from(i % 251).unwrap()).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        place.put(&path, &manifest(name, size as u64, minute)).await.unwrap();
+    }
+    let other = self::place(&server, "s3://snapshots/etcd");
+    assert_eq!(other.list().await.unwrap(), [], "what lies in a folder of it is another's");
+    let list = place.list().await.unwrap();
+    let files: Vec<(&str, u64)> = list.iter().map(|e| (e.file.as_str(), e.size)).collect();
+    assert_eq!(files, [("large.db", 20 << 20), ("small.db", 1000)]);
+    assert_eq!(list[1].manifest, Ok(manifest("small.db", 1000, 1)));
+    let back = tempfile::tempdir().unwrap();
+    let path = place.local("large.db", back.path()).await.unwrap();
+    assert_eq!(file::sum(&path).unwrap(), file::sum(&folder.path().join("large.db")).unwrap());
+    assert_eq!(file::manifest_of(&path), Some(manifest("large.db", 20 << 20, 2)));
+    let damaged = manifest("small.db", 1000, 1).after(Err("it was cut off".into()));
+    place.describe(&damaged).await.unwrap();
+    assert_eq!(place.list().await.unwrap()[1].manifest, Ok(damaged));
+    place.remove("large.db").await.unwrap();
+    place.remove("large.db").await.unwrap();
+    let left: Vec<String> = place.list().await.unwrap().into_iter().map(|e| e.file).collect();
+    assert_eq!(left, ["small.db"]);
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_named() {
+    let Some(server) = server() else {
+        println!("skipped: there is no moto_server on PATH");
+        return;
+    };
+    let place = place(&server, "s3://nobodys/etcd");
+    let error = place.list().await.unwrap_err();
+    assert_eq!(error.to_string(), "could not list s3://nobodys/etcd");
+}

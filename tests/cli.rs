@@ -1,0 +1,153 @@
+//! The program as a person or a script meets it: stdout, stderr and exit code of runs that reach no host.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
+
+use std::{fmt::Write as _, process::Stdio};
+
+use assert_cmd::Command;
+
+/// Runs rsadm in an empty folder and shows all that can be seen of it.
+fn rsadm(args: &str, stdin: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::cargo_bin("rsadm").unwrap();
+    let run = command
+        .args(args.split_whitespace())
+        .current_dir(folder.path())
+        .env_clear()
+        .env("COLUMNS", "100")
+        .write_stdin(stdin)
+        .output()
+        .unwrap();
+    let mut shown = String::new();
+    for (name, bytes) in [("stdout", run.stdout), ("stderr", run.stderr)] {
+        if !bytes.is_empty() {
+            write!(shown, "{name}:\n{}", String::from_utf8(bytes).unwrap()).unwrap();
+        }
+    }
+    write!(shown, "exit: {}", run.status.code().unwrap()).unwrap();
+    shown.replace(env!("CARGO_PKG_VERSION"), "VERSION")
+}
+
+const NOT_VALID: &str = "cluster_name: prod\nkubernets_version: v1.34.0\nhosts: []\n";
+const VALID: &str = "
+cluster_name: prod
+kubernetes_version: v1.34.0
+hosts:
+  - {name: m1, address: 198.51.100.1, roles: [control-plane, etcd]}
+  - {name: w1, address: 198.51.100.9, roles: [worker]}
+";
+
+#[test]
+fn help() {
+    for command in [
+        "",
+        "init",
+        "validate",
+        "preflight",
+        "plan",
+        "up",
+        "status",
+        "etcd",
+        "etcd status",
+        "etcd members",
+        "etcd add",
+        "etcd remove",
+        "etcd replace",
+        "etcd move-leader",
+        "etcd restore",
+        "etcd recover",
+        "etcd defrag",
+        "etcd compact",
+        "etcd alarm",
+        "etcd alarm list",
+        "etcd alarm disarm",
+        "etcd upgrade",
+        "etcd bench",
+        "certs",
+        "certs status",
+        "certs renew",
+        "kubeconfig",
+        "token",
+        "token create",
+        "reset",
+        "completions",
+    ] {
+        let name = format!("help {command}").trim_end().replace(' ', "_");
+        insta::assert_snapshot!(name, rsadm(&format!("{command} --help"), ""));
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line() {
+    for (name, args) in [
+        ("no_command", ""),
+        ("unknown_command", "upp"),
+        ("unknown_option", "up --onyl etcd"),
+        ("unknown_phase", "up --only etcd,control-plan"),
+        ("only_and_skip", "up --only etcd --skip addons"),
+        ("quiet_and_verbose", "validate -q -v"),
+        ("no_hosts_at_all", "--concurrency 0 validate"),
+        ("a_time_without_unit", "up --timeout 90"),
+        ("init_without_hosts", "init"),
+        ("init_with_a_bad_host", "init m1=ops@host:ssh"),
+    ] {
+        insta::assert_snapshot!(name, rsadm(args, ""));
+    }
+}
+
+#[test]
+fn validate() {
+    for (name, args, stdin) in [
+        ("validate_a_missing_file", "validate", ""),
+        ("validate_a_missing_file_as_json", "validate -o json prod.yaml", ""),
+        ("validate_a_folder", "validate .", ""),
+        ("validate_with_problems", "validate -", NOT_VALID),
+        ("validate_with_problems_as_json", "-o json validate -", NOT_VALID),
+        ("validate_well", "validate -", VALID),
+        ("validate_well_as_json", "validate - -o json", VALID),
+    ] {
+        insta::assert_snapshot!(name, rsadm(args, stdin));
+    }
+}
+
+/// What `init` prints is an inventory that `validate` takes.
+#[test]
+fn init_then_validate() {
+    let inventory = rsadm("init 198.51.100.1 198.51.100.2 198.51.100.3 ops@198.51.100.9", "");
+    let inventory = inventory.strip_prefix("stdout:\n").and_then(|i| i.strip_suffix("exit: 0")).unwrap();
+    insta::assert_snapshot!(rsadm("validate -", inventory));
+}
+
+/// Each script is for its shell and knows the commands.
+#[test]
+fn completions() {
+    for (shell, sign) in [
+        ("bash", "complete -F _rsadm"),
+        ("zsh", "#compdef rsadm"),
+        ("fish", "complete -c rsadm"),
+        ("elvish", "edit:completion:arg-completer[rsadm]"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let script = rsadm(&format!("completions {shell}"), "");
+        assert!(
+            script.contains(sign) && script.contains("kubeconfig") && script.ends_with("exit: 0"),
+            "{shell}"
+        );
+    }
+    insta::assert_snapshot!("completions_for_an_unknown_shell", rsadm("completions csh", ""));
+}
+
+/// A reader that went away (`rsadm … | head -1`) is no reason to fail.
+#[test]
+fn a_closed_stdout_is_no_error() {
+    let program = assert_cmd::cargo::cargo_bin("rsadm");
+    let mut child = std::process::Command::new(program)
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let run = child.wait_with_output().unwrap();
+    assert_eq!((run.status.code(), String::from_utf8(run.stderr).unwrap().as_str()), (Some(0), ""));
+}

@@ -1,0 +1,147 @@
+//! Inventories that change after a cluster was built.
+
+use rsadm::{
+    fake::State,
+    inventory::{Cluster, NodeName, Taint},
+};
+
+/// What somebody does to an inventory.
+pub(crate) struct Change {
+    pub(crate) name: &'static str,
+    /// Changes it.
+    pub(crate) to: fn(&mut Cluster),
+    /// The phases that have work then, and no others.
+    pub(crate) phases: &'static [&'static str],
+}
+
+impl Change {
+    /// The changed inventory, and a built world in which its new hosts are there.
+    pub(crate) fn apply(&self, before: &Cluster, built: &State) -> (Cluster, State) {
+        let mut cluster = before.clone();
+        (self.to)(&mut cluster);
+        let mut start = built.clone();
+        start.hang_up();
+        start.meet(&cluster);
+        (cluster, start)
+    }
+}
+
+/// Changes to three control planes with two workers.
+pub(crate) const CHANGES: &[Change] = &[
+    Change {
+        name: "a label",
+        to: |c| drop(node(c, "w1").labels.insert("zone".into(), "a".into())),
+        phases: &["workers"],
+    },
+    Change {
+        name: "a label under kubernetes.io",
+        to: |c| drop(node(c, "m1").labels.insert("node-role.kubernetes.io/ingress".into(), String::new())),
+        phases: &["workers"],
+    },
+    Change {
+        name: "a taint",
+        to: |c| {
+            node(c, "w2").taints.push(Taint {
+                key: "gpu".into(),
+                value: "true".into(),
+                effect: "NoSchedule".into(),
+            });
+        },
+        phases: &["workers"],
+    },
+    Change {
+        name: "an argument of the API server",
+        to: |c| drop(c.api_server.extra_args.insert("v".into(), "4".into())),
+        phases: &["control-plane", "workers"],
+    },
+    Change {
+        name: "an argument of the scheduler",
+        to: |c| drop(c.scheduler.extra_args.insert("v".into(), "4".into())),
+        phases: &["control-plane", "workers"],
+    },
+    Change {
+        name: "a name of the API",
+        to: |c| c.api.alternative_names.push("k8s.example.org".into()),
+        phases: &["certificates", "workers"],
+    },
+    Change {
+        name: "an argument of etcd",
+        to: |c| drop(c.etcd.extra_args.insert("snapshot-count".into(), "5000".into())),
+        phases: &["etcd"],
+    },
+    Change {
+        name: "a worker more",
+        to: one_more,
+        phases: &["binaries", "certificates", "images", "workers"],
+    },
+    Change { name: "a worker less", to: |c| c.nodes.retain(|n| n.name.as_str() != "w2"), phases: &[] },
+    Change {
+        name: "one worker for another",
+        to: |c| {
+            one_more(c);
+            c.nodes.retain(|n| n.name.as_str() != "w2");
+        },
+        phases: &["binaries", "certificates", "images", "workers"],
+    },
+    Change {
+        name: "a field of the kubelet",
+        to: |c| drop(c.kubelet.config.insert("maxPods".into(), 50.into())),
+        phases: &["etcd", "workers", "workers"],
+    },
+];
+
+/// Changes of etcd's membership, to three hosts of etcd alone.
+pub(crate) const MEMBERSHIP: &[Change] = &[
+    Change {
+        name: "two members more",
+        to: |c| {
+            another(c, "e3", "e4", 14);
+            another(c, "e3", "e5", 15);
+        },
+        phases: &["binaries", "certificates", "images", "etcd"],
+    },
+    Change {
+        name: "one member instead of another",
+        to: |c| {
+            another(c, "e3", "e4", 14);
+            c.nodes.retain(|n| n.name.as_str() != "e1");
+        },
+        phases: &["binaries", "certificates", "images", "etcd"],
+    },
+    Change {
+        name: "the first member and another less",
+        to: |c| c.nodes.retain(|n| n.name.as_str() == "e3"),
+        phases: &["etcd"],
+    },
+];
+
+/// The same, to three control planes with two workers.
+pub(crate) const STACKED_MEMBERSHIP: &[Change] = &[
+    Change {
+        name: "a control plane more",
+        to: |c| another(c, "m3", "m4", 14),
+        phases: &["binaries", "certificates", "images", "etcd", "control-plane", "workers"],
+    },
+    Change {
+        name: "a control plane loses its member",
+        to: |c| node(c, "m1").roles.retain(|r| *r != rsadm::inventory::Role::Etcd),
+        phases: &["etcd", "control-plane", "workers"],
+    },
+];
+
+/// Another host like one that is there, at 10.77.0.`address`.
+fn another(cluster: &mut Cluster, like: &str, name: &str, address: u8) {
+    let mut more = node(cluster, like).clone();
+    more.name = NodeName::new(name);
+    more.internal_address = [10, 77, 0, address].into();
+    more.address = more.internal_address.to_string();
+    cluster.nodes.push(more);
+}
+
+fn node<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut rsadm::inventory::Node {
+    cluster.nodes.iter_mut().find(|n| n.name.as_str() == name).unwrap()
+}
+
+fn one_more(cluster: &mut Cluster) {
+    another(cluster, "w2", "w3", 23);
+}

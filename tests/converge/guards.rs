@@ -1,0 +1,96 @@
+//! What no command and no choice of phases gets past: other versions of etcd, and hosts of another cluster.
+
+use std::sync::Arc;
+
+use rsadm::{
+    fake::World,
+    inventory::Cluster,
+    phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, Phase, RESET, UP},
+    plan::Refusal,
+    versions::Version,
+};
+use time::OffsetDateTime;
+
+use super::{
+    changes,
+    harness::{self, block_on, built, observe},
+};
+
+/// Plans those phases of a table.
+fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase], only: Option<&str>) -> Result<(), Refusal> {
+    let seen = block_on(observe(world, cluster));
+    let wants = |name: &str| only.is_none_or(|only| only == name);
+    phases::plan(table, cluster, seen, OffsetDateTime::now_utc(), wants).map(|_| ())
+}
+
+#[test]
+fn another_version_of_etcd_is_no_setting_even_without_preflight() {
+    let mut cluster = harness::etcd_only();
+    let world = block_on(built(&cluster));
+    assert_eq!(plan(&world, &cluster, UP, Some("etcd")), Ok(()));
+    let had = cluster.release.etcd;
+    for (wanted, way_out) in [
+        (Version::new(3, had.minor, had.patch + 1), "`rsadm etcd upgrade` goes there".to_owned()),
+        (Version::new(3, had.minor - 1, 8), format!("set etcd.version: {had}")),
+    ] {
+        cluster.release.etcd = wanted;
+        let refusal = plan(&world, &cluster, UP, Some("etcd")).err().unwrap();
+        assert_eq!(refusal.rule, "etcd-version", "{refusal}");
+        assert!(refusal.why.contains(&format!("e1 has etcd {had}, e2 has")), "{refusal}");
+        assert!(refusal.help.contains(&way_out), "{}", refusal.help);
+    }
+}
+
+#[test]
+fn an_inventory_of_another_cluster_plans_nothing() {
+    let ours = harness::etcd_only();
+    let world = block_on(built(&ours));
+    let mut other = ours.clone();
+    other.name = "staging".into();
+    let mut one = other.clone();
+    one.nodes.truncate(1);
+    for inventory in [other, one] {
+        for (table, only) in [
+            (UP, None),
+            (UP, Some("etcd")),
+            (UP, Some("certificates")),
+            (ETCD_MEMBERS, None),
+            (ETCD_UPGRADE, None),
+            (CERTS_RENEW, None),
+            (RESET, None),
+        ] {
+            let refusal = plan(&world, &inventory, table, only).err().unwrap();
+            assert_eq!(refusal.rule, "another-cluster", "{only:?}: {refusal}");
+            assert!(refusal.why.contains("e1 belongs to the cluster lab-etcd (etcd cluster "), "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_is_well_leaves_after_its_successor_votes() {
+    let before = harness::etcd_only();
+    let built = block_on(built(&before)).state();
+    let change = changes::MEMBERSHIP.iter().find(|c| c.name == "one member instead of another").unwrap();
+    let (cluster, start) = change.apply(&before, &built);
+    let plan = block_on(harness::plan(&World::new(start), &cluster, UP));
+    let words = harness::words(&plan);
+    let place = |what: &str| words.lines().position(|line| line.contains(what)).unwrap();
+    let [joins, leaves] = ["give e4 its vote", "remove e1 from etcd"].map(place);
+    assert!(joins < leaves, "{words}");
+}
+
+#[test]
+fn an_edited_address_takes_no_member_out_that_is_well() {
+    let mut cluster = harness::etcd_only();
+    let world = block_on(built(&cluster));
+    for (host, address) in [(0, 51), (2, 53)] {
+        let kept = cluster.nodes[host].internal_address;
+        cluster.nodes[host].internal_address = [10, 77, 0, address].into();
+        for table in [UP, ETCD_MEMBERS] {
+            let refusal = plan(&world, &cluster, table, Some("etcd")).err().unwrap();
+            assert_eq!(refusal.rule, "member-moved", "{refusal}");
+            assert!(refusal.why.contains(&kept.to_string()), "{refusal}");
+        }
+        cluster.nodes[host].internal_address = kept;
+    }
+}

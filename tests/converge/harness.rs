@@ -1,0 +1,142 @@
+//! Runs goals on worlds as the command line does: lock, look, plan, execute.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use rsadm::{
+    event::{Event, Events},
+    exec::{self, Context, RunError},
+    fake::{State, World},
+    inventory::{self, Cluster},
+    observe::{Observed, gather},
+    phases::{self, Phase},
+    plan::{Plan, Refusal},
+};
+use time::OffsetDateTime;
+
+/// What a run came to.
+pub(crate) struct Run {
+    pub(crate) plan: Plan,
+    pub(crate) predicted: Observed,
+    pub(crate) events: Vec<Event>,
+    pub(crate) result: Result<(), RunError>,
+}
+
+/// An inventory of this repository.
+pub(crate) fn load(path: &str) -> Cluster {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = std::fs::read_to_string(&file).unwrap();
+    inventory::load(&text, path, Some(Path::new("/home/operator")))
+        .unwrap_or_else(|e| panic!("{path}: {e:?}"))
+        .cluster
+}
+
+/// Three control planes with etcd, two workers.
+pub(crate) fn ha() -> Cluster {
+    load("inventories/lab.yaml")
+}
+
+/// One host that does everything.
+pub(crate) fn single() -> Cluster {
+    load("tests/lab/inventories/lab-single.yaml")
+}
+
+/// Three etcd hosts, two control planes, one worker.
+pub(crate) fn external_etcd() -> Cluster {
+    load("tests/lab/inventories/lab-external-etcd.yaml")
+}
+
+/// Three etcd hosts and no Kubernetes.
+pub(crate) fn etcd_only() -> Cluster {
+    let mut cluster = load("tests/lab/inventories/lab-etcd-only.yaml");
+    cluster.nodes.truncate(3);
+    cluster
+}
+
+/// A clock that waits for nobody: whatever sleeps wakes as soon as nothing else can be done.
+pub(crate) fn block_on<T>(run: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(run)
+}
+
+/// What is there.
+pub(crate) async fn observe(world: &Arc<World>, cluster: &Cluster) -> Observed {
+    let mut seen = gather(cluster, &world.fleet(cluster)).await.unwrap_or_else(|e| panic!("{e:?}"));
+    exec::gate::look_up(cluster, &world.members(cluster), &mut seen, OffsetDateTime::now_utc()).await;
+    seen
+}
+
+/// Plans, without doing anything.
+pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Plan {
+    let seen = observe(world, cluster).await;
+    let (plan, _) = phases::plan(table, cluster, seen, OffsetDateTime::now_utc(), |_| true)
+        .unwrap_or_else(|r| panic!("{r}; {}", r.help));
+    plan
+}
+
+/// One run of a command; what forbade it where it did not begin.
+pub(crate) async fn run(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Result<Run, String> {
+    let fleet = world.fleet(cluster);
+    let refused = |r: Refusal| format!("{r}; {}", r.help);
+    exec::lock::take(&fleet, "a test").await.map_err(refused)?;
+    let mut seen = gather(cluster, &fleet).await.map_err(|e| format!("{e:?}"))?;
+    let now = OffsetDateTime::now_utc();
+    exec::gate::look_up(cluster, &world.members(cluster), &mut seen, now).await;
+    let (plan, predicted) = phases::plan(table, cluster, seen.clone(), now, |_| true).map_err(refused)?;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = told.clone();
+    let events = Events::new(move |event| sink.lock().unwrap().push(event));
+    let members = world.members(cluster);
+    let cx = Context::new(cluster, &fleet, &members, &events, seen, now, &|| false);
+    let result = exec::execute(&cx, &plan).await;
+    let events = told.lock().unwrap().clone();
+    Ok(Run { plan, predicted, events, result })
+}
+
+/// The same, and it has to go well.
+pub(crate) async fn try_to(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Result<Run, String> {
+    let run = run(world, cluster, table).await?;
+    let why = match &run.result {
+        Ok(()) => return Ok(run),
+        Err(RunError::Refused(refusal)) => format!("{refusal}; {}", refusal.help),
+        Err(RunError::Stopped(left)) => format!("stopped with {left} stages left"),
+        Err(RunError::Failed(failures)) => {
+            let words = failures.iter().map(|f| {
+                let host = f.host.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("{host}: {}: {}", f.step, f.cause.clone().unwrap_or_default())
+            });
+            words.collect::<Vec<_>>().join("; ")
+        }
+    };
+    let log = world.state().log;
+    Err(format!("{why}\nafter: {}", log[log.len().saturating_sub(4)..].join("; ")))
+}
+
+/// The same, or the test ends.
+pub(crate) async fn succeed(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Run {
+    try_to(world, cluster, table).await.unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// What a plan holds, for a failed assertion.
+pub(crate) fn words(plan: &Plan) -> String {
+    plan.steps().map(|(host, step)| format!("{host}: {} ({})\n", step.action, step.why)).collect()
+}
+
+/// Nothing is planned.
+pub(crate) async fn in_sync(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) {
+    let plan = plan(world, cluster, table).await;
+    assert!(plan.is_empty(), "planned again:\n{}", words(&plan));
+}
+
+/// A world after an undisturbed `up`.
+pub(crate) async fn built(cluster: &Cluster) -> Arc<World> {
+    let world = World::new(State::new(cluster));
+    succeed(&world, cluster, phases::UP).await;
+    world
+}

@@ -1,0 +1,193 @@
+//! Renewing certificates before and after their time: rows 26 to 28 and 30 of the fault matrix, as far as a world in
+//! memory has them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rsadm::{
+    event::Events,
+    exec::{self, Context},
+    fake::{State, World},
+    inventory::{Cluster, NodeName},
+    observe::Observed,
+    phases::{self, UP, certs::certificate_of_der},
+    plan::{Action, Plan, Renewal},
+};
+use time::{Duration, OffsetDateTime};
+
+use super::{
+    harness::{self, block_on, built, in_sync, observe, succeed, words},
+    prediction,
+};
+
+const QUARTER: Renewal = Renewal { hosts: vec![], within: Some(Duration::days(90)) };
+const ALL: Renewal = Renewal { hosts: vec![], within: None };
+
+fn planned(cluster: &Cluster, seen: Observed, days: i64, renewal: &Renewal) -> (Plan, Observed) {
+    let now = OffsetDateTime::now_utc() + Duration::days(days);
+    phases::plan_renewal(cluster, seen, now, renewal.clone()).unwrap_or_else(|r| panic!("{r}; {}", r.help))
+}
+
+/// Renews `days` from now; what was planned.
+async fn renew(world: &Arc<World>, cluster: &Cluster, days: i64, renewal: &Renewal) -> Plan {
+    let fleet = world.fleet(cluster);
+    let seen = observe(world, cluster).await;
+    let (plan, predicted) = planned(cluster, seen.clone(), days, renewal);
+    let (events, members) = (Events::none(), world.members(cluster));
+    let now = OffsetDateTime::now_utc() + Duration::days(days);
+    let cx = Context::new(cluster, &fleet, &members, &events, seen, now, &|| false);
+    exec::execute(&cx, &plan).await.unwrap_or_else(|e| panic!("{e:?}"));
+    world.inner().state.settle();
+    let seen = observe(world, cluster).await;
+    assert_eq!(prediction::differences(&predicted, &seen), Vec::<String>::new());
+    plan
+}
+
+/// The names of what a plan issues, each once.
+fn issued(plan: &Plan) -> Vec<String> {
+    let names = plan.steps().filter_map(|(host, step)| match &step.action {
+        Action::PutCert { spec, .. } => Some(format!("{host} {spec}")),
+        _ => None,
+    });
+    names.collect()
+}
+
+fn files(state: &State) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (name, machine) in &state.machines {
+        for path in ["apiserver", "apiserver-etcd-client", "front-proxy-client", "etcd/server", "etcd/peer"] {
+            let path = format!("/etc/kubernetes/pki/{path}.crt");
+            if let Some(text) = machine.files.text(&path) {
+                all.insert(format!("{name} {path}"), text);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn young_certificates_stay() {
+    for (name, cluster) in super::topologies() {
+        block_on(async {
+            let world = built(&cluster).await;
+            let seen = observe(&world, &cluster).await;
+            let (plan, _) = planned(&cluster, seen, 0, &QUARTER);
+            assert!(plan.is_empty(), "{name}: {}", words(&plan));
+        });
+    }
+}
+
+/// Every certificate is issued once, members go one at a time, nobody plans anything afterwards.
+#[test]
+fn row_28_what_ends_soon_and_what_has_ended_is_renewed() {
+    for (name, cluster) in super::topologies() {
+        for days in [300, 400] {
+            block_on(async {
+                let world = built(&cluster).await;
+                let plan = renew(&world, &cluster, days, &QUARTER).await;
+                let all = issued(&plan);
+                let wanted: usize =
+                    cluster.nodes.iter().map(|n| rsadm::pki::specs::specs_for(&cluster, n).len()).sum();
+                // A kubelet renews its own in time.
+                let own = cluster.kubernetes_nodes().count();
+                assert_eq!(
+                    all.len(),
+                    if days == 300 { wanted - own } else { wanted },
+                    "{name}, {days} days: {all:?}"
+                );
+                let gated = plan.stages.iter().filter(|s| s.gated && s.phase == "certificates");
+                let members = cluster.with_role(rsadm::inventory::Role::Etcd).count();
+                assert_eq!(gated.count(), if days == 300 { members } else { 0 }, "{name}, {days} days");
+                let (again, _) = planned(&cluster, observe(&world, &cluster).await, days, &QUARTER);
+                assert!(again.is_empty(), "{name}, {days} days: {}", words(&again));
+                in_sync(&world, &cluster, UP).await;
+                assert_eq!(world.state().violations, Vec::<String>::new(), "{name}, {days} days");
+            });
+        }
+    }
+}
+
+#[test]
+fn all_of_one_host_can_be_asked_for() {
+    let cluster = harness::ha();
+    block_on(async {
+        let world = built(&cluster).await;
+        let before = files(&world.state());
+        let renewal = Renewal { hosts: vec![NodeName::new("m2")], ..ALL };
+        let plan = renew(&world, &cluster, 0, &renewal).await;
+        assert!(issued(&plan).iter().all(|i| i.starts_with("m2 ")), "{}", words(&plan));
+        assert_eq!(issued(&plan).len(), 13);
+        for (path, text) in files(&world.state()) {
+            assert_eq!(text == before[&path], !path.starts_with("m2 "), "{path}");
+        }
+        in_sync(&world, &cluster, UP).await;
+    });
+}
+
+#[test]
+fn a_killed_renewal_heals() {
+    let cluster = harness::etcd_only();
+    let start = block_on(built(&cluster)).state();
+    let effects = block_on(async {
+        let world = World::new(start.clone());
+        world.keep_snapshots();
+        renew(&world, &cluster, 300, &QUARTER).await;
+        world.snapshots()
+    });
+    for (n, left) in effects.into_iter().enumerate() {
+        block_on(async {
+            let mut left = left;
+            left.hang_up();
+            let world = World::new(left);
+            renew(&world, &cluster, 300, &QUARTER).await;
+            let (again, _) = planned(&cluster, observe(&world, &cluster).await, 300, &QUARTER);
+            assert!(again.is_empty(), "killed at {n}: {}", words(&again));
+            assert_eq!(world.state().violations, Vec::<String>::new(), "killed at {n}");
+        });
+    }
+}
+
+/// Rows 26 and 30: what is missing is issued, a key that others could read is theirs no more, and nothing else changes.
+#[test]
+fn rows_26_and_30_only_what_is_missing_is_issued_and_open_keys_are_closed() {
+    let cluster = harness::ha();
+    block_on(async {
+        let world = built(&cluster).await;
+        let before = files(&world.state());
+        {
+            let mut inner = world.inner();
+            let machine = inner.state.machine(&NodeName::new("m2"));
+            machine.files.remove("/etc/kubernetes/pki/apiserver.crt");
+            machine.files.remove("/etc/kubernetes/pki/etcd/peer.crt");
+            machine.files.chmod("/etc/kubernetes/pki/front-proxy-client.key", 0o644);
+        }
+        let run = succeed(&world, &cluster, UP).await;
+        assert_eq!(issued(&run.plan), ["m2 apiserver", "m2 etcd-peer"]);
+        let modes = run.plan.steps().filter(|(_, s)| matches!(&s.action, Action::Mode { .. }));
+        let told: Vec<String> = modes.map(|(host, s)| format!("{host}: {} ({})", s.action, s.why)).collect();
+        assert_eq!(told, ["m2: set /etc/kubernetes/pki/front-proxy-client.key to 0600 (is 0644)"]);
+        let missing = ["m2 /etc/kubernetes/pki/apiserver.crt", "m2 /etc/kubernetes/pki/etcd/peer.crt"];
+        for (path, text) in files(&world.state()) {
+            assert_eq!(text == before[&path], !missing.contains(&path.as_str()), "{path}");
+        }
+    });
+}
+
+/// Row 27.
+#[test]
+fn row_27_a_new_name_of_the_api_is_put_into_its_servers_certificates_alone() {
+    let mut cluster = harness::ha();
+    block_on(async {
+        let world = built(&cluster).await;
+        let before = files(&world.state());
+        cluster.api.alternative_names.push("k8s.example.org".into());
+        let run = succeed(&world, &cluster, UP).await;
+        assert_eq!(issued(&run.plan), ["m1 apiserver", "m2 apiserver", "m3 apiserver"]);
+        let after = files(&world.state());
+        for (path, text) in &after {
+            assert_eq!(*text == before[path], !path.ends_with("/apiserver.crt"), "{path}");
+        }
+        let seen = observe(&world, &cluster).await;
+        let der = &seen.hosts[&NodeName::new("m1")].certs["/etc/kubernetes/pki/apiserver.crt"];
+        assert!(certificate_of_der(der).unwrap().sans.contains(&"k8s.example.org".into()));
+    });
+}

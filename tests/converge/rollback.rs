@@ -1,0 +1,88 @@
+//! A roll-out that fails goes back: the first host has its manifest from before, the others were never touched.
+
+use rsadm::{
+    exec::RunError,
+    fake::{State, World},
+    inventory::{Cluster, NodeName},
+    layout,
+    phases::UP,
+};
+
+use crate::harness::{self, block_on, in_sync, run, succeed};
+
+/// A flag that no program of the world knows.
+const FLAG: &str = "no-such-flag";
+
+type Change = fn(&mut Cluster) -> &mut std::collections::BTreeMap<String, String>;
+
+const COMPONENTS: [(&str, Change); 4] = [
+    ("kube-apiserver", |c| &mut c.api_server.extra_args),
+    ("kube-controller-manager", |c| &mut c.controller_manager.extra_args),
+    ("kube-scheduler", |c| &mut c.scheduler.extra_args),
+    ("etcd", |c| &mut c.etcd.extra_args),
+];
+
+/// Manifests, and which of their processes run since when, by host.
+fn pods(state: &State) -> Vec<String> {
+    let of = |name: &NodeName, process: &str| {
+        let machine = &state.machines[name];
+        let manifest = machine.files.sha256(&layout::manifest_of(process)).map(str::to_owned);
+        format!("{name} {process} {manifest:?} {:?}", machine.process(process).map(|p| &p.revision))
+    };
+    state.machines.keys().flat_map(|name| COMPONENTS.map(|(process, _)| of(name, process))).collect()
+}
+
+#[test]
+fn a_flag_that_nobody_knows_stops_at_the_first_host_and_is_taken_back() {
+    let good = harness::ha();
+    let built = block_on(harness::built(&good)).state();
+    for (component, extra_args) in COMPONENTS {
+        let mut bad = good.clone();
+        extra_args(&mut bad).insert(FLAG.into(), "x".into());
+        let mut start = built.clone();
+        start.hang_up();
+        let world = World::new(start);
+        let outcome = block_on(run(&world, &bad, UP)).unwrap();
+        let Err(RunError::Failed(failures)) = outcome.result else { panic!("{component}: not noticed") };
+        let [failure] = &failures[..] else { panic!("{component}: {failures:?}") };
+        assert_eq!(failure.host, Some(NodeName::new("m1")), "{component}");
+        assert!(failure.step.contains(component), "{component}: {}", failure.step);
+        let state = failure.state.join("\n");
+        assert!(
+            state.contains(&format!("{component} has its manifest from before again")),
+            "{component}: {state}"
+        );
+        assert!(state.contains("etcd on m1 m2 m3, API server on m1 m2 m3"), "{component}: {state}");
+        assert!(state.contains("untouched: m2 m3"), "{component}: {state}");
+
+        world.inner().state.settle();
+        assert_eq!(pods(&world.state()), pods(&built), "{component}");
+        assert_eq!(world.state().violations, Vec::<String>::new(), "{component}");
+        block_on(async {
+            succeed(&world, &good, UP).await;
+            in_sync(&world, &good, UP).await;
+        });
+    }
+}
+
+#[test]
+fn a_run_that_died_beside_a_bad_flag_is_healed_by_the_corrected_inventory() {
+    let good = harness::ha();
+    let mut bad = good.clone();
+    bad.api_server.extra_args.insert(FLAG.into(), "x".into());
+    let mut start = block_on(harness::built(&good)).state();
+    start.hang_up();
+    let world = World::new(start);
+    world.keep_snapshots();
+    assert!(block_on(run(&world, &bad, UP)).unwrap().result.is_err());
+    for (n, mut moment) in world.snapshots().into_iter().enumerate() {
+        moment.hang_up();
+        let world = World::new(moment);
+        world.inner().state.settle();
+        block_on(async {
+            succeed(&world, &good, UP).await;
+            in_sync(&world, &good, UP).await;
+        });
+        assert_eq!(world.state().violations, Vec::<String>::new(), "killed after effect {n}");
+    }
+}

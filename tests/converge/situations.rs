@@ -1,0 +1,268 @@
+//! What a run finds that nobody planned: rotated certificates, lost disks, lost power, other people's files.
+
+use rsadm::{
+    fake::{State, World},
+    host::{Op, Secret},
+    inventory::{Cluster, NodeName},
+    layout,
+    phases::UP,
+    pki::{
+        authorities::Ca,
+        files::{Server, leaf},
+        issue::{Authority, Issued},
+        leaf::Place,
+        specs::spec_for,
+    },
+};
+use time::OffsetDateTime;
+
+use crate::{
+    faults,
+    harness::{self, block_on, in_sync, run, succeed},
+};
+
+fn built(cluster: &Cluster) -> State {
+    let mut state = block_on(harness::built(cluster)).state();
+    state.hang_up();
+    state
+}
+
+/// `up` says no, for this rule's reason, and has changed nothing.
+fn refused(cluster: &Cluster, start: State, words: &str) {
+    let world = World::new(start);
+    match block_on(run(&world, cluster, UP)) {
+        Ok(run) => panic!("not refused, although {words}; planned:\n{}", harness::words(&run.plan)),
+        Err(why) => assert!(why.contains(words), "{why}"),
+    }
+    assert_eq!(world.effects(), 0, "changed something before it said: {words}");
+}
+
+#[test]
+fn a_client_certificate_that_the_kubelet_rotated_is_kept() {
+    let cluster = harness::single();
+    let mut state = built(&cluster);
+    let node = &cluster.nodes[0];
+    let files = &mut state.machine(&node.name).files;
+    let key = Secret::new(files.read(&Ca::Cluster.key_path()).unwrap().to_vec());
+    let cert = files.text(&Ca::Cluster.cert_path()).unwrap();
+    let authority = Authority::load(Ca::Cluster, Issued { cert, key }).unwrap();
+    let mut spec = spec_for(&cluster, node, "kubelet-client").unwrap();
+    let rotated = "/var/lib/kubelet/pki/kubelet-client-2026-05-01-00-00-00.pem";
+    spec.place = Place::Bundle { path: rotated.into(), link: layout::KUBELET_CLIENT_CURRENT.into() };
+    let issued = authority.issue(&spec, OffsetDateTime::now_utc()).unwrap();
+    for op in leaf(&spec, &issued, &Server { cluster: "", url: "", ca: "" }) {
+        if let Op::Put(file) = op {
+            files.put(&file.path, file.mode, file.data.expose());
+        }
+    }
+    files.link(layout::KUBELET_CLIENT_CURRENT, rotated);
+    block_on(in_sync(&World::new(state), &cluster, UP));
+}
+
+#[test]
+fn a_member_that_lost_its_data_founds_nothing() {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    state.disaster = true;
+    let now = state.clock;
+    let machine = state.machine(&NodeName::new("m2"));
+    machine.power_off();
+    machine.files.remove(layout::ETCD_DATA_DIR);
+    machine.power_on(now);
+    refused(&cluster, state, "m2 is a member of etcd and has no etcd data");
+}
+
+#[test]
+fn a_lost_authority_is_not_made_again_beside_data() {
+    let cluster = harness::ha();
+    for ca in Ca::ALL {
+        let mut state = built(&cluster);
+        for machine in state.machines.values_mut() {
+            machine.files.remove(&ca.key_path());
+            machine.files.remove(&ca.cert_path());
+        }
+        refused(&cluster, state, "would lock the cluster out of its own data");
+    }
+}
+
+#[test]
+fn an_authority_that_one_host_lost_comes_from_the_others() {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    let wanted = state.machine(&NodeName::new("m2")).files.sha256(&Ca::Etcd.cert_path()).map(str::to_owned);
+    let files = &mut state.machine(&NodeName::new("m1")).files;
+    files.remove(&Ca::Etcd.key_path());
+    files.remove(&Ca::Etcd.cert_path());
+    let world = World::new(state);
+    block_on(async {
+        succeed(&world, &cluster, UP).await;
+        in_sync(&world, &cluster, UP).await;
+    });
+    let mut state = world.state();
+    assert_eq!(state.machine(&NodeName::new("m1")).files.sha256(&Ca::Etcd.cert_path()), wanted.as_deref());
+    assert_eq!(state.violations, Vec::<String>::new());
+}
+
+#[test]
+fn another_clusters_host_is_left_alone() {
+    let cluster = harness::ha();
+    let mut other = cluster.clone();
+    other.name = "other".into();
+    let mut state = State::new(&cluster);
+    let stranger = built(&other).machine(&NodeName::new("w1")).clone();
+    state.machines.insert(NodeName::new("w1"), stranger);
+    // A worker carries no record of its cluster; its certificates tell.
+    let world = World::new(state);
+    let outcome = block_on(run(&world, &cluster, UP));
+    assert!(outcome.is_err() && world.effects() == 0, "took over a node of another cluster");
+}
+
+#[test]
+fn static_pods_of_somebody_else_stop_up() {
+    let cluster = harness::single();
+    let mut state = State::new(&cluster);
+    let files = &mut state.machine(&cluster.nodes[0].name).files;
+    files.put("/etc/kubernetes/manifests/kube-apiserver.yaml", 0o600, b"kind: Pod\n");
+    refused(&cluster, state, "is part of another cluster");
+}
+
+#[test]
+fn a_cluster_that_lost_all_power_comes_back() {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    state.disaster = true;
+    state.machines.values_mut().for_each(rsadm::fake::Machine::power_off);
+    let now = state.clock;
+    state.machines.values_mut().for_each(|m| m.power_on(now));
+    let world = World::new(state);
+    block_on(async {
+        succeed(&world, &cluster, UP).await;
+        in_sync(&world, &cluster, UP).await;
+    });
+    assert_eq!(world.state().etcd.founded, 1);
+}
+
+#[test]
+fn power_lost_in_the_middle_of_a_first_run_heals() {
+    let cluster = harness::ha();
+    let undisturbed = faults::undisturbed(&cluster, State::new(&cluster), UP);
+    for (n, moment) in undisturbed.moments.iter().enumerate().step_by(17) {
+        let mut state = moment.clone();
+        state.hang_up();
+        state.disaster = true;
+        let now = state.clock;
+        let count = state.machines.len();
+        let machine = state.machines.values_mut().nth(n % count).unwrap();
+        machine.power_off();
+        machine.power_on(now);
+        let healed = faults::heals(&cluster, World::new(state), &undisturbed, UP);
+        assert_eq!(healed, Ok(()), "after effect {n}");
+    }
+}
+
+#[test]
+fn a_download_that_fails_changes_nothing_later() {
+    let cluster = harness::single();
+    let undisturbed = faults::undisturbed(&cluster, State::new(&cluster), UP);
+    let mut state = State::new(&cluster);
+    let kubelet = rsadm::programs::programs_for(&cluster, &cluster.nodes[0], "x86_64");
+    state.unavailable = kubelet.iter().filter(|p| p.name == "kubelet").map(|p| p.url.clone()).collect();
+    let world = World::new(state);
+    let first = block_on(run(&world, &cluster, UP)).unwrap();
+    assert!(first.result.is_err(), "the failed download was not noticed");
+    let mut state = world.state();
+    state.unavailable.clear();
+    assert_eq!(faults::heals(&cluster, World::new(state), &undisturbed, UP), Ok(()));
+}
+
+#[test]
+fn add_ons_that_somebody_damaged_are_applied_again() {
+    let cluster = harness::ha();
+    for (bundle, damage) in [("coredns", "Deployment/coredns gone"), ("kube-proxy", "changed in the cluster")]
+    {
+        let mut state = built(&cluster);
+        state.kube.damaged.insert(bundle.into(), damage.into());
+        let world = World::new(state);
+        block_on(async {
+            let run = succeed(&world, &cluster, UP).await;
+            let steps = harness::words(&run.plan);
+            let wanted = format!(
+                "m1: apply {bundle} ({damage})\nm1: wait until daemonset/kube-proxy, deployment/coredns are rolled out ()\n"
+            );
+            assert_eq!(steps, wanted);
+            in_sync(&world, &cluster, UP).await;
+        });
+    }
+}
+
+/// The routes of w1, as its network script has them.
+fn routes_of_w1(state: &mut State) -> rsadm::manifests::Routes {
+    let script = state.machine(&NodeName::new("w1")).files.text(layout::NETWORK_SCRIPT).unwrap();
+    rsadm::manifests::routes_of_script(&script)
+}
+
+#[test]
+fn a_node_that_left_the_inventory_keeps_its_pods_reachable_until_it_is_deleted() {
+    let all = harness::ha();
+    let mut less = all.clone();
+    less.nodes.retain(|n| n.name.as_str() != "w2");
+    let mut other = less.clone();
+    let mut w3 = all.nodes[4].clone();
+    (w3.name, w3.internal_address) = (NodeName::new("w3"), [10, 77, 0, 23].into());
+    other.nodes.push(w3);
+    let mut state = built(&all);
+    let before = routes_of_w1(&mut state);
+    let address = all.nodes[4].internal_address;
+    let of_w2 = before.iter().find(|(_, to)| **to == address).map(|(subnet, _)| *subnet).unwrap();
+
+    state.meet(&other);
+    let world = World::new(state);
+    block_on(async {
+        in_sync(&world, &less, UP).await;
+        succeed(&world, &other, UP).await;
+    });
+    let mut state = world.state();
+    let with_w3 = routes_of_w1(&mut state);
+    assert_eq!(with_w3.get(&of_w2), Some(&address), "no route to w2's pods");
+    assert_eq!(with_w3.len(), before.len() + 1);
+
+    state.kube.nodes.remove(&NodeName::new("w2"));
+    state.machine(&NodeName::new("w2")).power_off();
+    let world = World::new(state);
+    block_on(succeed(&world, &other, UP));
+    assert_eq!(routes_of_w1(&mut world.state()).get(&of_w2), None, "a route to nobody");
+}
+
+#[test]
+fn a_second_operator_is_told_who_is_at_work() {
+    let cluster = harness::single();
+    let world = World::new(State::new(&cluster));
+    let first = world.fleet(&cluster);
+    let refusal = block_on(async {
+        rsadm::exec::lock::take(&first, "rsadm up by eve").await.unwrap();
+        run(&world, &cluster, UP).await.err().unwrap()
+    });
+    assert!(refusal.contains("rsadm up by eve"), "{refusal}");
+    drop(first);
+    block_on(succeed(&world, &cluster, UP));
+}
+
+/// Two of three members missed a recovery: they are a quorum of the old cluster, and nothing is built on that.
+#[test]
+fn members_of_the_old_cluster_stop_a_run_before_its_first_change() {
+    let cluster = harness::etcd_only();
+    let mut state = block_on(harness::built(&cluster)).state();
+    let recorded = |state: &mut State, host: &str| -> serde_json::Value {
+        let text = state.machine(&NodeName::new(host)).files.text(rsadm::layout::IDENTITY).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let mut identity = recorded(&mut state, "e1");
+    identity["replaces"] = serde_json::json!([identity["etcd_cluster_id"]]);
+    identity["etcd_cluster_id"] = "abc".into();
+    let text = identity.to_string();
+    state.machine(&NodeName::new("e1")).files.put(rsadm::layout::IDENTITY, 0o644, text.as_bytes());
+    let world = World::new(state);
+    let refusal = block_on(run(&world, &cluster, UP)).err().unwrap();
+    assert!(refusal.contains("e2, e3 have the data of the old cluster"), "{refusal}");
+    assert!(refusal.contains("rsadm etcd replace e2"), "{refusal}");
+}

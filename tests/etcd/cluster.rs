@@ -1,0 +1,243 @@
+//! Real etcd members on loopback, with certificates made for the occasion.
+
+use std::{
+    env, fs,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rsadm::{etcd::client::Credentials, host::Secret};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+/// Small, so that a test can fill it.
+pub(crate) const QUOTA: u64 = 16 << 20;
+/// How long the members' certificates last.
+pub(crate) const DAYS: i64 = 100;
+
+/// A certificate authority and what it has issued.
+pub(crate) struct Authority {
+    ca_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca_pem = params.self_signed(&key).unwrap().pem();
+        Self { ca_pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// Certificate and key for a member, or a client: etcd's own files serve as both.
+    fn issue(&self) -> (String, String) {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(DAYS);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// What a client of these members needs.
+    pub(crate) fn client(&self) -> Credentials {
+        let (certificate, key) = self.issue();
+        Credentials {
+            ca: self.ca_pem.clone().into_bytes(),
+            certificate: certificate.into_bytes(),
+            key: Secret::new(key),
+        }
+    }
+}
+
+/// One member, running or not.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) peer_url: String,
+    pub(crate) client_url: String,
+    address: SocketAddr,
+    process: Option<Child>,
+}
+
+/// Members that know one another; all end with this value.
+pub(crate) struct Cluster {
+    pub(crate) authority: Authority,
+    pub(crate) members: Vec<Member>,
+    folder: TempDir,
+}
+
+pub(crate) fn program(name: &str) -> PathBuf {
+    let folder = env::var_os("RSADM_ETCD").expect(
+        "RSADM_ETCD must name the folder that has etcd and etcdctl: tests/all builds them and sets it",
+    );
+    PathBuf::from(folder).join(name)
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Cluster {
+    /// Starts `m1…mN` together, as a static cluster.
+    pub(crate) fn start(n: usize) -> Self {
+        let authority = Authority::new();
+        let folder = TempDir::new().unwrap();
+        let (certificate, key) = authority.issue();
+        for (file, text) in [("ca.crt", &authority.ca_pem), ("tls.crt", &certificate), ("tls.key", &key)] {
+            fs::write(folder.path().join(file), text).unwrap();
+        }
+        let mut cluster = Self { authority, members: Vec::new(), folder };
+        cluster.members = (1..=n).map(|i| cluster.prepare(&format!("m{i}"))).collect();
+        let all = cluster.initial_cluster(&cluster.members);
+        for i in 0..n {
+            cluster.members[i].process = Some(cluster.spawn(&cluster.members[i], &all, "new"));
+        }
+        cluster
+    }
+
+    /// A member with addresses of its own that does not run yet.
+    pub(crate) fn prepare(&self, name: &str) -> Member {
+        let (address, peer) = (free_address(), free_address());
+        Member {
+            name: name.to_owned(),
+            peer_url: format!("https://{peer}"),
+            client_url: format!("https://{address}"),
+            address,
+            process: None,
+        }
+    }
+
+    /// Starts a member that the others have been told of.
+    pub(crate) fn join(&mut self, mut member: Member) {
+        let all = self.initial_cluster(self.members.iter().chain([&member]));
+        member.process = Some(self.spawn(&member, &all, "existing"));
+        self.members.push(member);
+    }
+
+    pub(crate) fn client_address(&self, n: usize) -> SocketAddr {
+        self.members[n].address
+    }
+
+    pub(crate) fn kill(&mut self, n: usize) {
+        if let Some(mut process) = self.members[n].process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    pub(crate) fn restart(&mut self, n: usize) {
+        let all = self.initial_cluster(&self.members);
+        self.members[n].process = Some(self.spawn(&self.members[n], &all, "existing"));
+    }
+
+    pub(crate) fn pause(&self, n: usize) {
+        self.signal(n, "-STOP");
+    }
+
+    pub(crate) fn resume(&self, n: usize) {
+        self.signal(n, "-CONT");
+    }
+
+    fn signal(&self, n: usize, signal: &str) {
+        let id = self.members[n].process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Writes until the first member has no space left.
+    pub(crate) fn fill(&self) {
+        let value = "x".repeat(1 << 20);
+        for i in 0..32 {
+            let mut put = self.etcdctl(&["put", &format!("key{i}")]).stdin(Stdio::piped()).spawn().unwrap();
+            put.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
+            if !put.wait().unwrap().success() {
+                return;
+            }
+        }
+        panic!("the database never filled up");
+    }
+
+    /// Writes so many keys.
+    pub(crate) fn write(&self, keys: usize) {
+        for i in 0..keys {
+            assert!(self.etcdctl(&["put", &format!("key{i}"), "value"]).status().unwrap().success());
+        }
+    }
+
+    /// Compacts everything up to a revision, which is still there when this returns.
+    pub(crate) fn compact(&self, revision: u64) {
+        let args = ["compact", "--physical", &revision.to_string()];
+        assert!(self.etcdctl(&args).status().unwrap().success());
+    }
+
+    /// A member's own database file.
+    pub(crate) fn database(&self, n: usize) -> PathBuf {
+        self.folder.path().join(format!("{}.data/member/snap/db", self.members[n].name))
+    }
+
+    /// A member's ID as etcdctl prints it.
+    pub(crate) fn etcdctl_id(&self, n: usize) -> String {
+        let output = self.etcdctl(&["member", "list"]).stdout(Stdio::piped()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find(|l| l.contains(&self.members[n].peer_url)).unwrap();
+        line.split(',').next().unwrap().to_owned()
+    }
+
+    fn etcdctl(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("etcdctl"));
+        let file = |name: &str| self.folder.path().join(name);
+        command.arg("--endpoints").arg(&self.members[0].client_url);
+        command
+            .arg("--cacert")
+            .arg(file("ca.crt"))
+            .arg("--cert")
+            .arg(file("tls.crt"))
+            .arg("--key")
+            .arg(file("tls.key"));
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn initial_cluster<'m>(&self, members: impl IntoIterator<Item = &'m Member>) -> String {
+        members.into_iter().map(|m| format!("{}={}", m.name, m.peer_url)).collect::<Vec<_>>().join(",")
+    }
+
+    fn spawn(&self, member: &Member, initial_cluster: &str, state: &str) -> Child {
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let log = fs::File::create(file(&format!("{}.log", member.name))).unwrap();
+        let (certificate, key, ca) = (file("tls.crt"), file("tls.key"), file("ca.crt"));
+        let flags = [
+            ("name", member.name.as_str()),
+            ("data-dir", &file(&format!("{}.data", member.name))),
+            ("listen-client-urls", &member.client_url),
+            ("advertise-client-urls", &member.client_url),
+            ("listen-peer-urls", &member.peer_url),
+            ("initial-advertise-peer-urls", &member.peer_url),
+            ("initial-cluster", initial_cluster),
+            ("initial-cluster-state", state),
+            ("client-cert-auth", "true"),
+            ("cert-file", &certificate),
+            ("key-file", &key),
+            ("trusted-ca-file", &ca),
+            ("peer-client-cert-auth", "true"),
+            ("peer-cert-file", &certificate),
+            ("peer-key-file", &key),
+            ("peer-trusted-ca-file", &ca),
+            ("quota-backend-bytes", &QUOTA.to_string()),
+        ]
+        .map(|(flag, value)| format!("--{flag}={value}"));
+        let mut command = Command::new(program("etcd"));
+        command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.spawn().expect("etcd must start")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        (0..self.members.len()).for_each(|n| self.kill(n));
+    }
+}

@@ -1,0 +1,172 @@
+//! Upkeep of real members, as the commands do it: rows 43 and 45 of the fault matrix, without SSH in between.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rsadm::{
+    etcd::{
+        EtcdApi, EtcdError,
+        client::{self, EtcdClient},
+        upkeep::Upkeep,
+    },
+    event::{Event, Events},
+    exec::{
+        RunError,
+        members::{MemberHost, Members, Tended},
+        upkeep::{
+            Tending,
+            defrag::defragment,
+            space::{compact, disarm, relieve},
+        },
+    },
+    inventory::{self, NodeName},
+};
+
+use super::{cluster::Cluster, dial_to, serving};
+
+/// The members of a cluster by the names of an inventory.
+struct Local<'a>(&'a Cluster);
+
+impl Local<'_> {
+    async fn client(&self, host: &NodeName) -> Result<EtcdClient, String> {
+        let n = self.0.members.iter().position(|m| m.name == host.as_str()).ok_or("no such member")?;
+        let dialled = client::dial(&dial_to(self.0.client_address(n)), &self.0.authority.client()).await;
+        dialled.client.map_err(EtcdError::into_why)
+    }
+}
+
+#[async_trait]
+impl Members for Local<'_> {
+    fn hosts(&self) -> Vec<MemberHost> {
+        let host = |m: &super::cluster::Member| MemberHost {
+            name: NodeName::new(m.name.as_str()),
+            peer_url: m.peer_url.clone(),
+            client_url: m.client_url.clone(),
+        };
+        self.0.members.iter().map(host).collect()
+    }
+
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        Ok(Box::new(self.client(host).await?))
+    }
+}
+
+#[async_trait]
+impl Tended for Local<'_> {
+    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String> {
+        Ok(Box::new(self.client(host).await?))
+    }
+}
+
+/// The inventory of `n` members; their addresses are nobody's, since members are found by name and ID.
+fn wanted(n: usize) -> inventory::Cluster {
+    let host = |i| format!("  - {{name: m{i}, address: 192.0.2.{i}, roles: [etcd]}}\n");
+    let hosts: String = (1..=n).map(host).collect();
+    let text = format!("cluster_name: test\nkubernetes_version: v1.37.2\nhosts:\n{hosts}");
+    inventory::load(&text, "test", None).expect("an inventory").cluster
+}
+
+/// What was told, a line each.
+fn recorder() -> (Events, Arc<std::sync::Mutex<Vec<String>>>) {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = told.clone();
+    let events = Events::new(move |event| {
+        if let Event::StageDone { phase, text, .. } = event {
+            sink.lock().expect("nobody panics").push(format!("[{phase}] {text}"));
+        }
+    });
+    (events, told)
+}
+
+async fn tending<T>(cluster: &Cluster, work: impl AsyncFnOnce(&Tending<'_>) -> T) -> (T, Vec<String>) {
+    let (wanted, local, (events, told)) = (wanted(cluster.members.len()), Local(cluster), recorder());
+    let tending = Tending {
+        cluster: &wanted,
+        members: &local,
+        events: &events,
+        limit: Duration::from_secs(30),
+        accept_quorum_loss: false,
+        stopping: &|| false,
+    };
+    let result = work(&tending).await;
+    let told = told.lock().expect("nobody panics").clone();
+    (result, told)
+}
+
+/// Ten keys, each written often: nearly all of the file is history.
+async fn history(client: &EtcdClient) {
+    for i in 0..60 {
+        client.put(&format!("key{}", i % 10), &vec![b'x'; 100 << 10]).await.expect("a write");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_45_members_are_defragmented_one_by_one_and_the_leader_last() {
+    let cluster = Cluster::start(3);
+    let clients = serving(&cluster).await;
+    history(&clients[0]).await;
+    let leader = super::leader(&super::report(&cluster).await);
+    let (result, told) = tending(&cluster, async |t| {
+        let compacted = compact(t, 5).await.expect("compacts");
+        assert!(compacted.changed && compacted.revision - compacted.compacted_to == 5, "{compacted:?}");
+        let again = compact(t, 5).await.expect("compacts");
+        assert!(!again.changed, "{again:?}");
+        defragment(t, 20).await.expect("defragments")
+    })
+    .await;
+    let order: Vec<&str> = result.members.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(order.len(), 3, "{told:#?}");
+    assert_eq!(order[2], format!("m{}", leader + 1), "{told:#?}");
+    assert!(result.members.iter().all(|m| m.db_size_after * 2 < m.db_size_before), "{result:#?}");
+    assert!(told.iter().any(|line| line.starts_with("[leader]")), "{told:#?}");
+    assert_ne!(super::leader(&super::report(&cluster).await), leader, "it handed leadership over");
+
+    let (second, told) = tending(&cluster, async |t| defragment(t, 20).await.expect("looks")).await;
+    assert!(second.members.is_empty() && second.left.len() == 3, "{second:#?}");
+    assert_eq!(told.len(), 1, "nothing to gain, nothing done: {told:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_37_no_member_is_taken_away_where_one_is_away() {
+    let mut cluster = Cluster::start(3);
+    let clients = serving(&cluster).await;
+    cluster.kill(0);
+    super::until(|| clients[1].linearizable_read()).await;
+    let (result, _) = tending(&cluster, async |t| defragment(t, 0).await).await;
+    let Err(RunError::Refused(refusal)) = result else { panic!("{result:?}") };
+    assert_eq!(refusal.rule, "quorum", "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_43_nospace_from_start_to_finish() {
+    let cluster = Cluster::start(3);
+    let clients = serving(&cluster).await;
+    history(&clients[0]).await;
+    let value = vec![b'y'; 1 << 20];
+    let full = super::until_err(|| clients[1].put("more", &value)).await;
+    assert!(full.to_string().contains("database space exceeded"), "{full}");
+    let (refused, _) = tending(&cluster, async |t| disarm(t, |_| true).await).await;
+    let Err(RunError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert!(refusal.help.contains("rsadm etcd defrag"), "{refusal:?}");
+
+    let (relieved, told) = tending(&cluster, async |t| relieve(t).await.expect("makes room")).await;
+    assert!(!relieved.disarmed.is_empty() && relieved.defragmented.members.len() == 3, "{told:#?}");
+    for client in &clients {
+        client.put("more", b"z").await.expect("writes are taken again");
+        assert_eq!(client.alarms().await, Ok(vec![]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_only_member_is_defragmented_too() {
+    let cluster = Cluster::start(1);
+    let client = serving(&cluster).await.remove(0);
+    history(&client).await;
+    let (result, _) = tending(&cluster, async |t| {
+        compact(t, 0).await.expect("compacts");
+        defragment(t, 20).await.expect("defragments")
+    })
+    .await;
+    assert_eq!(result.members.len(), 1);
+    assert_eq!(client.delete_prefix("key").await, Ok(10), "all that was written is there");
+}

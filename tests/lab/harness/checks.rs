@@ -1,0 +1,93 @@
+//! Checks of a scenario: named, timed, and all carried out before the scenario fails.
+
+use std::{
+    error::Error,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Why a check failed.
+pub type Fault = Box<dyn Error>;
+
+/// What a check comes to.
+pub type Check = Result<(), Fault>;
+
+/// The checks of one scenario.
+pub struct Checks {
+    scenario: &'static str,
+    started: Instant,
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Checks {
+    /// None yet.
+    pub fn new(scenario: &'static str) -> Self {
+        println!("\n=== {scenario}");
+        Self { scenario, started: Instant::now(), passed: 0, failed: Vec::new() }
+    }
+
+    /// Carries out a check, and tells what it came to; the scenario goes on either way.
+    pub fn check(&mut self, what: &str, check: impl FnOnce() -> Check) -> bool {
+        let started = Instant::now();
+        let result = check();
+        let seconds = started.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                println!("[{}] ok      {what}  {seconds:.1} s", self.scenario);
+                self.passed += 1;
+                true
+            }
+            Err(fault) => {
+                println!(
+                    "[{}] FAILED  {what}  {seconds:.1} s\n{}",
+                    self.scenario,
+                    indented(&fault.to_string())
+                );
+                self.failed.push(format!("{what}\n{}", indented(&fault.to_string())));
+                false
+            }
+        }
+    }
+
+    /// The same for what all later checks build on: where it fails, the scenario ends.
+    pub fn must(&mut self, what: &str, check: impl FnOnce() -> Check) {
+        if !self.check(what, check) {
+            self.finish();
+        }
+    }
+
+    /// Tells what the scenario came to, and fails where a check did.
+    pub fn finish(&self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let (name, passed, failed) = (self.scenario, self.passed, self.failed.len());
+        println!("[{name}] {passed} checks passed, {failed} failed  {seconds:.1} s");
+        assert!(self.failed.is_empty(), "{name}: {failed} checks failed:\n{}", self.failed.join("\n"));
+    }
+}
+
+/// Tries a check until it passes, and fails with its last fault after three minutes: far longer than anything here
+/// takes, so that a slow machine fails nothing.
+pub fn eventually<T>(mut check: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    loop {
+        match check() {
+            Ok(found) => return Ok(found),
+            Err(fault) if Instant::now() > deadline => {
+                return Err(format!("for three minutes: {fault}").into());
+            }
+            Err(_) => thread::sleep(Duration::from_millis(500)),
+        }
+    }
+}
+
+/// A long text keeps its first and last lines.
+fn indented(text: &str) -> String {
+    const SIDE: usize = 40;
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let shown = match lines.len() {
+        n if n > 2 * SIDE => [&lines[..SIDE], &["[…]"], &lines[n - SIDE..]].concat(),
+        _ => lines,
+    };
+    shown.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,204 @@
+//! One lab: nodes, a workstation, and rsadm run there.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+};
+
+use super::{Check, Fault, Inventory, Outcome};
+
+/// Two labs at once would only share the same processors.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A lab that is up; dropping it takes it down.
+pub struct Lab {
+    name: String,
+    state: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    /// Boots nodes, named as `lab up` wants them, in a lab of this scenario's own.
+    pub fn up(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever runs the tests can find what is left of them after a kill.
+        let run = env::var("LAB_TESTS").unwrap_or_else(|_| "dev".into());
+        let mut lab = Self { name: format!("test-{run}-{scenario}"), state: PathBuf::new(), _turn: turn };
+        lab.state = lab.verb(&["path"])?.text()?.into();
+        lab.verb(&[&["up"], nodes].concat())?.ok()?;
+        Ok(lab)
+    }
+
+    /// Carries out one of the lab's own verbs.
+    pub fn verb(&self, args: &[&str]) -> Result<Outcome, Fault> {
+        run(self.command().args(args), format!("lab {}", args.join(" ")))
+    }
+
+    /// Runs a shell script as root on a node, past its network and sshd.
+    pub fn on(&self, node: &str, script: &str) -> Result<Outcome, Fault> {
+        run(self.command().args(["root", node, "bash", "-c", script]), format!("{node}: {script}"))
+    }
+
+    /// A command as the operator types it, in the repository's folder.
+    pub fn workstation(&self, args: &[&str]) -> Command {
+        let mut command = self.command();
+        command.arg("workstation").args(args);
+        command
+    }
+
+    /// Carries out a command as the operator types it.
+    pub fn on_workstation(&self, args: &[&str]) -> Result<Outcome, Fault> {
+        run(&mut self.workstation(args), args.join(" "))
+    }
+
+    /// Runs a script of `tests/lab` that uses the lab.
+    pub fn script(&self, name: &str, args: &[&str]) -> Result<Outcome, Fault> {
+        let mut command = self.program(name);
+        run(command.args(args), format!("{name} {}", args.join(" ")))
+    }
+
+    /// `rsadm COMMAND INVENTORY`.
+    pub fn rsadm_on(&self, command: &str, inventory: &Inventory) -> Result<Outcome, Fault> {
+        self.start_rsadm_on(command, inventory)?.end()
+    }
+
+    /// The same with the password that sudo wants on the hosts.
+    pub fn rsadm_with_password(
+        &self,
+        password: &str,
+        command: &str,
+        inventory: &Inventory,
+    ) -> Result<Outcome, Fault> {
+        let file = inventory.save(&self.state)?;
+        let mut program = self.workstation(&[rsadm(), command, &file]);
+        run(program.env("RSADM_SUDO_PASSWORD", password), format!("rsadm {command} {file}"))
+    }
+
+    /// `rsadm COMMAND INVENTORY`, left running. The inventory stands where the command has a word `{}`, else last.
+    pub fn start_rsadm_on(&self, command: &str, inventory: &Inventory) -> Result<Running, Fault> {
+        let file = inventory.save(&self.state)?;
+        let mut words: Vec<&str> = command.split(' ').collect();
+        match words.iter().position(|word| *word == "{}") {
+            Some(place) => words[place] = &file,
+            None => words.push(&file),
+        }
+        let mut program = self.workstation(&[&[rsadm()], words.as_slice()].concat());
+        Running::start(&mut program, format!("rsadm {}", words.join(" ")))
+    }
+
+    /// Lets a node's etcd write so many times a second to its disk, by the kernel's own throttle from outside the node; 0
+    /// is no limit. False where this kernel has no such throttle.
+    pub fn slow_disk(&self, node: &str, writes: u32) -> Result<bool, Fault> {
+        let mut command = Command::new("bash");
+        command.args(["-c", include_str!("../slow-disk"), "slow-disk"]);
+        command.arg(format!("rsadm-lab.{}/node-{node}", self.name));
+        command.arg(self.path(&format!("nodes/{node}/var/etcd"))).arg(writes.to_string());
+        match run(&mut command, format!("slow-disk {node} {writes}"))? {
+            Outcome { code: 0, .. } => Ok(true),
+            Outcome { code: 3, .. } => Ok(false),
+            other => Err(other.all().into()),
+        }
+    }
+
+    /// A file of this lab's state, which is gone with the lab.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    /// The folder with `etcdctl`, as `tests/etcd.rs` has it.
+    pub fn etcd_programs() -> Result<String, Fault> {
+        Ok(env::var("RSADM_ETCD")
+            .map_err(|_| "RSADM_ETCD does not name the folder with etcdctl; tests/all sets it")?)
+    }
+
+    /// The lab's program.
+    pub fn command(&self) -> Command {
+        self.program("lab")
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut command = Command::new(repository.join("tests/lab").join(name));
+        command.env("LAB_NAME", &self.name).current_dir(repository).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if env::var_os("LAB_KEEP").is_some() {
+            println!("[{}] is kept; LAB_NAME={} tests/lab/lab down ends it", self.name, self.name);
+        } else if let Err(fault) = self.verb(&["down"]).and_then(Outcome::ok) {
+            println!("[{}] {fault}", self.name);
+        }
+    }
+}
+
+/// rsadm on its way.
+pub struct Running {
+    /// The process: `lab workstation` becomes what it runs.
+    child: Child,
+    command: String,
+    said: Option<(BufReader<ChildStderr>, String)>,
+}
+
+impl Running {
+    fn start(command: &mut Command, what: String) -> Result<Self, Fault> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().ok_or("no messages")?;
+        Ok(Self { child, command: what, said: Some((BufReader::new(stderr), String::new())) })
+    }
+
+    /// Waits until it says that, or ends without.
+    pub fn until_it_says(&mut self, text: &str) -> Check {
+        let (reader, said) = self.said.as_mut().ok_or("not read")?;
+        loop {
+            let start = said.len();
+            ensure!(reader.read_line(said)? > 0, "ended without {text:?}: {}\n{said}", self.command);
+            if said[start..].contains(text) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends a signal to it alone, as `kill` does, not to what it started.
+    pub fn signal(&self, name: &str) -> Check {
+        run(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]), "kill")?.ok()?;
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Result<Outcome, Fault> {
+        // What follows on stderr is read aside: each of the two streams may fill its pipe.
+        let (mut reader, mut said) = self.said.take().ok_or("not read")?;
+        let rest = thread::spawn(move || reader.read_to_string(&mut said).map(|_| said));
+        let mut outcome = Outcome::new(&self.command, &self.child.wait_with_output()?);
+        outcome.stderr = rest.join().map_err(|_| "the reader panicked")??;
+        if env::var_os("LAB_SHOW").is_some() {
+            println!("$ {}", outcome.all());
+        }
+        Ok(outcome)
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command, what: impl Into<String>) -> Result<Outcome, Fault> {
+    Ok(Outcome::new(what, &command.output()?))
+}
+
+/// The program under test. A copy: another checkout that shares the target folder may build its own meanwhile.
+fn rsadm() -> &'static str {
+    static COPY: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
+    let (_, path) = COPY.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("rsadm");
+        fs::copy(env!("CARGO_BIN_EXE_rsadm"), &path).expect("a copy of rsadm");
+        let path = path.display().to_string();
+        (folder, path)
+    });
+    path
+}

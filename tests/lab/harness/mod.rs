@@ -1,0 +1,23 @@
+//! What scenarios are made of: a lab, inventories, programs' outcomes, and checks.
+
+mod checks;
+mod cluster;
+mod inventory;
+mod lab;
+mod outcome;
+mod probe;
+mod secrets;
+mod state;
+mod writer;
+
+pub use self::{
+    checks::{Check, Checks, Fault, eventually},
+    cluster::{Cluster, items, text},
+    inventory::Inventory,
+    lab::{Lab, run},
+    outcome::Outcome,
+    probe::{Probe, took_turns},
+    secrets::{CommandLines, Secrets},
+    state::{Footprint, Processes},
+    writer::{Writer, Written, under_load},
+};

@@ -1,0 +1,102 @@
+//! What hosts are at a moment, to be compared with another moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Check, Fault, Lab};
+
+/// The whole of a host but for what moves by itself: logs, timers' stamps, /run.
+const EVERYTHING: &str = "find / /var/lib/containerd /var/lib/kubelet /var/lib/etcd -xdev \\( -path /var/log \
+    -o -path /var/lib/systemd -o -path /run -o -path '/tmp/systemd-private-*' -o -path '/var/tmp/systemd-private-*' \\) -prune -o";
+
+/// Where only rsadm writes while a cluster runs; kubelet renews its own certificates.
+const OURS: &str =
+    "find /etc /usr/local /opt /var/lib/rsadm /var/lib/kubelet/config.yaml /var/lib/kubelet/pki";
+
+/// Files with the time of their last change of any kind and, where asked for, all else that a host is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Footprint(BTreeMap<String, BTreeSet<String>>);
+
+impl Footprint {
+    /// Everything on these hosts.
+    pub fn of(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
+        Self::take(lab, hosts, &format!("{EVERYTHING} -printf '%p %C@\n'\n{}", include_str!("../footprint")))
+    }
+
+    /// The same without times: what is there, whenever it was made.
+    pub fn of_what_is_left(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
+        Self::take(lab, hosts, include_str!("../footprint"))
+    }
+
+    /// What rsadm alone writes on running hosts.
+    pub fn of_ours(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
+        Self::take(lab, hosts, &format!("{OURS} -printf '%p %C@\n'"))
+    }
+
+    fn take(lab: &Lab, hosts: &[&str], script: &str) -> Result<Self, Fault> {
+        let one = |host: &&str| -> Result<_, Fault> {
+            let outcome = lab.on(host, script)?;
+            ensure!(outcome.stdout.len() > 1000, "no footprint of {host}: {}", outcome.stderr);
+            // Debian's sudo notes in a user's home that it worked.
+            let lines = outcome.stdout.lines().filter(|line| !line.contains("/home/sec"));
+            Ok(((*host).to_owned(), lines.map(str::to_owned).collect()))
+        };
+        Ok(Self(hosts.iter().map(one).collect::<Result<_, _>>()?))
+    }
+
+    /// Passes where nothing differs, and tells what does.
+    pub fn is_still(&self, now: &Self) -> Check {
+        let differences = self.differences(now);
+        ensure!(differences.is_empty(), "changed:\n{}", differences.join("\n"));
+        Ok(())
+    }
+
+    /// Lines that only one of the two has.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let none = BTreeSet::new();
+        let mut lines = Vec::new();
+        for (host, before) in &self.0 {
+            let after = now.0.get(host).unwrap_or(&none);
+            lines.extend(before.difference(after).map(|line| format!("{host} - {line}")));
+            lines.extend(after.difference(before).map(|line| format!("{host} + {line}")));
+        }
+        lines
+    }
+}
+
+/// The processes of a cluster's programs on hosts: `(host, program, pid)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Processes(BTreeSet<(String, String, u32)>);
+
+impl Processes {
+    /// On these hosts.
+    pub fn of(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
+        let mut found = BTreeSet::new();
+        for host in hosts {
+            for line in lab.on(host, "ps -eo pid=,comm=")?.ok()?.stdout.lines() {
+                let (pid, program) = line.trim().split_once(' ').unwrap_or_default();
+                if PROGRAMS.contains(&program) {
+                    found.insert(((*host).to_owned(), program.to_owned(), pid.parse()?));
+                }
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// `host/program` of those that are not in `before`, sorted.
+    pub fn new_since(&self, before: &Self) -> Vec<String> {
+        self.0.difference(&before.0).map(|(host, program, _)| format!("{host}/{program}")).collect()
+    }
+}
+
+/// Names as the kernel keeps them, at most 15 characters.
+const PROGRAMS: [&str; 9] = [
+    "containerd",
+    "kubelet",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller",
+    "kube-scheduler",
+    "kube-proxy",
+    "haproxy",
+    "coredns",
+];

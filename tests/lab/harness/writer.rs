@@ -1,0 +1,67 @@
+//! A client that writes numbered keys the whole time, and knows afterwards which of them etcd acknowledged.
+
+use std::collections::BTreeSet;
+
+use super::{Check, Cluster, Fault, Lab, Probe, eventually, probe::Samples};
+
+/// Where the keys are.
+const PREFIX: &str = "lab-test/";
+
+/// A client at work.
+pub struct Writer(Probe);
+
+/// What it wrote.
+pub struct Written(Samples);
+
+impl Writer {
+    /// Starts it at the operator's, over all these hosts' members; a write may take 20 s, as clients of Kubernetes bear.
+    pub fn start(lab: &Lab, cluster: &Cluster<'_>, hosts: &[&str]) -> Result<Self, Fault> {
+        let etcdctl = cluster.workstation_etcdctl(hosts)?;
+        let put = format!("{etcdctl} --command-timeout=20s put {PREFIX}$n $n");
+        Ok(Self(Probe::on_workstation(lab, &put)?))
+    }
+
+    /// Ends it.
+    pub fn end(self) -> Result<Written, Fault> {
+        Ok(Written(self.0.end()?))
+    }
+}
+
+/// While the client writes, `work` is done; then the members on the hosts `then` get well and have all that it wrote. It
+/// asks `stay`, whose members are there before and after.
+pub fn under_load(
+    lab: &Lab,
+    (stay, then): (&[&str], &[&str]),
+    work: impl FnOnce() -> Check,
+    are_well: impl Fn() -> Check,
+) -> Check {
+    let cluster = Cluster::new(lab, stay[0]);
+    let writer = Writer::start(lab, &cluster, stay)?;
+    let done = work();
+    let written = writer.end()?;
+    done?;
+    eventually(are_well)?;
+    then.iter().try_for_each(|host| written.is_all_on(&cluster, host))?;
+    written.forget(&cluster, then[0])
+}
+
+impl Written {
+    /// Passes where the member on a host has every acknowledged write, by its own account.
+    pub fn is_all_on(&self, cluster: &Cluster<'_>, host: &str) -> Check {
+        let keys =
+            cluster.etcdctl(host, &format!("get --prefix {PREFIX} --keys-only --consistency=s"))?.ok()?;
+        let kept: BTreeSet<u64> =
+            keys.stdout.lines().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok()).collect();
+        let good = || self.0.all.iter().filter(|w| w.good).map(|w| w.number);
+        let lost: Vec<u64> = good().filter(|n| !kept.contains(n)).collect();
+        ensure!(good().count() > 0, "not one write was acknowledged");
+        ensure!(lost.is_empty(), "{host} lost acknowledged writes: {lost:?}");
+        Ok(())
+    }
+
+    /// Takes the keys away.
+    pub fn forget(&self, cluster: &Cluster<'_>, host: &str) -> Check {
+        cluster.etcdctl(host, &format!("del --prefix {PREFIX}"))?.ok()?;
+        Ok(())
+    }
+}

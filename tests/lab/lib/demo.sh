@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# What is built beforehand, and everything from nothing.
+
+verb_build() {
+  local suite=bookworm runtime=none versions=() etcd=() version ARTIFACTS=build
+  while (($#)); do
+    case $1 in
+      --kubernetes) versions+=("${2:?--kubernetes needs a version}"); shift ;;
+      --etcd) etcd+=("${2:?--etcd needs a version}"); shift ;;
+      --artifacts) ARTIFACTS=${2:?--artifacts needs "build" or "upstream"}; shift ;;
+      --suite) suite=${2:?--suite needs a Debian release}; shift ;;
+      --with-containerd) runtime=containerd ;;
+      *) usage_error "unknown option $1" ;;
+    esac
+    shift
+  done
+  [[ $ARTIFACTS == build || $ARTIFACTS == upstream ]] || usage_error "--artifacts is \"build\" or \"upstream\""
+  [[ $ARTIFACTS == upstream ]] || require_go
+  verb_packages
+  base_build "$suite" "$runtime"
+  if ! declare -F artifacts_build > /dev/null; then
+    say "[build] lib/artifacts.sh is not there: nothing but the root tree was built"
+    return
+  fi
+  export ARTIFACTS
+  artifacts_build "${versions[@]}"
+  for version in "${etcd[@]}"; do artifact_image "registry.k8s.io/etcd:${version#v}-0"; done
+}
+
+verb_demo() {
+  local start=$EPOCHREALTIME inventory=$REPOSITORY/inventories/lab.yaml
+  require_kernel
+  require_cargo
+  [[ " $* " == *" upstream "* ]] || require_go
+  verb_packages
+  verb_build "$@"
+  step rsadm "cargo build --release" demo_compile
+  verb_up
+  # Each in a process of its own, since `workstation` becomes what it runs.
+  operator rsadm up "$inventory"
+  demo_show rsadm status "$inventory"
+  demo_show rsadm etcd status "$inventory"
+  (umask 077; operator rsadm kubeconfig "$inventory" > "$STATE/home/kubeconfig")
+  demo_show kubectl --kubeconfig "$STATE/home/kubeconfig" get nodes,pods -A -o wide
+  say "[demo] everything  $(seconds_since "$start") s. It keeps running; 'lab down' ends it."
+}
+
+operator() { "$LAB_DIR/lab" workstation "$@"; }
+
+demo_show() {
+  printf '\n$ %s\n' "$*"
+  operator "$@"
+}
+
+demo_compile() { CARGO_TARGET_DIR=$CACHE/target cargo build --release --locked --manifest-path "$REPOSITORY/Cargo.toml"; }

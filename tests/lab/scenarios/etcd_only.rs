@@ -1,0 +1,255 @@
+//! etcd alone, no Kubernetes: three members, what `etcd status` says while they vanish one by one, a member whose data is
+//! lost, and five members.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{
+    Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, Processes, eventually,
+};
+
+use super::steady;
+
+const THREE: [&str; 3] = ["e1", "e2", "e3"];
+const FIVE: [&str; 5] = ["e1", "e2", "e3", "e4", "e5"];
+
+/// Puts full disks below two folders; the running etcd keeps the ones it has. One certificate is missing then.
+const FILL: &str = r#"
+set -e
+mkdir -p /root/full /var/lib/rsadm/backups
+mount -t tmpfs -o size=64k full /root/full
+cp -a /etc/kubernetes/pki/etcd/. /root/full/
+mount --bind /root/full /etc/kubernetes/pki/etcd
+rm /etc/kubernetes/pki/etcd/server.crt
+mount -t tmpfs -o size=64k full /var/lib/rsadm/backups
+for folder in /etc/kubernetes/pki/etcd /var/lib/rsadm/backups; do
+  head -c 1M /dev/zero > $folder/filler 2> /dev/null || true
+done
+"#;
+
+/// What was written meanwhile is kept, as if the disk had only been made larger.
+const EMPTY: &str = r#"
+set -e
+umount /etc/kubernetes/pki/etcd
+cp -a /root/full/. /etc/kubernetes/pki/etcd/
+umount /root/full /var/lib/rsadm/backups
+rmdir /root/full /var/lib/rsadm/backups
+"#;
+
+struct EtcdOnly<'a> {
+    lab: &'a Lab,
+    inventory: Inventory,
+}
+
+#[test]
+fn etcd_only() {
+    let nodes = FIVE.iter().enumerate().map(|(n, name)| format!("{name}:10.77.0.{}", 31 + n));
+    let nodes: Vec<String> = nodes.collect();
+    let lab = Lab::up("etcd-only", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let mut checks = Checks::new("etcd-only");
+    let five = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml");
+    let mut it = EtcdOnly { lab: &lab, inventory: five.with_hosts(&THREE) };
+    let bare = Footprint::of_what_is_left(&lab, &FIVE).unwrap();
+    it.build(&mut checks);
+    it.vanish(&mut checks);
+    checks.check("reset leaves the hosts as they were", || {
+        lab.rsadm_on("reset --yes", &it.inventory)?.ok()?;
+        bare.is_still(&Footprint::of_what_is_left(&lab, &FIVE)?)
+    });
+    it.inventory = five;
+    checks.must("up, with five", || it.up(5));
+    checks.check("five members can lose two, and not three", || it.loses_two_of_five());
+    checks.finish();
+}
+
+impl EtcdOnly<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "e1")
+    }
+
+    fn up(&self, members: usize) -> Check {
+        self.lab.rsadm_on("up", &self.inventory)?.ok()?.says(&format!("{members} etcd members healthy"))
+    }
+
+    fn build(&self, checks: &mut Checks) {
+        checks.must("up", || self.up(3));
+        checks.check("three members follow one leader", || self.one_leader(&THREE));
+        checks.check("no host runs anything of Kubernetes but the kubelet that runs etcd", || {
+            self.no_kubernetes()
+        });
+        checks.check("a second up changes nothing and says so, and a key that was written is there", || {
+            self.cluster().etcdctl("e1", "put lab-test/key kept")?.ok()?;
+            steady::nothing_is_pending(self.lab, &self.inventory)?;
+            steady::second_up_changes_nothing(self.lab, &self.inventory)?;
+            self.has_key("e3")
+        });
+        checks.check("etcd status is content", || {
+            let status = self.status(0)?;
+            status.says("3 of 3 voters healthy; needs 2; can lose 1")?;
+            status.says_nothing_of("clients ")
+        });
+        checks.check("row 22: a disk that is full leaves no half file behind, and up heals it", || {
+            self.full_disk()
+        });
+        checks.check("row 26: a certificate that is lost is issued again, and no other", || self.lost_leaf());
+        checks.check("what is about Kubernetes is refused with the reason", || {
+            self.lab.rsadm_on("kubeconfig", &self.inventory)?.exits(2)?.says("it has no Kubernetes API")
+        });
+    }
+
+    /// All that lies in the folder of etcd's keys, with its hash.
+    fn keys(&self, host: &str) -> Result<Vec<String>, Fault> {
+        let sums =
+            self.lab.on(host, "cd /etc/kubernetes/pki/etcd && find . -type f | sort | xargs sha256sum")?;
+        Ok(sums.text()?.lines().map(str::to_owned).collect())
+    }
+
+    /// A folder on a disk of its own, which is full to the last byte, where a certificate and a snapshot are to go.
+    fn full_disk(&self) -> Check {
+        self.lab.on("e2", FILL)?.ok()?;
+        let before = self.keys("e2")?;
+        let up = self.lab.rsadm_on("up", &self.inventory);
+        let save = self.lab.rsadm_on("etcd snapshot save {} --on-host --member e2", &self.inventory);
+        let after = self.keys("e2")?;
+        let snapshots = self.lab.on("e2", "find /var/lib/rsadm/backups -type f ! -name filler")?.text()?;
+        self.lab.on("e2", "rm /etc/kubernetes/pki/etcd/filler")?.ok()?;
+        let healed = self.lab.rsadm_on("up", &self.inventory);
+        self.lab.on("e2", EMPTY)?.ok()?;
+        let (up, save) = (up?.exits(6)?, save?.exits(6)?);
+        println!("{}\n{}", up.all(), save.all());
+        up.says("e2: ")?;
+        up.says("a disk is full")?;
+        save.says("e2 could not take a snapshot: could not write snapshot: ")?;
+        save.says("no space left on device")?;
+        ensure!(before == after, "before: {before:#?}, after: {after:#?}");
+        ensure!(snapshots.is_empty(), "left of the snapshot: {snapshots}");
+        healed?.ok()?.says("1 certificate issued on 1 host")?;
+        steady::nothing_is_pending(self.lab, &self.inventory)
+    }
+
+    fn lost_leaf(&self) -> Check {
+        let before: Vec<_> = THREE.iter().map(|host| self.keys(host)).collect::<Result<_, _>>()?;
+        let processes = Processes::of(self.lab, &THREE)?;
+        self.lab.on("e2", "rm /etc/kubernetes/pki/etcd/server.crt")?.ok()?;
+        let up = self.lab.rsadm_on("up", &self.inventory)?.ok()?;
+        up.says("1 certificate issued on 1 host")?;
+        for (host, before) in THREE.iter().zip(before) {
+            let after = self.keys(host)?;
+            let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+            let only_that = new.iter().all(|line| line.contains("/server."));
+            ensure!(only_that && new.is_empty() == (*host != "e2"), "{host} has new: {new:?}");
+        }
+        let new = Processes::of(self.lab, &THREE)?.new_since(&processes);
+        ensure!(new.is_empty(), "started anew: {new:?}");
+        steady::nothing_is_pending(self.lab, &self.inventory)
+    }
+
+    /// One member fewer at a time; then all of them again.
+    fn vanish(&self, checks: &mut Checks) {
+        checks.must("e2 loses its power", || self.power_off("e2"));
+        checks.check("etcd status names it and exits 8", || {
+            let status = self.status(8)?;
+            status.says("2 of 3 voters healthy; needs 2; can lose 0 more")?;
+            status.says("e2")?;
+            self.lab.rsadm_on("status", &self.inventory)?.exits(8)?.says("e2")
+        });
+        checks.must("e3 too", || self.power_off("e3"));
+        checks.check("etcd status still answers, says that there is no quorum, and exits 9", || {
+            let status = self.status(9)?;
+            status.says("NO QUORUM: 1 of 3 voters answers")?;
+            let json: Value = serde_json::from_str(
+                &self.lab.rsadm_on("etcd status -o json", &self.inventory)?.exits(9)?.stdout,
+            )?;
+            ensure!(json["quorum"]["healthy"] == 0 && json["leader"].is_null(), "{json:#}");
+            ensure!(json["view"]["from"] == "e1" && json["view"]["linearizable"] == false, "{json:#}");
+            self.lab.rsadm_on("status", &self.inventory)?.exits(9)?.says("NO QUORUM")
+        });
+        checks.must("both come back by themselves", || {
+            self.lab.verb(&["up", "e2", "e3"])?.ok()?;
+            eventually(|| self.one_leader(&THREE))?;
+            eventually(|| self.status(0))?;
+            self.has_key("e2")
+        });
+        checks.check("a member whose data is lost founds no cluster of its own", || self.lost_data());
+    }
+
+    fn power_off(&self, host: &str) -> Check {
+        self.lab.verb(&["poweroff", "--hard", host])?.ok()?;
+        Ok(())
+    }
+
+    /// `etcd status`, which must exit so.
+    fn status(&self, code: i32) -> Result<Outcome, Fault> {
+        self.lab.rsadm_on("etcd status", &self.inventory)?.exits(code)
+    }
+
+    fn one_leader(&self, hosts: &[&str]) -> Check {
+        let mut seen = Vec::new();
+        for host in hosts {
+            let members = self.cluster().members(host)?;
+            ensure!(members.len() == hosts.len(), "{host} knows {members:?}");
+            seen.extend(members.iter().map(|m| (m.cluster, m.leader)));
+        }
+        seen.dedup();
+        ensure!(seen.len() == 1 && seen[0].1 != 0, "clusters and leaders: {seen:?}");
+        Ok(())
+    }
+
+    fn no_kubernetes(&self) -> Check {
+        for host in THREE {
+            let found =
+                self.lab.on(host, "ls /etc/kubernetes /etc/kubernetes/manifests; pgrep -a kube; ss -Hltn")?;
+            ensure!(
+                !found.stdout.contains("kube-") && !found.stdout.contains("admin.conf"),
+                "{}",
+                found.all()
+            );
+            ensure!(!found.stdout.contains(":10250 "), "its kubelet listens for others: {}", found.all());
+        }
+        Ok(())
+    }
+
+    fn has_key(&self, host: &str) -> Check {
+        let value = self.cluster().etcdctl(host, "get lab-test/key --print-value-only")?.text()?;
+        ensure!(value == "kept", "{host} has {value:?}");
+        Ok(())
+    }
+
+    /// As after a new disk: nothing of etcd's is there, all else is. Raft itself stops such a member at the first word of
+    /// the leader, which knows what it once had.
+    fn lost_data(&self) -> Check {
+        let cluster = self.cluster().member("e1")?.cluster;
+        self.power_off("e2")?;
+        fs::remove_dir_all(self.lab.path("nodes/e2/var/etcd/member"))?;
+        self.lab.verb(&["up", "e2"])?.ok()?;
+        let words = "lastIndex(0)";
+        eventually(|| self.status(8)?.says(words))?;
+        self.status(8)?.says("2 of 3 voters healthy")?;
+        eventually(|| self.status(8)?.says("rsadm etcd replace"))?;
+        // Long before its limit, and with the way out.
+        let up = self.lab.rsadm_on("up --timeout 10m", &self.inventory)?.exits(6)?;
+        println!("{}", up.stderr);
+        up.says("e2: ")?;
+        up.says(words)?;
+        up.says("rsadm etcd replace e2")?;
+        ensure!(self.cluster().member("e2").is_err(), "e2 serves");
+        for host in ["e1", "e3"] {
+            let now = self.cluster().member(host)?;
+            ensure!(now.cluster == cluster && now.leader != 0, "{now:?} instead of cluster {cluster}");
+        }
+        self.has_key("e3")
+    }
+
+    fn loses_two_of_five(&self) -> Check {
+        self.one_leader(&FIVE)?;
+        self.status(0)?.says("5 of 5 voters healthy; needs 3; can lose 2")?;
+        self.lab.verb(&["poweroff", "--hard", "e4", "e5"])?.ok()?;
+        let status = eventually(|| self.status(8))?;
+        status.says("3 of 5 voters healthy; needs 3; can lose 0 more")?;
+        eventually(|| self.cluster().etcdctl("e1", "put lab-test/key kept")?.ok())?;
+        self.has_key("e3")?;
+        self.power_off("e3")?;
+        self.status(9)?.says("NO QUORUM: 2 of 5 voters answer;")
+    }
+}

@@ -1,0 +1,108 @@
+//! etcd from 3.6 to 3.7 while a client writes the whole time, with a run that dies on the way.
+//!
+//! Rows of the fault matrix: 41 (an upgrade that was interrupted goes on where it stopped), 37 (no member is touched
+//! while another is away). The image of 3.6 is built by `lab build --etcd v3.6.8`.
+
+use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Writer, eventually, items, text};
+
+const NODES: [&str; 3] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33"];
+const HOSTS: [&str; 3] = ["e1", "e2", "e3"];
+const OLD: &str = "v3.6.8";
+
+struct Upgrade<'a> {
+    lab: &'a Lab,
+    old: Inventory,
+    new: Inventory,
+}
+
+#[test]
+fn etcd_upgrade() {
+    let lab = Lab::up("etcd-upgrade", &NODES).unwrap();
+    let mut checks = Checks::new("etcd-upgrade");
+    let new = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&HOSTS);
+    let it = Upgrade { lab: &lab, old: new.with("etcd.version", OLD), new };
+    checks.must("the image of the old version is there", || it.build());
+    checks.must("up with etcd 3.6", || {
+        it.lab.rsadm_on("up", &it.old)?.ok()?;
+        it.versions(&["3.6.8"; 3])
+    });
+    checks.check("up does not upgrade, and says what does", || {
+        it.lab.rsadm_on("up", &it.new)?.exits(5)?.says("rsadm etcd upgrade")
+    });
+    checks.check("the plan is told, and nothing is changed", || {
+        it.lab.rsadm_on("etcd upgrade --plan", &it.new)?.exits(7)?.says("hold the same data")?;
+        it.versions(&["3.6.8"; 3])
+    });
+    checks.check("row 37: no member is touched while another is away", || it.one_away());
+    checks.check("row 41: under load, killed after the first member, and on to the end", || it.upgrade());
+    checks.check("a snapshot of the old version is there", || {
+        it.lab.rsadm_on("etcd snapshot ls {} --from hosts:", &it.new)?.ok()?.says("3.6.8")
+    });
+    checks.check("a second run has nothing to do, and so has up", || {
+        it.lab.rsadm_on("etcd upgrade", &it.new)?.ok()?.says("nothing to upgrade")?;
+        it.lab.rsadm_on("plan", &it.new)?.ok()?;
+        Ok(())
+    });
+    checks.check("there is no way back", || {
+        it.lab.rsadm_on("etcd upgrade", &it.old)?.exits(5)?.says("an older one does not read")
+    });
+    checks.finish();
+}
+
+impl Upgrade<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "e1")
+    }
+
+    fn build(&self) -> Check {
+        self.lab.verb(&["build", "--etcd", OLD])?.ok()?;
+        Ok(())
+    }
+
+    /// What the members run, sorted.
+    fn running(&self) -> Result<Vec<String>, Fault> {
+        let status = self.lab.rsadm_on("etcd status -o json", &self.new)?.stdout;
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        let mut found: Vec<String> = items(&status["members"]).iter().map(|m| text(&m["version"])).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    fn versions(&self, wanted: &[&str]) -> Check {
+        let found = self.running()?;
+        ensure!(found == wanted, "members run {found:?} instead of {wanted:?}");
+        Ok(())
+    }
+
+    fn one_away(&self) -> Check {
+        self.lab.verb(&["cut", "e2"])?.ok()?;
+        let refused = self.lab.rsadm_on("etcd upgrade", &self.new);
+        self.lab.verb(&["heal", "e2"])?.ok()?;
+        refused?.exits(4)?.says("e2")?;
+        self.versions(&["3.6.8"; 3])?;
+        eventually(|| self.lab.rsadm_on("etcd status", &self.old)?.ok().map(drop))
+    }
+
+    fn upgrade(&self) -> Check {
+        let writer = Writer::start(self.lab, &self.cluster(), &HOSTS)?;
+        let done = self.interrupted();
+        let written = writer.end()?;
+        done?;
+        self.versions(&["3.7.0"; 3])?;
+        self.lab.rsadm_on("etcd status", &self.new)?.ok()?;
+        HOSTS.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
+        written.forget(&self.cluster(), "e1")
+    }
+
+    fn interrupted(&self) -> Check {
+        let mut first = self.lab.start_rsadm_on("etcd upgrade", &self.new)?;
+        first.until_it_says("members healthy, same data")?;
+        first.signal("KILL")?;
+        first.end()?;
+        let found = self.running()?;
+        ensure!(found.contains(&"3.6.8".to_owned()), "it was over already: {found:?}");
+        let second = self.lab.rsadm_on("etcd upgrade", &self.new)?.ok()?;
+        println!("{}", second.stderr);
+        second.says("etcd v3.7.0 on 3 members")
+    }
+}

@@ -1,0 +1,157 @@
+//! etcd on hosts of its own: a host that loses its power in the middle of the first run, where keys are, and the loss of an
+//! etcd host.
+
+use crate::harness::{Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, eventually};
+
+use super::{pods, steady};
+
+const ETCD: [&str; 3] = ["e1", "e2", "e3"];
+const CONTROL_PLANES: [&str; 2] = ["m1", "m2"];
+const WORKER: &str = "w1";
+const NODES: [&str; 3] = ["m1", "m2", "w1"];
+const HOSTS: [&str; 6] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "m1", "m2", "w1"];
+
+/// Files with key material, as `MODE OWNER PATH`; the folders that hold most of it too.
+const KEYS: &str = "grep -rlE 'PRIVATE KEY|client-key-data: |^ *secret: ' \
+    /etc/kubernetes /etc/rsadm /var/lib/kubelet/pki /var/lib/rsadm 2> /dev/null | xargs stat -c '%a %U:%G %n'; \
+    stat -c '%a %U:%G %n' /etc/kubernetes/pki /etc/kubernetes/pki/etcd 2> /dev/null; true";
+
+/// What only control planes may have.
+const OF_CONTROL_PLANES: [&str; 6] = [
+    "/etc/kubernetes/pki/ca.key",
+    "/etc/kubernetes/pki/front-proxy-ca.key",
+    "/etc/kubernetes/pki/sa.key",
+    "/etc/kubernetes/apiserver/encryption.yaml",
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/super-admin.conf",
+];
+
+/// What only etcd hosts may have.
+const OF_ETCD: &str = "/etc/kubernetes/pki/etcd/ca.key";
+
+struct External<'a> {
+    lab: &'a Lab,
+    inventory: Inventory,
+}
+
+#[test]
+fn external() {
+    let lab = Lab::up("external", &HOSTS).unwrap();
+    let mut checks = Checks::new("external");
+    let inventory = Inventory::load("tests/lab/inventories/lab-external-etcd.yaml");
+    let it = External { lab: &lab, inventory };
+    let bare = Footprint::of_what_is_left(&lab, &it.inventory.all_hosts()).unwrap();
+    it.build(&mut checks);
+    checks
+        .check("keys are where they are needed, and their owner's alone", || it.keys_are_where_they_belong());
+    checks.check("etcd status tells whom the API servers dial", || {
+        let status = lab.rsadm_on("etcd status", &it.inventory)?.ok()?;
+        status.says("3 of 3 voters healthy; needs 2; can lose 1")?;
+        status.says("API servers m1 m2 each dial e1 e2 e3")
+    });
+    checks.check("pods answer each other across nodes, by Service and DNS name", || {
+        pods::start(&it.cluster(), ["m2", WORKER])?;
+        pods::answer_each_other(&it.cluster())
+    });
+    checks.check("without e1 both API servers take writes", || it.loses_an_etcd_host());
+    checks.check("reset leaves the hosts as they were", || {
+        steady::reset_leaves_nothing(&lab, &it.inventory, &bare)
+    });
+    checks.finish();
+}
+
+impl External<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "m1")
+    }
+
+    fn build(&self, checks: &mut Checks) {
+        checks.check(
+            "row 31: a host that loses its power during up is told with the step, the cause and what to do",
+            || self.loses_power_midway(),
+        );
+        checks.must("with the power back, up goes on and builds the rest", || {
+            self.lab.verb(&["up", "e2"])?.ok()?;
+            self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("3 nodes Ready")
+        });
+        checks.must("its nodes are the control planes and the worker", || self.cluster().are_ready(&NODES));
+        checks
+            .check("all pods of the system become Ready", || self.cluster().pods_become_ready("kube-system"));
+        checks.check("a second up changes nothing and says so", || {
+            steady::nothing_is_pending(self.lab, &self.inventory)?;
+            steady::second_up_changes_nothing(self.lab, &self.inventory)
+        });
+    }
+
+    /// While images travel and etcd starts, which hosts do beside one another.
+    fn loses_power_midway(&self) -> Check {
+        let mut up = self.lab.start_rsadm_on("up", &self.inventory)?;
+        up.until_it_says("[certificates]")?;
+        self.lab.verb(&["poweroff", "--hard", "e2"])?.ok()?;
+        let up = up.end()?.exits(6)?;
+        println!("{}", up.stderr);
+        up.says(" e2: ")?;
+        up.says("cause: ")?;
+        up.says("1 step failed on e2")?;
+        up.says("run the same command again")
+    }
+
+    fn keys_are_where_they_belong(&self) -> Check {
+        for host in self.inventory.all_hosts() {
+            let files = self.keys_of(host)?;
+            let has = |path: &str| files.iter().any(|(_, p)| p == path);
+            for path in OF_CONTROL_PLANES {
+                ensure!(has(path) == CONTROL_PLANES.contains(&host), "{host} and {path}: {files:?}");
+            }
+            ensure!(has(OF_ETCD) == ETCD.contains(&host), "{host} and {OF_ETCD}: {files:?}");
+            for (mode, path) in &files {
+                let wanted = if has_extension(path) { "600 root:root" } else { "700 root:root" };
+                ensure!(mode == wanted, "{path} of {host} is {mode}");
+            }
+        }
+        let worker = self.keys_of(WORKER)?;
+        ensure!(!worker.iter().any(|(_, path)| path.ends_with("/ca.key")), "{WORKER} has {worker:?}");
+        self.no_host_but_control_planes_has_the_encryption_key()
+    }
+
+    fn keys_of(&self, host: &str) -> Result<Vec<(String, String)>, Fault> {
+        let listed = self.lab.on(host, KEYS)?.ok()?.stdout;
+        let files: Vec<(String, String)> = listed
+            .lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(mode, path)| (mode.to_owned(), path.to_owned()))
+            .collect();
+        ensure!(!files.is_empty(), "no key material on {host}");
+        Ok(files)
+    }
+
+    fn no_host_but_control_planes_has_the_encryption_key(&self) -> Check {
+        let script = "sed -n 's/^ *secret: *//p' /etc/kubernetes/apiserver/encryption.yaml";
+        let key = self.lab.on("m1", script)?.text()?;
+        ensure!(key.len() > 40 && self.lab.on("m2", script)?.text()? == key, "m1 and m2 have different keys");
+        for host in self.inventory.all_hosts() {
+            let script =
+                format!("grep -rlsF -D skip {key} /etc /var/lib/kubelet /var/lib/rsadm /run /usr/local");
+            let found = self.lab.on(host, &script)?.stdout;
+            ensure!(found.is_empty() != CONTROL_PLANES.contains(&host), "{host} has it in {found:?}");
+        }
+        Ok(())
+    }
+
+    fn loses_an_etcd_host(&self) -> Check {
+        self.lab.verb(&["poweroff", "--hard", "e1"])?.ok()?;
+        for host in CONTROL_PLANES {
+            let cluster = Cluster::new(self.lab, host);
+            eventually(|| cluster.kubectl(&format!("create configmap without-e1-{host}"))?.ok())?;
+        }
+        self.lab.rsadm_on("status", &self.inventory)?.exits(8)?.says("e1")?;
+        self.lab.verb(&["up", "e1"])?.ok()?;
+        eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.ok())?;
+        Ok(())
+    }
+}
+
+/// True for the files of the list; the rest are folders.
+fn has_extension(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| name.contains('.'))
+}

@@ -1,0 +1,205 @@
+//! A plain etcd cluster that grows and shrinks by its inventory, rolls, is cut in two, and takes in a member that never
+//! starts, while a client writes the whole time.
+//!
+//! Rows of the fault matrix: 34 (a learner that never starts is taken back), 36 (another learner has the turn), 38 (a member flaps), 37 (no
+//! member is restarted while another is away), 39 (the leader leaves).
+
+use crate::harness::{
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, eventually, under_load,
+};
+
+const NODES: [&str; 5] =
+    ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34", "e5:10.77.0.35"];
+const FIVE: [&str; 5] = ["e1", "e2", "e3", "e4", "e5"];
+const THREE: [&str; 3] = ["e1", "e2", "e3"];
+
+/// Members no longer hear this one, and it hears none of them; clients and SSH reach it as before.
+const CUT: &str = "nft -f - <<'RULES'
+table inet part {
+    chain in { type filter hook input priority 0; tcp dport 2380 drop; tcp sport 2380 drop; }
+    chain out { type filter hook output priority 0; tcp dport 2380 drop; tcp sport 2380 drop; }
+}
+RULES";
+
+struct Growth<'a> {
+    lab: &'a Lab,
+    all: Inventory,
+}
+
+#[test]
+fn growth() {
+    let lab = Lab::up("growth", &NODES).unwrap();
+    let mut checks = Checks::new("growth");
+    let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml");
+    let it = Growth { lab: &lab, all };
+    checks.must("one member", || it.up(&["e1"])?.says("1 etcd member healthy"));
+    checks.must("one grows to three and to five by up, under load", || it.grow());
+    checks.check("row 39: five become three by up, the leader and another leave", || it.shrink());
+    checks.check("all are restarted one after another, under load", || it.roll());
+    checks.check("row 37: cut in two and one: it serves, says where to look, and rolls nobody", || it.part());
+    checks.check("row 38: while another member is away, nobody is replaced", || it.flaps());
+    checks.check("row 34: a learner that never starts is taken back, and its log is told", || {
+        it.never_starts()
+    });
+    checks.check("row 36: another learner has the turn, and is waited for", || it.queues());
+    checks.check("nothing is pending, and etcd is well", || {
+        lab.rsadm_on("plan", &it.rolled(&["e1", "e2", "e3", "e4"]))?.ok()?;
+        it.is_healthy(&["e1", "e2", "e3", "e4"])
+    });
+    checks.finish();
+}
+
+impl Growth<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "e1")
+    }
+
+    /// With an inventory of these hosts alone.
+    fn on(&self, command: &str, hosts: &[&str]) -> Result<Outcome, Fault> {
+        self.lab.rsadm_on(command, &self.all.with_hosts(hosts))
+    }
+
+    fn up(&self, hosts: &[&str]) -> Result<Outcome, Fault> {
+        let up = self.on("up", hosts)?.ok()?;
+        println!("{}", up.stderr);
+        Ok(up)
+    }
+
+    fn is_healthy(&self, hosts: &[&str]) -> Check {
+        self.on("etcd status", hosts)?.ok()?;
+        Ok(())
+    }
+
+    /// See [`under_load`].
+    fn under_load(&self, stay: &[&str], then: &[&str], work: impl FnOnce() -> Check) -> Check {
+        under_load(self.lab, (stay, then), work, || self.is_healthy(then))
+    }
+
+    fn grow(&self) -> Check {
+        self.under_load(&["e1"], &FIVE, || {
+            self.up(&THREE)?.says("e3 is a voting member")?;
+            self.up(&FIVE)?.says("e5 is a voting member")
+        })?;
+        self.on("plan", &FIVE)?.ok()?;
+        Ok(())
+    }
+
+    /// Both in one run: five members are asked, though two of their hosts are not in the inventory any more.
+    fn shrink(&self) -> Check {
+        self.on("etcd move-leader {} e5", &FIVE)?.ok()?;
+        self.under_load(&THREE, &THREE, || {
+            let status = self.on("etcd status", &THREE)?.exits(8)?;
+            println!("{}", status.stdout);
+            status.says("5 of 5 voters healthy; needs 3; can lose 2")?;
+            status.says("the inventory has no etcd host there")?;
+            let up = self.up(&THREE)?;
+            up.says("e4 is no longer a member")?;
+            up.says("e5 is no longer a member")
+        })?;
+        self.on("plan", &THREE)?.ok()?;
+        let members = self.cluster().members("e1")?;
+        ensure!(members.len() == 3, "members: {members:?}");
+        Ok(())
+    }
+
+    fn roll(&self) -> Check {
+        let before = Processes::of(self.lab, &THREE)?;
+        self.under_load(&THREE, &THREE, || {
+            let up = self.lab.rsadm_on("up", &self.rolled(&THREE))?.ok()?;
+            println!("{}", up.stderr);
+            THREE.iter().try_for_each(|host| up.says(&format!("new settings on {host}; 3 members healthy")))
+        })?;
+        let new = Processes::of(self.lab, &THREE)?.new_since(&before);
+        ensure!(new == THREE.map(|host| format!("{host}/etcd")), "started anew: {new:?}");
+        Ok(())
+    }
+
+    /// An inventory that takes a restart of every member.
+    fn rolled(&self, hosts: &[&str]) -> Inventory {
+        self.all.with_hosts(hosts).with("etcd.extra_args", "{snapshot-count: '5000'}")
+    }
+
+    fn part(&self) -> Check {
+        self.on("etcd move-leader {} e3", &THREE)?.ok()?;
+        self.under_load(&["e1", "e2"], &THREE, || {
+            self.lab.on("e3", CUT)?.ok()?;
+            let status = eventually(|| {
+                let status = self.on("etcd status", &THREE)?.exits(8)?;
+                status.says("2 of 3 voters healthy; needs 2; can lose 0 more")?;
+                Ok(status)
+            });
+            let goes_on = self.writes_go_on();
+            // By the first inventory again, which would restart all three.
+            let rolled = self.on("up", &THREE);
+            self.lab.on("e3", "nft delete table inet part")?.ok()?;
+            goes_on?;
+            let status = status?;
+            println!("{}", status.stdout);
+            status
+                .says("e3 is cut off from the other members: look at the network between them, port 2380")?;
+            let rolled = rolled?.exits(5)?;
+            println!("{}", rolled.all());
+            rolled.says("would leave 1 healthy of 3 voters; 2 are needed")
+        })
+    }
+
+    /// The client's writes are acknowledged by those two that are left.
+    fn writes_go_on(&self) -> Check {
+        let keys = || -> Result<usize, Fault> {
+            let keys = self.cluster().etcdctl("e1", "get --prefix lab-test/ --keys-only")?.ok()?.stdout;
+            Ok(keys.lines().filter(|key| !key.is_empty()).count())
+        };
+        let before = eventually(keys)?;
+        eventually(|| {
+            let now = keys()?;
+            ensure!(now > before + 2, "{now} keys, {before} before");
+            Ok(())
+        })
+    }
+
+    /// It is waited for, in case it only restarts, and then told what would be left.
+    fn flaps(&self) -> Check {
+        self.lab.on("e3", "pkill -STOP -x etcd")?.ok()?;
+        let replaced = self.on("etcd replace {} e1", &THREE);
+        self.lab.on("e3", "pkill -CONT -x etcd")?.ok()?;
+        let replaced = replaced?.exits(5)?;
+        println!("{}", replaced.all());
+        replaced.says("would leave 1 healthy of 2 voters; 2 are needed")?;
+        replaced.says("e3 is not healthy")?;
+        eventually(|| self.is_healthy(&THREE))?;
+        let members = self.cluster().members("e1")?;
+        ensure!(members.len() == 3, "members: {members:?}");
+        Ok(())
+    }
+
+    fn never_starts(&self) -> Check {
+        let four = ["e1", "e2", "e3", "e4"];
+        let wrong = self.all.with_hosts(&four).with("etcd.extra_args", "{no-such-flag: x}");
+        self.under_load(&THREE, &THREE, || {
+            let add = self.lab.rsadm_on("--timeout 20s etcd add {} e4", &wrong)?.exits(6)?;
+            println!("{}", add.all());
+            add.says("the learner was removed again, and the other members are as they were")?;
+            add.says("no-such-flag")?;
+            let members = self.cluster().members("e1")?;
+            ensure!(members.len() == 3, "members: {members:?}");
+            Ok(())
+        })
+    }
+
+    /// A learner at an address that nobody has, as a `kubeadm join` elsewhere would have it for a while.
+    fn queues(&self) -> Check {
+        let four = ["e1", "e2", "e3", "e4"];
+        self.under_load(&THREE, &four, || {
+            let ghost = "member add ghost --learner --peer-urls=https://10.77.0.99:2380";
+            let added = self.cluster().etcdctl("e1", &format!("{ghost} -w json"))?.ok()?.stdout;
+            let added: serde_json::Value = serde_json::from_str(&added)?;
+            let id = added["member"]["ID"].as_u64().ok_or("the ghost has no ID")?;
+            let mut add = self.lab.start_rsadm_on("etcd add {} e4", &self.rolled(&four))?;
+            add.until_it_says("waits for its turn")?;
+            self.cluster().etcdctl("e1", &format!("member remove {id:x}"))?.ok()?;
+            let add = add.end()?.ok()?;
+            println!("{}", add.all());
+            add.says("etcd has 4 voting members")
+        })
+    }
+}

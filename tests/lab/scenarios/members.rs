@@ -1,0 +1,203 @@
+//! A plain etcd cluster whose members come, go, die and are made anew, while a client writes the whole time.
+//!
+//! Rows of the fault matrix: 33 (a run that died while a member joined), 39 (the leader, the last member), 40 (the
+//! quorum lost), 47 (a restore that broke off), 49 (revisions after a restore), 52 (all members without power).
+
+use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, eventually, under_load};
+
+const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
+
+struct Members<'a> {
+    lab: &'a Lab,
+    all: Inventory,
+}
+
+#[test]
+fn members() {
+    let lab = Lab::up("members", &NODES).unwrap();
+    let mut checks = Checks::new("members");
+    let all =
+        Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&["e1", "e2", "e3", "e4"]);
+    let it = Members { lab: &lab, all };
+    checks.must("one member", || it.on("up", &["e1"])?.ok()?.says("1 etcd member healthy"));
+    checks.must("one grows to three under load", || it.grow());
+    checks.check("row 39: the leader, which is the first host, is replaced on its own host", || it.anew());
+    checks.check("row 33: a replacement that was killed goes on where it stopped", || it.killed());
+    checks.check("a dead member is replaced by another host", || it.dead());
+    checks.check("row 52: all members lose power; it takes no recovery", || it.power_cycle());
+    checks.check("row 49: a snapshot is restored, with a higher revision", || it.restore());
+    checks.check("row 47: a restore that broke off is rolled back", || it.roll_back());
+    checks.check("row 40: two of three lost: diagnosis, and recovery from the survivor", || it.recover());
+    checks.check("row 39: the last member is not removed", || {
+        it.rsadm("etcd remove {} e1")?.exits(5)?.says("no other member would be left")
+    });
+    checks.check(
+        "two that missed the recovery come back as a quorum of the old cluster, and are healed",
+        || it.old_ones_return(),
+    );
+    checks.finish();
+}
+
+impl Members<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "e1")
+    }
+
+    fn rsadm(&self, command: &str) -> Result<Outcome, Fault> {
+        self.lab.rsadm_on(command, &self.all)
+    }
+
+    /// With an inventory of these hosts alone.
+    fn on(&self, command: &str, hosts: &[&str]) -> Result<Outcome, Fault> {
+        self.lab.rsadm_on(command, &self.all.with_hosts(hosts))
+    }
+
+    fn is_healthy(&self, hosts: &[&str]) -> Check {
+        self.on("etcd status", hosts)?.ok()?;
+        Ok(())
+    }
+
+    /// See [`under_load`].
+    fn under_load(&self, stay: &[&str], then: &[&str], work: impl FnOnce() -> Check) -> Check {
+        under_load(self.lab, (stay, then), work, || self.is_healthy(then))
+    }
+
+    fn grow(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        self.under_load(&["e1"], &three, || self.on("up", &three)?.ok()?.says("e3 is a voting member"))?;
+        self.on("plan", &three)?.ok()?;
+        Ok(())
+    }
+
+    fn anew(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        self.on("etcd move-leader {} e1", &three)?.ok()?;
+        self.under_load(&["e2", "e3"], &three, || {
+            self.on("etcd replace {} e1", &three)?.ok()?.says("etcd has 3 voting members, can lose 1")
+        })?;
+        let aside = self
+            .lab
+            .on("e1", "find /var/lib/rsadm/aside /var/lib/etcd/aside -name member 2> /dev/null; true")?
+            .text()?;
+        ensure!(!aside.is_empty(), "the old data is not set aside");
+        self.on("plan", &three)?.ok()?;
+        Ok(())
+    }
+
+    fn killed(&self) -> Check {
+        self.under_load(&["e2", "e3"], &["e2", "e3", "e4"], || {
+            let mut running = self.lab.start_rsadm_on("etcd replace {} e1 e4", &self.all)?;
+            running.until_it_says("[images]")?;
+            running.signal("KILL")?;
+            running.end()?;
+            self.rsadm("etcd replace {} e1 e4")?.ok()?.says("etcd has 3 voting members")
+        })?;
+        self.on("plan", &["e2", "e3", "e4"])?.ok()?;
+        Ok(())
+    }
+
+    fn dead(&self) -> Check {
+        self.lab.verb(&["poweroff", "--hard", "e2"])?.ok()?;
+        eventually(|| self.on("etcd status", &["e2", "e3", "e4"])?.exits(8))?;
+        self.under_load(&["e3", "e4"], &["e1", "e3", "e4"], || {
+            self.rsadm("etcd replace {} e2 e1")?.ok()?.says("etcd has 3 voting members, can lose 1")
+        })?;
+        self.lab.verb(&["up", "e2"])?.ok()?;
+        // What it still has of its old life does not come back to life, and it can join anew.
+        self.on("up", &["e1", "e2", "e3", "e4"])?.ok()?.says("e2 is a voting member")?;
+        self.rsadm("etcd remove {} e4")?.ok()?.says("etcd has 3 voting members")
+    }
+
+    fn power_cycle(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        self.cluster().etcdctl("e1", "put kept 1")?.ok()?;
+        self.lab.verb(&["poweroff", "--hard", "e1", "e2", "e3"])?.ok()?;
+        self.lab.verb(&["up", "e1", "e2", "e3"])?.ok()?;
+        self.on("up", &three)?.ok()?;
+        eventually(|| self.is_healthy(&three))?;
+        self.on("etcd recover", &three)?.exits(5)?.says("there is nothing to recover from")?;
+        self.has("kept")
+    }
+
+    fn has(&self, key: &str) -> Check {
+        let found =
+            eventually(|| self.cluster().etcdctl("e1", &format!("get {key} --print-value-only"))?.ok())?;
+        ensure!(found.stdout.trim() == "1", "{key} is {:?}", found.stdout.trim());
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<String, Fault> {
+        let file = self.lab.path("restored.db").display().to_string();
+        if !std::path::Path::new(&file).exists() {
+            self.on(&format!("etcd snapshot save --to {file}"), &["e1", "e2", "e3"])?.ok()?;
+        }
+        Ok(file)
+    }
+
+    fn restore(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        let file = self.snapshot()?;
+        self.cluster().etcdctl("e1", "put after-the-snapshot 1")?.ok()?;
+        let restored = self.on(&format!("--yes etcd restore {{}} {file}"), &three)?.ok()?;
+        restored.says("etcd restored on 3 hosts")?;
+        eventually(|| self.is_healthy(&three))?;
+        self.has("kept")?;
+        let after = self.cluster().etcdctl("e1", "get after-the-snapshot -w fields")?.ok()?;
+        ensure!(!after.stdout.contains("after-the-snapshot\""), "a later write is there: {}", after.stdout);
+        let revision =
+            after.stdout.lines().find_map(|l| l.strip_prefix("\"Revision\" : ")?.parse::<u64>().ok());
+        ensure!(revision.is_some_and(|r| r >= 1_000_000_000), "the revision is {revision:?}");
+        self.on("plan", &three)?.ok()?;
+        Ok(())
+    }
+
+    fn roll_back(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        let file = self.snapshot()?;
+        self.cluster().etcdctl("e1", "put newest 1")?.ok()?;
+        let mut running = self
+            .lab
+            .start_rsadm_on(&format!("--yes etcd restore {{}} {file}"), &self.all.with_hosts(&three))?;
+        running.until_it_says("etcd stopped on 3 hosts")?;
+        running.signal("KILL")?;
+        running.end()?;
+        self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
+        eventually(|| self.is_healthy(&three))?;
+        self.has("newest")
+    }
+
+    fn recover(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
+        eventually(|| self.on("etcd status", &three)?.exits(9))?;
+        self.on("etcd recover --diagnose", &three)?.exits(9)?.says("e1 is furthest")?;
+        self.on("--yes etcd recover", &three)?.ok()?.says("etcd restored on 1 host")?;
+        self.has("newest")?;
+        self.on("etcd status", &["e1"])?.ok()?;
+        Ok(())
+    }
+
+    /// They elect a leader among themselves at once; the one that was recovered is still the one to keep.
+    fn old_ones_return(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        self.lab.verb(&["up", "e2", "e3"])?.ok()?;
+        eventually(|| {
+            let status = self.on("etcd status", &three)?.exits(8)?;
+            status.says("e2 serves the data of the old cluster")?;
+            status.says("e3 serves the data of the old cluster")
+        })?;
+        let status = self.on("etcd status", &three)?;
+        println!("{}", status.stdout);
+        status.says_nothing_of("e1 serves the data")?;
+        let up = self.on("up", &three)?.exits(5)?;
+        up.says("e2, e3 have the data of the old cluster")?;
+        up.says("rsadm etcd replace e2")?;
+        for old in ["e2", "e3"] {
+            self.on(&format!("etcd replace {{}} {old}"), &three)?.ok()?;
+        }
+        eventually(|| self.is_healthy(&three))?;
+        self.has("newest")?;
+        self.on("plan", &three)?.ok()?;
+        Ok(())
+    }
+}

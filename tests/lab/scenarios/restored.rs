@@ -1,0 +1,187 @@
+//! Kubernetes on an etcd that is restored and recovered while clients watch, and at last built again on bare hosts from
+//! nothing but an encrypted bundle and its key.
+//!
+//! Rows of the fault matrix: 40 (the quorum lost for good), 48 (fresh hosts without the old keys), 49 (what watched the
+//! old data finds out).
+
+use std::{fs, process::Stdio};
+
+use age::secrecy::ExposeSecret;
+
+use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, eventually, items, text};
+
+const NODES: [&str; 3] = ["m1:10.77.0.11", "e2:10.77.0.32", "e3:10.77.0.33"];
+const HOSTS: [&str; 3] = ["m1", "e2", "e3"];
+
+struct Restored<'a> {
+    lab: &'a Lab,
+    inventory: Inventory,
+}
+
+#[test]
+fn restored() {
+    let lab = Lab::up("restored", &NODES).unwrap();
+    let mut checks = Checks::new("restored");
+    let inventory = Inventory::load("tests/lab/inventories/lab-external-etcd.yaml")
+        .with_hosts(&HOSTS)
+        .with("hosts.m1.roles", "[control-plane, etcd]");
+    let it = Restored { lab: &lab, inventory };
+    checks.must("a control plane over three members", || it.rsadm("up")?.says("1 node Ready"));
+    checks.must("objects are written and a bundle with the keys is taken", || it.bundle());
+    checks.check("row 49: restored under watchers: they are told, and controllers work on", || it.restore());
+    checks.check("two of three lost: recovered from the survivor, and controllers work on", || it.recover());
+    checks.must("reset leaves bare hosts", || {
+        lab.verb(&["up", "e2", "e3"])?.ok()?;
+        it.rsadm("reset --yes").map(drop)
+    });
+    checks.check("row 48: bare hosts and a snapshot without keys: refused, nothing begun", || it.no_keys());
+    checks.check("the bundle alone makes the cluster anew on bare hosts", || it.afresh());
+    checks.finish();
+}
+
+impl Restored<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "m1")
+    }
+
+    fn rsadm(&self, command: &str) -> Result<Outcome, Fault> {
+        let done = self.lab.rsadm_on(command, &self.inventory)?.ok()?;
+        println!("{}", done.all());
+        Ok(done)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.lab.path(name).display().to_string()
+    }
+
+    fn secret(&self, name: &str) -> Check {
+        eventually(|| {
+            self.cluster()
+                .kubectl(&format!("create secret generic {name} --from-literal=of={name}"))?
+                .ok()
+                .map(drop)
+        })
+    }
+
+    /// It is there, and can be decrypted.
+    fn has_secret(&self, name: &str) -> Check {
+        let value = eventually(|| {
+            self.cluster().kubectl(&format!("get secret {name} -o jsonpath={{.data.of}}"))?.text()
+        })?;
+        let decoded = self.lab.on("m1", &format!("echo {value} | base64 -d"))?.text()?;
+        ensure!(decoded == name, "secret {name} holds {decoded:?}");
+        Ok(())
+    }
+
+    fn has_no_secret(&self, name: &str) -> Check {
+        let gone = self.cluster().kubectl(&format!("get secret {name}"))?;
+        ensure!(gone.code != 0 && gone.stderr.contains("NotFound"), "{}", gone.all());
+        Ok(())
+    }
+
+    /// Controller manager, scheduler and kubelet: a pod that is deleted comes back under another name and becomes Ready.
+    fn controllers_work(&self) -> Check {
+        let pods = || -> Result<Vec<String>, Fault> {
+            let pods = self.cluster().json("-n kube-system get pods -l k8s-app=kube-dns")?;
+            Ok(items(&pods["items"]).iter().map(|pod| text(&pod["metadata"]["name"])).collect())
+        };
+        let before = eventually(pods)?;
+        self.cluster().kubectl("-n kube-system delete pod -l k8s-app=kube-dns --wait=false")?.ok()?;
+        eventually(|| {
+            let now = pods()?;
+            ensure!(!now.iter().any(|pod| before.contains(pod)), "{now:?}, before {before:?}");
+            self.cluster()
+                .kubectl("-n kube-system rollout status deployment/coredns --timeout=1s")?
+                .ok()
+                .map(drop)
+        })
+    }
+
+    fn bundle(&self) -> Check {
+        self.secret("before")?;
+        let key = age::x25519::Identity::generate();
+        fs::write(self.lab.path("key.txt"), format!("{}\n", key.to_string().expose_secret()))?;
+        let save = format!(
+            "etcd snapshot save --to {} --with-pki --recipient {}",
+            self.path("bundle.tar.age"),
+            key.to_public()
+        );
+        self.rsadm(&save)?;
+        self.rsadm(&format!("etcd snapshot save --to {}", self.path("plain.db")))?;
+        self.secret("after")
+    }
+
+    /// Whoever watches through an API server is cut off and lists anew, and who would go on from an old revision is told
+    /// that it is gone, instead of seeing time run backwards.
+    fn restore(&self) -> Check {
+        let told = self.path("watch");
+        let kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf get secrets -o name --watch";
+        let mut watcher = self.lab.command();
+        watcher.args(["root", "m1", "bash", "-c", &format!("while :; do {kubectl}; sleep 0.2; done")]);
+        let mut watcher = watcher.stdout(fs::File::create(&told)?).stderr(Stdio::null()).spawn()?;
+        let done = self.restored_under_watch(&told);
+        watcher.kill()?;
+        watcher.wait()?;
+        done?;
+        self.controllers_work()?;
+        self.rsadm("plan").map(drop)
+    }
+
+    fn restored_under_watch(&self, told: &str) -> Check {
+        let sees = |name: &str| {
+            eventually(|| {
+                let seen = fs::read_to_string(told)?;
+                ensure!(seen.lines().any(|line| line == format!("secret/{name}")), "the watcher saw {seen}");
+                Ok(())
+            })
+        };
+        sees("after")?;
+        let old = self.cluster().etcdctl("m1", "get x -w json")?.ok()?.stdout;
+        let old: serde_json::Value = serde_json::from_str(&old)?;
+        let old = old["header"]["revision"].as_u64().ok_or("no revision")?;
+        let command = format!(
+            "--yes etcd restore {{}} {} --identity {}",
+            self.path("bundle.tar.age"),
+            self.path("key.txt")
+        );
+        self.rsadm(&command)?.says("etcd restored on 3 hosts")?;
+        let resumed = format!("watch --rev={old} --prefix /registry/secrets");
+        self.cluster().etcdctl("m1", &resumed)?.says("required revision has been compacted")?;
+        self.has_secret("before")?;
+        self.has_no_secret("after")?;
+        self.secret("new")?;
+        sees("new")
+    }
+
+    fn recover(&self) -> Check {
+        self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
+        eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.exits(9))?;
+        self.rsadm("--yes etcd recover")?.says("etcd restored on 1 host")?;
+        self.has_secret("new")?;
+        self.secret("newest")?;
+        self.controllers_work()
+    }
+
+    fn no_keys(&self) -> Check {
+        let refused = self
+            .lab
+            .rsadm_on(&format!("--yes etcd restore {{}} {}", self.path("plain.db")), &self.inventory)?
+            .exits(5)?;
+        println!("{}", refused.all());
+        refused.says("they have no authorities of this cluster, and the snapshot does not carry them")
+    }
+
+    fn afresh(&self) -> Check {
+        let command = format!(
+            "--yes etcd restore {{}} {} --identity {}",
+            self.path("bundle.tar.age"),
+            self.path("key.txt")
+        );
+        self.rsadm(&command)?.says("etcd restored on 3 hosts")?;
+        self.rsadm("up")?.says("1 node Ready")?;
+        self.has_secret("before")?;
+        self.has_no_secret("after")?;
+        self.controllers_work()?;
+        self.rsadm("plan").map(drop)
+    }
+}

@@ -1,0 +1,132 @@
+//! Arguments that a component does not know, on a running cluster: the roll-out stops at the first host, says what the
+//! component said, and takes the change back there; the others are never touched. And `up` heals what others broke.
+
+use std::collections::BTreeSet;
+
+use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, eventually};
+
+const NODES: [&str; 3] = ["m1", "m2", "m3"];
+
+/// The key of the inventory, the component, and what of its own words has to be shown.
+const BAD: [(&str, &str, &str); 4] = [
+    ("kube_apiserver", "kube-apiserver", "unknown flag: --no-such-flag"),
+    ("kube_controller_manager", "kube-controller-manager", "unknown flag: --no-such-flag"),
+    ("kube_scheduler", "kube-scheduler", "unknown flag: --no-such-flag"),
+    ("etcd", "etcd", "flag provided but not defined: -no-such-flag"),
+];
+
+/// Taken by the parser of arguments, and refused by the component after that.
+const USELESS: (&str, &str) = ("kube_apiserver.extra_args", "{audit-log-mode: no-such-mode}");
+
+struct Rollback<'a> {
+    lab: &'a Lab,
+    inventory: Inventory,
+}
+
+#[test]
+fn rollback() {
+    let lab = Lab::up("rollback", &NODES).unwrap();
+    let mut checks = Checks::new("rollback");
+    let it = Rollback { lab: &lab, inventory: Inventory::load("inventories/lab.yaml").with_hosts(&NODES) };
+    checks.must("up", || {
+        lab.rsadm_on("up", &it.inventory)?.ok()?;
+        Ok(())
+    });
+    for (key, component, words) in BAD {
+        checks.check(&format!("an argument that {component} does not know is taken back"), || {
+            let bad = it.inventory.with(&format!("{key}.extra_args"), "{no-such-flag: x}");
+            it.is_taken_back(&bad, component)?.says(words)
+        });
+    }
+    checks.check("a value that ends the API server is taken back", || {
+        it.is_taken_back(&it.inventory.with(USELESS.0, USELESS.1), "kube-apiserver")?.says("no-such-mode")
+    });
+    checks.check("the corrected inventory converges", || {
+        lab.rsadm_on("up", &it.good())?.ok()?;
+        lab.rsadm_on("plan", &it.good())?.ok()?;
+        Cluster::new(&lab, "m1").are_ready(&NODES)
+    });
+    let damage = [
+        ("-n kube-system delete deployment coredns", "Deployment/coredns gone"),
+        ("-n kube-system delete daemonset kube-proxy", "DaemonSet/kube-proxy gone"),
+        ("-n kube-system scale deployment coredns --replicas=0", "changed in the cluster"),
+        (
+            "-n kube-system patch configmap coredns --type merge -p '{\"data\":{\"Corefile\":\". {}\"}}'",
+            "changed in the cluster",
+        ),
+        ("delete clusterrolebinding system:coredns", "ClusterRoleBinding/system:coredns gone"),
+    ];
+    for (kubectl, words) in damage {
+        checks
+            .check(&format!("up heals what was done by kubectl {kubectl}"), || it.is_healed(kubectl, words));
+    }
+    checks.check("what others add to the objects is no damage", || {
+        let cluster = Cluster::new(&lab, "m1");
+        cluster.kubectl("-n kube-system label deployment coredns team=dns")?.ok()?;
+        cluster.kubectl("-n kube-system rollout restart daemonset kube-proxy")?.ok()?;
+        lab.rsadm_on("token create", &it.good())?.ok()?;
+        lab.rsadm_on("plan", &it.good())?.ok()?;
+        Ok(())
+    });
+    checks.finish();
+}
+
+impl Rollback<'_> {
+    fn good(&self) -> Inventory {
+        self.inventory.with("kube_apiserver.extra_args", "{event-ttl: 2h}")
+    }
+
+    /// Add-ons are as `up` made them, whatever somebody did to them.
+    fn is_healed(&self, kubectl: &str, words: &str) -> Check {
+        let cluster = Cluster::new(self.lab, "m1");
+        cluster.kubectl(kubectl)?.ok()?;
+        self.lab.rsadm_on("plan", &self.good())?.exits(7)?.says(words)?;
+        self.lab.rsadm_on("up", &self.good())?.ok()?;
+        let deployment = cluster.json("get deployment -n kube-system coredns")?;
+        ensure!(deployment["status"]["readyReplicas"] == 2, "CoreDNS: {}", deployment["status"]);
+        cluster.pods_become_ready("kube-system")?;
+        self.lab.rsadm_on("plan", &self.good())?.ok()?;
+        Ok(())
+    }
+
+    /// `up` fails on m1, which then is as before; what it said.
+    fn is_taken_back(&self, bad: &Inventory, component: &str) -> Result<Outcome, Fault> {
+        let before = Processes::of(self.lab, &NODES)?;
+        let manifests = self.manifests()?;
+        let up = self.lab.rsadm_on("up", bad)?.exits(6)?;
+        println!("{}", up.stderr);
+        up.says("m1: ")?;
+        up.says(&format!("{component} has its manifest from before again, and serves"))?;
+        up.says("untouched: m2 m3")?;
+        up.says("serving now: etcd on m1 m2 m3, API server on m1 m2 m3")?;
+        up.says("extra_args")?;
+        ensure!(self.manifests()? == manifests, "manifests are not as they were");
+        // Those whose own API server restarts lose their lease, if they held it, and start anew by themselves.
+        let new = Processes::of(self.lab, &["m2", "m3"])?.new_since(&before);
+        let new: BTreeSet<&str> = new
+            .iter()
+            .map(String::as_str)
+            .filter(|p| !p.ends_with("kube-controller") && !p.ends_with("kube-scheduler"))
+            .collect();
+        ensure!(new.is_empty(), "started anew: {new:?}");
+        eventually(|| Cluster::new(self.lab, "m1").are_ready(&NODES))?;
+        eventually(|| {
+            let members = Cluster::new(self.lab, "m1").members("m1")?;
+            ensure!(members.len() == 3, "m1 knows {members:?}");
+            Ok(())
+        })?;
+        self.lab.rsadm_on("plan", &self.inventory)?.ok()?;
+        Ok(up)
+    }
+
+    fn manifests(&self) -> Result<Vec<String>, Fault> {
+        NODES
+            .iter()
+            .map(|host| {
+                self.lab
+                    .on(host, "sha256sum /etc/kubernetes/manifests/*; ls -a /etc/kubernetes/manifests")?
+                    .text()
+            })
+            .collect()
+    }
+}

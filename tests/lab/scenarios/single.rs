@@ -1,0 +1,189 @@
+//! One node that does everything, and what an administrator does with a new cluster: reading its state, taking his
+//! kubeconfig along, kubeadm on it, and a further node that kubeadm joins.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::Value;
+
+use crate::harness::{Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, eventually};
+
+use super::steady;
+
+const NODES: [&str; 1] = ["m1"];
+
+/// The node that kubeadm joins; not in the inventory.
+const GUEST: &str = "w3";
+
+/// All that kubeadm keeps an eye on in a cluster with stacked etcd.
+const CERTIFICATES: [&str; 14] = [
+    "admin.conf",
+    "apiserver",
+    "apiserver-etcd-client",
+    "apiserver-kubelet-client",
+    "controller-manager.conf",
+    "etcd-healthcheck-client",
+    "etcd-peer",
+    "etcd-server",
+    "front-proxy-client",
+    "scheduler.conf",
+    "super-admin.conf",
+    "ca",
+    "etcd-ca",
+    "front-proxy-ca",
+];
+
+/// What `etcd status -o json` says of each member, whatever else it says.
+const MEMBER_FIELDS: [&str; 15] = [
+    "name",
+    "id",
+    "peer_urls",
+    "client_urls",
+    "version",
+    "db_size",
+    "db_size_in_use",
+    "is_leader",
+    "is_learner",
+    "raft_term",
+    "raft_index",
+    "raft_applied_index",
+    "healthy",
+    "latency_ms",
+    "alarms",
+];
+
+/// A word to be found where it is not encrypted.
+const PLAIN: &str = "a-word-in-plain-text";
+
+struct Single<'a> {
+    lab: &'a Lab,
+    inventory: Inventory,
+}
+
+#[test]
+fn single() {
+    let lab = Lab::up("single", &["m1", "w3:10.77.0.23"]).unwrap();
+    let mut checks = Checks::new("single");
+    let it = Single { lab: &lab, inventory: Inventory::load("tests/lab/inventories/lab-single.yaml") };
+    let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
+    checks.check("status before the first up says that nothing is built", || it.nothing_is_built());
+    checks.must("up", || lab.rsadm_on("up", &it.inventory)?.ok()?.says("1 node Ready"));
+    checks.must("the node is Ready", || it.cluster().are_ready(&NODES));
+    checks.check("all pods of the system become Ready", || it.cluster().pods_become_ready("kube-system"));
+    checks.check("a second up changes nothing and says so", || {
+        steady::nothing_is_pending(&lab, &it.inventory)?;
+        steady::second_up_changes_nothing(&lab, &it.inventory)
+    });
+    checks.check("kubeadm knows every certificate and complains of none", || it.kubeadm_lists_certificates());
+    checks.check("status and etcd status tell it, to people and to programs", || it.tells_how_it_is());
+    checks.check("kubectl works from the workstation with rsadm's kubeconfig", || it.administers_from_afar());
+    checks.check("a Secret is encrypted in etcd", || it.encrypts_secrets());
+    checks.check("a plain kubeadm join brings another node", || it.joins_by_kubeadm());
+    checks.check("reset leaves the host as it was", || {
+        steady::reset_leaves_nothing(&lab, &it.inventory, &bare)
+    });
+    checks.finish();
+}
+
+impl Single<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "m1")
+    }
+
+    fn json(&self, command: &str) -> Result<Value, Fault> {
+        Ok(serde_json::from_str(&self.lab.rsadm_on(command, &self.inventory)?.ok()?.stdout)?)
+    }
+
+    fn nothing_is_built(&self) -> Check {
+        let status = self.lab.rsadm_on("status", &self.inventory)?;
+        status.says("not built")?;
+        status.says("rsadm up ")
+    }
+
+    fn kubeadm_lists_certificates(&self) -> Check {
+        let script = "cd /tmp && curl -fsSO http://10.77.0.1:8080/dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubeadm \
+            && chmod 755 kubeadm && ./kubeadm certs check-expiration; code=$?; rm -f kubeadm; exit $code";
+        let said = self.lab.on("m1", script)?.ok()?;
+        let listed: Vec<&str> =
+            said.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        for name in CERTIFICATES {
+            ensure!(listed.contains(&name), "{name} is not listed: {}", said.all());
+        }
+        for complaint in ["MISSING", "invalid", "W1", "WARNING", "could not"] {
+            said.says_nothing_of(complaint)?;
+        }
+        Ok(())
+    }
+
+    fn tells_how_it_is(&self) -> Check {
+        let status = self.lab.rsadm_on("status", &self.inventory)?.ok()?;
+        for part in ["healthy", "1 of 1 voters healthy, leader m1", "1 of 1 servers ready", "in sync: "] {
+            status.says(part)?;
+        }
+        let status = self.json("status -o json")?;
+        ensure!(status["verdict"] == "healthy" && status["changes"]["pending"] == 0, "{status:#}");
+        self.lab.rsadm_on("etcd status", &self.inventory)?.ok()?.says("1 of 1 voters healthy")?;
+        let etcd = self.json("etcd status -o json")?;
+        ensure!(etcd["quorum"]["voters"] == 1 && etcd["quorum"]["healthy"] == 1, "{etcd:#}");
+        ensure!(etcd["quorum"]["can_lose"] == 0, "{etcd:#}");
+        let member = &etcd["members"][0];
+        for field in MEMBER_FIELDS {
+            ensure!(!member[field].is_null(), "members[0].{field} is missing: {etcd:#}");
+        }
+        ensure!(member["error"].is_null() && member.get("error").is_some(), "members[0].error: {etcd:#}");
+        let known = self.cluster().members("m1")?;
+        let [known] = known.as_slice() else { return Err(format!("etcdctl lists {known:?}").into()) };
+        for (said, is) in
+            [(&etcd["cluster_id"], known.cluster), (&etcd["leader"], known.leader), (&member["id"], known.id)]
+        {
+            ensure!(*said == format!("{is:x}"), "{said} instead of {is:x}: {etcd:#}");
+        }
+        Ok(())
+    }
+
+    fn administers_from_afar(&self) -> Check {
+        let file = self.lab.path("home/kubeconfig").display().to_string();
+        self.lab.rsadm_on(&format!("kubeconfig --to {file}"), &self.inventory)?.ok()?;
+        let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
+        ensure!(mode == 0o600, "the kubeconfig has mode {mode:o}");
+        let get = ["kubectl", "--kubeconfig", &file, "auth", "can-i", "*", "*", "--all-namespaces"];
+        let answer = self.lab.on_workstation(&get)?.text()?;
+        ensure!(answer == "yes", "the administrator may everything? {answer}");
+        self.lab.on_workstation(&["kubectl", "--kubeconfig", &file, "get", "nodes"])?.ok()?.says("m1")
+    }
+
+    /// A ConfigMap is what the same word looks like in etcd where it is not encrypted.
+    fn encrypts_secrets(&self) -> Check {
+        let cluster = self.cluster();
+        for kind in ["secret generic", "configmap"] {
+            cluster.kubectl(&format!("create {kind} at-rest --from-literal=word={PLAIN}"))?.ok()?;
+        }
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let open = self.stored("configmaps/default/at-rest")?;
+        ensure!(shown(&open).contains(PLAIN), "the ConfigMap is not in etcd: {}", shown(&open));
+        let closed = self.stored("secrets/default/at-rest")?;
+        ensure!(!shown(&closed).contains(PLAIN), "the Secret is in etcd in plain text");
+        ensure!(closed.starts_with(b"k8s:enc:secretbox:v1:"), "it begins otherwise: {}", shown(&closed));
+        Ok(())
+    }
+
+    /// The bytes that etcd keeps of an object.
+    fn stored(&self, key: &str) -> Result<Vec<u8>, Fault> {
+        let said = self.cluster().etcdctl("m1", &format!("get /registry/{key} -w json"))?.ok()?;
+        let said: Value = serde_json::from_str(&said.stdout)?;
+        Ok(BASE64_STANDARD.decode(said["kvs"][0]["value"].as_str().ok_or("no such key")?)?)
+    }
+
+    /// The kernel may have cgroup v1 alone, which kubeadm is right to complain of.
+    fn joins_by_kubeadm(&self) -> Check {
+        self.lab.script("kubeadm-node", &[GUEST])?.ok()?;
+        let join =
+            self.lab.rsadm_on("token create --print-join-command --ttl 10m", &self.inventory)?.text()?;
+        let join = format!("{join} --ignore-preflight-errors=SystemVerification");
+        self.lab.verb(&["ssh", GUEST, &join])?.ok()?.says("This node has joined the cluster")?;
+        let node = eventually(|| self.cluster().json(&format!("get node {GUEST}")))?;
+        ensure!(node["status"]["nodeInfo"]["kubeletVersion"] == "v1.37.2", "{node:#}");
+        let up = self.lab.rsadm_on("up", &self.inventory)?.ok()?;
+        up.says(&format!("{GUEST}: is a node of the cluster and not in the inventory"))
+    }
+}

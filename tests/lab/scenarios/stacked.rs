@@ -1,0 +1,259 @@
+//! Stacked high availability, from bare hosts through every everyday change to the loss of any control plane.
+
+use std::collections::BTreeSet;
+
+use crate::harness::{
+    Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Probe, Processes, Writer, eventually,
+    took_turns,
+};
+
+use super::{pods, steady};
+
+const CONTROL_PLANES: [&str; 3] = ["m1", "m2", "m3"];
+const NODES: [&str; 5] = ["m1", "m2", "m3", "w1", "w2"];
+
+/// kubelet's own identity through the worker's haproxy: three tries, as every client of Kubernetes retries.
+const THROUGH_HAPROXY: &str = "for try in 1 2 3; do curl -fsS -m 10 --cacert /etc/kubernetes/pki/ca.crt \
+    --cert /var/lib/kubelet/pki/kubelet-client-current.pem --key /var/lib/kubelet/pki/kubelet-client-current.pem \
+    https://127.0.0.1:6443/api/v1/nodes/w1 && return 0; sleep 0.5; done; return 1";
+
+struct Stacked<'a> {
+    lab: &'a Lab,
+    inventory: Inventory,
+}
+
+#[test]
+fn stacked() {
+    let lab = Lab::up("stacked", &NODES).unwrap();
+    let mut checks = Checks::new("stacked");
+    let mut it = Stacked { lab: &lab, inventory: Inventory::load("inventories/lab.yaml") };
+    it.build(&mut checks);
+    it.serve(&mut checks);
+    it.change(&mut checks);
+    it.lose(&mut checks);
+    checks.finish();
+}
+
+impl Stacked<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "m1")
+    }
+
+    /// From bare hosts to a cluster, and no further.
+    fn build(&self, checks: &mut Checks) {
+        checks.must("plan tells what is pending and touches no host", || self.plan_touches_nothing());
+        checks.must("up, with one connection and one execution on each host", || {
+            self.asks_once(|| self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("5 nodes Ready"))
+        });
+        checks.must("five nodes are Ready", || self.cluster().are_ready(&NODES));
+        checks.check("three etcd members follow one leader", || self.one_leader());
+        checks
+            .check("all pods of the system become Ready", || self.cluster().pods_become_ready("kube-system"));
+        checks.check("plan has nothing to do", || self.nothing_is_pending(&self.inventory));
+        checks.check("a second up changes nothing and says so, asking as little", || {
+            self.asks_once(|| steady::second_up_changes_nothing(self.lab, &self.inventory))
+        });
+    }
+
+    /// What the cluster is for.
+    fn serve(&self, checks: &mut Checks) {
+        checks.must("pods on both workers run", || pods::start(&self.cluster(), ["w1", "w2"]));
+        checks.check("a pod answers one on the other worker, by Service and DNS name", || {
+            pods::answer_each_other(&self.cluster())
+        });
+    }
+
+    fn plan_touches_nothing(&self) -> Check {
+        let before = Footprint::of(self.lab, &NODES)?;
+        let plan = self.lab.rsadm_on("plan", &self.inventory)?.exits(7)?;
+        before.is_still(&Footprint::of(self.lab, &NODES)?)?;
+        plan.says("Nothing was changed")
+    }
+
+    /// Logins and executions of a run on every host, as sshd and sudo there wrote them down.
+    fn asks_once(&self, run: impl FnOnce() -> Check) -> Check {
+        let log = |node: &str| -> Result<(usize, usize), Fault> {
+            let log = self.lab.on(node, "journalctl --no-pager -o cat -t sshd -t sudo")?.text()?;
+            let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+            Ok((count("Accepted publickey for ops"), count("COMMAND=")))
+        };
+        let before = NODES.iter().map(|node| log(node)).collect::<Result<Vec<_>, _>>()?;
+        run()?;
+        for (node, (logins, executions)) in NODES.iter().zip(before) {
+            let after = log(node)?;
+            let wanted = (logins + 1, executions + 1);
+            ensure!(after == wanted, "{node}: {after:?} logins and executions by now, not {wanted:?}");
+        }
+        Ok(())
+    }
+
+    fn one_leader(&self) -> Check {
+        let mut seen = BTreeSet::new();
+        for host in CONTROL_PLANES {
+            let members = self.cluster().members(host)?;
+            ensure!(members.len() == 3, "{host} knows {members:?}");
+            seen.extend(members.iter().map(|m| (m.cluster, m.leader)));
+        }
+        ensure!(seen.len() == 1, "clusters and leaders: {seen:?}");
+        Ok(())
+    }
+
+    fn nothing_is_pending(&self, inventory: &Inventory) -> Check {
+        steady::nothing_is_pending(self.lab, inventory)
+    }
+
+    /// Everyday changes of the inventory; each does what it needs and no more.
+    fn change(&mut self, checks: &mut Checks) {
+        checks.check(
+            "a label and a taint are set, and taken back with the inventory, and nothing restarts",
+            || self.labels_and_taints(),
+        );
+        let changed = self
+            .inventory
+            .with("kube_apiserver.extra_args", "{event-ttl: 2h}")
+            .with("api.alternative_names", "[k8s.lab.example]");
+        checks.check(
+            "row 27: an argument and a name roll the API servers one by one, and the API keeps serving",
+            || self.roll_api_servers(&changed),
+        );
+        let changed = changed.with("etcd.extra_args", "{max-request-bytes: \"2097152\"}");
+        checks.check("an argument rolls etcd one by one, and no acknowledged write is lost", || {
+            self.roll_etcd(&changed)
+        });
+        self.inventory = changed;
+        checks.check("a host that left the inventory is named, not dropped, and its pods answer", || {
+            self.leave_worker()
+        });
+        checks.check("back in the inventory it is a node as before", || {
+            self.lab.rsadm_on("up", &self.inventory)?.ok()?;
+            pods::answer_each_other(&self.cluster())?;
+            self.nothing_is_pending(&self.inventory)
+        });
+    }
+
+    fn labels_and_taints(&self) -> Check {
+        let before = Processes::of(self.lab, &NODES)?;
+        let changed = self
+            .inventory
+            .with("hosts.w1.labels", "{zone: a}")
+            .with("hosts.w1.taints", "[\"gpu=true:PreferNoSchedule\"]");
+        self.lab.rsadm_on("up", &changed)?.ok()?;
+        let node = self.cluster().json("get node w1")?;
+        ensure!(node["metadata"]["labels"]["zone"] == "a", "labels: {}", node["metadata"]["labels"]);
+        ensure!(node["spec"]["taints"][0]["key"] == "gpu", "taints: {}", node["spec"]["taints"]);
+        self.nothing_is_pending(&changed)?;
+        self.lab.rsadm_on("up", &self.inventory)?.ok()?;
+        let node = self.cluster().json("get node w1")?;
+        ensure!(node["metadata"]["labels"]["zone"].is_null(), "labels: {}", node["metadata"]["labels"]);
+        ensure!(node["spec"]["taints"].is_null(), "taints: {}", node["spec"]["taints"]);
+        let new = Processes::of(self.lab, &NODES)?.new_since(&before);
+        ensure!(new.is_empty(), "started anew: {new:?}");
+        Ok(())
+    }
+
+    fn roll_api_servers(&self, changed: &Inventory) -> Check {
+        let before = Processes::of(self.lab, &NODES)?;
+        let client = Probe::on(self.lab, "w1", THROUGH_HAPROXY)?;
+        let servers = CONTROL_PLANES
+            .map(|host| Probe::on(self.lab, host, "curl -fsSk -m 10 https://127.0.0.1:6443/readyz"));
+        let up = self.lab.rsadm_on("up", changed);
+        let client = client.end()?;
+        let servers = servers.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
+        up?.ok()?;
+        client.were_all_good()?;
+        took_turns(&servers)?;
+        let mut new = Processes::of(self.lab, &NODES)?.new_since(&before);
+        // Those whose own API server restarts lose their lease, if they held it, and start anew by themselves.
+        new.retain(|program| !program.ends_with("/kube-controller") && !program.ends_with("/kube-scheduler"));
+        ensure!(new == CONTROL_PLANES.map(|h| format!("{h}/kube-apiserver")), "started anew: {new:?}");
+        for host in CONTROL_PLANES {
+            self.lab
+                .on(host, "tr '\\0' '\\n' < /proc/$(pidof kube-apiserver)/cmdline")?
+                .ok()?
+                .says("--event-ttl=2h")?;
+            let by_name = "curl -fsS -m 10 --cacert /etc/kubernetes/pki/ca.crt \
+                --resolve k8s.lab.example:6443:127.0.0.1 https://k8s.lab.example:6443/readyz";
+            let answer = self.lab.on(host, by_name)?.text()?;
+            ensure!(answer == "ok", "{host} answers {answer}");
+        }
+        self.nothing_is_pending(changed)
+    }
+
+    fn roll_etcd(&self, changed: &Inventory) -> Check {
+        let before = Processes::of(self.lab, &NODES)?;
+        let writer = Writer::start(self.lab, &self.cluster(), &CONTROL_PLANES)?;
+        let members = CONTROL_PLANES
+            .map(|host| Probe::on(self.lab, host, "curl -fsS -m 10 http://127.0.0.1:2381/livez"));
+        let up = self.lab.rsadm_on("up", changed);
+        let written = writer.end()?;
+        let members = members.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
+        up?.ok()?;
+        took_turns(&members)?;
+        let mut new = Processes::of(self.lab, &NODES)?.new_since(&before);
+        new.retain(|program| !program.ends_with("/kube-controller") && !program.ends_with("/kube-scheduler"));
+        ensure!(new == CONTROL_PLANES.map(|h| format!("{h}/etcd")), "started anew: {new:?}");
+        CONTROL_PLANES.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
+        written.forget(&self.cluster(), "m1")?;
+        self.one_leader()?;
+        self.nothing_is_pending(changed)
+    }
+
+    fn leave_worker(&self) -> Check {
+        let smaller = self.inventory.with_hosts(&["m1", "m2", "m3", "w1"]);
+        let up = self.lab.rsadm_on("up", &smaller)?.ok()?;
+        self.cluster().are_ready(&NODES)?;
+        pods::answer_each_other(&self.cluster())?;
+        up.says("w2")
+    }
+
+    /// Any control plane may die.
+    fn lose(&self, checks: &mut Checks) {
+        for (lost, other) in [("m1", "m2"), ("m2", "m3"), ("m3", "m1")] {
+            checks.must(&format!("{lost} loses its power"), || {
+                self.lab.verb(&["poweroff", "--hard", lost])?.ok()?;
+                Ok(())
+            });
+            self.serves_without(checks, lost, other);
+            checks.must(&format!("{lost} comes back by itself"), || {
+                self.lab.verb(&["up", lost])?.ok()?;
+                eventually(|| self.one_leader())?;
+                eventually(|| Cluster::new(self.lab, other).are_ready(&NODES))?;
+                eventually(|| self.nothing_is_pending(&self.inventory))
+            });
+        }
+        checks.check("a worker comes back from a reboot, and so do its pods", || {
+            self.lab.verb(&["reboot", "w1"])?.ok()?;
+            eventually(|| self.cluster().are_ready(&NODES))?;
+            eventually(|| pods::answer_each_other(&self.cluster()))?;
+            self.nothing_is_pending(&self.inventory)
+        });
+    }
+
+    fn serves_without(&self, checks: &mut Checks, lost: &str, other: &str) {
+        let cluster = Cluster::new(self.lab, other);
+        checks.check(&format!("without {lost}: the API answers through a worker's haproxy"), || {
+            eventually(|| {
+                self.lab.on("w1", &format!("ask() {{ {THROUGH_HAPROXY}; }}; ask > /dev/null"))?.ok()
+            })?;
+            Ok(())
+        });
+        checks.check(&format!("without {lost}: etcd takes writes"), || {
+            eventually(|| cluster.etcdctl(other, "put lab-test/lost x")?.ok())?;
+            Ok(())
+        });
+        checks.check(&format!("without {lost}: the API takes writes"), || {
+            eventually(|| cluster.kubectl(&format!("create configmap without-{lost}"))?.ok())?;
+            Ok(())
+        });
+        checks.check(&format!("without {lost}: names resolve and pods answer across workers"), || {
+            eventually(|| pods::answer_each_other(&cluster))
+        });
+        checks.check(&format!("without {lost}: up names it and changes nothing"), || {
+            let processes = Processes::of(self.lab, &[other, "w1"])?;
+            self.lab.rsadm_on("up", &self.inventory)?.exits(4)?.says(lost)?;
+            let new = Processes::of(self.lab, &[other, "w1"])?.new_since(&processes);
+            ensure!(new.is_empty(), "started anew: {new:?}");
+            Ok(())
+        });
+    }
+}

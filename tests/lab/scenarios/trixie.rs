@@ -1,0 +1,51 @@
+//! A node of another Debian release, made fit for rsadm by the script that Vagrant machines are provisioned with.
+
+use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab};
+
+use super::steady;
+
+const NODES: [&str; 1] = ["m1"];
+
+#[test]
+fn trixie() {
+    let lab = Lab::up("trixie", &["--suite", "trixie", "m1"]).unwrap();
+    let mut checks = Checks::new("trixie");
+    let inventory = Inventory::load("tests/lab/inventories/lab-single.yaml");
+    let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
+    let cluster = Cluster::new(&lab, "m1");
+    checks.check(
+        "Vagrant's provisioning runs, and again, and changes nothing where nothing is missing",
+        || {
+            provision(&lab)?;
+            provision(&lab)?;
+            bare.is_still(&Footprint::of_what_is_left(&lab, &NODES)?)
+        },
+    );
+    checks.check("preflight finds nothing in its way", || {
+        lab.rsadm_on("preflight", &inventory)?.ok()?;
+        Ok(())
+    });
+    checks.must("up", || lab.rsadm_on("up", &inventory)?.ok()?.says("1 node Ready"));
+    checks.check("the node is Ready, and it is trixie", || {
+        cluster.are_ready(&NODES)?;
+        let node = cluster.json("get node m1")?;
+        let os = &node["status"]["nodeInfo"]["osImage"];
+        ensure!(os.as_str().is_some_and(|os| os.contains("trixie")), "the node runs {os}");
+        Ok(())
+    });
+    checks.check("all pods of the system become Ready", || cluster.pods_become_ready("kube-system"));
+    checks.check("containerd is the one that up installed", || {
+        lab.on("m1", "readlink /proc/$(pidof containerd)/exe")?.ok()?.says("/usr/local/bin/containerd")
+    });
+    checks.check("a second up changes nothing and says so", || {
+        steady::nothing_is_pending(&lab, &inventory)?;
+        steady::second_up_changes_nothing(&lab, &inventory)
+    });
+    checks.check("reset leaves the host as it was", || steady::reset_leaves_nothing(&lab, &inventory, &bare));
+    checks.finish();
+}
+
+fn provision(lab: &Lab) -> Check {
+    lab.on("m1", include_str!("../../../vagrant/provision.sh"))?.ok()?;
+    Ok(())
+}

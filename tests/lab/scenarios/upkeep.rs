@@ -1,0 +1,253 @@
+//! A plain etcd cluster that is full, slow, paused, cut in two and damaged, while a client writes the whole time.
+//!
+//! Rows of the fault matrix: 43 (NOSPACE), 44 (flipped bits), 45 (defragmenting under load), 58 (a slow disk), 59 (a paused
+//! leader), and a partition into 2 and 1.
+
+use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, Written, eventually};
+
+const NODES: [&str; 3] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33"];
+const HOSTS: [&str; 3] = ["e1", "e2", "e3"];
+
+struct Upkeep<'a> {
+    lab: &'a Lab,
+    inventory: Inventory,
+}
+
+#[test]
+fn upkeep() {
+    let lab = Lab::up("upkeep", &NODES).unwrap();
+    let mut checks = Checks::new("upkeep");
+    let inventory = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&HOSTS);
+    let it = Upkeep { lab: &lab, inventory };
+    checks.must("up", || it.rsadm("up")?.says("3 etcd members healthy"));
+    checks.must("all is well", || it.is_healthy());
+    checks.check("row 45: 500 MB are defragmented under load, one member at a time", || it.defragment());
+    checks.check("row 43: from NOSPACE back to writes", || it.run_full());
+    checks.check("row 58: a slow disk is told with what helps, and nobody is called dead", || it.slow_disk());
+    checks.check("row 59: a paused leader is replaced, and status says so", || it.pause_leader());
+    checks.check("settings go past a stuck member only with the cluster's name", || {
+        it.roll_past_a_stuck_member()
+    });
+    checks.check("a member cut off from two: status says so, and etcd serves", || it.cut_one());
+    checks.check("row 44: flipped bits are found", || it.flip_bits());
+    checks.finish();
+}
+
+impl Upkeep<'_> {
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(self.lab, "e1")
+    }
+
+    fn rsadm(&self, command: &str) -> Result<Outcome, Fault> {
+        self.lab.rsadm_on(command, &self.inventory)?.ok()
+    }
+
+    fn status(&self, exit: i32) -> Result<Outcome, Fault> {
+        let status = self.lab.rsadm_on("etcd status", &self.inventory)?.exits(exit)?;
+        println!("{}", status.stdout);
+        Ok(status)
+    }
+
+    fn is_healthy(&self) -> Check {
+        self.lab.rsadm_on("etcd status", &self.inventory)?.ok()?;
+        Ok(())
+    }
+
+    /// Does something while the client writes; afterwards every member has every acknowledged write.
+    fn under_load(&self, work: impl FnOnce() -> Check) -> Check {
+        let writer = Writer::start(self.lab, &self.cluster(), &HOSTS)?;
+        let done = work();
+        let written: Written = writer.end()?;
+        done?;
+        eventually(|| self.is_healthy())?;
+        HOSTS.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
+        written.forget(&self.cluster(), "e1")
+    }
+
+    /// Overwrites one key with a mebibyte, so many times, and keeps on until told otherwise: nearly all is history.
+    fn fill(&self, times: usize) -> Result<Outcome, Fault> {
+        let etcdctl = self.cluster().workstation_etcdctl(&HOSTS)?;
+        let script = format!(
+            "set -e -o pipefail; head -c 1048576 /dev/zero > \"$HOME\"/value
+             seq {times} | xargs -P 4 -I N bash -c '{etcdctl} --command-timeout=30s put filler/$((N % 4)) < \"$HOME\"/value' > /dev/null"
+        );
+        let mut command = self.lab.workstation(&["bash", "-c", &script]);
+        Ok(Outcome::new("fill", &command.output()?))
+    }
+
+    fn db_size(&self, host: &str) -> Result<u64, Fault> {
+        let size = self.lab.on(host, "stat -c %s /var/lib/etcd/member/snap/db")?.text()?;
+        Ok(size.parse()?)
+    }
+
+    fn defragment(&self) -> Check {
+        self.fill(520)?.ok()?;
+        for host in HOSTS {
+            let size = self.db_size(host)?;
+            ensure!(size > 500_000_000, "{host} has {size} bytes");
+        }
+        self.under_load(|| {
+            self.rsadm("etcd compact --keep 10")?.says("10 kept")?;
+            let defrag = self.rsadm("etcd defrag")?;
+            println!("{}", defrag.stderr);
+            defrag.says("leads, before it")?;
+            defrag.says("3 members defragmented")
+        })?;
+        for host in HOSTS {
+            let size = self.db_size(host)?;
+            ensure!(size < 100_000_000, "{host} still has {size} bytes");
+        }
+        self.rsadm("etcd defrag")?.says("nothing to defragment")
+    }
+
+    /// With a quota of its own, which takes a rolling restart.
+    fn run_full(&self) -> Check {
+        let small = self.inventory.with("etcd.quota_backend_bytes", "64MiB");
+        self.lab.rsadm_on("up", &small)?.ok()?;
+        let full = self.fill(90)?;
+        ensure!(full.code != 0, "it never filled up");
+        self.status(8)?.says("rsadm etcd defrag")?;
+        self.lab.rsadm_on("etcd alarm list", &small)?.exits(8)?.says("NOSPACE")?;
+        self.lab.rsadm_on("etcd alarm disarm", &small)?.exits(5)?.says("rsadm etcd defrag")?;
+        let refused = self.cluster().etcdctl("e2", "put lab-test/x x")?;
+        ensure!(refused.code != 0, "a full etcd took a write");
+        let defrag = self.lab.rsadm_on("etcd defrag", &small)?.ok()?;
+        println!("{}", defrag.stderr);
+        defrag.says("etcd takes writes again")?;
+        self.cluster().etcdctl("e2", "put lab-test/x x")?.ok()?;
+        self.lab.rsadm_on("etcd alarm list", &small)?.ok()?.says("no alarm is on")?;
+        self.rsadm("up")?;
+        self.is_healthy()
+    }
+
+    /// The host of the leader, and one that follows.
+    fn leader(&self) -> Result<(&'static str, &'static str), Fault> {
+        let text = self.lab.rsadm_on("etcd status -o json", &self.inventory)?.stdout;
+        let report: serde_json::Value = serde_json::from_str(&text)?;
+        let leads = |host: &&&str| {
+            let members = report["members"].as_array().map_or(&[][..], Vec::as_slice);
+            members.iter().any(|m| m["is_leader"] == true && m["name"] == **host)
+        };
+        let leader = *HOSTS.iter().find(leads).ok_or("nobody leads")?;
+        let other = *HOSTS.iter().find(|host| **host != leader).ok_or("nobody follows")?;
+        Ok((leader, other))
+    }
+
+    /// The disk of one that follows, so slow that it takes most of a second to make a write safe.
+    fn slow_disk(&self) -> Check {
+        let (_, slow) = self.leader()?;
+        if !self.lab.slow_disk(slow, 20)? {
+            println!("    this kernel throttles no disk: not tried");
+            return Ok(());
+        }
+        let done = self.under_slow_disk(slow);
+        self.lab.slow_disk(slow, 0)?;
+        done?;
+        eventually(|| self.is_healthy())
+    }
+
+    fn under_slow_disk(&self, slow: &str) -> Check {
+        self.under_load(|| {
+            eventually(|| {
+                // Whatever a lab's disk is like: this one is slower than a heartbeat, and that is told.
+                let status = self.lab.rsadm_on("etcd status", &self.inventory)?.ok()?;
+                status.says(&format!("the disk of {slow} is slow: "))?;
+                status.says(
+                    "longer than the heartbeat (100ms): until that is mended set etcd.heartbeat_interval",
+                )?;
+                status.says("3 of 3 voters healthy; needs 2; can lose 1")?;
+                println!("{}", status.stdout);
+                Ok(())
+            })
+        })
+    }
+
+    fn pause_leader(&self) -> Check {
+        let (leader, other) = self.leader()?;
+        self.under_load(|| {
+            self.lab.on(leader, "pkill -STOP -x etcd")?.ok()?;
+            let status =
+                eventually(|| Cluster::new(self.lab, other).etcdctl(other, "put lab-test/paused x")?.ok())
+                    .and_then(|_| self.status(8));
+            self.lab.on(leader, "pkill -CONT -x etcd")?.ok()?;
+            let status = status?;
+            status.says(&format!("etcd on {leader} starts, stops or is stuck"))?;
+            status.says("2 of 3 voters healthy; needs 2; can lose 0 more")?;
+            eventually(|| self.is_healthy())
+        })
+    }
+
+    /// The last in the order of the roll-out, so that the others go before it; its own turn is what frees it.
+    fn roll_past_a_stuck_member(&self) -> Check {
+        let stuck = "e3";
+        let other = self.inventory.with("etcd.quota_backend_bytes", "3GiB");
+        self.lab.on(stuck, "pkill -STOP -x etcd")?.ok()?;
+        let refused = self.lab.rsadm_on("up --yes", &other)?;
+        let accepted = refused.code == 5;
+        let accepted = accepted.then(|| self.lab.rsadm_on("up --accept-quorum-loss=lab-etcd", &other));
+        self.lab.on(stuck, "pkill -CONT -x etcd || true")?.ok()?;
+        refused.exits(5)?.says("the last way out is --accept-quorum-loss")?;
+        let accepted = accepted.ok_or("it was not refused")??.ok()?;
+        println!("{}", accepted.stderr);
+        accepted.says("the loss of the quorum was accepted")?;
+        accepted.says(&format!("but for {stuck}, which was not well before"))?;
+        eventually(|| self.is_healthy())?;
+        self.lab.rsadm_on("plan", &other)?.ok()?;
+        self.rsadm("up")?;
+        Ok(())
+    }
+
+    fn cut_one(&self) -> Check {
+        let (leader, _) = self.leader()?;
+        self.under_load(|| {
+            self.lab.verb(&["cut", leader])?.ok()?;
+            let status = eventually(|| self.status(8));
+            let refused = self.lab.rsadm_on("etcd defrag --min-gain 0", &self.inventory);
+            let unasked = self.lab.rsadm_on("etcd defrag --yes --accept-quorum-loss {}", &self.inventory);
+            let accepted =
+                self.lab.rsadm_on("etcd defrag --min-gain 0 --accept-quorum-loss=lab-etcd", &self.inventory);
+            self.lab.verb(&["heal", leader])?.ok()?;
+            status?.says(&format!("{leader} cannot be reached over SSH"))?;
+            let refused = refused?.exits(5)?;
+            refused.says("would leave 1 healthy of 3 voters; 2 are needed")?;
+            refused.says("the last way out is --accept-quorum-loss")?;
+            unasked?.exits(2)?.says("--accept-quorum-loss=lab-etcd confirms without a question")?;
+            let accepted = accepted?.ok()?;
+            println!("{}", accepted.stderr);
+            accepted.says("the loss of the quorum was accepted")?;
+            accepted.says("2 members defragmented")?;
+            eventually(|| self.is_healthy())
+        })
+    }
+
+    /// In a value, so that the file itself stays whole: only the data differs.
+    fn flip_bits(&self) -> Check {
+        self.cluster().etcdctl("e1", "put lab-mark \"$(printf 'marked%.0s' {1..50})\"")?.ok()?;
+        let (_, victim) = self.leader()?;
+        self.lab.on(victim, FLIP)?.ok()?;
+        let status = eventually(|| {
+            let status = self.lab.rsadm_on("etcd status", &self.inventory)?.exits(8)?;
+            status.says("etcd stops on")?;
+            Ok(status)
+        })?;
+        println!("{}", status.stdout);
+        status.says(victim)?;
+        status.says("inconsistency")?;
+        eventually(|| {
+            let status = self.lab.rsadm_on("etcd status", &self.inventory)?.exits(8)?;
+            status.says("rsadm etcd replace")
+        })
+    }
+}
+
+/// Stops the member as an operator would, by its manifest, flips a bit in every copy of a value, and starts it again.
+const FLIP: &str = r#"
+set -e
+mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml
+while pidof etcd > /dev/null; do sleep 0.2; done
+db=/var/lib/etcd/member/snap/db
+grep -aobF markedmarked "$db" | while IFS=: read -r at _; do
+  printf 'M' | dd of="$db" bs=1 seek="$at" conv=notrunc status=none
+done
+mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml
+"#;

@@ -1,0 +1,102 @@
+#!/bin/sh
+# Written by rsadm: pod routes and masquerading of the network plugin "bridge".
+#   up     sets everything; repeating it changes nothing and interrupts nobody
+#   watch  puts routes back whenever they vanish
+#   down   removes all of it, the pods' bridge too
+set -eu
+
+POD_SUBNET=10.244.0.0/16
+BRIDGE=rsadm0
+# Every other node's pods and the address that leads to them.
+ROUTES='
+'
+# Marks routes as ours, to find those of nodes that are gone.
+PROTOCOL=186
+
+routes_up() {
+    failed=0
+    for route in $ROUTES; do
+        ip route replace "${route%=*}" via "${route#*=}" proto "$PROTOCOL" || failed=1
+    done
+    ip -4 route show proto "$PROTOCOL" | while read -r subnet _; do
+        case "$ROUTES" in
+            *" $subnet="*) ;;
+            *) ip route del "$subnet" proto "$PROTOCOL" ;;
+        esac
+    done
+    return "$failed"
+}
+
+masquerade_up() {
+    if command -v nft >/dev/null; then
+        rule="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
+        # Debian 12's nft crashes on the tables that kube-proxy makes with a newer one; ours it can still show.
+        if nft list table ip rsadm 2>/dev/null | grep -qF "$rule"; then return; fi
+        # One transaction: the table is replaced, never missing.
+        if nft -f - <<END
+table ip rsadm {}
+delete table ip rsadm
+table ip rsadm {
+    chain postrouting {
+        type nat hook postrouting priority 100; policy accept;
+        $rule
+    }
+}
+END
+        then return; fi
+    fi
+    iptables -w -t nat -N RSADM-MASQUERADE 2>/dev/null || iptables -w -t nat -F RSADM-MASQUERADE
+    iptables -w -t nat -A RSADM-MASQUERADE -d "$POD_SUBNET" -j RETURN
+    iptables -w -t nat -A RSADM-MASQUERADE -d 224.0.0.0/4 -j RETURN
+    iptables -w -t nat -A RSADM-MASQUERADE -j MASQUERADE
+    iptables -w -t nat -C POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE 2>/dev/null ||
+        iptables -w -t nat -A POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE
+}
+
+# Docker and ufw drop whatever is forwarded, and no other table can undo that.
+forward_up() {
+    command -v iptables >/dev/null || return 0
+    for side in -s -d; do
+        iptables -w -C FORWARD "$side" "$POD_SUBNET" -m comment --comment rsadm -j ACCEPT 2>/dev/null ||
+            iptables -w -I FORWARD "$side" "$POD_SUBNET" -m comment --comment rsadm -j ACCEPT
+    done
+}
+
+# A link that is down has no routes, and says so when it is up again.
+watch() {
+    ip -4 monitor route | while read -r change; do
+        case "$change" in
+            Deleted*"proto $PROTOCOL"*) routes_up || true ;;
+            *"proto $PROTOCOL"*) ;;
+            *) routes_up || true ;;
+        esac
+    done
+}
+
+down() {
+    ip route flush proto "$PROTOCOL"
+    ip link delete "$BRIDGE" 2>/dev/null || true
+    if command -v nft >/dev/null; then
+        nft flush table ip rsadm 2>/dev/null || true
+        nft delete table ip rsadm 2>/dev/null || true
+    fi
+    if command -v iptables >/dev/null; then
+        for side in -s -d; do
+            iptables -w -D FORWARD "$side" "$POD_SUBNET" -m comment --comment rsadm -j ACCEPT 2>/dev/null || true
+        done
+        iptables -w -t nat -D POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE 2>/dev/null || true
+        iptables -w -t nat -F RSADM-MASQUERADE 2>/dev/null || true
+        iptables -w -t nat -X RSADM-MASQUERADE 2>/dev/null || true
+    fi
+}
+
+case "${1:-}" in
+    up)
+        masquerade_up
+        forward_up || echo "rsadm: forwarded pod traffic could not be allowed in iptables" >&2
+        routes_up
+        ;;
+    watch) watch ;;
+    down) down ;;
+    *) echo "usage: $0 up|watch|down" >&2; exit 2 ;;
+esac

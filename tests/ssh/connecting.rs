@@ -1,0 +1,113 @@
+//! The ways in, and what is said where there is none.
+
+use std::time::Duration;
+
+use rsadm::{
+    host::{ConnectKind, Host, ssh::SshHost},
+    inventory::{Node, NodeName},
+};
+
+use crate::sshd::{Sshd, keygen, ok, options, refused, run};
+
+#[tokio::test]
+async fn host_keys_are_judged_before_anything_is_said() {
+    let Some(sshd) = Sshd::start() else { return };
+    let fingerprint = sshd.fingerprint();
+    sshd.trust("");
+    let (kind, why) = refused(sshd.connect().await);
+    assert_eq!(kind, ConnectKind::UnknownHostKey, "{why}");
+    assert!(why.contains(&fingerprint), "{why} lacks {fingerprint}");
+
+    sshd.trust(&std::fs::read_to_string(sshd.path("user_key.pub")).unwrap());
+    let (kind, why) = refused(sshd.connect().await);
+    assert_eq!(kind, ConnectKind::ChangedHostKey, "{why}");
+    assert!(why.contains(&fingerprint) && why.contains("known_hosts:1"), "{why}");
+
+    sshd.trust("");
+    let mut node = sshd.node();
+    node.ssh.host_key_check = rsadm::inventory::HostKeyCheck::AcceptNew;
+    SshHost::connect(&node, &options()).await.unwrap();
+    sshd.connect().await.expect("the key was not kept");
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_is_told_in_sshs_words() {
+    let Some(mut sshd) = Sshd::start() else { return };
+    let mut node = sshd.node();
+    keygen(&sshd.path("stranger"));
+    node.ssh.key_path = Some(sshd.path("stranger"));
+    let (kind, why) = refused(SshHost::connect(&node, &options()).await);
+    assert_eq!(kind, ConnectKind::Denied, "{why}");
+    assert!(why.contains("Permission denied (publickey"), "{why}");
+
+    node.address = "nosuch.invalid".into();
+    let (kind, why) = refused(SshHost::connect(&node, &options()).await);
+    assert_eq!(kind, ConnectKind::Unreachable, "{why}");
+
+    sshd.stop();
+    let (kind, why) = refused(sshd.connect().await);
+    assert_eq!(kind, ConnectKind::Unreachable, "{why}");
+    assert!(why.contains("Connection refused"), "{why}");
+}
+
+#[tokio::test]
+async fn a_jump_host_leads_on_and_its_own_troubles_are_told() {
+    let (Some(sshd), Some(bastion)) = (Sshd::start(), Sshd::start()) else { return };
+    std::fs::copy(sshd.path("authorized_keys"), bastion.path("authorized_keys")).unwrap();
+    let mut node = sshd.node();
+    node.ssh.bastion = Some(format!("root@127.0.0.1:{}", bastion.port));
+    let (kind, why) = refused(SshHost::connect(&node, &options()).await);
+    assert_eq!(kind, ConnectKind::UnknownHostKey, "{why}");
+    assert!(why.starts_with("jump host:") && why.contains(&bastion.fingerprint()), "{why}");
+
+    let both = [&bastion, &sshd].map(|server| std::fs::read_to_string(server.path("known_hosts")).unwrap());
+    std::fs::write(sshd.path("known_hosts"), both.concat()).unwrap();
+    let host = SshHost::connect(&node, &options()).await.unwrap();
+    assert_eq!(ok(&host, &[run(&["echo", "hello"])]).await[0].text(), "hello\n");
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_at_its_door_is_asked_again() {
+    let Some(sshd) = Sshd::start_with(&["MaxStartups 2"]) else { return };
+    let nodes = ["m1", "m2", "m3", "m4", "m5"].map(|name| Node { name: NodeName::new(name), ..sshd.node() });
+    let options = options();
+    let hosts = futures::future::join_all(nodes.iter().map(|node| SshHost::connect(node, &options))).await;
+    for host in hosts {
+        host.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_port_leads_to_where_the_host_sees_it() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let Some(sshd) = Sshd::start() else { return };
+    let host = sshd.connect().await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let forward = host.forward(listener.local_addr().unwrap()).await.unwrap();
+    let local = forward.local();
+    let mut near = tokio::net::TcpStream::connect(local).await.unwrap();
+    let (mut far, _) = listener.accept().await.unwrap();
+    near.write_all(b"ping").await.unwrap();
+    let mut heard = [0; 4];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"ping");
+    drop((near, far, forward));
+    for _ in 0..100 {
+        if tokio::net::TcpStream::connect(local).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{local} is still open");
+}
+
+#[tokio::test]
+async fn a_port_that_takes_calls_and_says_nothing_is_given_up() {
+    let Some(sshd) = Sshd::start() else { return };
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut node = sshd.node();
+    node.ssh.port = silent.local_addr().unwrap().port();
+    let (kind, why) = refused(SshHost::connect(&node, &options()).await);
+    assert_eq!(kind, ConnectKind::Unreachable, "{why}");
+    assert!(why.contains("timed out"), "{why}");
+}
