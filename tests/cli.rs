@@ -110,6 +110,25 @@ fn validate() {
     }
 }
 
+/// What the command line or the inventory names and is not there is told before anybody is dialled.
+#[test]
+fn known_before_a_host_is_reached() {
+    let key = VALID.replace("hosts:", "ssh: {key_path: /nowhere/id_ed25519}\nhosts:");
+    for (args, stdin, said) in [
+        ("etcd add - m9", VALID, "the inventory has no host m9"),
+        ("etcd remove - m9", VALID, "the inventory has no host m9"),
+        ("etcd replace - m1 m9", VALID, "the inventory has no host m9"),
+        ("etcd move-leader - w1", VALID, "w1 has no role etcd in the inventory"),
+        ("etcd snapshot save - --member w1", VALID, "w1 has no role etcd in the inventory"),
+        ("etcd snapshot ls - --from m9:", VALID, "the inventory has no host m9"),
+        ("up -", &key, "could not find the ssh key of m1: /nowhere/id_ed25519"),
+    ] {
+        let shown = rsadm(args, stdin);
+        assert!(shown.contains(said) && !shown.contains("[connect]"), "{args}: {shown}");
+        assert!(shown.ends_with("exit: 2") || shown.ends_with("exit: 3"), "{args}: {shown}");
+    }
+}
+
 /// What `init` prints is an inventory that `validate` takes.
 #[test]
 fn init_then_validate() {

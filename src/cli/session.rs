@@ -17,7 +17,7 @@ use crate::{
         fleet::Fleet,
         ssh::{ControlDir, Options},
     },
-    inventory::{Cluster, NetworkPlugin, Node, Role},
+    inventory::{Cluster, NetworkPlugin, Node, NodeName, Role},
     observe::{Facts, Observed, gather, gather_hosts_that_answer, gather_what_answers},
     phases::{self, Phase, preflight},
     plan::Plan,
@@ -58,7 +58,7 @@ impl<'a> Session<'a> {
         arg: &InventoryArg,
         events: Events,
     ) -> Result<(Self, Vec<HostError>), CliError> {
-        Self::connect(context, arg, events, |_| true, None).await
+        Self::connect(context, context.load(arg)?.cluster, events, |_| true, None).await
     }
 
     /// Connects to the wanted hosts only, and gives up soon on those that do not answer: for commands that tell how
@@ -71,7 +71,9 @@ impl<'a> Session<'a> {
         wants: impl Fn(&Node) -> bool,
     ) -> Result<(Self, Vec<HostError>), CliError> {
         let patience = context.options.timeout.unwrap_or(patience);
-        let (session, errors) = Self::connect(context, arg, Events::none(), wants, Some(patience)).await?;
+        let cluster = context.load(arg)?.cluster;
+        let (session, errors) =
+            Self::connect(context, cluster, Events::none(), wants, Some(patience)).await?;
         match session.fleet.hosts().is_empty() {
             true => Err(CliError::unreachable(&errors, &session.cluster)),
             false => Ok((session, errors)),
@@ -85,15 +87,16 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
+    /// The same for a cluster that was read already, so that what the command line names could be looked for in it.
     pub(super) async fn connect(
         context: &'a Context,
-        arg: &InventoryArg,
+        mut cluster: Cluster,
         events: Events,
         wants: impl Fn(&Node) -> bool,
         patience: Option<Duration>,
     ) -> Result<(Self, Vec<HostError>), CliError> {
         let started = std::time::Instant::now();
-        let mut cluster = context.load(arg)?.cluster;
+        keys_are_there(&cluster)?;
         cluster.network_manifests = network_manifests(&cluster)?;
         let events = evidence::kept(&events, &cluster.name);
         let sudo_password = context.sudo_password()?;
@@ -263,6 +266,29 @@ impl<'a> Session<'a> {
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+/// ssh goes on without a key file that is missing, and what it says then is of permissions on the hosts.
+fn keys_are_there(cluster: &Cluster) -> Result<(), CliError> {
+    let keys = cluster.nodes.iter().filter_map(|n| Some((n, n.ssh.key_path.as_ref()?)));
+    let unreadable = |path: &std::path::PathBuf| std::fs::metadata(path).err();
+    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next() else {
+        return Ok(());
+    };
+    let text = format!("could not find the ssh key of {}: {}: {why}", node.name, path.display());
+    Err(CliError::new(Exit::Inventory, text)
+        .hint("ssh.key_path names a private key file on this computer; without it ssh's own keys and agent are used"))
+}
+
+/// Whether the inventory has that host, for etcd.
+pub(super) fn has_role(cluster: &Cluster, name: &NodeName) -> Result<(), CliError> {
+    let what = match cluster.node(name) {
+        Some(node) if node.is(Role::Etcd) => return Ok(()),
+        Some(_) => format!("{name} has no role etcd in the inventory"),
+        None => format!("the inventory has no host {name}"),
+    };
+    let names: Vec<&str> = cluster.with_role(Role::Etcd).map(|n| n.name.as_str()).collect();
+    Err(CliError::new(Exit::Usage, what).hint(format!("its etcd hosts are {}", names.join(", "))))
 }
 
 /// The operator's manifests by a name for each: a file's text, or the URL itself, which the cluster's host fetches.

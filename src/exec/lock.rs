@@ -11,6 +11,9 @@ use crate::{
     plan::Refusal,
 };
 
+/// What `lock.sh` ends with where somebody else has the lock.
+const TAKEN: i32 = 75;
+
 /// Takes the lock of every host.
 ///
 /// # Errors
@@ -23,19 +26,28 @@ pub async fn take(fleet: &Fleet, holder: &str) -> Result<(), Refusal> {
         async move { host.run(&[op], false).await }
     });
     for (name, answer) in answers.await {
-        let why = match answer {
-            Err(e) => e.to_string(),
+        let (taken, why) = match answer {
+            Err(e) => (false, e.to_string()),
             Ok(outputs) => match outputs.first() {
                 Some(output) if output.ok() => continue,
-                Some(output) => format!("{}{}", output.text(), output.stderr).trim().to_owned(),
-                None => "it answered nothing".to_owned(),
+                Some(output) if output.status == TAKEN => (true, output.text().trim().to_owned()),
+                Some(output) => (false, output.stderr.trim().to_owned()),
+                None => (false, "it answered nothing".to_owned()),
             },
         };
-        return Err(Refusal {
-            rule: "locked",
-            subject: format!("{name} is locked by another run"),
-            why: if why.is_empty() { "its holder did not leave a name".into() } else { why },
-            help: "wait for it to end; its lock ends with it".into(),
+        return Err(match taken {
+            true => Refusal {
+                rule: "locked",
+                subject: format!("{name} is locked by another run"),
+                why: if why.is_empty() { "its holder did not leave a name".into() } else { why },
+                help: "wait for it to end; its lock ends with it".into(),
+            },
+            false => Refusal {
+                rule: "locked",
+                subject: format!("the lock of {name} could not be taken"),
+                why: if why.is_empty() { "it gave no reason".into() } else { why },
+                help: "nothing was changed; mend the cause, then run the same command again".into(),
+            },
         });
     }
     Ok(())

@@ -12,6 +12,7 @@ use crate::inventory::NodeName;
 
 pub mod action;
 pub mod planner;
+mod predict;
 pub mod quorum;
 pub mod summary;
 

@@ -205,10 +205,15 @@ impl<'a> Planner<'a> {
         inputs: &[String],
     ) -> bool {
         let (text, path) = (text.into(), layout::manifest_of(process));
-        if self.difference(node, &path, 0o600, &text, inputs) == Some("differs") {
+        if self.replaces(node, process, &text, inputs) {
             self.push(&node.name, Action::Keep { process: process.into(), port }, "");
         }
         self.file_with_inputs(node, &path, 0o600, text, inputs)
+    }
+
+    /// True where the manifest of a static pod is there and does not have this text.
+    pub fn replaces(&self, node: &Node, process: &str, text: &str, inputs: &[String]) -> bool {
+        self.difference(node, &layout::manifest_of(process), 0o600, text, inputs) == Some("differs")
     }
 
     /// What of a file is not as wanted.

@@ -7,6 +7,7 @@ mod batches;
 mod breaking;
 mod connecting;
 mod files;
+mod locking;
 mod sshd;
 #[cfg(feature = "lab")]
 mod sudo;

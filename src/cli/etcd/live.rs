@@ -5,12 +5,12 @@ use time::OffsetDateTime;
 use crate::{
     cli::{
         CliError, Context, Exit, InventoryArg,
-        session::{Session, goes_on_without},
+        session::{Session, goes_on_without, has_role},
     },
     etcd::status::{EtcdReport, Verdict},
     event::Events,
     exec::{gate, members::SshMembers},
-    inventory::{Node, NodeName, Role},
+    inventory::{Cluster, NodeName, Role},
 };
 
 /// A running etcd cluster: whichever of its hosts answer, since a member may be dead when it has to be looked after.
@@ -25,7 +25,24 @@ impl<'a> Live<'a> {
         arg: &InventoryArg,
         events: Events,
     ) -> Result<Self, CliError> {
-        let (session, silent) = Session::connect(context, arg, events, |n| n.is(Role::Etcd), None).await?;
+        Self::of(context, context.load(arg)?.cluster, events).await
+    }
+
+    /// The same for a command that names one of them.
+    pub(super) async fn open_for(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+        host: &NodeName,
+    ) -> Result<Self, CliError> {
+        let cluster = context.load(arg)?.cluster;
+        has_role(&cluster, host)?;
+        Self::of(context, cluster, events).await
+    }
+
+    async fn of(context: &'a Context, cluster: Cluster, events: Events) -> Result<Self, CliError> {
+        let (session, silent) =
+            Session::connect(context, cluster, events, |n| n.is(Role::Etcd), None).await?;
         if session.fleet.hosts().is_empty() {
             return Err(CliError::unreachable(&silent, &session.cluster));
         }
@@ -63,17 +80,4 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// The host of a member, as the inventory has it.
-    pub(super) fn host(&self, name: &NodeName) -> Result<&Node, CliError> {
-        let cluster = &self.session.cluster;
-        match cluster.node(name) {
-            Some(node) if node.is(Role::Etcd) => Ok(node),
-            Some(_) => Err(CliError::new(Exit::Usage, format!("{name} has no role etcd in the inventory"))),
-            None => {
-                let names: Vec<&str> = cluster.with_role(Role::Etcd).map(|n| n.name.as_str()).collect();
-                Err(CliError::new(Exit::Usage, format!("the inventory has no host {name}"))
-                    .hint(format!("its etcd hosts are {}", names.join(", "))))
-            }
-        }
-    }
 }

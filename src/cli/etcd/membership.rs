@@ -59,8 +59,9 @@ impl<'a> Ground<'a> {
                 || wish.join.contains(&n.name)
                 || wish.leave.contains(&n.name)
         };
-        let (mut session, silent) = Session::connect(context, arg, events, concerned, None).await?;
-        known(&session.cluster, wish)?;
+        let cluster = context.load(arg)?.cluster;
+        known(&cluster, wish)?;
+        let (mut session, silent) = Session::connect(context, cluster, events, concerned, None).await?;
         if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
             return Err(CliError::unreachable(&silent, &session.cluster));
         }

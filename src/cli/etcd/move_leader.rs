@@ -41,8 +41,8 @@ struct Moved {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    let live = Live::open(context, &args.inventory, context.ui.events()).await?;
-    let wanted = live.host(&NodeName::new(args.host.as_str()))?.name.clone();
+    let wanted = NodeName::new(args.host.as_str());
+    let live = Live::open_for(context, &args.inventory, context.ui.events(), &wanted).await?;
     live.lock("etcd move-leader").await?;
     let members = live.members();
     let report = live.serving(&members).await?;

@@ -44,7 +44,7 @@ impl<'a> Ground<'a> {
         command: &str,
     ) -> Result<Self, CliError> {
         let (events, report) = recorded(context);
-        let (session, silent) = Session::connect(context, arg, events, |_| true, None).await?;
+        let (session, silent) = Session::open_what_answers(context, arg, events).await?;
         if session.fleet.hosts().is_empty() {
             return Err(CliError::unreachable(&silent, &session.cluster));
         }

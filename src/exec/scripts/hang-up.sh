@@ -1,5 +1,5 @@
 # hang-up.sh PID: ends the listener of probe.sh, and no other process that may have its number by now.
-case $(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null) in "timeout 30 systemd-socket-activate "*) kill "$1" ;; *) exit 0 ;; esac
+case $(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline") in "timeout 30 systemd-socket-activate "*) kill "$1" ;; *) exit 0 ;; esac
 for _ in $(seq 100); do kill -0 "$1" 2>/dev/null || exit 0; sleep 0.02; done
 kill -KILL "$1" 2>/dev/null
 exit 0

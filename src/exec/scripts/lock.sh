@@ -1,12 +1,16 @@
 # lock.sh HOLDER: an flock that lives as long as the shell of this connection (the parent of the `timeout` that runs this).
-# Its file goes with it; so whoever gets the lock makes sure that it is still that of the file.
+# Its file goes with it; so whoever gets the lock makes sure that it is still that of the file. Status 75: somebody has it.
 shell=$(awk '{print $4}' "/proc/$PPID/stat") || exit 1
 lock=/run/rsadm-lock/lock
+# Who lets go removes file and folder, maybe between two of our steps: then once more.
+take() { mkdir -p "${lock%/*}" && exec 9<>$lock && flock -n 9 && [ /proc/self/fd/9 -ef $lock ]; }
 for _ in $(seq 30); do
-  mkdir -p "${lock%/*}" && exec 9<>$lock || exit 1
-  flock -n 9 && [ /proc/self/fd/9 -ef $lock ] && got=1 && break
+  take 2>/dev/null && got=1 && break
   sleep 0.1
 done
-[ "${got-}" ] || { cat $lock; exit 1; }
+if [ ! "${got-}" ]; then
+  mkdir -p "${lock%/*}" && : 8<>$lock && cat $lock && exit 75
+  exit 1
+fi
 printf '%s\n' "$1" > $lock
 setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 0.5; done; rm -rf /run/rsadm-lock' rsadm-lock "$shell" </dev/null >/dev/null 2>&1 &

@@ -15,7 +15,7 @@ processes() {
 }
 
 # carries PID REVISION: that process was started with that revision.
-carries() { tr '\0' '\n' < "/proc/$1/environ" 2>/dev/null | grep -qx "RSADM_REVISION=$2"; }
+carries() { tr '\0' '\n' 2>/dev/null < "/proc/$1/environ" | grep -qx "RSADM_REVISION=$2"; }
 
 # runs NAME REVISION: a process of that name runs with that revision; its number is then in $pid.
 runs() {

@@ -12,7 +12,7 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 runs() {
   local p c
   for p in /proc/[0-9]*; do
-    { IFS= read -r c < "$p/comm"; } 2>/dev/null && [ "$c" = "$1" ] && [ "$(tr '\0' ' ' < "$p/cmdline" 2>/dev/null)" ] && return 0
+    { IFS= read -r c < "$p/comm"; } 2>/dev/null && [ "$c" = "$1" ] && [ "$(tr '\0' ' ' 2>/dev/null < "$p/cmdline")" ] && return 0
   done
   return 1
 }

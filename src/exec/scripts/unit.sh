@@ -10,7 +10,7 @@ systemctl restart "$unit" || { journalctl -u "$unit" -n 8 --no-pager -o cat >&2;
 case $unit in *.timer) exit 0 ;; esac
 for _ in $(seq 200); do
   pid=$(systemctl show -P MainPID "$unit")
-  tr '\0' '\n' < "/proc/$pid/environ" 2>/dev/null | grep -qx "RSADM_REVISION=$revision" && exit 0
+  tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -qx "RSADM_REVISION=$revision" && exit 0
   sleep 0.05
 done
 echo "$unit did not start with its new files" >&2; journalctl -u "$unit" -n 8 --no-pager -o cat >&2; exit 1

@@ -105,6 +105,11 @@ impl Change {
         for member in first {
             self.leave(p, member)?;
         }
+        // Side by side, so that a host whose turn comes has nothing left to do but to start its member.
+        p.stage(PHASE, "hosts of members to come", Mode::Parallel);
+        for node in &joining {
+            make_ready(p, node);
+        }
         for node in joining {
             join(p, node);
         }
@@ -266,15 +271,25 @@ fn is_listed(p: &Planner<'_>, node: &Node) -> bool {
     p.seen().membership.iter().flatten().any(|m| m.peer_url == node.peer_url())
 }
 
-/// No stale identity, then learner, then process, then vote.
-fn join(p: &mut Planner<'_>, node: &Node) {
-    p.stage(PHASE, format!("{} joins", node.name), Mode::OneByOne);
+/// No stale identity, and a kubelet, which then finds no manifest of a former member to start.
+fn make_ready(p: &mut Planner<'_>, node: &Node) {
+    let former = !is_listed(p, node);
+    if former {
+        no_manifest(p, node);
+    }
     if !is_adopted(p, &node.name) {
         prepare::kubelet(p, node);
     }
-    if !is_listed(p, node) {
+    if former {
         stop(p, node);
         set_aside(p, node);
+    }
+}
+
+/// Learner, then process, then vote.
+fn join(p: &mut Planner<'_>, node: &Node) {
+    p.stage(PHASE, format!("{} joins", node.name), Mode::OneByOne);
+    if !is_listed(p, node) {
         let member = node.name.clone();
         p.push(&node.name, Action::AddLearner { member, peer_url: node.peer_url() }, "");
     }
@@ -304,8 +319,12 @@ fn membership(p: &Planner<'_>) -> Vec<(NodeName, String)> {
     named
 }
 
-fn stop(p: &mut Planner<'_>, node: &Node) {
+fn no_manifest(p: &mut Planner<'_>, node: &Node) {
     p.no_file(node, layout::ETCD_MANIFEST, "of a former member");
+}
+
+fn stop(p: &mut Planner<'_>, node: &Node) {
+    no_manifest(p, node);
     if p.facts(&node.name).runs(PROCESS) {
         p.push(&node.name, Action::AwaitStopped { process: PROCESS.into() }, "");
     }

@@ -102,6 +102,11 @@ fn keep(p: &mut Planner<'_>, nodes: &[&Node]) {
         p.folder(node, layout::ETCD_DATA_DIR, 0o700);
         let pod = (PROCESS, layout::ETCD_METRICS_PORT);
         let (text, inputs) = manifest_text(p, node, InitialState::Existing);
+        // Asked to, a leader hands over within a round trip while all endpoints still answer; etcd does so itself when it is
+        // told to end, but then its clients lose leader and endpoint at the same moment.
+        if nodes.len() > 1 && p.replaces(node, PROCESS, &text, &inputs) {
+            p.push(&node.name, Action::HandOver { member: node.name.clone() }, "");
+        }
         p.replace_manifest(node, pod, text, &inputs);
         p.replaced_process(node, pod, &inputs);
         if p.has_work(&node.name) {

@@ -16,7 +16,7 @@ use crate::{
     },
     cli::{
         CliError, Context, Exit, InventoryArg,
-        session::{Session, goes_on_without},
+        session::{Session, goes_on_without, has_role},
     },
     etcd::{EtcdApi, client::EtcdClient},
     event::bytes,
@@ -76,8 +76,11 @@ struct Saved {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let wants = |n: &Node| n.is(Role::Etcd) || (args.with_pki && n.is(Role::ControlPlane));
-    let (session, silent) =
-        Session::connect(context, &args.inventory, context.ui.events(), wants, None).await?;
+    let cluster = context.load(&args.inventory)?.cluster;
+    if let Some(member) = &args.member {
+        has_role(&cluster, &NodeName::new(member.as_str()))?;
+    }
+    let (session, silent) = Session::connect(context, cluster, context.ui.events(), wants, None).await?;
     if session.fleet.hosts().is_empty() {
         return Err(CliError::unreachable(&silent, &session.cluster));
     }

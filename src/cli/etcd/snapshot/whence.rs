@@ -12,10 +12,10 @@ use crate::{
     },
     cli::{
         CliError, Context, Exit, InventoryArg,
-        session::{Session, goes_on_without},
+        session::{Session, goes_on_without, has_role},
     },
     event::Events,
-    inventory::{Cluster, Node, Role},
+    inventory::{Cluster, Node, NodeName, Role},
     layout,
 };
 
@@ -158,18 +158,14 @@ pub(super) async fn keepers(
     folder: &str,
 ) -> Result<Vec<Keeper>, CliError> {
     let wants = |n: &Node| n.is(Role::Etcd) && only.is_none_or(|only| n.name.as_str() == only);
-    let (session, silent) = Session::connect(context, inventory, Events::none(), wants, None).await?;
+    let cluster = context.load(inventory)?.cluster;
+    if let Some(only) = only {
+        has_role(&cluster, &NodeName::new(only))?;
+    }
+    let (session, silent) = Session::connect(context, cluster, Events::none(), wants, None).await?;
     let hosts = session.fleet.hosts();
     if hosts.is_empty() {
-        return match silent.is_empty() {
-            false => Err(CliError::unreachable(&silent, &session.cluster)),
-            true => {
-                let names: Vec<&str> =
-                    session.cluster.with_role(Role::Etcd).map(|n| n.name.as_str()).collect();
-                let text = format!("the inventory has no etcd host {}", only.unwrap_or_default());
-                Err(CliError::new(Exit::Usage, text).hint(format!("its etcd hosts are {}", names.join(", "))))
-            }
-        };
+        return Err(CliError::unreachable(&silent, &session.cluster));
     }
     goes_on_without(&context.ui.events(), &silent);
     Ok(hosts.iter().map(|host| Keeper { host: host.clone(), folder: folder.to_owned() }).collect())
