@@ -23,17 +23,14 @@ pub async fn take(fleet: &Fleet, holder: &str) -> Result<(), Refusal> {
     let op = Op::Script(scripts::LOCK, vec![holder.to_owned()], Duration::from_secs(10));
     let answers = fleet.for_each(&names, |host| {
         let op = op.clone();
-        async move { host.run(&[op], false).await }
+        async move { host.hold(op).await }
     });
     for (name, answer) in answers.await {
         let (taken, why) = match answer {
+            Ok(output) if output.ok() => continue,
+            Ok(output) if output.status == TAKEN => (true, output.text().trim().to_owned()),
+            Ok(output) => (false, output.stderr.trim().to_owned()),
             Err(e) => (false, e.to_string()),
-            Ok(outputs) => match outputs.first() {
-                Some(output) if output.ok() => continue,
-                Some(output) if output.status == TAKEN => (true, output.text().trim().to_owned()),
-                Some(output) => (false, output.stderr.trim().to_owned()),
-                None => (false, "it answered nothing".to_owned()),
-            },
         };
         return Err(match taken {
             true => Refusal {

@@ -13,6 +13,9 @@ use crate::layout;
 /// From here on, data is cheaper to copy for `head` than for bash.
 const SHORT: usize = 64 << 10;
 
+/// What is sent where there is nothing to do; it has no answer.
+pub const PING: &[u8] = b"ping 0 0 0 0\n";
+
 /// What a batch sends, piece by piece; files and inputs are lent, not copied.
 pub type Request<'a> = Vec<Cow<'a, [u8]>>;
 

@@ -231,6 +231,15 @@ pub trait Host: Send + Sync {
     /// Where the host could not be asked or its answer did not come back.
     async fn run(&self, ops: &[Op], keep_going: bool) -> Result<Vec<Output>, HostError>;
 
+    /// Does an operation whose effect ends with the connection, such as a lock. Where the connection has to be replaced, it
+    /// is done again before anything else.
+    ///
+    /// # Errors
+    /// As in [`run`](Self::run); and from then on `run` fails where it could not be done again.
+    async fn hold(&self, op: Op) -> Result<Output, HostError> {
+        Ok(self.run(&[op], false).await?.pop().unwrap_or_default())
+    }
+
     /// Opens a local port that leads to `to` as seen from the host.
     ///
     /// # Errors

@@ -13,9 +13,10 @@ mod shell;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -57,7 +58,9 @@ pub struct SshHost {
     target: Target,
     options: Options,
     /// Held for a batch: one at a time goes through the shell.
-    shell: Mutex<Slot>,
+    shell: Arc<Mutex<Slot>>,
+    /// What has to be done again first in each new shell.
+    held: std::sync::Mutex<Vec<Op>>,
     /// Held for moments, so that forwarding need not wait for a batch.
     link: Mutex<Option<Arc<Link>>>,
     counters: Counters,
@@ -69,6 +72,24 @@ struct Counters {
     executions: AtomicU64,
     batches: AtomicU64,
     bytes: AtomicU64,
+}
+
+/// How often a shell that waits is told that we are still here. It gives up after four times as long (`remote.sh`): sshd
+/// itself notices only after hours that a workstation was shut or lost its network, and with the shell lives the lock.
+const AWAKE: Duration = Duration::from_secs(20);
+
+/// Tells the shell so for as long as it is anybody's.
+async fn keep_awake(shell: Weak<Mutex<Slot>>) {
+    loop {
+        tokio::time::sleep(AWAKE).await;
+        let Some(shell) = shell.upgrade() else { return };
+        // While a batch has it, there is traffic anyway.
+        if let Ok(mut slot) = shell.try_lock()
+            && let Slot::Open(shell) = &mut *slot
+        {
+            shell.ping().await;
+        }
+    }
 }
 
 /// What became of the shell.
@@ -91,11 +112,13 @@ impl SshHost {
         let host = Self {
             target,
             options: options.clone(),
-            shell: Mutex::new(Slot::Closed),
+            shell: Arc::new(Mutex::new(Slot::Closed)),
+            held: std::sync::Mutex::default(),
             link: Mutex::new(None),
             counters: Counters::default(),
         };
         host.link().await?;
+        tokio::spawn(keep_awake(Arc::downgrade(&host.shell)));
         Ok(host)
     }
 
@@ -170,7 +193,26 @@ impl SshHost {
         if let Err(HostError::Sudo { why, .. }) = &opened {
             *slot = Slot::Refused(why.clone());
         }
-        opened
+        self.hold_again(opened?).await
+    }
+
+    /// A new shell, once it does what the one before it did for as long as it lived.
+    async fn hold_again(&self, mut shell: Shell) -> Result<Shell, HostError> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if held.is_empty() {
+            return Ok(shell);
+        }
+        match shell.batch(&held, false, &self.counters.bytes).await {
+            Ok(outputs) => match outputs.iter().find(|output| !output.ok()) {
+                None => Ok(shell),
+                Some(refused) => Err(HostError::Lost {
+                    host: self.target.name.clone(),
+                    doing: "go on under its lock".into(),
+                    why: format!("{}{}", refused.text(), refused.stderr).trim().to_owned(),
+                }),
+            },
+            Err(interrupted) => Err(self.lost(&held, interrupted).await),
+        }
     }
 
     /// Names what a batch was at when it broke off, and asks ssh for the reason if it was the connection.
@@ -206,6 +248,14 @@ impl Host for SshHost {
                 Err(self.lost(ops, interrupted).await)
             }
         }
+    }
+
+    async fn hold(&self, op: Op) -> Result<Output, HostError> {
+        let output = self.run(std::slice::from_ref(&op), false).await?.pop().unwrap_or_default();
+        if output.ok() {
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(op);
+        }
+        Ok(output)
     }
 
     async fn forward(&self, to: SocketAddr) -> Result<Box<dyn Forward>, HostError> {

@@ -191,7 +191,7 @@ remove_files() {
     elif [ ! -s $before/paths ] && ! mountpoint -q "$folder"; then
       rm -rf --one-file-system -- "$folder"
     else
-      find "$folder" -xdev -depth -print0 | grep -zvxFf <(tr '\n' '\0' < $before/paths) | xargs -0r rm -fd -- 2>/dev/null
+      find "$folder" -xdev -depth -print0 | grep -zvxFf $before/paths | xargs -0r rm -fd -- 2>/dev/null
     fi
     # Folders above that had to be made, such as /opt/cni.
     [ ! -s $before/paths ] || while folder=${folder%/*}; [ -n "$folder" ] && ! was_there "$folder"; do rmdir "$folder" 2>/dev/null || break; done

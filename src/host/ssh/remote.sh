@@ -2,6 +2,7 @@
 # answers each. `shell.rs` sends this text once per shell; `frame.rs` writes the requests and reads the answers:
 #
 #   request:  VERB INDEX LIMIT BYTES WORDS \n, then WORDS times (LENGTH \n, that many bytes), then BYTES bytes of data
+#   ping:     ping 0 0 0 0 \n, which has no answer
 #   answer:   NONCE INDEX STATUS OUT ERR \n, then OUT and ERR bytes, then NONCE . \n
 #
 # Short data without a NUL comes as a word instead: bash can write that to a file without starting a process. Words
@@ -210,13 +211,15 @@ read_words() {
 }
 
 # Every request until the stream ends. `batch` starts a list of them: after the first that fails the rest is read
-# and passed over, unless all are to be done. `end` says that the list is through.
+# and passed over, unless all are to be done. `end` says that the list is through. A caller who has nothing to ask
+# says `ping` now and then; one who says nothing at all is gone, whatever sshd still believes.
 serve() {
   local verb index limit bytes count words keep_going=0 failed=0 status
-  while read -r verb index limit bytes count; do
+  while read -r -t 80 verb index limit bytes count; do
     read_words "$count"
     case $verb in
       batch) keep_going=$index failed=0 && continue ;;
+      ping) continue ;;
       end) printf '\n%s end\n' "$nonce" && continue ;;
     esac
     if ((failed && !keep_going)); then

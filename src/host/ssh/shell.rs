@@ -88,6 +88,11 @@ impl Shell {
         }
     }
 
+    /// Tells the shell that we are still here. What goes wrong is found out by the next batch.
+    pub(super) async fn ping(&mut self) {
+        let _ = timeout(Duration::from_secs(5), self.stdin.write_all(frame::PING)).await;
+    }
+
     /// Sends a batch and collects its answers at the same time. After an error, or when this future was dropped, the
     /// stream is somewhere in the middle and the shell must not be used again.
     pub(super) async fn batch(

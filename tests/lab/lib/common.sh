@@ -3,6 +3,8 @@
 
 # shellcheck disable=SC2034  # this file's variables are used by the others
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/rsadm-lab
+# The same as that of tests/all and of the benchmarks: rsadm is compiled once.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/rsadm/target}
 LAB_NAME=${LAB_NAME:-default}
 STATE=$(realpath -m "${LAB_STATE:-${TMPDIR:-/tmp}}")/rsadm-lab-$LAB_NAME-$UID
 NETNS=rsadm-lab.$LAB_NAME

@@ -52,4 +52,4 @@ demo_show() {
   operator "$@"
 }
 
-demo_compile() { CARGO_TARGET_DIR=$CACHE/target cargo build --release --locked --manifest-path "$REPOSITORY/Cargo.toml"; }
+demo_compile() { cargo build --release --locked --manifest-path "$REPOSITORY/Cargo.toml"; }

@@ -12,6 +12,11 @@ const NODES: [&str; 2] = ["m1", "w1"];
 /// How often a first run is killed.
 const KILLS: u32 = 12;
 
+/// A plugin, a driver and a file that somebody put on the hosts.
+const FOREIGN: &str = "mkdir -p /opt/cni/bin /usr/libexec/kubernetes/kubelet-plugins/volume/exec/acme~disk /etc/cni/net.d
+    echo plugin > /opt/cni/bin/acme; echo driver > /usr/libexec/kubernetes/kubelet-plugins/volume/exec/acme~disk/disk
+    ln -s /opt/cni/bin/acme /etc/cni/net.d/acme";
+
 struct Interrupted<'a> {
     lab: &'a Lab,
     inventory: Inventory,
@@ -26,6 +31,10 @@ fn interrupted() {
     let mut checks = Checks::new("interrupted");
     let inventory = Inventory::load("inventories/lab.yaml").with_hosts(&NODES);
     let mut it = Interrupted { lab: &lab, inventory, said: String::new(), secrets: Secrets::default() };
+    // What others have in folders that rsadm uses as well is still there after a reset.
+    for node in NODES {
+        lab.on(node, FOREIGN).and_then(Outcome::ok).unwrap();
+    }
     let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
     let command_lines = CommandLines::watch();
     checks.check("row 23: a corrupt download is refused on the host and named", || it.corrupt_download());
