@@ -192,6 +192,8 @@ impl<'a> Session<'a> {
         table: &[Phase],
         wants: impl Fn(&str) -> bool,
     ) -> Result<Plan, CliError> {
+        // From here on Ctrl-C is an orderly end, also while it still looks around: locks are held.
+        self.context.stop_signal()?;
         self.lock(command).await?;
         let seen = self.observe().await?;
         if wants(preflight::PHASE) {
@@ -206,7 +208,7 @@ impl<'a> Session<'a> {
 
     /// Takes the lock of every host that is connected.
     pub(super) async fn lock(&self, command: &str) -> Result<(), CliError> {
-        Ok(exec::lock::take(&self.fleet, &exec::lock::holder(command)).await?)
+        Ok(exec::lock::take(&self.fleet, &exec::lock::holder(command), &self.events).await?)
     }
 
     /// Looks at everything before the first change, tells it in one line with its warnings, and refuses with all that
@@ -272,7 +274,8 @@ impl<'a> Session<'a> {
 fn keys_are_there(cluster: &Cluster) -> Result<(), CliError> {
     let keys = cluster.nodes.iter().filter_map(|n| Some((n, n.ssh.key_path.as_ref()?)));
     let unreadable = |path: &std::path::PathBuf| std::fs::metadata(path).err();
-    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next() else {
+    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next()
+    else {
         return Ok(());
     };
     let text = format!("could not find the ssh key of {}: {}: {why}", node.name, path.display());

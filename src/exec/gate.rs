@@ -27,6 +27,9 @@ use crate::{
 /// How long a member may take to be there: a cut-off one costs no more.
 const DIAL: Duration = Duration::from_secs(3);
 
+/// How long a gate that says no is asked again: three of etcd's health intervals (etcd, `server.go`, `HealthInterval`).
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
 /// How long members may take to elect a leader, on slow machines and with the largest timeout that anybody sets.
 const ELECTION: Duration = Duration::from_secs(15);
 
@@ -35,14 +38,25 @@ const ELECTION: Duration = Duration::from_secs(15);
 /// # Errors
 /// The reason why not, with the way out.
 pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusal> {
-    let report = settled(cx).await;
     // With one or two voters every restart is an outage; whoever runs so small a cluster has chosen that.
     let change = Change::Restart { name: host.to_string(), allow_outage: true };
-    if ask(&change, &report, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
-        let sick = report.members.iter().filter(|m| m.error.is_some());
-        cx.given_up().extend(sick.map(|m| m.name.clone()));
+    // The member that was restarted before this one may still be catching up.
+    let until = Instant::now() + PATIENCE.min(cx.limit);
+    loop {
+        let report = settled(cx).await;
+        if let Err(refusal) = gate(&change, &Membership::from(&report))
+            && Instant::now() < until
+            && !(cx.accept_quorum_loss && can_be_accepted(&refusal))
+        {
+            sleep(Duration::from_millis(500)).await;
+            continue;
+        }
+        if ask(&change, &report, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
+            let sick = report.members.iter().filter(|m| m.error.is_some());
+            cx.given_up().extend(sick.map(|m| m.name.clone()));
+        }
+        return Ok(());
     }
-    Ok(())
 }
 
 /// What the members say once no election is under way. Where there is no quorum to lose a restart costs nothing, so that

@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::scripts;
 use crate::{
-    host::{Op, fleet::Fleet},
+    event::Events,
+    host::{Host, HostError, Op, Output, fleet::Fleet},
     inventory::NodeName,
     plan::Refusal,
 };
@@ -14,30 +17,30 @@ use crate::{
 /// What `lock.sh` ends with where somebody else has the lock.
 const TAKEN: i32 = 75;
 
+/// How long a host may still be at what a run of this computer had begun that is dead by now: it ends with what it does.
+const LAST_STEP: Duration = Duration::from_secs(120);
+
 /// Takes the lock of every host.
 ///
 /// # Errors
 /// Who holds one, or why one could not be taken.
-pub async fn take(fleet: &Fleet, holder: &str) -> Result<(), Refusal> {
+pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Refusal> {
     let names: Vec<NodeName> = fleet.hosts().iter().map(|h| h.name().clone()).collect();
-    let op = Op::Script(scripts::LOCK, vec![holder.to_owned()], Duration::from_secs(10));
-    let answers = fleet.for_each(&names, |host| {
-        let op = op.clone();
-        async move { host.hold(op).await }
-    });
+    let answers = fleet.for_each(&names, |host| async move { Ok(take_of(&*host, holder, events).await) });
     for (name, answer) in answers.await {
         let (taken, why) = match answer {
-            Ok(output) if output.ok() => continue,
-            Ok(output) if output.status == TAKEN => (true, output.text().trim().to_owned()),
-            Ok(output) => (false, output.stderr.trim().to_owned()),
-            Err(e) => (false, e.to_string()),
+            Ok(Ok(output)) if output.ok() => continue,
+            Ok(Ok(output)) if output.status == TAKEN => (true, output.text().trim().to_owned()),
+            Ok(Ok(output)) => (false, output.stderr.trim().to_owned()),
+            Ok(Err(e)) | Err(e) => (false, e.to_string()),
         };
         return Err(match taken {
             true => Refusal {
                 rule: "locked",
                 subject: format!("{name} is locked by another run"),
                 why: if why.is_empty() { "its holder did not leave a name".into() } else { why },
-                help: "wait for it to end; its lock ends with it".into(),
+                help: "wait for it to end; its lock ends with it, and within two minutes of its computer's last sign of life"
+                    .into(),
             },
             false => Refusal {
                 rule: "locked",
@@ -50,12 +53,61 @@ pub async fn take(fleet: &Fleet, holder: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The lock of one host. A run that was killed here does not hold it for long, and is waited for.
+async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Output, HostError> {
+    let until = Instant::now() + LAST_STEP;
+    let mut told = false;
+    loop {
+        let op = Op::Script(scripts::LOCK, vec![holder.to_owned()], Duration::from_secs(10));
+        let output = host.hold(op).await?;
+        if output.status != TAKEN || !is_dead(&output.text()) || Instant::now() >= until {
+            return Ok(output);
+        }
+        if !told {
+            events.warn(
+                format!("{} still does what a run began that was killed: waiting for it", host.name()),
+                None,
+            );
+            told = true;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// True for a run of this computer whose process is gone.
+fn is_dead(holder: &str) -> bool {
+    let here = format!("@{} (pid ", hostname());
+    let pid = holder.split_once(&here).and_then(|(_, rest)| rest.split(')').next()?.parse::<u32>().ok());
+    pid.is_some_and(|pid| {
+        std::path::Path::new("/proc/self").exists() && !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    })
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// Who we are, for others who find the lock taken.
 pub fn holder(command: &str) -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".into());
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
     let since = time::OffsetDateTime::now_utc().format(format).unwrap_or_default();
-    format!("rsadm {command} by {user}@{} (pid {}) since {since}", host.trim(), std::process::id())
+    format!("rsadm {command} by {user}@{} (pid {}) since {since}", hostname(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_of_this_computer_is_known_to_be_dead() {
+        let own = holder("up");
+        let pid = format!("(pid {})", std::process::id());
+        // No process has this number: pid_max is at most 2^22.
+        let dead = own.replace(&pid, "(pid 999999999)");
+        assert!(!is_dead(&own) && is_dead(&dead));
+        assert!(!is_dead(&dead.replace(&format!("@{} ", hostname()), "@elsewhere ")));
+        assert!(!is_dead("") && !is_dead("somebody"));
+    }
 }

@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-/// How long a gate that says no is asked again: three of etcd's health intervals.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// Bytes a second that a link between two members should carry at the least, and a disk take.
 const SLOWEST_LINK: u64 = 2_000_000;
 /// Between two questions.
@@ -243,7 +241,7 @@ async fn allowed(
     told: Told<'_>,
     is_done: impl Fn(&EtcdReport) -> bool,
 ) -> Result<Option<EtcdReport>, Failed> {
-    let until = Instant::now() + PATIENCE.min(cx.limit);
+    let until = Instant::now() + gate::PATIENCE.min(cx.limit);
     loop {
         let report = gate::report(cx.members, cx.now).await;
         if is_done(&report) && report.view.as_ref().is_some_and(|v| v.linearizable) {

@@ -3,7 +3,13 @@
 hp=${1#https://}
 (exec 3<>"/dev/tcp/${hp%:*}/${hp##*:}") 2>/dev/null || { echo "nothing listens on $hp"; exit 1; }
 k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$1" --request-timeout 2s "${@:2}"; }
-k "$1" get --raw /readyz 2>&1 || exit 1
-echo
+# Anybody may ask that, and curl takes a tenth of kubectl's time for it; where nobody may, kubectl has a certificate.
+said=
+! command -v curl >/dev/null || said=$(curl -sS --max-time 3 --cacert /etc/kubernetes/pki/ca.crt "$1/readyz?verbose" 2>&1)
+case $said in
+*'readyz check passed'*) echo ok ;;
+*'[-]'*) printf '%s\n' "$said"; exit 1 ;;
+*) k "$1" get --raw /readyz 2>&1 || exit 1; echo ;;
+esac
 k "$1" -n kube-system get deployments,daemonsets -o go-template='{{range .items}}{{$ready := or .status.readyReplicas .status.numberReady 0}}{{$wanted := or .spec.replicas .status.desiredNumberScheduled 0}}workload {{.kind}}/{{.metadata.name}} {{$ready}} {{$wanted}}{{"\n"}}{{end}}' 2>/dev/null
 exit 0

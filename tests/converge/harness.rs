@@ -84,7 +84,7 @@ pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase])
 pub(crate) async fn run(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Result<Run, String> {
     let fleet = world.fleet(cluster);
     let refused = |r: Refusal| format!("{r}; {}", r.help);
-    exec::lock::take(&fleet, "a test").await.map_err(refused)?;
+    exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(refused)?;
     let mut seen = gather(cluster, &fleet).await.map_err(|e| format!("{e:?}"))?;
     let now = OffsetDateTime::now_utc();
     exec::gate::look_up(cluster, &world.members(cluster), &mut seen, now).await;

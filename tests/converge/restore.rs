@@ -25,7 +25,7 @@ const DATA: &[u8] = b"what etcd had";
 /// What the command line does once it has a snapshot that is good: it goes on with the restore that hosts remember.
 async fn restore(world: &Arc<World>, cluster: &Cluster) -> Result<(), String> {
     let fleet = world.fleet(cluster);
-    exec::lock::take(&fleet, "a test").await.map_err(|r| r.to_string())?;
+    exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(|r| r.to_string())?;
     let (members, events) = (world.members(cluster), Events::none());
     let restore = Restore {
         cluster,

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use rsadm::{
+    event::Events,
     exec::lock,
     host::{Host, fleet::Fleet},
 };
@@ -20,10 +21,10 @@ async fn a_lock_that_is_being_let_go_is_taken_and_holds() {
     let mut refused = Vec::new();
     for turn in 0..8 {
         let first = fleet(&sshd).await;
-        refused.extend(lock::take(&first, &format!("turn {turn}")).await.err());
+        refused.extend(lock::take(&first, &format!("turn {turn}"), &Events::none()).await.err());
         if turn == 0 {
             let second = fleet(&sshd).await;
-            let why = lock::take(&second, "another").await.expect_err("it is taken").why;
+            let why = lock::take(&second, "another", &Events::none()).await.expect_err("it is taken").why;
             assert_eq!(why, "turn 0");
         }
     }
