@@ -276,25 +276,3 @@ fn a_host_is_asked_seldom() {
         });
     }
 }
-
-#[test]
-fn a_plan_grows_with_its_hosts_and_no_faster() {
-    let sizes = [250, 500, 1000].map(|hosts| {
-        let mut cluster = harness::ha();
-        cluster.network.plugin = rsadm::inventory::NetworkPlugin::None;
-        let worker = cluster.nodes.last().unwrap().clone();
-        for n in cluster.nodes.len()..hosts {
-            let mut node = worker.clone();
-            node.name = rsadm::inventory::NodeName::new(format!("n{n}"));
-            node.internal_address = std::net::Ipv4Addr::from(0x0a4e_0000 + u32::try_from(n).unwrap());
-            node.address = node.internal_address.to_string();
-            cluster.nodes.push(node);
-        }
-        let plan = block_on(harness::plan(&World::new(State::new(&cluster)), &cluster, UP));
-        (plan.steps().count(), serde_json::to_string(&plan).unwrap().len())
-    });
-    let [(a, x), (b, y), (c, z)] = sizes;
-    assert_eq!((c - b), 2 * (b - a), "steps for 250, 500, 1000 hosts: {sizes:?}");
-    let ratio = (z - y) as f64 / (y - x) as f64;
-    assert!((1.9..2.1).contains(&ratio), "bytes for 250, 500, 1000 hosts: {sizes:?}");
-}

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
-    cli::{CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, prompt},
+    cli::{CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, prompt, shell::quoted},
     host::Secret,
     inventory::{self, Loaded},
     plan::quorum::OVERRIDE,
@@ -124,7 +124,7 @@ impl InventoryArg {
     pub fn as_typed(&self) -> String {
         match self.inventory.to_str() {
             Some("./inventory.yaml" | "inventory.yaml") => String::new(),
-            _ => format!(" {}", self.inventory.display()),
+            _ => format!(" {}", quoted(self.inventory.display())),
         }
     }
 
@@ -176,6 +176,19 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+
+    #[test]
+    fn a_suggested_command_names_the_inventory_as_a_shell_takes_it() {
+        for (path, typed) in [
+            ("./inventory.yaml", ""),
+            ("inventory.yaml", ""),
+            ("prod/inventory.yaml", " prod/inventory.yaml"),
+            ("my clusters/prod.yaml", " 'my clusters/prod.yaml'"),
+            ("-", " -"),
+        ] {
+            assert_eq!(InventoryArg { inventory: path.into() }.as_typed(), typed);
+        }
+    }
 
     /// A test has no terminal, so that a question ends in a mistake on the command line.
     #[test]

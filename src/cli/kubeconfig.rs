@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    cli::{CliError, Context, Exit, InventoryArg, session::Session},
+    cli::{CliError, Context, Exit, InventoryArg, session::Session, shell::quoted},
     host::{Op, Secret},
     inventory::NodeName,
     layout,
@@ -112,7 +112,7 @@ fn keep_others(path: &Path, cluster: &str) -> Result<(), CliError> {
     let Some(others) = others(&text, cluster) else { return Ok(()) };
     let name = path.display();
     Err(CliError::new(Exit::Refused, format!("{name} {others}, and would be replaced"))
-        .hint(format!("write another file, and use both: export KUBECONFIG={name}:FILE"))
+        .hint(format!("write another file, and use both: export KUBECONFIG={}:FILE", quoted(name)))
         .hint("--yes replaces it"))
 }
 

@@ -24,6 +24,7 @@ mod prompt;
 mod reset;
 mod schedule;
 mod session;
+mod shell;
 mod status;
 mod token;
 mod unreachable;

@@ -4,7 +4,7 @@ use std::{env, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::{
     backup::{bundle::Recipient, place::credentials},
-    cli::{CliError, Exit},
+    cli::{CliError, Exit, shell::quoted},
     host::Secret,
     inventory::{Agent, Cluster},
     plan::sha256,
@@ -33,7 +33,7 @@ fn secret(file: &Path) -> Result<Secret, CliError> {
     let mode = fs::metadata(file).map_err(|e| failed(e.to_string()))?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(failed(format!("others may read it (its mode is {:04o})", mode & 0o7777))
-            .hint(format!("chmod 600 {}", file.display())));
+            .hint(format!("chmod 600 {}", quoted(file.display()))));
     }
     credentials(&text).map_err(failed)?;
     Ok(Secret::new(text))

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::json;
 
 use crate::{
-    cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE},
+    cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE, shell::quoted},
     host::{ConnectKind, HostError},
     inventory::{Cluster, Node, NodeName, Ssh},
     ui::{
@@ -107,7 +107,7 @@ fn advice(remedy: Remedy, node: &Node) -> String {
         Remedy::ChangedHostKey => format!(
             "either the host was installed anew, or something else answers in its place; find out which first\n\
              if it was installed anew: ssh-keygen -R {}, then {ssh}",
-            known_hosts_name(node)
+            known_hosts_entry(node)
         ),
         Remedy::Denied => format!(
             "the host accepts no key of yours for {user}; try {ssh}\n\
@@ -126,13 +126,16 @@ fn advice(remedy: Remedy, node: &Node) -> String {
 
 /// What an operator types to get where rsadm could not.
 fn ssh_command(node: &Node) -> String {
-    let Ssh { user, port, key_path, bastion, .. } = &node.ssh;
+    let Ssh { user, port, key_path, known_hosts_path, bastion, .. } = &node.ssh;
     let mut command = String::from("ssh");
     if let Some(bastion) = bastion {
         command += &format!(" -J {bastion}");
     }
     if let Some(key) = key_path {
-        command += &format!(" -i {}", key.display());
+        command += &format!(" -i {}", quoted(key.display()));
+    }
+    if let Some(file) = known_hosts_path {
+        command += &format!(" -o {}", quoted(format!("UserKnownHostsFile={}", file.display())));
     }
     if *port != 22 {
         command += &format!(" -p {port}");
@@ -140,11 +143,15 @@ fn ssh_command(node: &Node) -> String {
     command + &format!(" {user}@{}", node.address)
 }
 
-/// How ssh writes the host into known_hosts.
-fn known_hosts_name(node: &Node) -> String {
-    match node.ssh.port {
+/// How ssh writes the host into known_hosts, and into which file where that is not its own.
+fn known_hosts_entry(node: &Node) -> String {
+    let name = match node.ssh.port {
         22 => node.address.clone(),
-        port => format!("'[{}]:{port}'", node.address),
+        port => quoted(format!("[{}]:{port}", node.address)),
+    };
+    match &node.ssh.known_hosts_path {
+        None => name,
+        Some(file) => format!("{name} -f {}", quoted(file.display())),
     }
 }
 
@@ -185,6 +192,17 @@ hosts:
             connect("m2", ConnectKind::UnknownHostKey, "Host key verification failed."),
             connect("m3", ConnectKind::UnknownHostKey, "Host key verification failed."),
         ]));
+    }
+
+    /// Else the advice would be about a file that rsadm does not read.
+    #[test]
+    fn a_known_hosts_file_of_the_inventory_is_named() {
+        let text = INVENTORY.replace("port: 2222", "known_hosts_path: '/my keys/known'");
+        let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
+        insta::assert_snapshot!(advice(Remedy::ChangedHostKey, &cluster.nodes[0]), @"
+        either the host was installed anew, or something else answers in its place; find out which first
+        if it was installed anew: ssh-keygen -R 198.51.100.1 -f '/my keys/known', then ssh -i /keys/ops -o 'UserKnownHostsFile=/my keys/known' ops@198.51.100.1
+        ");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 mod check;
 mod cluster;
+#[cfg(test)]
+pub(crate) mod comparing;
 mod draft;
 mod file;
 mod flags;

@@ -180,6 +180,13 @@ impl Network {
         let base = u32::from(self.pod_subnet.network()) + n * 256;
         Ipv4Net::new_assert(Ipv4Addr::from(base), 24)
     }
+
+    /// Which of them `subnet` is: what [`node_subnet`](Self::node_subnet) makes it from.
+    pub fn number_of(&self, subnet: Ipv4Net) -> Option<u32> {
+        let offset = u32::from(subnet.network()).checked_sub(u32::from(self.pod_subnet.network()))?;
+        let number = offset / 256;
+        (number < self.node_subnets() && self.node_subnet(number) == subnet).then_some(number)
+    }
 }
 
 /// Who brings programs to a host.
@@ -250,4 +257,29 @@ pub struct UpgradeStrategy {
     pub drain_timeout: Duration,
     /// Seconds that a pod gets to stop.
     pub drain_grace_period: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_the_pod_subnet_have_numbers() {
+        for (pods, last) in [("10.0.0.0/8", 65_535), ("10.244.0.0/16", 255), ("10.244.8.0/24", 0)] {
+            let pod_subnet = pods.parse().unwrap();
+            let network = Network {
+                plugin: NetworkPlugin::Bridge,
+                pod_subnet,
+                service_subnet: "172.16.0.0/16".parse().unwrap(),
+                cluster_domain: "cluster.local".to_owned(),
+            };
+            assert_eq!(network.node_subnets(), last + 1, "{pods}");
+            for n in [0, last / 2, last] {
+                assert_eq!(network.number_of(network.node_subnet(n)), Some(n), "{pods}");
+            }
+            for other in ["9.255.255.0/24", "11.0.0.0/24", "10.244.8.0/25", "10.244.8.1/24"] {
+                assert_eq!(network.number_of(other.parse().unwrap()), None, "{other} of {pods}");
+            }
+        }
+    }
 }

@@ -52,7 +52,7 @@ pub use kubeadm::kubeadm;
 pub use kubelet::{kubelet_config, kubelet_instance_config, standalone_kubelet_config};
 pub use kubelet_unit::{kubelet_drop_in, kubelet_unit, labels_by_api};
 pub use network::{NodeSubnets, cni_config, modules_config, sysctl_config};
-pub use network_script::{Routes, network_script, network_unit, routes_of_script};
+pub use network_script::{Route, Routes, network_script, network_unit, routes_of_script, routes_to_nodes};
 pub use scheduler::scheduler_pod;
 
 /// A value that could not be written as YAML: our bug, since no input can lead to it.

@@ -10,13 +10,16 @@ use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr};
 use ipnet::Ipv4Net;
 
 use crate::{
-    inventory::{Cluster, Node},
+    inventory::{Cluster, Network, Node},
     layout,
 };
 
 use super::network::{BRIDGE, NodeSubnets};
 
-/// Parts of the pod subnet, and the addresses that lead to them.
+/// A part of the pod subnet, and the address that leads to it.
+pub type Route = (Ipv4Net, Ipv4Addr);
+
+/// Many of them.
 pub type Routes = BTreeMap<Ipv4Net, Ipv4Addr>;
 
 /// The routes that a script has, as [`network_script`] writes them.
@@ -28,20 +31,25 @@ pub fn routes_of_script(text: &str) -> Routes {
     text.lines().filter_map(route).collect()
 }
 
-/// `network.sh` of `node`: `up`, `watch` and `down`.
+/// The routes to all nodes that have a part of the pod subnet, in the inventory's order.
+pub fn routes_to_nodes(cluster: &Cluster, subnets: &NodeSubnets) -> Vec<Route> {
+    let route = |node: &Node| Some((*subnets.get(&node.name)?, node.internal_address));
+    cluster.kubernetes_nodes().filter_map(route).collect()
+}
+
+/// `network.sh` of the node that has `own`: `up`, `watch` and `down`.
 ///
-/// `more` leads to nodes that are not in the inventory.
-pub fn network_script(cluster: &Cluster, node: &Node, subnets: &NodeSubnets, more: &Routes) -> String {
-    let others = cluster.kubernetes_nodes().filter(|other| other.name != node.name);
-    let listed = others.filter_map(|other| Some((subnets.get(&other.name)?, &other.internal_address)));
+/// `nodes` are the routes to all nodes of the inventory, itself too; `more` leads to nodes that are not in it.
+pub fn network_script(network: &Network, own: Ipv4Net, nodes: &[Route], more: &Routes) -> String {
+    let others = nodes.iter().filter(|(subnet, _)| *subnet != own).map(|(subnet, address)| (subnet, address));
     let mut routes = String::new();
-    for (subnet, address) in listed.chain(more) {
+    for (subnet, address) in others.chain(more) {
         // Writing to a string cannot fail.
         let _ = writeln!(routes, "    {subnet}={address}");
     }
     format!(
         "{HEAD}\nPOD_SUBNET={}\nBRIDGE={BRIDGE}\n# Every other node's pods and the address that leads to them.\nROUTES='\n{routes}'\n{BODY}",
-        cluster.network.pod_subnet
+        network.pod_subnet
     )
 }
 
@@ -174,33 +182,27 @@ mod tests {
     use super::*;
     use crate::{inventory::NodeName, manifests::testing};
 
+    fn script(cluster: &Cluster, name: &str, subnets: &NodeSubnets, more: &Routes) -> String {
+        let own = subnets[&NodeName::new(name)];
+        network_script(&cluster.network, own, &routes_to_nodes(cluster, subnets), more)
+    }
+
     #[test]
     fn golden() {
         let cluster = testing::ha();
-        let script = network_script(
-            &cluster,
-            testing::node(&cluster, "m2"),
-            &testing::subnets(&cluster),
-            &Routes::new(),
-        );
-        testing::golden("ha/network-m2.sh", &script);
+        let m2 = script(&cluster, "m2", &testing::subnets(&cluster), &Routes::new());
+        testing::golden("ha/network-m2.sh", &m2);
         testing::golden("ha/rsadm-network.service", &network_unit());
         let cluster = testing::single();
-        let script = network_script(
-            &cluster,
-            testing::node(&cluster, "m1"),
-            &testing::subnets(&cluster),
-            &Routes::new(),
-        );
-        testing::golden("single/network.sh", &script);
+        let m1 = script(&cluster, "m1", &testing::subnets(&cluster), &Routes::new());
+        testing::golden("single/network.sh", &m1);
     }
 
     #[test]
     fn routes_to_others_are_written_and_read_back() {
         let cluster = testing::ha();
         let more = Routes::from([("10.244.9.0/24".parse().unwrap(), [10, 0, 0, 99].into())]);
-        let script =
-            network_script(&cluster, testing::node(&cluster, "m1"), &testing::subnets(&cluster), &more);
+        let script = script(&cluster, "m1", &testing::subnets(&cluster), &more);
         let routes = routes_of_script(&script);
         assert_eq!(routes.len(), 5);
         assert!(more.iter().all(|(subnet, address)| routes.get(subnet) == Some(address)), "{script}");
@@ -211,7 +213,7 @@ mod tests {
         let cluster = testing::ha();
         let mut subnets = testing::subnets(&cluster);
         subnets.remove(&NodeName::new("w2"));
-        let script = network_script(&cluster, testing::node(&cluster, "m1"), &subnets, &Routes::new());
+        let script = script(&cluster, "m1", &subnets, &Routes::new());
         assert!(script.contains("=10.0.0.11\n") && !script.contains("=10.0.0.12\n"), "{script}");
     }
 }

@@ -251,11 +251,12 @@ fn kubeconfig_reason(facts: &Facts, path: &str, server: &str, ca: &CertInfo) -> 
         .then(|| "trusts another authority".into())
 }
 
-/// What is known of an authority; `None` while it is still to be made in this run.
+/// What is known of an authority; `None` while it is still to be made in this run. Only who keeps its key is asked: this is
+/// asked for every certificate of every host.
 fn authority(p: &Planner<'_>, ca: Ca) -> Option<CertInfo> {
     let path = ca.cert_path();
-    let found =
-        p.cluster.nodes.iter().find_map(|n| p.facts(&n.name).certs.get(&path).filter(|der| *der != FRESH))?;
+    let mut keepers = p.cluster.nodes.iter().filter(|n| keeps(n, Shared::Authority(ca)));
+    let found = keepers.find_map(|n| p.facts(&n.name).certs.get(&path).filter(|der| *der != FRESH))?;
     certificate_of_der(found)
 }
 

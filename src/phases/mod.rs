@@ -16,6 +16,8 @@ pub mod backups;
 pub mod certs;
 pub mod control_plane;
 pub mod etcd;
+#[cfg(test)]
+mod growth;
 pub mod ownership;
 mod pod_network;
 pub mod preflight;

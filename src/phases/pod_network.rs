@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     inventory::{NetworkPlugin, Node, NodeName},
     layout,
-    manifests::{NodeSubnets, Routes, cni_config, network_script, network_unit},
+    manifests::{NodeSubnets, Route, Routes, cni_config, network_script, network_unit, routes_to_nodes},
     phases::{prepare, workers},
     plan::{Planner, Refusal},
 };
@@ -17,6 +17,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct PodNetwork {
     subnets: NodeSubnets,
+    /// To every node, found once and not for each host anew.
+    routes: Vec<Route>,
     /// To nodes that are not in the inventory.
     strangers: Routes,
 }
@@ -30,14 +32,13 @@ pub(super) fn layout(p: &Planner<'_>) -> Result<PodNetwork, Refusal> {
     if network.plugin != NetworkPlugin::Bridge {
         return Ok(PodNetwork::default());
     }
-    let number = |subnet| (0..network.node_subnets()).find(|i| network.node_subnet(*i) == subnet);
     let taken: BTreeMap<NodeName, u32> = p
         .cluster
         .kubernetes_nodes()
-        .filter_map(|n| Some((n.name.clone(), number(p.facts(&n.name).pod_subnet?)?)))
+        .filter_map(|n| Some((n.name.clone(), network.number_of(p.facts(&n.name).pod_subnet?)?)))
         .collect();
     let strangers = strangers(p);
-    let numbers = numbers(p, &taken, strangers.keys().filter_map(|subnet| number(*subnet)));
+    let numbers = numbers(p, &taken, strangers.keys().filter_map(|subnet| network.number_of(*subnet)));
     match numbers.iter().find(|(_, n)| **n >= network.node_subnets()) {
         Some((name, _)) => Err(Refusal {
             rule: "pod-subnet-full",
@@ -50,8 +51,10 @@ pub(super) fn layout(p: &Planner<'_>) -> Result<PodNetwork, Refusal> {
             help: "a pod subnet cannot grow in a running cluster; take a node out first".into(),
         }),
         None => {
-            let subnets = numbers.into_iter().map(|(name, n)| (name, network.node_subnet(n))).collect();
-            Ok(PodNetwork { subnets, strangers })
+            let subnets: NodeSubnets =
+                numbers.into_iter().map(|(name, n)| (name, network.node_subnet(n))).collect();
+            let routes = routes_to_nodes(p.cluster, &subnets);
+            Ok(PodNetwork { subnets, routes, strangers })
         }
     }
 }
@@ -101,7 +104,7 @@ fn numbers(
 pub(super) fn host(p: &mut Planner<'_>, node: &Node, pods: &PodNetwork) {
     let Some(own) = pods.subnets.get(&node.name) else { return };
     p.file(node, layout::CNI_CONFIG, 0o644, cni_config(*own));
-    let script = network_script(p.cluster, node, &pods.subnets, &pods.strangers);
+    let script = network_script(&p.cluster.network, *own, &pods.routes, &pods.strangers);
     p.file(node, layout::NETWORK_SCRIPT, 0o755, script);
     p.file(node, layout::NETWORK_UNIT, 0o644, network_unit());
     let inputs = [layout::NETWORK_SCRIPT, layout::NETWORK_UNIT].map(String::from);

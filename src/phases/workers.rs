@@ -121,11 +121,7 @@ fn strangers(p: &mut Planner<'_>) {
 
 /// Nodes that the API knows and the inventory does not.
 pub fn unlisted(cluster: &Cluster, nodes: Option<&BTreeMap<NodeName, NodeFact>>) -> Vec<NodeName> {
-    nodes
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name)
-        .filter(|name| cluster.node(name).is_none())
-        .cloned()
-        .collect()
+    let listed: BTreeSet<&NodeName> = cluster.nodes.iter().map(|n| &n.name).collect();
+    let known = nodes.into_iter().flatten().map(|(name, _)| name);
+    known.filter(|name| !listed.contains(name)).cloned().collect()
 }

@@ -28,6 +28,8 @@ pub struct Planner<'a> {
     /// Where steps may be added; `None` for everywhere.
     scope: Option<Vec<NodeName>>,
     made: BTreeMap<NodeName, Made>,
+    /// Where in the stage that is being filled the work of a host is.
+    places: BTreeMap<NodeName, usize>,
 }
 
 /// What this plan itself brings about on a host. Hashes of what is made in the run are not known yet, so that only the
@@ -70,6 +72,7 @@ impl<'a> Planner<'a> {
             plan: Plan::default(),
             made: BTreeMap::new(),
             scope: None,
+            places: BTreeMap::new(),
         }
     }
 
@@ -93,6 +96,7 @@ impl<'a> Planner<'a> {
     pub fn stage(&mut self, phase: &'static str, title: impl Into<String>, mode: Mode) {
         let stage = Stage { phase, title: title.into(), mode, gated: false, beside: false, work: vec![] };
         self.plan.stages.push(stage);
+        self.places.clear();
     }
 
     /// The same for work of all hosts at once that waits for no other host's part in the stage before.
@@ -142,9 +146,12 @@ impl<'a> Planner<'a> {
         }
         let Some(stage) = self.plan.stages.last_mut() else { return };
         let step = Step { action, why: why.into() };
-        match stage.work.iter_mut().rev().find(|w| &w.host == host) {
+        match self.places.get(host).and_then(|place| stage.work.get_mut(*place)) {
             Some(work) => work.steps.push(step),
-            None => stage.work.push(HostWork { host: host.clone(), steps: vec![step] }),
+            None => {
+                self.places.insert(host.clone(), stage.work.len());
+                stage.work.push(HostWork { host: host.clone(), steps: vec![step] });
+            }
         }
     }
 
@@ -350,7 +357,7 @@ impl<'a> Planner<'a> {
 
     /// True where the stage that is being filled has work for the host.
     pub fn has_work(&self, host: &NodeName) -> bool {
-        self.plan.stages.last().is_some_and(|s| s.work.iter().any(|w| &w.host == host))
+        self.places.contains_key(host)
     }
 }
 

@@ -26,11 +26,14 @@ bench_b() {
   goal "rsadm up - raw, seconds" "$(calc "$(median "${up[@]}") - $(median "${raw[@]}")")" 1.0
 }
 
-# The programs that the lab built are those in the image.
+# The programs that the lab built for the image that goes with the inventory's Kubernetes, as kubeadm names it.
 put_etcd() {
-  local programs node
-  programs=$(find "$CACHE/rsadm-lab/bin" -maxdepth 1 -name 'etcd-v*' | sort -V | head -n 1)
-  for node in "${members[@]}"; do tar -C "$programs" -c etcd | "$LAB" root "$node" tar -xC /root; done
+  local bin=$CACHE/rsadm-lab/bin kubernetes etcd node
+  kubernetes=$(sed -n 's/^kubernetes_version: //p' "$inventory")
+  etcd=$("$bin/kubernetes-$kubernetes/kubeadm" config images list --kubernetes-version "$kubernetes" |
+    sed -n 's#.*/etcd:\(.*\)-[0-9]*$#\1#p') || true
+  [[ -d $bin/etcd-v$etcd ]] || die "the lab has not built the etcd of Kubernetes $kubernetes"
+  for node in "${members[@]}"; do tar -C "$bin/etcd-v$etcd" -c etcd | "$LAB" root "$node" tar -xC /root; done
   sync
 }
 

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::recovery::Ground;
 use crate::{
     backup::{bundle, file},
-    cli::{CliError, Context, Exit, InventoryArg},
+    cli::{CliError, Context, Exit, InventoryArg, shell::quoted},
     host::Secret,
 };
 
@@ -57,7 +57,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     };
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
     let opened = open(snapshot, args.identity.as_deref(), scratch.path())?;
-    let command = format!("etcd restore{} {}", inventory.as_typed(), snapshot.display());
+    let command = format!("etcd restore{} {}", inventory.as_typed(), quoted(snapshot.display()));
     let ground = Ground::open(context, &inventory, &command).await?;
     let sha256 = checked(&opened.snapshot)?;
     ground.everybody_is_there()?;

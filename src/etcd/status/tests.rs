@@ -5,133 +5,11 @@ use time::macros::datetime;
 use super::*;
 
 mod gathering;
+mod membership;
+mod scene;
 
-const CLUSTER: u64 = 0x7c1f_0d2a_b94e_13aa;
-const NOW: OffsetDateTime = datetime!(2026-11-22 14:05:10 UTC);
-
-/// A scene to be judged: `n` members `m1…`, all well, `m2` leads; tests then spoil it.
-pub(crate) struct Scene {
-    pub(crate) gathered: Gathered,
-    pub(crate) known: Known,
-}
-
-pub(crate) fn id(n: usize) -> u64 {
-    0xa100 + n as u64
-}
-
-fn url(n: usize, port: u16) -> String {
-    format!("https://10.0.0.{n}:{port}")
-}
-
-fn member(n: usize) -> Member {
-    Member {
-        id: id(n),
-        name: format!("m{n}"),
-        peer_urls: vec![url(n, 2380)],
-        client_urls: vec![url(n, 2379)],
-        is_learner: false,
-    }
-}
-
-fn status(n: usize) -> MemberStatus {
-    MemberStatus {
-        member_id: id(n),
-        cluster_id: CLUSTER,
-        version: "3.7.0".to_owned(),
-        db_size: 25_270_000,
-        db_size_in_use: 5_900_000,
-        db_size_quota: 8 << 30,
-        leader: id(2),
-        raft_term: 4,
-        raft_index: 50_100,
-        raft_applied_index: 50_100,
-        revision: 48_211,
-        errors: Vec::new(),
-        is_learner: false,
-    }
-}
-
-impl Scene {
-    pub(crate) fn new(n: usize) -> Self {
-        let list: Vec<Member> = (1..=n).map(member).collect();
-        let answer = |n: usize| Answer {
-            node: format!("m{n}"),
-            in_inventory: true,
-            peer_url: url(n, 2380),
-            client_url: url(n, 2379),
-            status: Ok(status(n)),
-            latency: Some(Duration::from_micros(900 + 300 * n as u64)),
-            quorum_list: Ok(list.clone()),
-            own_list: Some(list.clone()),
-            hash: Some(KvHash { hash: 0x9f3a_00c1, revision: 48_211, compact_revision: 40_000 }),
-            served_not_after: Some(datetime!(2027-11-18 14:00:00 UTC)),
-        };
-        let urls: Vec<String> = (1..=n).map(|n| url(n, 2379)).collect();
-        let api_server = |n: usize| ApiServer { name: format!("m{n}"), etcd_servers: urls.clone() };
-        Self {
-            gathered: Gathered { answers: (1..=n).map(answer).collect(), alarms: Some(Vec::new()) },
-            known: Known {
-                cluster: "prod".to_owned(),
-                inventory: " prod.yaml".to_owned(),
-                api_servers: (1..=n).map(api_server).collect(),
-                ..Known::default()
-            },
-        }
-    }
-
-    pub(crate) fn answer(&mut self, n: usize) -> &mut Answer {
-        &mut self.gathered.answers[n - 1]
-    }
-
-    pub(crate) fn status(&mut self, n: usize) -> &mut MemberStatus {
-        self.answer(n).status.as_mut().unwrap()
-    }
-
-    /// The member does not answer.
-    pub(crate) fn silence(mut self, n: usize, why: &str) -> Self {
-        let answer = self.answer(n);
-        answer.status = Err(why.to_owned());
-        answer.quorum_list = Err(why.to_owned());
-        (answer.latency, answer.own_list, answer.hash, answer.served_not_after) = (None, None, None, None);
-        self
-    }
-
-    /// The members that answer have no quorum behind them.
-    pub(crate) fn without_quorum(mut self) -> Self {
-        self.gathered.alarms = None;
-        for answer in &mut self.gathered.answers {
-            answer.quorum_list = Err("no answer within 2.0 s".to_owned());
-            if let Ok(status) = &mut answer.status {
-                status.leader = 0;
-            }
-        }
-        self
-    }
-
-    /// Changes the member list that every member gives.
-    pub(crate) fn listing(mut self, change: impl Fn(&mut Vec<Member>)) -> Self {
-        for answer in &mut self.gathered.answers {
-            answer.quorum_list.iter_mut().for_each(&change);
-            answer.own_list.iter_mut().for_each(&change);
-        }
-        self
-    }
-
-    /// The last member is a learner that `m2` still feeds.
-    pub(crate) fn with_learner(n: usize) -> Self {
-        let mut scene = Self::new(n).listing(|list| list.last_mut().unwrap().is_learner = true);
-        scene.status(n).is_learner = true;
-        scene.status(n).raft_applied_index = 50_093;
-        let answer = scene.answer(n);
-        answer.quorum_list = Err("etcdserver: rpc not supported for learner".to_owned());
-        (answer.own_list, answer.hash) = (None, None);
-        scene
-    }
-
-    pub(crate) fn report(&self) -> EtcdReport {
-        assess(&self.gathered, &self.known, NOW)
-    }
-}
+use scene::member;
+pub(crate) use scene::{Scene, id};
 
 /// Verdict, voters healthy/all, can lose; then one line a member that is not well, and the advice.
 fn summary(scene: &Scene) -> String {
@@ -294,60 +172,6 @@ fn without_quorum_alarms_come_from_the_statuses() {
 }
 
 #[test]
-fn strangers_are_members_that_were_not_asked() {
-    let scene = Scene::new(3).listing(|list| list.push(member(9)));
-    assert_eq!(strangers(&scene.gathered), [member(9)]);
-    assert_eq!(strangers(&scene.without_quorum().gathered), [member(9)]);
-    assert_eq!(strangers(&Scene::new(3).gathered), []);
-}
-
-#[test]
-fn membership_against_the_inventory() {
-    let stranger = Scene::new(3).listing(|list| list.push(member(9)));
-    insta::assert_snapshot!(summary(&stranger), @"
-    Degraded 3/4 can lose 0
-    m9: not in the inventory, so not asked
-    Warning: etcd survives no further failure: do not restart m1, m2 and m3 until m9 is healthy
-    Warning: m9 (https://10.0.0.9:2380) is a member, and the inventory has no etcd host there: put it in, or this takes it out:
-    Warning: --etcd-servers on m1, m2 and m3 lacks https://10.0.0.9:2379
-    Note: 4 voters can lose no more than 3 can: an odd number is better
-    ");
-    let mut asked = Scene::new(4);
-    (asked.answer(4).in_inventory, asked.answer(4).node) = (false, "m4".to_owned());
-    asked.known.api_servers.truncate(3);
-    insta::assert_snapshot!(summary(&asked), @"
-    Degraded 4/4 can lose 1
-    Warning: m4 (https://10.0.0.4:2380) is a member, and the inventory has no etcd host there: put it in, or this takes it out:
-    Note: 4 voters can lose no more than 3 can: an odd number is better
-    ");
-    let removed = Scene::new(3).listing(|list| list.truncate(2));
-    insta::assert_snapshot!(summary(&removed), @r"
-    Degraded 2/2 can lose 0
-    m3: not in the member list
-    Warning: m3 is an etcd host of the inventory and no member of the cluster
-    Warning: --etcd-servers on m1, m2 and m3 names what is no member: https://10.0.0.3:2379
-    Note: 2 voters can lose no more than 1 can: an odd number is better
-    ");
-    let mut foreign = Scene::new(3);
-    foreign.status(3).cluster_id = 0xbad;
-    foreign.answer(3).hash = None;
-    insta::assert_snapshot!(summary(&foreign), @"
-    Degraded 2/3 can lose 0
-    m3: belongs to another cluster (bad)
-    Warning: m3 serves the data of another cluster (bad), and nothing tells which of the two is the one to keep: stop etcd where it is not, by moving /etc/kubernetes/manifests/etcd.yaml away on that host
-    Warning: etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
-    ");
-    let mut reborn = Scene::new(3);
-    reborn.status(3).member_id = 0xbeef;
-    insta::assert_snapshot!(summary(&reborn), @"
-    Degraded 2/3 can lose 0
-    m3: runs as another member (beef)
-    Warning: etcd on m3 runs with the data of another member (beef), which was removed or restored; this sets it aside and lets m3 join anew:
-    Warning: etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
-    ");
-}
-
-#[test]
 fn smaller_complaints() {
     let mut scene = Scene::new(3);
     scene.status(1).db_size = 7 << 30;
@@ -451,30 +275,4 @@ fn json_is_an_interface() {
 fn exit_codes() {
     let codes = [Verdict::Healthy, Verdict::Degraded, Verdict::NoQuorum].map(Verdict::exit_code);
     assert_eq!(codes, [0, 8, 9]);
-}
-
-/// After a recovery without them, two of three come back with what they had: they are more, and they are wrong.
-#[test]
-fn members_of_the_old_cluster_are_none_however_many_they_are() {
-    let mut scene = Scene::new(3);
-    for n in [2, 3] {
-        scene.status(n).cluster_id = 0xbad;
-    }
-    let commands = |scene: &Scene| {
-        let report = scene.report();
-        let of = |m: &MemberReport| matches!(m.error, Some(Trouble::OtherCluster(_))).then(|| m.name.clone());
-        let astray: Vec<String> = report.members.iter().filter_map(of).collect();
-        let commands: Vec<String> = report.advice.into_iter().filter_map(|a| a.command).collect();
-        (astray, commands)
-    };
-    // Nobody has recorded which is the one to keep: nothing is named that would set data aside.
-    let (astray, named) = commands(&scene);
-    assert_eq!(astray, ["m1"]);
-    assert!(!named.iter().any(|c| c.contains("replace")), "{named:?}");
-    scene.known.old_clusters = vec![0xbad];
-    let (astray, named) = commands(&scene);
-    assert_eq!(astray, ["m2", "m3"]);
-    for command in ["rsadm etcd replace prod.yaml m2", "rsadm etcd replace prod.yaml m3"] {
-        assert!(named.iter().any(|c| c == command), "{named:?}");
-    }
 }

@@ -29,10 +29,11 @@ verb_build() {
 
 verb_demo() {
   local start=$EPOCHREALTIME inventory=$REPOSITORY/inventories/lab.yaml
-  require_kernel
   require_cargo
   [[ " $* " == *" upstream "* ]] || require_go
+  # A minimal Debian has no `ip`, with which the kernel is tried.
   verb_packages
+  require_kernel
   verb_build "$@"
   step rsadm "cargo build --release" demo_compile
   verb_up

@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
-use super::*;
+use super::{
+    scene::{status, url},
+    *,
+};
 
 /// A member that answers after a delay, or never.
 struct SlowMember {

@@ -1,0 +1,83 @@
+//! Who is a member, against the inventory and the recorded cluster.
+
+use super::*;
+
+#[test]
+fn strangers_are_members_that_were_not_asked() {
+    let scene = Scene::new(3).listing(|list| list.push(member(9)));
+    assert_eq!(strangers(&scene.gathered), [member(9)]);
+    assert_eq!(strangers(&scene.without_quorum().gathered), [member(9)]);
+    assert_eq!(strangers(&Scene::new(3).gathered), []);
+}
+
+#[test]
+fn membership_against_the_inventory() {
+    let stranger = Scene::new(3).listing(|list| list.push(member(9)));
+    insta::assert_snapshot!(summary(&stranger), @"
+    Degraded 3/4 can lose 0
+    m9: not in the inventory, so not asked
+    Warning: etcd survives no further failure: do not restart m1, m2 and m3 until m9 is healthy
+    Warning: m9 (https://10.0.0.9:2380) is a member, and the inventory has no etcd host there: put it in, or this takes it out:
+    Warning: --etcd-servers on m1, m2 and m3 lacks https://10.0.0.9:2379
+    Note: 4 voters can lose no more than 3 can: an odd number is better
+    ");
+    let mut asked = Scene::new(4);
+    (asked.answer(4).in_inventory, asked.answer(4).node) = (false, "m4".to_owned());
+    asked.known.api_servers.truncate(3);
+    insta::assert_snapshot!(summary(&asked), @"
+    Degraded 4/4 can lose 1
+    Warning: m4 (https://10.0.0.4:2380) is a member, and the inventory has no etcd host there: put it in, or this takes it out:
+    Note: 4 voters can lose no more than 3 can: an odd number is better
+    ");
+    let removed = Scene::new(3).listing(|list| list.truncate(2));
+    insta::assert_snapshot!(summary(&removed), @r"
+    Degraded 2/2 can lose 0
+    m3: not in the member list
+    Warning: m3 is an etcd host of the inventory and no member of the cluster
+    Warning: --etcd-servers on m1, m2 and m3 names what is no member: https://10.0.0.3:2379
+    Note: 2 voters can lose no more than 1 can: an odd number is better
+    ");
+    let mut foreign = Scene::new(3);
+    foreign.status(3).cluster_id = 0xbad;
+    foreign.answer(3).hash = None;
+    insta::assert_snapshot!(summary(&foreign), @"
+    Degraded 2/3 can lose 0
+    m3: belongs to another cluster (bad)
+    Warning: m3 serves the data of another cluster (bad), and nothing tells which of the two is the one to keep: stop etcd where it is not, by moving /etc/kubernetes/manifests/etcd.yaml away on that host
+    Warning: etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
+    ");
+    let mut reborn = Scene::new(3);
+    reborn.status(3).member_id = 0xbeef;
+    insta::assert_snapshot!(summary(&reborn), @"
+    Degraded 2/3 can lose 0
+    m3: runs as another member (beef)
+    Warning: etcd on m3 runs with the data of another member (beef), which was removed or restored; this sets it aside and lets m3 join anew:
+    Warning: etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
+    ");
+}
+
+/// After a recovery without them, two of three come back with what they had: they are more, and they are wrong.
+#[test]
+fn members_of_the_old_cluster_are_none_however_many_they_are() {
+    let mut scene = Scene::new(3);
+    for n in [2, 3] {
+        scene.status(n).cluster_id = 0xbad;
+    }
+    let commands = |scene: &Scene| {
+        let report = scene.report();
+        let of = |m: &MemberReport| matches!(m.error, Some(Trouble::OtherCluster(_))).then(|| m.name.clone());
+        let astray: Vec<String> = report.members.iter().filter_map(of).collect();
+        let commands: Vec<String> = report.advice.into_iter().filter_map(|a| a.command).collect();
+        (astray, commands)
+    };
+    // Nobody has recorded which is the one to keep: nothing is named that would set data aside.
+    let (astray, named) = commands(&scene);
+    assert_eq!(astray, ["m1"]);
+    assert!(!named.iter().any(|c| c.contains("replace")), "{named:?}");
+    scene.known.old_clusters = vec![0xbad];
+    let (astray, named) = commands(&scene);
+    assert_eq!(astray, ["m2", "m3"]);
+    for command in ["rsadm etcd replace prod.yaml m2", "rsadm etcd replace prod.yaml m3"] {
+        assert!(named.iter().any(|c| c == command), "{named:?}");
+    }
+}
