@@ -7,26 +7,25 @@
 //! restore is run again, or rolled back.
 
 use std::{
+    collections::BTreeMap,
+    io::Read,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{gate, members::Members, scripts};
+use super::{gate, members::Members, run::identity, scripts};
 use crate::{
     etcd::status::EtcdReport,
     event::{Events, count},
-    host::{Op, fleet::Fleet},
-    inventory::{Cluster, Node, NodeName},
+    host::{Host, HostError, Op, Output, RemoteFile, Secret, fleet::Fleet},
+    inventory::{Cluster, Node, NodeName, Role},
+    layout,
+    observe::Identity,
 };
-
-mod hosts;
-mod identities;
-mod travel;
-
-use hosts::words;
 
 /// In brackets before its lines.
 const PHASE: &str = "restore";
@@ -34,6 +33,15 @@ const PHASE: &str = "restore";
 /// By how much revisions rise: more writes than any cluster makes between its last snapshot and a restore (etcd,
 /// `op-guide/recovery.md`, names this number).
 const BUMP: &str = "1000000000";
+
+/// What travels at once.
+const PIECE: usize = 16 << 20;
+
+/// Where the pieces wait.
+const FOLDER: &str = "/var/lib/rsadm/restore";
+
+/// How long a host may take for one step: a large database is copied and restored in minutes.
+const STEP: Duration = Duration::from_secs(30 * 60);
 
 /// Why a restore stopped half-way.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +161,35 @@ impl Restore<'_> {
         let etcd = self.etcd_hosts();
         let title = format!("etcd stopped on {}", count(etcd.len(), "host"));
         self.stage("etcd stops", title, &etcd, |_| words(["fence", "etcd"])).await
+    }
+
+    /// Brings the snapshot to every target that lacks it.
+    ///
+    /// # Errors
+    /// Where it cannot be read here or written there.
+    async fn deliver(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
+        let said = self.ask("look for the snapshot", &self.targets, |_| words(["has", sha256])).await?;
+        let lacking: Vec<NodeName> =
+            said.into_iter().filter(|(_, said)| said != "yes").map(|(host, _)| host).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let stage = self.events.stage(PHASE, "the snapshot travels", lacking.iter().cloned());
+        let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
+        let mut file = std::fs::File::open(snapshot).map_err(unreadable)?;
+        for number in 0.. {
+            let mut piece = Vec::with_capacity(PIECE);
+            file.by_ref().take(PIECE as u64).read_to_end(&mut piece).map_err(unreadable)?;
+            if piece.is_empty() {
+                break;
+            }
+            let path = format!("{FOLDER}/piece.{number:06}");
+            let op = Op::Put(RemoteFile { path, mode: 0o600, data: Secret::new(piece) });
+            self.run("receive the snapshot", &lacking, |_| op.clone()).await?;
+        }
+        self.ask("receive the snapshot", &lacking, |_| words(["receive", sha256])).await?;
+        stage.done(format!("snapshot delivered to {}, checksum verified", count(lacking.len(), "host")));
+        Ok(())
     }
 
     /// Restores on every target, and sets the old data aside on every etcd host.
@@ -288,9 +325,114 @@ impl Restore<'_> {
         let said = said.into_iter().map(|(_, said)| said).next().unwrap_or_default();
         let (sha256, size) = said.split_once('\n').unwrap_or((&said, ""));
         let size: u64 = size.trim().parse().unwrap_or_default();
-        self.fetch(survivor, size, to).await?;
+        let unwritable = |source| RestoreError::Unreadable { path: to.display().to_string(), source };
+        let mut file = std::fs::File::create(to).map_err(unwritable)?;
+        for number in 0..size.div_ceil(PIECE as u64) {
+            let (source, piece) = (format!("if={FOLDER}/snapshot.db"), format!("bs={PIECE}"));
+            let argv = ["dd", &source, &piece, &format!("skip={number}"), "count=1", "status=none"];
+            let op = Op::Run(crate::host::Cmd::new(argv));
+            let outputs = self.run("send the snapshot", &only, |_| op.clone()).await?;
+            for (_, output) in outputs {
+                std::io::Write::write_all(&mut file, &output.stdout).map_err(unwritable)?;
+            }
+        }
+        file.sync_all().map_err(unwritable)?;
         stage.done(format!("{survivor}'s log replayed into a snapshot of {size} bytes"));
         Ok(sha256.trim().to_owned())
+    }
+
+    /// Records on the targets to which cluster they belong.
+    ///
+    /// # Errors
+    /// Hosts on which it could not be written.
+    pub async fn record(&self, cluster_id: &str) -> Result<(), RestoreError> {
+        let before: Vec<Identity> = self.identities(&self.targets).await.into_values().collect();
+        let op = identity(&Identity::after(&self.cluster.name, cluster_id, &before));
+        self.run("record the cluster", &self.targets, |_| op.clone()).await.map(drop)
+    }
+
+    /// What hosts have recorded so far.
+    async fn identities(&self, hosts: &[NodeName]) -> BTreeMap<NodeName, Identity> {
+        let read = |host: Arc<dyn Host>| async move {
+            host.run(&[Op::Read(layout::IDENTITY.to_owned())], true).await
+        };
+        let answers = self.fleet.for_each(hosts, read).await;
+        let text = |answer: Result<Vec<Output>, HostError>| answer.ok()?.pop().filter(Output::ok);
+        let parsed = answers
+            .into_iter()
+            .filter_map(|(name, answer)| Some((name, serde_json::from_slice(&text(answer)?.stdout).ok()?)));
+        parsed.collect()
+    }
+
+    async fn stage(
+        &self,
+        title: &str,
+        done: String,
+        hosts: &[NodeName],
+        args: impl Fn(&NodeName) -> Vec<String>,
+    ) -> Result<(), RestoreError> {
+        let stage = self.events.stage(PHASE, title, hosts.iter().cloned());
+        self.ask(title, hosts, args).await?;
+        stage.done(done);
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        doing: &str,
+        hosts: &[NodeName],
+        args: impl Fn(&NodeName) -> Vec<String>,
+    ) -> Result<Vec<(NodeName, String)>, RestoreError> {
+        let op = |host: &NodeName| Op::Script(scripts::RESTORE, args(host), STEP);
+        let outputs = self.run(doing, hosts, op).await?;
+        Ok(outputs.into_iter().map(|(host, output)| (host, output.text().trim().to_owned())).collect())
+    }
+
+    /// All hosts at once; every failure is told.
+    async fn run(
+        &self,
+        doing: &str,
+        hosts: &[NodeName],
+        op: impl Fn(&NodeName) -> Op,
+    ) -> Result<Vec<(NodeName, Output)>, RestoreError> {
+        if *self.stop.borrow() {
+            return Err(RestoreError::Interrupted(doing.to_owned()));
+        }
+        let answers = self.fleet.for_each(hosts, |host| {
+            let op = op(host.name());
+            async move { host.run(&[op], false).await }
+        });
+        let (mut outputs, mut failed) = (Vec::new(), Vec::new());
+        for (name, answer) in answers.await {
+            match answer.map(|mut outputs| outputs.pop()) {
+                Ok(Some(output)) if output.ok() => outputs.push((name, output)),
+                Ok(output) => failed.push((name, output.map(|o| said(&o)).unwrap_or_default())),
+                Err(error) => failed.push((name, HostError::to_string(&error))),
+            }
+        }
+        match failed.is_empty() {
+            true => Ok(outputs),
+            false => Err(RestoreError::Hosts { doing: doing.to_owned(), hosts: failed }),
+        }
+    }
+
+    /// Connected control planes.
+    fn control_planes(&self) -> Vec<NodeName> {
+        self.connected(|n| n.is(Role::ControlPlane))
+    }
+
+    /// Connected etcd hosts, also those that get no new member.
+    fn etcd_hosts(&self) -> Vec<NodeName> {
+        self.connected(|n| n.is(Role::Etcd))
+    }
+
+    fn everybody(&self) -> Vec<NodeName> {
+        self.connected(|n| n.is(Role::Etcd) || n.is(Role::ControlPlane))
+    }
+
+    fn connected(&self, wants: impl Fn(&Node) -> bool) -> Vec<NodeName> {
+        let nodes = self.cluster.nodes.iter().filter(|n| wants(n) && self.fleet.host(&n.name).is_some());
+        nodes.map(|n| n.name.clone()).collect()
     }
 }
 
@@ -304,4 +446,15 @@ fn disagreement(report: &EtcdReport, targets: &[NodeName]) -> Option<String> {
         }
     }
     (!report.serves).then(|| "no quorum serves".to_owned())
+}
+
+fn said(output: &Output) -> String {
+    match output.stderr.trim() {
+        "" => format!("exit status {}", output.status),
+        text => text.to_owned(),
+    }
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).to_vec()
 }
