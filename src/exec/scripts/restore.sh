@@ -1,6 +1,5 @@
-# restore.sh VERB …: what a host does of a restore. (After aside.sh.) Every verb may be repeated: it sees for itself what is
-# done already, so that an interrupted restore is just run again. Nothing is deleted but what the restore itself made; old data
-# is moved.
+# restore.sh VERB …: what a host does of a restore. Every verb may be repeated: it sees for itself what is done already, so
+# that an interrupted restore is just run again. Nothing is deleted but what the restore itself made; old data is moved.
 #   $state/token      which restore is under way         $state/manifests/  manifests that wait outside the kubelet's sight
 #   $state/old        where the old data went            $state/placed      the new data is where etcd looks for it
 umask 077
@@ -51,7 +50,16 @@ tools() {
   [ $code = 0 ] && mv -T $state/tools.new $state/tools || die "the image $image lacks etcdutl"
 }
 
-new_place() { mkdir -p $data && place_aside $data $aside "$1"; }
+# On the same file system where that can be, so that no byte is copied.
+new_place() {
+  local base=$aside to
+  mkdir -p $base $data
+  [ "$(stat -c %d $data)" = "$(stat -c %d $base)" ] || base=$data/aside
+  to=$base/$1-$(date -u +%Y%m%dT%H%M%SZ)
+  while [ -e "$to" ]; do to=$to+; done
+  mkdir -p "$to"
+  printf '%s' "$to"
+}
 
 case $verb in
 begin) # TOKEN: says which restore is under way here, and begins this one where none is.
