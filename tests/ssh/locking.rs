@@ -1,6 +1,9 @@
 //! The lock of a host, taken and let go by real sessions.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use rsadm::{
     exec::lock,
@@ -23,8 +26,10 @@ async fn a_lock_that_is_being_let_go_is_taken_and_holds() {
         refused.extend(lock::take(&first, &format!("turn {turn}")).await.err());
         if turn == 0 {
             let second = fleet(&sshd).await;
+            let asked = Instant::now();
             let why = lock::take(&second, "another").await.expect_err("it is taken").why;
             assert_eq!(why, "turn 0");
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
         }
     }
     remover.kill().and_then(|()| remover.wait()).expect("bash ends");
