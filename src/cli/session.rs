@@ -218,7 +218,8 @@ impl<'a> Session<'a> {
         let names = self.cluster.nodes.iter().map(|n| n.name.clone());
         let shown = self.events.stage(preflight::PHASE, "hosts, and the network between them", names);
         let nothing = Facts::default();
-        let mut findings = preflight::inspect(&self.cluster, |name| seen.hosts.get(name).unwrap_or(&nothing));
+        let facts = |name: &NodeName| seen.hosts.get(name).unwrap_or(&nothing);
+        let mut findings = preflight::inspect(&self.cluster, facts, scope == Scope::Everything);
         let tried = paths::attempt(&self.cluster, &self.fleet, seen, scope)
             .await
             .map_err(|errors| CliError::unreachable(&errors, &self.cluster))?;
@@ -275,7 +276,8 @@ impl<'a> Session<'a> {
 fn keys_are_there(cluster: &Cluster) -> Result<(), CliError> {
     let keys = cluster.nodes.iter().filter_map(|n| Some((n, n.ssh.key_path.as_ref()?)));
     let unreadable = |path: &std::path::PathBuf| std::fs::metadata(path).err();
-    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next() else {
+    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next()
+    else {
         return Ok(());
     };
     let text = format!("could not find the ssh key of {}: {}: {why}", node.name, path.display());
