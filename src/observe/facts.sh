@@ -23,12 +23,9 @@ grep -qw overlay /proc/filesystems && f feature overlay
 [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] && f feature br_netfilter
 for m in overlay br_netfilter; do modinfo $m >/dev/null && f loadable $m; done
 # Each may be a disk of its own; of those that are still to come it is the nearest folder above.
-found=()
-for p in /var/lib /usr/local /var/lib/{etcd,containerd,kubelet}; do
-  while [ ! -d "${p:-/}" ]; do p=${p%/*}; done
-  found+=("${p:-/}")
-done
-df -PB1 "${found[@]}" | awk '{at[NR] = $4 " " $2} END{if (NR == 1 + split("/var/lib /usr /var/lib/etcd /var/lib/containerd /var/lib/kubelet", of)) for (n in of) print "disk", of[n], at[n+1]}'
+d='/var/lib /usr /var/lib/etcd /var/lib/containerd /var/lib/kubelet' found=()
+for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; found+=("$p"); done
+df -PB1 "${found[@]}" | awk -v d="$d" 'BEGIN{split(d, n)} NR>1{print "disk", n[NR-1], $4, $2}'
 ip -o addr show | awk '{split($4,a,"/"); print "address",a[1]}'
 ss -Hltnp | awk '{n=split($4,a,":"); p="-"; if (match($0,/users:\(\("[^"]+/)) p=substr($0,RSTART+9,RLENGTH-9); print "port",a[n],p}' | sort -u
 containerd --version | awk '{print "containerd",$3}'
