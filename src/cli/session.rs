@@ -24,6 +24,9 @@ use crate::{
     report::Report,
 };
 
+/// How long all hosts together have for a login and a root shell: who waits for an answer gets one within 15 s.
+const PATIENCE: Duration = Duration::from_secs(14);
+
 /// When every host's report is due where some may be missing: half a second on an idle host, and busy ones are not dead.
 const FACTS_DUE: Duration = Duration::from_secs(30);
 
@@ -70,7 +73,6 @@ impl<'a> Session<'a> {
         patience: Duration,
         wants: impl Fn(&Node) -> bool,
     ) -> Result<(Self, Vec<HostError>), CliError> {
-        let patience = context.options.timeout.unwrap_or(patience);
         let cluster = context.load(arg)?.cluster;
         let (session, errors) =
             Self::connect(context, cluster, Events::none(), wants, Some(patience)).await?;
@@ -111,6 +113,7 @@ impl<'a> Session<'a> {
         }
         let names = nodes.iter().map(|n| n.name.clone());
         let stage = events.stage("connect", format!("to {}", count(nodes.len(), "host")), names);
+        let patience = context.options.timeout.or(patience).unwrap_or(PATIENCE);
         let (fleet, errors) =
             Fleet::connect(&nodes, context.options.concurrency.get(), &options, patience).await;
         if errors.is_empty() {
@@ -217,7 +220,8 @@ impl<'a> Session<'a> {
         let names = self.cluster.nodes.iter().map(|n| n.name.clone());
         let shown = self.events.stage(preflight::PHASE, "hosts, and the network between them", names);
         let nothing = Facts::default();
-        let mut findings = preflight::inspect(&self.cluster, |name| seen.hosts.get(name).unwrap_or(&nothing));
+        let facts = |name: &NodeName| seen.hosts.get(name).unwrap_or(&nothing);
+        let mut findings = preflight::inspect(&self.cluster, facts, scope == Scope::Everything);
         let tried = paths::attempt(&self.cluster, &self.fleet, seen, scope)
             .await
             .map_err(|errors| CliError::unreachable(&errors, &self.cluster))?;

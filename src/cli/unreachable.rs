@@ -61,6 +61,7 @@ enum Remedy {
     Denied,
     Sudo,
     Unreachable,
+    Slow,
     Other,
     Lost,
 }
@@ -71,6 +72,7 @@ fn remedy(error: &HostError) -> Remedy {
         HostError::Connect { kind: ConnectKind::ChangedHostKey, .. } => Remedy::ChangedHostKey,
         HostError::Connect { kind: ConnectKind::Denied, .. } => Remedy::Denied,
         HostError::Connect { kind: ConnectKind::Unreachable, .. } => Remedy::Unreachable,
+        HostError::Connect { kind: ConnectKind::Slow, .. } => Remedy::Slow,
         HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
         HostError::Lost { .. } => Remedy::Lost,
         HostError::Sudo { .. } => Remedy::Sudo,
@@ -119,6 +121,10 @@ fn advice(remedy: Remedy, node: &Node) -> String {
         Remedy::Unreachable => {
             format!("is it on, and are address, port and bastion right in the inventory? try {ssh}")
         }
+        Remedy::Slow => format!(
+            "is it on, and are address, port and bastion right in the inventory? try {ssh}\n\
+             where it, or its sudo, is only slow: --timeout 1m"
+        ),
         Remedy::Other => format!("see what ssh says: {}", ssh.replacen("ssh", "ssh -v", 1)),
         Remedy::Lost => "run the same command again: it goes on from what it finds".to_owned(),
     }
@@ -213,6 +219,7 @@ hosts:
             connect("m1", ConnectKind::ChangedHostKey, "another key known"),
             connect("m1", ConnectKind::Denied, "Permission denied (publickey)."),
             connect("m1", ConnectKind::Unreachable, "No route to host"),
+            connect("m1", ConnectKind::Slow, "logged in, and sudo gave no shell within 14.0 s"),
             connect("m1", ConnectKind::Other, "Bad configuration option"),
             HostError::Lost { host: m1(), doing: "start etcd".into(), why: "closed by remote host".into() },
             HostError::Sudo { host: m1(), why: "a password is required".into() },

@@ -62,6 +62,11 @@ const CAUSES: &[Cause] = &[
         "a program for another kind of processor",
         "on HOST: uname -m; see whether artifacts.base_url has programs for it",
     ),
+    said(
+        &[&[" is not v", "; it says: "], &["cannot run on this host"]],
+        "the place that programs come from has something else under that name",
+        "see what artifacts.base_url has at that URL, then run the same command again",
+    ),
     sure(
         &[&["address already in use"]],
         "another program listens on that port",
@@ -186,6 +191,7 @@ mod tests {
         ("etcdserver: mvcc: database space exceeded", "quota"),
         ("mv: cannot move: Read-only file system", "read-only"),
         ("/usr/local/bin/kubelet: cannot execute binary file: Exec format error", "processor"),
+        ("kubelet of http://10.77.0.1/kubelet is not v1.37.2; it says: Kubernetes v1.30.0", "something else"),
         ("listen tcp 10.0.0.1:2380: bind: address already in use", "listens"),
         (
             "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time",

@@ -23,9 +23,11 @@ pub(super) fn render(machine: &Machine, now: i128, members: Option<usize>) -> St
         "arch {}\nkernel 6.1.0\nos debian 12\ntime {now}\ncpus 4\nmemory 8.2e+09\nswap 0",
         machine.arch
     ));
-    f(format_args!("systemd 252\ncgroup 2\ncontrollers cpu memory pids "));
+    f(format_args!("systemd 252\ncgroup 2\ncontrollers cpuset cpu io memory pids"));
     f(format_args!("feature overlay\nfeature br_netfilter\nloadable overlay"));
-    f(format_args!("disk /var/lib 90000000000\ndisk /usr 90000000000"));
+    for folder in ["/var/lib", "/usr", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/kubelet"] {
+        f(format_args!("disk {folder} 90000000000 99000000000"));
+    }
     f(format_args!("address 127.0.0.1\naddress {}", machine.address));
     let ports = [
         ("etcd", &[layout::ETCD_CLIENT_PORT, layout::ETCD_PEER_PORT][..]),
@@ -165,7 +167,7 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         f(format_args!("pod-route {subnet} {address}"));
     }
     if machine.etcd_data().is_some() {
-        f(format_args!("etcd-data 2026-01-01"));
+        f(format_args!("etcd-data 16384"));
     }
     if let Some(token) = files.text(super::restore::TOKEN) {
         f(format_args!("restoring {}", token.trim_end()));

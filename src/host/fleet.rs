@@ -1,9 +1,12 @@
 //! All hosts of a cluster at once: bounded, and with every host's own outcome kept.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     ConnectKind, Host, HostError,
@@ -13,6 +16,10 @@ use crate::inventory::{Node, NodeName};
 
 /// How many logins a jump host sees at the same time: sshd's `MaxStartups` starts to refuse at ten.
 const LOGINS_PER_BASTION: usize = 8;
+
+/// How long a login holds back those that wait for their turn. One that takes longer meets a host that does not answer,
+/// and a few of those must not use up the time of all others.
+const LOGIN: Duration = Duration::from_secs(2);
 
 /// Hosts that can be asked, in the order of the inventory.
 #[derive(Clone)]
@@ -30,24 +37,16 @@ impl Fleet {
     /// Connects to these hosts and opens their root shells, so that whoever cannot be reached or refuses sudo
     /// is known at once and all together, before anything is done.
     ///
-    /// A host that takes longer than `patience` counts as unreachable; without it, ssh's own limits apply.
+    /// Comes back after `patience`, whatever hosts do: who is not there by then counts as unreachable.
     pub async fn connect(
         nodes: &[&Node],
         concurrency: usize,
         options: &Options,
-        patience: Option<Duration>,
+        patience: Duration,
     ) -> (Self, Vec<HostError>) {
         let bastion = nodes.iter().any(|node| node.ssh.bastion.is_some());
         let at_once = if bastion { concurrency.min(LOGINS_PER_BASTION) } else { concurrency };
-        let connecting = nodes.iter().map(|node| async move {
-            match patience {
-                None => open(node, options).await,
-                Some(limit) => {
-                    timeout(limit, open(node, options)).await.unwrap_or_else(|_| Err(too_slow(node, limit)))
-                }
-            }
-        });
-        let results: Vec<Result<Arc<dyn Host>, HostError>> = all(connecting, at_once).await;
+        let results = enter(nodes, at_once, patience, |node| SshHost::connect(node, options)).await;
         let (mut hosts, mut errors) = (Vec::new(), Vec::new());
         for result in results {
             match result {
@@ -93,16 +92,46 @@ impl Fleet {
     }
 }
 
-/// Connects and opens the root shell.
-async fn open(node: &Node, options: &Options) -> Result<Arc<dyn Host>, HostError> {
-    let host = SshHost::connect(node, options).await?;
-    host.run(&[], false).await?;
-    Ok(Arc::new(host))
+/// Logs in to all and opens their root shells, so many at a time, until the time is over.
+async fn enter<'a, H: Host + 'static, Fut: Future<Output = Result<H, HostError>>>(
+    nodes: &[&'a Node],
+    at_once: usize,
+    patience: Duration,
+    login: impl Fn(&'a Node) -> Fut,
+) -> Vec<Result<Arc<dyn Host>, HostError>> {
+    let due = Instant::now() + patience;
+    let doors = Semaphore::new(at_once.max(1));
+    let (doors, login) = (&doors, &login);
+    join_all(nodes.iter().map(|&node| async move {
+        let slow = |what: &str| too_slow(node, what, patience);
+        let host = timeout_at(due, through(doors, login(node)));
+        let host = host.await.unwrap_or_else(|_| Err(slow("no login")))?;
+        let shell = match node.ssh.become_root {
+            true => "logged in, and sudo gave no shell",
+            false => "logged in, and got no shell",
+        };
+        timeout_at(due, host.run(&[], false)).await.unwrap_or_else(|_| Err(slow(shell)))?;
+        Ok(Arc::new(host) as Arc<dyn Host>)
+    }))
+    .await
 }
 
-fn too_slow(node: &Node, limit: Duration) -> HostError {
-    let why = format!("no login within {:.1} s", limit.as_secs_f64());
-    HostError::Connect { host: node.name.clone(), kind: ConnectKind::Unreachable, why }
+/// Waits for its turn, and stands in others' way no longer than logins take where anybody answers.
+async fn through<T>(doors: &Semaphore, login: impl Future<Output = T>) -> T {
+    let mut login = pin!(login);
+    {
+        // Never closed, so this cannot fail; without a permit the login would merely not wait.
+        let _permit = doors.acquire().await;
+        if let Ok(done) = timeout(LOGIN, &mut login).await {
+            return done;
+        }
+    }
+    login.await
+}
+
+fn too_slow(node: &Node, what: &str, limit: Duration) -> HostError {
+    let why = format!("{what} within {:.1} s", limit.as_secs_f64());
+    HostError::Connect { host: node.name.clone(), kind: ConnectKind::Slow, why }
 }
 
 /// Runs all, so many at a time, and keeps their order.
@@ -131,7 +160,10 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::host::{Forward, Op, Output};
+    use crate::{
+        host::{Forward, Op, Output},
+        manifests::testing,
+    };
 
     /// A host that is only a name.
     struct Named(NodeName);
@@ -184,6 +216,72 @@ mod tests {
                 "a: a",
             ]
         );
+    }
+
+    /// The cluster `ha` with more nodes like its first, named by number.
+    fn nodes(count: usize) -> Vec<Node> {
+        let first = &testing::ha().nodes[0];
+        (0..count).map(|n| Node { name: NodeName::new(n.to_string()), ..first.clone() }).collect()
+    }
+
+    /// Twenty hosts that take calls and say nothing, before three that answer: eight at a time would never get there.
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_hang_cost_their_own_time_and_no_others() {
+        let nodes = nodes(23);
+        let login = |node: &Node| {
+            let name = node.name.clone();
+            async move {
+                match name.as_str().parse::<usize>() {
+                    Ok(0..20) => std::future::pending().await,
+                    _ => Ok(Named(name)),
+                }
+            }
+        };
+        let (began, patience) = (Instant::now(), Duration::from_secs(14));
+        let entered = enter(&nodes.iter().collect::<Vec<_>>(), 8, patience, login).await;
+        assert_eq!(began.elapsed(), patience);
+        for (n, result) in entered.into_iter().enumerate() {
+            match result {
+                Ok(host) => assert!(n >= 20, "{}", host.name()),
+                Err(error) => {
+                    let expected = format!("could not connect to {n}: no login within 14.0 s");
+                    assert_eq!(error.to_string(), expected);
+                }
+            }
+        }
+    }
+
+    /// PAM waits, a directory service is away: the login stands, and that is told.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_sudo_is_told_as_such() {
+        struct Slow(Named);
+        #[async_trait]
+        impl Host for Slow {
+            fn name(&self) -> &NodeName {
+                self.0.name()
+            }
+
+            async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+                std::future::pending().await
+            }
+
+            async fn forward(&self, to: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+                self.0.forward(to).await
+            }
+        }
+        for (become_root, expected) in [
+            (true, "could not connect to 0: logged in, and sudo gave no shell within 5.0 s"),
+            (false, "could not connect to 0: logged in, and got no shell within 5.0 s"),
+        ] {
+            let mut nodes = nodes(1);
+            nodes[0].ssh.become_root = become_root;
+            let login = |node: &Node| {
+                let name = node.name.clone();
+                async { Ok(Slow(Named(name))) }
+            };
+            let entered = enter(&[&nodes[0]], 8, Duration::from_secs(5), login).await.remove(0);
+            assert_eq!(entered.err().unwrap().to_string(), expected);
+        }
     }
 
     #[tokio::test]

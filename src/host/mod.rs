@@ -208,6 +208,8 @@ pub enum ConnectKind {
     Denied,
     /// No answer, refused, no route, name unknown.
     Unreachable,
+    /// It did not get to a root shell in the time that all hosts have.
+    Slow,
     /// Anything else.
     Other,
 }

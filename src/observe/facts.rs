@@ -137,7 +137,7 @@ pub struct Facts {
     pub features: Vec<String>,
     /// Kernel modules that could be loaded.
     pub loadable: Vec<String>,
-    /// Free bytes by folder.
+    /// Free bytes by folder, of the nearest above it where it is not there yet.
     pub disk: BTreeMap<String, u64>,
     /// All bytes of the file systems of those folders.
     pub disk_size: BTreeMap<String, u64>,
@@ -159,6 +159,8 @@ pub struct Facts {
     pub kubeconfigs: BTreeMap<String, KubeconfigFact>,
     /// True where `/var/lib/etcd/member` is there.
     pub etcd_data: bool,
+    /// Bytes of the database in it.
+    pub etcd_database: u64,
     /// How many members the etcd that runs here knows, learners too; `None` where none runs.
     pub etcd_members: Option<usize>,
     /// Which cluster the host belongs to.
@@ -250,7 +252,10 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
         "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
         "resolv-conf" => facts.resolv_conf = Some(rest.into()),
-        "etcd-data" => facts.etcd_data = true,
+        "etcd-data" => {
+            facts.etcd_data = true;
+            facts.etcd_database = rest.parse().unwrap_or_default();
+        }
         "etcd-members" => facts.etcd_members = rest.parse().ok(),
         "restoring" => facts.restoring = Some(rest.into()),
         "begun" => facts.begun = Some(rest.into()),

@@ -16,13 +16,16 @@ f cpus "$(nproc)"
 f memory "$(awk '/^MemTotal/{print $2*1024}' /proc/meminfo)"
 f swap "$(awk 'NR>1' /proc/swaps | wc -l)"
 [ -d /run/systemd/system ] && f systemd "$(systemctl --version | awk 'NR==1{print $2}')"
-if [ -f /sys/fs/cgroup/cgroup.controllers ]; then f cgroup 2; else f cgroup 1; fi
-f controllers "$(awk 'NR>1&&$4==1{printf "%s ",$1}' /proc/cgroups)"
-for t in tar sha256sum mount ip awk sysctl systemctl timeout curl wget nft iptables flock; do command -v $t >/dev/null || f missing $t; done
+if IFS= read -r v < /sys/fs/cgroup/cgroup.controllers; then f cgroup 2; f controllers "$v"
+else f cgroup 1; f controllers "$(awk 'NR>1&&$4==1{printf "%s ",$1}' /proc/cgroups)"; fi
+for t in tar gzip sha256sum mount ip ss awk sed grep find sysctl systemctl timeout setsid curl wget nft iptables flock; do command -v $t >/dev/null || f missing $t; done
 grep -qw overlay /proc/filesystems && f feature overlay
 [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] && f feature br_netfilter
 for m in overlay br_netfilter; do modinfo $m >/dev/null && f loadable $m; done
-df -PB1 /var/lib /usr/local | awk 'NR>1{print "disk",(NR==2?"/var/lib":"/usr"),$4,$2}'
+# Each may be a disk of its own; of those that are still to come it is the nearest folder above.
+d='/var/lib /usr /var/lib/etcd /var/lib/containerd /var/lib/kubelet' found=()
+for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; found+=("$p"); done
+df -PB1 "${found[@]}" | awk -v d="$d" 'BEGIN{split(d, n)} NR>1{print "disk", n[NR-1], $4, $2}'
 ip -o addr show | awk '{split($4,a,"/"); print "address",a[1]}'
 ss -Hltnp | awk '{n=split($4,a,":"); p="-"; if (match($0,/users:\(\("[^"]+/)) p=substr($0,RSTART+9,RLENGTH-9); print "port",a[n],p}' | sort -u
 containerd --version | awk '{print "containerd",$3}'
@@ -81,7 +84,7 @@ p=/etc/rsadm/network.sh
 [ -f $p ] && sed -n 's/^ *\([0-9.]*\/[0-9]*\)=\([0-9.]*\)$/pod-route \1 \2/p' $p
 grep -qs '^nameserver 127.0.0.53' /etc/resolv.conf && f resolv-conf /run/systemd/resolve/resolv.conf
 grep -qs '^nameserver' /etc/resolv.conf && f feature resolver
-[ -d /var/lib/etcd/member ] && f etcd-data "$(find /var/lib/etcd -maxdepth 1 -name member -printf '%TY-%Tm-%Td')"
+[ -d /var/lib/etcd/member ] && f etcd-data "$(find /var/lib/etcd/member/snap/db -printf %s)"
 # From the metrics of the member that runs here, which are on loopback and need no certificate.
 exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
   timeout 2 awk '/^etcd_network_known_peers\{.* 1$/ {n++} END {if (n) print "etcd-members", n}' <&3

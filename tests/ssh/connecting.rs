@@ -1,9 +1,9 @@
 //! The ways in, and what is said where there is none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rsadm::{
-    host::{ConnectKind, Host, ssh::SshHost},
+    host::{ConnectKind, Host, fleet::Fleet, ssh::SshHost},
     inventory::{Node, NodeName},
 };
 
@@ -110,4 +110,21 @@ async fn a_port_that_takes_calls_and_says_nothing_is_given_up() {
     let (kind, why) = refused(SshHost::connect(&node, &options()).await);
     assert_eq!(kind, ConnectKind::Unreachable, "{why}");
     assert!(why.contains("timed out"), "{why}");
+}
+
+#[tokio::test]
+async fn all_hosts_have_one_time_limit_and_those_that_answer_are_there_by_then() {
+    let Some(sshd) = Sshd::start() else { return };
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut nodes = ["dumb", "mute", "m1"].map(|name| Node { name: NodeName::new(name), ..sshd.node() });
+    for node in &mut nodes[..2] {
+        node.ssh.port = silent.local_addr().unwrap().port();
+    }
+    let began = Instant::now();
+    let (fleet, errors) =
+        Fleet::connect(&nodes.iter().collect::<Vec<_>>(), 1, &options(), Duration::from_secs(8)).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(fleet.hosts().iter().map(|h| h.name().as_str()).collect::<Vec<_>>(), ["m1"], "{errors:?}");
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors, ["dumb", "mute"].map(|m| format!("could not connect to {m}: no login within 8.0 s")));
 }

@@ -150,7 +150,7 @@ impl<'a> Ground<'a> {
             }
             let mut alone = target.clone();
             alone.nodes = vec![node.clone()];
-            if let Some(refusal) = preflight::inspect(&alone, |_| facts).refusal() {
+            if let Some(refusal) = preflight::inspect(&alone, |_| facts, false).refusal() {
                 return Err(refusal.into());
             }
         }

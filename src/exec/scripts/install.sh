@@ -30,7 +30,32 @@ fits() {
   x86_64:* | aarch64:*) echo "${1##*/} of $url is for another kind of processor than this host's, $(uname -m)" >&2; return 1 ;;
   esac
 }
-place() { fits "$1" || return 1; mkdir -p "${2%/*}" && chmod 0755 "$1" && mv -f "$1" "$2.rsadm-new" && mv -f "$2.rsadm-new" "$2" && printf '%s\n' "$(stat -c '%s %Y %n' "$2")" >> "$d/record"; }
+# A mirror filled from the wrong folder has the wrong version under a checksum that holds. The program is asked where it
+# will be, since the folder that it was fetched to may be mounted noexec. CNI plugins and containerd's other programs are not.
+is_version() {
+  local ask said status want
+  case ${2##*/} in
+    kubelet | containerd | runc) ask=--version ;;
+    kubectl) ask='version --client' ;;
+    *) return 0 ;;
+  esac
+  [[ $url =~ .*/v([0-9]+\.[0-9]+\.[0-9]+)/ ]] && want=${BASH_REMATCH[1]} || return 0
+  said=$(timeout 60 "$1" $ask 2>&1 < /dev/null); status=$?
+  if [ $status = 126 ] || [ $status = 127 ]; then
+    echo "${2##*/} of $url cannot run on this host: ${said:-exit status $status}" >&2
+  elif [[ ! " $said " =~ [^0-9.]"$want"[^0-9.] ]]; then
+    said=${said%%$'\n'*}
+    echo "${2##*/} of $url is not v$want; it says: ${said:-nothing, exit status $status}" >&2
+  else return 0; fi
+  return 1
+}
+place() {
+  local new=$2.rsadm-new
+  fits "$1" || return 1
+  mkdir -p "${2%/*}" && chmod 0755 "$1" && mv -f "$1" "$new" || return 1
+  is_version "$new" "$2" || { rm -f "$new"; return 1; }
+  mv -f "$new" "$2" && printf '%s\n' "$(stat -c '%s %Y %n' "$2")" >> "$d/record"
+}
 # Where files are about to appear, for a reset after a run that died in between.
 mkdir -p /var/lib/rsadm/placing
 if [ $# = 0 ]; then printf '0 0 %s\n' "$target"; else printf "0 0 $target/%s\n" "${@##*/}"; fi > "/var/lib/rsadm/placing/$name"

@@ -114,7 +114,7 @@ fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
 fn fit(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     let mut those = p.cluster.clone();
     those.nodes.retain(|n| nodes.iter().any(|wanted| wanted.name == n.name));
-    preflight::inspect(&those, |name| p.facts(name)).refusal().map_or(Ok(()), Err)
+    preflight::inspect(&those, |name| p.facts(name), false).refusal().map_or(Ok(()), Err)
 }
 
 fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {

@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 
 use crate::{
-    inventory::{Cluster, Delivery, LoadBalancer, Node, Role, RuntimeInstall},
+    inventory::{Cluster, Delivery, LoadBalancer, NetworkPlugin, Node, Role, RuntimeInstall},
     layout,
     observe::Facts,
     phases::{etcd::upgrade, ownership},
     versions::Version,
 };
 
-use super::Verdict;
+use super::{Verdict, disk};
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 /// A host and what is wanted of it.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub struct Subject<'a> {
     pub node: &'a Node,
     /// What it says.
     pub facts: &'a Facts,
+    /// Whether it is told what need not be changed: once, where the host is new, and whoever asks.
+    pub remarks: bool,
 }
 
 /// What a check has to say; nothing where all is well.
@@ -31,6 +33,7 @@ pub type Check = fn(&Subject<'_>) -> Vec<Verdict>;
 /// All checks, in the order in which a host's findings are shown.
 pub const CHECKS: &[Check] = &[
     machine,
+    system,
     systemd,
     address,
     cgroups,
@@ -38,8 +41,9 @@ pub const CHECKS: &[Check] = &[
     kernel_version,
     memory,
     processors,
-    disk_space,
-    disk_pressure,
+    disk::space,
+    disk::pressure,
+    disk::etcd_room,
     swap,
     tools,
     download,
@@ -57,6 +61,17 @@ fn machine(s: &Subject<'_>) -> Vec<Verdict> {
         "x86_64" | "aarch64" => vec![],
         arch => vec![Verdict::error(format!("is a {arch}"), "use a host of x86_64 or aarch64")],
     }
+}
+
+/// What the tests run on. `ID VERSION_ID` of `/etc/os-release`.
+const TESTED: [&str; 2] = ["debian 12", "debian 13"];
+
+fn system(s: &Subject<'_>) -> Vec<Verdict> {
+    if !s.remarks || TESTED.contains(&s.facts.os.as_str()) {
+        return vec![];
+    }
+    let text = format!("runs {}, on which rsadm is untested", s.facts.os);
+    vec![Verdict::warning(text, format!("nothing speaks against it; tests run on {}", TESTED.join(" and ")))]
 }
 
 fn systemd(s: &Subject<'_>) -> Vec<Verdict> {
@@ -88,21 +103,21 @@ fn address(s: &Subject<'_>) -> Vec<Verdict> {
 }
 
 fn cgroups(s: &Subject<'_>) -> Vec<Verdict> {
-    if s.facts.cgroup != 1 {
-        return vec![];
-    }
-    let minor = s.cluster.release.kubernetes.minor;
     let mut verdicts = vec![];
-    if minor >= 35 && !is_set(s, "failCgroupV1", &false.into()) {
+    let minor = s.cluster.release.kubernetes.minor;
+    if s.facts.cgroup == 1 && minor >= 35 && !is_set(s, "failCgroupV1", &false.into()) {
         verdicts.push(Verdict::error(
             format!("has cgroup v1, which the kubelet refuses from 1.35 on (1.{minor} is wanted)"),
             "boot with systemd.unified_cgroup_hierarchy=1, or set kubelet.config.failCgroupV1: false",
         ));
     }
-    for controller in ["cpu", "memory", "pids"] {
+    for controller in ["cpu", "cpuset", "memory", "pids"] {
         if !s.facts.controllers.iter().any(|c| c == controller) {
-            let text = format!("its cgroup controller {controller} is off");
-            verdicts.push(Verdict::error(text, format!("boot with cgroup_enable={controller}")));
+            let help = format!(
+                "boot with cgroup_enable={controller} on the kernel's command line, and without cgroup_disable \
+                 (on a Raspberry Pi: /boot/firmware/cmdline.txt)"
+            );
+            verdicts.push(Verdict::error(format!("its cgroup controller {controller} is off"), help));
         }
     }
     verdicts
@@ -166,41 +181,6 @@ fn processors(s: &Subject<'_>) -> Vec<Verdict> {
     }
 }
 
-fn disk_space(s: &Subject<'_>) -> Vec<Verdict> {
-    let first = s.facts.programs.is_empty();
-    let needs = match first {
-        true => [("/var/lib", 2048, "images and the programs' archives"), ("/usr", 512, "programs")],
-        false => [("/var/lib", 256, "images"), ("/usr", 64, "programs")],
-    };
-    needs
-        .into_iter()
-        .filter_map(|(folder, need, what)| {
-            let free = s.facts.disk.get(folder)? / MIB;
-            let text = format!("has {free} MiB free below {folder}");
-            (free < need).then(|| Verdict::error(text, format!("{need} MiB are needed for {what}")))
-        })
-        .collect()
-}
-
-/// The kubelet's own thresholds: below 10 % (15 % for images) it takes the node out of service as soon as it starts, and
-/// the add-ons never come up.
-fn disk_pressure(s: &Subject<'_>) -> Vec<Verdict> {
-    let (Some(free), Some(size)) = (s.facts.disk.get("/var/lib"), s.facts.disk_size.get("/var/lib")) else {
-        return vec![];
-    };
-    let is_ours_to_set = s.cluster.kubelet.config.contains_key("evictionHard");
-    if is_ours_to_set || !s.node.is_kubernetes() || free * 100 >= size * 15 {
-        return vec![];
-    }
-    vec![Verdict::error(
-        format!(
-            "has {} % of the disk below /var/lib free, and the kubelet evicts pods from 15 % down",
-            free * 100 / size.max(&1)
-        ),
-        "free some, or set kubelet.config.evictionHard",
-    )]
-}
-
 fn swap(s: &Subject<'_>) -> Vec<Verdict> {
     if !s.facts.swap || is_set(s, "failSwapOn", &false.into()) {
         return vec![];
@@ -215,9 +195,11 @@ fn is_missing(s: &Subject<'_>, tool: &str) -> bool {
     s.facts.missing.iter().any(|t| t == tool)
 }
 
+/// What scripts of ours call beside coreutils; `facts.sh` looks for them.
+const TOOLS: &str = "tar gzip sha256sum mount ip ss awk sed grep find sysctl timeout setsid flock";
+
 fn tools(s: &Subject<'_>) -> Vec<Verdict> {
-    let needed = ["tar", "sha256sum", "mount", "ip", "awk", "sysctl", "timeout", "flock"];
-    let gone: Vec<&str> = needed.into_iter().filter(|t| is_missing(s, t)).collect();
+    let gone: Vec<&str> = TOOLS.split_whitespace().filter(|t| is_missing(s, t)).collect();
     match gone.is_empty() {
         true => vec![],
         false => vec![Verdict::error(
@@ -231,15 +213,24 @@ fn download(s: &Subject<'_>) -> Vec<Verdict> {
     if s.cluster.artifacts.delivery != Delivery::Direct || !(is_missing(s, "curl") && is_missing(s, "wget")) {
         return vec![];
     }
-    vec![Verdict::error("has neither curl nor wget", "install one, or set artifacts.delivery: push")]
+    vec![Verdict::error("has neither curl nor wget", "install one with the host's package manager")]
 }
 
+/// The plugin `bridge` cannot come up without; another plugin may bring its own.
 fn packet_filter(s: &Subject<'_>) -> Vec<Verdict> {
     if !(s.node.is_kubernetes() && is_missing(s, "nft") && is_missing(s, "iptables")) {
         return vec![];
     }
-    let text = "has neither nft nor iptables: pods cannot reach beyond the cluster";
-    vec![Verdict::warning(text, "install nftables")]
+    match s.cluster.network.plugin {
+        NetworkPlugin::Bridge => vec![Verdict::error(
+            "has neither nft nor iptables, one of which the network plugin bridge needs",
+            "install nftables, or set network.plugin: manifests",
+        )],
+        NetworkPlugin::Manifests(_) | NetworkPlugin::None => vec![Verdict::warning(
+            "has neither nft nor iptables: pods may not reach beyond the cluster",
+            "install nftables",
+        )],
+    }
 }
 
 fn runtime(s: &Subject<'_>) -> Vec<Verdict> {

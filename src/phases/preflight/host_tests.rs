@@ -8,6 +8,16 @@ use crate::{
     },
 };
 
+const FOLDERS: [&str; 5] = ["/var/lib", "/usr", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/kubelet"];
+
+/// A disk with so much room and so much of it free, at these folders.
+fn disk(facts: &mut Facts, folders: &[&str], free: u64, size: u64) {
+    for folder in folders {
+        facts.disk.insert((*folder).to_owned(), free);
+        facts.disk_size.insert((*folder).to_owned(), size);
+    }
+}
+
 /// A host on which there is nothing to find.
 fn well(node: &Node) -> Facts {
     let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
@@ -19,11 +29,13 @@ fn well(node: &Node) -> Facts {
         cpus: 2,
         memory: 2000 * MIB,
         systemd: Some(252),
+        os: "debian 12".into(),
         cgroup: 2,
+        controllers: words(&["cpuset", "cpu", "io", "memory", "hugetlb", "pids"]),
         features: words(&["overlay"]),
         loadable: words(&["br_netfilter"]),
-        disk: [("/var/lib", 40 << 10), ("/usr", 40 << 10)].map(|(p, mib)| (p.to_owned(), mib * MIB)).into(),
-        disk_size: [("/var/lib", 80 << 10)].map(|(p, mib)| (p.to_owned(), mib * MIB)).into(),
+        disk: FOLDERS.map(|p| (p.to_owned(), (40 * MIB) << 10)).into(),
+        disk_size: FOLDERS.map(|p| (p.to_owned(), (80 * MIB) << 10)).into(),
         addresses: vec![IpAddr::V4(node.internal_address)],
         ..Facts::default()
     }
@@ -34,7 +46,7 @@ fn found(host: &str, change: impl Fn(&mut Cluster, &mut Facts)) -> Vec<Verdict> 
     let mut facts = well(testing::node(&cluster, host));
     change(&mut cluster, &mut facts);
     let node = cluster.node(&NodeName::new(host)).unwrap();
-    let subject = Subject { cluster: &cluster, node, facts: &facts };
+    let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true };
     CHECKS.iter().flat_map(|check| check(&subject)).collect()
 }
 
@@ -58,7 +70,7 @@ const CASES: &[(&str, Change, &str)] = &[
         "m1",
         |_, f| {
             f.cgroup = 1;
-            f.controllers = ["cpu", "memory", "pids"].map(String::from).into();
+            f.controllers = ["cpuset", "cpu", "memory", "pids"].map(String::from).into();
         },
         "!has cgroup v1",
     ),
@@ -66,11 +78,14 @@ const CASES: &[(&str, Change, &str)] = &[
         "m1",
         |c, f| {
             f.cgroup = 1;
-            f.controllers = ["cpu", "pids"].map(String::from).into();
+            f.controllers = ["cpuset", "cpu", "pids"].map(String::from).into();
             c.kubelet.config.insert("failCgroupV1".into(), false.into());
         },
         "!its cgroup controller memory is off",
     ),
+    // As a Raspberry Pi boots.
+    ("w1", |_, f| f.controllers.retain(|c| c != "memory"), "!its cgroup controller memory is off"),
+    ("m1", |_, f| f.os = "ubuntu 24.04".into(), "?runs ubuntu 24.04, on which rsadm is untested"),
     ("w1", |_, f| f.features.clear(), "!its kernel has no overlay"),
     ("w1", |_, f| f.loadable.clear(), "!its kernel has no br_netfilter"),
     ("w1", |_, f| f.kernel = "5.10.0-28-amd64".into(), "!has kernel 5.10.0-28-amd64"),
@@ -87,16 +102,48 @@ const CASES: &[(&str, Change, &str)] = &[
     ),
     (
         "w1",
-        |_, f| {
-            f.disk.insert("/var/lib".into(), (14 * MIB) << 10);
-            f.disk_size.insert("/var/lib".into(), (100 * MIB) << 10);
+        |_, f| disk(f, &FOLDERS, (14 * MIB) << 10, (100 * MIB) << 10),
+        "!has 14 % of the disk below /var/lib/containerd free",
+    ),
+    (
+        "w1",
+        |_, f| disk(f, &["/var/lib/kubelet"], (9 * MIB) << 10, (100 * MIB) << 10),
+        "!has 9 % of the disk below /var/lib/kubelet free",
+    ),
+    // One disk, one finding.
+    (
+        "m1",
+        |c, f| {
+            c.etcd.quota_backend_bytes = 64 * MIB;
+            disk(f, &FOLDERS, 300 * MIB, 1000 * MIB);
         },
-        "!has 14 % of the disk below /var/lib free",
+        "!has 300 MiB free below /var/lib/containerd",
+    ),
+    (
+        "m1",
+        |c, f| {
+            c.etcd.quota_backend_bytes = 64 * MIB;
+            disk(f, &["/var/lib/etcd"], 300 * MIB, 1000 * MIB);
+        },
+        "!has 300 MiB free below /var/lib/etcd",
+    ),
+    (
+        "m1",
+        |_, f| disk(f, &["/var/lib/etcd"], 16000 * MIB, 20000 * MIB),
+        "?has 16000 MiB free below /var/lib/etcd; etcd's database may grow to 8192 MiB",
     ),
     ("w1", |_, f| f.swap = true, "!swap is on"),
     ("w1", |_, f| f.missing = ["tar", "awk"].map(String::from).into(), "!lacks tar, awk"),
     ("w1", |_, f| f.missing = ["curl", "wget"].map(String::from).into(), "!has neither curl nor wget"),
-    ("w1", |_, f| f.missing = ["nft", "iptables"].map(String::from).into(), "?has neither nft nor iptables"),
+    ("w1", |_, f| f.missing = ["nft", "iptables"].map(String::from).into(), "!has neither nft nor iptables"),
+    (
+        "w1",
+        |c, f| {
+            f.missing = ["nft", "iptables"].map(String::from).into();
+            c.network.plugin = NetworkPlugin::Manifests(vec![]);
+        },
+        "?has neither nft nor iptables",
+    ),
     ("w1", |c, _| c.runtime.install = RuntimeInstall::Existing, "!has no containerd"),
     (
         "w1",
@@ -232,13 +279,28 @@ fn what_is_as_it_should_be_is_passed_over() {
             f.containerd = Some("v2.0.5".into());
         }),
         ("w1", |c, f| {
-            f.disk_size.insert("/var/lib".into(), 1 << 50);
+            disk(f, &FOLDERS, 1 << 40, 1 << 50);
             c.kubelet.config.insert("evictionHard".into(), serde_json::json!({}));
         }),
     ];
     for (i, (host, change)) in fine.iter().enumerate() {
         assert_eq!(found(host, change), [], "case {i}");
     }
+}
+
+/// At each run they would be a nuisance.
+#[test]
+fn remarks_are_made_once_and_to_who_asks() {
+    let cluster = testing::single();
+    let node = &cluster.nodes[0];
+    let mut facts = Facts { os: "ubuntu 24.04".into(), ..well(node) };
+    disk(&mut facts, &["/var/lib/etcd"], 4000 * MIB, 20000 * MIB);
+    let remarks =
+        |facts: &Facts, all| crate::phases::preflight::inspect(&cluster, |_| facts, all).warnings.len();
+    assert_eq!(remarks(&facts, false), 2);
+    facts.begun = Some(cluster.name.clone());
+    facts.processes.push(ProcessFact { name: "kubelet".into(), revision: None, etcd_servers: vec![] });
+    assert_eq!((remarks(&facts, false), remarks(&facts, true)), (0, 2));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::{
 };
 
 pub mod between;
+mod disk;
 pub mod host;
 pub mod paths;
 pub mod probe;
@@ -113,11 +114,13 @@ pub fn grouped(findings: &[Finding]) -> Vec<(String, &Finding)> {
     groups
 }
 
-/// Everything that facts tell.
-pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) -> Findings {
+/// Everything that facts tell. `remarks` as of [`host::Subject`], for all hosts; new ones get theirs in any case.
+pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, remarks: bool) -> Findings {
     let mut findings = Findings::default();
     for node in &cluster.nodes {
-        let subject = host::Subject { cluster, node, facts: facts(&node.name) };
+        let facts = facts(&node.name);
+        let remarks = remarks || !facts.runs("kubelet");
+        let subject = host::Subject { cluster, node, facts, remarks };
         for check in host::CHECKS {
             findings.take(&node.name, check(&subject));
         }
@@ -131,7 +134,7 @@ pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) ->
 /// # Errors
 /// Where a finding is one that `up` would founder on.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
-    let findings = inspect(p.cluster, |name| p.facts(name));
+    let findings = inspect(p.cluster, |name| p.facts(name), false);
     for (hosts, finding) in grouped(&findings.warnings) {
         match hosts == finding.host.as_str() {
             true => p.notice(PHASE, Some(&finding.host), &finding.text, &finding.help),

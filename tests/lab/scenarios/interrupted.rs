@@ -9,6 +9,16 @@ use crate::harness::{
 
 const NODES: [&str; 2] = ["m1", "w1"];
 
+/// A program that every host fetches, by its path on the mirror.
+const KUBELET: &str = "/dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubelet";
+
+/// w1 no longer hears m1 at that port.
+const CLOSED: &str = "nft -f - <<'RULES'
+table inet closed {
+    chain in { type filter hook input priority 0; ip saddr 10.77.0.11 tcp dport 10250 drop; }
+}
+RULES";
+
 /// How often a first run is killed.
 const KILLS: u32 = 12;
 
@@ -37,10 +47,13 @@ fn interrupted() {
     }
     let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
     let command_lines = CommandLines::watch();
+    checks.check("a port that is closed between two hosts is named with both", || it.closed_port());
     checks.check("row 23: a corrupt download is refused on the host and named", || it.corrupt_download());
+    checks.check("row 23: so is one that is cut", || it.cut_download());
     checks.check("row 24: a program for another kind of processor is refused before it is in place", || {
         it.other_processor()
     });
+    checks.check("row 24: so is one of another version", || it.other_version());
     checks.must("rows 7 and 32: up, killed at twelve moments, ends as if nothing had been", || it.killed());
     checks.check("its members and nodes are those of one cluster", || it.is_whole());
     let killed = it.shape();
@@ -50,6 +63,7 @@ fn interrupted() {
         it.run("reset --yes")?.ok()?;
         bare.is_still(&Footprint::of_what_is_left(&lab, &NODES)?)
     });
+    checks.check("a second Ctrl-C ends a run at once", || it.stopped_at_once());
     checks.check("a second operator is refused, and told who is at it", || it.two_operators());
     checks.check("Ctrl-C ends a run in order, and the next one goes on", || it.stopped_in_order());
     checks.check("an undisturbed run makes what the killed ones made", || {
@@ -72,18 +86,25 @@ impl Interrupted<'_> {
         Ok(outcome)
     }
 
+    fn closed_port(&mut self) -> Check {
+        self.lab.on("w1", CLOSED)?.ok()?;
+        let preflight = self.run("preflight");
+        self.lab.on("w1", "nft delete table inet closed")?.ok()?;
+        let preflight = preflight?.exits(5)?;
+        preflight.says("preflight found 1 fault")?;
+        preflight.says("w1: its port 10250 (kubelet) cannot be reached from m1: no answer")
+    }
+
     fn corrupt_download(&mut self) -> Check {
-        let faults = self.lab.path("mirror-faults");
-        fs::write(&faults, "/dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubelet corrupt\n")?;
-        let up = self.run("up")?.exits(6);
-        fs::remove_file(faults)?;
-        let up = up?;
-        for host in NODES {
-            let found = self.lab.on(host, "ls /usr/local/bin/kubelet")?;
-            ensure!(found.code != 0, "a corrupt kubelet is in place on {host}");
-            up.says(&format!("{host}: "))?;
-        }
-        up.says("checksum")
+        self.refused_from(&format!("{KUBELET} corrupt\n"), "checksum")
+    }
+
+    /// The connection ends half-way, at each try.
+    fn cut_download(&mut self) -> Check {
+        self.refused_from(
+            &format!("{KUBELET} cut\n"),
+            &format!("could not fetch http://10.77.0.1:8080{KUBELET}"),
+        )
     }
 
     /// With a checksum that holds: somebody filled a mirror with the wrong folder.
@@ -92,22 +113,48 @@ impl Interrupted<'_> {
         program.truncate(1 << 20);
         // The field that names the processor: that of arm64 where this is none, and else that of amd64.
         program[18] = if program[18] == 183 { 62 } else { 183 };
+        self.refused_kubelet(&program, "is for another kind of processor than this host's")
+    }
+
+    /// The same with a folder of another version.
+    fn other_version(&mut self) -> Check {
+        let program = "#!/bin/sh\necho Kubernetes v1.30.0\n";
+        self.refused_kubelet(program.as_bytes(), "is not v1.37.2; it says: Kubernetes v1.30.0")
+    }
+
+    /// Such a kubelet, with its own checksum, is refused in these words.
+    fn refused_kubelet(&mut self, program: &[u8], words: &str) -> Check {
         let file = self.lab.path("kubelet");
-        fs::write(&file, &program)?;
+        fs::write(&file, program)?;
         let sums = self.lab.path("kubelet.sha256");
         let sum = run(Command::new("sha256sum").arg(&file), "sha256sum")?.ok()?.stdout;
         fs::write(&sums, sum.split(' ').next().unwrap_or_default())?;
-        let (url, faults) =
-            ("/dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubelet", self.lab.path("mirror-faults"));
-        fs::write(&faults, format!("{url} file:{}\n{url}.sha256 file:{}\n", file.display(), sums.display()))?;
-        let up = self.run("up")?.exits(6);
-        fs::remove_file(faults)?;
-        up?.says("is for another kind of processor than this host's")?;
+        let faults = format!("{KUBELET} file:{}\n{KUBELET}.sha256 file:{}\n", file.display(), sums.display());
+        self.refused_from(&faults, words)
+    }
+
+    /// From a mirror with these faults no kubelet gets into place, and each host says why.
+    fn refused_from(&mut self, faults: &str, words: &str) -> Check {
+        let up = self.with_faults(faults, |it| it.run("up"))?.exits(6)?;
         for host in NODES {
-            let found = self.lab.on(host, "ls /usr/local/bin/kubelet")?;
-            ensure!(found.code != 0, "such a kubelet is in place on {host}");
+            let found = self.lab.on(host, "ls /usr/local/bin/kubelet*")?;
+            ensure!(found.code != 0, "in place on {host}: {}", found.stdout);
+            up.says(&format!("{host}: "))?;
         }
-        Ok(())
+        up.says(words)
+    }
+
+    /// Has the mirror do this to downloads meanwhile.
+    fn with_faults<T>(
+        &mut self,
+        faults: &str,
+        work: impl FnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let file = self.lab.path("mirror-faults");
+        fs::write(&file, faults)?;
+        let done = work(self);
+        fs::remove_file(file)?;
+        done
     }
 
     /// Each run is given a little longer than the one before, so that every part of the way has its turn.
@@ -120,6 +167,7 @@ impl Interrupted<'_> {
             let _ = up.signal("KILL");
             let outcome = up.end()?;
             ensure!(outcome.code == -1 || outcome.code == 0, "run {n} failed: {}", outcome.all());
+            self.is_unlocked()?;
             self.said += &outcome.all();
             let last =
                 outcome.stderr.lines().rfind(|line| line.starts_with('[')).unwrap_or_default().to_owned();
@@ -130,6 +178,14 @@ impl Interrupted<'_> {
         for host in NODES {
             let litter = self.lab.on(host, "find / -xdev -name '.rsadm*' -not -path '/proc/*'")?.text()?;
             ensure!(litter.is_empty(), "left on {host}: {litter}");
+        }
+        Ok(())
+    }
+
+    /// What hosts were at when their run was killed they do to its end, and are locked until then.
+    fn is_unlocked(&self) -> Check {
+        for host in NODES {
+            eventually(|| self.lab.on(host, "[ ! -e /run/rsadm-lock ]")?.ok())?;
         }
         Ok(())
     }
@@ -180,14 +236,28 @@ impl Interrupted<'_> {
         let stopped = up.end()?.exits(130)?;
         stopped.says("stopped as asked")?;
         stopped.says("not begun")?;
-        let mut up = self.lab.start_rsadm_on("up", &self.inventory)?;
-        up.until_it_says("[connect]")?;
-        thread::sleep(Duration::from_secs(2));
-        up.signal("INT")?;
-        thread::sleep(Duration::from_millis(200));
-        let _ = up.signal("INT");
-        up.end()?.exits(130)?;
         Ok(())
+    }
+
+    /// While hosts wait for a download that does not come: the first is for finishing that.
+    fn stopped_at_once(&mut self) -> Check {
+        let stopped = self.with_faults(&format!("{KUBELET} stall\n"), |it| {
+            let mut up = it.lab.start_rsadm_on("up", &it.inventory)?;
+            up.until_it_says("[connect]")?;
+            eventually(|| it.lab.on("w1", "pgrep -f 'curl .*amd64/kubelet$'")?.ok())?;
+            up.signal("INT")?;
+            up.until_it_says("is being finished, nothing new is started")?;
+            up.signal("INT")?;
+            up.end()
+        })?;
+        for host in NODES {
+            self.lab.on(host, "pkill -x curl; true")?.ok()?;
+        }
+        self.is_unlocked()?;
+        self.said += &stopped.all();
+        let stopped = stopped.exits(130)?;
+        stopped.says("steps that were under way on hosts may be half done")?;
+        stopped.says_nothing_of("not begun")
     }
 
     fn no_secret_shows(&mut self, command_lines: &str) -> Check {
