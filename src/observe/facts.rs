@@ -11,6 +11,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use super::wal;
 use crate::{host::Script, layout, versions::Version};
 
 /// The script; it changes nothing.
@@ -159,6 +160,9 @@ pub struct Facts {
     pub kubeconfigs: BTreeMap<String, KubeconfigFact>,
     /// True where `/var/lib/etcd/member` is there.
     pub etcd_data: bool,
+    /// Who wrote that data, where the host has no [`Identity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_writer: Option<wal::Writer>,
     /// How many members the etcd that runs here knows, learners too; `None` where none runs.
     pub etcd_members: Option<usize>,
     /// Which cluster the host belongs to.
@@ -251,6 +255,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
         "resolv-conf" => facts.resolv_conf = Some(rest.into()),
         "etcd-data" => facts.etcd_data = true,
+        "etcd-writer" => facts.etcd_writer = wal::writer(rest),
         "etcd-members" => facts.etcd_members = rest.parse().ok(),
         "restoring" => facts.restoring = Some(rest.into()),
         "begun" => facts.begun = Some(rest.into()),
