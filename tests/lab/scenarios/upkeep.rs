@@ -88,12 +88,13 @@ impl Upkeep<'_> {
     fn fill(&self, times: usize) -> Result<Outcome, Fault> {
         // Makes sure that the certificate is there.
         self.cluster().workstation_etcdctl(&HOSTS)?;
-        let key = BASE64_STANDARD.encode("filler");
+        let (key, folder) = (BASE64_STANDARD.encode("filler"), self.lab.path("home/etcd"));
         let script = format!(
-            "set -e -o pipefail; cd \"$HOME\"/etcd
+            "set -e -o pipefail; cd {}
              {{ printf '{{\"key\":\"{key}\",\"value\":\"'; head -c {VALUE} /dev/zero | base64 -w0; printf '\"}}'; }} > body
              curl -fsS --fail-early --parallel --parallel-max 4 --max-time 30 -o /dev/null --data @body \
-               --cacert ca.crt --cert client.crt --key client.key 'https://e1:2379/v3/kv/put#[1-{times}]'"
+               --cacert ca.crt --cert client.crt --key client.key 'https://e1:2379/v3/kv/put#[1-{times}]'",
+            folder.display()
         );
         self.lab.on_workstation(&["bash", "-c", &script])
     }
