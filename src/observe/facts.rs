@@ -11,6 +11,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use super::wal;
 use crate::{host::Script, layout, versions::Version};
 
 /// The script; it changes nothing.
@@ -161,6 +162,9 @@ pub struct Facts {
     pub etcd_data: bool,
     /// Bytes of the database in it.
     pub etcd_database: u64,
+    /// Who wrote that data, where the host has no [`Identity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_writer: Option<wal::Writer>,
     /// How many members the etcd that runs here knows, learners too; `None` where none runs.
     pub etcd_members: Option<usize>,
     /// Which cluster the host belongs to.
@@ -256,6 +260,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
             facts.etcd_data = true;
             facts.etcd_database = rest.parse().unwrap_or_default();
         }
+        "etcd-writer" => facts.etcd_writer = wal::writer(rest),
         "etcd-members" => facts.etcd_members = rest.parse().ok(),
         "restoring" => facts.restoring = Some(rest.into()),
         "begun" => facts.begun = Some(rest.into()),

@@ -10,6 +10,7 @@ pub mod api;
 pub mod etcd_host;
 pub mod facts;
 pub mod gather;
+pub mod wal;
 
 pub use facts::{Facts, FileFact, Identity};
 pub use gather::{gather, gather_hosts_that_answer, gather_what_answers};

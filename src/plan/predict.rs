@@ -127,7 +127,10 @@ impl Action {
                     process.etcd_servers.clone_from(servers);
                 }
             }
-            Self::SetAside => facts.etcd_data = false,
+            Self::SetAside => {
+                facts.etcd_data = false;
+                facts.etcd_writer = None;
+            }
             Self::RecordIdentity { cluster } => {
                 put(facts, layout::IDENTITY, 0o644, FRESH);
                 facts.identity = Some(Identity {

@@ -234,7 +234,8 @@ fn membership(report: &EtcdReport, up: &str) -> Vec<Advice> {
         let title = title(member);
         let advice = match member.error {
             Some(Trouble::Unstarted) if member.is_learner => {
-                note(format!("{title} is a learner that was added and never started"))
+                let end = if member.in_inventory { "goes on with it" } else { "takes it out" };
+                note(format!("{title} is a learner that was added and never started: this {end}:")).with(up)
             }
             Some(Trouble::Unstarted) => {
                 warning(format!("{title} was added and never started: it counts as a voter that is down"))

@@ -256,9 +256,12 @@ fn is_foreign(p: &Planner<'_>, node: &Node) -> bool {
 }
 
 fn foreign(p: &Planner<'_>, node: &Node) -> Refusal {
-    let whose = p.facts(&node.name).identity.as_ref().map_or("of an unknown cluster".to_owned(), |i| {
-        format!("of the cluster {} (etcd cluster {})", i.cluster, i.etcd_cluster_id)
-    });
+    let facts = p.facts(&node.name);
+    let whose = match (&facts.identity, &facts.etcd_writer) {
+        (Some(i), _) => format!("of the cluster {} (etcd cluster {})", i.cluster, i.etcd_cluster_id),
+        (None, Some(writer)) => format!("of {writer}"),
+        (None, None) => "of an unknown cluster".to_owned(),
+    };
     Refusal {
         rule: "foreign-data",
         subject: format!("{} cannot become a member of etcd", node.name),

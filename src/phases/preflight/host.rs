@@ -306,7 +306,8 @@ fn foreign_etcd(s: &Subject<'_>) -> Vec<Verdict> {
     if !s.facts.etcd_data || is_ours(s) || s.facts.identity.is_some() {
         return vec![];
     }
-    let text = format!("has etcd data in {} that is not of this cluster", layout::ETCD_DATA_DIR);
+    let whose = s.facts.etcd_writer.as_ref().map(|w| format!(": {w}")).unwrap_or_default();
+    let text = format!("has etcd data in {} that is not of this cluster{whose}", layout::ETCD_DATA_DIR);
     vec![Verdict::error(text, "move it away if it is of no use; rsadm never deletes it")]
 }
 

@@ -5,6 +5,7 @@ use crate::{
     observe::{
         Identity,
         facts::{FileFact, ProcessFact, ProgramFact},
+        wal::Writer,
     },
 };
 
@@ -177,7 +178,15 @@ const CASES: &[(&str, Change, &str)] = &[
         "!belongs to the cluster other",
     ),
     ("w1", |_, f| f.begun = Some("other".into()), "!was prepared for the cluster other"),
-    ("m1", |_, f| f.etcd_data = true, "!has etcd data in /var/lib/etcd"),
+    ("m1", |_, f| f.etcd_data = true, "!has etcd data in /var/lib/etcd that is not of this cluster"),
+    (
+        "m1",
+        |_, f| {
+            f.etcd_data = true;
+            f.etcd_writer = Some(Writer { member: "ab".into(), cluster: "cd".into() });
+        },
+        "!has etcd data in /var/lib/etcd that is not of this cluster: member ab of the etcd cluster cd",
+    ),
     (
         "m1",
         |_, f| file(f, "/etc/kubernetes/manifests/kube-apiserver.yaml"),

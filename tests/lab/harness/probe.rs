@@ -3,10 +3,12 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Check, Fault, Lab};
+use super::{Check, Fault, Lab, eventually};
 
 /// Repeats a test until its input ends.
 const LOOP: &str = r#"
@@ -33,7 +35,13 @@ pub struct Sample {
 pub struct Probe {
     name: String,
     child: Child,
-    reader: JoinHandle<Vec<Sample>>,
+    seen: Arc<Mutex<Vec<Sample>>>,
+    reader: JoinHandle<()>,
+}
+
+/// Now, as the results have their times.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 impl Probe {
@@ -54,23 +62,35 @@ impl Probe {
     fn start(name: &str, mut command: Command) -> Result<Self, Fault> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = child.stdout.take().ok_or("no output")?;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let results = Arc::clone(&seen);
         let reader = thread::spawn(move || {
-            BufReader::new(stdout)
-                .lines()
-                .map_while(Result::ok)
-                .filter_map(|line| Sample::read(&line))
-                .collect()
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            for sample in lines.filter_map(|line| Sample::read(&line)) {
+                results.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+            }
         });
-        Ok(Self { name: name.to_owned(), child, reader })
+        Ok(Self { name: name.to_owned(), child, seen, reader })
+    }
+
+    /// Waits until a test is good that begins from now on.
+    pub fn becomes_good(&self) -> Check {
+        let from = now();
+        eventually(|| {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            ensure!(seen.iter().any(|s| s.good && s.from >= from), "nothing is good on {}", self.name);
+            Ok(())
+        })
     }
 
     /// Ends it: all results in order.
     pub fn end(mut self) -> Result<Samples, Fault> {
         drop(self.child.stdin.take());
         self.child.wait()?;
-        let samples = self.reader.join().map_err(|_| "the reader panicked")?;
-        ensure!(!samples.is_empty(), "nothing was seen of {}", self.name);
-        Ok(Samples { name: self.name, all: samples })
+        self.reader.join().map_err(|_| "the reader panicked")?;
+        let all = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        ensure!(!all.is_empty(), "nothing was seen of {}", self.name);
+        Ok(Samples { name: self.name, all })
     }
 }
 
@@ -101,6 +121,17 @@ impl Samples {
         Ok(())
     }
 
+    /// How many were good that began and ended in a span.
+    pub fn good_within(&self, (from, to): (f64, f64)) -> usize {
+        self.all.iter().filter(|s| s.good && from <= s.from && s.to <= to).count()
+    }
+
+    /// The longest time in which none was good: between the ends of two that were, one after the other.
+    pub fn longest_gap(&self) -> f64 {
+        let ends: Vec<f64> = self.all.iter().filter(|s| s.good).map(|s| s.to).collect();
+        ends.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
+    }
+
     /// Spans in which it was bad for certain: from the end of a first bad result to the start of a last.
     fn outages(&self) -> Vec<(f64, f64)> {
         let bad = self.all.chunk_by(|a, b| a.good == b.good).filter(|run| !run[0].good);
@@ -127,13 +158,25 @@ pub fn took_turns(probes: &[Samples]) -> Check {
     Ok(())
 }
 
+/// Results a second apart, each a quarter of one long.
+#[cfg(test)]
+fn samples(name: &str, goods: &str) -> Samples {
+    let sample =
+        |(n, c): (usize, char)| Sample { number: 1, from: n as f64, to: n as f64 + 0.25, good: c == '1' };
+    Samples { name: name.into(), all: goods.chars().enumerate().map(sample).collect() }
+}
+
+#[test]
+fn gaps_are_measured() {
+    let seen = samples("a", "1101000111");
+    assert_eq!(seen.longest_gap(), 4.0);
+    assert_eq!(seen.good_within((0.0, 1.0)), 1);
+    assert_eq!(seen.good_within((3.5, 7.0)), 0);
+}
+
 #[test]
 fn overlapping_outages_are_found() {
-    let probe = |name: &str, goods: &str| {
-        let sample =
-            |(n, c): (usize, char)| Sample { number: 1, from: n as f64, to: n as f64 + 0.1, good: c == '1' };
-        Samples { name: name.into(), all: goods.chars().enumerate().map(sample).collect() }
-    };
+    let probe = samples;
     assert!(took_turns(&[probe("a", "110001111"), probe("b", "111110001")]).is_ok());
     assert!(took_turns(&[probe("a", "110000111"), probe("b", "111100011")]).is_err());
     assert!(took_turns(&[probe("a", "110000111"), probe("b", "111111111")]).is_err());

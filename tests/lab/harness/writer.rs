@@ -2,28 +2,48 @@
 
 use std::collections::BTreeSet;
 
-use super::{Check, Cluster, Fault, Lab, Probe, eventually, probe::Samples};
+use super::{
+    Check, Cluster, Fault, Lab, Probe, eventually,
+    probe::{Samples, now},
+};
 
 /// Where the keys are.
 const PREFIX: &str = "lab-test/";
 
 /// A client at work.
-pub struct Writer(Probe);
+pub struct Writer {
+    probe: Probe,
+    /// Since when it writes, with a first write acknowledged.
+    since: f64,
+}
 
 /// What it wrote.
 pub struct Written(Samples);
 
 impl Writer {
-    /// Starts it at the operator's, over all these hosts' members; a write may take 20 s, as clients of Kubernetes bear.
+    /// Starts it at the operator's, over all these hosts' members, and waits for a first acknowledged write; a write may take
+    /// 20 s, as clients of Kubernetes bear.
     pub fn start(lab: &Lab, cluster: &Cluster<'_>, hosts: &[&str]) -> Result<Self, Fault> {
         let etcdctl = cluster.workstation_etcdctl(hosts)?;
         let put = format!("{etcdctl} --command-timeout=20s put {PREFIX}$n $n");
-        Ok(Self(Probe::on_workstation(lab, &put)?))
+        let probe = Probe::on_workstation(lab, &put)?;
+        probe.becomes_good()?;
+        Ok(Self { probe, since: now() })
     }
 
-    /// Ends it.
+    /// Ends it, once a write is acknowledged that it begins from now on: what was done meanwhile has left an etcd that takes
+    /// writes. Fails where none was acknowledged meanwhile.
     pub fn end(self) -> Result<Written, Fault> {
-        Ok(Written(self.0.end()?))
+        let until = now();
+        self.probe.becomes_good()?;
+        let samples = self.probe.end()?;
+        let meanwhile = samples.good_within((self.since, until));
+        println!(
+            "    {meanwhile} writes acknowledged meanwhile, at most {:.1} s apart",
+            samples.longest_gap()
+        );
+        ensure!(meanwhile > 0, "not one write was acknowledged in {:.1} s", until - self.since);
+        Ok(Written(samples))
     }
 }
 
@@ -37,9 +57,8 @@ pub fn under_load(
 ) -> Check {
     let cluster = Cluster::new(lab, stay[0]);
     let writer = Writer::start(lab, &cluster, stay)?;
-    let done = work();
+    work()?;
     let written = writer.end()?;
-    done?;
     eventually(are_well)?;
     then.iter().try_for_each(|host| written.is_all_on(&cluster, host))?;
     written.forget(&cluster, then[0])
@@ -54,7 +73,6 @@ impl Written {
             keys.stdout.lines().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok()).collect();
         let good = || self.0.all.iter().filter(|w| w.good).map(|w| w.number);
         let lost: Vec<u64> = good().filter(|n| !kept.contains(n)).collect();
-        ensure!(good().count() > 0, "not one write was acknowledged");
         ensure!(lost.is_empty(), "{host} lost acknowledged writes: {lost:?}");
         Ok(())
     }

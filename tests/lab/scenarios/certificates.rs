@@ -69,9 +69,12 @@ impl Aged<'_> {
 
     fn outlives_its_certificates(&self) -> Check {
         self.age()?;
-        eventually(|| {
-            self.lab.rsadm_on("etcd status", &self.inventory)?.exits(9)?.says("rsadm certs renew")
+        let told = eventually(|| {
+            let told = self.lab.rsadm_on("etcd status", &self.inventory)?.exits(9)?;
+            told.says("rsadm certs renew")?;
+            Ok(told)
         })?;
+        println!("{}", told.stdout);
         let status = self.status(8)?;
         status.says("9 certificates, 9 MISSING OR EXPIRED")?;
         status.says("rsadm certs renew")?;

@@ -1,7 +1,7 @@
 //! etcd alone, no Kubernetes: three members, what `etcd status` says while they vanish one by one, a member whose data is
 //! lost, and five members.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -145,8 +145,9 @@ impl EtcdOnly<'_> {
         steady::nothing_is_pending(self.lab, &self.inventory)
     }
 
-    /// One member fewer at a time; then all of them again.
+    /// One member fewer at a time; then all of them again. Somebody watches.
     fn vanish(&self, checks: &mut Checks) {
+        let watch = self.lab.start_rsadm_on("etcd status --watch=500ms", &self.inventory);
         checks.must("e2 loses its power", || self.power_off("e2"));
         checks.check("etcd status names it and exits 8", || {
             let status = self.status(8)?;
@@ -157,6 +158,7 @@ impl EtcdOnly<'_> {
         checks.must("e3 too", || self.power_off("e3"));
         checks.check("etcd status still answers, says that there is no quorum, and exits 9", || {
             let status = self.status(9)?;
+            println!("{}", status.stdout);
             status.says("NO QUORUM: 1 of 3 voters answers")?;
             let json: Value = serde_json::from_str(
                 &self.lab.rsadm_on("etcd status -o json", &self.inventory)?.exits(9)?.stdout,
@@ -170,6 +172,17 @@ impl EtcdOnly<'_> {
             eventually(|| self.one_leader(&THREE))?;
             eventually(|| self.status(0))?;
             self.has_key("e2")
+        });
+        checks.check("who watched was told of each change, and ends as the last look does", || {
+            let watch = watch?;
+            // The next look is over by then: it takes tenths of a second where all answer.
+            thread::sleep(Duration::from_secs(3));
+            watch.signal("INT")?;
+            let watch = watch.end()?.ok()?;
+            println!("{}", watch.stdout);
+            ["healthy: 3 of 3", "NO QUORUM: ", "e2 is well again", "e3 is well again"]
+                .iter()
+                .try_for_each(|words| watch.says(words))
         });
         checks.check("a member whose data is lost founds no cluster of its own", || self.lost_data());
     }

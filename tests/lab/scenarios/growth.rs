@@ -1,11 +1,14 @@
 //! A plain etcd cluster that grows and shrinks by its inventory, rolls, is cut in two, and takes in a member that never
 //! starts, while a client writes the whole time.
 //!
-//! Rows of the fault matrix: 34 (a learner that never starts is taken back), 36 (another learner has the turn), 38 (a member flaps), 37 (no
-//! member is restarted while another is away), 39 (the leader leaves).
+//! Rows of the fault matrix: 33 (a learner whose host reboots before it starts), 34 (a learner that never starts is taken
+//! back), 36 (another learner has the turn), 37 (no member is restarted while another is away), 38 (a member flaps), 39 (the
+//! leader leaves).
+
+use serde_json::Value;
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, eventually, under_load,
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, eventually, items, under_load,
 };
 
 const NODES: [&str; 5] =
@@ -42,9 +45,12 @@ fn growth() {
         it.never_starts()
     });
     checks.check("row 36: another learner has the turn, and is waited for", || it.queues());
+    checks.check("row 33: a learner's host reboots before it starts; the next run takes it up", || {
+        it.learner_reboots()
+    });
     checks.check("nothing is pending, and etcd is well", || {
-        lab.rsadm_on("plan", &it.rolled(&["e1", "e2", "e3", "e4"]))?.ok()?;
-        it.is_healthy(&["e1", "e2", "e3", "e4"])
+        lab.rsadm_on("plan", &it.rolled(&FIVE))?.ok()?;
+        it.is_healthy(&FIVE)
     });
     checks.finish();
 }
@@ -201,5 +207,46 @@ impl Growth<'_> {
             println!("{}", add.all());
             add.says("etcd has 4 voting members")
         })
+    }
+    /// Its kubelet is stuck, so that etcd lists a learner which nobody has started, when both rsadm and the host die.
+    fn learner_reboots(&self) -> Check {
+        self.under_load(&THREE, &FIVE, || {
+            self.lab.on("e5", "pkill -STOP -x kubelet")?.ok()?;
+            let add = self.lab.start_rsadm_on("etcd add {} e5", &self.rolled(&FIVE))?;
+            let learner = eventually(|| self.unstarted_learner());
+            add.signal("KILL")?;
+            add.end()?;
+            let learner = learner?;
+            self.lab.verb(&["poweroff", "--hard", "e5"])?.ok()?;
+            ensure!(self.unstarted_learner()? == learner, "the learner went with its host");
+            let status = self.on("etcd status", &FIVE)?.exits(8)?;
+            println!("{}", status.stdout);
+            status.says("is a learner that was added and never started: this goes on with it:")?;
+            self.lab.verb(&["up", "e5"])?.ok()?;
+            let add = self.lab.rsadm_on("etcd add {} e5", &self.rolled(&FIVE))?.ok()?;
+            println!("{}", add.all());
+            add.says("etcd has 5 voting members")?;
+            let members = self.listed()?;
+            let same = members.iter().any(|m| m["ID"] == learner && m["name"] == "e5");
+            ensure!(members.len() == 5 && same, "learner {learner} became one of {members:#?}");
+            Ok(())
+        })
+    }
+
+    /// etcd's own list, with those that were never started.
+    fn listed(&self) -> Result<Vec<Value>, Fault> {
+        let list = self.cluster().etcdctl("e1", "member list -w json")?.ok()?.stdout;
+        let list: Value = serde_json::from_str(&list)?;
+        Ok(items(&list["members"]).to_vec())
+    }
+
+    /// The ID of the learner at e5's address.
+    fn unstarted_learner(&self) -> Result<Value, Fault> {
+        let members = self.listed()?;
+        let at_e5 = |m: &&Value| m["peerURLs"][0] == "https://10.77.0.35:2380";
+        let member = members.iter().find(at_e5).ok_or("nobody is listed at e5's address")?;
+        let unstarted = member["isLearner"] == true && member["name"].as_str().unwrap_or_default().is_empty();
+        ensure!(unstarted, "e5 has started: {member:#}");
+        Ok(member["ID"].clone())
     }
 }

@@ -53,6 +53,7 @@ impl KubeadmBuilt<'_> {
             Ok(())
         });
         checks.check("members, leadership, alarms, history, space and a measurement", || it_is_kept(self));
+        checks.check("snapshots in a folder, with the keys, and on a host", || self.keeps_snapshots());
         checks.check("row 39: the first host's member is made anew there", || {
             self.rsadm("etcd replace {} m1")?.ok()?.says("etcd has 3 voting members, can lose 1")
         });
@@ -60,8 +61,12 @@ impl KubeadmBuilt<'_> {
             self.rsadm("etcd remove {} m3")?.ok()?.says("etcd has 2 voting members")?;
             self.dials("m3", "https://10.77.0.11:2379,https://10.77.0.12:2379")
         });
-        checks.check("and joins again", || {
-            self.rsadm("etcd add {} m3")?.ok()?.says("etcd has 3 voting members, can lose 1")
+        checks.check("and takes the place of another", || {
+            self.rsadm("etcd replace {} m2 m3")?.ok()?.says("etcd has 2 voting members")?;
+            self.dials("m2", "https://10.77.0.11:2379,https://10.77.0.13:2379")
+        });
+        checks.check("which joins again", || {
+            self.rsadm("etcd add {} m2")?.ok()?.says("etcd has 3 voting members, can lose 1")
         });
         checks.check("every acknowledged write is on every member", || {
             let written = writer.take().ok_or("no writer")?.end()?;
@@ -86,6 +91,22 @@ impl KubeadmBuilt<'_> {
         self.configmap("before")?;
         self.rsadm(&format!("etcd snapshot save --to {}", self.file()))?.ok()?;
         self.rsadm(&format!("etcd snapshot verify {{}} {}", self.file()))?.ok()?.says("restored it for a try")
+    }
+
+    fn keeps_snapshots(&self) -> Check {
+        let folder = self.lab.path("kept").display().to_string();
+        let save = format!("etcd snapshot save --to {folder}/");
+        self.rsadm(&save)?.ok()?;
+        let key = age::x25519::Identity::generate().to_public();
+        self.rsadm(&format!("{save} --with-pki --recipient {key}"))?.ok()?.says("encrypted; carries")?;
+        let list = self.rsadm(&format!("etcd snapshot ls {{}} --from {folder}"))?.ok()?;
+        ensure!(list.stdout.matches("adopted-").count() == 2, "listed: {}", list.stdout);
+        let prune = format!("etcd snapshot prune {{}} --from {folder} --keep 1 --yes");
+        self.rsadm(&prune)?.ok()?.says("1 snapshot removed, 1 kept")?;
+        self.rsadm("etcd snapshot save --on-host --member m2")?.ok()?;
+        self.rsadm("etcd snapshot ls {} --from m2:")?.ok()?.says("restored for a try")?;
+        let prune = "etcd snapshot prune {} --from hosts: --keep 0 --yes";
+        self.rsadm(prune)?.ok()?.says("0 snapshots removed, 1 kept")
     }
 
     fn configmap(&self, name: &str) -> Check {
@@ -128,7 +149,9 @@ fn it_is_kept(it: &KubeadmBuilt<'_>) -> Check {
     it.rsadm("etcd members")?.ok()?.says("https://10.77.0.13:2380")?;
     it.rsadm("etcd move-leader {} m2")?.ok()?.says("m2 leads")?;
     it.rsadm("etcd alarm list")?.ok()?.says("no alarm is on")?;
+    it.rsadm("etcd alarm disarm")?.ok()?.says("no alarm is on")?;
     it.rsadm("etcd compact --keep 10")?.ok()?.says("10 kept")?;
     it.rsadm("etcd defrag --min-gain 0")?.ok()?.says("3 members defragmented")?;
+    it.rsadm("etcd upgrade")?.exits(5)?.says("rsadm did not build this member")?;
     it.rsadm("etcd bench --duration 2s")?.ok()?.says("99%")
 }

@@ -6,6 +6,9 @@ use crate::harness::{Check, Checks, Fault, Footprint, Inventory, Lab};
 
 const NODES: [&str; 5] = ["m1", "m2", "m3", "w1", "w2"];
 
+/// The first bytes of a real etcd's log, in base64.
+const LOG: &str = "BAAAAAAAAIQIBBAAAAAAACAAAAAAAAAACAEQu4HH/AUaFgjN0pGL0riBz44BELKY6vGUg4b8zQEOAAAAAAAAgg==";
+
 struct Refusals<'a> {
     lab: &'a Lab,
     inventory: Inventory,
@@ -139,19 +142,22 @@ impl Refusals<'_> {
     }
 
     fn foreign_data(&self) -> Check {
-        let make = "mkdir -p -m 700 /var/lib/etcd/member/wal; echo data > /var/lib/etcd/member/wal/0.wal";
-        self.lab.on("m2", make)?.ok()?;
+        let make = "mkdir -p -m 700 /var/lib/etcd/member/wal; base64 -d > /var/lib/etcd/member/wal/0.wal";
+        self.lab.on("m2", &format!("{make} <<< {LOG}"))?.ok()?;
         let record = r#"mkdir /var/lib/rsadm; echo '{"cluster":"other","etcd_cluster_id":"7c1f0d2a"}' > /var/lib/rsadm/cluster.json"#;
         self.lab.on("m3", record)?.ok()?;
         // Without times: the disk's write latency is measured with a file that comes and goes.
         let before = Footprint::of_what_is_left(self.lab, &NODES)?;
         let up = self.lab.rsadm_on("up", &self.inventory)?.exits(5)?;
         before.is_still(&Footprint::of_what_is_left(self.lab, &NODES)?)?;
-        let kept =
-            self.lab.on("m2", "cat /var/lib/etcd/member/wal/0.wal; rm -r /var/lib/etcd/member")?.text()?;
-        ensure!(kept == "data", "the data is now {kept:?}");
+        let kept = self
+            .lab
+            .on("m2", "base64 -w0 /var/lib/etcd/member/wal/0.wal; rm -r /var/lib/etcd/member")?
+            .text()?;
+        ensure!(kept == LOG, "the data is now {kept:?}");
         self.lab.on("m3", "rm -r /var/lib/rsadm")?.ok()?;
         up.says("m2: has etcd data")?;
+        up.says("member 8e9e05c52164694d of the etcd cluster cdf818194e3a8c32")?;
         up.says("m3: belongs to the cluster other (etcd cluster 7c1f0d2a)")
     }
 

@@ -1,5 +1,7 @@
 //! Arguments that a component does not know, on a running cluster: the roll-out stops at the first host, says what the
 //! component said, and takes the change back there; the others are never touched. And `up` heals what others broke.
+//!
+//! Row 51 of the fault matrix (a bad flag on one of three control planes).
 
 use std::collections::BTreeSet;
 
@@ -33,12 +35,12 @@ fn rollback() {
         Ok(())
     });
     for (key, component, words) in BAD {
-        checks.check(&format!("an argument that {component} does not know is taken back"), || {
+        checks.check(&format!("row 51: an argument that {component} does not know is taken back"), || {
             let bad = it.inventory.with(&format!("{key}.extra_args"), "{no-such-flag: x}");
             it.is_taken_back(&bad, component)?.says(words)
         });
     }
-    checks.check("a value that ends the API server is taken back", || {
+    checks.check("row 51: a value that ends the API server is taken back", || {
         it.is_taken_back(&it.inventory.with(USELESS.0, USELESS.1), "kube-apiserver")?.says("no-such-mode")
     });
     checks.check("the corrected inventory converges", || {

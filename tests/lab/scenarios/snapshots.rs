@@ -1,5 +1,7 @@
 //! Snapshots of a running etcd: taken under load, checked, damaged, thrown away; taken by the hosts themselves, into a
 //! folder and into a bucket; and from the last member that lives.
+//!
+//! Rows of the fault matrix: 40 (the quorum lost: what the survivor gives), 46 (damaged files), 48 (the keys go along).
 
 use std::{
     fs,
@@ -33,17 +35,18 @@ fn snapshots() {
     checks.must("up", || it.rsadm("up", &[])?.ok().map(drop));
     checks.must("a snapshot under load has every write up to its revision", || it.under_load());
     checks.check("it is restored for a try on an etcd host, and its manifest remembers", || it.verified());
-    checks.check("46: cut off, changed, and copied database files are refused with the reason", || {
+    checks.check("row 46: cut off, changed, and copied database files are refused with the reason", || {
         it.damaged()
     });
     checks.check("prune keeps the newest verified one", || it.pruned());
     checks.check("kept on a host, listed and verified there", || it.on_host());
-    checks.check("48: a bundle carries the keys, and opens with the key alone", || it.bundle());
+    checks.check("row 48: a bundle carries the keys, and opens with the key alone", || it.bundle());
     checks.must("up with a schedule, and then nothing is pending", || it.scheduled());
     checks.check("the timer fires on every host, and one of them takes the snapshot", || it.fired());
+    checks.check("a disk without room: status says what failed, and the next one heals it", || it.failing());
     checks.check("with that host down, another takes over", || it.taken_over());
     checks.check("into a bucket, with credentials that only root can read", || it.sent_to_a_bucket());
-    checks.check("40: without a quorum, the survivor gives one, and it is said so", || it.survivor());
+    checks.check("row 40: without a quorum, the survivor gives one, and it is said so", || it.survivor());
     checks.finish();
 }
 
@@ -240,6 +243,32 @@ impl Snapshots<'_> {
         let status = self.rsadm("etcd status", &[])?.ok()?;
         status.says("backup   newest verified")?;
         status.says(&format!("by {host} (every 60 s)"))
+    }
+
+    /// Runs what the timer starts, on every host, whatever comes of it.
+    fn fire(&self) -> Check {
+        NODES.iter().try_for_each(|node| self.lab.on(node, "systemctl start rsadm-backup.service").map(drop))
+    }
+
+    fn failing(&self) -> Check {
+        let folder = "/var/lib/rsadm/backups";
+        let on_all =
+            |script: &str| NODES.iter().try_for_each(|node| self.lab.on(node, script)?.ok().map(drop));
+        on_all(&format!("mount -t tmpfs -o size=64k full {folder}"))?;
+        let failed = eventually(|| {
+            self.fire()?;
+            let status = self.rsadm("etcd status", &[])?;
+            status.says("the last scheduled snapshot failed")?;
+            Ok(status)
+        });
+        on_all(&format!("umount {folder}"))?;
+        let failed = failed?;
+        println!("{}", failed.stdout);
+        failed.says("no space left on device")?;
+        eventually(|| {
+            self.fire()?;
+            self.rsadm("etcd status", &[])?.ok()?.says_nothing_of("the last scheduled snapshot failed")
+        })
     }
 
     fn taken_over(&self) -> Check {
