@@ -6,7 +6,7 @@ use crate::{
     inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, NodeName, Role},
     layout,
     manifests::{haproxy_config, haproxy_pod, labels_by_api},
-    observe::NodeFact,
+    observe::{NodeFact, taint_slot},
     phases::{addons, control_plane, prepare},
     plan::{
         Action, Mode, Planner, Refusal,
@@ -74,9 +74,10 @@ fn mark(p: &mut Planner<'_>, speaker: &Node, node: &Node) {
         |key: &&&str| !key.contains(':') && !wanted.contains_key(**key) && seen.labels.contains_key(**key);
     labels.extend(ours.iter().filter(gone).map(|key| format!("{key}-")));
     let mut changes: Vec<String> = taints.iter().filter(|t| !seen.taints.contains(t)).cloned().collect();
-    let gone = |taint: &&&str| {
-        taint.contains(':') && !taints.contains(**taint) && seen.taints.iter().any(|t| t == **taint)
-    };
+    // One of which only the value is another is replaced by the new one; to remove it would remove that.
+    let is_wanted = |taint: &str| taints.iter().any(|t| taint_slot(t) == taint_slot(taint));
+    let gone =
+        |taint: &&&str| taint.contains(':') && !is_wanted(taint) && seen.taints.iter().any(|t| t == **taint);
     changes.extend(ours.iter().filter(gone).map(|taint| format!("{taint}-")));
 
     if labels.is_empty() && changes.is_empty() && seen.managed == managed {

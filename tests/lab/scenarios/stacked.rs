@@ -142,6 +142,10 @@ impl Stacked<'_> {
         ensure!(node["metadata"]["labels"]["zone"] == "a", "labels: {}", node["metadata"]["labels"]);
         ensure!(node["spec"]["taints"][0]["key"] == "gpu", "taints: {}", node["spec"]["taints"]);
         self.nothing_is_pending(&changed)?;
+        let changed = changed.with("hosts.w1.taints", "[\"gpu=false:PreferNoSchedule\"]");
+        self.lab.rsadm_on("up", &changed)?.ok()?;
+        let taints = &self.cluster().json("get node w1")?["spec"]["taints"];
+        ensure!(taints[0]["value"] == "false" && taints[1].is_null(), "taints: {taints}");
         self.lab.rsadm_on("up", &self.inventory)?.ok()?;
         let node = self.cluster().json("get node w1")?;
         ensure!(node["metadata"]["labels"]["zone"].is_null(), "labels: {}", node["metadata"]["labels"]);
