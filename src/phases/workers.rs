@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-const PHASE: &str = "workers";
+/// The phase that waits for nodes.
+pub const PHASE: &str = "workers";
 
 /// See the module.
 ///
