@@ -29,6 +29,10 @@ pub struct Observed {
     /// etcd's membership; looked at only where a run may have to change it, and `None` where no quorum tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership: Option<Vec<MemberFact>>,
+    /// Whether etcd has objects of Kubernetes; asked only where that decides whether an authority may be made, and `None`
+    /// where no quorum tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_objects: Option<bool>,
 }
 
 impl Observed {
