@@ -74,6 +74,10 @@ fn mark(p: &mut Planner<'_>, speaker: &Node, node: &Node) {
     let gone =
         |key: &&&str| !key.contains(':') && !wanted.contains_key(**key) && seen.labels.contains_key(**key);
     labels.extend(ours.iter().filter(gone).map(|key| format!("{key}-")));
+    // A node that is new has it from its kubelet.
+    let is_known = p.seen().nodes.as_ref().is_some_and(|nodes| nodes.contains_key(&node.name));
+    let lacks_ours = is_known && !seen.labels.contains_key(layout::NODE_LABEL);
+    labels.extend(lacks_ours.then(|| format!("{}=", layout::NODE_LABEL)));
     let mut changes: Vec<String> = taints.iter().filter(|t| !seen.taints.contains(t)).cloned().collect();
     // One of which only the value is another is replaced by the new one; to remove it would remove that.
     let is_wanted = |taint: &str| taints.iter().any(|t| taint_slot(t) == taint_slot(taint));
