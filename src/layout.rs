@@ -201,6 +201,9 @@ pub fn owner_of(path: &str) -> &'static str {
     if path == ETCD_DATA_DIR { "etcd:etcd" } else { "0:0" }
 }
 
+/// The label of every node of an inventory, by which kube-proxy tells them from those that `kubeadm join` added.
+pub const NODE_LABEL: &str = "rsadm/node";
+
 /// The manifest of a static pod by its name.
 pub fn manifest_of(process: &str) -> String {
     format!("{MANIFESTS_DIR}/{process}.yaml")

@@ -8,9 +8,9 @@ use crate::{
         session::{Session, recorded},
     },
     event::{Event, Next, count},
-    inventory::{Cluster, Role},
-    phases::{self, UP, ownership, preflight},
-    plan::Refusal,
+    inventory::{Cluster, NetworkPlugin, Role},
+    phases::{self, UP, ownership, preflight, workers},
+    plan::{Action, Plan, Refusal},
 };
 
 /// Bring the cluster to what the inventory says: build, repair, extend or change it
@@ -49,7 +49,11 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         }
         // What facts alone forbid is told together with what the network forbids.
         Err(refusal) if !may_be_told_with_all(&refusal, &wants) => return Err(refusal.into()),
-        Ok(_) | Err(_) => (session.carry_out(&command, UP, wants).await?, done(&session.cluster)),
+        Ok(_) | Err(_) => {
+            let plan = session.carry_out(&command, UP, wants).await?;
+            let text = done(&session.cluster, &plan, wants(workers::PHASE));
+            (plan, text)
+        }
     };
     let next = if plan.is_empty() { vec![] } else { next(&session.cluster, &args.inventory.as_typed()) };
     session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed: session.elapsed(), next });
@@ -62,10 +66,20 @@ fn may_be_told_with_all(refusal: &Refusal, wants: &impl Fn(&str) -> bool) -> boo
     refusal.rule == preflight::PHASE || (refusal.rule == ownership::RULE && wants(preflight::PHASE))
 }
 
-fn done(cluster: &Cluster) -> String {
-    match cluster.kubernetes_nodes().count() {
-        0 => format!("{} healthy", count(cluster.with_role(Role::Etcd).count(), "etcd member")),
-        n => format!("{} Ready", count(n, "node")),
+/// What a run came to: what it saw to itself, and no more. `joined` is true where it looked after nodes.
+fn done(cluster: &Cluster, plan: &Plan, joined: bool) -> String {
+    let nodes = cluster.kubernetes_nodes().count();
+    let waits = |action: &Action| match action {
+        Action::AwaitEtcd { members } => Some(members.len()),
+        _ => None,
+    };
+    match plan.steps().filter_map(|(_, step)| waits(&step.action)).max() {
+        Some(members) if nodes == 0 => format!("{} healthy", count(members, "etcd member")),
+        _ if nodes > 0 && joined && cluster.network.plugin == NetworkPlugin::None => {
+            format!("{} joined (network.plugin: none)", count(nodes, "node"))
+        }
+        _ if nodes > 0 && joined => format!("{} Ready", count(nodes, "node")),
+        _ => format!("{} on {}", count(plan.changes(), "change"), count(plan.hosts().len(), "host")),
     }
 }
 
@@ -90,4 +104,43 @@ fn next(cluster: &Cluster, inventory: &str) -> Vec<Next> {
         ));
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifests::testing,
+        plan::{HostWork, Mode, Stage, Step},
+    };
+
+    /// A plan with one step on one host.
+    fn plan(action: Action) -> Plan {
+        let steps = vec![Step { action, why: String::new() }];
+        let work = vec![HostWork { host: crate::inventory::NodeName::new("m1"), steps }];
+        let (title, mode) = (String::new(), Mode::Parallel);
+        let stage = Stage { phase: "x", title, mode, gated: false, beside: false, work };
+        Plan { stages: vec![stage], ..Plan::default() }
+    }
+
+    #[test]
+    fn no_more_is_said_than_was_seen_to() {
+        let ha = testing::ha();
+        let mut without = ha.clone();
+        without.network.plugin = NetworkPlugin::None;
+        let mut etcd = testing::external_etcd();
+        etcd.nodes.retain(|n| !n.is_kubernetes());
+        let change = || plan(Action::Sysctl);
+        let members: Vec<_> = etcd.nodes.iter().map(|n| (n.name.clone(), n.client_url())).collect();
+        for (cluster, plan, joined, text) in [
+            (&ha, change(), true, "5 nodes Ready"),
+            (&ha, change(), false, "1 change on 1 host"),
+            (&without, change(), true, "5 nodes joined (network.plugin: none)"),
+            (&without, change(), false, "1 change on 1 host"),
+            (&etcd, change(), true, "1 change on 1 host"),
+            (&etcd, plan(Action::AwaitEtcd { members }), true, "3 etcd members healthy"),
+        ] {
+            assert_eq!(done(cluster, &plan, joined), text);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use etcd_client::{AlarmAction, AlarmType, Channel, Client, MemberAddOptions};
+use etcd_client::{AlarmAction, AlarmType, Channel, Client, GetOptions, MemberAddOptions};
 use time::OffsetDateTime;
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
@@ -233,6 +233,13 @@ impl EtcdApi for EtcdClient {
     async fn linearizable_read(&self) -> Result<(), EtcdError> {
         // The key `etcdctl endpoint health` reads; whether it exists does not matter.
         self.call(|mut c| async move { c.get("health", None).await }).await.map(drop)
+    }
+
+    async fn has_keys(&self, prefix: &str) -> Result<bool, EtcdError> {
+        let (prefix, one) =
+            (prefix.to_owned(), GetOptions::new().with_prefix().with_keys_only().with_limit(1));
+        let answer = self.call(|mut c| async move { c.get(prefix, Some(one)).await }).await?;
+        Ok(!answer.kvs().is_empty())
     }
 
     async fn add_learner(&self, peer_url: &str) -> Result<u64, EtcdError> {

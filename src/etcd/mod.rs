@@ -159,6 +159,11 @@ pub trait EtcdApi: Send + Sync {
     /// # Errors
     /// See [`EtcdError`].
     async fn linearizable_read(&self) -> Result<(), EtcdError>;
+    /// Whether any key begins so, as a quorum knows it.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn has_keys(&self, prefix: &str) -> Result<bool, EtcdError>;
     /// Adds a learner; answers its ID.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::{
     event::Events,
     inventory::{Cluster, NodeName},
     observe::{Fate, MemberFact, Observed},
-    phases::etcd::members::is_in_question,
+    phases::{certs, etcd::members::is_in_question},
     plan::{
         Refusal,
         quorum::{Change, Membership, can_be_accepted, gate},
@@ -32,6 +32,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long members may take to elect a leader, on slow machines and with the largest timeout that anybody sets.
 const ELECTION: Duration = Duration::from_secs(15);
+
+/// Where API servers keep what they keep; rsadm lets nobody change it.
+const OBJECTS: &str = "/registry/";
 
 /// Whether the member on a host may be restarted now.
 ///
@@ -102,11 +105,26 @@ pub fn ask(change: &Change, report: &EtcdReport, accepts: bool, events: &Events)
     }
 }
 
-/// Looks up etcd's membership where hosts and inventory differ on it. It stays unknown where no quorum tells it.
+/// Looks up etcd's membership where hosts and inventory differ on it, and whether Kubernetes has data in it where that
+/// decides if an authority is new. Both stay unknown where no quorum tells.
 pub async fn look_up(cluster: &Cluster, members: &dyn Members, seen: &mut Observed, now: OffsetDateTime) {
     if is_in_question(cluster, seen) {
         seen.membership = membership(&report(members, now).await);
     }
+    if certs::depends_on_objects(cluster, seen) {
+        seen.has_objects = has_objects(members).await;
+    }
+}
+
+/// Whether etcd has objects of Kubernetes, from the first member that knows.
+async fn has_objects(members: &dyn Members) -> Option<bool> {
+    for host in members.hosts() {
+        let Ok(Ok(api)) = timeout(DIAL, members.dial(&host.name)).await else { continue };
+        if let Ok(answer) = api.has_keys(OBJECTS).await {
+            return Some(answer);
+        }
+    }
+    None
 }
 
 /// The membership that a report found; `None` where no quorum stands behind it.

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use super::{Context, scripts};
 use crate::{
     host::{Cmd, Op, RemoteFile, Script, Secret},
-    inventory::{Cluster, Node},
+    inventory::{Cluster, Node, NodeName},
     layout,
     manifests::{self, modules_config, sysctl_config},
     observe::Identity,
@@ -146,8 +146,10 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
                 std::iter::once(limit.as_secs().to_string()).chain(nodes.iter().map(ToString::to_string));
             vec![script(scripts::AWAIT_NODES, args, limit * 2 + MINUTE)]
         }
-        Action::AwaitRollout { workloads } => {
-            let args = std::iter::once(limit.as_secs().to_string()).chain(workloads.iter().cloned());
+        Action::AwaitRollout { workloads, nodes } => {
+            let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+            let fixed = [limit.as_secs().to_string(), nodes.join(",")];
+            let args = fixed.into_iter().chain(workloads.iter().cloned());
             vec![script(scripts::ROLLOUT, args, limit * 2 + MINUTE)]
         }
         Action::Remember { cluster, runtime } => {

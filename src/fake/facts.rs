@@ -7,7 +7,10 @@ use super::{
     machine::Machine,
     pods,
 };
-use crate::{layout, observe::facts::SCRIPT};
+use crate::{
+    layout,
+    observe::facts::{SCRIPT, network_in},
+};
 
 /// The whole answer. `now` is the clock in nanoseconds; `members` is what etcd's metrics say where it serves.
 pub(super) fn render(machine: &Machine, now: i128, members: Option<usize>) -> String {
@@ -165,6 +168,13 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     let script = files.text(layout::NETWORK_SCRIPT).unwrap_or_default();
     for (subnet, address) in crate::manifests::routes_of_script(&script) {
         f(format_args!("pod-route {subnet} {address}"));
+    }
+    let manifests = ["kube-apiserver", "kube-controller-manager"].map(layout::manifest_of);
+    let places = [layout::NETWORK_SCRIPT, layout::KUBELET_CONFIG];
+    for path in places.into_iter().chain(manifests.iter().map(String::as_str)) {
+        for (key, value) in network_in(path, &files.text(path).unwrap_or_default()) {
+            f(format_args!("network {key} {value}"));
+        }
     }
     if machine.etcd_data().is_some() {
         f(format_args!("etcd-data 16384"));

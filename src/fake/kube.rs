@@ -22,6 +22,13 @@ pub struct Kube {
     serving: usize,
 }
 
+impl Kube {
+    /// True where an API server ever served: it writes its first objects by itself.
+    pub fn was_served(&self) -> bool {
+        self.serving > 0
+    }
+}
+
 /// A kubeconfig, as far as it matters here.
 struct Kubeconfig {
     server: String,

@@ -1,5 +1,8 @@
 //! kube-proxy, as kubeadm installs it (`phases/addons/proxy/manifests.go`), in nftables mode.
 //!
+//! Two daemon sets share a configuration, whose kubeconfig dials what is right on every node of ours: with node-local load
+//! balancers, loopback. On nodes that `kubeadm join` added nothing listens there, so theirs dials what clients dial.
+//!
 //! nftables mode is stable since Kubernetes 1.33: rules change in proportion to what changed, not to what exists. A
 //! change of the configuration rolls the pods, through a hash of it in their template.
 
@@ -7,7 +10,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
         core::v1::{
-            ConfigMap, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, HostPathVolumeSource,
+            Affinity, ConfigMap, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource,
+            HostPathVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
             ObjectFieldSelector, PodSpec, PodTemplateSpec, SecurityContext, Toleration, Volume, VolumeMount,
         },
     },
@@ -31,8 +35,11 @@ use super::{
     configuration, flags, to_yaml,
 };
 
-/// The label that Kubernetes' tools know it by.
-const LABEL: (&str, &str) = ("k8s-app", "kube-proxy");
+/// The name of the daemon set of nodes of the inventory; as the label `k8s-app`, what Kubernetes' tools know it by.
+const OURS: &str = "kube-proxy";
+
+/// The same of nodes that others joined.
+const JOINED: &str = "kube-proxy-joined";
 
 /// Where the pod has its ConfigMap.
 const DIR: &str = "/var/lib/kube-proxy";
@@ -51,7 +58,8 @@ pub fn kube_proxy(cluster: &Cluster) -> Result<String, Error> {
     documents.add(&binding)?;
     let revision = revision(&files);
     documents.add(&files)?;
-    documents.add(&daemon_set(cluster, revision))?;
+    documents.add(&daemon_set(cluster, OURS, &revision))?;
+    documents.add(&daemon_set(cluster, JOINED, &revision))?;
     Ok(documents.into_yaml())
 }
 
@@ -101,35 +109,60 @@ fn revision(files: &ConfigMap) -> String {
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn daemon_set(cluster: &Cluster, revision: String) -> DaemonSet {
+fn daemon_set(cluster: &Cluster, name: &'static str, revision: &str) -> DaemonSet {
+    let label = || Some(pairs([("k8s-app", name)]));
     let template = ObjectMeta {
-        annotations: Some([("rsadm/configuration".to_owned(), revision)].into()),
-        labels: Some(pairs([LABEL])),
+        annotations: Some([("rsadm/configuration".to_owned(), revision.to_owned())].into()),
+        labels: label(),
         ..ObjectMeta::default()
     };
     let spec = DaemonSetSpec {
-        selector: LabelSelector { match_labels: Some(pairs([LABEL])), ..LabelSelector::default() },
-        template: PodTemplateSpec { metadata: Some(template), spec: Some(pod_spec(cluster)) },
+        selector: LabelSelector { match_labels: label(), ..LabelSelector::default() },
+        template: PodTemplateSpec { metadata: Some(template), spec: Some(pod_spec(cluster, name)) },
         update_strategy: Some(DaemonSetUpdateStrategy {
             type_: Some("RollingUpdate".to_owned()),
-            // A node without kube-proxy keeps the rules it has; one by one would take an hour for 100 nodes.
             rolling_update: Some(RollingUpdateDaemonSet {
-                max_unavailable: Some(IntOrString::String("10%".to_owned())),
+                max_unavailable: Some(IntOrString::Int(at_once(cluster))),
                 ..RollingUpdateDaemonSet::default()
             }),
         }),
         ..DaemonSetSpec::default()
     };
-    let metadata = ObjectMeta { labels: Some(pairs([LABEL])), ..namespaced(SYSTEM, "kube-proxy") };
+    let metadata = ObjectMeta { labels: label(), ..namespaced(SYSTEM, name) };
     DaemonSet { metadata, spec: Some(spec), status: None }
 }
 
-fn pod_spec(cluster: &Cluster) -> PodSpec {
+/// How many nodes may be without kube-proxy: they keep the rules they have. One by one would take an hour for 100 nodes, and
+/// never ends where a node is switched off, which counts for as long as somebody does not delete it.
+fn at_once(cluster: &Cluster) -> i32 {
+    i32::try_from(cluster.kubernetes_nodes().count().div_ceil(10)).unwrap_or(i32::MAX).max(2)
+}
+
+/// Only nodes of the inventory bear the label.
+fn affinity(name: &str) -> Affinity {
+    let operator = if name == OURS { "Exists" } else { "DoesNotExist" };
+    let term = NodeSelectorRequirement {
+        key: layout::NODE_LABEL.to_owned(),
+        operator: operator.to_owned(),
+        values: None,
+    };
+    let term = NodeSelectorTerm { match_expressions: Some(vec![term]), ..NodeSelectorTerm::default() };
+    let node_affinity = NodeAffinity {
+        required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+            node_selector_terms: vec![term],
+        }),
+        ..NodeAffinity::default()
+    };
+    Affinity { node_affinity: Some(node_affinity), ..Affinity::default() }
+}
+
+fn pod_spec(cluster: &Cluster, name: &str) -> PodSpec {
     let host_path = |path: &str, kind: Option<&str>| {
         Some(HostPathVolumeSource { path: path.to_owned(), type_: kind.map(str::to_owned) })
     };
     PodSpec {
-        containers: vec![container(cluster)],
+        affinity: Some(affinity(name)),
+        containers: vec![container(cluster, name)],
         host_network: Some(true),
         node_selector: Some(pairs([("kubernetes.io/os", "linux")])),
         priority_class_name: Some("system-node-critical".to_owned()),
@@ -159,13 +192,17 @@ fn pod_spec(cluster: &Cluster) -> PodSpec {
     }
 }
 
-fn container(cluster: &Cluster) -> Container {
-    let base = [
+fn container(cluster: &Cluster, name: &str) -> Container {
+    let mut base = vec![
         ("config", format!("{DIR}/config.conf")),
         ("hostname-override", "$(NODE_NAME)".to_owned()),
         // The file says the same, and wins; auditors read the command line (CIS 4.3.1).
         ("metrics-bind-address", format!("127.0.0.1:{}", layout::KUBE_PROXY_METRICS_PORT)),
     ];
+    if name == JOINED {
+        // Laid over the kubeconfig's address, also where a configuration file is given.
+        base.push(("master", format!("https://{}", cluster.api_endpoint())));
+    }
     let mut command = vec!["/usr/local/bin/kube-proxy".to_owned()];
     command.extend(flags(&base, &cluster.kube_proxy.extra_args));
     let mount = |name: &str, path: &str, read_only: Option<bool>| VolumeMount {

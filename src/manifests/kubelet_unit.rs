@@ -60,15 +60,10 @@ fn command(cluster: &Cluster, node: &Node, hostname: &str) -> String {
     if node.is_kubernetes() {
         base.push(("kubeconfig", layout::KUBELET_CONF.to_owned()));
         base.push(("node-ip", node.internal_address.to_string()));
-        let labels: Vec<_> = node
-            .labels
-            .iter()
-            .filter(|(key, _)| self_given(key))
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        if !labels.is_empty() {
-            base.push(("node-labels", labels.join(",")));
-        }
+        let own = node.labels.iter().filter(|(key, _)| self_given(key));
+        let own = own.map(|(key, value)| format!("{key}={value}"));
+        let labels: Vec<_> = [format!("{}=", layout::NODE_LABEL)].into_iter().chain(own).collect();
+        base.push(("node-labels", labels.join(",")));
     }
     let arguments: String = flags(&base, &cluster.kubelet.extra_args)
         .iter()

@@ -25,7 +25,7 @@ pub struct Workload {
     pub name: String,
     /// Pods that are ready.
     pub ready: usize,
-    /// Pods that there should be.
+    /// Pods that there should be; on nodes that the inventory does not name, a daemon set need have none.
     pub wanted: usize,
 }
 
@@ -37,7 +37,7 @@ pub async fn ready(cluster: &Cluster, fleet: &Fleet) -> Vec<(NodeName, Answer)> 
         let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
         let outputs = host.run(&[Op::Script(SCRIPT, vec![url], LIMIT)], false).await;
         let answer = match &outputs {
-            Ok(outputs) => outputs.first().map(|o| read(o.status, &o.text())),
+            Ok(outputs) => outputs.first().map(|o| read(cluster, o.status, &o.text())),
             Err(error) => Some(Err(error.brief())),
         };
         (node.name.clone(), answer.unwrap_or_else(|| Err("no answer".into())))
@@ -46,9 +46,15 @@ pub async fn ready(cluster: &Cluster, fleet: &Fleet) -> Vec<(NodeName, Answer)> 
 }
 
 /// Reads what the script printed: `kubectl`'s own words, or the list of checks with `[-]` before those that failed.
-fn read(status: i32, said: &str) -> Answer {
+fn read(cluster: &Cluster, status: i32, said: &str) -> Answer {
     if status == 0 {
-        return Ok(said.lines().filter_map(workload).collect());
+        let mut all: Vec<Workload> = said.lines().filter_map(workload).collect();
+        for name in said.lines().filter_map(|line| late_elsewhere(cluster, line)) {
+            if let Some(workload) = all.iter_mut().find(|w| w.name == name && w.wanted > w.ready) {
+                workload.wanted -= 1;
+            }
+        }
+        return Ok(all);
     }
     let failed: Vec<&str> =
         said.split("[-]").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
@@ -68,9 +74,17 @@ fn workload(line: &str) -> Option<Workload> {
     Some(Workload { name, ready: words.next()?.parse().ok()?, wanted: words.next()?.parse().ok()? })
 }
 
+/// The daemon set of a pod that is not ready on a node outside the inventory: one that was switched off and left it is
+/// nobody's fault.
+fn late_elsewhere(cluster: &Cluster, line: &str) -> Option<String> {
+    let (name, node) = line.strip_prefix("late ")?.split_once(' ')?;
+    (node != "-" && cluster.node(&NodeName::new(node)).is_none()).then(|| name.to_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifests::testing;
 
     #[test]
     fn failed_checks_are_named_and_other_words_kept() {
@@ -78,15 +92,18 @@ mod tests {
                       withheld\\n[-]poststarthook/rbac failed\\nreadyz check failed\")";
         let listed = "ok\nworkload Deployment/coredns 1 2\nworkload DaemonSet/odd\n";
         let coredns = Workload { name: "deployment/coredns".to_owned(), ready: 1, wanted: 2 };
+        let x = |ready, wanted| Workload { name: "daemonset/x".to_owned(), ready, wanted };
         for (status, said, wanted) in [
             (0, "ok\n", Ok(vec![])),
             (0, listed, Ok(vec![coredns])),
+            (0, "workload DaemonSet/x 2 4\nlate DaemonSet/x w1\nlate DaemonSet/x gone\n", Ok(vec![x(2, 3)])),
+            (0, "workload DaemonSet/x 4 4\nlate DaemonSet/x gone\nlate DaemonSet/x -\n", Ok(vec![x(4, 4)])),
             (1, checks, Err("not ready: etcd, poststarthook/rbac".to_owned())),
             (1, "nothing listens on 10.0.0.1:6443\n", Err("nothing listens on 10.0.0.1:6443".to_owned())),
             (124, "", Err("no answer within 5 s".to_owned())),
             (1, "", Err("no answer".to_owned())),
         ] {
-            assert_eq!(read(status, said), wanted, "{said}");
+            assert_eq!(read(&testing::ha(), status, said), wanted, "{said}");
         }
     }
 }

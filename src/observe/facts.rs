@@ -182,6 +182,9 @@ pub struct Facts {
     pub pod_subnet: Option<Ipv4Net>,
     /// Parts of the pod subnet that the host has routes to, and by which address.
     pub pod_routes: BTreeMap<Ipv4Net, Ipv4Addr>,
+    /// What of the cluster's network the host's files say, by the inventory's key ([`network_in`]).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub network: BTreeMap<String, String>,
     /// The resolver file that pods shall have, where it is not `/etc/resolv.conf`.
     pub resolv_conf: Option<String>,
     /// Programs by name.
@@ -255,6 +258,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "etcd-image" => facts.etcd_image = Some(rest.into()),
         "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
         "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
+        "network" => drop(facts.network.insert(first.into(), others.trim_matches(['"', '\'']).into())),
         "resolv-conf" => facts.resolv_conf = Some(rest.into()),
         "etcd-data" => {
             facts.etcd_data = true;
@@ -325,6 +329,28 @@ fn program(facts: &mut Facts, words: &str) -> Option<()> {
     Some(())
 }
 
+/// What a file of ours says of the cluster's network, by the key under `network` that it comes from in an inventory. The
+/// subnet of pods is in the script of their routes, or in the controller manager's manifest where that gives it out.
+pub fn network_in(path: &str, text: &str) -> Vec<(&'static str, String)> {
+    const PLACES: [(&str, &str); 4] = [
+        ("POD_SUBNET=", "pod_subnet"),
+        ("- --cluster-cidr=", "pod_subnet"),
+        ("- --service-cluster-ip-range=", "service_subnet"),
+        ("clusterDomain: ", "cluster_domain"),
+    ];
+    let manifests = ["kube-apiserver", "kube-controller-manager"].map(layout::manifest_of);
+    if ![layout::NETWORK_SCRIPT, layout::KUBELET_CONFIG].contains(&path)
+        && !manifests.iter().any(|m| m == path)
+    {
+        return vec![];
+    }
+    let value = |line: &str| {
+        let (start, key) = PLACES.into_iter().find(|(start, _)| line.starts_with(start))?;
+        Some((key, line.strip_prefix(start)?.trim_matches(['"', '\'']).to_owned()))
+    };
+    text.lines().filter_map(|line| value(line.trim_start())).collect()
+}
+
 impl Facts {
     /// The revision that a running process was started with; `None` where it does not run (or not by us).
     pub fn running_revision(&self, process: &str) -> Option<&str> {
@@ -340,6 +366,7 @@ impl Facts {
 
     /// Takes over what the script would read from a file with this text.
     pub fn learn_from(&mut self, path: &str, text: &str) {
+        self.network.extend(network_in(path, text).into_iter().map(|(key, value)| (key.to_owned(), value)));
         if path == layout::CNI_CONFIG {
             let value = text.split("\"subnet\": \"").nth(1).and_then(|rest| rest.split('"').next());
             self.pod_subnet = value.and_then(|v| v.parse().ok());

@@ -80,8 +80,10 @@ p=/etc/kubernetes/manifests/etcd.yaml
 [ -f $p ] && sed -n -e 's/^ *- --\(initial-cluster[a-z-]*=\)/etcd-flag \1/p' -e 's/^ *\(- \)\{0,1\}image: *"\{0,1\}\([^" ]*\).*/etcd-image \2/p' $p
 p=/etc/cni/net.d/10-rsadm.conflist
 [ -f $p ] && f pod-subnet "$(sed -n 's/.*"subnet": *"\([^"]*\)".*/\1/p' $p)"
-p=/etc/rsadm/network.sh
-[ -f $p ] && sed -n 's/^ *\([0-9.]*\/[0-9]*\)=\([0-9.]*\)$/pod-route \1 \2/p' $p
+# What files of ours say of the network (`network_in` in facts.rs).
+sed -n -e 's/^ *\([0-9.]*\/[0-9]*\)=\([0-9.]*\)$/pod-route \1 \2/p' -e 's/^POD_SUBNET=/network pod_subnet /p' -e 's/^ *- --cluster-cidr=/network pod_subnet /p' \
+  -e 's/^ *- --service-cluster-ip-range=/network service_subnet /p' -e 's/^clusterDomain: */network cluster_domain /p' \
+  /etc/rsadm/network.sh /etc/kubernetes/manifests/kube-{apiserver,controller-manager}.yaml /var/lib/kubelet/config.yaml
 grep -qs '^nameserver 127.0.0.53' /etc/resolv.conf && f resolv-conf /run/systemd/resolve/resolv.conf
 grep -qs '^nameserver' /etc/resolv.conf && f feature resolver
 [ -d /var/lib/etcd/member ] && f etcd-data "$(find /var/lib/etcd/member/snap/db -printf %s)"

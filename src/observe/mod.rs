@@ -30,6 +30,10 @@ pub struct Observed {
     /// etcd's membership; looked at only where a run may have to change it, and `None` where no quorum tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership: Option<Vec<MemberFact>>,
+    /// Whether etcd has objects of Kubernetes; asked only where that decides whether an authority may be made, and `None`
+    /// where no quorum tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_objects: Option<bool>,
 }
 
 impl Observed {
@@ -107,13 +111,22 @@ impl NodeFact {
         }
         for taint in taints {
             match taint.strip_suffix('-') {
-                Some(gone) => self.taints.retain(|t| t != gone),
-                None if !self.taints.contains(taint) => self.taints.push(taint.clone()),
-                None => {}
+                Some(gone) => self.taints.retain(|t| taint_slot(t) != taint_slot(gone)),
+                None => {
+                    self.taints.retain(|t| taint_slot(t) != taint_slot(taint));
+                    self.taints.push(taint.clone());
+                }
             }
         }
         self.managed = managed.into();
     }
+}
+
+/// Key and effect of `key=value:Effect`: a node has one taint of each such pair, and `kubectl taint` removes by them alone,
+/// whatever value it is given.
+pub fn taint_slot(taint: &str) -> (&str, &str) {
+    let (rest, effect) = taint.rsplit_once(':').unwrap_or((taint, ""));
+    (rest.split_once('=').map_or(rest, |(key, _)| key), effect)
 }
 
 #[cfg(test)]
@@ -132,6 +145,22 @@ mod tests {
         assert_eq!(first, identity("b", &["a"]));
         let second = Identity::after("prod", "c", &[first.clone(), identity("b", &["a"])]);
         assert_eq!(second, identity("c", &["a", "b"]));
+    }
+
+    #[test]
+    fn taints_are_replaced_and_removed_by_key_and_effect() {
+        let mark = |taints: &[&str]| {
+            let mut node = NodeFact {
+                taints: ["gpu=true:NoSchedule", "gpu:NoExecute"].map(String::from).into(),
+                ..NodeFact::default()
+            };
+            let taints: Vec<String> = taints.iter().map(|&t| t.to_owned()).collect();
+            node.mark(&[], &taints, "");
+            node.taints
+        };
+        assert_eq!(mark(&["gpu=false:NoSchedule"]), ["gpu:NoExecute", "gpu=false:NoSchedule"]);
+        assert_eq!(mark(&["gpu=false:NoSchedule-"]), ["gpu:NoExecute"]);
+        assert_eq!(mark(&["gpu=false:NoSchedule", "gpu=true:NoSchedule-"]), ["gpu:NoExecute"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::{
     inventory::{NetworkPlugin, Node},
     manifests::{coredns, kube_proxy, kubeadm},
-    phases::{control_plane, prepare},
+    phases::{control_plane, prepare, workers},
     plan::{
         Action, Mode, Planner, Refusal,
         action::{CA_MARK, bundle_hash},
@@ -50,7 +50,12 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     bundle(p, speaker, "coredns", prepare::text(coredns(p.cluster, upstream)));
     if p.applies(&["kube-proxy", "coredns"]) && p.cluster.network.plugin != NetworkPlugin::None {
         let workloads = ["daemonset/kube-proxy", "deployment/coredns"].map(String::from).into();
-        p.push(&speaker.name, Action::AwaitRollout { workloads }, "");
+        // A node that the inventory does not name may be switched off for good.
+        let nodes = match workers::unlisted(p.cluster, p.seen().nodes.as_ref()).is_empty() {
+            true => vec![],
+            false => p.cluster.kubernetes_nodes().map(|n| n.name.clone()).collect(),
+        };
+        p.push(&speaker.name, Action::AwaitRollout { workloads, nodes }, "");
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::{
     inventory::{Cluster, Node, NodeName, Role},
     layout,
-    observe::Facts,
+    observe::{Facts, Observed},
     phases::control_plane,
     pki::{
         authorities::{Ca, holdings},
@@ -30,16 +30,23 @@ pub mod renew;
 
 const PHASE: &str = "certificates";
 
+/// All that hosts share.
+const SHARED: [Shared; 5] = [
+    Shared::Authority(Ca::Cluster),
+    Shared::Authority(Ca::Etcd),
+    Shared::Authority(Ca::FrontProxy),
+    Shared::ServiceAccounts,
+    Shared::Encryption,
+];
+
 /// See the module.
 ///
 /// # Errors
 /// Where authorities contradict one another, or the key of one that was used is nowhere.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
-    let all = [Ca::Cluster, Ca::Etcd, Ca::FrontProxy].map(Shared::Authority);
-    let wanted: Vec<Shared> = all.into_iter().chain([Shared::ServiceAccounts, Shared::Encryption]).collect();
     p.stage(PHASE, "authorities where their keys are kept", Mode::Parallel);
     let mut sources = Vec::new();
-    for shared in wanted {
+    for shared in SHARED {
         sources.push((shared, keys(p, shared)?));
     }
     p.stage(PHASE, "certificates and kubeconfigs", Mode::Parallel);
@@ -134,20 +141,25 @@ fn one_and_the_same(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
     })
 }
 
+/// Whether an authority or a key of Kubernetes is on no host although etcd was founded: then what is in etcd decides whether
+/// it was lost or never was.
+pub fn depends_on_objects(cluster: &Cluster, seen: &Observed) -> bool {
+    let is_kept = |shared: Shared| {
+        let keepers = cluster.nodes.iter().filter(|n| keeps(n, shared));
+        keepers.filter_map(|n| seen.hosts.get(&n.name)).any(|facts| shared.is_on(facts))
+    };
+    let founded = seen.hosts.values().any(|f| f.identity.is_some() || f.etcd_data);
+    cluster.has_kubernetes() && founded && SHARED.into_iter().any(|s| is_of_kubernetes(s) && !is_kept(s))
+}
+
+fn is_of_kubernetes(shared: Shared) -> bool {
+    shared != Shared::Authority(Ca::Etcd)
+}
+
 /// Nothing holds data that only the lost secret opens.
 fn nothing_was_built(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
-    let witness = p.cluster.nodes.iter().find_map(|n| {
-        let facts = p.facts(&n.name);
-        let what = match facts {
-            f if f.identity.is_some() => Some("the record of a cluster that served"),
-            f if f.etcd_data => Some("etcd data"),
-            f if shared.public_path().is_some_and(|path| f.files.contains_key(&path)) => {
-                Some("its public part")
-            }
-            _ => None,
-        };
-        what.map(|what| (&n.name, what))
-    });
+    let hosts = p.cluster.nodes.iter().map(|n| &n.name);
+    let witness = hosts.filter_map(|name| Some((name, used_with(p, p.facts(name), shared)?))).next();
     match witness {
         None => Ok(()),
         Some((host, what)) => Err(Refusal {
@@ -160,6 +172,24 @@ fn nothing_was_built(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
                 shared.secret_path()
             ),
         }),
+    }
+}
+
+/// What on a host shows that something was built with this secret.
+///
+/// etcd that was founded by itself knows none of Kubernetes', and gets them when control planes come to it. What it holds
+/// counts unless a quorum has said that there is nothing of Kubernetes in it.
+fn used_with(p: &Planner<'_>, facts: &Facts, shared: Shared) -> Option<&'static str> {
+    let etcd_counts = !is_of_kubernetes(shared) || p.seen().has_objects != Some(false);
+    let has_public_part = shared.public_path().is_some_and(|path| facts.files.contains_key(&path));
+    // Made after all authorities are where they are kept.
+    let was_node = facts.files.contains_key(layout::KUBELET_CONF) || facts.runs("kube-apiserver");
+    match facts {
+        f if f.identity.is_some() && etcd_counts => Some("the record of a cluster that served"),
+        f if f.etcd_data && etcd_counts => Some("etcd data"),
+        _ if has_public_part => Some("its public part"),
+        _ if is_of_kubernetes(shared) && was_node => Some("the credentials of a node"),
+        _ => None,
     }
 }
 

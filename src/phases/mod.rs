@@ -22,6 +22,7 @@ pub mod ownership;
 mod pod_network;
 pub mod preflight;
 pub mod prepare;
+mod settled;
 pub mod teardown;
 pub mod workers;
 
@@ -102,7 +103,8 @@ pub const RESET: &[Phase] =
 /// Plans the wanted phases of a table: the plan, and what will be observed once it is done.
 ///
 /// # Errors
-/// Where a host is of another cluster; else the first phase that refuses.
+/// Where a host is of another cluster, or the inventory wants of a cluster what it cannot become; else the first phase
+/// that refuses.
 pub fn plan(
     table: &[Phase],
     cluster: &Cluster,
@@ -134,6 +136,10 @@ fn plan_with(
     wants: impl Fn(&str) -> bool,
 ) -> Result<(Plan, Observed), Refusal> {
     ownership::check(planner.cluster, planner.seen())?;
+    // What is taken down may be wanted otherwise.
+    if table.iter().all(|phase| phase.name != teardown::PHASE) {
+        settled::check(planner.cluster, planner.seen())?;
+    }
     for phase in table.iter().filter(|p| wants(p.name)) {
         (phase.plan)(&mut planner)?;
     }

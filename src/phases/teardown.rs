@@ -6,7 +6,8 @@ use crate::{
     plan::{Action, Mode, Planner, Refusal},
 };
 
-const PHASE: &str = "reset";
+/// The name of the only phase.
+pub const PHASE: &str = "reset";
 
 /// Every host that rsadm has touched; the others are told.
 ///

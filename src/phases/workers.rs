@@ -6,7 +6,7 @@ use crate::{
     inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, NodeName, Role},
     layout,
     manifests::{haproxy_config, haproxy_pod, labels_by_api},
-    observe::NodeFact,
+    observe::{NodeFact, taint_slot},
     phases::{addons, control_plane, prepare},
     plan::{
         Action, Mode, Planner, Refusal,
@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-const PHASE: &str = "workers";
+/// The phase that waits for nodes.
+pub const PHASE: &str = "workers";
 
 /// See the module.
 ///
@@ -73,10 +74,15 @@ fn mark(p: &mut Planner<'_>, speaker: &Node, node: &Node) {
     let gone =
         |key: &&&str| !key.contains(':') && !wanted.contains_key(**key) && seen.labels.contains_key(**key);
     labels.extend(ours.iter().filter(gone).map(|key| format!("{key}-")));
+    // A node that is new has it from its kubelet.
+    let is_known = p.seen().nodes.as_ref().is_some_and(|nodes| nodes.contains_key(&node.name));
+    let lacks_ours = is_known && !seen.labels.contains_key(layout::NODE_LABEL);
+    labels.extend(lacks_ours.then(|| format!("{}=", layout::NODE_LABEL)));
     let mut changes: Vec<String> = taints.iter().filter(|t| !seen.taints.contains(t)).cloned().collect();
-    let gone = |taint: &&&str| {
-        taint.contains(':') && !taints.contains(**taint) && seen.taints.iter().any(|t| t == **taint)
-    };
+    // One of which only the value is another is replaced by the new one; to remove it would remove that.
+    let is_wanted = |taint: &str| taints.iter().any(|t| taint_slot(t) == taint_slot(taint));
+    let gone =
+        |taint: &&&str| taint.contains(':') && !is_wanted(taint) && seen.taints.iter().any(|t| t == **taint);
     changes.extend(ours.iter().filter(gone).map(|taint| format!("{taint}-")));
 
     if labels.is_empty() && changes.is_empty() && seen.managed == managed {

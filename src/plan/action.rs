@@ -315,6 +315,8 @@ pub enum Action {
     AwaitRollout {
         /// `kind/name` in kube-system.
         workloads: Vec<String>,
+        /// What runs elsewhere is not waited for; empty for everywhere.
+        nodes: Vec<NodeName>,
     },
     /// Empties a host of everything that rsadm put there.
     Wipe {

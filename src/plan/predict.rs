@@ -144,6 +144,7 @@ impl Action {
                 facts.processes.clear();
                 facts.programs.clear();
                 facts.units.clear();
+                facts.network.clear();
                 facts.etcd_data = false;
                 facts.identity = None;
                 facts.begun = None;

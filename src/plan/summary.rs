@@ -66,7 +66,12 @@ impl fmt::Display for Action {
                 let names: Vec<&str> = nodes.iter().map(crate::inventory::NodeName::as_str).collect();
                 write!(f, "wait until {} Ready", are(&names))
             }
-            Self::AwaitRollout { workloads } => write!(f, "wait until {} rolled out", are(workloads)),
+            Self::AwaitRollout { workloads, nodes } => {
+                let names: Vec<&str> = nodes.iter().map(crate::inventory::NodeName::as_str).collect();
+                let place =
+                    if names.is_empty() { String::new() } else { format!(" on {}", names.join(", ")) };
+                write!(f, "wait until {} rolled out{place}", are(workloads))
+            }
             Self::Remember { .. } => f.write_str("note what is there, for a reset"),
             Self::Wipe { .. } => f.write_str("remove everything that rsadm put there"),
         }
@@ -101,7 +106,7 @@ fn awaited(stage: &Stage) -> Option<String> {
         Action::Promote { member, .. } => Some(format!("{member} is a voting member")),
         Action::RemoveMember { member, .. } => Some(format!("{member} is no longer a member")),
         Action::AwaitNodes { nodes } => Some(format!("{} Ready", count(nodes.len(), "node"))),
-        Action::AwaitRollout { workloads } => Some(format!("{} rolled out", workloads.join(", "))),
+        Action::AwaitRollout { workloads, .. } => Some(format!("{} rolled out", workloads.join(", "))),
         _ => None,
     });
     text.or_else(|| {

@@ -90,7 +90,12 @@ fn sums(status: &ClusterStatus) -> Vec<[String; 2]> {
     }
     if let Some(workloads) = status.workloads.as_ref().filter(|w| !w.is_empty()) {
         let each = |w: &Workload| format!("{} {}/{}", short(&w.name), w.ready, w.wanted);
-        sums.push(["addons".to_owned(), workloads.iter().map(each).collect::<Vec<_>>().join(", ")]);
+        // Of nodes that `kubeadm join` added there are mostly none.
+        let runs = |w: &&Workload| w.wanted > 0 || !w.name.starts_with("daemonset/");
+        sums.push([
+            "addons".to_owned(),
+            workloads.iter().filter(runs).map(each).collect::<Vec<_>>().join(", "),
+        ]);
     }
     if let Some(first) = &status.first_expiry {
         let text = format!("first to expire in {} d: {} on {}", first.days, first.path, first.host);

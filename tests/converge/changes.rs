@@ -50,6 +50,11 @@ pub(crate) const CHANGES: &[Change] = &[
         phases: &["workers"],
     },
     Change {
+        name: "another value of a taint",
+        to: |c| node(c, "m1").taints[0].value = "yes".into(),
+        phases: &["etcd", "workers"],
+    },
+    Change {
         name: "an argument of the API server",
         to: |c| drop(c.api_server.extra_args.insert("v".into(), "4".into())),
         phases: &["control-plane", "workers"],

@@ -67,6 +67,36 @@ fn an_inventory_of_another_cluster_plans_nothing() {
 }
 
 #[test]
+fn a_built_network_is_not_changed_whatever_is_wanted() {
+    let cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let before = world.effects();
+    let [mut services, mut pods, mut domain] = std::array::from_fn(|_| cluster.clone());
+    services.network.service_subnet = "10.200.0.0/16".parse().unwrap();
+    pods.network.pod_subnet = "10.32.0.0/16".parse().unwrap();
+    domain.network.cluster_domain = "k8s.local".into();
+    for (changed, why) in [
+        (services, "service_subnet: m1, m2, m3 have 10.96.0.0/12, and the inventory says 10.200.0.0/16"),
+        (pods, "pod_subnet: m1, m2, m3, w1, w2 have 10.244.0.0/16, and the inventory says 10.32.0.0/16"),
+        (domain, "cluster_domain: m1, m2, m3, w1, w2 have cluster.local, and the inventory says k8s.local"),
+    ] {
+        let phases = [None, Some("binaries"), Some("certificates"), Some("control-plane"), Some("addons")];
+        let tables =
+            phases.map(|only| (UP, only)).into_iter().chain([(ETCD_MEMBERS, None), (CERTS_RENEW, None)]);
+        for (table, only) in tables {
+            let refusal = plan(&world, &changed, table, only).err().unwrap();
+            assert_eq!(refusal.rule, "settled-network", "{only:?}: {refusal}");
+            assert!(refusal.why.contains(why), "{refusal}");
+        }
+        assert!(block_on(harness::run(&world, &changed, UP)).is_err(), "{why}");
+        world.inner().state.hang_up();
+        assert_eq!(world.effects(), before, "changed something before it said: {why}");
+        assert_eq!(plan(&world, &changed, RESET, None), Ok(()));
+    }
+    assert_eq!(plan(&world, &cluster, UP, None), Ok(()));
+}
+
+#[test]
 fn a_member_that_is_well_leaves_after_its_successor_votes() {
     let before = harness::etcd_only();
     let built = block_on(built(&before)).state();

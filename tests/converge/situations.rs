@@ -3,7 +3,7 @@
 use rsadm::{
     fake::{State, World},
     host::{Op, Secret},
-    inventory::{Cluster, NodeName},
+    inventory::{Cluster, NodeName, Role},
     layout,
     phases::UP,
     pki::{
@@ -83,6 +83,66 @@ fn a_lost_authority_is_not_made_again_beside_data() {
         }
         refused(&cluster, state, "would lock the cluster out of its own data");
     }
+}
+
+/// The hosts of etcd alone, with control planes on hosts of their own or on the same ones.
+fn grown(stacked: bool) -> Cluster {
+    let (mut etcd, external) = (harness::etcd_only(), harness::external_etcd());
+    match stacked {
+        true => etcd.nodes.iter_mut().for_each(|n| n.roles.push(Role::ControlPlane)),
+        false => etcd.nodes.extend(external.nodes.iter().filter(|n| n.is_kubernetes()).cloned()),
+    }
+    let mut cluster = Cluster { name: etcd.name.clone(), nodes: etcd.nodes, ..external };
+    let first = cluster.nodes.iter().find(|n| n.is(Role::ControlPlane)).unwrap().address.clone();
+    cluster.api.host = first;
+    cluster
+}
+
+#[test]
+fn etcd_alone_becomes_a_cluster_with_control_planes() {
+    for stacked in [false, true] {
+        let cluster = grown(stacked);
+        let mut state = built(&harness::etcd_only());
+        state.meet(&cluster);
+        let mut undisturbed = faults::undisturbed(&cluster, state, UP);
+        undisturbed.moments = undisturbed.moments.into_iter().step_by(29).collect();
+        faults::heals_from_every_kill("etcd and then Kubernetes", &cluster, &undisturbed, UP);
+    }
+}
+
+#[test]
+fn control_planes_that_were_lost_with_their_authority_are_not_made_anew() {
+    let cluster = harness::external_etcd();
+    for answers in [true, false] {
+        let mut state = built(&cluster);
+        state.disaster = true;
+        for node in cluster.kubernetes_nodes() {
+            state.machines.remove(&node.name);
+        }
+        state.meet(&cluster);
+        if !answers {
+            for node in cluster.with_role(Role::Etcd) {
+                state.machine(&node.name).stop("kubelet");
+                state.machine(&node.name).kill_pods();
+            }
+        }
+        refused(&cluster, state, "would lock the cluster out of its own data");
+    }
+}
+
+/// Not even where etcd is empty: a worker that is left trusts the authority that was lost.
+#[test]
+fn a_node_that_is_left_speaks_for_its_authority() {
+    let mut state = built(&harness::etcd_only());
+    let cluster = grown(false);
+    let mut worker = built(&harness::external_etcd()).machine(&NodeName::new("w1")).clone();
+    for ca in Ca::ALL {
+        worker.files.remove(&ca.cert_path());
+    }
+    worker.files.put(&format!("{}/cluster", layout::BEFORE_DIR), 0o600, cluster.name.as_bytes());
+    state.meet(&cluster);
+    state.machines.insert(NodeName::new("w1"), worker);
+    refused(&cluster, state, "w1 has the credentials of a node");
 }
 
 #[test]

@@ -187,6 +187,10 @@ impl EtcdApi for FakeEtcd {
         self.linearizable(|_, _| ())
     }
 
+    async fn has_keys(&self, prefix: &str) -> Result<bool, EtcdError> {
+        self.linearizable(|state, _| prefix == "/registry/" && state.kube.was_served())
+    }
+
     async fn add_learner(&self, peer_url: &str) -> Result<u64, EtcdError> {
         self.change(&format!("add learner {peer_url}"), |state| {
             state.changeable()?;

@@ -17,6 +17,19 @@ pub fn start(cluster: &Cluster<'_>, nodes: [&str; 2]) -> Check {
     eventually(|| answer_each_other(cluster))
 }
 
+/// A third one, on that node, and the first answer each other.
+pub fn another(cluster: &Cluster<'_>, node: &str) -> Check {
+    cluster.apply(&pod(2, node))?;
+    cluster.pods_become_ready(NAMESPACE)?;
+    eventually(|| {
+        for (from, to) in [(2, 0), (0, 2)] {
+            let answer = ask(cluster, from, &format!("web-{to}"))?;
+            ensure!(answer == format!("web-{to}"), "web-{from} asks web-{to} and hears {answer:?}");
+        }
+        Ok(())
+    })
+}
+
 fn pod(n: usize, node: &str) -> String {
     format!(
         "---

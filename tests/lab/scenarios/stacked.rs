@@ -31,6 +31,7 @@ fn stacked() {
     it.serve(&mut checks);
     it.change(&mut checks);
     it.lose(&mut checks);
+    it.grow(&mut checks);
     checks.finish();
 }
 
@@ -49,6 +50,7 @@ impl Stacked<'_> {
         checks.check("three etcd members follow one leader", || self.one_leader());
         checks
             .check("all pods of the system become Ready", || self.cluster().pods_become_ready("kube-system"));
+        checks.check("CoreDNS is on two hosts", || self.dns_is_on_two_hosts());
         checks.check("plan has nothing to do", || self.nothing_is_pending(&self.inventory));
         checks.check("a second up changes nothing and says so, asking as little", || {
             self.asks_once(|| steady::second_up_changes_nothing(self.lab, &self.inventory))
@@ -61,6 +63,13 @@ impl Stacked<'_> {
         checks.check("a pod answers one on the other worker, by Service and DNS name", || {
             pods::answer_each_other(&self.cluster())
         });
+    }
+
+    fn dns_is_on_two_hosts(&self) -> Check {
+        let pods = self.cluster().json("get pods -n kube-system -l k8s-app=kube-dns")?;
+        let hosts: BTreeSet<String> = [0, 1].map(|n| pods["items"][n]["spec"]["nodeName"].to_string()).into();
+        ensure!(hosts.len() == 2, "CoreDNS runs on {hosts:?} alone");
+        Ok(())
     }
 
     fn plan_touches_nothing(&self) -> Check {
@@ -142,6 +151,10 @@ impl Stacked<'_> {
         ensure!(node["metadata"]["labels"]["zone"] == "a", "labels: {}", node["metadata"]["labels"]);
         ensure!(node["spec"]["taints"][0]["key"] == "gpu", "taints: {}", node["spec"]["taints"]);
         self.nothing_is_pending(&changed)?;
+        let changed = changed.with("hosts.w1.taints", "[\"gpu=false:PreferNoSchedule\"]");
+        self.lab.rsadm_on("up", &changed)?.ok()?;
+        let taints = &self.cluster().json("get node w1")?["spec"]["taints"];
+        ensure!(taints[0]["value"] == "false" && taints[1].is_null(), "taints: {taints}");
         self.lab.rsadm_on("up", &self.inventory)?.ok()?;
         let node = self.cluster().json("get node w1")?;
         ensure!(node["metadata"]["labels"]["zone"].is_null(), "labels: {}", node["metadata"]["labels"]);
@@ -255,5 +268,52 @@ impl Stacked<'_> {
             ensure!(new.is_empty(), "started anew: {new:?}");
             Ok(())
         });
+    }
+
+    /// More nodes, by kubeadm and by the inventory; and one that is gone for good without a word.
+    fn grow(&self, checks: &mut Checks) {
+        let other = self.inventory.with("hosts.w2.name", "w3").with("hosts.w2.address", "10.77.0.23");
+        checks.must("two more hosts", || {
+            self.lab.verb(&["add", "w3:10.77.0.23", "w4:10.77.0.24"])?.ok()?;
+            Ok(())
+        });
+        checks.check("a plain kubeadm join brings a sixth node, and Services work from it", || {
+            self.join_by_kubeadm("w4")
+        });
+        checks.check("a fresh worker joins by up and answers, and the others' processes stay", || {
+            let before = Processes::of(self.lab, &NODES)?;
+            self.lab.rsadm_on("up", &other)?.ok()?.says("w2: is a node of the cluster and not in")?;
+            let new = Processes::of(self.lab, &NODES)?.new_since(&before);
+            ensure!(new.is_empty(), "started anew: {new:?}");
+            pods::another(&self.cluster(), "w3")?;
+            self.nothing_is_pending(&other)
+        });
+        checks.check(
+            "a changed argument rolls kube-proxy, whatever nodes are not ours or switched off",
+            || {
+                self.lab.verb(&["poweroff", "--hard", "w2"])?.ok()?;
+                let changed = other.with("kube_proxy.config.nftables", "{syncPeriod: 40s}");
+                self.lab.rsadm_on("up", &changed)?.ok()?.says("5 nodes Ready")?;
+                self.nothing_is_pending(&changed)
+            },
+        );
+    }
+
+    /// The plugin `bridge` gives it no pod network; what runs in the host's own does.
+    fn join_by_kubeadm(&self, guest: &str) -> Check {
+        self.lab.script("kubeadm-node", &[guest])?.ok()?;
+        let join =
+            self.lab.rsadm_on("token create --print-join-command --ttl 10m", &self.inventory)?.text()?;
+        let join = format!("{join} --ignore-preflight-errors=SystemVerification");
+        self.lab.verb(&["ssh", guest, &join])?.ok()?.says("This node has joined the cluster")?;
+        eventually(|| {
+            let pods = self.cluster().json("get pods -n kube-system -l k8s-app=kube-proxy-joined")?;
+            let [node, ready] = ["/items/0/spec/nodeName", "/items/0/status/containerStatuses/0/ready"]
+                .map(|place| pods.pointer(place).cloned().unwrap_or_default());
+            ensure!(node == guest && ready == true, "kube-proxy on {node} is ready: {ready}");
+            Ok(())
+        })?;
+        eventually(|| self.lab.on(guest, "curl -fsSk -m 5 https://10.96.0.1/readyz")?.ok())?;
+        self.lab.rsadm_on("status", &self.inventory)?.ok()?.says(&format!("node {guest} is not in"))
     }
 }

@@ -49,6 +49,9 @@ impl EtcdApi for SlowMember {
         self.answer(KvHash { hash: 1, revision, compact_revision: 0 }).await
     }
 
+    async fn has_keys(&self, _: &str) -> Result<bool, EtcdError> {
+        unreachable!("nobody asks for keys here")
+    }
     async fn linearizable_read(&self) -> Result<(), EtcdError> {
         unreachable!("the member list says it all")
     }

@@ -1,0 +1,153 @@
+//! What is decided once, when a cluster is built: the subnets of pods and services and the domain. Addresses out of them are
+//! in objects, in certificates and in every running pod, and Kubernetes takes no other ones afterwards. Whichever phases
+//! are wanted, a change is told before anything is done.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    inventory::Cluster,
+    observe::{Facts, Observed},
+    plan::Refusal,
+};
+
+/// The rule that a cluster keeps its network.
+pub const RULE: &str = "settled-network";
+
+/// Whether the hosts have the network that the inventory wants.
+///
+/// Where at least one host has it, that is what was wanted when the others got theirs, and it goes on to all.
+///
+/// # Errors
+/// Where hosts of a cluster that is built have another one, and none has that.
+pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let ours: Vec<(&str, &Facts)> = cluster
+        .nodes
+        .iter()
+        .filter_map(|n| Some((n.name.as_str(), seen.hosts.get(&n.name)?)))
+        .filter(|(_, facts)| facts.begun.is_some())
+        .collect();
+    // Before the first API server has its manifest nothing has an address, and all can still be had otherwise.
+    if !ours.iter().any(|(_, facts)| facts.network.contains_key(SERVICE_SUBNET)) {
+        return Ok(());
+    }
+    let (mut keys, mut lines, mut back) = (vec![], vec![], vec![]);
+    for (key, wanted) in wanted(cluster) {
+        let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (host, facts) in &ours {
+            if let Some(value) = facts.network.get(key) {
+                found.entry(value).or_default().push(host);
+            }
+        }
+        if found.is_empty() || found.contains_key(wanted.as_str()) {
+            continue;
+        }
+        let has: Vec<String> = found
+            .iter()
+            .map(|(value, hosts)| match hosts.as_slice() {
+                [host] => format!("{host} has {value}"),
+                hosts => format!("{} have {value}", hosts.join(", ")),
+            })
+            .collect();
+        keys.push(format!("network.{key}"));
+        lines.push(format!("network.{key}: {}, and the inventory says {wanted}", has.join("; ")));
+        back.extend(found.keys().map(|value| format!("network.{key}: {value}")));
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal {
+        rule: RULE,
+        subject: format!("{} of a cluster that is built cannot change", keys.join(" and ")),
+        why: format!("{}\nnothing was changed on any host", lines.join("\n")),
+        help: format!(
+            "set it back: {}; who wants another one builds the cluster anew, after `rsadm reset`",
+            back.join(", ")
+        ),
+    })
+}
+
+/// See [`Facts::network`].
+const SERVICE_SUBNET: &str = "service_subnet";
+
+fn wanted(cluster: &Cluster) -> [(&'static str, String); 3] {
+    let network = &cluster.network;
+    [
+        (SERVICE_SUBNET, network.service_subnet.to_string()),
+        ("pod_subnet", network.pod_subnet.to_string()),
+        ("cluster_domain", network.cluster_domain.clone()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{inventory::NodeName, manifests::testing};
+
+    /// Hosts of `testing::ha` with what their files say.
+    fn seen(hosts: &[(&str, &[(&str, &str)])]) -> Observed {
+        let facts = |network: &[(&str, &str)]| Facts {
+            begun: Some("prod".into()),
+            network: network.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Facts::default()
+        };
+        let hosts = hosts.iter().map(|(name, network)| (NodeName::new(*name), facts(network)));
+        Observed { hosts: hosts.collect(), ..Observed::default() }
+    }
+
+    #[test]
+    fn a_built_network_is_kept() {
+        let cluster = testing::ha();
+        let (service, pods, domain) = (
+            ("service_subnet", "10.96.0.0/12"),
+            ("pod_subnet", "10.244.0.0/16"),
+            ("cluster_domain", "cluster.local"),
+        );
+        let (other_service, other_pods, other_domain) = (
+            ("service_subnet", "10.64.0.0/12"),
+            ("pod_subnet", "10.32.0.0/16"),
+            ("cluster_domain", "k8s.local"),
+        );
+        let cases: [(&[(&str, &[(&str, &str)])], Option<&str>); 7] = [
+            (&[], None),
+            (&[("m1", &[service, pods, domain]), ("w1", &[pods, domain]), ("w2", &[])], None),
+            (&[("m1", &[other_pods, other_domain]), ("m2", &[])], None),
+            (
+                &[("m1", &[other_service, pods, domain]), ("m2", &[other_service, pods, domain])],
+                Some("network.service_subnet: m1, m2 have 10.64.0.0/12, and the inventory says 10.96.0.0/12"),
+            ),
+            (
+                &[("m1", &[service, domain]), ("w1", &[other_pods, domain])],
+                Some("network.pod_subnet: w1 has 10.32.0.0/16, and the inventory says 10.244.0.0/16"),
+            ),
+            (
+                &[("m1", &[service, pods, other_domain])],
+                Some("network.cluster_domain: m1 has k8s.local, and the inventory says cluster.local"),
+            ),
+            // One got it before the run died: the rest follows.
+            (&[("m1", &[service, pods, domain]), ("m2", &[service, other_pods, other_domain])], None),
+        ];
+        for (hosts, wanted) in cases {
+            let why = check(&cluster, &seen(hosts)).err().map(|refusal| refusal.why);
+            assert_eq!(why.as_deref().and_then(|why| why.lines().next()), wanted, "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn the_way_out_names_what_to_set_back() {
+        let refusal =
+            check(&testing::ha(), &seen(&[("m1", &[("service_subnet", "10.64.0.0/12")])])).unwrap_err();
+        assert_eq!(refusal.subject, "network.service_subnet of a cluster that is built cannot change");
+        assert!(
+            refusal.help.starts_with("set it back: network.service_subnet: 10.64.0.0/12; "),
+            "{}",
+            refusal.help
+        );
+    }
+
+    #[test]
+    fn hosts_that_rsadm_did_not_prepare_say_nothing() {
+        let mut seen = seen(&[("m1", &[("service_subnet", "10.64.0.0/12")])]);
+        seen.hosts.values_mut().for_each(|facts| facts.begun = None);
+        assert_eq!(check(&testing::ha(), &seen), Ok(()));
+    }
+}
