@@ -219,6 +219,24 @@ pub fn etcd_upgrade_obstacle(from: Version, to: Version) -> Option<(String, Stri
     }
 }
 
+/// Why members of one version take no new member of another, and what to do first; `None` where they do.
+pub fn etcd_join_obstacle(members: Version, newcomer: Version) -> Option<(String, String)> {
+    let told = |why: &str| {
+        Some((
+            format!("the inventory says etcd {newcomer}, and members run {members}: {why}"),
+            format!("set etcd.version: {members}"),
+        ))
+    };
+    match (members.minor, newcomer.minor) {
+        _ if members.major != newcomer.major => told("they have nothing in common"),
+        (a, b) if b < a => {
+            told("an older minor version does not read what they write, and they do not take it in")
+        }
+        (a, b) if b > a + 1 => told("versions side by side are at most one minor apart"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +268,21 @@ mod tests {
             let found = etcd_upgrade_obstacle(version(from), version(to)).map(|(_, help)| help);
             assert_eq!(found.is_some(), obstacle.is_some(), "{from} to {to}: {found:?}");
             assert!(found.is_none_or(|help| help.contains(obstacle.unwrap())), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn members_take_nobody_of_an_older_minor_version() {
+        for (members, newcomer, may) in [
+            ("3.7.0", "3.6.8", false),
+            ("3.7.1", "3.7.0", true),
+            ("3.6.8", "3.7.0", true),
+            ("3.5.26", "3.7.0", false),
+            ("3.7.0", "2.3.8", false),
+        ] {
+            let version = |text: &str| format!("v{text}").parse::<Version>().unwrap();
+            let obstacle = etcd_join_obstacle(version(members), version(newcomer));
+            assert_eq!(obstacle.is_none(), may, "{newcomer} beside {members}: {obstacle:?}");
         }
     }
 

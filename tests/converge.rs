@@ -25,6 +25,8 @@ mod faults;
 mod guards;
 #[path = "converge/harness.rs"]
 mod harness;
+#[path = "converge/members.rs"]
+mod members;
 #[path = "converge/prediction.rs"]
 mod prediction;
 #[path = "converge/renewal.rs"]

@@ -3,7 +3,13 @@
 //! Every host asks all members and finds out who of them does the work; the others note who does, and are done. What
 //! came of it stands in a state file, from which `status` tells how old the newest verified snapshot is.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::SocketAddr,
+    path::Path,
+    time::Duration,
+};
 
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -12,7 +18,7 @@ use time::OffsetDateTime;
 use super::{
     BackupError, Check, Manifest,
     bundle::{Carried, Recipient},
-    choose::elected,
+    choose::{Voter, elected},
     file, keys,
     place::{Place, credentials},
     take::{self, Source},
@@ -22,6 +28,7 @@ use crate::{
     etcd::{
         EtcdApi, MemberStatus,
         client::{Credentials, Dial, EtcdClient, dial},
+        status::alarms_in,
     },
     host::Secret,
     layout,
@@ -30,6 +37,12 @@ use crate::{
 
 /// How long a member may take to answer: nobody waits for a timer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longer than any snapshot or trial may take, which is half an hour.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// The alarm of a member whose data is not that of the others.
+const CORRUPT: &str = "CORRUPT";
 
 /// What a host remembers of its snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +71,34 @@ pub struct Newest {
     pub damaged: bool,
 }
 
+impl State {
+    /// The same after a run. One that nobody can rely on takes no good one's place: how old that is has to be seen.
+    fn after(self, outcome: &Result<Outcome, BackupError>, now: OffsetDateTime) -> Self {
+        let (newest, error) = match outcome {
+            Ok(Outcome::Taken(m)) if m.is_verified() => (Some(Newest::of(m)), None),
+            Ok(Outcome::Taken(m)) => {
+                let why = m.damaged.clone().unwrap_or_else(|| "no quorum stood behind its member".to_owned());
+                (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
+            }
+            Ok(Outcome::Elsewhere(_)) => (self.newest, None),
+            Err(error) => (self.newest, Some(chain(error))),
+        };
+        Self { newest, last_run: now.unix_timestamp(), error }
+    }
+}
+
+impl Newest {
+    fn of(m: &Manifest) -> Self {
+        Self {
+            taken_at: m.taken_at.unix_timestamp(),
+            file: m.file.clone(),
+            revision: m.revision,
+            check: m.check.unwrap_or(Check::Checksum),
+            damaged: m.damaged.is_some(),
+        }
+    }
+}
+
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -76,18 +117,7 @@ pub async fn run() -> Result<Outcome, BackupError> {
     let before: State =
         fs::read(state_file).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
     let outcome = attempt().await;
-    let newest = match &outcome {
-        Ok(Outcome::Taken(m)) => Some(Newest {
-            taken_at: m.taken_at.unix_timestamp(),
-            file: m.file.clone(),
-            revision: m.revision,
-            check: m.check.unwrap_or(Check::Checksum),
-            damaged: m.damaged.is_some(),
-        }),
-        _ => before.newest,
-    };
-    let error = outcome.as_ref().err().map(chain);
-    let state = State { newest, last_run: OffsetDateTime::now_utc().unix_timestamp(), error };
+    let state = before.after(&outcome, OffsetDateTime::now_utc());
     let text = serde_json::to_string(&state).unwrap_or_default() + "\n";
     file::write(state_file, text.as_bytes())?;
     outcome
@@ -108,25 +138,37 @@ async fn attempt() -> Result<Outcome, BackupError> {
     }))
     .await;
     let answers: Vec<&Answer> = asked.iter().flatten().collect();
-    let is_leader = |a: &&&Answer| a.status.leader == a.status.member_id;
-    let voters = answers.iter().filter(|a| !a.status.is_learner);
-    let chosen = elected(voters.map(|a| (a.name.as_str(), is_leader(&a))));
-    match chosen {
-        None => Err(BackupError::Refused("no member of etcd answers".into())),
-        Some(name) if name != config.host => Ok(Outcome::Elsewhere(name.to_owned())),
-        Some(name) => {
-            let own = answers.iter().find(|a| a.name == name);
-            let own = own.ok_or_else(|| BackupError::Refused(format!("{name} is gone")))?;
-            work(&config, own).await.map(|m| Outcome::Taken(Box::new(m)))
-        }
+    let corrupt: BTreeSet<u64> = answers.iter().flat_map(|a| &a.corrupt).copied().collect();
+    let voters: Vec<Voter> = answers
+        .iter()
+        .filter(|a| !a.status.is_learner)
+        .map(|a| Voter {
+            name: a.name.clone(),
+            is_leader: a.status.leader == a.status.member_id,
+            serves: a.serves,
+            is_corrupt: corrupt.contains(&a.status.member_id),
+            applied: (a.status.raft_term, a.status.raft_applied_index),
+        })
+        .collect();
+    let Some(chosen) = elected(&voters) else {
+        return Err(BackupError::Refused("no member of etcd answers".into()));
+    };
+    if chosen.name != config.host {
+        return Ok(Outcome::Elsewhere(chosen.name.clone()));
     }
+    let own = answers.iter().find(|a| a.name == chosen.name);
+    let own = own.ok_or_else(|| BackupError::Refused(format!("{} is gone", chosen.name)))?;
+    work(&config, own, chosen.is_corrupt).await.map(|m| Outcome::Taken(Box::new(m)))
 }
 
 struct Answer {
     name: String,
     client: EtcdClient,
     status: MemberStatus,
+    /// True where it has a leader and a quorum stands behind it.
     serves: bool,
+    /// IDs of members whose alarm CORRUPT is on, by what this one says.
+    corrupt: Vec<u64>,
 }
 
 async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
@@ -138,8 +180,11 @@ async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
     };
     let client = dial(&wanted, credentials).await.client.ok()?;
     let status = client.status().await.ok()?;
-    let serves = client.linearizable_read().await.is_ok();
-    Some(Answer { name: peer.name.clone(), client, status, serves })
+    let serves = status.leader != 0 && client.linearizable_read().await.is_ok();
+    // A member's status names all alarms, those of others too, and needs no quorum.
+    let alarms = alarms_in(&status.errors).into_iter();
+    let corrupt = alarms.filter(|a| a.kind == CORRUPT).map(|a| a.member_id).collect();
+    Some(Answer { name: peer.name.clone(), client, status, serves, corrupt })
 }
 
 /// The certificate that kubeadm keeps for such questions on every etcd host.
@@ -155,7 +200,7 @@ fn etcd_credentials() -> Result<Credentials, BackupError> {
     })
 }
 
-async fn work(config: &BackupConfig, own: &Answer) -> Result<Manifest, BackupError> {
+async fn work(config: &BackupConfig, own: &Answer, is_corrupt: bool) -> Result<Manifest, BackupError> {
     let place = Place::open(&config.target, &settings(config)?)?;
     let source = Source {
         cluster: config.cluster.clone(),
@@ -176,6 +221,8 @@ async fn work(config: &BackupConfig, own: &Answer) -> Result<Manifest, BackupErr
         trial::restore(&program, arrived.path(), &folder)?;
         manifest.check = Some(Check::Restored);
     }
+    // A copy is better than none, and nobody may take it for the cluster's data.
+    manifest.damaged = is_corrupt.then(|| format!("the alarm {CORRUPT} of its member was on"));
     let recipients = config.recipient.iter().map(|r| r.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
     let recipients = recipients.map_err(BackupError::Refused)?;
     let carried = if recipients.is_empty() { vec![] } else { own_keys(config.kubernetes.is_some())? };
@@ -213,16 +260,27 @@ fn own_keys(kubernetes: bool) -> Result<Vec<Carried>, BackupError> {
     Ok(carried)
 }
 
-/// Removes what a run that was killed has left.
+/// Removes what a run that was killed has left. What an operator's command is at in the same folder stays.
 fn sweep(folder: &Path, all: bool) {
     let Ok(listing) = fs::read_dir(folder) else { return };
     for entry in listing.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if all || name.starts_with(".rsadm-incoming-") || name.starts_with(".rsadm-trial-") {
+        let modified = entry.metadata().and_then(|m| m.modified()).ok();
+        let age = modified.and_then(|m| m.elapsed().ok()).unwrap_or_default();
+        if all || is_left_over(&name, age, |pid| Path::new(&format!("/proc/{pid}")).exists()) {
             let path = entry.path();
             let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
     }
+}
+
+/// True for what nobody is at any more. Who begins something names it after its process; a number is used again, so that
+/// nothing counts as under way for longer than anything may take.
+fn is_left_over(name: &str, age: Duration, lives: impl Fn(u32) -> bool) -> bool {
+    let begun = [file::INCOMING, trial::SCRATCH].iter().find_map(|prefix| name.strip_prefix(prefix));
+    let Some(begun) = begun else { return false };
+    let pid = begun.split(['-', '.']).next().and_then(|pid| pid.parse().ok());
+    age > LONGEST || pid.is_some_and(|pid| !lives(pid))
 }
 
 /// Only what is this cluster's goes: a bucket may hold several.
@@ -245,4 +303,50 @@ fn chain(error: &BackupError) -> String {
         next = source.source();
     }
     text.lines().collect::<Vec<_>>().join(" ").chars().take(500).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::tests::sample;
+
+    #[test]
+    fn what_nobody_can_rely_on_takes_no_good_ones_place() {
+        let good = sample();
+        let now = good.taken_at;
+        let taken = |m: &Manifest| Ok(Outcome::Taken(Box::new(m.clone())));
+        let state = State::default().after(&taken(&good), now);
+        assert_eq!((state.newest.clone(), state.error.clone()), (Some(Newest::of(&good)), None));
+        for (worse, why) in [
+            (Manifest { without_quorum: true, ..sample() }, "no quorum stood behind its member"),
+            (Manifest { damaged: Some("it was cut off".into()), ..sample() }, "it was cut off"),
+        ] {
+            let after = state.clone().after(&taken(&worse), now + time::Duration::hours(9));
+            assert_eq!(after.newest, state.newest);
+            assert_eq!(after.last_run - state.last_run, 9 * 3600);
+            assert!(after.error.as_ref().unwrap().ends_with(why), "{:?}", after.error);
+        }
+        let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), now);
+        assert_eq!(elsewhere, state);
+    }
+
+    #[test]
+    fn only_what_nobody_is_at_is_swept() {
+        let minute = Duration::from_secs(60);
+        for (name, age, swept) in [
+            (".rsadm-incoming-77", minute, false),
+            (".rsadm-incoming-77.part", minute, false),
+            (".rsadm-incoming-77-Xa3b9c", minute, false),
+            (".rsadm-trial-77-Xa3b9c", minute, false),
+            (".rsadm-trial-77-Xa3b9c", LONGEST + minute, true),
+            (".rsadm-incoming-78", minute, true),
+            (".rsadm-incoming-78.part", minute, true),
+            (".rsadm-trial-78-Xa3b9c", minute, true),
+            (".rsadm-incoming-Xa3b9c", minute, false),
+            (".rsadm-incoming-Xa3b9c", LONGEST + minute, true),
+            ("prod-20261122T140511Z-r48211.db", LONGEST + minute, false),
+        ] {
+            assert_eq!(is_left_over(name, age, |pid| pid == 77), swept, "{name} {age:?}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::etcd::status::{EtcdReport, MemberReport};
+use crate::etcd::status::{EtcdReport, LAG_LIMIT, MemberReport};
 
 /// Voters that can give a snapshot, the best first: healthy followers before the leader, since a follower's disk is not
 /// what every write waits for; those behind last. Without a quorum, whoever answers, the one that has seen most first.
@@ -16,27 +16,73 @@ pub fn candidates(report: &EtcdReport) -> Vec<&MemberReport> {
     members
 }
 
-/// Who of the members that answer takes a scheduled snapshot: the first follower by name, or the leader where nobody
-/// else answers. Every host asks itself this and comes to the same answer from the same members; a host that sees fewer
-/// than there are may come to another, and then two snapshots are taken, which harms nothing.
-pub fn elected<'n>(members: impl IntoIterator<Item = (&'n str, bool)>) -> Option<&'n str> {
-    members.into_iter().min_by_key(|(name, is_leader)| (*is_leader, *name)).map(|(name, _)| name)
+/// A voter that answers, as those see it who ask which one takes a scheduled snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voter {
+    /// Its host.
+    pub name: String,
+    /// True where it leads.
+    pub is_leader: bool,
+    /// True where it has a leader and has just served a linearizable read: a quorum stands behind what it has.
+    pub serves: bool,
+    /// True where its alarm CORRUPT is on.
+    pub is_corrupt: bool,
+    /// Its term, and the newest raft entry that it has applied.
+    pub applied: (u64, u64),
+}
+
+/// Who of the members that answer takes a scheduled snapshot: the first follower by name of those that are well, or the
+/// leader where no follower is. Members without a quorum, with the alarm CORRUPT or far behind come last, in this order
+/// from the end, since one of them would else be chosen every time, and what it gives is not what the cluster has. Where
+/// nobody serves it is the one that has seen most. Every host asks itself this and comes to the same answer from the same
+/// members; a host that sees fewer than there are may come to another, and then two snapshots are taken, which harms
+/// nothing.
+pub fn elected(members: &[Voter]) -> Option<&Voter> {
+    let furthest = members.iter().map(|m| m.applied.1).max().unwrap_or_default();
+    members.iter().min_by_key(|m| {
+        let is_behind = furthest - m.applied.1 > LAG_LIMIT;
+        let has_seen = if m.serves { (0, 0) } else { m.applied };
+        (!m.serves, m.is_corrupt, m.serves && is_behind, Reverse(has_seen), m.is_leader, &m.name)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// `e2` follows and is well; `*` leads, `!` has no quorum, `?` is corrupt, `<` is far behind, and each `+` a little ahead.
+    fn voter(text: &str) -> Voter {
+        let has = |mark: char| text.contains(mark);
+        let ahead = text.matches('+').count() as u64;
+        Voter {
+            name: text[..2].to_owned(),
+            is_leader: has('*'),
+            serves: !has('!'),
+            is_corrupt: has('?'),
+            applied: (7, 100_000 + ahead - if has('<') { LAG_LIMIT + 10 } else { 0 }),
+        }
+    }
+
     #[test]
-    fn one_member_does_the_work() {
+    fn one_member_does_the_work_and_no_sick_one_while_there_is_another() {
         for (members, expected) in [
-            (vec![("e2", false), ("e1", true), ("e3", false)], Some("e2")),
-            (vec![("e3", false), ("e1", true)], Some("e3")),
-            (vec![("e1", true)], Some("e1")),
-            (vec![("e2", false), ("e1", false)], Some("e1")),
-            (vec![], None),
+            ("e2 e1* e3", Some("e2")),
+            ("e3 e1*", Some("e3")),
+            ("e1*", Some("e1")),
+            ("e2 e1", Some("e1")),
+            ("e1! e2 e3*", Some("e2")),
+            ("e1? e2* e3", Some("e3")),
+            ("e1< e2* e3", Some("e3")),
+            ("e1+ e2* e3", Some("e1")),
+            ("e1! e2? e3*", Some("e3")),
+            ("e1< e2? e3*!", Some("e1")),
+            ("e1! e2?", Some("e2")),
+            ("e1! e2!++ e3!+", Some("e2")),
+            ("e1?! e2!", Some("e2")),
+            ("", None),
         ] {
-            assert_eq!(elected(members.clone()), expected, "{members:?}");
+            let voters: Vec<Voter> = members.split_whitespace().map(voter).collect();
+            assert_eq!(elected(&voters).map(|v| v.name.as_str()), expected, "{members:?}");
         }
     }
 }

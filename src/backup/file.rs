@@ -19,6 +19,9 @@ use super::{
 /// How much is read at once.
 const PIECE: usize = 1 << 20;
 
+/// Begins the name of what is on its way; the number of the process follows, by which it is told whether it still is.
+pub const INCOMING: &str = ".rsadm-incoming-";
+
 /// What a whole snapshot comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
@@ -43,7 +46,8 @@ impl Incoming {
         let failed = |what: &str| format!("{what} {}", folder.display());
         make_folder(folder).map_err(BackupError::io(failed("make the folder")))?;
         // tempfile makes it 0600.
-        let file = tempfile::Builder::new().prefix(".rsadm-incoming-").tempfile_in(folder);
+        let prefix = format!("{INCOMING}{}-", std::process::id());
+        let file = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder);
         Ok(Self {
             file: file.map_err(BackupError::io(failed("write into the folder")))?,
             digest: Digest::default(),

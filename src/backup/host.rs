@@ -1,13 +1,19 @@
 //! Snapshots that are kept on an etcd host: taken, listed and tried there, with the etcdctl and etcdutl out of the
 //! container of the etcd that runs there, so that no host needs tools of its own.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::io::AsyncReadExt;
 
 use super::{
-    BackupError, Manifest,
+    BackupError, Broken, Manifest,
     agent::{Newest, State},
+    file,
     place::Entry,
 };
 use crate::{
@@ -72,6 +78,31 @@ impl Keeper {
     /// Where the host could not be asked.
     pub async fn list(&self) -> Result<Vec<Entry>, BackupError> {
         Ok(entries(&self.run(LIST, &[&self.folder], "list its snapshots").await?))
+    }
+
+    /// Brings a file of the folder into a folder of this machine, its manifest beside it. Answers where it is.
+    ///
+    /// # Errors
+    /// Where it could not be read there or written here, or is not the one that its manifest tells of.
+    pub async fn fetch(&self, entry: &Entry, into: &Path) -> Result<PathBuf, BackupError> {
+        let (from, to) = (format!("if={}/{}", self.folder, entry.file), into.join(&entry.file));
+        let writing = || format!("write {}", to.display());
+        let mut file = file::create_private(&to).map_err(BackupError::io(writing()))?;
+        for number in 0..entry.size.div_ceil(PIECE as u64) {
+            let (piece, skip) = (format!("bs={PIECE}"), format!("skip={number}"));
+            let argv = ["dd", &from, &piece, &skip, "count=1", "iflag=fullblock", "status=none"];
+            let cmd = Cmd::new(argv.map(String::from)).timeout(LIMIT);
+            let output = self.ask(&[Op::Run(cmd)], &format!("send {}", entry.file)).await?;
+            file.write_all(&output.stdout).map_err(BackupError::io(writing()))?;
+        }
+        let Ok(manifest) = &entry.manifest else { return Ok(to) };
+        let found = file::sum(&to)?.sha256;
+        if found != manifest.sha256 {
+            let source = Broken::Another { found, stated: manifest.sha256.clone() };
+            return Err(BackupError::Broken { path: to, source });
+        }
+        file::write(&file::manifest_path(&to), manifest.to_json().as_bytes())?;
+        Ok(to)
     }
 
     /// Checks a file of the folder and restores it for a try: what etcdutl says of it.
@@ -215,7 +246,54 @@ fn entries(text: &str) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::manifest::tests::sample;
+    use crate::{
+        backup::manifest::tests::sample,
+        host::{Forward, HostError},
+        inventory::NodeName,
+    };
+
+    /// This machine as a host.
+    struct Here(NodeName);
+
+    #[async_trait::async_trait]
+    impl Host for Here {
+        fn name(&self) -> &NodeName {
+            &self.0
+        }
+
+        async fn run(&self, ops: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            let run = |op: &Op| {
+                let Op::Run(cmd) = op else { panic!("only commands: {op:?}") };
+                let done = std::process::Command::new(&cmd.argv[0]).args(&cmd.argv[1..]).output().unwrap();
+                Output { status: done.status.code().unwrap(), stdout: done.stdout, ..Output::default() }
+            };
+            Ok(ops.iter().map(run).collect())
+        }
+
+        async fn forward(&self, _: std::net::SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            panic!("nothing is forwarded")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_of_a_host_is_fetched_whole_or_not_at_all() {
+        let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let keeper =
+            Keeper { host: Arc::new(Here(NodeName::new("m1"))), folder: there.path().display().to_string() };
+        let bytes: Vec<u8> = (0..PIECE * 2 + 77).map(|i| (i % 251) as u8).collect();
+        std::fs::write(there.path().join("a.db"), &bytes).unwrap();
+        let (size, sha256) = (bytes.len() as u64, crate::plan::sha256(&bytes));
+        let manifest = Manifest { file: "a.db".into(), size, sha256, ..sample() };
+        let entry = Entry::new("a.db".into(), size, Ok(manifest.clone()));
+        let path = keeper.fetch(&entry, here.path()).await.unwrap();
+        assert!(std::fs::read(&path).unwrap() == bytes);
+        assert_eq!(file::manifest_of(&path), Some(manifest));
+
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(there.path().join("a.db"), &bytes[1..]).unwrap();
+        let broken = keeper.fetch(&entry, here.path()).await.unwrap_err();
+        assert!(matches!(broken, BackupError::Broken { .. }), "{broken:?}");
+    }
 
     #[test]
     fn a_hosts_list_is_read() {

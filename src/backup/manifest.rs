@@ -100,9 +100,14 @@ impl Manifest {
         }
     }
 
-    /// True for what a restore can rely on: it was checked, and found damaged by no later look.
+    /// True for what a restore can rely on: it was checked, found damaged by no later look, and is what a quorum had.
     pub fn is_verified(&self) -> bool {
-        self.check.is_some() && self.damaged.is_none()
+        self.check.is_some() && self.is_good()
+    }
+
+    /// True where nothing is known against it, checked or not.
+    pub fn is_good(&self) -> bool {
+        self.damaged.is_none() && !self.without_quorum
     }
 
     /// The same after a look that found it good so far, or damaged.
@@ -158,6 +163,7 @@ pub(crate) mod tests {
             assert_eq!((manifest.is_verified(), manifest.check), (verified, Some(check)), "{look:?}");
         }
         assert!(!Manifest { check: None, ..sample() }.is_verified());
+        assert!(!Manifest { without_quorum: true, ..sample() }.is_verified(), "of a member that was cut off");
     }
 
     #[test]

@@ -18,8 +18,9 @@ impl Retention {
 
     /// Positions of the snapshots that may go, of a list with the newest first. Each cluster's count for themselves.
     ///
-    /// The newest verified one stays whatever its age: it is what a restore would take. One that is known to be damaged is
-    /// none of the number that is kept. Neither is one from the future, and it stays: a clock was ahead when it was taken,
+    /// The newest verified one stays whatever its age: it is what a restore would take. One that is known to be damaged, or
+    /// was taken without a quorum, is none of the number that is kept: of such there may be as many again, so that they
+    /// neither push out a good one nor fill the place. Neither is one from the future, and it stays: a clock was ahead when it was taken,
     /// or is behind now, and what is newest is then not for a clock to say.
     pub fn spare(self, newest_first: &[&Manifest], now: OffsetDateTime) -> Vec<usize> {
         let mut clusters: BTreeMap<&str, Newer> = BTreeMap::new();
@@ -28,7 +29,7 @@ impl Retention {
             let newer = clusters.entry(&m.cluster).or_default();
             let is_safe = m.is_verified() && !newer.verified;
             let is_old = match self {
-                Self::Count(n) => newer.whole >= n,
+                Self::Count(n) => newer.good >= n || (!m.is_good() && newer.others >= n),
                 Self::Seconds(limit) => {
                     (now - m.taken_at).whole_seconds() > i64::try_from(limit).unwrap_or(i64::MAX)
                 }
@@ -37,7 +38,7 @@ impl Retention {
                 spare.push(i);
             }
             newer.verified |= m.is_verified();
-            newer.whole += u64::from(m.damaged.is_none());
+            *(if m.is_good() { &mut newer.good } else { &mut newer.others }) += 1;
         }
         spare
     }
@@ -46,8 +47,10 @@ impl Retention {
 /// What came before a snapshot in its cluster's list.
 #[derive(Default)]
 struct Newer {
-    /// How many that are not known to be damaged.
-    whole: u64,
+    /// How many against which nothing is known.
+    good: u64,
+    /// How many of the rest.
+    others: u64,
     /// Whether one was verified.
     verified: bool,
 }
@@ -57,12 +60,13 @@ mod tests {
     use super::*;
     use crate::backup::{Check, manifest::tests::sample};
 
-    /// Newest first, an hour apart; `v` is verified, `-` is not, `x` was once and is known to be damaged.
+    /// Newest first, an hour apart; `v` is verified, `-` is not, `x` was once and is known to be damaged, `q` was checked and
+    /// had no quorum behind it.
     #[test]
     fn the_newest_verified_one_always_stays() {
         let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let hours = |n: u64| Retention::age(Duration::from_secs(n * 3600 + 1));
-        let table: [(&str, Retention, &[usize]); 13] = [
+        let table: [(&str, Retention, &[usize]); 18] = [
             ("vvvv", Retention::Count(2), &[2, 3]),
             ("vvvv", Retention::Count(9), &[]),
             ("vvvv", Retention::Count(0), &[1, 2, 3]),
@@ -76,6 +80,11 @@ mod tests {
             ("xxv-", Retention::Count(0), &[0, 1, 3]),
             ("vxv", Retention::Count(1), &[1, 2]),
             ("xv", hours(0), &[]),
+            ("qqv", Retention::Count(2), &[]),
+            ("qqqvvv", Retention::Count(2), &[2, 5]),
+            ("vqq", Retention::Count(1), &[1, 2]),
+            ("xqxvv", Retention::Count(2), &[2]),
+            ("qqqv", hours(1), &[2]),
         ];
         for (states, retention, expected) in table {
             let list: Vec<Manifest> = states
@@ -85,6 +94,7 @@ mod tests {
                     taken_at: now - Duration::from_secs(u64::try_from(i).unwrap() * 3600),
                     check: (state != '-').then_some(Check::Checksum),
                     damaged: (state == 'x').then(|| "it was cut off".to_owned()),
+                    without_quorum: state == 'q',
                     ..sample()
                 })
                 .collect();

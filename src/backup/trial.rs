@@ -8,6 +8,9 @@ use std::{
 
 use super::BackupError;
 
+/// Begins the name of a folder that is thrown away; the number of the process follows.
+pub const SCRATCH: &str = ".rsadm-trial-";
+
 /// The etcdutl that an etcd host can run: that of the etcd that runs on this host, from its own container (it is linked
 /// statically, and `/proc/PID/root` leads to it), or one on PATH.
 pub fn etcdutl() -> Option<PathBuf> {
@@ -33,7 +36,8 @@ pub fn on_path() -> Option<PathBuf> {
 /// # Errors
 /// etcdutl's own words, where it does not take it.
 pub fn restore(program: &Path, snapshot: &Path, folder: &Path) -> Result<(), BackupError> {
-    let scratch = tempfile::Builder::new().prefix(".rsadm-trial-").tempdir_in(folder);
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    let scratch = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder);
     let scratch = scratch.map_err(BackupError::io(format!("write into {}", folder.display())))?;
     let data = scratch.path().join("data");
     let mut command = Command::new(program);

@@ -19,7 +19,7 @@ mod host;
 mod metrics;
 mod report;
 
-pub use assess::{Known, assess, strangers};
+pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
 pub use disks::{Timing, advised};
 pub use host::{HostState, Process, Words};

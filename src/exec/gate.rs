@@ -6,13 +6,17 @@ use futures::future::{join, join_all};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Context, members::Members};
+use super::{
+    Context,
+    members::{MemberHost, Members, Tended},
+};
 use crate::{
     etcd::{
         EtcdApi, Member,
         status::{
             EtcdReport, Gathered, Known, Limits, MemberReport, Target, Trouble, assess, gather, strangers,
         },
+        upkeep::Upkeep,
     },
     event::Events,
     inventory::{Cluster, NodeName},
@@ -196,10 +200,34 @@ async fn stranger(members: &dyn Members, member: Member, patience: Duration) -> 
 /// # Errors
 /// In words that stand alone in a table cell.
 pub async fn dial(members: &dyn Members, member: &MemberReport) -> Result<Box<dyn EtcdApi>, String> {
-    let host = members.hosts().into_iter().find(|h| member.peer_urls.contains(&h.peer_url));
+    match way(&members.hosts(), member)? {
+        Way::Host(name) => members.dial(&name).await,
+        Way::Stranger(url) => members.dial_stranger(&url).await,
+    }
+}
+
+/// The same to a member that can be asked to look after itself.
+///
+/// # Errors
+/// In words that stand alone in a table cell.
+pub async fn tend(members: &dyn Tended, member: &MemberReport) -> Result<Box<dyn Upkeep>, String> {
+    match way(&members.hosts(), member)? {
+        Way::Host(name) => members.tend(&name).await,
+        Way::Stranger(url) => members.tend_stranger(&url).await,
+    }
+}
+
+/// How a member of a report is reached.
+enum Way {
+    Host(NodeName),
+    Stranger(String),
+}
+
+fn way(hosts: &[MemberHost], member: &MemberReport) -> Result<Way, String> {
+    let host = hosts.iter().find(|h| member.peer_urls.contains(&h.peer_url));
     match (host, member.client_urls.first()) {
-        (Some(host), _) => members.dial(&host.name).await,
-        (None, Some(url)) => members.dial_stranger(url).await,
+        (Some(host), _) => Ok(Way::Host(host.name.clone())),
+        (None, Some(url)) => Ok(Way::Stranger(url.clone())),
         (None, None) => Err("it tells nobody where clients reach it".into()),
     }
 }

@@ -79,6 +79,13 @@ pub trait Tended: Members {
     /// # Errors
     /// In words that stand alone in a table cell.
     async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String>;
+    /// As [`Members::dial_stranger`], to such a member.
+    ///
+    /// # Errors
+    /// In words that stand alone in a table cell.
+    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, String> {
+        Err(format!("{client_url} is at no etcd host of the inventory"))
+    }
 }
 
 /// Forwarded ports, by the host they go through and where they lead.
@@ -179,6 +186,19 @@ impl<'a> SshMembers<'a> {
         own.chain(others).filter_map(|n| self.fleet.host(&n.name)).collect()
     }
 
+    async fn stranger(&self, client_url: &str) -> Result<EtcdClient, String> {
+        let to = address(client_url).ok_or_else(|| format!("{client_url} names no IPv4 address"))?;
+        let mut why = "no etcd host of the inventory is connected".to_owned();
+        for host in self.ways(to.0) {
+            match self.dialled_through(host, to, client_url.to_owned()).await.map(|d| d.client) {
+                Ok(Ok(client)) => return Ok(client),
+                Ok(Err(error)) => why = format!("{} (through {})", error.into_why(), host.name()),
+                Err(error) => why = format!("{error} (through {})", host.name()),
+            }
+        }
+        Err(why)
+    }
+
     async fn recorded_old_clusters(&self) -> Vec<u64> {
         let etcd = self.cluster.with_role(Role::Etcd).filter_map(|n| self.fleet.host(&n.name));
         let asked = join_all(etcd.map(|host| async move {
@@ -228,16 +248,7 @@ impl Members for SshMembers<'_> {
     }
 
     async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
-        let to = address(client_url).ok_or_else(|| format!("{client_url} names no IPv4 address"))?;
-        let mut why = "no etcd host of the inventory is connected".to_owned();
-        for host in self.ways(to.0) {
-            match self.dialled_through(host, to, client_url.to_owned()).await.map(|d| d.client) {
-                Ok(Ok(client)) => return Ok(Box::new(client)),
-                Ok(Err(error)) => why = format!("{} (through {})", error.into_why(), host.name()),
-                Err(error) => why = format!("{error} (through {})", host.name()),
-            }
-        }
-        Err(why)
+        Ok(Box::new(self.stranger(client_url).await?))
     }
 }
 
@@ -252,6 +263,10 @@ impl Tended for SshMembers<'_> {
     async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String> {
         let client = self.dialled(host).await?.client;
         client.map(|c| Box::new(c) as Box<dyn Upkeep>).map_err(crate::etcd::EtcdError::into_why)
+    }
+
+    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, String> {
+        Ok(Box::new(self.stranger(client_url).await?))
     }
 }
 

@@ -26,6 +26,8 @@ use crate::{
 
 /// Bytes a second that a link between two members should carry at the least, and a disk take.
 const SLOWEST_LINK: u64 = 2_000_000;
+/// What is said of a member list that lacks a member, and proves nothing.
+const NO_LIST: &str = "no quorum stands behind a member list";
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -83,26 +85,14 @@ async fn promoted(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<()
     loop {
         let report = gate::report(cx.members, cx.now).await;
         limit = limit.max(cx.limit + travel(&report));
-        let Some(member) = by_url(&report, peer_url) else {
-            return Err(Failed::Why(format!("etcd's member list no longer has {peer_url}")));
-        };
-        let Some(Id(id)) = member.id else { return Err(Failed::Why("it has no member ID".into())) };
-        if !member.is_learner && member.error.is_none() {
-            return Ok(());
-        }
-        let wrong = match &member.error {
-            Some(trouble) => Some(trouble.to_string()),
-            None => match quorum::gate(&Change::Promote { id }, &Membership::from(&report)) {
-                Err(refusal) => Some(refusal.to_string()),
-                Ok(_) => {
-                    let api = voter(cx, &report, None).await?;
-                    match api.promote(id).await {
-                        Ok(()) => None,
-                        Err(error @ EtcdError::Refused { .. }) => return Err(Failed::Why(error.to_string())),
-                        Err(error) => Some(error.to_string()),
-                    }
-                }
-            },
+        let wrong = match by_url(&report, peer_url) {
+            Some(member) if !member.is_learner && member.error.is_none() => return Ok(()),
+            Some(member) => vote(cx, &report, member).await?,
+            None if stands(&report) => {
+                return Err(Failed::Why(format!("etcd's member list no longer has {peer_url}")));
+            }
+            // An election, or hosts that are busy: one look in which nobody tells anything is no answer.
+            None => Some(NO_LIST.to_owned()),
         };
         let Some(wrong) = wrong else { continue };
         if begun.elapsed() >= limit {
@@ -110,6 +100,27 @@ async fn promoted(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<()
         }
         told(format!("waiting for the new member: {wrong}"));
         sleep(PAUSE).await;
+    }
+}
+
+/// Gives a learner its vote, where it is well and may have one; what is still wrong.
+async fn vote(
+    cx: &Context<'_>,
+    report: &EtcdReport,
+    member: &MemberReport,
+) -> Result<Option<String>, Failed> {
+    let Some(Id(id)) = member.id else { return Err(Failed::Why("it has no member ID".into())) };
+    if let Some(trouble) = &member.error {
+        return Ok(Some(trouble.to_string()));
+    }
+    if let Err(refusal) = quorum::gate(&Change::Promote { id }, &Membership::from(report)) {
+        return Ok(Some(refusal.to_string()));
+    }
+    let api = voter(cx, report, None).await?;
+    match api.promote(id).await {
+        Ok(()) => Ok(None),
+        Err(error @ EtcdError::Refused { .. }) => Err(Failed::Why(error.to_string())),
+        Err(error) => Ok(Some(error.to_string())),
     }
 }
 
@@ -121,10 +132,19 @@ fn travel(report: &EtcdReport) -> Duration {
 
 /// A learner that does not come up costs nothing but the next member's turn, so it goes; its data is kept.
 async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> String {
-    let report = gate::report(cx.members, cx.now).await;
+    let until = Instant::now() + PATIENCE;
+    let report = loop {
+        let report = gate::report(cx.members, cx.now).await;
+        if stands(&report) || Instant::now() >= until {
+            break report;
+        }
+        told(format!("waiting for etcd: {NO_LIST}"));
+        sleep(PAUSE).await;
+    };
     match by_url(&report, peer_url) {
         Some(member) if !member.is_learner => return "it has its vote and stays a member".into(),
-        None => return "it is no member".into(),
+        None if stands(&report) => return "it is no member".into(),
+        None => return format!("{NO_LIST}, so whether it is a member is not known"),
         Some(_) => {}
     }
     if let Err(failed) = remove(cx, peer_url, told).await {
@@ -152,15 +172,15 @@ async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), 
     loop {
         let report = gate::report(cx.members, cx.now).await;
         let Some(member) = by_url(&report, peer_url) else {
-            return match report.view.as_ref().is_some_and(|v| v.linearizable) {
+            return match stands(&report) {
                 true => Ok(()),
                 // After a leader that could not hand over there is an election first.
                 false if Instant::now() < until => {
-                    told("waiting for a quorum behind etcd's member list".to_owned());
+                    told(format!("waiting for etcd: {NO_LIST}"));
                     sleep(PAUSE).await;
                     continue;
                 }
-                false => Err(Failed::Why("no quorum stands behind etcd's member list".into())),
+                false => Err(Failed::Why(NO_LIST.into())),
             };
         };
         let Some(Id(id)) = member.id else { return Ok(()) };
@@ -244,7 +264,7 @@ async fn allowed(
     let until = Instant::now() + gate::PATIENCE.min(cx.limit);
     loop {
         let report = gate::report(cx.members, cx.now).await;
-        if is_done(&report) && report.view.as_ref().is_some_and(|v| v.linearizable) {
+        if is_done(&report) && stands(&report) {
             return Ok(None);
         }
         match gate::ask(change, &report, cx.accept_quorum_loss, cx.events) {
@@ -286,6 +306,11 @@ async fn voter(
         }
     }
     Err(Failed::Why(why))
+}
+
+/// True where a quorum stands behind the member list of a report.
+fn stands(report: &EtcdReport) -> bool {
+    report.view.as_ref().is_some_and(|v| v.linearizable)
 }
 
 fn by_url<'a>(report: &'a EtcdReport, peer_url: &str) -> Option<&'a MemberReport> {

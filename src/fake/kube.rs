@@ -82,7 +82,7 @@ impl State {
                 "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
             );
         }
-        match self.has_quorum() {
+        match self.has_quorum() && self.has_etcd(server) {
             true => Ok(()),
             false => Err("Error from server: etcdserver: request timed out".into()),
         }
@@ -102,6 +102,11 @@ impl State {
 
     /// Once they all serve, no more than one may be away at a time.
     fn watch_servers(&mut self) {
+        let orphan = self.machines.values().find(|m| !m.off && self.is_orphaned(m)).map(|m| m.name.clone());
+        if let Some(orphan) = orphan {
+            let after = self.log.last().cloned().unwrap_or_default();
+            self.violations.push(format!("the API server of {orphan} has no etcd left, after: {after}"));
+        }
         let serving =
             self.machines.values().filter(|m| !m.off && m.serves("kube-apiserver", self.clock)).count();
         if serving + 1 < self.kube.serving && !self.disaster {

@@ -23,6 +23,7 @@ mod facts;
 mod files;
 mod host;
 mod kube;
+mod kubeadm;
 mod machine;
 mod pods;
 mod restore;

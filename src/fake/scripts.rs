@@ -54,6 +54,7 @@ impl FakeHost {
             ("set-aside", [data, aside]) => self.set_aside(data, aside).await,
             ("await-process", [name, revision, _]) => Ok(self.await_process(name, revision).await),
             ("await-serving", [name, _, _]) => Ok(self.await_serving(name).await),
+            ("set-etcd-servers", [servers, url, _]) => self.set_etcd_servers(servers, url).await,
             ("keep", [name]) => self.keep(name).await,
             ("put-back", [_, pods @ ..]) => self.put_back(pods).await,
             ("api-ready", [url]) => Ok(self.look(|state, name| match state.kubectl(name, Some(url)) {

@@ -67,6 +67,23 @@ pub fn follow_members(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The API server beside a member that leaves is pointed at those that stay, where it knows that one alone, as kubeadm's
+/// does: it would have no etcd until its turn comes in [`follow_members`].
+pub(super) fn dial_others(p: &mut Planner<'_>, node: &Node, others: Vec<String>) {
+    let facts = p.facts(&node.name);
+    let Some(server) = facts.processes.iter().find(|s| s.name == "kube-apiserver") else { return };
+    let (own, ours) = (node.client_url(), facts.begun.is_some());
+    let knows_others = server.etcd_servers.iter().any(|url| !url.contains("//127.0.0.1:") && *url != own);
+    if knows_others || server.etcd_servers.is_empty() || others.is_empty() {
+        return;
+    }
+    if ours {
+        return components(p, node, true);
+    }
+    let url = format!("https://{}:{}", node.internal_address, p.cluster.api.port);
+    p.push(&node.name, Action::SetEtcdServers { servers: others, url }, "its member leaves");
+}
+
 /// The files and pods of a control plane. Where they replace what serves, the old ones are kept until the new ones do.
 fn components(p: &mut Planner<'_>, node: &Node, serves: bool) {
     let cluster = p.cluster;

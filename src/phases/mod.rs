@@ -103,8 +103,8 @@ pub const RESET: &[Phase] =
 /// Plans the wanted phases of a table: the plan, and what will be observed once it is done.
 ///
 /// # Errors
-/// Where a host is of another cluster, or the inventory wants of a cluster what it cannot become; else the first phase
-/// that refuses.
+/// Where a host is of another cluster, the inventory wants of a cluster what it cannot become, or `table` builds and somebody
+/// else built one; else the first phase that refuses.
 pub fn plan(
     table: &[Phase],
     cluster: &Cluster,
@@ -139,6 +139,12 @@ fn plan_with(
     // What is taken down may be wanted otherwise.
     if table.iter().all(|phase| phase.name != teardown::PHASE) {
         settled::check(planner.cluster, planner.seen())?;
+    }
+    // A table that looks whether hosts can carry something builds it there. Whose they are is asked with this look or
+    // without it.
+    let builds = table.iter().any(|phase| phase.name == preflight::PHASE);
+    if builds && !wants(preflight::PHASE) {
+        ownership::may_build(planner.cluster, planner.seen())?;
     }
     for phase in table.iter().filter(|p| wants(p.name)) {
         (phase.plan)(&mut planner)?;

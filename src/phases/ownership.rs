@@ -1,9 +1,11 @@
 //! Whose the hosts are: nothing is planned on a host of another cluster, whichever command and phases are wanted. A wrong
-//! inventory, or one whose `cluster_name` was edited, is told before anything else.
+//! inventory, or one whose `cluster_name` was edited, is told before anything else. And nothing is built on a host that
+//! somebody else built ([`stranger`]).
 
 use crate::{
     inventory::{Cluster, NodeName},
-    observe::{Facts, Observed},
+    layout,
+    observe::{Facts, Observed, wal::Writer},
     plan::Refusal,
 };
 
@@ -19,6 +21,80 @@ pub fn foreign(cluster: &Cluster, facts: &Facts) -> Option<String> {
         (_, Some(begun)) if *begun != cluster.name => Some(format!("was prepared for the cluster {begun}")),
         _ => None,
     }
+}
+
+/// True where rsadm has prepared the host. An [`Identity`](crate::observe::Identity) tells less: a host that kubeadm built
+/// has one too, once its member was made anew or its data restored.
+pub fn is_prepared(facts: &Facts) -> bool {
+    let has = |path: &str| facts.files.contains_key(path);
+    facts.begun.is_some() || has(layout::KUBELET_REVISION) || has(layout::CONTAINERD_REVISION)
+}
+
+/// What of somebody else's is on a host that rsadm has not prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranger<'f> {
+    /// etcd data that no record connects with a cluster of rsadm's, and who wrote it.
+    Data(Option<&'f Writer>),
+    /// A file of Kubernetes, or the manifest of a static pod.
+    File(&'f str),
+    /// A kubelet.
+    Kubelet,
+}
+
+impl std::fmt::Display for Stranger<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Data(writer) => {
+                write!(f, "has etcd data in {} that is not of this cluster", layout::ETCD_DATA_DIR)?;
+                writer.map_or(Ok(()), |writer| write!(f, ": {writer}"))
+            }
+            Self::File(path) => write!(f, "is part of another cluster: {path} is there"),
+            Self::Kubelet => f.write_str("runs a kubelet that is not of this cluster"),
+        }
+    }
+}
+
+/// All that is on a host and that somebody else put there; it reads after the host's name.
+pub fn strangers(facts: &Facts) -> Vec<Stranger<'_>> {
+    if is_prepared(facts) {
+        return vec![];
+    }
+    let is_foreign = |path: &&str| {
+        path.starts_with(layout::MANIFESTS_DIR) && path.ends_with(".yaml") || *path == layout::KUBELET_CONF
+    };
+    let kubernetes = match facts.files.keys().map(String::as_str).find(is_foreign) {
+        Some(path) => Some(Stranger::File(path)),
+        None => facts.runs("kubelet").then_some(Stranger::Kubelet),
+    };
+    let data = (facts.etcd_data && facts.identity.is_none()).then_some(Stranger::Data(facts.etcd_writer.as_ref()));
+    data.into_iter().chain(kubernetes).collect()
+}
+
+/// Whether rsadm may build on all hosts that were looked at. Preflight says it too, beside all else that it finds, and can
+/// be left out.
+///
+/// # Errors
+/// Where somebody else built a host: kubeadm's kubelets, manifests and data are not taken over.
+pub fn may_build(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let of_others: Vec<(&NodeName, String)> = cluster
+        .nodes
+        .iter()
+        .filter_map(|n| Some((&n.name, strangers(seen.hosts.get(&n.name)?).first()?.to_string())))
+        .collect();
+    if of_others.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = of_others.iter().map(|(host, _)| host.as_str()).collect();
+    let lines: Vec<String> = of_others.iter().map(|(host, what)| format!("{host} {what}")).collect();
+    Err(Refusal {
+        rule: "not-ours",
+        subject: format!("{} not built by rsadm", were(&names)),
+        why: format!("{}\nnothing was changed on any host", lines.join("\n")),
+        help: "rsadm up takes over nobody else's hosts; the etcd of a cluster that kubeadm built is looked after by rsadm etcd \
+               (status, add, remove, replace, defrag, snapshot, restore, recover); a host that is to become part of this \
+               cluster: `kubeadm reset` it first"
+            .into(),
+    })
 }
 
 /// Whether all hosts that were looked at are of this cluster or of none, and no restore is under way there.
@@ -72,10 +148,20 @@ fn are(names: &[&str]) -> String {
     }
 }
 
+fn were(names: &[&str]) -> String {
+    match names {
+        [one] => format!("{one} was"),
+        all => format!("{} were", all.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{manifests::testing, observe::Identity};
+    use crate::{
+        manifests::testing,
+        observe::{FileFact, Identity, facts::ProcessFact},
+    };
 
     type Facet = fn(&mut Facts);
 
@@ -114,6 +200,49 @@ mod tests {
         assert_eq!(refusal.rule, "unfinished-restore");
         assert!(refusal.why.starts_with("m2 is in the midst of it"), "{refusal}");
         assert_eq!(check(&cluster, &seen.despite_restore()), Ok(()));
+    }
+
+    /// What kubeadm built stays kubeadm's, also after a restore or a replacement has recorded whose its data is.
+    #[test]
+    fn nothing_is_built_on_a_host_that_somebody_else_built() {
+        let cluster = testing::ha();
+        let file = |f: &mut Facts, path: &str| {
+            let fact = FileFact { mode: 0o600, owner: "0:0".into(), sha256: String::new() };
+            f.files.insert(path.into(), fact);
+        };
+        let cases: [(Facet, Option<&str>); 8] = [
+            (|_| {}, None),
+            (|f| f.etcd_data = true, Some("m1 has etcd data in /var/lib/etcd")),
+            (|f| (f.etcd_data, f.identity) = (true, Some(identity("prod"))), None),
+            (|f| (f.etcd_data, f.begun) = (true, Some("prod".into())), None),
+            (
+                |f| {
+                    f.processes.push(ProcessFact {
+                        name: "kubelet".into(),
+                        revision: None,
+                        etcd_servers: vec![],
+                    })
+                },
+                Some("m1 runs a kubelet"),
+            ),
+            (|f| f.etcd_manifest = Some(String::new()), Some("m1 is part of another cluster")),
+            (
+                |f| (f.etcd_manifest, f.identity) = (Some(String::new()), Some(identity("prod"))),
+                Some("m1 is part of another cluster"),
+            ),
+            (|f| (f.etcd_manifest, f.begun) = (Some(String::new()), Some("prod".into())), None),
+        ];
+        for (i, (facet, wanted)) in cases.into_iter().enumerate() {
+            let mut facts = Facts::default();
+            facet(&mut facts);
+            if facts.etcd_manifest.is_some() {
+                file(&mut facts, layout::ETCD_MANIFEST);
+            }
+            let seen = Observed { hosts: [(NodeName::new("m1"), facts)].into(), ..Observed::default() };
+            let refusal = may_build(&cluster, &seen).err();
+            let said = refusal.as_ref().is_none_or(|r| r.why.starts_with(wanted.unwrap_or("nothing")));
+            assert!(said && refusal.is_some() == wanted.is_some(), "case {i}: {refusal:?}");
+        }
     }
 
     fn identity(cluster: &str) -> Identity {

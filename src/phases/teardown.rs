@@ -3,6 +3,7 @@
 use crate::{
     inventory::RuntimeInstall,
     observe::Facts,
+    phases::ownership,
     plan::{Action, Mode, Planner, Refusal},
 };
 
@@ -29,9 +30,11 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// True where anything is there that rsadm put there. Files alone do not tell: an existing containerd has some too.
+/// True where anything is there that rsadm put there. Files alone do not tell: an existing containerd has some too. Nor
+/// does a record beside Kubernetes: a host that kubeadm built has one once rsadm has looked after its member.
 fn is_touched(facts: &Facts) -> bool {
-    facts.begun.is_some() || facts.identity.is_some() || !facts.programs.is_empty()
+    let is_recorded = facts.identity.is_some() && !has_kubernetes(facts);
+    ownership::is_prepared(facts) || is_recorded || !facts.programs.is_empty()
 }
 
 fn has_kubernetes(facts: &Facts) -> bool {

@@ -123,6 +123,7 @@ impl Action {
             }
             Self::AwaitStopped { process } => facts.processes.retain(|p| p.name != *process),
             Self::SetEtcdServers { servers, .. } => {
+                put(facts, &layout::manifest_of("kube-apiserver"), 0o600, FRESH);
                 for process in facts.processes.iter_mut().filter(|p| p.name == "kube-apiserver") {
                     process.etcd_servers.clone_from(servers);
                 }

@@ -15,15 +15,15 @@ pub use membership::{Learner, Membership, Voter};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Stop one member and start it again: a new manifest, certificate or version.
+    ///
+    /// A roll-out asks this before each member, and nothing else before the first. With one member sick and none to spare
+    /// the first restart of a healthy one is refused, which is all that a question beforehand could say; but the sick one
+    /// itself may be restarted, and has to be: a roll-out that was killed, or that stopped at a member with settings that
+    /// it does not start with, goes on there, and heals it.
     Restart {
         /// Whose.
         name: String,
         /// Agrees to an outage where the membership is too small to ever spare a member (one or two voters).
-        allow_outage: bool,
-    },
-    /// Restart every member, one after another: asked once, before the first.
-    RollOut {
-        /// As in [`Change::Restart`].
         allow_outage: bool,
     },
     /// Take a member out for good. By ID: a member that never started has no name.
@@ -83,7 +83,6 @@ pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
     }
     match change {
         Change::Restart { name, allow_outage } => restart(name, *allow_outage, live),
-        Change::RollOut { allow_outage } => roll_out(*allow_outage, live),
         Change::Remove { id } => remove(*id, live),
         Change::AddLearner { peer_url } => add_learner(peer_url, live),
         Change::Promote { id } => promote(*id, live),
@@ -116,12 +115,6 @@ fn restart(name: &str, allow_outage: bool, live: &Membership) -> Result<Projecti
         return Err(refusal("outage", name, why, "agree to the outage".to_owned()));
     }
     Err(live.too_few(QUORUM, name, &format!("stopping etcd on {name}"), after))
-}
-
-/// The first restart of a roll-out is the costliest: a healthy member stops while the others are as they are now.
-fn roll_out(allow_outage: bool, live: &Membership) -> Result<Projection, Refusal> {
-    let costliest = live.voters.iter().find(|v| v.healthy.is_ok()).or_else(|| live.voters.first());
-    costliest.map_or(Ok(live.now()), |v| restart(&v.name, allow_outage, live))
 }
 
 fn remove(id: u64, live: &Membership) -> Result<Projection, Refusal> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rsadm::{
-    fake::World,
-    inventory::Cluster,
+    fake::{Data, World},
+    inventory::{Cluster, NodeName, Role},
+    layout,
     phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, Phase, RESET, UP},
     plan::Refusal,
     versions::Version,
@@ -64,6 +65,84 @@ fn an_inventory_of_another_cluster_plans_nothing() {
             assert!(refusal.why.contains("e1 belongs to the cluster lab-etcd (etcd cluster "), "{refusal}");
         }
     }
+}
+
+/// Neither with the phase that looks at hosts nor without it, and also where a restore or a replacement has recorded whose
+/// their data is.
+#[test]
+fn no_choice_of_phases_takes_over_what_kubeadm_built() {
+    let cluster = harness::ha();
+    let mut state = block_on(built(&cluster)).state();
+    let records: Vec<_> = state
+        .machines
+        .iter()
+        .filter_map(|(name, m)| Some((name.clone(), m.files.text(layout::IDENTITY)?)))
+        .collect();
+    state.hang_up();
+    state.built_by_kubeadm();
+    let mut recorded = state.clone();
+    for (name, text) in records {
+        recorded.machine(&name).files.put(layout::IDENTITY, 0o644, text.as_bytes());
+    }
+    for state in [state, recorded] {
+        let world = World::new(state);
+        for only in [None].into_iter().chain(UP.iter().map(|phase| Some(phase.name))) {
+            let refusal = plan(&world, &cluster, UP, only).err().unwrap();
+            let rule = if only.is_none_or(|only| only == "preflight") { "preflight" } else { "not-ours" };
+            assert_eq!(refusal.rule, rule, "{only:?}: {refusal}");
+            assert!(refusal.why.contains("is part of another cluster"), "{only:?}: {refusal}");
+        }
+        assert_eq!(plan(&world, &cluster, ETCD_MEMBERS, None), Ok(()));
+        let (reset, _) = phases::plan(
+            RESET,
+            &cluster,
+            block_on(observe(&world, &cluster)),
+            OffsetDateTime::now_utc(),
+            |_| true,
+        )
+        .unwrap();
+        assert!(reset.is_empty(), "would wipe what kubeadm built:\n{}", harness::words(&reset));
+    }
+}
+
+/// Somebody's own etcd on a host that joins the inventory for something else.
+#[test]
+fn an_etcd_that_nobody_knows_is_not_cleared() {
+    let cluster = harness::etcd_only();
+    let mut state = block_on(built(&cluster)).state();
+    state.hang_up();
+    let mut wider = cluster.clone();
+    let mut other = cluster.nodes[0].clone();
+    (other.name, other.internal_address) = (NodeName::new("x1"), [10, 77, 0, 61].into());
+    other.roles = vec![Role::Worker];
+    wider.nodes.push(other);
+    state.meet(&wider);
+    let files = &mut state.machine(&NodeName::new("x1")).files;
+    files.put(Data::PATH, 0o700, br#"{"cluster":1,"member":2}"#);
+    files.put(layout::ETCD_MANIFEST, 0o600, b"kind: Pod\n");
+    let world = World::new(state);
+    for (table, rule) in [(UP, "not-ours"), (ETCD_MEMBERS, "foreign-data")] {
+        let refusal = plan(&world, &wider, table, Some("etcd")).err().unwrap();
+        assert_eq!(refusal.rule, rule, "{refusal}");
+        assert!(refusal.to_string().contains("x1"), "{refusal}");
+    }
+}
+
+#[test]
+fn no_member_joins_with_an_older_etcd_than_the_others() {
+    let mut cluster = harness::etcd_only();
+    let mut state = block_on(built(&cluster)).state();
+    state.hang_up();
+    let had = cluster.release.etcd;
+    let mut e4 = cluster.nodes[0].clone();
+    (e4.name, e4.internal_address) = (NodeName::new("e4"), [10, 77, 0, 34].into());
+    cluster.nodes.push(e4);
+    cluster.release.etcd = Version::new(3, had.minor - 1, 8);
+    state.meet(&cluster);
+    let refusal = plan(&World::new(state), &cluster, ETCD_MEMBERS, None).err().unwrap();
+    assert_eq!(refusal.rule, "etcd-version", "{refusal}");
+    assert!(refusal.to_string().contains("e4 cannot become a member of etcd"), "{refusal}");
+    assert_eq!(refusal.help, format!("set etcd.version: {had}"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! All three plan the same phases that `up` has for a changed inventory, restricted to members: a host that is not
 //! concerned stays as it is, and so does a cluster that kubeadm built.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
@@ -17,8 +17,12 @@ use crate::{
     event::{Event, Next, count},
     exec::{gate, members::SshMembers},
     inventory::{Cluster, Node, NodeName, Role},
-    observe::{Fate, MemberFact, Observed},
-    phases::{self, ETCD_MEMBERS, etcd::members, preflight},
+    observe::Observed,
+    phases::{
+        self, ETCD_MEMBERS,
+        etcd::{members, wish},
+        preflight,
+    },
     plan::Refusal,
 };
 
@@ -81,29 +85,9 @@ impl<'a> Ground<'a> {
         Ok(Self { session, seen, report })
     }
 
-    /// Hosts of the inventory that have a member now.
-    pub(super) fn members(&self) -> Vec<NodeName> {
-        let listed = |n: &&Node| self.listed(n).is_some();
-        self.session.cluster.nodes.iter().filter(listed).map(|n| n.name.clone()).collect()
-    }
-
-    fn listed(&self, node: &Node) -> Option<&MemberFact> {
-        self.seen.membership.iter().flatten().find(|m| m.peer_url == node.peer_url())
-    }
-
     /// Does it, and says what to do about the inventory.
     pub(super) async fn fulfil(mut self, wish: &Wish, context: &Context) -> Result<Exit, CliError> {
-        let now: BTreeSet<NodeName> = self.members().into_iter().collect();
-        let wanted = |n: &Node| {
-            wish.join.contains(&n.name) || (now.contains(&n.name) && !wish.leave.contains(&n.name))
-        };
-        let target = self.session.cluster.with_etcd_on(wanted);
-        for host in wish.join.iter().filter(|host| wish.leave.contains(host)) {
-            let url = target.node(host).map(Node::peer_url);
-            let listed = self.seen.membership.iter_mut().flatten();
-            listed.filter(|m| Some(&m.peer_url) == url.as_ref()).for_each(|m| m.fate = Fate::Leaves);
-        }
-        self.leave_strangers();
+        let target = wish::target(&self.session.cluster, &mut self.seen, &wish.join, &wish.leave);
         only_the_named(&self.session.cluster, &self.seen, wish)?;
         self.newcomers(&target, wish)?;
         let made =
@@ -122,14 +106,6 @@ impl<'a> Ground<'a> {
         self.session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed, next });
         self.report.print(context)?;
         Ok(Exit::Done)
-    }
-
-    /// Members at hosts that the inventory does not have are not this command's: only `up` makes the membership that of
-    /// the inventory.
-    fn leave_strangers(&mut self) {
-        let known: BTreeSet<String> = self.session.cluster.nodes.iter().map(Node::peer_url).collect();
-        let listed = self.seen.membership.iter_mut().flatten();
-        listed.filter(|m| !known.contains(&m.peer_url)).for_each(|m| m.fate = Fate::Stays);
     }
 
     /// A host that has nothing of the cluster yet is looked at as `up` would; a node is a node before it is a member.
@@ -262,7 +238,10 @@ fn next(inventory: &Cluster, target: &Cluster, command: &str) -> Vec<Next> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{manifests::testing, observe::Facts};
+    use crate::{
+        manifests::testing,
+        observe::{Facts, Fate, MemberFact},
+    };
 
     fn wish(join: &[&str], leave: &[&str]) -> Wish {
         let names = |hosts: &[&str]| hosts.iter().map(|h| NodeName::new(*h)).collect();

@@ -56,7 +56,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Ground::open(context, &inventory, "etcd restore --rollback").await?.roll_back().await;
     };
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
-    let opened = open(snapshot, args.identity.as_deref(), scratch.path())?;
+    let fetched = super::snapshot::fetch::here(context, &inventory, snapshot, scratch.path()).await?;
+    let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;
     let command = format!("etcd restore{} {}", inventory.as_typed(), quoted(snapshot.display()));
     let ground = Ground::open(context, &inventory, &command).await?;
     let sha256 = checked(&opened.snapshot)?;

@@ -17,7 +17,7 @@ use crate::etcd::{Alarm, KvHash, Member, MemberStatus};
 
 /// A voter this many entries behind does not count as healthy: at the same gap between committed and applied etcd
 /// itself turns requests away (etcd, server/etcdserver/v3_server.go, `maxGapBetweenApplyAndCommitIndex`).
-const LAG_LIMIT: u64 = 5_000;
+pub const LAG_LIMIT: u64 = 5_000;
 
 /// What is known of a cluster beside what its members answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -291,7 +291,7 @@ fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<(T, usize)> {
 }
 
 /// Alarms as a member's status has them, in protobuf's text form: `memberID:1234 alarm:NOSPACE`.
-fn alarms_in(errors: &[String]) -> Vec<Alarm> {
+pub fn alarms_in(errors: &[String]) -> Vec<Alarm> {
     let field =
         |e: &str, name: &str| e.split_whitespace().find_map(|w| w.strip_prefix(name).map(str::to_owned));
     let alarm = |e: &String| {

@@ -103,7 +103,7 @@ pub async fn bench(
     let report = t.report().await;
     serves(&report)?;
     let Some(member) = report.members.iter().find(|m| m.is_leader) else { return Err(RunError::Stopped(1)) };
-    let api = t.tend(&stage, &member.name, "bench").await?;
+    let api = t.tend(&stage, member, "bench").await?;
     let host = NodeName::new(member.name.as_str());
     stage.says(&host, format!("{} writes a second for {} s", load.rate, load.duration.as_secs()));
     let idle = idle(api.as_ref()).await;

@@ -81,7 +81,13 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
         }
         let report = t.report().await;
         let name = waiting.remove(next(&report, &waiting));
-        done.members.push(one(t, &report, &name).await?);
+        match one(t, &report, &name).await? {
+            Ok(shrunk) => done.members.push(shrunk),
+            Err(why) => {
+                t.events.warn(format!("goes on without {name}, whose host the inventory lacks: {why}"), None);
+                done.left.push(Left { name, why });
+            }
+        }
     }
     Ok(done)
 }
@@ -146,10 +152,16 @@ fn next(report: &EtcdReport, waiting: &[String]) -> usize {
     waiting.iter().position(|name| !leads(name)).unwrap_or(0)
 }
 
-async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Shrunk, RunError> {
+/// Defragments a member; why it is left, where its host is not in the inventory and it cannot be reached.
+async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Result<Shrunk, String>, RunError> {
     t.may_pause(report, name)?;
     let own = |report: &EtcdReport| report.members.iter().find(|m| m.name == name).cloned();
     let Some(mut member) = own(report) else { return Err(RunError::Stopped(1)) };
+    if !member.in_inventory
+        && let Err(why) = t.reach(&member).await
+    {
+        return Ok(Err(why));
+    }
     if member.is_leader {
         t.hand_over(report, &member).await?;
         // It took a moment, and an election may have brought leadership back.
@@ -160,7 +172,7 @@ async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Shrunk,
     let host = NodeName::new(name);
     let stage = t.events.stage(PHASE, name, [host.clone()]);
     let (before, in_use) = (member.db_size.unwrap_or(0), member.db_size_in_use.unwrap_or(0));
-    let api = t.tend(&stage, name, "defragment").await?;
+    let api = t.tend(&stage, &member, "defragment").await?;
     stage.says(&host, format!("writes {} anew", bytes(in_use)));
     let started = Instant::now();
     let answer = api.defragment(t.limit_for(in_use)).await;
@@ -168,7 +180,8 @@ async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Shrunk,
     answer.map_err(|e| failed(&stage, name, "defragment", e.into_why()))?;
     let after = t.well_again(&stage, name).await?.db_size.unwrap_or(before);
     stage.done(format!("{name}: {} → {}", bytes(before), bytes(after)));
-    Ok(Shrunk { name: name.to_owned(), db_size_before: before, db_size_after: after, away_ms: away.into() })
+    let (name, away_ms) = (name.to_owned(), away.into());
+    Ok(Ok(Shrunk { name, db_size_before: before, db_size_after: after, away_ms }))
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ const REACHED: Duration = Duration::from_secs(20);
 const COMMIT: Duration = Duration::from_millis(150);
 
 impl Tending<'_> {
-    /// How the members are at this moment.
+    /// How the members are at this moment, those too whose hosts left the inventory.
     pub async fn report(&self) -> EtcdReport {
         gate::report(self.members, OffsetDateTime::now_utc()).await
     }
@@ -62,18 +62,26 @@ impl Tending<'_> {
         answer.map(drop).map_err(RunError::Refused)
     }
 
-    async fn tend(&self, stage: &Stage, name: &str, step: &str) -> Result<Box<dyn Upkeep>, RunError> {
-        let host = NodeName::new(name);
+    /// A connection to a member, wherever it runs.
+    async fn reach(&self, member: &MemberReport) -> Result<Box<dyn Upkeep>, String> {
         // A member under load may take longer than a dial waits.
-        let api = patiently(REACHED, || self.members.tend(&host)).await;
-        api.map_err(|why| failed(stage, name, step, why))
+        patiently(REACHED, || gate::tend(self.members, member)).await
+    }
+
+    async fn tend(
+        &self,
+        stage: &Stage,
+        member: &MemberReport,
+        step: &str,
+    ) -> Result<Box<dyn Upkeep>, RunError> {
+        self.reach(member).await.map_err(|why| failed(stage, &member.name, step, why))
     }
 
     /// Has every member count anew how much of its database it uses; what it says is old in a cluster at rest. Under
     /// NOSPACE etcd refuses, and nobody relies on it.
     async fn recount(&self, report: &EtcdReport) {
-        let Some(member) = report.members.iter().find(|m| m.healthy && !m.is_learner) else { return };
-        let Ok(api) = self.members.tend(&NodeName::new(member.name.as_str())).await else { return };
+        let Some(member) = speaker(report, |_| false) else { return };
+        let Ok(api) = gate::tend(self.members, member).await else { return };
         for _ in 0..2 {
             if api.touch().await.is_err() {
                 return;
@@ -94,7 +102,7 @@ impl Tending<'_> {
             return Ok(());
         };
         let stage = self.events.stage("leader", format!("from {} to {}", leader.name, heir.name), []);
-        let api = self.tend(&stage, &leader.name, "hand over leadership").await?;
+        let api = self.tend(&stage, leader, "hand over leadership").await?;
         let told = |why: String| failed(&stage, &leader.name, "hand over leadership", why);
         let id = heir.id.map_or(0, |id| id.0);
         api.move_leader(id).await.map_err(|e| told(e.into_why()))?;
@@ -123,6 +131,12 @@ impl Tending<'_> {
         };
         patiently(self.limit, well).await.map_err(|why| failed(stage, name, "wait until it is well", why))
     }
+}
+
+/// Whom all members are asked through: one that is well and at a host of the inventory, or else one that is well.
+fn speaker(report: &EtcdReport, prefers: impl Fn(&MemberReport) -> bool) -> Option<&MemberReport> {
+    let well = report.members.iter().filter(|m| m.healthy && !m.is_learner);
+    well.min_by_key(|m| (!prefers(m), !m.in_inventory))
 }
 
 /// Refuses where no quorum serves: upkeep needs one.

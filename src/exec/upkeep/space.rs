@@ -60,12 +60,12 @@ pub async fn compact(t: &Tending<'_>, keep: u64) -> Result<Compacted, RunError> 
     super::serves(&report)?;
     let revision = report.revision.unwrap_or(0);
     let compacted_to = revision.saturating_sub(keep);
-    let member = report.members.iter().find(|m| m.is_leader).or_else(|| report.members.first());
+    let member = super::speaker(&report, |m| m.is_leader);
     let (Some(member), true) = (member, compacted_to > 0) else {
         stage.done(format!("nothing to drop: the newest revision is {revision}"));
         return Ok(Compacted { revision, compacted_to, changed: false });
     };
-    let api = t.tend(&stage, &member.name, "compact").await?;
+    let api = t.tend(&stage, member, "compact").await?;
     let limit = t.limit_for(member.db_size.unwrap_or(0));
     let answer = api.compact(compacted_to, limit).await;
     let changed = answer.map_err(|e| failed(&stage, &member.name, "compact", e.into_why()))?;
@@ -129,8 +129,8 @@ pub async fn disarm(t: &Tending<'_>, wants: impl Fn(&Alarm) -> bool) -> Result<V
     let stage = t.events.stage("alarm", "disarm", []);
     let report = t.report().await;
     super::serves(&report)?;
-    let Some(first) = report.members.iter().find(|m| m.healthy && !m.is_learner) else { return Ok(vec![]) };
-    let api = t.tend(&stage, &first.name, "disarm").await?;
+    let Some(first) = super::speaker(&report, |_| false) else { return Ok(vec![]) };
+    let api = t.tend(&stage, first, "disarm").await?;
     let told = |why: String| failed(&stage, &first.name, "disarm", why);
     let alarms: Vec<Alarm> =
         api.alarms().await.map_err(|e| told(e.into_why()))?.into_iter().filter(wants).collect();

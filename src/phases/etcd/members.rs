@@ -11,9 +11,14 @@ use crate::{
     layout,
     manifests::{EtcdStart, InitialState},
     observe::{Facts, Fate, MemberFact, Observed},
-    phases::{certs, prepare},
+    phases::{certs, control_plane, prepare},
     plan::{Action, Mode, Planner, Refusal},
 };
+
+mod refusals;
+
+pub use refusals::moved;
+pub(super) use refusals::old_cluster;
 
 /// True since the cluster's members served for the first time.
 pub fn is_founded(cluster: &Cluster, seen: &Observed) -> bool {
@@ -33,10 +38,15 @@ pub fn is_in_question(cluster: &Cluster, seen: &Observed) -> bool {
                     || counts_otherwise
                     || started_elsewhere(node, facts)
             }
-            false => facts.etcd_manifest.is_some() || facts.etcd_data,
+            false => has_etcd(facts),
         }
     };
     is_founded(cluster, seen) && cluster.nodes.iter().any(differs)
+}
+
+/// True where a host runs etcd, or has its data.
+fn has_etcd(facts: &Facts) -> bool {
+    facts.etcd_manifest.is_some() || facts.etcd_data
 }
 
 /// True where the member on a host was started with another address than the inventory's.
@@ -66,10 +76,7 @@ impl Change {
             Fate::Leaves => false,
             Fate::Stays => true,
         };
-        let has_etcd = |n: &&Node| {
-            let facts = p.facts(&n.name);
-            !n.is(Role::Etcd) && (facts.etcd_manifest.is_some() || facts.etcd_data)
-        };
+        let has_etcd = |n: &&Node| !n.is(Role::Etcd) && has_etcd(p.facts(&n.name));
         let names = |nodes: Vec<&Node>| nodes.into_iter().map(|n| n.name.clone()).collect();
         Self {
             join: names(p.cluster.with_role(Role::Etcd).filter(|n| !votes(n)).collect()),
@@ -91,14 +98,18 @@ impl Change {
     /// Adds the steps.
     ///
     /// # Errors
-    /// Where a host that shall join has data of another cluster or is a member at another address, or no member is left
-    /// that could vote.
+    /// Where a host that shall join or be cleared has data of another cluster or is a member at another address, or no
+    /// member is left that could vote.
     pub fn plan(&self, p: &mut Planner<'_>) -> Result<(), Refusal> {
         let cluster = p.cluster;
         moved(cluster, p.seen())?;
         let joining: Vec<&Node> = cluster.nodes.iter().filter(|n| self.joins(n)).collect();
-        if let Some(node) = joining.iter().find(|n| is_foreign(p, n)) {
-            return Err(foreign(p, node));
+        for node in &joining {
+            refusals::is_no_strangers(p, node, "become a member of etcd")?;
+            refusals::fits(p, node)?;
+        }
+        for node in cluster.nodes.iter().filter(|n| self.clear.contains(&n.name)) {
+            refusals::is_no_strangers(p, node, "be cleared of etcd")?;
         }
         let again = |m: &MemberFact| joining.iter().any(|n| n.peer_url() == m.peer_url);
         let (first, last): (Vec<_>, Vec<_>) = self.leave.iter().partition(|m| !m.healthy || again(m));
@@ -135,34 +146,14 @@ impl Change {
             help: "add a member first; `rsadm reset` takes a cluster down".into(),
         })?;
         p.stage(PHASE, format!("{name} leaves"), Mode::OneByOne);
+        let there = |n: &&Node| n.peer_url() == member.peer_url && p.seen().hosts.contains_key(&n.name);
+        if let Some(node) = p.cluster.nodes.iter().find(there) {
+            remember(p, node);
+            control_plane::dial_others(p, node, staying(p, &member.peer_url));
+        }
         p.push(&anchor, Action::RemoveMember { member: name, peer_url: member.peer_url.clone() }, "");
         Ok(())
     }
-}
-
-/// Whether every member is where the inventory has its host: an `internal_address` that was edited, or an old inventory,
-/// makes a member that is well look like one to be taken out, and its data like that of a newcomer.
-///
-/// # Errors
-/// Where a member that is well is at another address than its host.
-pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
-    let has_etcd =
-        |n: &&Node| seen.hosts.get(&n.name).is_some_and(|f| f.etcd_manifest.is_some() || f.etcd_data);
-    for node in cluster.nodes.iter().filter(has_etcd) {
-        let own = |m: &&MemberFact| m.name == node.name.as_str() && m.peer_url != node.peer_url();
-        let Some(member) = seen.membership.iter().flatten().find(own).filter(|m| m.healthy) else { continue };
-        let (name, wanted) = (&node.name, node.peer_url());
-        return Err(Refusal {
-            rule: "member-moved",
-            subject: format!("{name} cannot be a member of etcd at {wanted}"),
-            why: format!("it is one at {}, and it is well: there is nothing to take out", member.peer_url),
-            help: format!(
-                "set internal_address of {name} back; where it has to move: `rsadm etcd remove {name}` while the \
-                 inventory has the old address, then change it and `rsadm etcd add {name}`"
-            ),
-        });
-    }
-    Ok(())
 }
 
 /// Programs of hosts that join.
@@ -196,7 +187,17 @@ pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
 /// # Errors
 /// See [`Change::plan`].
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
-    Change::of_inventory(p).plan(p)
+    Change::of_inventory(p).plan(p)?;
+    // A run that died between a vote and this record left a member that nobody lets join again.
+    p.stage(PHASE, "records of members that have their vote", Mode::Parallel);
+    let cluster = p.cluster;
+    for node in cluster.with_role(Role::Etcd) {
+        let facts = p.facts(&node.name);
+        if facts.begun.is_some() && facts.identity.is_none() && is_listed(p, node) {
+            p.push(&node.name, Action::RecordIdentity { cluster: cluster.name.clone() }, "");
+        }
+    }
+    Ok(())
 }
 
 fn within_newcomers(
@@ -213,6 +214,16 @@ fn is_adopted(p: &Planner<'_>, host: &NodeName) -> bool {
     facts.runs("kubelet") && facts.begun.is_none()
 }
 
+/// Where clients reach the members at hosts of the inventory that go on voting without the one that leaves.
+fn staying(p: &Planner<'_>, leaving: &str) -> Vec<String> {
+    let votes = |n: &&Node| {
+        let url = n.peer_url();
+        let listed = p.seen().membership.iter().flatten().find(|m| m.peer_url == url);
+        url != leaving && listed.is_some_and(|m| m.healthy && !m.learner && m.fate != Fate::Leaves)
+    };
+    p.cluster.with_role(Role::Etcd).filter(votes).map(Node::client_url).collect()
+}
+
 /// A host that stays, to which the removal of another member is put down: the call itself comes from the workstation.
 fn anchor(p: &Planner<'_>, leaving: &str) -> Option<NodeName> {
     let members = p.seen().membership.as_ref()?;
@@ -224,69 +235,31 @@ fn anchor(p: &Planner<'_>, leaving: &str) -> Option<NodeName> {
     p.cluster.nodes.iter().filter(there).find(stays).map(|n| n.name.clone())
 }
 
-/// Hosts that missed a restore or a recovery still have the old cluster, and enough of them are a quorum of it: nothing is
-/// built on top of that.
-pub(super) fn old_cluster(p: &Planner<'_>) -> Option<Refusal> {
-    let old = |n: &&Node| n.is(Role::Etcd) && p.seen().old_cluster_of(&n.name).is_some();
-    let hosts: Vec<&str> = p.cluster.nodes.iter().filter(old).map(|n| n.name.as_str()).collect();
-    let first = hosts.first()?;
-    let (verb, them) = if hosts.len() == 1 { ("has", "it") } else { ("have", "each of them") };
-    Some(Refusal {
-        rule: "old-cluster",
-        subject: format!("{} {verb} the data of the old cluster", hosts.join(", ")),
-        why: "a restore or a recovery that they missed put another in its place; what they serve is not so any more, and \
-              enough of them would be a quorum of their own"
-            .into(),
-        help: format!(
-            "rsadm etcd replace {first} sets that data aside and makes {them} a member of the present cluster, one after the \
-             other; until then move {} away there",
-            layout::ETCD_MANIFEST
-        ),
-    })
-}
-
-/// Data that no record connects with this cluster.
-fn is_foreign(p: &Planner<'_>, node: &Node) -> bool {
-    let facts = p.facts(&node.name);
-    let ours = |name: &str| name == p.cluster.name;
-    match &facts.identity {
-        Some(identity) => !ours(&identity.cluster),
-        None => facts.etcd_data && !is_listed(p, node) && !facts.begun.as_deref().is_some_and(ours),
-    }
-}
-
-fn foreign(p: &Planner<'_>, node: &Node) -> Refusal {
-    let facts = p.facts(&node.name);
-    let whose = match (&facts.identity, &facts.etcd_writer) {
-        (Some(i), _) => format!("of the cluster {} (etcd cluster {})", i.cluster, i.etcd_cluster_id),
-        (None, Some(writer)) => format!("of {writer}"),
-        (None, None) => "of an unknown cluster".to_owned(),
-    };
-    Refusal {
-        rule: "foreign-data",
-        subject: format!("{} cannot become a member of etcd", node.name),
-        why: format!("it has etcd data {whose} in {}", layout::ETCD_DATA_DIR),
-        help: "if nobody needs that data, move the folder away by hand; rsadm deletes no data".into(),
-    }
-}
-
 fn is_listed(p: &Planner<'_>, node: &Node) -> bool {
     p.seen().membership.iter().flatten().any(|m| m.peer_url == node.peer_url())
+}
+
+/// Whose the data on a host is that rsadm did not prepare, before etcd's member list ceases to tell it: without this record
+/// a run that comes after one that died, or that took a learner back, finds what could be anybody's.
+fn remember(p: &mut Planner<'_>, node: &Node) {
+    let facts = p.facts(&node.name);
+    if facts.begun.is_none() && facts.identity.is_none() {
+        p.push(&node.name, Action::RecordIdentity { cluster: p.cluster.name.clone() }, "");
+    }
 }
 
 /// No stale identity, and a kubelet, which then finds no manifest of a former member to start.
 fn make_ready(p: &mut Planner<'_>, node: &Node) {
     let former = !is_listed(p, node);
-    if former {
-        no_manifest(p, node);
-    }
+    let may_start = former && no_manifest(p, node);
     if !is_adopted(p, &node.name) {
         prepare::kubelet(p, node);
     }
     if former {
-        stop(p, node);
-        set_aside(p, node);
+        stop(p, node, may_start);
+        set_aside(p, node, may_start);
     }
+    remember(p, node);
 }
 
 /// Learner, then process, then vote.
@@ -322,19 +295,19 @@ fn membership(p: &Planner<'_>) -> Vec<(NodeName, String)> {
     named
 }
 
-fn no_manifest(p: &mut Planner<'_>, node: &Node) {
-    p.no_file(node, layout::ETCD_MANIFEST, "of a former member");
+/// True where one was there: the kubelet may have started it since the host was looked at.
+fn no_manifest(p: &mut Planner<'_>, node: &Node) -> bool {
+    p.no_file(node, layout::ETCD_MANIFEST, "of a former member")
 }
 
-fn stop(p: &mut Planner<'_>, node: &Node) {
-    no_manifest(p, node);
-    if p.facts(&node.name).runs(PROCESS) {
+fn stop(p: &mut Planner<'_>, node: &Node, may_start: bool) {
+    if may_start || p.facts(&node.name).runs(PROCESS) {
         p.push(&node.name, Action::AwaitStopped { process: PROCESS.into() }, "");
     }
 }
 
-fn set_aside(p: &mut Planner<'_>, node: &Node) {
-    if p.facts(&node.name).etcd_data {
+fn set_aside(p: &mut Planner<'_>, node: &Node, may_start: bool) {
+    if may_start || p.facts(&node.name).etcd_data {
         p.push(&node.name, Action::SetAside, "of a former member");
     }
 }
@@ -342,7 +315,8 @@ fn set_aside(p: &mut Planner<'_>, node: &Node) {
 /// What a former member leaves on a host of the inventory: its data is kept, its keys are not. The data goes last, since
 /// it is what a run that comes after an interrupted one goes by.
 fn clear(p: &mut Planner<'_>, node: &Node) {
-    stop(p, node);
+    let may_start = no_manifest(p, node);
+    stop(p, node, may_start);
     let keys = ["server", "peer", "healthcheck-client"];
     let mut paths: Vec<String> = keys
         .iter()
@@ -351,11 +325,13 @@ fn clear(p: &mut Planner<'_>, node: &Node) {
         .map(|file| format!("{}/{file}", layout::ETCD_PKI_DIR))
         .filter(|path| p.facts(&node.name).files.contains_key(path))
         .collect();
-    if p.facts(&node.name).identity.is_some() && !node.is_kubernetes() {
+    // Where rsadm did not prepare the host, the record is all that tells whose the data is, until it is set aside and after.
+    let facts = p.facts(&node.name);
+    if facts.identity.is_some() && facts.begun.is_some() && !node.is_kubernetes() {
         paths.push(layout::IDENTITY.to_owned());
     }
     if !paths.is_empty() {
         p.push(&node.name, Action::Remove { paths }, "only members have use for them");
     }
-    set_aside(p, node);
+    set_aside(p, node, may_start);
 }

@@ -22,6 +22,7 @@ use crate::{
 
 pub mod members;
 pub mod upgrade;
+pub mod wish;
 
 const PHASE: &str = "etcd";
 

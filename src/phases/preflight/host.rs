@@ -6,7 +6,10 @@ use crate::{
     inventory::{Cluster, Delivery, LoadBalancer, NetworkPlugin, Node, Role, RuntimeInstall},
     layout,
     observe::Facts,
-    phases::{etcd::upgrade, ownership},
+    phases::{
+        etcd::upgrade,
+        ownership::{self, Stranger},
+    },
     versions::Version,
 };
 
@@ -51,8 +54,7 @@ pub const CHECKS: &[Check] = &[
     runtime,
     version,
     other_cluster,
-    foreign_etcd,
-    foreign_kubernetes,
+    strangers,
     ports,
 ];
 
@@ -254,7 +256,7 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
                 "install a newer one, or set container_runtime.install: upstream",
             )]
         }
-        RuntimeInstall::Upstream if !is_ours(s) => vec![Verdict::error(
+        RuntimeInstall::Upstream if !ownership::is_prepared(s.facts) => vec![Verdict::error(
             format!("has containerd {found}, which ours would displace with all that runs in it"),
             "set container_runtime.install: existing, or remove it from the host",
         )],
@@ -290,41 +292,21 @@ fn kubernetes_version(url: &str) -> Option<Version> {
     url.split_once("/release/")?.1.split('/').next()?.parse().ok()
 }
 
-/// True where rsadm has been at work for this cluster.
-fn is_ours(s: &Subject<'_>) -> bool {
-    let has = |path: &str| s.facts.files.contains_key(path);
-    s.facts.begun.is_some() || has(layout::KUBELET_REVISION) || has(layout::CONTAINERD_REVISION)
-}
-
 /// Another cluster's state is never taken over and never deleted.
 fn other_cluster(s: &Subject<'_>) -> Vec<Verdict> {
     let help = "take the host out of this inventory, or `rsadm reset` it with the inventory of that cluster";
     ownership::foreign(s.cluster, s.facts).into_iter().map(|text| Verdict::error(text, help)).collect()
 }
 
-fn foreign_etcd(s: &Subject<'_>) -> Vec<Verdict> {
-    if !s.facts.etcd_data || is_ours(s) || s.facts.identity.is_some() {
-        return vec![];
-    }
-    let whose = s.facts.etcd_writer.as_ref().map(|w| format!(": {w}")).unwrap_or_default();
-    let text = format!("has etcd data in {} that is not of this cluster{whose}", layout::ETCD_DATA_DIR);
-    vec![Verdict::error(text, "move it away if it is of no use; rsadm never deletes it")]
-}
-
-fn foreign_kubernetes(s: &Subject<'_>) -> Vec<Verdict> {
-    if is_ours(s) || s.facts.identity.is_some() {
-        return vec![];
-    }
-    let is_pod = |path: &String| path.starts_with(layout::MANIFESTS_DIR) && path.ends_with(".yaml");
-    let text = match s.facts.files.keys().find(|path| is_pod(path) || *path == layout::KUBELET_CONF) {
-        Some(path) => format!("is part of another cluster: {path} is there"),
-        None if s.facts.runs("kubelet") => "runs a kubelet that is not of this cluster".to_owned(),
-        None => return vec![],
+/// Nor is what somebody built without rsadm.
+fn strangers(s: &Subject<'_>) -> Vec<Verdict> {
+    let help = |stranger: &Stranger<'_>| match stranger {
+        Stranger::Data(_) => "move it away if it is of no use; rsadm never deletes it",
+        Stranger::File(_) | Stranger::Kubelet => {
+            "`kubeadm reset`, or what its installer has for that, if that cluster is given up"
+        }
     };
-    vec![Verdict::error(
-        text,
-        "`kubeadm reset`, or what its installer has for that, if that cluster is given up",
-    )]
+    ownership::strangers(s.facts).iter().map(|found| Verdict::error(found.to_string(), help(found))).collect()
 }
 
 /// Ports that the host's own programs listen on, and the name of each as the kernel has it, at most 15 bytes.

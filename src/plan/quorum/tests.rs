@@ -93,18 +93,20 @@ fn an_outage_needs_consent_and_is_only_for_one_or_two() {
     // m1 is down already: m2 alone would not bring the cluster back by itself.
     assert_eq!(verdict(&stop_anyway("m2"), &cluster(2, 1)), "quorum");
     assert_eq!(verdict(&stop_anyway("m3"), &cluster(3, 1)), "quorum");
-    assert_eq!(verdict(&Change::RollOut { allow_outage: false }, &cluster(1, 0)), "outage");
-    assert_eq!(verdict(&Change::RollOut { allow_outage: true }, &cluster(1, 0)), "0/1");
 }
 
+/// The sick are the first of a [`cluster`].
 #[test]
-fn a_roll_out_needs_one_to_spare() {
-    let roll = |n, sick| verdict(&Change::RollOut { allow_outage: false }, &cluster(n, sick));
-    assert_eq!(roll(3, 0), "2/3");
-    assert_eq!(roll(3, 1), "quorum");
-    assert_eq!(roll(5, 1), "3/5");
-    assert_eq!(roll(5, 2), "quorum");
-    assert_eq!(roll(3, 3), "0/3", "nothing serves, so nothing is lost");
+fn a_roll_out_needs_one_to_spare_but_for_the_sick_which_it_may_heal() {
+    let (sick, well) = (
+        |n, sick| verdict(&stop("m1"), &cluster(n, sick)),
+        |n, sick| verdict(&stop(&format!("m{n}")), &cluster(n, sick)),
+    );
+    assert_eq!(well(3, 0), "2/3");
+    assert_eq!((sick(3, 1), well(3, 1)), ("2/3".to_owned(), "quorum".to_owned()));
+    assert_eq!(well(5, 1), "3/5");
+    assert_eq!((sick(5, 2), well(5, 2)), ("3/5".to_owned(), "quorum".to_owned()));
+    assert_eq!((sick(3, 2), well(3, 2)), ("1/3".to_owned(), "quorum".to_owned()));
 }
 
 #[test]
@@ -199,7 +201,6 @@ fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (id.clone(), any::<bool>())
             .prop_map(|(id, allow_outage)| Change::Restart { name: format!("m{id}"), allow_outage }),
-        any::<bool>().prop_map(|allow_outage| Change::RollOut { allow_outage }),
         id.clone().prop_map(|id| Change::Remove { id }),
         id.prop_map(|id| Change::Promote { id }),
         Just(add()),
@@ -213,10 +214,8 @@ proptest! {
     fn what_passes_keeps_the_quorum(change in any_change(), live in any_membership()) {
         let Ok(after) = gate(&change, &live) else { return Ok(()) };
         prop_assert_eq!(after.quorum, quorum(after.voters));
-        let outage = matches!(
-            change,
-            Change::Restart { allow_outage: true, .. } | Change::RollOut { allow_outage: true }
-        ) && live.voters.len() <= 2;
+        let outage =
+            matches!(change, Change::Restart { allow_outage: true, .. }) && live.voters.len() <= 2;
         let costs = after.healthy < live.now().healthy;
         if (live.serves || live.now().stands()) && costs {
             prop_assert!(after.stands() || outage, "{:?} on {:?}", change, live);

@@ -7,6 +7,7 @@ use crate::{
     cli::{CliError, Context, Exit},
 };
 
+pub(super) mod fetch;
 mod ls;
 mod prune;
 mod remember;

@@ -1,0 +1,47 @@
+//! A snapshot by any name that `snapshot ls` shows, as a file of this machine: for commands that read it here.
+
+use std::path::{Path, PathBuf};
+
+use super::whence::{self, keepers};
+use crate::{
+    backup::place::Place,
+    cli::{CliError, Context, Exit, InventoryArg},
+    layout,
+};
+
+/// The file itself, or a copy in `scratch` with its manifest beside it, of `HOST:FILE` or of the URL of an object.
+pub(in crate::cli::etcd) async fn here(
+    context: &Context,
+    inventory: &InventoryArg,
+    snapshot: &Path,
+    scratch: &Path,
+) -> Result<PathBuf, CliError> {
+    let Some(text) = snapshot.to_str().filter(|_| !snapshot.exists()) else { return Ok(snapshot.to_owned()) };
+    match text {
+        url if url.contains("://") => {
+            let (folder, name) = url.rsplit_once('/').unwrap_or_default();
+            let cluster = context.load(inventory)?.cluster;
+            let place = Place::open(folder, &whence::settings(Some(&cluster), folder)?)?;
+            Ok(place.local(name, scratch).await?)
+        }
+        kept if whence::is_host(kept) => of_host(context, inventory, kept, scratch).await,
+        _ => Ok(snapshot.to_owned()),
+    }
+}
+
+async fn of_host(
+    context: &Context,
+    inventory: &InventoryArg,
+    kept: &str,
+    scratch: &Path,
+) -> Result<PathBuf, CliError> {
+    let (host, path) = kept.split_once(':').unwrap_or_default();
+    let (folder, file) = path.rsplit_once('/').unwrap_or((layout::BACKUP_DIR, path));
+    let keepers = keepers(context, inventory, Some(host), folder).await?;
+    let keeper = keepers.first().ok_or_else(|| CliError::new(Exit::Usage, format!("no host {host}")))?;
+    let Some(entry) = keeper.list().await?.into_iter().find(|e| e.file == file) else {
+        return Err(CliError::new(Exit::Usage, format!("{host} has no {folder}/{file}"))
+            .hint(format!("rsadm etcd snapshot ls{} --from {host}:{folder}", inventory.as_typed())));
+    };
+    Ok(keeper.fetch(&entry, scratch).await?)
+}

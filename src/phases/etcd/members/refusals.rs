@@ -1,0 +1,103 @@
+//! What stands in the way of a change of etcd's membership.
+
+use super::{has_etcd, is_listed};
+use crate::{
+    inventory::{Cluster, Node, Role},
+    layout,
+    observe::{MemberFact, Observed},
+    phases::etcd::upgrade,
+    plan::{Planner, Refusal},
+    versions::etcd_join_obstacle,
+};
+
+/// Whether every member is where the inventory has its host: an `internal_address` that was edited, or an old inventory,
+/// makes a member that is well look like one to be taken out, and its data like that of a newcomer.
+///
+/// # Errors
+/// Where a member that is well is at another address than its host.
+pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let there = |n: &&Node| seen.hosts.get(&n.name).is_some_and(has_etcd);
+    for node in cluster.nodes.iter().filter(there) {
+        let own = |m: &&MemberFact| m.name == node.name.as_str() && m.peer_url != node.peer_url();
+        let Some(member) = seen.membership.iter().flatten().find(own).filter(|m| m.healthy) else { continue };
+        let (name, wanted) = (&node.name, node.peer_url());
+        return Err(Refusal {
+            rule: "member-moved",
+            subject: format!("{name} cannot be a member of etcd at {wanted}"),
+            why: format!("it is one at {}, and it is well: there is nothing to take out", member.peer_url),
+            help: format!(
+                "set internal_address of {name} back; where it has to move: `rsadm etcd remove {name}` while the \
+                 inventory has the old address, then change it and `rsadm etcd add {name}`"
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Hosts that missed a restore or a recovery still have the old cluster, and enough of them are a quorum of it: nothing is
+/// built on top of that.
+pub(in crate::phases::etcd) fn old_cluster(p: &Planner<'_>) -> Option<Refusal> {
+    let old = |n: &&Node| n.is(Role::Etcd) && p.seen().old_cluster_of(&n.name).is_some();
+    let hosts: Vec<&str> = p.cluster.nodes.iter().filter(old).map(|n| n.name.as_str()).collect();
+    let first = hosts.first()?;
+    let (verb, them) = if hosts.len() == 1 { ("has", "it") } else { ("have", "each of them") };
+    Some(Refusal {
+        rule: "old-cluster",
+        subject: format!("{} {verb} the data of the old cluster", hosts.join(", ")),
+        why: "a restore or a recovery that they missed put another in its place; what they serve is not so any more, and \
+              enough of them would be a quorum of their own"
+            .into(),
+        help: format!(
+            "rsadm etcd replace {first} sets that data aside and makes {them} a member of the present cluster, one after the \
+             other; until then move {} away there",
+            layout::ETCD_MANIFEST
+        ),
+    })
+}
+
+/// etcd, or its data, that no record connects with this cluster.
+fn is_foreign(p: &Planner<'_>, node: &Node) -> bool {
+    let facts = p.facts(&node.name);
+    let ours = |name: &str| name == p.cluster.name;
+    match &facts.identity {
+        Some(identity) => !ours(&identity.cluster),
+        None => has_etcd(facts) && !is_listed(p, node) && !facts.begun.as_deref().is_some_and(ours),
+    }
+}
+
+/// Whether what is on a host that shall join or be cleared is not another cluster's.
+pub(super) fn is_no_strangers(p: &Planner<'_>, node: &Node, shall: &str) -> Result<(), Refusal> {
+    if !is_foreign(p, node) {
+        return Ok(());
+    }
+    let facts = p.facts(&node.name);
+    let whose = match (&facts.identity, &facts.etcd_writer) {
+        (Some(i), _) => format!("of the cluster {} (etcd cluster {})", i.cluster, i.etcd_cluster_id),
+        (None, Some(writer)) => format!("of {writer}"),
+        (None, None) => "of an unknown cluster".to_owned(),
+    };
+    let what = match facts.etcd_data {
+        true => format!("etcd data {whose} in {}", layout::ETCD_DATA_DIR),
+        false => format!("an etcd {whose} in {}", layout::ETCD_MANIFEST),
+    };
+    Err(Refusal {
+        rule: "foreign-data",
+        subject: format!("{} cannot {shall}", node.name),
+        why: format!("it has {what}"),
+        help: "if nobody needs that, move it away by hand; rsadm deletes no data".into(),
+    })
+}
+
+/// Whether the members that there are take a new one of the inventory's version.
+pub(super) fn fits(p: &Planner<'_>, node: &Node) -> Result<(), Refusal> {
+    let wanted = p.cluster.release.etcd;
+    let members = p.cluster.nodes.iter().filter(|n| is_listed(p, n) && n.name != node.name);
+    let obstacle = members.filter_map(|n| etcd_join_obstacle(upgrade::version(p, n)?, wanted)).next();
+    let Some((why, help)) = obstacle else { return Ok(()) };
+    Err(Refusal {
+        rule: "etcd-version",
+        subject: format!("{} cannot become a member of etcd", node.name),
+        why,
+        help,
+    })
+}

@@ -1,0 +1,264 @@
+//! `etcd add`, `remove` and `replace`, on what rsadm built and on what kubeadm did: each ends as it would have ended
+//! undisturbed wherever it was killed, when it is run again, and no API server is ever without etcd.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use async_trait::async_trait;
+use rsadm::{
+    etcd::EtcdApi,
+    event::Events,
+    exec::{
+        self, Context, RunError, gate,
+        members::{MemberHost, Members},
+    },
+    fake::{FakeMembers, State, World, shape},
+    inventory::{Cluster, NodeName, Role},
+    layout,
+    observe::{Fate, Observed, gather},
+    phases::{self, ETCD_MEMBERS, etcd::wish},
+    plan::Plan,
+};
+use time::OffsetDateTime;
+
+use crate::{
+    faults::{differences, in_parallel, report},
+    harness::{self, block_on, observe, words},
+    prediction,
+};
+
+/// What is asked for: who joins, who leaves.
+#[derive(Clone, Copy)]
+struct Asked(&'static [&'static str], &'static [&'static str]);
+
+impl Asked {
+    fn target(self, inventory: &Cluster, seen: &mut Observed) -> Cluster {
+        let names = |hosts: &[&str]| hosts.iter().map(|h| NodeName::new(*h)).collect::<Vec<_>>();
+        wish::target(inventory, seen, &names(self.0), &names(self.1))
+    }
+}
+
+async fn look(world: &Arc<World>, inventory: &Cluster) -> Observed {
+    let mut seen = gather(inventory, &world.fleet(inventory)).await.unwrap_or_else(|e| panic!("{e:?}"));
+    let found = gate::report(&world.members(inventory), OffsetDateTime::now_utc()).await;
+    seen.membership = gate::membership(&found);
+    seen
+}
+
+/// One run of the command; what it foresaw.
+async fn run(world: &Arc<World>, inventory: &Cluster, asked: Asked) -> Result<Observed, String> {
+    run_through(world, inventory, asked, &world.members(inventory)).await
+}
+
+async fn run_through(
+    world: &Arc<World>,
+    inventory: &Cluster,
+    asked: Asked,
+    members: &dyn Members,
+) -> Result<Observed, String> {
+    let fleet = world.fleet(inventory);
+    exec::lock::take(&fleet, "a test").await.map_err(|r| r.to_string())?;
+    let mut seen = look(world, inventory).await;
+    let target = asked.target(inventory, &mut seen);
+    let now = OffsetDateTime::now_utc();
+    let (plan, predicted) = phases::plan(ETCD_MEMBERS, &target, seen.clone(), now, |_| true)
+        .map_err(|r| format!("{r}; {}", r.help))?;
+    let events = Events::none();
+    let cx = Context::new(&target, &fleet, members, &events, seen, now, &|| false);
+    match exec::execute(&cx, &plan).await {
+        Ok(()) => Ok(predicted),
+        Err(RunError::Refused(refusal)) => Err(refusal.to_string()),
+        Err(other) => Err(format!("{other:?}")),
+    }
+}
+
+/// What the command would still do, and what it came to.
+async fn rests(
+    world: &Arc<World>,
+    inventory: &Cluster,
+    asked: Asked,
+) -> Result<BTreeMap<String, String>, String> {
+    world.inner().state.settle();
+    let mut seen = look(world, inventory).await;
+    let target = asked.target(inventory, &mut seen);
+    // Who asks twice for a member to be made anew gets it anew twice.
+    seen.membership.iter_mut().flatten().for_each(|m| m.fate = Fate::Stays);
+    let (left, _) = phases::plan(ETCD_MEMBERS, &target, seen, OffsetDateTime::now_utc(), |_| true)
+        .map_err(|r| r.to_string())?;
+    if !left.is_empty() {
+        return Err(format!("planned again:\n{}", words(&left)));
+    }
+    match world.state().violations.first() {
+        Some(violation) => Err(violation.clone()),
+        None => Ok(shape(&world.state())),
+    }
+}
+
+/// The command undisturbed, and killed after each effect and run again; what it leaves undisturbed.
+fn heals_from_every_kill(name: &str, inventory: &Cluster, start: &State, asked: Asked) -> State {
+    let world = World::new(start.clone());
+    world.keep_snapshots();
+    let predicted = block_on(run(&world, inventory, asked)).unwrap_or_else(|why| panic!("{name}: {why}"));
+    let moments = world.snapshots();
+    let wanted = block_on(rests(&world, inventory, asked)).unwrap_or_else(|why| panic!("{name}: {why}"));
+    let seen = block_on(observe(&world, inventory));
+    let members_only = Observed { nodes: seen.nodes.clone(), bundles: seen.bundles.clone(), ..predicted };
+    assert_eq!(prediction::differences(&members_only, &seen), Vec::<String>::new(), "{name}");
+    report(
+        name,
+        in_parallel(&moments, |moment| {
+            let mut state = moment.clone();
+            state.hang_up();
+            let world = World::new(state);
+            let why = block_on(async {
+                run(&world, inventory, asked).await?;
+                differences(&wanted, &rests(&world, inventory, asked).await?)
+            })
+            .err()?;
+            Some(format!("killed after effect {} ({}): {why}", moment.log.len(), moment.log.last()?))
+        }),
+    );
+    let mut state = world.state();
+    state.hang_up();
+    state
+}
+
+fn built(cluster: &Cluster) -> State {
+    let mut state = block_on(harness::built(cluster)).state();
+    state.hang_up();
+    state
+}
+
+/// The inventory with another etcd host, and a world in which it is bare.
+fn with_e4(mut cluster: Cluster, mut state: State) -> (Cluster, State) {
+    let mut e4 = cluster.nodes[0].clone();
+    (e4.name, e4.internal_address) = (NodeName::new("e4"), [10, 77, 0, 34].into());
+    (e4.address, e4.roles) = (e4.internal_address.to_string(), vec![Role::Etcd]);
+    cluster.nodes.push(e4);
+    state.meet(&cluster);
+    (cluster, state)
+}
+
+fn by_kubeadm() -> (Cluster, State) {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    state.built_by_kubeadm();
+    (cluster, state)
+}
+
+#[test]
+fn members_of_rsadms_own_come_and_go() {
+    let cluster = harness::etcd_only();
+    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    for (name, asked) in [
+        ("add e4", Asked(&["e4"], &[])),
+        ("remove e1", Asked(&[], &["e1"])),
+        ("replace e2", Asked(&["e2"], &["e2"])),
+        ("replace e1 e4", Asked(&["e4"], &["e1"])),
+    ] {
+        heals_from_every_kill(name, &cluster, &state, asked);
+    }
+}
+
+#[test]
+fn members_beside_api_servers_come_and_go() {
+    let cluster = harness::ha();
+    let state = built(&cluster);
+    let without = heals_from_every_kill("remove m1", &cluster, &state, Asked(&[], &["m1"]));
+    heals_from_every_kill("add m1", &cluster, &without, Asked(&["m1"], &[]));
+    heals_from_every_kill("replace m2", &cluster, &state, Asked(&["m2"], &["m2"]));
+}
+
+#[test]
+fn members_that_kubeadm_made_come_and_go() {
+    let (cluster, state) = by_kubeadm();
+    let without = heals_from_every_kill("remove m3", &cluster, &state, Asked(&[], &["m3"]));
+    let with = heals_from_every_kill("add m3", &cluster, &without, Asked(&["m3"], &[]));
+    assert!(!with.machines[&NodeName::new("m2")].files.has(layout::RSADM_DIR), "m2 was not named");
+    heals_from_every_kill("replace m1", &cluster, &state, Asked(&["m1"], &["m1"]));
+    let (cluster, state) = with_e4(cluster, state);
+    heals_from_every_kill("replace m3 e4", &cluster, &state, Asked(&["e4"], &["m3"]));
+}
+
+/// The learner never came to be in sync, so it was taken out again; its data is still there.
+#[test]
+fn a_learner_that_was_taken_back_joins_at_the_next_try() {
+    let (cluster, state) = by_kubeadm();
+    let asked = Asked(&["m3"], &[]);
+    let without = heals_from_every_kill("remove m3", &cluster, &state, Asked(&[], &["m3"]));
+    let world = World::new(without);
+    world.keep_snapshots();
+    block_on(run(&world, &cluster, asked)).unwrap();
+    let m3 = NodeName::new("m3");
+    let is_learner = |s: &&State| s.etcd.members.iter().any(|m| m.learner);
+    let mut state = world.snapshots().into_iter().rfind(|s| is_learner(&s)).unwrap();
+    state.hang_up();
+    state.settle();
+    assert!(state.machine(&m3).etcd_data().is_some(), "the learner has not started");
+    state.etcd.members.retain(|m| !m.learner);
+    state.machine(&m3).files.remove(layout::ETCD_MANIFEST);
+    let world = World::new(state);
+    block_on(run(&world, &cluster, asked)).unwrap();
+    block_on(rests(&world, &cluster, asked)).unwrap();
+}
+
+/// Members that answer nobody for some questions, once the log ends with these words.
+struct Silent {
+    world: Arc<World>,
+    members: FakeMembers,
+    after: &'static str,
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl Members for Silent {
+    fn hosts(&self) -> Vec<MemberHost> {
+        self.members.hosts()
+    }
+
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        let is_due = self.world.inner().state.log.last().is_some_and(|line| line.ends_with(self.after));
+        let less = |left: usize| left.checked_sub(1);
+        match is_due && self.left.fetch_update(Relaxed, Relaxed, less).is_ok() {
+            true => Err("no answer".into()),
+            false => self.members.dial(host).await,
+        }
+    }
+}
+
+#[test]
+fn one_look_that_nobody_answers_takes_no_learner_back() {
+    let cluster = harness::etcd_only();
+    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let world = World::new(state);
+    let (members, after) = (world.members(&cluster), "write /etc/kubernetes/manifests/etcd.yaml");
+    let silent = Silent { world: world.clone(), members, after, left: AtomicUsize::new(12) };
+    let asked = Asked(&["e4"], &[]);
+    block_on(run_through(&world, &cluster, asked, &silent)).unwrap();
+    assert_eq!(silent.left.load(Relaxed), 0, "nobody was silent");
+    block_on(rests(&world, &cluster, asked)).unwrap();
+}
+
+/// Before the member goes, not after: until its API server dials another it has none.
+#[test]
+fn an_api_server_is_pointed_away_before_its_member_leaves() {
+    let (cluster, state) = by_kubeadm();
+    let place = |plan: &Plan, what: &str| words(plan).lines().position(|line| line.contains(what));
+    for (name, asked, dials) in [("remove", Asked(&[], &["m3"]), 1), ("replace", Asked(&["m3"], &["m3"]), 2)]
+    {
+        let mut seen = block_on(look(&World::new(state.clone()), &cluster));
+        let target = asked.target(&cluster, &mut seen);
+        let planned = phases::plan(ETCD_MEMBERS, &target, seen, OffsetDateTime::now_utc(), |_| true);
+        let (plan, _) = planned.unwrap();
+        let away = "point the API server at https://10.77.0.11:2379, https://10.77.0.12:2379";
+        let steps = words(&plan);
+        assert!(place(&plan, away).is_some(), "{name}: {steps}");
+        assert!(place(&plan, away) < place(&plan, "remove m3 from etcd"), "{name}: {steps}");
+        assert_eq!(steps.matches("point the API server").count(), dials, "{name}: {steps}");
+    }
+}
