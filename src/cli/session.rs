@@ -272,7 +272,8 @@ impl<'a> Session<'a> {
 fn keys_are_there(cluster: &Cluster) -> Result<(), CliError> {
     let keys = cluster.nodes.iter().filter_map(|n| Some((n, n.ssh.key_path.as_ref()?)));
     let unreadable = |path: &std::path::PathBuf| std::fs::metadata(path).err();
-    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next() else {
+    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next()
+    else {
         return Ok(());
     };
     let text = format!("could not find the ssh key of {}: {}: {why}", node.name, path.display());

@@ -35,7 +35,7 @@ const ELECTION: Duration = Duration::from_secs(15);
 /// # Errors
 /// The reason why not, with the way out.
 pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusal> {
-    let report = settled(cx).await;
+    let report = settled(cx.members, cx.now).await;
     // With one or two voters every restart is an outage; whoever runs so small a cluster has chosen that.
     let change = Change::Restart { name: host.to_string(), allow_outage: true };
     if ask(&change, &report, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
@@ -45,12 +45,13 @@ pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusa
     Ok(())
 }
 
-/// What the members say once no election is under way. Where there is no quorum to lose a restart costs nothing, so that
-/// a quorum is lost is only believed when it lasts: for seconds after a leader fell silent all look as if it were.
-async fn settled(cx: &Context<'_>) -> EtcdReport {
+/// What the members say once no election is under way. Where there is no quorum to lose a restart costs nothing, and a
+/// recovery is allowed, so that a quorum is lost is only believed when it lasts: for seconds after a leader fell silent all
+/// look as if it were.
+pub async fn settled(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
     let until = Instant::now() + ELECTION;
     loop {
-        let report = report(cx.members, cx.now).await;
+        let report = report(members, now).await;
         if !may_be_electing(&report) || Instant::now() >= until {
             return report;
         }

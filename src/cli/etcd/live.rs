@@ -79,5 +79,4 @@ impl<'a> Live<'a> {
             _ => Ok(report),
         }
     }
-
 }
