@@ -202,7 +202,7 @@ fn what_is_written_after_a_rollback_stays_however_it_ended() {
         world.keep_snapshots();
         block_on(restore(&world, &cluster)).unwrap_or_else(|why| panic!("{name}: {why}"));
         let placed = |m: &&State| m.log.last().is_some_and(|l| l.ends_with("place the restored data"));
-        let mut start = world.snapshots().iter().filter(placed).next_back().cloned().unwrap();
+        let mut start = world.snapshots().iter().rfind(placed).cloned().unwrap();
         start.hang_up();
         keeps_what_was_written(name, &cluster, Verb::RollBack, &start, "bring etcd back");
     }
