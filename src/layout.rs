@@ -168,6 +168,8 @@ pub const BACKUP_TIMER: &str = "/etc/systemd/system/rsadm-backup.timer";
 pub const BACKUP_TIMER_DIR: &str = "/etc/systemd/system/rsadm-backup.timer.d";
 /// With which files the timer was loaded.
 pub const BACKUP_TIMER_REVISION: &str = "/etc/systemd/system/rsadm-backup.timer.d/10-rsadm.conf";
+/// Names of restores of etcd that are over, one a line: a host that missed the end is told by it.
+pub const ENDED_RESTORES: &str = "/var/lib/rsadm/restores.ended";
 /// Old data directories, set aside.
 pub const ASIDE_DIR: &str = "/var/lib/rsadm/aside";
 

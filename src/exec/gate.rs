@@ -50,7 +50,7 @@ pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusa
     // The member that was restarted before this one may still be catching up.
     let until = Instant::now() + PATIENCE.min(cx.limit);
     loop {
-        let report = settled(cx).await;
+        let report = settled(cx.members, cx.now).await;
         if let Err(refusal) = gate(&change, &Membership::from(&report))
             && Instant::now() < until
             && !(cx.accept_quorum_loss && can_be_accepted(&refusal))
@@ -66,12 +66,13 @@ pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusa
     }
 }
 
-/// What the members say once no election is under way. Where there is no quorum to lose a restart costs nothing, so that
-/// a quorum is lost is only believed when it lasts: for seconds after a leader fell silent all look as if it were.
-async fn settled(cx: &Context<'_>) -> EtcdReport {
+/// What the members say once no election is under way. Where there is no quorum to lose a restart costs nothing, and a
+/// recovery is allowed, so that a quorum is lost is only believed when it lasts: for seconds after a leader fell silent all
+/// look as if it were.
+pub async fn settled(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
     let until = Instant::now() + ELECTION;
     loop {
-        let report = report(cx.members, cx.now).await;
+        let report = report(members, now).await;
         if !may_be_electing(&report) || Instant::now() >= until {
             return report;
         }

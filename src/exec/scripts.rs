@@ -72,7 +72,7 @@ script!(
 );
 script!(
     /// Moves etcd's data out of the way.
-    SET_ASIDE, "set-aside"
+    SET_ASIDE, "set-aside" after "aside"
 );
 script!(
     /// Dials ports of other hosts.
@@ -116,7 +116,7 @@ script!(
 );
 script!(
     /// What a host does of a restore of etcd.
-    RESTORE, "restore"
+    RESTORE, "restore" after "aside"
 );
 script!(
     /// Waits for workloads.

@@ -1,6 +1,6 @@
 //! etcd: members that found a cluster together, survive restarts by their data directories, and need a quorum.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub struct Data {
     pub cluster: u64,
     /// The member's own.
     pub member: u64,
+    /// Keys that clients wrote since it was founded or restored.
+    #[serde(default)]
+    pub written: Vec<String>,
 }
 
 /// An entry of the member list.
@@ -63,7 +66,7 @@ impl Data {
         let own = wanted.flag("name")?;
         let member = members.iter().find(|m| m.name == own)?.id;
         let all: Vec<String> = members.iter().map(|m| m.id.to_string()).collect();
-        Some((Self { cluster: id(&all.join(" ")), member }, members))
+        Some((Self { cluster: id(&all.join(" ")), member, written: vec![] }, members))
     }
 }
 
@@ -91,6 +94,8 @@ pub struct Etcd {
     complete: bool,
     leader: Option<u64>,
     term: u64,
+    /// Members of clusters whose place another took.
+    former: BTreeMap<u64, Vec<Listed>>,
 }
 
 impl Etcd {
@@ -101,7 +106,31 @@ impl Etcd {
     /// Another cluster takes this one's place: its members are known and were never all there.
     pub(super) fn restored(&mut self, cluster: u64, members: Vec<Listed>) {
         if self.cluster != cluster {
-            *self = Self { founded: self.founded, formed: self.formed, members, cluster, ..Self::default() };
+            let former = self.with_former();
+            *self = Self {
+                founded: self.founded,
+                formed: self.formed,
+                members,
+                cluster,
+                former,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// All clusters so far, this one too.
+    fn with_former(&mut self) -> BTreeMap<u64, Vec<Listed>> {
+        let mut former = std::mem::take(&mut self.former);
+        if !self.members.is_empty() {
+            former.insert(self.cluster, std::mem::take(&mut self.members));
+        }
+        former
+    }
+
+    /// Its data is put back, and so is what its members know of each other.
+    pub(super) fn back(&mut self, cluster: u64) {
+        if let Some(members) = self.former.get(&cluster).cloned() {
+            self.restored(cluster, members);
         }
     }
 
@@ -131,7 +160,7 @@ impl State {
         let listed: BTreeSet<&str> = self.etcd.members.iter().map(|m| m.peer_url.as_str()).collect();
         let own = wanted.flag("initial-advertise-peer-urls")?;
         let member = self.etcd.members.iter().find(|m| m.peer_url == own && !m.started)?;
-        (named == listed).then_some(Data { cluster: self.etcd.cluster, member: member.id })
+        (named == listed).then_some(Data { cluster: self.etcd.cluster, member: member.id, written: vec![] })
     }
 
     /// Gives members that have just started for the first time their data, ends those that were removed, and looks who
@@ -185,7 +214,8 @@ impl State {
     fn elect(&mut self) {
         let live: BTreeSet<u64> = self.live_members().map(|d| d.member).collect();
         if !self.machines.values().any(|m| m.etcd_data().is_some()) {
-            let fresh = Etcd { founded: self.etcd.founded, ..Etcd::default() };
+            let former = self.etcd.with_former();
+            let fresh = Etcd { founded: self.etcd.founded, former, ..Etcd::default() };
             self.etcd = fresh;
             return;
         }
@@ -212,6 +242,21 @@ impl State {
     fn live_members(&self) -> impl Iterator<Item = Data> {
         let live = self.machines.values().filter(|m| !m.off && m.serves("etcd", self.clock));
         live.filter_map(Machine::etcd_data)
+    }
+
+    /// A client writes a key, which all live members take; false where no quorum takes it.
+    pub fn write(&mut self, key: &str) -> bool {
+        if !self.has_quorum() {
+            return false;
+        }
+        let clock = self.clock;
+        for machine in self.machines.values_mut().filter(|m| !m.off && m.serves("etcd", clock)) {
+            let Some(mut data) = machine.etcd_data() else { continue };
+            data.written.push(key.to_owned());
+            let text = serde_json::to_string(&data).unwrap_or_default();
+            machine.files.put(Data::PATH, 0o700, text.as_bytes());
+        }
+        true
     }
 
     fn is_live(&self, id: u64) -> bool {

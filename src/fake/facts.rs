@@ -179,7 +179,9 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     if machine.etcd_data().is_some() {
         f(format_args!("etcd-data 16384"));
     }
-    if let Some(token) = files.text(super::restore::TOKEN) {
+    let waits = files.below(super::restore::WAITING).next().is_some();
+    let over = files.has(super::restore::OVER) && !waits;
+    if let Some(token) = files.text(super::restore::TOKEN).filter(|_| !over) {
         f(format_args!("restoring {}", token.trim_end()));
     }
     if let Some(cluster) = files.text(super::scripts::BEFORE) {

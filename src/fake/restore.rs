@@ -18,11 +18,21 @@ use crate::{
 const STATE: &str = "/var/lib/rsadm/restore";
 const SNAPSHOT: &str = "/var/lib/rsadm/restore/snapshot.db";
 pub(super) const TOKEN: &str = "/var/lib/rsadm/restore/token";
+pub(super) const OVER: &str = "/var/lib/rsadm/restore/over";
+pub(super) const WAITING: &str = "/var/lib/rsadm/restore/manifests";
+const PLACED: &str = "/var/lib/rsadm/restore/placed";
+/// Where the old data went.
+const OLD: &str = "/var/lib/rsadm/restore/old";
+/// Once it is over nothing of this is done again.
+const CHANGES: [&str; 5] = ["begin", "fence", "receive", "place", "roll-back"];
 
 type Answer = Result<Output, HostError>;
 
 impl FakeHost {
     pub(super) async fn restore(&self, args: &[&str]) -> Answer {
+        if args.first().is_some_and(|verb| CHANGES.contains(verb)) && self.has(OVER) {
+            return Ok(failed("that restore is over, and only tidied up"));
+        }
         match args {
             ["begin", token] => {
                 if !self.has(TOKEN) {
@@ -30,17 +40,11 @@ impl FakeHost {
                 }
                 Ok(say(&self.text(TOKEN)))
             }
-            ["under-way"] => Ok(say(&self.text(TOKEN))),
+            ["under-way"] => Ok(say(&self.remembered())),
             ["fence", name] => self.fence(name).await,
-            ["unfence", name] => {
-                if self.has(&waiting(name)) {
-                    self.change(&format!("bring {name} back"), |m| {
-                        carry(m, &waiting(name), &layout::manifest_of(name));
-                    })
-                    .await?;
-                }
-                Ok(say(if self.has(&layout::manifest_of(name)) { "here" } else { "" }))
-            }
+            ["unfence", name] => self.unfence(name).await,
+            ["over", token] => self.over(token).await,
+            ["settle"] => self.settle().await,
             ["has", sha] => Ok(say(if self.sha(SNAPSHOT).as_deref() == Some(*sha) { "yes" } else { "no" })),
             ["receive", sha] => self.receive(sha).await,
             ["place", _, url, all, token, _] => self.place(url, all, token).await,
@@ -48,12 +52,92 @@ impl FakeHost {
                 self.change("ask anew", |_| ()).await?;
                 Ok(Output::default())
             }
+            ["roll-back"] => self.roll_back_restore().await,
             ["end"] => {
                 self.change("forget the restore", |m| m.files.remove(STATE)).await?;
                 Ok(Output::default())
             }
             _ => Ok(failed(format!("this world restores nothing with {args:?}"))),
         }
+    }
+
+    fn remembered(&self) -> String {
+        let mut text = String::new();
+        if self.has(TOKEN) {
+            text.push_str(&format!("token {}\n", self.text(TOKEN)));
+        }
+        if self.has(OVER) {
+            text.push_str("over\n");
+        }
+        self.text(layout::ENDED_RESTORES)
+            .lines()
+            .for_each(|token| text.push_str(&format!("ended {token}\n")));
+        text
+    }
+
+    async fn unfence(&self, name: &str) -> Answer {
+        if self.has(&waiting(name)) {
+            self.change(&format!("bring {name} back"), |m| {
+                carry(m, &waiting(name), &layout::manifest_of(name));
+            })
+            .await?;
+        }
+        Ok(say(if self.has(&layout::manifest_of(name)) { "here" } else { "" }))
+    }
+
+    /// Two effects: what outlives the restore, then its own mark.
+    async fn over(&self, token: &str) -> Answer {
+        if self.text(TOKEN) != token {
+            return Ok(Output::default());
+        }
+        let ended = self.text(layout::ENDED_RESTORES);
+        if !ended.lines().any(|line| line == token) {
+            let ended = format!("{ended}{token}\n");
+            self.change("note that it is over", |m| {
+                m.files.put(layout::ENDED_RESTORES, 0o600, ended.as_bytes());
+            })
+            .await?;
+        }
+        if !self.has(OVER) {
+            self.change("mark it as over", |m| m.files.put(OVER, 0o600, b"")).await?;
+        }
+        Ok(Output::default())
+    }
+
+    async fn settle(&self) -> Answer {
+        let has_no_member = !self.has(Data::PATH) && !self.has(&waiting("etcd"));
+        if !(self.has(OVER) || self.has(PLACED) || has_no_member) {
+            return Ok(Output::default());
+        }
+        self.unfence("etcd").await?;
+        self.unfence("kube-apiserver").await
+    }
+
+    /// The new data goes aside, the old comes back.
+    async fn roll_back_restore(&self) -> Answer {
+        let fenced = self.fence("etcd").await?;
+        if !fenced.ok() {
+            return Ok(fenced);
+        }
+        let old = self.text(OLD);
+        if !old.is_empty() && self.has(&old) {
+            if self.has(Data::PATH) {
+                let undone = format!("{}/undone/member", layout::ASIDE_DIR);
+                self.change("set data aside", |m| carry(m, Data::PATH, &undone)).await?;
+            }
+            self.effect("put the old data back", |state, name| {
+                carry(state.machine(name), &old, Data::PATH);
+                let data = state.machine(name).etcd_data();
+                data.iter().for_each(|data| state.etcd.back(data.cluster));
+            })
+            .await?;
+        }
+        self.effect("forget what was placed", |state, name| {
+            let machine = state.machine(name);
+            [PLACED, OLD].iter().for_each(|path| machine.files.remove(path));
+        })
+        .await?;
+        Ok(Output::default())
     }
 
     async fn fence(&self, name: &str) -> Answer {
@@ -93,19 +177,23 @@ impl FakeHost {
 
     /// The old data goes aside, then the new is there: two effects.
     async fn place(&self, url: &str, all: &str, token: &str) -> Answer {
-        let placed = format!("{STATE}/placed");
-        if self.has(&placed) {
+        if self.has(PLACED) {
             return Ok(Output::default());
         }
-        if self.has(Data::PATH) {
+        if !self.has(OLD) {
             let aside = format!("{}/etcd-before-{token}/member", layout::ASIDE_DIR);
-            self.change("set data aside", |m| carry(m, Data::PATH, &aside)).await?;
+            let old = if self.has(Data::PATH) { aside } else { "none".to_owned() };
+            self.change("note where the old data goes", |m| m.files.put(OLD, 0o600, old.as_bytes())).await?;
+        }
+        let old = self.text(OLD);
+        if old != "none" && !self.has(&old) {
+            self.change("set data aside", |m| carry(m, Data::PATH, &old)).await?;
         }
         self.effect("place the restored data", |state, name| {
             let data = state.restored(url, all, token);
             let machine = state.machine(name);
             machine.files.put(Data::PATH, 0o700, &data);
-            machine.files.put(&placed, 0o600, b"");
+            machine.files.put(PLACED, 0o600, b"");
         })
         .await?;
         Ok(Output::default())
@@ -141,7 +229,8 @@ impl State {
             started: true,
         };
         self.etcd.restored(id(all), all.split(',').filter_map(|m| m.split_once('=')).map(listed).collect());
-        serde_json::to_vec(&Data { cluster: id(all), member: member(url) }).unwrap_or_default()
+        serde_json::to_vec(&Data { cluster: id(all), member: member(url), written: vec![] })
+            .unwrap_or_default()
     }
 }
 

@@ -92,7 +92,9 @@ grep -qs '^nameserver' /etc/resolv.conf && f feature resolver
 # From the metrics of the member that runs here, which are on loopback and need no certificate.
 exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
   timeout 2 awk '/^etcd_network_known_peers\{.* 1$/ {n++} END {if (n) print "etcd-members", n}' <&3
-[ -f /var/lib/rsadm/restore/token ] && f restoring "$(r /var/lib/rsadm/restore/token)"
+# Once a restore is over and no manifest waits, what is left of it stands in nobody's way.
+p=/var/lib/rsadm/restore
+[ -f $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; } && f restoring "$(r /var/lib/rsadm/restore/token)"
 [ -f /var/lib/rsadm/before/cluster ] && f begun "$(r /var/lib/rsadm/before/cluster)"
 [ -f /var/lib/rsadm/cluster.json ] && f identity "$(cat /var/lib/rsadm/cluster.json)"
 # Programs that we installed, and whether they are still as we left them.

@@ -1,4 +1,5 @@
-//! A restore that dies at any effect is run again, and ends where an undisturbed one ends.
+//! A restore that dies at any effect is run again, and ends where an undisturbed one ends; what was written after its end
+//! stays.
 
 use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 
@@ -6,11 +7,11 @@ use rsadm::{
     event::Events,
     exec::{
         self,
-        restore::{Restore, RestoreError},
+        restore::{Restore, RestoreError, who_runs},
     },
-    fake::{State, World, shape},
-    inventory::{Cluster, Role},
-    layout::IDENTITY,
+    fake::{Fault, State, When, World, shape},
+    inventory::{Cluster, Node, Role},
+    layout::{ENDED_RESTORES, IDENTITY},
     phases::UP,
     plan::sha256,
 };
@@ -22,8 +23,23 @@ use crate::{
 
 const DATA: &[u8] = b"what etcd had";
 
-/// What the command line does once it has a snapshot that is good: it goes on with the restore that hosts remember.
+/// Which restore it is.
+const TOKEN: &str = "test-1";
+
+/// What a command does with the restore that hosts remember.
+#[derive(Clone, Copy)]
+enum Verb {
+    Restore,
+    RollBack,
+}
+
 async fn restore(world: &Arc<World>, cluster: &Cluster) -> Result<(), String> {
+    command(world, cluster, Verb::Restore).await
+}
+
+/// What the command line does once it has a snapshot that is good: it tidies up what is over, or goes on with the restore
+/// that hosts remember.
+async fn command(world: &Arc<World>, cluster: &Cluster, verb: Verb) -> Result<(), String> {
     let fleet = world.fleet(cluster);
     exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(|r| r.to_string())?;
     let (members, events) = (world.members(cluster), Events::none());
@@ -39,10 +55,18 @@ async fn restore(world: &Arc<World>, cluster: &Cluster) -> Result<(), String> {
     let mut snapshot = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     snapshot.write_all(DATA).map_err(|e| e.to_string())?;
     let steps = async {
-        let token = restore.under_way().await?.unwrap_or_else(|| "test-1".to_owned());
+        let standing = restore.standing().await?;
+        restore.tidy_up(&standing).await?;
+        if standing.over.contains_key(TOKEN) {
+            return Ok(());
+        }
+        let token = standing.under_way.unwrap_or_else(|| TOKEN.to_owned());
+        if let Verb::RollBack = verb {
+            return restore.roll_back(&token).await;
+        }
         restore.exchange(&token, snapshot.path(), &sha256(DATA)).await?;
         restore.unfence_members().await?;
-        restore.finish().await.map(drop)
+        restore.finish(&token).await.map(drop)
     };
     steps.await.map_err(|e: RestoreError| e.to_string())
 }
@@ -79,11 +103,11 @@ async fn undisturbed(
     restore(&world, cluster).await?;
     let moments = world.snapshots();
     let wanted = rests(&world, cluster, UP).await?;
-    // Everything is as it was, but for which etcd cluster it is, and which one it took the place of.
+    // Everything is as it was, but for which etcd cluster it is, which one it took the place of, and by which restore.
     let all_else = |shape: &BTreeMap<String, String>| -> BTreeMap<String, String> {
         shape
             .iter()
-            .filter(|(key, _)| !key.ends_with(IDENTITY))
+            .filter(|(key, _)| !key.ends_with(IDENTITY) && !key.ends_with(ENDED_RESTORES))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     };
@@ -95,4 +119,138 @@ async fn undisturbed(
 fn row_47_a_killed_restore_goes_on_and_ends_as_an_undisturbed_one() {
     heals_from_every_kill("etcd only", &etcd_only());
     heals_from_every_kill("ha", &ha());
+}
+
+/// A built world in which all members may stop at once: that is what a restore is.
+fn ready(cluster: &Cluster) -> State {
+    let mut start = block_on(built(cluster)).state();
+    start.hang_up();
+    start.disaster = true;
+    start
+}
+
+/// After which effect members that take writes were there again for good: the last that started one.
+fn members_are_back(moments: &[State], doing: &str) -> usize {
+    let starts = |m: &State| m.log.last().is_some_and(|l| l.ends_with(doing));
+    moments.iter().rposition(starts).unwrap()
+}
+
+/// A client writes; the command runs again; every member has what was written.
+async fn keeps_later_writes(mut state: State, cluster: &Cluster, verb: Verb) -> Result<(), String> {
+    state.hang_up();
+    state.settle();
+    if !state.write("later") {
+        return Err("nobody takes writes".into());
+    }
+    let world = World::new(state);
+    command(&world, cluster, verb).await?;
+    rests(&world, cluster, UP).await?;
+    let state = world.state();
+    for node in cluster.with_role(Role::Etcd) {
+        let data = state.machines[&node.name].etcd_data();
+        if !data.is_some_and(|data| data.written.contains(&"later".to_owned())) {
+            return Err(format!("{} lost what was written", node.name));
+        }
+    }
+    Ok(())
+}
+
+fn keeps_what_was_written(name: &str, cluster: &Cluster, verb: Verb, start: &State, back: &str) {
+    let moments = block_on(async {
+        let world = World::new(start.clone());
+        world.keep_snapshots();
+        command(&world, cluster, verb).await.unwrap_or_else(|why| panic!("{name}: {why}"));
+        world.snapshots()
+    });
+    let first = members_are_back(&moments, back);
+    let kills = in_parallel(&moments[first..moments.len() - 1], |moment| {
+        let why = block_on(keeps_later_writes(moment.clone(), cluster, verb)).err()?;
+        Some(format!("killed after effect {} ({}): {why}", moment.log.len(), moment.log.last()?))
+    });
+    report(name, kills);
+    // One host's connection is lost instead: the others go on, and what they do may be the end.
+    let faults: Vec<Fault> = (first + 2..=moments.len())
+        .flat_map(|n| [Fault::Lost(n, When::Before), Fault::Lost(n, When::After)])
+        .collect();
+    let lost = in_parallel(&faults, |fault| {
+        let world = World::new(start.clone());
+        world.strike_at(*fault);
+        let again = async {
+            match command(&world, cluster, verb).await {
+                // Nobody runs it again, and what is left stands in nobody's way.
+                Ok(()) => rests(&world, cluster, UP).await.map(drop),
+                Err(_) => keeps_later_writes(world.state(), cluster, verb).await,
+            }
+        };
+        Some(format!("{fault:?}: {}", block_on(again).err()?))
+    });
+    report(name, lost);
+}
+
+#[test]
+fn what_is_written_after_a_restore_stays_however_it_ended() {
+    for (name, cluster) in [("etcd only", etcd_only()), ("ha", ha())] {
+        let start = ready(&cluster);
+        keeps_what_was_written(name, &cluster, Verb::Restore, &start, "bring etcd back");
+    }
+}
+
+#[test]
+fn what_is_written_after_a_rollback_stays_however_it_ended() {
+    for (name, cluster) in [("etcd only", etcd_only()), ("ha", ha())] {
+        let world = World::new(ready(&cluster));
+        world.keep_snapshots();
+        block_on(restore(&world, &cluster)).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let placed = |m: &&State| m.log.last().is_some_and(|l| l.ends_with("place the restored data"));
+        let mut start = world.snapshots().iter().rfind(placed).cloned().unwrap();
+        start.hang_up();
+        keeps_what_was_written(name, &cluster, Verb::RollBack, &start, "bring etcd back");
+    }
+}
+
+/// It was switched off when the others went on without it, and has the token still.
+#[test]
+fn a_host_that_missed_the_end_of_a_restore_begins_nothing() {
+    let all = etcd_only();
+    let mut two = all.clone();
+    let left = two.nodes.pop().unwrap().name;
+    let world = World::new(ready(&all));
+    world.keep_snapshots();
+    block_on(restore(&world, &all)).unwrap();
+    let fenced = |m: &&State| m.log.iter().filter(|l| l.ends_with("take etcd away")).count() == 3;
+    let mut state = world.snapshots().iter().find(fenced).cloned().unwrap();
+    state.hang_up();
+    state.machine(&left).power_off();
+    let world = World::new(state);
+    block_on(restore(&world, &two)).unwrap();
+    let mut state = world.state();
+    state.hang_up();
+    state.settle();
+    assert!(state.write("later"));
+    let now = state.clock;
+    state.machine(&left).power_on(now);
+    state.settle();
+    let world = World::new(state);
+    block_on(restore(&world, &all)).unwrap();
+    let mut state = world.state();
+    state.settle();
+    for node in &two.nodes {
+        let data = state.machines[&node.name].etcd_data().unwrap();
+        assert_eq!(data.written, ["later"], "{}", node.name);
+    }
+    let left = &state.machines[&left];
+    assert!(left.process("etcd").is_none(), "old data serves");
+    assert_eq!(left.files.below("/var/lib/rsadm/restore/").count(), 0, "something of the restore is left");
+}
+
+#[test]
+fn a_member_that_runs_on_a_host_nobody_can_log_in_to_is_found() {
+    let cluster = etcd_only();
+    let mut state = ready(&cluster);
+    state.machine(&cluster.nodes[2].name).power_off();
+    state.settle();
+    let world = World::new(state);
+    let silent: Vec<&Node> = cluster.nodes[1..].iter().collect();
+    let running = block_on(async { who_runs(&world.members(&cluster), &silent).await });
+    assert_eq!(running, [cluster.nodes[1].name.clone()]);
 }

@@ -9,18 +9,14 @@ use crate::{
         CliError, Context, Exit, InventoryArg,
         session::{Recording, Session, recorded},
     },
-    etcd::status::{EtcdReport, MemberReport},
-    event::{Event, Next},
+    event::{Event, Next, count},
     exec::{
-        gate,
         members::SshMembers,
-        restore::{Restore, RestoreError},
+        restore::{Restore, RestoreError, over::Standing},
     },
     host::HostError,
-    inventory::{Cluster, Node, NodeName, Role},
-    layout,
+    inventory::{Node, NodeName, Role},
     phases::UP,
-    plan::Refusal,
 };
 
 /// In a token, before the survivor's name.
@@ -30,9 +26,9 @@ const RECOVERED: &str = "-recovered-from-";
 pub(super) struct Ground<'a> {
     pub(super) session: Session<'a>,
     context: &'a Context,
-    inventory: String,
+    pub(super) inventory: String,
     pub(super) command: String,
-    silent: Vec<HostError>,
+    pub(super) silent: Vec<HostError>,
     report: Recording,
 }
 
@@ -54,85 +50,6 @@ impl<'a> Ground<'a> {
         Ok(Self { session, context, inventory: arg.as_typed(), command: command.to_owned(), silent, report })
     }
 
-    /// An API server that cannot be stopped would go on writing, and a member that cannot be stopped goes on serving
-    /// the old data.
-    pub(super) fn everybody_is_there(&self) -> Result<(), CliError> {
-        let matters = |host: &NodeName| {
-            self.session.cluster.node(host).is_some_and(|n| n.is(Role::Etcd) || n.is(Role::ControlPlane))
-        };
-        let missing: Vec<&HostError> = self.silent.iter().filter(|e| matters(e.host())).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<&str> = missing.iter().map(|e| e.host().as_str()).collect();
-        let why: Vec<String> = missing.iter().map(|e| format!("{}: {}", e.host(), e.brief())).collect();
-        Err(Refusal {
-            rule: "everybody-fenced",
-            subject: format!("etcd cannot be restored without {}", names.join(", ")),
-            why: format!("{}; it would go on with the old data", why.join("; ")),
-            help: "switch it off for good and take it out of the inventory, or make it reachable".into(),
-        }
-        .into())
-    }
-
-    /// A snapshot of another cluster would take the place of this one's objects, whose secrets and nodes it does not know.
-    pub(super) fn is_its_own(&self, snapshot: Option<&str>) -> Result<(), CliError> {
-        let own = &self.session.cluster.name;
-        match snapshot.filter(|cluster| cluster != own) {
-            None => Ok(()),
-            Some(other) => Err(Refusal {
-                rule: "own-snapshot",
-                subject: format!("the snapshot is of the cluster {other}"),
-                why: format!("the inventory's is {own}, and with it all its data would become that of {other}"),
-                help: format!(
-                    "choose a snapshot of {own} (rsadm etcd snapshot ls{}); other hosts that shall become {other} take \
-                     an inventory with cluster_name: {other}",
-                    self.inventory
-                ),
-            }
-            .into()),
-        }
-    }
-
-    /// A member at a host that the inventory does not have is fenced by nobody.
-    pub(super) async fn nobody_else_serves(&self) -> Result<(), CliError> {
-        let members = self.members();
-        let report = gate::report(&members, OffsetDateTime::now_utc()).await;
-        match strangers_that_run(&report, &self.session.cluster).first() {
-            None => Ok(()),
-            Some(stranger) => Err(Refusal {
-                rule: "everybody-fenced",
-                subject: format!("etcd cannot be made anew beside {stranger}"),
-                why: "it is a member that runs, and this inventory does not know it: it would go on with the old data; \
-                      nothing was stopped or changed"
-                    .into(),
-                help: format!(
-                    "put its host into the inventory; or take it out of etcd first, while there is a quorum: rsadm up{}; \
-                     or switch it off for good",
-                    self.inventory
-                ),
-            }
-            .into()),
-        }
-    }
-
-    /// Members that do not answer still have the old cluster, and would go on with it.
-    pub(super) fn old_cluster_elsewhere(&self) -> Option<String> {
-        let is_etcd = |e: &&HostError| self.session.cluster.node(e.host()).is_some_and(|n| n.is(Role::Etcd));
-        let names: Vec<&str> = self.silent.iter().filter(is_etcd).map(|e| e.host().as_str()).collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "{} {} not answer and {} the old data. Keep {} switched off, or cut off from the others, until the \
-                 folder {} there was moved away: else the old cluster comes back beside the new one.",
-                names.join(", "),
-                if names.len() == 1 { "does" } else { "do" },
-                if names.len() == 1 { "has" } else { "have" },
-                if names.len() == 1 { "it" } else { "them" },
-                layout::ETCD_DATA_DIR
-            )
-        })
-    }
-
     pub(super) fn etcd_hosts(&self) -> Vec<NodeName> {
         let connected = |n: &&Node| self.session.fleet.host(&n.name).is_some();
         self.session.cluster.with_role(Role::Etcd).filter(connected).map(|n| n.name.clone()).collect()
@@ -140,13 +57,39 @@ impl<'a> Ground<'a> {
 
     /// Asks, unless this very restore is under way already.
     pub(super) async fn confirm(&self, question: &str, sha256: &str) -> Result<(), CliError> {
-        let members = self.members();
-        let under_way = self.restore_to(&members, vec![]).under_way().await.map_err(|e| self.failed(e))?;
-        match under_way {
+        match self.standing().await?.under_way {
             Some(token) if token.contains(&sha256[..12]) => Ok(()),
             Some(token) => Err(self.another(token)),
             None => self.context.confirm(question, &self.session.cluster.name),
         }
+    }
+
+    /// Which restores the hosts remember.
+    async fn standing(&self) -> Result<Standing, CliError> {
+        let members = self.members();
+        self.restore_to(&members, vec![]).standing().await.map_err(|e| self.failed(e))
+    }
+
+    /// Takes away what is left of restores that are over: their data takes writes, and nothing of them is done again. Which
+    /// they were.
+    pub(super) async fn tidy_up(&self) -> Result<Vec<String>, CliError> {
+        let standing = self.standing().await?;
+        if standing.over.is_empty() {
+            return Ok(vec![]);
+        }
+        self.context.stop_signal()?;
+        let members = self.members();
+        let restore = self.restore_to(&members, vec![]);
+        restore.tidy_up(&standing).await.map_err(|e| self.failed(e))?;
+        Ok(standing.over.into_keys().collect())
+    }
+
+    /// Ends a command whose restore was over before it began.
+    pub(super) fn was_over(self) -> Result<Exit, CliError> {
+        self.finish(
+            "this restore was over already, its data stays: only what was left of it was tidied up".into(),
+            None,
+        )
     }
 
     /// From fence to end.
@@ -159,14 +102,11 @@ impl<'a> Ground<'a> {
         self.context.stop_signal()?;
         let members = self.members();
         let restore = self.restore_to(&members, targets.clone());
-        let token = match restore.under_way().await.map_err(|e| self.failed(e))? {
-            Some(token) => token,
-            None => self.token(sha256),
-        };
+        let token = self.standing().await?.under_way.unwrap_or_else(|| self.token(sha256));
         restore.exchange(&token, snapshot, sha256).await.map_err(|e| self.failed(e))?;
         self.start(&restore).await?;
-        let api_is_back = restore.finish().await.map_err(|e| self.failed(e))?;
-        let text = format!("etcd restored on {}", crate::event::count(targets.len(), "host"));
+        let api_is_back = restore.finish(&token).await.map_err(|e| self.failed(e))?;
+        let text = format!("etcd restored on {}", count(targets.len(), "host"));
         let up = Next::new(format!("rsadm up{}", self.inventory), "builds the control planes over it");
         let bare = !api_is_back && self.session.cluster.has_kubernetes();
         self.finish(text, bare.then_some(up))
@@ -189,14 +129,18 @@ impl<'a> Ground<'a> {
     /// Puts the old state back.
     pub(super) async fn roll_back(self) -> Result<Exit, CliError> {
         self.context.stop_signal()?;
+        let over = self.tidy_up().await?;
+        let Some(token) = self.standing().await?.under_way else {
+            let text = match over.is_empty() {
+                true => "no restore is under way on these hosts",
+                false => "the restore was over and is not rolled back; what was left of it was tidied up",
+            };
+            return Err(CliError::new(Exit::Refused, text)
+                .hint("the data of finished restores is in /var/lib/rsadm/aside on each host"));
+        };
         let members = self.members();
         let restore = self.restore_to(&members, self.etcd_hosts());
-        let token = restore.under_way().await.map_err(|e| self.failed(e))?;
-        if token.is_none() {
-            return Err(CliError::new(Exit::Refused, "no restore is under way on these hosts")
-                .hint("the data of finished restores is in /var/lib/rsadm/aside on each host"));
-        }
-        restore.roll_back().await.map_err(|e| self.failed(e))?;
+        restore.roll_back(&token).await.map_err(|e| self.failed(e))?;
         self.finish("the restore was rolled back; what it had restored is set aside".into(), None)
     }
 
@@ -220,20 +164,11 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// What hosts have, without touching it.
-    pub(super) async fn diagnose(&self) -> Result<Vec<(NodeName, String)>, CliError> {
-        let members = self.members();
-        let restore = self.restore_to(&members, self.etcd_hosts());
-        restore.diagnose().await.map_err(|e| self.failed(e))
-    }
-
     /// A recovery that is under way: from whom, and its token.
     pub(super) async fn under_way(&self) -> Result<Option<(NodeName, String)>, CliError> {
-        let members = self.members();
-        let restore = self.restore_to(&members, vec![]);
-        let Some(token) = restore.under_way().await.map_err(|e| self.failed(e))? else { return Ok(None) };
-        match token.rsplit_once(RECOVERED) {
-            Some((_, survivor)) => Ok(Some((NodeName::new(survivor), token.clone()))),
+        let Some(token) = self.standing().await?.under_way else { return Ok(None) };
+        match survivor_in(&token) {
+            Some(survivor) => Ok(Some((survivor, token))),
             None => Err(self.another(token)),
         }
     }
@@ -280,7 +215,7 @@ impl<'a> Ground<'a> {
     }
 
     fn finish(self, text: String, first: Option<Next>) -> Result<Exit, CliError> {
-        if let Some(warning) = self.old_cluster_elsewhere() {
+        for warning in self.old_cluster_elsewhere().into_iter().chain(self.control_planes_elsewhere()) {
             self.session.events.warn(warning, None);
         }
         let status = Next::new(format!("rsadm etcd status{}", self.inventory), "shows every member");
@@ -291,31 +226,7 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Members at hosts that the inventory does not have and that answer; of the dead nothing is known, as of its own.
-fn strangers_that_run(report: &EtcdReport, inventory: &Cluster) -> Vec<String> {
-    let known: Vec<String> = inventory.nodes.iter().map(Node::peer_url).collect();
-    let strange = |m: &&MemberReport| m.id.is_some() && !m.peer_urls.iter().any(|url| known.contains(url));
-    let runs = |m: &&MemberReport| m.raft_term.is_some();
-    let listed = report.members.iter().filter(strange).filter(runs);
-    listed.map(|m| format!("{} ({})", m.name, m.peer_urls.join(", "))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{etcd::status::tests::Scene, manifests::testing};
-
-    #[test]
-    fn a_running_member_that_the_inventory_lacks_is_no_bystander() {
-        let mut cluster = testing::ha();
-        assert_eq!(strangers_that_run(&Scene::new(3).report(), &cluster), Vec::<String>::new());
-        cluster.nodes.retain(|n| n.name.as_str() != "m3");
-        for (scene, strangers) in [
-            (Scene::new(3), vec!["m3 (https://10.0.0.3:2380)"]),
-            (Scene::new(3).without_quorum(), vec!["m3 (https://10.0.0.3:2380)"]),
-            (Scene::new(3).silence(3, "no route to host"), vec![]),
-        ] {
-            assert_eq!(strangers_that_run(&scene.report(), &cluster), strangers);
-        }
-    }
+/// From whom a recovery takes its data, by its token; `None` for a restore.
+pub(super) fn survivor_in(token: &str) -> Option<NodeName> {
+    token.rsplit_once(RECOVERED).map(|(_, survivor)| NodeName::new(survivor))
 }

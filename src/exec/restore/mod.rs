@@ -1,31 +1,30 @@
 //! A new logical etcd cluster out of a snapshot, on the hosts of the old one or on fresh ones.
 //!
 //! Order: API servers are fenced, members stop, the old data is set aside on every host, each host restores the same
-//! snapshot with `etcdutl` (etcd, `op-guide/recovery.md`), members start together and agree, API servers come back, and
-//! who watched is made to ask anew. The revision is raised and everything before it marked compacted, so that no
-//! watcher sees time run backwards. All of it goes by what the hosts remember ([`scripts::RESTORE`]), so an interrupted
-//! restore is run again, or rolled back.
+//! snapshot with `etcdutl` (etcd, `op-guide/recovery.md`), members start together and agree, the restore is over, API
+//! servers come back, and who watched is made to ask anew. The revision is raised and everything before it marked
+//! compacted, so that no watcher sees time run backwards. All of it goes by what the hosts remember
+//! ([`scripts::RESTORE`]), so an interrupted restore is run again, or rolled back. Once it is over on any host its data
+//! takes writes, and a rerun only tidies up ([`over`]).
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
-use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::{gate, members::Members, run::identity, scripts};
+use super::{members::Members, said, scripts};
 use crate::{
-    etcd::status::EtcdReport,
     event::{Events, count},
-    host::{Host, HostError, Op, Output, RemoteFile, Secret, fleet::Fleet},
+    host::{HostError, Op, Output, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
-    layout,
-    observe::Identity,
 };
+
+mod agree;
+mod elsewhere;
+pub mod over;
+pub mod survivors;
+mod travel;
+
+pub use elsewhere::who_runs;
 
 /// In brackets before its lines.
 const PHASE: &str = "restore";
@@ -33,12 +32,6 @@ const PHASE: &str = "restore";
 /// By how much revisions rise: more writes than any cluster makes between its last snapshot and a restore (etcd,
 /// `op-guide/recovery.md`, names this number).
 const BUMP: &str = "1000000000";
-
-/// What travels at once.
-const PIECE: usize = 16 << 20;
-
-/// Where the pieces wait.
-const FOLDER: &str = "/var/lib/rsadm/restore";
 
 /// How long a host may take for one step: a large database is copied and restored in minutes.
 const STEP: Duration = Duration::from_secs(30 * 60);
@@ -101,16 +94,6 @@ pub struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    /// Which restore the hosts remember to be under way.
-    ///
-    /// # Errors
-    /// Hosts that did not answer.
-    pub async fn under_way(&self) -> Result<Option<String>, RestoreError> {
-        let hosts = self.everybody();
-        let said = self.ask("look for a restore under way", &hosts, |_| words(["under-way"])).await?;
-        Ok(said.into_iter().map(|(_, said)| said).find(|said| !said.is_empty()))
-    }
-
     /// The old data for that of the snapshot: from the mark to members that only need to start. `token` names the restore
     /// and the new cluster.
     ///
@@ -123,15 +106,16 @@ impl Restore<'_> {
         self.place(token).await
     }
 
-    /// The rest, once members start: they agree, API servers come back, and the restore is forgotten. True where there
-    /// are API servers that came back; bare hosts have none yet.
+    /// The rest, once members start: they agree, the restore is over, API servers come back, and it is forgotten. True
+    /// where there are API servers that came back; bare hosts have none yet.
     ///
     /// # Errors
     /// As in [`exchange`](Self::exchange).
-    pub async fn finish(&self) -> Result<bool, RestoreError> {
+    pub async fn finish(&self, token: &str) -> Result<bool, RestoreError> {
         self.await_members().await?;
+        self.mark_over(token).await?;
         let back = self.unfence().await?;
-        self.end().await?;
+        self.end(&self.everybody()).await?;
         Ok(back)
     }
 
@@ -163,35 +147,6 @@ impl Restore<'_> {
         self.stage("etcd stops", title, &etcd, |_| words(["fence", "etcd"])).await
     }
 
-    /// Brings the snapshot to every target that lacks it.
-    ///
-    /// # Errors
-    /// Where it cannot be read here or written there.
-    async fn deliver(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
-        let said = self.ask("look for the snapshot", &self.targets, |_| words(["has", sha256])).await?;
-        let lacking: Vec<NodeName> =
-            said.into_iter().filter(|(_, said)| said != "yes").map(|(host, _)| host).collect();
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let stage = self.events.stage(PHASE, "the snapshot travels", lacking.iter().cloned());
-        let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
-        let mut file = std::fs::File::open(snapshot).map_err(unreadable)?;
-        for number in 0.. {
-            let mut piece = Vec::with_capacity(PIECE);
-            file.by_ref().take(PIECE as u64).read_to_end(&mut piece).map_err(unreadable)?;
-            if piece.is_empty() {
-                break;
-            }
-            let path = format!("{FOLDER}/piece.{number:06}");
-            let op = Op::Put(RemoteFile { path, mode: 0o600, data: Secret::new(piece) });
-            self.run("receive the snapshot", &lacking, |_| op.clone()).await?;
-        }
-        self.ask("receive the snapshot", &lacking, |_| words(["receive", sha256])).await?;
-        stage.done(format!("snapshot delivered to {}, checksum verified", count(lacking.len(), "host")));
-        Ok(())
-    }
-
     /// Restores on every target, and sets the old data aside on every etcd host.
     ///
     /// # Errors
@@ -216,39 +171,6 @@ impl Restore<'_> {
         self.ask("start etcd", &self.targets, |_| words(["unfence", "etcd"])).await.map(drop)
     }
 
-    /// Done when all members agree.
-    ///
-    /// # Errors
-    /// What they do not agree on.
-    async fn await_members(&self) -> Result<(), RestoreError> {
-        let stage = self.events.stage(PHASE, "members agree", self.targets.iter().cloned());
-        let until = Instant::now() + self.limit;
-        loop {
-            let report = gate::report(self.members, OffsetDateTime::now_utc()).await;
-            let wrong = disagreement(&report, &self.targets);
-            match (wrong, report.cluster_id) {
-                (None, Some(id)) => {
-                    self.record(&id.to_string()).await?;
-                    stage.done(format!(
-                        "agreed by {}: cluster {id}, revision {}",
-                        count(self.targets.len(), "member"),
-                        report.revision.unwrap_or_default()
-                    ));
-                    return Ok(());
-                }
-                (Some(wrong), _) if Instant::now() >= until => {
-                    return Err(RestoreError::NoAgreement(wrong));
-                }
-                (wrong, _) => {
-                    if let (Some(wrong), Some(host)) = (wrong, self.targets.first()) {
-                        stage.says(host, format!("waiting for etcd: {wrong}"));
-                    }
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
     /// API servers come back, and everybody who has watched asks anew.
     ///
     /// # Errors
@@ -257,6 +179,12 @@ impl Restore<'_> {
         let control = self.control_planes();
         let said =
             self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;
+        self.serve_again(said).await
+    }
+
+    /// Waits for the API servers whose hosts said that they have one, and has everybody who watched ask anew. False where
+    /// there is none.
+    async fn serve_again(&self, said: Vec<(NodeName, String)>) -> Result<bool, RestoreError> {
         let back = |(host, said): (NodeName, String)| (said == "here").then_some(host);
         let control: Vec<NodeName> = said.into_iter().filter_map(back).collect();
         if control.is_empty() {
@@ -283,85 +211,21 @@ impl Restore<'_> {
         Ok(true)
     }
 
-    /// Forgets the restore. Old data stays aside.
-    ///
-    /// # Errors
-    /// Hosts that did not answer.
-    async fn end(&self) -> Result<(), RestoreError> {
-        self.ask("tidy up", &self.everybody(), |_| words(["end"])).await.map(drop)
-    }
-
-    /// Puts the old state back: data, manifests, API servers.
+    /// Puts the old state back: data, manifests, API servers. Once the data is back everywhere this restore is over, too:
+    /// what is written from then on stays, however this ends.
     ///
     /// # Errors
     /// Hosts on which that did not succeed.
-    pub async fn roll_back(&self) -> Result<(), RestoreError> {
+    pub async fn roll_back(&self, token: &str) -> Result<(), RestoreError> {
         let control = self.control_planes();
         self.ask("stop the API server", &control, |_| words(["fence", "kube-apiserver"])).await?;
         let etcd = self.etcd_hosts();
         let title = format!("old data back on {}", count(etcd.len(), "host"));
         self.stage("old data comes back", title, &etcd, |_| words(["roll-back"])).await?;
+        self.mark_over(token).await?;
         self.ask("start etcd", &etcd, |_| words(["unfence", "etcd"])).await?;
         self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;
-        self.end().await
-    }
-
-    /// What the targets have, a word a line: `data`, `running`.
-    ///
-    /// # Errors
-    /// Hosts that did not answer.
-    pub async fn diagnose(&self) -> Result<Vec<(NodeName, String)>, RestoreError> {
-        self.ask("look at etcd's data", &self.targets, |_| words(["diagnose"])).await
-    }
-
-    /// Replays the log of one survivor into a snapshot, and brings that here.
-    ///
-    /// # Errors
-    /// Where it could not be replayed, or not be fetched.
-    pub async fn replay(&self, survivor: &NodeName, to: &Path) -> Result<String, RestoreError> {
-        let only = [survivor.clone()];
-        let stage = self.events.stage(PHASE, format!("{survivor}'s log is replayed alone"), only.clone());
-        let said = self.ask("replay its log", &only, |_| words(["replay"])).await?;
-        let said = said.into_iter().map(|(_, said)| said).next().unwrap_or_default();
-        let (sha256, size) = said.split_once('\n').unwrap_or((&said, ""));
-        let size: u64 = size.trim().parse().unwrap_or_default();
-        let unwritable = |source| RestoreError::Unreadable { path: to.display().to_string(), source };
-        let mut file = std::fs::File::create(to).map_err(unwritable)?;
-        for number in 0..size.div_ceil(PIECE as u64) {
-            let (source, piece) = (format!("if={FOLDER}/snapshot.db"), format!("bs={PIECE}"));
-            let argv = ["dd", &source, &piece, &format!("skip={number}"), "count=1", "status=none"];
-            let op = Op::Run(crate::host::Cmd::new(argv));
-            let outputs = self.run("send the snapshot", &only, |_| op.clone()).await?;
-            for (_, output) in outputs {
-                std::io::Write::write_all(&mut file, &output.stdout).map_err(unwritable)?;
-            }
-        }
-        file.sync_all().map_err(unwritable)?;
-        stage.done(format!("{survivor}'s log replayed into a snapshot of {size} bytes"));
-        Ok(sha256.trim().to_owned())
-    }
-
-    /// Records on the targets to which cluster they belong.
-    ///
-    /// # Errors
-    /// Hosts on which it could not be written.
-    pub async fn record(&self, cluster_id: &str) -> Result<(), RestoreError> {
-        let before: Vec<Identity> = self.identities(&self.targets).await.into_values().collect();
-        let op = identity(&Identity::after(&self.cluster.name, cluster_id, &before));
-        self.run("record the cluster", &self.targets, |_| op.clone()).await.map(drop)
-    }
-
-    /// What hosts have recorded so far.
-    async fn identities(&self, hosts: &[NodeName]) -> BTreeMap<NodeName, Identity> {
-        let read = |host: Arc<dyn Host>| async move {
-            host.run(&[Op::Read(layout::IDENTITY.to_owned())], true).await
-        };
-        let answers = self.fleet.for_each(hosts, read).await;
-        let text = |answer: Result<Vec<Output>, HostError>| answer.ok()?.pop().filter(Output::ok);
-        let parsed = answers
-            .into_iter()
-            .filter_map(|(name, answer)| Some((name, serde_json::from_slice(&text(answer)?.stdout).ok()?)));
-        parsed.collect()
+        self.end(&self.everybody()).await
     }
 
     async fn stage(
@@ -436,25 +300,9 @@ impl Restore<'_> {
     }
 }
 
-fn disagreement(report: &EtcdReport, targets: &[NodeName]) -> Option<String> {
-    for target in targets {
-        let Some(member) = report.members.iter().find(|m| m.name == target.as_str()) else {
-            return Some(format!("{target} is in nobody's member list"));
-        };
-        if let Some(trouble) = &member.error {
-            return Some(format!("{target}: {trouble}"));
-        }
-    }
-    (!report.serves).then(|| "no quorum serves".to_owned())
-}
-
-fn said(output: &Output) -> String {
-    match output.stderr.trim() {
-        "" => format!("exit status {}", output.status),
-        text => text.to_owned(),
-    }
-}
-
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,16 @@
 # restore.sh VERB …: what a host does of a restore. Every verb may be repeated: it sees for itself what is done already, so
 # that an interrupted restore is just run again. Nothing is deleted but what the restore itself made; old data is moved.
 #   $state/token      which restore is under way         $state/manifests/  manifests that wait outside the kubelet's sight
-#   $state/old        where the old data went            $state/placed      the new data is where etcd looks for it
+#   $state/old        where the old data went, or none   $state/placed      the new data is where etcd looks for it
+#   $state/over       its data takes writes: from here on nothing but tidying up is left
+#   $state/undoing    it is being rolled back
+#   $ended            restores that were over, for hosts that missed that                              (After aside.sh.)
 umask 077
 export LC_ALL=C
-state=/var/lib/rsadm/restore aside=/var/lib/rsadm/aside data=/var/lib/etcd manifests=/etc/kubernetes/manifests identity=/var/lib/rsadm/cluster.json
-pki=/etc/kubernetes/pki/etcd
+state=/var/lib/rsadm/restore ended=/var/lib/rsadm/restores.ended aside=/var/lib/rsadm/aside data=/var/lib/etcd manifests=/etc/kubernetes/manifests
+identity=/var/lib/rsadm/cluster.json pki=/etc/kubernetes/pki/etcd
+# Where copies are worked on.
+work=$state
 verb=$1; shift
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
@@ -36,41 +41,114 @@ unfence() {
   [ ! -f $manifests/$1.yaml ] || echo here
 }
 
-# etcd's own programs, out of an etcd image that containerd has.
-tools() {
-  [ ! -x $state/tools/etcdutl ] || return 0
-  local image scratch
-  image=$(ctr -n k8s.io images ls -q 2>/dev/null | grep -E '/etcd:[^@]*$' | sort -V | tail -n 1)
-  [ "$image" ] || die "containerd has no etcd image, whose etcdutl it takes"
-  rm -rf $state/tools.new; mkdir -p $state/tools.new && scratch=$(mktemp -d $state/image.XXXXXX) || exit 1
-  ctr -n k8s.io images mount "$image" "$scratch" >/dev/null 2>$state/said || die "could not open the image $image: $(tail -n 1 $state/said)"
-  cp "$scratch"/usr/local/bin/{etcdctl,etcdutl} $state/tools.new/ && cp "$scratch/usr/local/bin/etcd" $state/tools.new/etcd-replay
-  local code=$?
-  ctr -n k8s.io images unmount --rm "$scratch" >/dev/null 2>&1 || umount "$scratch"; rmdir "$scratch"
-  [ $code = 0 ] && mv -T $state/tools.new $state/tools || die "the image $image lacks etcdutl"
+# Writes a file whole or not at all: PATH TEXT.
+note() { printf '%s\n' "$2" > "$1.new" && sync "$1.new" && mv "$1.new" "$1" || exit 1; }
+
+# An image that a killed run left open.
+close_image() {
+  local m
+  for m in $work/image.*; do
+    [ ! -d "$m" ] || { ctr -n k8s.io images unmount --rm "$m" || umount "$m"; rmdir "$m"; } >/dev/null 2>&1
+  done
 }
 
-# On the same file system where that can be, so that no byte is copied.
-new_place() {
-  local base=$aside to
-  mkdir -p $base $data
-  [ "$(stat -c %d $data)" = "$(stat -c %d $base)" ] || base=$data/aside
-  to=$base/$1-$(date -u +%Y%m%dT%H%M%SZ)
-  while [ -e "$to" ]; do to=$to+; done
-  mkdir -p "$to"
-  printf '%s' "$to"
+# etcd's own programs, out of an etcd image that containerd has: the one that the host's member runs, by its manifest. In the
+# middle of an upgrade there is a newer one, too, whose data the others would not take.
+tools() {
+  [ ! -x $work/tools/etcdutl ] || return 0
+  local images image named scratch code
+  images=$(ctr -n k8s.io images ls -q 2>/dev/null | grep -E '/etcd:[^@]*$' | sort -V)
+  named=$(cat $state/manifests/etcd.yaml $manifests/etcd.yaml 2>/dev/null | sed -n 's/^ *\(- \)\{0,1\}image: *"\{0,1\}\([^" ]*\).*/\2/p' | head -n 1)
+  image=$(printf '%s\n' "$images" | grep -xF -e "${named:-none}") || image=$(printf '%s\n' "$images" | tail -n 1)
+  [ "$image" ] || die "containerd has no etcd image, whose etcdutl it takes"
+  close_image
+  rm -rf $work/tools.new; mkdir -p $work/tools.new && scratch=$(mktemp -d $work/image.XXXXXX) || exit 1
+  ctr -n k8s.io images mount "$image" "$scratch" >/dev/null 2>$work/said || die "could not open the image $image: $(tail -n 1 $work/said)"
+  cp "$scratch"/usr/local/bin/{etcdctl,etcdutl} $work/tools.new/ && cp "$scratch/usr/local/bin/etcd" $work/tools.new/etcd-replay
+  code=$?
+  close_image
+  [ $code = 0 ] && mv -T $work/tools.new $work/tools || die "the image $image lacks etcdutl"
 }
+
+ctl() { $work/tools/etcdctl --endpoints https://127.0.0.1:12379 --cacert $pki/ca.crt --cert $pki/healthcheck-client.crt --key $pki/healthcheck-client.key "$@"; }
+
+# What etcd says in its log when it falls over its data.
+fatal() {
+  local line
+  line=$(grep -aE '"level":"(fatal|panic)"' $work/replay.log | tail -n 1)
+  [ "$line" ] || line=$(grep -aE '^(panic|fatal error|unexpected fault)' $work/replay.log | head -n 1)
+  printf '%s' "${line:-it said nothing}" | sed 's/.*"msg":"\([^"]*\)".*"error":"\([^"]*\)".*/\1: \2/; s/.*"msg":"\([^"]*\)".*/\1/' | cut -c1-300
+}
+
+# alone SECONDS: applies the write-ahead log of a copy of the data to it, by a member that knows nobody, on loopback; $pid. Its
+# answer is 3 where it ends over the data; its words are then in $said.
+alone() {
+  local need free end
+  # One that an interrupted run has left.
+  pkill -x etcd-replay && sleep 1
+  rm -rf $work/copy
+  need=$(du -sk $data/member | awk '{print $1 * 2}') free=$(df -Pk $work | awk 'NR == 2 {print $4}')
+  [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
+  mkdir -m 700 $work/copy && timeout "$1" cp -a --reflink=auto $data/member $work/copy/ || die "the data could not be copied"
+  timeout -k 5 "$1" $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
+    --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
+    --peer-client-cert-auth --peer-trusted-ca-file $pki/ca.crt --peer-cert-file $pki/peer.crt --peer-key-file $pki/peer.key \
+    --client-cert-auth --trusted-ca-file $pki/ca.crt --cert-file $pki/server.crt --key-file $pki/server.key --quota-backend-bytes 17179869184 </dev/null >$work/replay.log 2>&1 &
+  pid=$! end=$((SECONDS + $1))
+  until ctl --command-timeout 2s endpoint health >/dev/null 2>&1; do
+    if ! kill -0 $pid 2>/dev/null; then
+      said=$(fatal)
+      # It fell over the host, not over the data.
+      ! grep -qaE 'bind: |/etc/kubernetes/pki/|no space left on device' $work/replay.log || die "$said"
+      return 3
+    fi
+    [ $SECONDS -lt $end ] || die "it did not start within $1 s"
+    sleep 0.1
+  done
+}
+
+# How far the copy was before it was made to stand alone, which took entries and an election of its own.
+far() {
+  local index
+  index=$(sed -n 's/.*"forcing restart member".*"wal-commit-index":\([0-9]*\).*/\1/p' $work/replay.log | tail -n 1)
+  if [ -z "$index" ]; then
+    # Before etcd 3.7 with the entries that take the others out of the membership.
+    index=$(sed -n 's/.*"forcing restart member".*"commit-index":\([0-9]*\).*/\1/p' $work/replay.log | tail -n 1)
+    index=$((${index:-0} - $(grep -c '"msg":"removed member"' $work/replay.log)))
+  fi
+  printf 'index %s\nstatus %s\n' "$index" "$(ctl endpoint status -w json)"
+  # Reads the whole database, which may take longer than a call usually may.
+  printf 'hash %s\n' "$(ctl --command-timeout 120s endpoint hashkv -w json)"
+}
+
+# Once it is over nothing of it is done again: its data takes writes.
+case $verb in
+begin | fence | receive | place | replay | roll-back) [ ! -f $state/over ] || die "that restore is over, and only tidied up" ;;
+esac
 
 case $verb in
 begin) # TOKEN: says which restore is under way here, and begins this one where none is.
   mkdir -p $state
   # Which cluster the data is of that makes room: for who rolls back.
   [ -s $state/token ] || [ ! -s $identity ] || cp -p $identity $state/identity || exit 1
-  [ -s $state/token ] || printf '%s\n' "$1" > $state/token
+  [ -s $state/token ] || note $state/token "$1"
   cat $state/token ;;
-under-way) [ ! -s $state/token ] || cat $state/token ;;
+under-way) # Which restore is under way here, whether it is over, and which ones were over.
+  [ ! -s $state/token ] || echo "token $(cat $state/token)"
+  [ ! -f $state/over ] || echo over
+  [ ! -f $ended ] || sed 's/^/ended /' $ended ;;
 fence) fence "$1" ;;
 unfence) unfence "$1" ;;
+over) # TOKEN: what is in place now stays. Noted where it outlives $state, too.
+  [ "$(cat $state/token 2>/dev/null)" = "$1" ] || exit 0
+  grep -qsxF -e "$1" $ended || note $ended "$(tail -n 50 $ended 2>/dev/null; echo "$1")"
+  touch $state/over && sync $state/over $state ;;
+settle) # Of a restore that is over: what has its data starts again, and says whether there is an API server. Old data that
+  # missed it stays out of the kubelet's sight.
+  if [ -f $state/over ] || [ -f $state/placed ] || { [ ! -e $data/member ] && [ ! -f $state/manifests/etcd.yaml ]; }; then
+    unfence etcd >/dev/null
+    unfence kube-apiserver
+  fi ;;
 receive) # SHA256: puts the pieces together.
   if [ ! -f $state/snapshot.db ]; then
     cat $state/piece.* > $state/snapshot.new || exit 1
@@ -82,6 +160,7 @@ receive) # SHA256: puts the pieces together.
 has) # SHA256
   [ -f $state/snapshot.db ] && sha256sum < $state/snapshot.db | grep -q "^$1" && echo yes || echo no ;;
 place) # NAME PEER-URL INITIAL-CLUSTER TOKEN BUMP
+  [ ! -f $state/undoing ] || die "it is being rolled back here, which comes first: rsadm etcd restore --rollback"
   [ ! -f $state/placed ] || exit 0
   tools
   if [ ! -f $state/restored ]; then
@@ -91,43 +170,32 @@ place) # NAME PEER-URL INITIAL-CLUSTER TOKEN BUMP
     sync $state/new/member/snap/db && touch $state/restored
   fi
   if runs etcd; then die "etcd runs again; its manifest must be out of the way before data is exchanged"; fi
-  if [ -e $data/member ] && [ ! -s $state/old ]; then
-    to=$(new_place etcd) && printf '%s\n' "$to" > $state/old.new && mv $state/old.new $state/old || exit 1
+  mkdir -p $data
+  # Before the new data comes, or a rerun would take it for old.
+  if [ ! -s $state/old ]; then
+    if [ -e $data/member ]; then to=$(new_place $data $aside etcd) || exit 1; else to=none; fi
+    note $state/old "$to"
   fi
-  if [ -s $state/old ] && [ ! -e "$(cat $state/old)/member" ]; then mv -T $data/member "$(cat $state/old)/member" || exit 1; fi
+  old=$(cat $state/old)
+  if [ "$old" != none ] && [ ! -e "$old/member" ]; then mv -T $data/member "$old/member" || exit 1; fi
   owner=$(stat -c %u:%g $data)
   if [ -e $state/new/member ]; then
     chown -R "$owner" $state/new/member
     # A data folder that is a disk of its own takes a copy first, so that the last step is a rename.
     if [ "$(stat -c %d $data)" != "$(stat -c %d $state)" ]; then
-      rm -rf $data/member.new && cp -a $state/new/member $data/member.new && sync $data/member.new/snap/db && rm -rf $state/new && mv -T $data/member.new $data/member || exit 1
+      [ -e $data/member ] || { rm -rf $data/member.new && cp -a $state/new/member $data/member.new && sync $data/member.new/snap/db && mv -T $data/member.new $data/member; } || exit 1
+      rm -rf $state/new
     else
       mv -T $state/new/member $data/member || exit 1
     fi
   fi
   [ -e $data/member/snap/db ] || die "the new data is not in $data"
-  sync $data && touch $state/placed
-  cat $state/old 2>/dev/null || true ;;
-replay) # ADDRESS: applies the write-ahead log of a copy of the data to it, alone, and takes a snapshot of that.
+  sync $data && touch $state/placed ;;
+replay) # A snapshot of the data with its write-ahead log applied.
   if [ ! -f $state/snapshot.db ]; then
     tools
-    # One that an interrupted run has left.
-    pkill -x etcd-replay && sleep 1
-    rm -rf $state/copy $state/snapshot.new
-    need=$(du -sk $data/member | awk '{print $1 * 2}') free=$(df -Pk $state | awk 'NR == 2 {print $4}')
-    [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
-    mkdir -m 700 $state/copy && cp -a --reflink=auto $data/member $state/copy/ || exit 1
-    $state/tools/etcd-replay --name replay --data-dir $state/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
-      --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
-      --peer-client-cert-auth --peer-trusted-ca-file $pki/ca.crt --peer-cert-file $pki/peer.crt --peer-key-file $pki/peer.key \
-      --client-cert-auth --trusted-ca-file $pki/ca.crt --cert-file $pki/server.crt --key-file $pki/server.key --quota-backend-bytes 17179869184 </dev/null >$state/replay.log 2>&1 &
-    pid=$!
-    ctl() { $state/tools/etcdctl --endpoints https://127.0.0.1:12379 --cacert $pki/ca.crt --cert $pki/healthcheck-client.crt --key $pki/healthcheck-client.key "$@"; }
-    for _ in $(seq 600); do
-      kill -0 $pid 2>/dev/null || die "its log could not be replayed: $(grep -aE '"level":"(fatal|panic)"|^panic' $state/replay.log | tail -n 1 | cut -c1-500)"
-      ctl --command-timeout 2s endpoint health >/dev/null 2>&1 && break
-      sleep 0.1
-    done
+    rm -f $state/snapshot.new
+    alone 1500 || die "its log could not be replayed: $said"
     ctl --command-timeout 600s snapshot save $state/snapshot.new >/dev/null 2>&1; code=$?
     kill $pid; wait $pid 2>/dev/null
     [ $code = 0 ] || die "no snapshot of the replayed data could be taken"
@@ -140,6 +208,20 @@ diagnose) # What there is to recover from, without touching it.
   [ -e $data/member ] && echo data
   runs etcd && echo running
   echo end ;;
+measure) # SECONDS: how far data is whose etcd does not run, by a copy that is started alone; or what is wrong with it.
+  work=/var/lib/rsadm/measure
+  away() { pkill -x etcd-replay && sleep 1; close_image; rm -rf --one-file-system $work; }
+  away
+  mkdir -p $work && trap away EXIT || exit 1
+  ! runs etcd || { echo "unknown etcd has started meanwhile"; exit 0; }
+  # In a shell of its own: why it could not be measured is an answer, too.
+  words=$( (tools; alone "$1" || { code=$?; printf '%s' "$said"; exit $code; }; far > $work/far) 2>&1 ); code=$?
+  ! runs etcd || { echo "unknown etcd has started meanwhile"; exit 0; }
+  case $code in
+  0) cat $work/far ;;
+  3) printf 'damaged %s\n' "$words" | head -n 1 ;;
+  *) printf 'unknown %s\n' "$words" | head -n 1 ;;
+  esac ;;
 relist) # Who has watched the old data asks anew: the kubelet restarts these two; containers go on.
   for p in /proc/[0-9]*; do
     { IFS= read -r c < "$p/comm"; } 2>/dev/null || continue
@@ -148,16 +230,15 @@ relist) # Who has watched the old data asks anew: the kubelet restarts these two
   [ "$(systemctl is-active kubelet)" != active ] || systemctl restart kubelet ;;
 roll-back) # What the restore changed is changed back; the data that it made is kept aside, too.
   fence etcd
-  if [ -s $state/old ]; then
-    old=$(cat $state/old)
-    if [ -e "$old/member" ]; then
-      [ ! -e $data/member ] || { to=$(new_place undone) && mv -T $data/member "$to/member"; } || exit 1
-      mv -T "$old/member" $data/member && rmdir "$old" || exit 1
-    fi
-  elif [ -f $state/placed ]; then
-    to=$(new_place undone) && mv -T $data/member "$to/member" || exit 1
+  [ ! -e $state ] || touch $state/undoing
+  old=$(cat $state/old 2>/dev/null)
+  if [ "$old" = none ] || { [ "$old" ] && [ -e "$old/member" ]; }; then
+    [ ! -e $data/member ] || { to=$(new_place $data $aside undone) && mv -T $data/member "$to/member"; } || exit 1
+    [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1
   fi
   [ ! -s $state/identity ] || { cp -p $state/identity $identity.new && mv $identity.new $identity; } || exit 1
-  rm -f $state/placed $state/old ;;
-end) rm -rf $state ;;
+  rm -f $state/placed $state/restored $state/old && rm -f $state/undoing ;;
+end) # Gone at once, so that no part of it is taken for a restore under way.
+  close_image
+  [ ! -e $state ] || { rm -rf $state.gone && mv -T $state $state.gone && rm -rf --one-file-system $state.gone; } ;;
 esac

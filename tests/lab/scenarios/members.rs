@@ -3,7 +3,11 @@
 //! Rows of the fault matrix: 33 (a run that died while a member joined), 39 (the leader, the last member), 40 (the
 //! quorum lost), 47 (a restore that broke off), 49 (revisions after a restore), 52 (all members without power).
 
-use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, eventually, under_load};
+use std::{thread, time::Duration};
+
+use crate::harness::{
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually, under_load,
+};
 
 const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
 
@@ -25,8 +29,17 @@ fn members() {
     checks.check("row 33: a replacement that was killed goes on where it stopped", || it.killed());
     checks.check("a dead member is replaced by another host", || it.dead());
     checks.check("row 52: all members lose power; it takes no recovery", || it.power_cycle());
-    checks.check("row 49: a snapshot is restored, with a higher revision", || it.restore());
-    checks.check("row 47: a restore that broke off is rolled back", || it.roll_back());
+    checks.check(
+        "rows 47, 49: a restore that was killed goes on; all keys are there, with a higher revision",
+        || it.restore(),
+    );
+    checks.check("row 47: a restore that broke off after the old data had moved is rolled back", || {
+        it.roll_back()
+    });
+    checks.check("no recovery beside members that only SSH does not reach", || it.out_of_reach());
+    checks.check("survivors that are stopped are measured, and damaged data is none to begin from", || {
+        it.measure()
+    });
     checks.check("row 40: two of three lost: diagnosis, and recovery from the survivor", || it.recover());
     checks.check("row 39: the last member is not removed", || {
         it.rsadm("etcd remove {} e1")?.exits(5)?.says("no other member would be left")
@@ -136,11 +149,17 @@ impl Members<'_> {
 
     fn restore(&self) -> Check {
         let three = ["e1", "e2", "e3"];
+        let writer = Writer::start(self.lab, &self.cluster(), &three)?;
+        thread::sleep(Duration::from_secs(2));
+        let written = writer.end()?;
         let file = self.snapshot()?;
         self.cluster().etcdctl("e1", "put after-the-snapshot 1")?.ok()?;
-        let restored = self.on(&format!("--yes etcd restore {{}} {file}"), &three)?.ok()?;
-        restored.says("etcd restored on 3 hosts")?;
+        let command = format!("--yes etcd restore {{}} {file}");
+        self.killed_at("restored on 3 hosts", &command)?;
+        self.on(&command, &three)?.ok()?.says("etcd restored on 3 hosts")?;
         eventually(|| self.is_healthy(&three))?;
+        three.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
+        written.forget(&self.cluster(), "e1")?;
         self.has("kept")?;
         let after = self.cluster().etcdctl("e1", "get after-the-snapshot -w fields")?.ok()?;
         ensure!(!after.stdout.contains("after-the-snapshot\""), "a later write is there: {}", after.stdout);
@@ -151,19 +170,78 @@ impl Members<'_> {
         Ok(())
     }
 
+    /// Kills a command, of three hosts, once it says that.
+    fn killed_at(&self, words: &str, command: &str) -> Check {
+        let mut running = self.lab.start_rsadm_on(command, &self.all.with_hosts(&["e1", "e2", "e3"]))?;
+        running.until_it_says(words)?;
+        running.signal("KILL")?;
+        running.end()?;
+        Ok(())
+    }
+
     fn roll_back(&self) -> Check {
         let three = ["e1", "e2", "e3"];
         let file = self.snapshot()?;
         self.cluster().etcdctl("e1", "put newest 1")?.ok()?;
-        let mut running = self
-            .lab
-            .start_rsadm_on(&format!("--yes etcd restore {{}} {file}"), &self.all.with_hosts(&three))?;
-        running.until_it_says("etcd stopped on 3 hosts")?;
-        running.signal("KILL")?;
-        running.end()?;
+        self.killed_at("restored on 3 hosts", &format!("--yes etcd restore {{}} {file}"))?;
         self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
         eventually(|| self.is_healthy(&three))?;
         self.has("newest")
+    }
+
+    /// Takes the manifests of members away and waits for their ends.
+    fn stop(&self, hosts: &[&str]) -> Check {
+        let stop = "mv /etc/kubernetes/manifests/etcd.yaml /root/; while pidof etcd; do sleep 0.1; done";
+        hosts.iter().try_for_each(|host| self.lab.on(host, stop)?.ok().map(drop))
+    }
+
+    fn start(&self, hosts: &[&str]) -> Check {
+        let start = "mv /root/etcd.yaml /etc/kubernetes/manifests/";
+        hosts.iter().try_for_each(|host| self.lab.on(host, start)?.ok().map(drop))
+    }
+
+    /// Two of three serve, and only the one that does not can be logged in to.
+    fn out_of_reach(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        let ssh = |verb: &str| {
+            let verb = format!("systemctl {verb} ssh.service");
+            ["e2", "e3"].iter().try_for_each(|host| self.lab.on(host, &verb)?.ok().map(drop))
+        };
+        self.stop(&["e1"])?;
+        ssh("stop")?;
+        let refused = self.on("--yes etcd recover", &three);
+        ssh("start")?;
+        let refused = refused?.exits(5)?;
+        println!("{}", refused.all());
+        refused.says("etcd cannot be made anew beside e2, e3")
+    }
+
+    /// After [`out_of_reach`](Self::out_of_reach): nobody runs, one has its data, one has it damaged.
+    fn measure(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        let sums = "cd /var/lib/etcd/member && find . -type f -exec sha256sum {} + | sort";
+        self.stop(&["e2", "e3"])?;
+        self.lab
+            .on("e2", "cp -a /var/lib/etcd/member /root/ && truncate -s 3000 /var/lib/etcd/member/snap/db")?
+            .ok()?;
+        self.lab.on("e3", "mv /var/lib/etcd/member /root/")?.ok()?;
+        let before = self.lab.on("e1", sums)?.text()?;
+        let diagnosis = self.on("etcd recover --diagnose", &three)?.exits(9)?;
+        println!("{}", diagnosis.all());
+        diagnosis.says("e1        stopped  ")?;
+        diagnosis.says_nothing_of("e1        stopped  –")?;
+        diagnosis.says("e2 cannot be started, its data is damaged: failed to open database")?;
+        diagnosis.says("e1 is furthest")?;
+        ensure!(self.lab.on("e1", sums)?.text()? == before, "measuring changed the data");
+        for host in ["e1", "e2"] {
+            self.lab.on(host, "! ls -d /var/lib/rsadm/measure 2>&1 && ! pidof etcd-replay")?.ok()?;
+        }
+        self.lab.on("e2", "rm -r /var/lib/etcd/member && mv /root/member /var/lib/etcd/")?.ok()?;
+        self.lab.on("e3", "mv /root/member /var/lib/etcd/")?.ok()?;
+        // What is there is more than a quorum again, though nobody runs.
+        self.on("--yes etcd recover", &three)?.exits(5)?.says("3 of 3 members have their data")?;
+        self.start(&three)?;
+        eventually(|| self.is_healthy(&three))
     }
 
     fn recover(&self) -> Check {

@@ -1,0 +1,259 @@
+//! What is left of a cluster whose quorum is lost, and which survivor it is made anew from.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use serde::Serialize;
+
+use super::recovery::Ground;
+use crate::{
+    cli::CliError,
+    etcd::{EtcdError, MemberStatus, status::EtcdReport},
+    exec::{
+        members::Members,
+        restore::survivors::{Far, Measured},
+    },
+    inventory::{Node, NodeName},
+    plan::{Refusal, quorum::quorum},
+    ui::text::table,
+};
+
+/// What is left of a cluster.
+#[derive(Serialize)]
+pub(super) struct Diagnosis {
+    survivors: Vec<Survivor>,
+    /// Members there were, as far as a survivor tells.
+    voters: usize,
+    best: Option<String>,
+}
+
+/// A host with data of etcd.
+#[derive(Clone, Default, Serialize)]
+struct Survivor {
+    host: String,
+    running: bool,
+    raft_term: Option<u64>,
+    raft_index: Option<u64>,
+    revision: Option<u64>,
+    hash: Option<String>,
+    /// The cluster whose data it has, where that made room for the present one.
+    old_cluster: Option<String>,
+    /// What etcd says of its data, where it ends over it.
+    damaged: Option<String>,
+    /// Why nothing is known of it.
+    unknown: Option<String>,
+}
+
+impl Survivor {
+    /// True where it has data of this cluster that etcd can start with, as far as is known.
+    fn is_sound(&self) -> bool {
+        self.old_cluster.is_none() && self.damaged.is_none()
+    }
+
+    fn with(mut self, measured: Option<Measured>) -> Self {
+        match measured {
+            Some(Measured::Far(far)) => {
+                (self.raft_term, self.raft_index) = (Some(far.raft_term), Some(far.raft_index));
+                (self.revision, self.hash) = (Some(far.revision), far.hash);
+            }
+            Some(Measured::Damaged(why)) => self.damaged = Some(why),
+            Some(Measured::Unknown(why)) => self.unknown = Some(why),
+            None => {}
+        }
+        self
+    }
+
+    /// What the table has no column for.
+    fn note(&self) -> Option<String> {
+        let host = &self.host;
+        if let Some(id) = &self.old_cluster {
+            return Some(format!(
+                "{host} has the data of an old cluster ({id}), which this one took the place of."
+            ));
+        }
+        if let Some(why) = &self.damaged {
+            return Some(format!("{host} cannot be started, its data is damaged: {why}"));
+        }
+        self.unknown.as_ref().map(|why| format!("How far {host} is could not be measured: {why}"))
+    }
+}
+
+impl Ground<'_> {
+    /// Looks at every host that answers. Running members say how far they are; copies of the data of the others are
+    /// started alone, so that the choice, and the count of those that could be started again, rests on what they have.
+    pub(super) async fn diagnose(&self, report: &EtcdReport) -> Result<Diagnosis, CliError> {
+        let members = self.members();
+        let restore = self.restore_to(&members, self.etcd_hosts());
+        let said = restore.diagnose().await.map_err(|e| self.failed(e))?;
+        let (seen, _) = self.session.observe_what_answers().await;
+        let has = |said: &str, word: &str| said.lines().any(|line| line == word);
+        let survivors: Vec<Survivor> = said
+            .into_iter()
+            .filter(|(_, said)| has(said, "data"))
+            .map(|(host, said)| Survivor {
+                running: has(&said, "running"),
+                old_cluster: seen.old_cluster_of(&host).map(str::to_owned),
+                host: host.to_string(),
+                ..Survivor::default()
+            })
+            .collect();
+        let of_this = |running: bool| {
+            let wanted = survivors.iter().filter(move |s| s.running == running && s.old_cluster.is_none());
+            wanted.map(|s| NodeName::new(s.host.as_str())).collect::<Vec<_>>()
+        };
+        let (running, stopped) = (of_this(true), of_this(false));
+        let mut measured = self.asked(&members, &running, report).await;
+        if !stopped.is_empty() {
+            measured.extend(restore.measure(&stopped).await.map_err(|e| self.failed(e))?);
+        }
+        let survivors = survivors.into_iter().map(|survivor| {
+            let measured = measured.remove(&NodeName::new(survivor.host.as_str()));
+            survivor.with(measured)
+        });
+        Ok(Diagnosis::of(survivors.collect(), report.quorum.voters))
+    }
+
+    /// What running members say of themselves. Their names may be others than those of their hosts.
+    async fn asked(
+        &self,
+        members: &dyn Members,
+        running: &[NodeName],
+        report: &EtcdReport,
+    ) -> BTreeMap<NodeName, Measured> {
+        let hash = |host: &NodeName| {
+            let url = self.session.cluster.node(host).map(Node::peer_url)?;
+            report.members.iter().find(|m| m.peer_urls.contains(&url))?.hash.clone()
+        };
+        let asked = running.iter().map(|host| async move {
+            let status = async { members.dial(host).await?.status().await.map_err(EtcdError::into_why) };
+            (host.clone(), status.await)
+        });
+        let measured = join_all(asked).await.into_iter().map(|(host, status)| {
+            let measured = match status {
+                Ok(status) => Measured::Far(far(&status, hash(&host))),
+                Err(why) => Measured::Unknown(why),
+            };
+            (host, measured)
+        });
+        measured.collect()
+    }
+}
+
+fn far(status: &MemberStatus, hash: Option<String>) -> Far {
+    Far {
+        raft_term: status.raft_term,
+        raft_index: status.raft_applied_index.max(status.raft_index),
+        revision: status.revision,
+        hash,
+    }
+}
+
+impl Diagnosis {
+    fn of(survivors: Vec<Survivor>, voters: usize) -> Self {
+        // Raft's own measure of who is further: term first, then index (raft, section 5.4.1). Of equals the first.
+        let further = |s: &&Survivor| (s.raft_term, s.raft_index, s.revision);
+        let best = survivors.iter().rev().filter(|s| s.is_sound()).max_by_key(further);
+        Self { voters, best: best.map(|s| s.host.clone()), survivors }
+    }
+
+    /// Whom to begin anew from.
+    pub(super) fn choice(&self, inventory: &str) -> Result<NodeName, Refusal> {
+        let no = |why: String, help: String| Refusal {
+            rule: "recover",
+            subject: "nothing was recovered".into(),
+            why,
+            help,
+        };
+        let Some(best) = &self.best else {
+            let notes = self.survivors.iter().filter_map(Survivor::note);
+            let why = std::iter::once("no host that answers has data of etcd to begin from".to_owned())
+                .chain(notes);
+            let help = format!("rsadm etcd restore{inventory} SNAPSHOT makes it anew from a snapshot");
+            return Err(no(why.collect::<Vec<_>>().join("\n"), help));
+        };
+        let sound: Vec<&str> =
+            self.survivors.iter().filter(|s| s.is_sound()).map(|s| s.host.as_str()).collect();
+        if sound.len() >= quorum(self.voters) {
+            let why = format!(
+                "{} of {} members have their data ({}); started again they are a quorum, and nothing is lost",
+                sound.len(),
+                self.voters,
+                sound.join(", ")
+            );
+            let help = format!("rsadm up{inventory} --only etcd starts members that are down");
+            return Err(no(why, help));
+        }
+        Ok(NodeName::new(best.as_str()))
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let mut rows =
+            vec![["SURVIVOR", "ETCD", "TERM", "INDEX", "REVISION", "HASH"].map(String::from).to_vec()];
+        let number = |n: Option<u64>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
+        for s in &self.survivors {
+            rows.push(vec![
+                s.host.clone(),
+                if s.running { "runs".into() } else { "stopped".into() },
+                number(s.raft_term),
+                number(s.raft_index),
+                number(s.revision),
+                s.hash.clone().unwrap_or_else(|| "–".to_owned()),
+            ]);
+        }
+        let mut text = format!(
+            "{} of {} members have data on hosts that answer.\n{}",
+            self.survivors.len(),
+            self.voters,
+            table(&rows)
+        );
+        self.survivors.iter().filter_map(Survivor::note).for_each(|note| text.push_str(&format!("{note}\n")));
+        if let Some(best) = &self.best {
+            text.push_str(&format!("{best} is furthest.\n\n"));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
+        let measured = far.map(|(raft_term, raft_index, revision)| {
+            Measured::Far(Far { raft_term, raft_index, revision, hash: None })
+        });
+        Survivor { host: host.into(), ..Survivor::default() }.with(measured)
+    }
+
+    fn best(survivors: &[Survivor]) -> Option<String> {
+        Diagnosis::of(survivors.to_vec(), 5).best
+    }
+
+    #[test]
+    fn the_furthest_is_by_term_then_index_then_revision() {
+        let [a, b, c, d] = [(3, 10, 9), (4, 8, 7), (4, 8, 8), (4, 7, 50)].map(Some);
+        let all = [survivor("a", a), survivor("b", b), survivor("c", c), survivor("d", d)];
+        assert_eq!(best(&all).as_deref(), Some("c"));
+        assert_eq!(best(&[all[0].clone(), survivor("e", None)]).as_deref(), Some("a"));
+        assert_eq!(best(&[survivor("e", None), survivor("f", None)]).as_deref(), Some("e"));
+        assert_eq!(best(&[]), None);
+    }
+
+    #[test]
+    fn damaged_and_old_data_is_neither_chosen_nor_counted() {
+        let sound = survivor("e1", Some((2, 5, 5)));
+        let damaged = survivor("e2", None).with(Some(Measured::Damaged("walpb: crc mismatch".into())));
+        let old = Survivor { old_cluster: Some("ab".into()), ..survivor("e3", Some((9, 900, 900))) };
+        let diagnosis = Diagnosis::of(vec![old.clone(), damaged.clone(), sound.clone()], 3);
+        assert_eq!(diagnosis.choice("").map_err(|r| r.why), Ok(NodeName::new("e1")));
+        let text = diagnosis.text();
+        for words in ["e3 has the data of an old cluster (ab)", "e2 cannot be started", "e1 is furthest"] {
+            assert!(text.contains(words), "{text}");
+        }
+        let refusal = Diagnosis::of(vec![old, damaged], 3).choice("").unwrap_err();
+        assert!(refusal.why.contains("walpb: crc mismatch"), "{refusal}");
+        let two = Diagnosis::of(vec![sound, survivor("e2", None)], 3).choice("").unwrap_err();
+        assert!(two.why.starts_with("2 of 3 members have their data (e1, e2)"), "{two}");
+    }
+}

@@ -1,0 +1,174 @@
+//! What has to be so before etcd's old data makes room for other data: nobody is left who would go on with it.
+
+use time::OffsetDateTime;
+
+use super::recovery::Ground;
+use crate::{
+    cli::{CliError, Exit},
+    etcd::status::{EtcdReport, MemberReport, Verdict},
+    exec::{gate, restore::who_runs},
+    host::HostError,
+    inventory::{Cluster, Node, NodeName, Role},
+    layout,
+    plan::Refusal,
+};
+
+impl Ground<'_> {
+    /// An API server that cannot be stopped would go on writing, and a member that cannot be stopped goes on serving
+    /// the old data.
+    pub(super) fn everybody_is_there(&self) -> Result<(), CliError> {
+        let matters = |host: &NodeName| {
+            self.session.cluster.node(host).is_some_and(|n| n.is(Role::Etcd) || n.is(Role::ControlPlane))
+        };
+        let missing: Vec<&HostError> = self.silent.iter().filter(|e| matters(e.host())).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = missing.iter().map(|e| e.host().as_str()).collect();
+        let why: Vec<String> = missing.iter().map(|e| format!("{}: {}", e.host(), e.brief())).collect();
+        Err(Refusal {
+            rule: "everybody-fenced",
+            subject: format!("etcd cannot be restored without {}", names.join(", ")),
+            why: format!("{}; it would go on with the old data", why.join("; ")),
+            help: "switch it off for good and take it out of the inventory, or make it reachable".into(),
+        }
+        .into())
+    }
+
+    /// A snapshot of another cluster would take the place of this one's objects, whose secrets and nodes it does not know.
+    pub(super) fn is_its_own(&self, snapshot: Option<&str>) -> Result<(), CliError> {
+        let own = &self.session.cluster.name;
+        match snapshot.filter(|cluster| cluster != own) {
+            None => Ok(()),
+            Some(other) => Err(Refusal {
+                rule: "own-snapshot",
+                subject: format!("the snapshot is of the cluster {other}"),
+                why: format!("the inventory's is {own}, and with it all its data would become that of {other}"),
+                help: format!(
+                    "choose a snapshot of {own} (rsadm etcd snapshot ls{}); other hosts that shall become {other} take \
+                     an inventory with cluster_name: {other}",
+                    self.inventory
+                ),
+            }
+            .into()),
+        }
+    }
+
+    /// There is something to recover from.
+    pub(super) fn has_no_quorum(&self, report: &EtcdReport) -> Result<(), CliError> {
+        if report.verdict == Verdict::NoQuorum {
+            return Ok(());
+        }
+        let help = format!(
+            "rsadm etcd status{} shows every member; rsadm etcd replace heals a single one",
+            self.inventory
+        );
+        let text = "etcd has a quorum: there is nothing to recover from";
+        Err(CliError::new(Exit::Refused, text).hint(help))
+    }
+
+    /// A member at a host that the inventory does not have is fenced by nobody, and neither is one on a host that cannot be
+    /// logged in to.
+    pub(super) async fn nobody_else_serves(&self) -> Result<(), CliError> {
+        let members = self.members();
+        let report = gate::report(&members, OffsetDateTime::now_utc()).await;
+        if let Some(stranger) = strangers_that_run(&report, &self.session.cluster).first() {
+            return Err(Refusal {
+                rule: "everybody-fenced",
+                subject: format!("etcd cannot be made anew beside {stranger}"),
+                why: "it is a member that runs, and this inventory does not know it: it would go on with the old data; \
+                      nothing was stopped or changed"
+                    .into(),
+                help: format!(
+                    "put its host into the inventory; or take it out of etcd first, while there is a quorum: rsadm up{}; \
+                     or switch it off for good",
+                    self.inventory
+                ),
+            }
+            .into());
+        }
+        Ok(runs_out_of_reach(&who_runs(&members, &self.silent_etcd_hosts()).await)?)
+    }
+
+    /// etcd hosts that cannot be logged in to.
+    fn silent_etcd_hosts(&self) -> Vec<&Node> {
+        let nodes = self.silent.iter().filter_map(|e| self.session.cluster.node(e.host()));
+        nodes.filter(|n| n.is(Role::Etcd)).collect()
+    }
+
+    /// API servers that are not stopped meanwhile, and not told to look anew.
+    pub(super) fn control_planes_elsewhere(&self) -> Option<String> {
+        let nodes = self.silent.iter().filter_map(|e| self.session.cluster.node(e.host()));
+        let names: Vec<&str> = nodes.filter(|n| n.is(Role::ControlPlane)).map(|n| n.name.as_str()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "The API server of {} cannot be stopped meanwhile: restart the kubelet there once it can be reached, so \
+                 that all who watched look anew.",
+                names.join(", ")
+            )
+        })
+    }
+
+    /// Members that do not answer still have the old cluster, and would go on with it.
+    pub(super) fn old_cluster_elsewhere(&self) -> Option<String> {
+        let names: Vec<&str> = self.silent_etcd_hosts().iter().map(|n| n.name.as_str()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{} {} not answer and {} the old data. Keep {} switched off, or cut off from the others, until the \
+                 folder {} there was moved away: else the old cluster comes back beside the new one.",
+                names.join(", "),
+                if names.len() == 1 { "does" } else { "do" },
+                if names.len() == 1 { "has" } else { "have" },
+                if names.len() == 1 { "it" } else { "them" },
+                layout::ETCD_DATA_DIR
+            )
+        })
+    }
+}
+
+/// Members at hosts that the inventory does not have and that answer; of the dead nothing is known, as of its own.
+fn strangers_that_run(report: &EtcdReport, inventory: &Cluster) -> Vec<String> {
+    let known: Vec<String> = inventory.nodes.iter().map(Node::peer_url).collect();
+    let strange = |m: &&MemberReport| m.id.is_some() && !m.peer_urls.iter().any(|url| known.contains(url));
+    let runs = |m: &&MemberReport| m.raft_term.is_some();
+    let listed = report.members.iter().filter(strange).filter(runs);
+    listed.map(|m| format!("{} ({})", m.name, m.peer_urls.join(", "))).collect()
+}
+
+/// Members that answer others while nobody can log in to their hosts would go on with the old data, and may even serve.
+fn runs_out_of_reach(running: &[NodeName]) -> Result<(), Refusal> {
+    if running.is_empty() {
+        return Ok(());
+    }
+    let names = running.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+    let (runs, its) = if running.len() == 1 { ("runs", "its host") } else { ("run", "their hosts") };
+    Err(Refusal {
+        rule: "everybody-fenced",
+        subject: format!("etcd cannot be made anew beside {names}"),
+        why: format!(
+            "etcd {runs} there and answers the other hosts, and {its} cannot be logged in to: it would go on with the old \
+             data beside the new; nothing was stopped or changed"
+        ),
+        help: format!("make {names} reachable over SSH, then look again; or switch it off for good"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{etcd::status::tests::Scene, manifests::testing};
+
+    #[test]
+    fn a_running_member_that_the_inventory_lacks_is_no_bystander() {
+        let mut cluster = testing::ha();
+        assert_eq!(strangers_that_run(&Scene::new(3).report(), &cluster), Vec::<String>::new());
+        cluster.nodes.retain(|n| n.name.as_str() != "m3");
+        for (scene, strangers) in [
+            (Scene::new(3), vec!["m3 (https://10.0.0.3:2380)"]),
+            (Scene::new(3).without_quorum(), vec!["m3 (https://10.0.0.3:2380)"]),
+            (Scene::new(3).silence(3, "no route to host"), vec![]),
+        ] {
+            assert_eq!(strangers_that_run(&scene.report(), &cluster), strangers);
+        }
+    }
+}

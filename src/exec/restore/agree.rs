@@ -1,0 +1,114 @@
+//! Members that were restored come to terms, and their hosts record to which cluster they belong now.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use time::OffsetDateTime;
+
+use super::{PHASE, Restore, RestoreError};
+use crate::{
+    etcd::status::EtcdReport,
+    event::count,
+    exec::{gate, run::identity},
+    host::{Host, HostError, Op, Output},
+    inventory::{Node, NodeName},
+    layout,
+    observe::Identity,
+};
+
+impl Restore<'_> {
+    /// Done when all members agree.
+    ///
+    /// # Errors
+    /// What they do not agree on.
+    pub(super) async fn await_members(&self) -> Result<(), RestoreError> {
+        let stage = self.events.stage(PHASE, "members agree", self.targets.iter().cloned());
+        let until = Instant::now() + self.limit;
+        let targets: Vec<&Node> = self.targets.iter().filter_map(|host| self.cluster.node(host)).collect();
+        loop {
+            let report = gate::report(self.members, OffsetDateTime::now_utc()).await;
+            let wrong = disagreement(&report, &targets);
+            match (wrong, report.cluster_id) {
+                (None, Some(id)) => {
+                    self.record(&id.to_string()).await?;
+                    stage.done(format!(
+                        "agreed by {}: cluster {id}, revision {}",
+                        count(self.targets.len(), "member"),
+                        report.revision.unwrap_or_default()
+                    ));
+                    return Ok(());
+                }
+                (Some(wrong), _) if Instant::now() >= until => {
+                    return Err(RestoreError::NoAgreement(wrong));
+                }
+                (wrong, _) => {
+                    if let (Some(wrong), Some(host)) = (wrong, self.targets.first()) {
+                        stage.says(host, format!("waiting for etcd: {wrong}"));
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Records on the targets to which cluster they belong.
+    ///
+    /// # Errors
+    /// Hosts on which it could not be written.
+    pub async fn record(&self, cluster_id: &str) -> Result<(), RestoreError> {
+        let before: Vec<Identity> = self.identities(&self.targets).await.into_values().collect();
+        let op = identity(&Identity::after(&self.cluster.name, cluster_id, &before));
+        self.run("record the cluster", &self.targets, |_| op.clone()).await.map(drop)
+    }
+
+    /// What hosts have recorded so far.
+    async fn identities(&self, hosts: &[NodeName]) -> BTreeMap<NodeName, Identity> {
+        let read = |host: Arc<dyn Host>| async move {
+            host.run(&[Op::Read(layout::IDENTITY.to_owned())], true).await
+        };
+        let answers = self.fleet.for_each(hosts, read).await;
+        let text = |answer: Result<Vec<Output>, HostError>| answer.ok()?.pop().filter(Output::ok);
+        let parsed = answers
+            .into_iter()
+            .filter_map(|(name, answer)| Some((name, serde_json::from_slice(&text(answer)?.stdout).ok()?)));
+        parsed.collect()
+    }
+}
+
+/// What the members on the targets do not agree on. They are known by where they are dialled: kubeadm gives members names
+/// of nodes, which need not be those of the inventory.
+fn disagreement(report: &EtcdReport, targets: &[&Node]) -> Option<String> {
+    for target in targets {
+        let Some(member) = report.members.iter().find(|m| m.peer_urls.contains(&target.peer_url())) else {
+            return Some(format!("{} is in nobody's member list", target.name));
+        };
+        if let Some(trouble) = &member.error {
+            return Some(format!("{}: {trouble}", target.name));
+        }
+    }
+    (!report.serves).then(|| "no quorum serves".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{etcd::status::tests::Scene, manifests::testing};
+
+    #[test]
+    fn members_are_known_by_where_they_are_dialled() {
+        let cluster = testing::ha();
+        let targets: Vec<&Node> = cluster.nodes.iter().filter(|n| n.name.as_str() != "w1").take(3).collect();
+        let mut report = Scene::new(3).report();
+        for member in &mut report.members {
+            member.name.push_str(".example.org");
+        }
+        assert_eq!(disagreement(&report, &targets), None);
+        let silent = Scene::new(3).silence(3, "no answer").report();
+        assert_eq!(disagreement(&silent, &targets), Some("m3: no answer".into()));
+        report.members.pop();
+        assert_eq!(disagreement(&report, &targets), Some("m3 is in nobody's member list".into()));
+    }
+}

@@ -1,0 +1,147 @@
+//! The end of a restore: from the moment when all members agree the restored data takes writes, and is never set aside
+//! again for the same restore. Hosts remember that twice: in the restore's own folder, by which an interrupted run is
+//! told from one that only has to tidy up, and beside it ([`layout::ENDED_RESTORES`](crate::layout::ENDED_RESTORES)), for
+//! a host that missed the end and still has the token.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Restore, RestoreError, words};
+use crate::inventory::NodeName;
+
+/// How restores stand, as all hosts together remember it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The one that is under way.
+    pub under_way: Option<String>,
+    /// Those that are over, with the hosts on which something of them is left.
+    pub over: BTreeMap<String, Vec<NodeName>>,
+}
+
+/// What one host remembers.
+#[derive(Default)]
+struct Remembered {
+    token: Option<String>,
+    over: bool,
+    ended: Vec<String>,
+}
+
+impl Remembered {
+    fn of(said: &str) -> Self {
+        let mut remembered = Self::default();
+        for line in said.lines() {
+            match line.split_once(' ') {
+                Some(("token", token)) => remembered.token = Some(token.to_owned()),
+                Some(("ended", token)) => remembered.ended.push(token.to_owned()),
+                _ => remembered.over |= line == "over",
+            }
+        }
+        remembered
+    }
+}
+
+impl Standing {
+    /// Of what hosts said. Over for one is over for all.
+    fn of(said: &[(NodeName, String)]) -> Self {
+        let hosts: Vec<(&NodeName, Remembered)> =
+            said.iter().map(|(host, said)| (host, Remembered::of(said))).collect();
+        let noted = hosts.iter().flat_map(|(_, r)| &r.ended);
+        let marked = hosts.iter().filter(|(_, r)| r.over).filter_map(|(_, r)| r.token.as_ref());
+        let over: BTreeSet<&String> = noted.chain(marked).collect();
+        let mut standing = Self::default();
+        for (host, remembered) in &hosts {
+            match &remembered.token {
+                Some(token) if over.contains(token) => {
+                    standing.over.entry(token.clone()).or_default().push((*host).clone());
+                }
+                Some(token) => standing.under_way = standing.under_way.or_else(|| Some(token.clone())),
+                None => {}
+            }
+        }
+        standing
+    }
+}
+
+impl Restore<'_> {
+    /// Which restores the hosts remember.
+    ///
+    /// # Errors
+    /// Hosts that did not answer.
+    pub async fn standing(&self) -> Result<Standing, RestoreError> {
+        let hosts = self.everybody();
+        let said = self.ask("look for a restore under way", &hosts, |_| words(["under-way"])).await?;
+        Ok(Standing::of(&said))
+    }
+
+    /// From here on the data that is in place is the truth.
+    pub(super) async fn mark_over(&self, token: &str) -> Result<(), RestoreError> {
+        self.ask("note that it is over", &self.everybody(), |_| words(["over", token])).await.map(drop)
+    }
+
+    /// Brings back what restores that are over still hold, and forgets them: no data is moved. A host that has missed the
+    /// end, with the old data, starts nothing: it is for `etcd replace`.
+    ///
+    /// # Errors
+    /// Hosts on which that did not succeed.
+    pub async fn tidy_up(&self, standing: &Standing) -> Result<(), RestoreError> {
+        for (token, hosts) in &standing.over {
+            let said = self.ask("bring back what waits", hosts, |_| words(["settle"])).await?;
+            self.mark_over(token).await?;
+            // What another restore has fenced cannot be waited for.
+            if standing.under_way.is_none() {
+                self.serve_again(said).await?;
+            }
+            self.end(hosts).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the restore; old data stays aside. A host on which that fails has nothing left that anybody needs, and says
+    /// of itself that it is over, so that is no failure of the restore.
+    ///
+    /// # Errors
+    /// Where the operator asked to stop.
+    pub(super) async fn end(&self, hosts: &[NodeName]) -> Result<(), RestoreError> {
+        match self.ask("tidy up", hosts, |_| words(["end"])).await {
+            Err(error @ RestoreError::Hosts { .. }) => {
+                let help = "the next rsadm etcd restore or recover takes it away; nothing else is left to do";
+                self.events.warn(error.to_string(), Some(help.into()));
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(said: &[(&str, &str)]) -> (Option<String>, Vec<String>) {
+        let said: Vec<_> = said.iter().map(|(h, s)| (NodeName::new(*h), (*s).to_owned())).collect();
+        let standing = Standing::of(&said);
+        let over = standing.over.into_iter().map(|(token, hosts)| {
+            let hosts: Vec<&str> = hosts.iter().map(NodeName::as_str).collect();
+            format!("{token}: {}", hosts.join(" "))
+        });
+        (standing.under_way, over.collect())
+    }
+
+    #[test]
+    fn a_restore_that_is_over_on_one_host_is_over() {
+        let under_way = |token: &str| Some(token.to_owned());
+        for (said, expected) in [
+            (&[("e1", ""), ("e2", "")][..], (None, vec![])),
+            (&[("e1", "token a"), ("e2", "")][..], (under_way("a"), vec![])),
+            (&[("e1", "token a\nover\nended a"), ("e2", "token a")][..], (None, vec!["a: e1 e2"])),
+            // Its peers have forgotten it, all but its name.
+            (&[("e1", "ended z\nended a"), ("e2", "token a")][..], (None, vec!["a: e2"])),
+            (
+                &[("e1", "ended a\ntoken b"), ("e2", "token a"), ("e3", "")][..],
+                (under_way("b"), vec!["a: e2"]),
+            ),
+        ] {
+            let expected = (expected.0, expected.1.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(standing(said), expected, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What is left of a cluster whose quorum is lost: who has data, how far the data of members is that do not run, and a
+//! snapshot of the one that is chosen.
+
+use std::{path::Path, time::Duration};
+
+use serde::Deserialize;
+
+use super::{PHASE, Restore, RestoreError, words};
+use crate::{event::count, inventory::NodeName};
+
+/// How long a copy may take to start. A survivor that takes longer is one of which nothing is known.
+const MEASURED: Duration = Duration::from_secs(300);
+
+/// How far the data of a member is whose etcd does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Its log can be replayed.
+    Far(Far),
+    /// etcd ends over it; in etcd's words.
+    Damaged(String),
+    /// It could not be tried, and why.
+    Unknown(String),
+}
+
+/// Raft's measure, and etcd's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Far {
+    /// Raft term.
+    pub raft_term: u64,
+    /// Newest raft entry that it knows to be committed.
+    pub raft_index: u64,
+    /// Store revision.
+    pub revision: u64,
+    /// The hash of its key space at that revision, eight hexadecimal digits.
+    pub hash: Option<String>,
+}
+
+/// An element of what `etcdctl endpoint status -w json` and `endpoint hashkv -w json` print.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Endpoint {
+    status: Status,
+    #[serde(rename = "HashKV")]
+    hash_kv: Hash,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    header: Header,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Header {
+    revision: u64,
+    raft_term: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Hash {
+    hash: Option<u32>,
+}
+
+impl Measured {
+    /// Reads what a host said.
+    fn of(said: &str) -> Self {
+        let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let endpoint = |text: &str| serde_json::from_str::<Vec<Endpoint>>(text).ok()?.pop();
+        let far = || {
+            let header = endpoint(field("status")?)?.status.header;
+            Some(Far {
+                // The election that the copy won alone is none of the cluster's.
+                raft_term: header.raft_term.checked_sub(1)?,
+                raft_index: field("index")?.parse().ok()?,
+                revision: header.revision,
+                hash: field("hash")
+                    .and_then(endpoint)
+                    .and_then(|e| e.hash_kv.hash)
+                    .map(|h| format!("{h:08x}")),
+            })
+        };
+        match (field("damaged"), field("unknown")) {
+            (Some(why), _) => Self::Damaged(why.to_owned()),
+            (_, Some(why)) => Self::Unknown(why.to_owned()),
+            _ => far().map_or_else(|| Self::Unknown(format!("the host answered {said:?}")), Self::Far),
+        }
+    }
+}
+
+impl Restore<'_> {
+    /// What the targets have, a word a line: `data`, `running`.
+    ///
+    /// # Errors
+    /// Hosts that did not answer.
+    pub async fn diagnose(&self) -> Result<Vec<(NodeName, String)>, RestoreError> {
+        self.ask("look at etcd's data", &self.targets, |_| words(["diagnose"])).await
+    }
+
+    /// How far members are that do not run: a copy of the data of each is started alone, and thrown away.
+    ///
+    /// # Errors
+    /// Hosts that did not answer.
+    pub async fn measure(&self, stopped: &[NodeName]) -> Result<Vec<(NodeName, Measured)>, RestoreError> {
+        let title =
+            format!("a copy of the data of {} is started alone", count(stopped.len(), "stopped member"));
+        let stage = self.events.stage(PHASE, title, stopped.iter().cloned());
+        let seconds = MEASURED.as_secs().to_string();
+        let said = self.ask("measure etcd's data", stopped, |_| words(["measure", &seconds])).await?;
+        let measured: Vec<_> = said.into_iter().map(|(host, said)| (host, Measured::of(&said))).collect();
+        stage.done(format!(
+            "data of {} measured, each on a copy that was started alone; its own was not touched",
+            count(stopped.len(), "stopped member")
+        ));
+        Ok(measured)
+    }
+
+    /// Replays the log of one survivor into a snapshot, and brings that here. The answer is its checksum.
+    ///
+    /// # Errors
+    /// Where it could not be replayed, or not be fetched.
+    pub async fn replay(&self, survivor: &NodeName, to: &Path) -> Result<String, RestoreError> {
+        let only = [survivor.clone()];
+        let stage = self.events.stage(PHASE, format!("{survivor}'s log is replayed alone"), only.clone());
+        let said = self.ask("replay its log", &only, |_| words(["replay"])).await?;
+        let said = said.into_iter().map(|(_, said)| said).next().unwrap_or_default();
+        let (sha256, size) = said.split_once('\n').unwrap_or((&said, ""));
+        let size: u64 = size.trim().parse().unwrap_or_default();
+        self.fetch(survivor, size, to).await?;
+        stage.done(format!("{survivor}'s log replayed into a snapshot of {size} bytes"));
+        Ok(sha256.trim().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of etcd 3.7.3.
+    const SAID: &str = r#"index 13
+status [{"Endpoint":"https://127.0.0.1:12379","Status":{"header":{"cluster_id":10051333104847645073,"member_id":10101787052884330775,"revision":6,"raft_term":3},"version":"3.7.3","dbSize":32768,"leader":10101787052884330775,"raftIndex":17,"raftTerm":3,"raftAppliedIndex":17,"dbSizeInUse":24576}}]
+hash [{"Endpoint":"https://127.0.0.1:12379","HashKV":{"header":{"cluster_id":10051333104847645073,"member_id":10101787052884330775,"revision":6,"raft_term":3},"hash":3065152303,"compact_revision":-1,"hash_revision":6}}]"#;
+
+    #[test]
+    fn a_copy_that_started_tells_how_far_the_data_was() {
+        let far = Far { raft_term: 2, raft_index: 13, revision: 6, hash: Some("b6b2832f".into()) };
+        assert_eq!(Measured::of(SAID), Measured::Far(far.clone()));
+        let without_hash = SAID.split_once("\nhash").map(|(start, _)| start).unwrap_or_default();
+        assert_eq!(Measured::of(without_hash), Measured::Far(Far { hash: None, ..far }));
+        let damaged = "damaged discovery failed: walpb: crc mismatch";
+        assert_eq!(Measured::of(damaged), Measured::Damaged("discovery failed: walpb: crc mismatch".into()));
+        assert_eq!(Measured::of("unknown no room"), Measured::Unknown("no room".into()));
+        assert!(matches!(Measured::of("index \nstatus []"), Measured::Unknown(_)));
+    }
+}

@@ -1,0 +1,225 @@
+//! The script itself, in bash, on folders of its own: killed before every command of it, it is run again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+use super::scripts;
+
+/// A host's folders.
+struct Place(TempDir);
+
+/// What the script is given instead of programs of a host: nothing is written through, and there are two images of etcd.
+const HOST: &str = r#"
+sync() { :; }
+runs() { return 1; }
+ctr() {
+  case "$*" in
+  *'images ls'*) printf '%s\n' registry.k8s.io/etcd:3.6.6-0 registry.k8s.io/etcd:3.7.0-0 registry.k8s.io/pause:3.10 ;;
+  *'images mount'*)
+    mkdir -p "$6/usr/local/bin"
+    for p in etcd etcdctl etcdutl; do echo "$5" > "$6/usr/local/bin/$p"; chmod 755 "$6/usr/local/bin/$p"; done ;;
+  *unmount*) rm -rf "${@: -1}"/usr ;;
+  esac
+}
+"#;
+
+const ETCDUTL: &str = r#"#!/bin/bash
+while [ "$1" != --data-dir ]; do shift; done
+mkdir -p "$2/member/snap" && echo new > "$2/member/snap/db"
+"#;
+
+impl Place {
+    fn new(data: Option<&str>) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        place.put("etcd/keep", "");
+        place.put(
+            "kubernetes/manifests/etcd.yaml",
+            "  - image: registry.k8s.io/etcd:3.6.6-0\n    name: etcd\n",
+        );
+        if let Some(data) = data {
+            place.put("etcd/member/snap/db", data);
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        Some(fs::read_to_string(self.path(name)).ok()?.trim_end().to_owned())
+    }
+
+    /// A restore under way, with its snapshot delivered.
+    fn begun(&self) {
+        self.put("rsadm/restore/token", "test-1\n");
+        self.put("rsadm/restore/snapshot.db", "snapshot");
+        self.put("rsadm/restore/tools/etcdutl", ETCDUTL);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(self.path("rsadm/restore/tools/etcdutl"), mode).unwrap();
+    }
+
+    /// Runs a verb; the shell dies before the command of that number.
+    fn run(&self, verb: &[&str], kill: usize) -> Output {
+        let (functions, verbs) = scripts::RESTORE.text.split_once("\n# Once it is over").unwrap();
+        let dies = format!("set -T; n=0; trap 'n=$((n + 1)); [ $n != {kill} ] || kill -9 $$ $BASHPID' DEBUG");
+        let root = self.0.path().display();
+        let text = format!("{functions}\n{HOST}\n{dies}\n#{verbs}")
+            .replace("/var/lib/", &format!("{root}/"))
+            .replace("/etc/kubernetes", &format!("{root}/kubernetes"));
+        Command::new("bash").args(["-c", &text, "restore"]).args(verb).output().unwrap()
+    }
+
+    fn succeed(&self, verb: &[&str]) -> String {
+        let output = self.run(verb, 0);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{verb:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What lies aside, but for folders that a killed run made and left.
+    fn aside(&self) -> Vec<String> {
+        let folders = fs::read_dir(self.path("rsadm/aside")).into_iter().flatten().flatten();
+        let text = |folder: PathBuf| fs::read_to_string(folder.join("member/snap/db")).ok();
+        let mut all: Vec<String> =
+            folders.filter_map(|f| Some(text(f.path())?.trim_end().to_owned())).collect();
+        all.sort();
+        all
+    }
+}
+
+const PLACE: [&str; 6] = ["place", "e1", "https://10.0.0.1:2380", "e1=https://10.0.0.1:2380", "test-1", "1"];
+
+/// Kills a verb before each of its commands, and has it run again.
+fn killed_everywhere(verb: &[&str], start: impl Fn() -> Place, ends_well: impl Fn(&Place, usize)) {
+    for kill in 1.. {
+        let place = start();
+        let whole = place.run(verb, kill).status.success();
+        place.succeed(verb);
+        ends_well(&place, kill);
+        if whole {
+            assert!(kill > 10, "{verb:?} was killed {kill} times only");
+            return;
+        }
+    }
+}
+
+#[test]
+fn data_takes_the_place_of_other_data_or_of_none_wherever_it_was_killed() {
+    for old in [Some("old"), None] {
+        let start = || {
+            let place = Place::new(old);
+            place.begun();
+            place
+        };
+        killed_everywhere(&PLACE, start, |place, kill| {
+            assert_eq!(place.text("etcd/member/snap/db").as_deref(), Some("new"), "{old:?}, {kill}");
+            assert_eq!(place.aside(), Vec::from_iter(old), "{old:?}, {kill}");
+        });
+    }
+}
+
+#[test]
+fn old_data_comes_back_wherever_it_was_killed() {
+    for old in [Some("old"), None] {
+        let start = || {
+            let place = Place::new(old);
+            place.begun();
+            place.succeed(&PLACE);
+            place
+        };
+        killed_everywhere(&["roll-back"], start, |place, kill| {
+            assert_eq!(place.text("etcd/member/snap/db").as_deref(), old, "{old:?}, {kill}");
+            assert_eq!(place.aside(), ["new"], "{old:?}, {kill}");
+        });
+    }
+}
+
+#[test]
+fn what_is_over_is_only_tidied_up() {
+    let place = Place::new(Some("old"));
+    place.begun();
+    place.succeed(&PLACE);
+    place.put("rsadm/restore/manifests/kube-apiserver.yaml", "");
+    place.succeed(&["over", "test-2"]);
+    assert_eq!(place.succeed(&["under-way"]), "token test-1\n");
+    place.succeed(&["over", "test-1"]);
+    place.succeed(&["over", "test-1"]);
+    assert_eq!(place.succeed(&["under-way"]), "token test-1\nover\nended test-1\n");
+    for verb in [&["begin", "test-1"][..], &["fence", "etcd"], &PLACE, &["roll-back"]] {
+        let refused = place.run(verb, 0);
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("only tidied up"), "{verb:?}");
+    }
+    assert_eq!(place.succeed(&["settle"]), "here\n");
+    killed_everywhere_to_its_end(&place);
+    assert_eq!(place.succeed(&["under-way"]), "ended test-1\n");
+    assert_eq!(place.text("etcd/member/snap/db").as_deref(), Some("new"));
+}
+
+/// At no moment is a part of it left that looks like a restore under way.
+fn killed_everywhere_to_its_end(place: &Place) {
+    for kill in 1.. {
+        let whole = place.run(&["end"], kill).status.success();
+        let said = place.succeed(&["under-way"]);
+        assert!(["token test-1\nover\nended test-1\n", "ended test-1\n"].contains(&said.as_str()), "{said}");
+        if whole {
+            return;
+        }
+    }
+}
+
+#[test]
+fn old_data_that_missed_the_end_is_not_started() {
+    for (put, starts) in [(Some("restore/placed"), true), (None, false)] {
+        let place = Place::new(Some("old"));
+        place.begun();
+        for name in ["etcd", "kube-apiserver"] {
+            place.put(&format!("rsadm/restore/manifests/{name}.yaml"), "");
+        }
+        fs::remove_file(place.path("kubernetes/manifests/etcd.yaml")).unwrap();
+        put.iter().for_each(|name| place.put(&format!("rsadm/{name}"), ""));
+        assert_eq!(place.succeed(&["settle"]), if starts { "here\n" } else { "" });
+        assert_eq!(place.path("kubernetes/manifests/etcd.yaml").exists(), starts);
+    }
+    // A control plane without a member has nothing that could be old.
+    let place = Place::new(None);
+    place.begun();
+    fs::remove_file(place.path("kubernetes/manifests/etcd.yaml")).unwrap();
+    place.put("rsadm/restore/manifests/kube-apiserver.yaml", "");
+    assert_eq!(place.succeed(&["settle"]), "here\n");
+}
+
+#[test]
+fn tools_are_those_of_the_member_that_runs_here() {
+    for (manifest, image) in
+        [("kubernetes/manifests", "3.6.6-0"), ("rsadm/restore/manifests", "3.6.6-0"), ("", "3.7.0-0")]
+    {
+        let place = Place::new(Some("old"));
+        place.begun();
+        fs::remove_dir_all(place.path("rsadm/restore/tools")).unwrap();
+        let named = fs::read_to_string(place.path("kubernetes/manifests/etcd.yaml")).unwrap();
+        fs::remove_file(place.path("kubernetes/manifests/etcd.yaml")).unwrap();
+        if !manifest.is_empty() {
+            place.put(&format!("{manifest}/etcd.yaml"), &named);
+        }
+        // It is no program, so placing fails, with its tools in place.
+        place.run(&PLACE, 0);
+        let tool = place.text("rsadm/restore/tools/etcdutl");
+        assert_eq!(tool, Some(format!("registry.k8s.io/etcd:{image}")), "{manifest}");
+        assert!(!has_images(&place.path("rsadm/restore")), "an image is left open");
+    }
+}
+
+fn has_images(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().flatten().any(|e| e.file_name().to_string_lossy().starts_with("image."))
+}

@@ -1,0 +1,64 @@
+//! Snapshots on their way: from here to every target, and from a survivor to here, in pieces through the hosts' own
+//! connections.
+
+use std::{io::Read, path::Path};
+
+use super::{PHASE, Restore, RestoreError, words};
+use crate::{
+    event::count,
+    host::{Cmd, Op, RemoteFile, Secret},
+    inventory::NodeName,
+};
+
+/// What travels at once.
+const PIECE: usize = 16 << 20;
+
+/// Where the pieces wait.
+const FOLDER: &str = "/var/lib/rsadm/restore";
+
+impl Restore<'_> {
+    /// Brings the snapshot to every target that lacks it.
+    ///
+    /// # Errors
+    /// Where it cannot be read here or written there.
+    pub(super) async fn deliver(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
+        let said = self.ask("look for the snapshot", &self.targets, |_| words(["has", sha256])).await?;
+        let lacking: Vec<NodeName> =
+            said.into_iter().filter(|(_, said)| said != "yes").map(|(host, _)| host).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let stage = self.events.stage(PHASE, "the snapshot travels", lacking.iter().cloned());
+        let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
+        let mut file = std::fs::File::open(snapshot).map_err(unreadable)?;
+        for number in 0.. {
+            let mut piece = Vec::with_capacity(PIECE);
+            file.by_ref().take(PIECE as u64).read_to_end(&mut piece).map_err(unreadable)?;
+            if piece.is_empty() {
+                break;
+            }
+            let path = format!("{FOLDER}/piece.{number:06}");
+            let op = Op::Put(RemoteFile { path, mode: 0o600, data: Secret::new(piece) });
+            self.run("receive the snapshot", &lacking, |_| op.clone()).await?;
+        }
+        self.ask("receive the snapshot", &lacking, |_| words(["receive", sha256])).await?;
+        stage.done(format!("snapshot delivered to {}, checksum verified", count(lacking.len(), "host")));
+        Ok(())
+    }
+
+    /// Brings the snapshot of so many bytes that a host made here.
+    pub(super) async fn fetch(&self, from: &NodeName, size: u64, to: &Path) -> Result<(), RestoreError> {
+        let only = [from.clone()];
+        let unwritable = |source| RestoreError::Unreadable { path: to.display().to_string(), source };
+        let mut file = std::fs::File::create(to).map_err(unwritable)?;
+        for number in 0..size.div_ceil(PIECE as u64) {
+            let (source, piece) = (format!("if={FOLDER}/snapshot.db"), format!("bs={PIECE}"));
+            let argv = ["dd", &source, &piece, &format!("skip={number}"), "count=1", "status=none"];
+            let op = Op::Run(Cmd::new(argv));
+            for (_, output) in self.run("send the snapshot", &only, |_| op.clone()).await? {
+                std::io::Write::write_all(&mut file, &output.stdout).map_err(unwritable)?;
+            }
+        }
+        file.sync_all().map_err(unwritable)
+    }
+}
