@@ -132,7 +132,7 @@ fn travel(report: &EtcdReport) -> Duration {
 
 /// A learner that does not come up costs nothing but the next member's turn, so it goes; its data is kept.
 async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> String {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + gate::PATIENCE;
     let report = loop {
         let report = gate::report(cx.members, cx.now).await;
         if stands(&report) || Instant::now() >= until {

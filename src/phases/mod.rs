@@ -22,7 +22,7 @@ pub mod ownership;
 mod pod_network;
 pub mod preflight;
 pub mod prepare;
-mod settled;
+pub mod settled;
 pub mod teardown;
 pub mod workers;
 

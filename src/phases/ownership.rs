@@ -66,7 +66,8 @@ pub fn strangers(facts: &Facts) -> Vec<Stranger<'_>> {
         Some(path) => Some(Stranger::File(path)),
         None => facts.runs("kubelet").then_some(Stranger::Kubelet),
     };
-    let data = (facts.etcd_data && facts.identity.is_none()).then_some(Stranger::Data(facts.etcd_writer.as_ref()));
+    let data =
+        (facts.etcd_data && facts.identity.is_none()).then_some(Stranger::Data(facts.etcd_writer.as_ref()));
     data.into_iter().chain(kubernetes).collect()
 }
 
@@ -221,7 +222,7 @@ mod tests {
                         name: "kubelet".into(),
                         revision: None,
                         etcd_servers: vec![],
-                    })
+                    });
                 },
                 Some("m1 runs a kubelet"),
             ),

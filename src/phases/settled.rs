@@ -107,7 +107,9 @@ mod tests {
             ("pod_subnet", "10.32.0.0/16"),
             ("cluster_domain", "k8s.local"),
         );
-        let cases: [(&[(&str, &[(&str, &str)])], Option<&str>); 7] = [
+        /// A host, and what its files say of settings.
+        type Says<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+        let cases: [(&[Says<'_>], Option<&str>); 7] = [
             (&[], None),
             (&[("m1", &[service, pods, domain]), ("w1", &[pods, domain]), ("w2", &[])], None),
             (&[("m1", &[other_pods, other_domain]), ("m2", &[])], None),

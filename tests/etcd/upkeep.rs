@@ -195,7 +195,8 @@ async fn nospace_ends_with_a_leader_that_the_inventory_lacks() {
         clients[leader].move_leader(m3).await.expect("m3 leads");
     }
     history(&clients[0]).await;
-    super::until_err(|| clients[1].put("more", &vec![b'y'; 1 << 20])).await;
+    let large = vec![b'y'; 1 << 20];
+    super::until_err(|| clients[1].put("more", &large)).await;
     let (relieved, told) = tending_with(&cluster, 2, async |t| relieve(t).await.expect("makes room")).await;
     assert!(!relieved.disarmed.is_empty() && relieved.defragmented.members.len() == 3, "{told:#?}");
     clients[1].put("more", b"z").await.expect("writes are taken again");
