@@ -4,6 +4,7 @@ use std::{
     env, fs,
     io::{self, IsTerminal, Read},
     path::Path,
+    sync::OnceLock,
 };
 
 use serde::Serialize;
@@ -149,9 +150,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     if path != Path::new("-") {
         return fs::read(path);
     }
+    // Some commands read it twice, and it can be read once.
+    static READ: OnceLock<Vec<u8>> = OnceLock::new();
+    if let Some(bytes) = READ.get() {
+        return Ok(bytes.clone());
+    }
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(READ.get_or_init(|| bytes).clone())
 }
 
 fn unreadable(file: &str, source: io::Error) -> CliError {

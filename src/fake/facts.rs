@@ -103,7 +103,15 @@ fn files(files: &Files, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
 
 /// Where the script looks for files, from the script itself.
 fn roots() -> Vec<String> {
-    let after = SCRIPT.text.split("<(find ").nth(1).unwrap_or_default();
+    // Variables of one letter that stand for folders, such as K=/etc/kubernetes.
+    let mut text = SCRIPT.text.to_owned();
+    let folders = SCRIPT.text.split_whitespace().filter_map(|word| word.split_once("=/"));
+    for (name, path) in folders.filter(|(name, _)| name.len() == 1) {
+        text = text
+            .replace(&format!("${name}/"), &format!("/{path}/"))
+            .replace(&format!("${name} "), &format!("/{path} "));
+    }
+    let after = text.split("<(find ").nth(1).unwrap_or_default();
     let words = after.split_whitespace().take_while(|word| *word != "\\(");
     words.filter(|word| word.starts_with('/')).flat_map(expanded).collect()
 }
@@ -179,7 +187,7 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     if machine.etcd_data().is_some() {
         f(format_args!("etcd-data 16384"));
     }
-    let waits = files.below(super::restore::WAITING).next().is_some();
+    let waits = files.below(super::restore::WAITING).any(|(path, _)| path.ends_with(".yaml"));
     let over = files.has(super::restore::OVER) && !waits;
     if let Some(token) = files.text(super::restore::TOKEN).filter(|_| !over) {
         f(format_args!("restoring {}", token.trim_end()));

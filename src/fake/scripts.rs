@@ -85,7 +85,7 @@ impl FakeHost {
         self.look(|state, name| {
             let lock = &mut state.machine(name).lock;
             match lock {
-                Some(other) => Output { stdout: format!("{other}\n").into_bytes(), ..failed("") },
+                Some(other) => Output { status: 75, stdout: format!("{other}\n").into_bytes(), ..failed("") },
                 None => {
                     *lock = Some(holder.into());
                     Output::default()

@@ -1,6 +1,7 @@
 # Tells what is on this host, one fact a line: a word, then its values. Changes nothing, and shows no key.
 # Every run waits for it on every host: processes are started for many things at once, and builtins do the rest.
 exec 2>/dev/null
+K=/etc/kubernetes L=/var/lib R=/var/lib/rsadm E=/var/lib/etcd U=/etc/systemd/system
 f() { printf '%s\n' "$*"; }
 r() { [ -r "$1" ] && IFS= read -r v < "$1" && printf '%s' "$v"; }
 . /etc/os-release
@@ -23,82 +24,77 @@ grep -qw overlay /proc/filesystems && f feature overlay
 [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] && f feature br_netfilter
 for m in overlay br_netfilter; do modinfo $m >/dev/null && f loadable $m; done
 # Each may be a disk of its own; of those that are still to come it is the nearest folder above.
-d='/var/lib /usr /var/lib/etcd /var/lib/containerd /var/lib/kubelet' found=()
-for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; found+=("$p"); done
-df -PB1 "${found[@]}" | awk -v d="$d" 'BEGIN{split(d, n)} NR>1{print "disk", n[NR-1], $4, $2}'
+d="$L /usr $E $L/containerd $L/kubelet" w=()
+for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; w+=("$p"); done
+df -PB1 "${w[@]}" | awk -v d="$d" 'BEGIN{split(d, n)} NR>1{print "disk", n[NR-1], $4, $2}'
 ip -o addr show | awk '{split($4,a,"/"); print "address",a[1]}'
 ss -Hltnp | awk '{n=split($4,a,":"); p="-"; if (match($0,/users:\(\("[^"]+/)) p=substr($0,RSTART+9,RLENGTH-9); print "port",a[n],p}' | sort -u
 containerd --version | awk '{print "containerd",$3}'
 # An empty line ends a unit.
-network_pid=0 backup=
-while IFS='=' read -r key value; do
-  case $key in
-    MainPID) pid=$value ;;
-    Description) about=$value ;;
-    Id) unit=${value%.service} ;;
-    ActiveState) active=$value ;;
-    UnitFileState) enabled=$value ;;
-    '') f unit "$unit" "$active" "$enabled"
-        [ "$unit" != rsadm-network ] || network_pid=$pid
-        case $unit$about in rsadm-backup.timer*RSADM_REVISION=*) backup=${about##*RSADM_REVISION=} ;; esac ;;
+n=0 b=
+while IFS== read -r k x; do
+  case $k in
+    MainPID) pid=$x ;;
+    Description) d=$x ;;
+    Id) u=${x%.service} ;;
+    ActiveState) on=$x ;;
+    UnitFileState) boot=$x ;;
+    '') f unit "$u" "$on" "$boot"
+        [ "$u" != rsadm-network ] || n=$pid
+        case $u$d in rsadm-backup.timer*RSADM_REVISION=*) b=${d##*RSADM_REVISION=} ;; esac ;;
   esac
 done < <(systemctl show -p MainPID,Id,ActiveState,UnitFileState,Description kubelet containerd rsadm-network rsadm-backup.timer && echo)
 # What each process of ours was started with, from the process itself.
 for p in /proc/[0-9]*; do
   IFS= read -r c < "$p/comm" || continue
   case $c in etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|haproxy|containerd) ;; *) continue ;; esac
-  mapfile -d '' -t words < "$p/cmdline" || continue
-  [ ${#words[@]} != 0 ] || continue
-  v=- servers=
-  for word in "${words[@]}"; do case $word in --etcd-servers=*) servers=${word#*=} ;; esac; done
-  words=(); mapfile -d '' -t words < "$p/environ"
-  for word in "${words[@]}"; do case $word in RSADM_REVISION=*) v=${word#*=} ;; esac; done
-  f process "$c" "$v" "$servers"
+  mapfile -d '' -t w < "$p/cmdline" || continue
+  [ ${#w[@]} != 0 ] || continue
+  v=- e=
+  for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; esac; done
+  w=(); mapfile -d '' -t w < "$p/environ"
+  for x in "${w[@]}"; do case $x in RSADM_REVISION=*) v=${x#*=} ;; esac; done
+  f process "$c" "$v" "$e"
 done
-[ "${network_pid:-0}" != 0 ] && f process rsadm-network "$(tr '\0' '\n' < "/proc/$network_pid/environ" | sed -n 's/^RSADM_REVISION=//p')"
-[ -z "$backup" ] || f process rsadm-backup.ti "$backup"
-for p in /etc/kubernetes/manifests /var/log/kubernetes/audit; do [ -d $p ] && f file $(stat -c '%a %u:%g' $p) folder $p; done
-[ -d /var/lib/etcd ] && f file $(stat -c '%a %U:%G' /var/lib/etcd) folder /var/lib/etcd
-# Files: mode, owner, hash, path. /etc/kubernetes whole, so that leftovers and foreign files show.
-mapfile -d '' -t files < <(find /etc/kubernetes /etc/cni/net.d /etc/containerd /etc/rsadm /var/lib/kubelet/{config.yaml,instance-config.yaml,pki} /var/lib/rsadm/cluster.json \
-  /etc/systemd/system/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} /etc/systemd/system/rsadm-backup.timer{,.d} /etc/sysctl.d/90-rsadm.conf /etc/modules-load.d/rsadm.conf \( -type f -o -type l \) -printf '%m %U:%G %p\0')
-for p in "${files[@]}"; do printf 'known %s\n' "$p"; done | cat - <(printf '%s\0' "${files[@]#* * }" | xargs -0 sha256sum) |
+[ "${n:-0}" != 0 ] && f process rsadm-network "$(tr '\0' '\n' < "/proc/$n/environ" | sed -n 's/^RSADM_REVISION=//p')"
+[ -z "$b" ] || f process rsadm-backup.ti "$b"
+for p in $K/manifests /var/log/kubernetes/audit; do [ -d $p ] && f file $(stat -c '%a %u:%g' $p) folder $p; done
+[ -d $E ] && f file $(stat -c '%a %U:%G' $E) folder $E
+# Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
+mapfile -d '' -t a < <(find $K /etc/cni/net.d /etc/containerd /etc/rsadm $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
+  $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} /etc/sysctl.d/90-rsadm.conf /etc/modules-load.d/rsadm.conf \( -type f -o -type l \) -printf '%m %U:%G %p\0')
+for p in "${a[@]}"; do printf 'known %s\n' "$p"; done | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^known /{p = $0; sub(/^known [^ ]* [^ ]* /, "", p); about[p] = $2 " " $3; next} {p = substr($0, 67)} p in about{print "file", about[p], $1, p}'
-# Certificates are public; of kubeconfigs only the certificates and the address.
-found=()
-for p in /etc/kubernetes/pki/{,etcd/}*.crt /var/lib/kubelet/pki/{kubelet.crt,kubelet-client-current.pem}; do
-  [ -f "$p" ] && found+=("$p")
-done
-# The bundle of the kubelet begins with its certificate and goes on with its key.
-[ ${#found[@]} = 0 ] || awk 'function tell() {if (p) print "cert", p, b} FNR == 1{tell(); p = FILENAME; b = ""; on = 0; over = 0}
-  /BEGIN CERT/{on = !over; next} /END CERT/{on = 0; over = p ~ /\.pem$/; next} on{b = b $0} END{tell()}' "${found[@]}"
-found=()
-for p in /etc/kubernetes/*.conf; do [ -f "$p" ] && found+=("$p"); done
-[ ${#found[@]} = 0 ] || awk 'function tell() {if (p) print "kubeconfig", p, (s ? s : "-"), (a ? a : "-"), (c ? c : "-")} FNR == 1{tell(); p = FILENAME; s = a = c = ""}
-  $1 == "server:"{s = $2} $1 == "certificate-authority-data:"{a = $2} $1 == "client-certificate-data:"{c = $2} END{tell()}' "${found[@]}"
-p=/etc/kubernetes/manifests/etcd.yaml
-[ -f $p ] && sed -n -e 's/^ *- --\(initial-cluster[a-z-]*=\)/etcd-flag \1/p' -e 's/^ *\(- \)\{0,1\}image: *"\{0,1\}\([^" ]*\).*/etcd-image \2/p' $p
+# Certificates are public; of kubeconfigs only the certificates and the address. The bundle of the kubelet begins with its
+# certificate and goes on with its key.
+w=()
+for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
+[ ${#w[@]} = 0 ] || awk 'function tell() {if (p ~ /\.conf$/) print "kubeconfig", p, s, a, c; else if (p) print "cert", p, b}
+  FNR == 1{tell(); p = FILENAME; b = ""; on = over = 0; s = a = c = "-"}
+  /BEGIN CERT/{on = !over; next} /END CERT/{on = 0; over = p ~ /\.pem$/; next} on{b = b $0}
+  $1 == "server:"{s = $2} $1 ~ /^certificate-auth.*-data:/{a = $2} $1 ~ /^client-cert.*-data:/{c = $2} END{tell()}' "${w[@]}"
+p=$K/manifests/etcd.yaml
+[ -f $p ] && sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p' $p
 p=/etc/cni/net.d/10-rsadm.conflist
 [ -f $p ] && f pod-subnet "$(sed -n 's/.*"subnet": *"\([^"]*\)".*/\1/p' $p)"
 # What files of ours say of the network (`network_in` in facts.rs).
-sed -n -e 's/^ *\([0-9.]*\/[0-9]*\)=\([0-9.]*\)$/pod-route \1 \2/p' -e 's/^POD_SUBNET=/network pod_subnet /p' -e 's/^ *- --cluster-cidr=/network pod_subnet /p' \
-  -e 's/^ *- --service-cluster-ip-range=/network service_subnet /p' -e 's/^clusterDomain: */network cluster_domain /p' \
-  /etc/rsadm/network.sh /etc/kubernetes/manifests/kube-{apiserver,controller-manager}.yaml /var/lib/kubelet/config.yaml
-grep -qs '^nameserver 127.0.0.53' /etc/resolv.conf && f resolv-conf /run/systemd/resolve/resolv.conf
-grep -qs '^nameserver' /etc/resolv.conf && f feature resolver
-[ -d /var/lib/etcd/member ] && f etcd-data "$(find /var/lib/etcd/member/snap/db -printf %s)"
+sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
+  s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p' \
+  /etc/rsadm/network.sh $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
+case $(grep ^nameserver /etc/resolv.conf) in '') ;; *'r 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *) f feature resolver ;; esac
+[ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"
 # Whose it is, where no record of ours tells.
-[ -f /var/lib/rsadm/cluster.json ] || for p in /var/lib/etcd/member/wal/*.wal; do [ -f "$p" ] && f etcd-writer "$(head -c 96 "$p" | base64 -w0)"; break; done
+[ -f $R/cluster.json ] || for p in $E/member/wal/*.wal; do [ -f "$p" ] && f etcd-writer "$(head -c 96 "$p" | base64 -w0)"; break; done
 # From the metrics of the member that runs here, which are on loopback and need no certificate.
 exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
   timeout 2 awk '/^etcd_network_known_peers\{.* 1$/ {n++} END {if (n) print "etcd-members", n}' <&3
 # Once a restore is over and no manifest waits, what is left of it stands in nobody's way.
-p=/var/lib/rsadm/restore
-[ -f $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; } && f restoring "$(r /var/lib/rsadm/restore/token)"
-[ -f /var/lib/rsadm/before/cluster ] && f begun "$(r /var/lib/rsadm/before/cluster)"
-[ -f /var/lib/rsadm/cluster.json ] && f identity "$(cat /var/lib/rsadm/cluster.json)"
+p=$R/restore
+[ -f $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; } && f restoring "$(r $p/token)"
+[ -f $R/before/cluster ] && f begun "$(r $R/before/cluster)"
+[ -f $R/cluster.json ] && f identity "$(cat $R/cluster.json)"
 # Programs that we installed, and whether they are still as we left them.
-for p in /var/lib/rsadm/installed/*; do
+for p in $R/installed/*; do
   [ -f "$p" ] && { IFS= read -r u; s=kept; while read -r z t q; do [ "$(stat -c '%s %Y' "$q")" = "$z $t" ] || s=changed; done; f program "${p##*/}" "$s" "$u"; } < "$p"
 done
 [ -S /run/containerd/containerd.sock ] && command -v ctr >/dev/null && timeout 5 ctr -n k8s.io images ls -q | awk '!/@|^sha256:/{print "image",$1}'

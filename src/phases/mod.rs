@@ -16,14 +16,14 @@ pub mod backups;
 pub mod certs;
 pub mod control_plane;
 pub mod etcd;
-#[cfg(test)]
-mod growth;
 pub mod ownership;
 mod pod_network;
 pub mod preflight;
 pub mod prepare;
 pub mod settled;
 pub mod teardown;
+#[cfg(test)]
+mod tests;
 pub mod workers;
 
 /// One phase.

@@ -79,9 +79,12 @@ impl Tended for Local<'_> {
 /// The inventory of `n` members; their addresses are nobody's, since members are found by name and ID.
 fn wanted(n: usize) -> inventory::Cluster {
     let host = |i| format!("  - {{name: m{i}, address: 192.0.2.{i}, roles: [etcd]}}\n");
-    let hosts: String = (1..=n).map(host).collect();
+    // No inventory has two etcd hosts; one that lacks a host of three may be left with them.
+    let hosts: String = (1..=n | 1).map(host).collect();
     let text = format!("cluster_name: test\nkubernetes_version: v1.37.2\nhosts:\n{hosts}");
-    inventory::load(&text, "test", None).expect("an inventory").cluster
+    let mut cluster = inventory::load(&text, "test", None).expect("an inventory").cluster;
+    cluster.nodes.truncate(n);
+    cluster
 }
 
 /// What was told, a line each.
