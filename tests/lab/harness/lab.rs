@@ -18,16 +18,27 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub struct Lab {
     name: String,
     state: PathBuf,
+    on_disk: bool,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Lab {
     /// Boots nodes, named as `lab up` wants them, in a lab of this scenario's own.
     pub fn up(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
+        Self::up_in(scenario, nodes, false)
+    }
+
+    /// The same on a real disk, also where the others are in memory (`LAB_STATE`).
+    pub fn up_on_disk(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
+        Self::up_in(scenario, nodes, true)
+    }
+
+    fn up_in(scenario: &str, nodes: &[&str], on_disk: bool) -> Result<Self, Fault> {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever runs the tests can find what is left of them after a kill.
         let run = env::var("LAB_TESTS").unwrap_or_else(|_| "dev".into());
-        let mut lab = Self { name: format!("test-{run}-{scenario}"), state: PathBuf::new(), _turn: turn };
+        let name = format!("test-{run}-{scenario}");
+        let mut lab = Self { name, state: PathBuf::new(), on_disk, _turn: turn };
         lab.state = lab.verb(&["path"])?.text()?.into();
         lab.verb(&[&["up"], nodes].concat())?.ok()?;
         Ok(lab)
@@ -124,6 +135,9 @@ impl Lab {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(repository.join("tests/lab").join(name));
         command.env("LAB_NAME", &self.name).current_dir(repository).stdin(Stdio::null());
+        if self.on_disk {
+            command.env_remove("LAB_STATE");
+        }
         command
     }
 }

@@ -97,8 +97,9 @@ impl Aged<'_> {
 
     fn node_comes_back(&self) -> Check {
         self.age()?;
-        // Whatever is dialled anew finds out; what is connected goes on.
-        self.lab.on("m1", "pkill -x etcd; pkill -x kube-apiserver; true")?;
+        // Whatever is dialled anew finds out; what is connected goes on. As in a crash: an API server that is asked to end
+        // first waits for answers of etcd, and listens all that time.
+        self.lab.on("m1", "pkill -x etcd; pkill -KILL -x kube-apiserver; true")?;
         let down = || -> Check {
             let answer = Cluster::new(self.lab, "m1").kubectl("get --raw /readyz")?;
             ensure!(answer.code != 0, "the API server still answers");

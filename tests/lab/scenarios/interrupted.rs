@@ -162,7 +162,7 @@ impl Interrupted<'_> {
         for n in 0..KILLS {
             let mut up = self.lab.start_rsadm_on("up -vv", &self.inventory)?;
             up.until_it_says("[connect]")?;
-            thread::sleep(Duration::from_millis(u64::from(500 + 500 * n)));
+            thread::sleep(Duration::from_millis(u64::from(400 + 300 * n)));
             // It may have come to its end.
             let _ = up.signal("KILL");
             let outcome = up.end()?;
