@@ -180,7 +180,9 @@ impl Diagnosis {
                 self.voters,
                 sound.join(", ")
             );
-            let help = format!("rsadm up{inventory} --only etcd starts members that are down");
+            let help = format!(
+                "rsadm up{inventory} --only etcd starts members that are down; on hosts that kubeadm built: systemctl restart kubelet"
+            );
             return Err(no(why, help));
         }
         Ok(NodeName::new(best.as_str()))
