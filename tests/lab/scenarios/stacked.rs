@@ -272,7 +272,7 @@ impl Stacked<'_> {
 
     /// More nodes, by kubeadm and by the inventory; and one that is gone for good without a word.
     fn grow(&self, checks: &mut Checks) {
-        let other = self.inventory.with("hosts.w2.name", "w3").with("hosts.w2.address", "10.77.0.23");
+        let other = self.inventory.with("hosts.w2.address", "10.77.0.23").with("hosts.w2.name", "w3");
         checks.must("two more hosts", || {
             self.lab.verb(&["add", "w3:10.77.0.23", "w4:10.77.0.24"])?.ok()?;
             Ok(())
