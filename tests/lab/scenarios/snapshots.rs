@@ -254,7 +254,7 @@ impl Snapshots<'_> {
         let folder = "/var/lib/rsadm/backups";
         let on_all =
             |script: &str| NODES.iter().try_for_each(|node| self.lab.on(node, script)?.ok().map(drop));
-        on_all(&format!("mount -t tmpfs -o size=64k full {folder}"))?;
+        on_all(&format!("mkdir -p -m 700 {folder}; mount -t tmpfs -o size=64k full {folder}"))?;
         let failed = eventually(|| {
             self.fire()?;
             let status = self.rsadm("etcd status", &[])?;
