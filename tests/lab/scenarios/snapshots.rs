@@ -240,7 +240,8 @@ impl Snapshots<'_> {
             let is_fine = worked || (node != host && journal.contains("takes the snapshot"));
             ensure!(is_fine, "{node}, with {host} at work: {journal}");
         }
-        let status = self.rsadm("etcd status", &[])?.ok()?;
+        // Two seconds for a login are little on a machine that has much else to do.
+        let status = eventually(|| self.rsadm("etcd status", &[])?.ok())?;
         status.says("backup   newest verified")?;
         status.says(&format!("by {host} (every 60 s)"))
     }
