@@ -258,7 +258,8 @@ impl Upkeep<'_> {
             let status = eventually(|| {
                 let status = self.lab.rsadm_on("etcd status", &self.inventory)?.exits(8)?;
                 status.says("etcd stops on")?;
-                status.says(&format!("rsadm etcd replace {victim}"))?;
+                status.says("rsadm etcd replace ")?;
+                status.says(&format!(".yaml {victim}"))?;
                 Ok(status)
             })?;
             println!("{}", status.stdout);
