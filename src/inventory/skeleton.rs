@@ -39,7 +39,8 @@ impl FromStr for HostArgument {
             Some((address, port)) if !port.contains(':') => (address, Some(port)),
             _ => (rest, None),
         };
-        let no_port = |_| NoHost(format!("{port:?} is no port; a whole number from 1 to 65535"));
+        let no_port =
+            |_| NoHost(format!("{:?} is no port; a whole number from 1 to 65535", port.unwrap_or_default()));
         Ok(Self {
             name: name.map(syntax::node_name).transpose().map_err(explain)?,
             user: user.map(syntax::user).transpose().map_err(explain)?,
