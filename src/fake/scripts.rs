@@ -21,14 +21,13 @@ impl FakeHost {
     pub(super) async fn script(&self, name: &str, args: &[String]) -> Answer {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         match (name, &args[..]) {
-            ("facts", _) => Ok(self.look(|state, name| {
-                let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
-                let (clock, members) = (state.clock, state.etcd.members.len());
-                let machine = state.machine(name);
-                let members = (machine.serves("etcd", clock) && members > 0).then_some(members);
-                say(facts::render(machine, now, members))
-            })),
+            ("facts", _) => Ok(self.facts()),
             ("nodes", [url]) => Ok(self.nodes(url)),
+            ("facts-and-nodes", [url]) => {
+                let (mut all, nodes) = (self.facts(), self.nodes(url));
+                all.stdout.extend(nodes.stdout);
+                Ok(all)
+            }
             ("lock", [holder]) => Ok(self.lock(holder)),
             ("collect", _) => Ok(say("== nothing to say\n".into())),
             ("install", [name, url, _, target, members @ ..]) => {
@@ -91,6 +90,16 @@ impl FakeHost {
                     Output::default()
                 }
             }
+        })
+    }
+
+    fn facts(&self) -> Output {
+        self.look(|state, name| {
+            let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
+            let (clock, members) = (state.clock, state.etcd.members.len());
+            let machine = state.machine(name);
+            let members = (machine.serves("etcd", clock) && members > 0).then_some(members);
+            say(facts::render(machine, now, members))
         })
     }
 

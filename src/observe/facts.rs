@@ -57,6 +57,13 @@ pub struct ProgramFact {
     pub kept: bool,
 }
 
+impl ProgramFact {
+    /// The version that its address names, such as `v1.37.2`.
+    pub fn version(&self) -> Option<&str> {
+        self.url.split('/').find(|part| part.parse::<Version>().is_ok())
+    }
+}
+
 /// A kubeconfig, without its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeconfigFact {
@@ -210,11 +217,17 @@ pub fn parse(text: &str) -> Result<Facts, Truncated> {
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         if word == "end" {
+            facts.containerd = facts.containerd.take().or_else(|| recorded(&facts, "containerd"));
             return Ok(facts);
         }
         fact(&mut facts, word, rest.trim_end());
     }
     Err(Truncated { lines: text.lines().count() })
+}
+
+/// The version of a program that is as we installed it, which therefore was not asked.
+fn recorded(facts: &Facts, program: &str) -> Option<String> {
+    facts.programs.get(program).filter(|p| p.kept)?.version().map(Into::into)
 }
 
 /// Takes one fact over; a line that does not read as its kind is skipped like an unknown one.
@@ -386,5 +399,38 @@ impl Facts {
     pub fn containerd_version(&self) -> Option<Version> {
         let text = self.containerd.as_deref()?;
         text.split(['~', '+', '-']).next()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_in_the_url() {
+        let kubelet = |version: &str| ProgramFact {
+            url: format!("https://dl.k8s.io/release/{version}/bin/linux/amd64/kubelet"),
+            kept: true,
+        };
+        assert_eq!(kubelet("v1.36.1").version(), Some("v1.36.1"));
+        let other = ProgramFact { url: "https://dl.k8s.io/kubelet".into(), kept: true };
+        assert_eq!((kubelet("latest").version(), other.version()), (None, None));
+    }
+
+    #[test]
+    fn what_we_installed_and_nobody_touched_needs_not_be_asked_its_version() {
+        let record = |state| {
+            let url = "https://mirror/containerd/containerd/releases/download/v2.4.2/containerd-2.4.2-linux-amd64.tar.gz";
+            format!("program containerd {state} {url}\n")
+        };
+        for (lines, expected) in [
+            (record("kept"), Some("v2.4.2")),
+            (record("changed"), None),
+            (record("changed") + "containerd v2.0.5\n", Some("v2.0.5")),
+            ("containerd 1.6.20~ds1\n".to_owned(), Some("1.6.20~ds1")),
+            (String::new(), None),
+        ] {
+            assert_eq!(parse(&(lines.clone() + "end\n")).unwrap().containerd.as_deref(), expected, "{lines}");
+        }
     }
 }

@@ -3,33 +3,34 @@
 exec 2>/dev/null
 K=/etc/kubernetes L=/var/lib R=/var/lib/rsadm E=/var/lib/etcd U=/etc/systemd/system
 f() { printf '%s\n' "$*"; }
-r() { [ -r "$1" ] && IFS= read -r v < "$1" && printf '%s' "$v"; }
+# r WORD FILE: the fact that is the file's first line.
+r() { v=; IFS= read -r v < "$2"; [ -z "$v" ] || f "$1" "$v"; }
 . /etc/os-release
-f hostname "$(uname -n)"
-f machine-id "$(r /etc/machine-id)"
-[ -e /run/systemd/container ] || f product "$(r /sys/class/dmi/id/product_uuid)"
-f boot-id "$(r /proc/sys/kernel/random/boot_id)"
-f arch "$(uname -m)"
-f kernel "$(uname -r)"
+r machine-id /etc/machine-id
+[ -e /run/systemd/container ] || r product /sys/class/dmi/id/product_uuid
+r boot-id /proc/sys/kernel/random/boot_id
+printf 'hostname %s\nkernel %s\narch %s\n' $(uname -nrm)
 f os "${ID:-linux} ${VERSION_ID:-unknown}"
-f time "$(date +%s%N)"
+v=${EPOCHREALTIME/./}
+f time "${v:-$(date +%s%6N)}000"
 f cpus "$(nproc)"
-f memory "$(awk '/^MemTotal/{print $2*1024}' /proc/meminfo)"
-f swap "$(awk 'NR>1' /proc/swaps | wc -l)"
-[ -d /run/systemd/system ] && f systemd "$(systemctl --version | awk 'NR==1{print $2}')"
+read -r _ v _ < /proc/meminfo
+f memory $((v * 1024))
+w=(-); mapfile -t w < /proc/swaps
+f swap $((${#w[@]} - 1))
+[ -d /run/systemd/system ] && read -r _ v _ < <(systemctl --version) && f systemd "$v"
 if IFS= read -r v < /sys/fs/cgroup/cgroup.controllers; then f cgroup 2; f controllers "$v"
 else f cgroup 1; f controllers "$(awk 'NR>1&&$4==1{printf "%s ",$1}' /proc/cgroups)"; fi
-for t in tar gzip sha256sum mount ip ss awk sed grep find sysctl systemctl timeout setsid curl wget nft iptables flock; do command -v $t >/dev/null || f missing $t; done
-grep -qw overlay /proc/filesystems && f feature overlay
-[ -e /proc/sys/net/bridge/bridge-nf-call-iptables ] && f feature br_netfilter
-for m in overlay br_netfilter; do modinfo $m >/dev/null && f loadable $m; done
+for t in tar gzip sha256sum mount ip ss awk sed grep find sysctl systemctl timeout setsid curl wget nft iptables flock; do hash $t || f missing $t; done
+m() { if "${@:2}"; then f feature $1; else modinfo $1 >/dev/null && f loadable $1; fi; }
+m overlay grep -qw overlay /proc/filesystems
+m br_netfilter [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]
 # Each may be a disk of its own; of those that are still to come it is the nearest folder above.
 d="$L /usr $E $L/containerd $L/kubelet" w=()
 for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; w+=("$p"); done
 df -PB1 "${w[@]}" | awk -v d="$d" 'BEGIN{split(d, n)} NR>1{print "disk", n[NR-1], $4, $2}'
 ip -o addr show | awk '{split($4,a,"/"); print "address",a[1]}'
 ss -Hltnp | awk '{n=split($4,a,":"); p="-"; if (match($0,/users:\(\("[^"]+/)) p=substr($0,RSTART+9,RLENGTH-9); print "port",a[n],p}' | sort -u
-containerd --version | awk '{print "containerd",$3}'
 # An empty line ends a unit.
 n=0 b=
 while IFS== read -r k x; do
@@ -45,21 +46,24 @@ while IFS== read -r k x; do
   esac
 done < <(systemctl show -p MainPID,Id,ActiveState,UnitFileState,Description kubelet containerd rsadm-network rsadm-backup.timer && echo)
 # What each process of ours was started with, from the process itself.
+started() {
+  v=- w=(); mapfile -d '' -t w < "/proc/$1/environ"
+  for x in "${w[@]}"; do case $x in RSADM_REVISION=*) v=${x#*=} ;; esac; done
+}
 for p in /proc/[0-9]*; do
   IFS= read -r c < "$p/comm" || continue
   case $c in etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|haproxy|containerd) ;; *) continue ;; esac
   mapfile -d '' -t w < "$p/cmdline" || continue
   [ ${#w[@]} != 0 ] || continue
-  v=- e=
+  e=
   for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; esac; done
-  w=(); mapfile -d '' -t w < "$p/environ"
-  for x in "${w[@]}"; do case $x in RSADM_REVISION=*) v=${x#*=} ;; esac; done
+  started "${p##*/}"
   f process "$c" "$v" "$e"
 done
-[ "${n:-0}" != 0 ] && f process rsadm-network "$(tr '\0' '\n' < "/proc/$n/environ" | sed -n 's/^RSADM_REVISION=//p')"
+[ "${n:-0}" != 0 ] && started "$n" && f process rsadm-network "$v"
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
-for p in $K/manifests /var/log/kubernetes/audit; do [ -d $p ] && f file $(stat -c '%a %u:%g' $p) folder $p; done
-[ -d $E ] && f file $(stat -c '%a %U:%G' $E) folder $E
+stat -c 'file %a %u:%g folder %n' $K/manifests /var/log/kubernetes/audit
+stat -c 'file %a %U:%G folder %n' $E
 # Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
 mapfile -d '' -t a < <(find $K /etc/cni/net.d /etc/containerd /etc/rsadm $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} /etc/sysctl.d/90-rsadm.conf /etc/modules-load.d/rsadm.conf \( -type f -o -type l \) -printf '%m %U:%G %p\0')
@@ -75,13 +79,12 @@ for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current
   $1 == "server:"{s = $2} $1 ~ /^certificate-auth.*-data:/{a = $2} $1 ~ /^client-cert.*-data:/{c = $2} END{tell()}' "${w[@]}"
 p=$K/manifests/etcd.yaml
 [ -f $p ] && sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p' $p
-p=/etc/cni/net.d/10-rsadm.conflist
-[ -f $p ] && f pod-subnet "$(sed -n 's/.*"subnet": *"\([^"]*\)".*/\1/p' $p)"
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
-  s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p' \
+  s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
+  s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/cni/net.d/10-rsadm.conflist \
   /etc/rsadm/network.sh $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
-case $(grep ^nameserver /etc/resolv.conf) in '') ;; *'r 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *) f feature resolver ;; esac
+case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
 [ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"
 # Whose it is, where no record of ours tells.
 [ -f $R/cluster.json ] || for p in $E/member/wal/*.wal; do [ -f "$p" ] && f etcd-writer "$(head -c 96 "$p" | base64 -w0)"; break; done
@@ -90,12 +93,17 @@ exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
   timeout 2 awk '/^etcd_network_known_peers\{.* 1$/ {n++} END {if (n) print "etcd-members", n}' <&3
 # Once a restore is over and no manifest waits, what is left of it stands in nobody's way.
 p=$R/restore
-[ -f $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; } && f restoring "$(r $p/token)"
-[ -f $R/before/cluster ] && f begun "$(r $R/before/cluster)"
-[ -f $R/cluster.json ] && f identity "$(cat $R/cluster.json)"
+[ -f $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; } && f restoring "$(< $p/token)"
+r begun $R/before/cluster
+r identity $R/cluster.json
 # Programs that we installed, and whether they are still as we left them.
+w=() n=$'\n'
+for p in $R/installed/*; do while read -r _ _ p; do w+=("$p"); done < "$p"; done
+k=$n$(stat -c '%s %Y %n' "${w[@]}")$n b=
 for p in $R/installed/*; do
-  [ -f "$p" ] && { IFS= read -r u; s=kept; while read -r z t q; do [ "$(stat -c '%s %Y' "$q")" = "$z $t" ] || s=changed; done; f program "${p##*/}" "$s" "$u"; } < "$p"
+  [ -f "$p" ] && { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b="$b$p "; } < "$p"
 done
-[ -S /run/containerd/containerd.sock ] && command -v ctr >/dev/null && timeout 5 ctr -n k8s.io images ls -q | awk '!/@|^sha256:/{print "image",$1}'
+# Our record tells its version without the start of a large program.
+[[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'
+[ -S /run/containerd/containerd.sock ] && timeout 5 ctr -n k8s.io images ls -q | awk '!/@|^sha256:/{print "image",$1}'
 f end

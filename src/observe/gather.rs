@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Facts, Observed, facts};
 use crate::{
-    host::{Host, HostError, Op, Output, Script, fleet::Fleet},
+    host::{Host, HostError, Op, Script, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
 };
 
@@ -25,6 +25,20 @@ const NODES_LIMIT: Duration = Duration::from_secs(10);
 /// that is taken for no answer: nobody deletes kubeadm's ConfigMaps and the roles along with an add-on.
 const NODES: Script =
     Script { name: "nodes", text: concat!(include_str!("objects.sh"), include_str!("nodes.sh")) };
+
+/// Facts of a host and then what it tells of the nodes, which it asks for while it gathers the facts: an API server is
+/// slower to answer than all the rest together.
+const FACTS_AND_NODES: Script = Script {
+    name: "facts-and-nodes",
+    text: concat!(
+        "nodes() {\n",
+        include_str!("objects.sh"),
+        include_str!("nodes.sh"),
+        "}\nexec 4< <(nodes $1)\n",
+        include_str!("facts.sh"),
+        "timeout 10 cat <&4||:\n",
+    ),
+};
 
 /// Sees all hosts that are connected: one execution each, read only, in which the first control plane tells of the nodes
 /// too. Where it does not, the others are asked.
@@ -74,9 +88,11 @@ async fn hosts(
     let names: Vec<NodeName> = fleet.hosts().iter().map(|h| h.name().clone()).collect();
     let answers = fleet
         .for_each(&names, |host| {
-            let mut ops = vec![Op::Script(facts::SCRIPT, vec![], limit)];
-            ops.extend(speaker.filter(|node| node.name == *host.name()).map(|node| ask(cluster, node)));
-            async move { facts_of(&host, &ops, limit).await }
+            let op = match speaker.filter(|node| node.name == *host.name()) {
+                Some(node) => Op::Script(FACTS_AND_NODES, vec![api(cluster, node)], limit),
+                None => Op::Script(facts::SCRIPT, vec![], limit),
+            };
+            async move { facts_of(&host, op, limit).await }
         })
         .await;
     let mut seen = Observed::default();
@@ -95,35 +111,32 @@ async fn hosts(
     (seen, errors)
 }
 
-/// Runs the operations, the first of which asks for facts, and a second for nodes.
+/// Runs the script that tells facts, and maybe of the nodes after them.
 async fn facts_of(
     host: &Arc<dyn Host>,
-    ops: &[Op],
+    op: Op,
     limit: Duration,
 ) -> Result<(Facts, Option<Observed>), HostError> {
     let asked_at = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
-    let all = limit + GRACE + if ops.len() > 1 { NODES_LIMIT } else { Duration::ZERO };
     let silent = || lost(host, format!("no answer within {:.1} s", limit.as_secs_f64()));
-    let outputs = timeout(all, host.run(ops, true)).await.map_err(|_| silent())??;
-    if outputs.first().is_some_and(|o| o.status == TIMED_OUT) {
+    let output = timeout(limit + GRACE, host.run(&[op], true)).await.map_err(|_| silent())??.pop();
+    let output = output.unwrap_or_default();
+    if output.status == TIMED_OUT {
         return Err(silent());
     }
-    let text = outputs.first().map(Output::text).unwrap_or_default();
-    let mut facts = facts::parse(&text).map_err(|e| {
-        lost(host, format!("{e}: {}", outputs.first().map(|o| o.stderr.trim()).unwrap_or_default()))
-    })?;
+    let text = output.text();
+    let mut facts = facts::parse(&text).map_err(|e| lost(host, format!("{e}: {}", output.stderr.trim())))?;
     facts.asked_at = asked_at;
-    Ok((facts, outputs.get(1).and_then(|o| parse(&o.text()))))
+    Ok((facts, text.split_once("\nend\n").and_then(|(_, nodes)| parse(nodes))))
 }
 
 fn lost(host: &Arc<dyn Host>, why: String) -> HostError {
     HostError::Lost { host: host.name().clone(), doing: "look around".into(), why }
 }
 
-/// What a control plane is asked about the nodes.
-fn ask(cluster: &Cluster, node: &Node) -> Op {
-    let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
-    Op::Script(NODES, vec![url], NODES_LIMIT)
+/// Where the API server of a control plane is.
+fn api(cluster: &Cluster, node: &Node) -> String {
+    format!("https://{}:{}", node.internal_address, cluster.api.port)
 }
 
 /// Asks the first control plane whose API server answers, but for one that was asked already.
@@ -134,7 +147,8 @@ async fn nodes(cluster: &Cluster, fleet: &Fleet, asked: Option<&Node>, seen: &mu
             continue;
         }
         let Some(host) = fleet.host(&node.name) else { continue };
-        let Ok(outputs) = host.run(&[ask(cluster, node)], false).await else { continue };
+        let ask = Op::Script(NODES, vec![api(cluster, node)], NODES_LIMIT);
+        let Ok(outputs) = host.run(&[ask], false).await else { continue };
         let Some(told) = outputs.first().and_then(|o| parse(&o.text())) else { continue };
         *seen = Observed { hosts: std::mem::take(&mut seen.hosts), ..told };
         return;

@@ -32,9 +32,10 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         }
     }
     addons::early(p);
-    p.stage(PHASE, "labels and taints", Mode::Parallel);
+    p.stage_beside(PHASE, "labels and taints");
     for node in p.cluster.kubernetes_nodes() {
-        mark(p, speaker, node);
+        // A control plane marks itself as soon as its API server serves, while the first is busy with what all need.
+        mark(p, if node.is(Role::ControlPlane) { node } else { speaker }, node);
     }
     ready(p, speaker);
     strangers(p);

@@ -48,7 +48,7 @@ fn seen(status: &mut HostStatus, sources: &Sources<'_>, node: &Node, facts: &Fac
     status.os = Some(facts.os.clone());
     status.kernel = Some(facts.kernel.clone());
     status.containerd_version.clone_from(&facts.containerd);
-    status.kubelet_version = facts.programs.get("kubelet").and_then(|p| version_in(&p.url));
+    status.kubelet_version = facts.programs.get("kubelet").and_then(|p| p.version().map(Into::into));
     for unit in ["containerd", "kubelet"] {
         status.units.insert(unit.to_owned(), facts.units.get(unit).is_some_and(|u| u.active));
     }
@@ -103,11 +103,6 @@ pub(super) fn components(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
 fn node_ready(sources: &Sources<'_>, node: &Node) -> Option<bool> {
     let nodes = sources.seen.nodes.as_ref().filter(|_| node.is_kubernetes())?;
     Some(nodes.get(&node.name).is_some_and(|n| n.ready))
-}
-
-/// `v1.37.2` from the address that a program came from.
-fn version_in(url: &str) -> Option<String> {
-    url.split('/').find(|part| part.parse::<crate::versions::Version>().is_ok()).map(str::to_owned)
 }
 
 fn first_expiry(host: &NodeName, facts: &Facts, now: OffsetDateTime) -> Option<Expiry> {

@@ -53,15 +53,15 @@ start_kubelets() {
 
 # As kubeadm's documentation says: one control plane after the other, then the workers, here both at once.
 kubeadm_cluster() {
-  local token key join node
+  local token key join node pids=()
   token=$(random 6).$(random 16) key=$(random 64)
   join="kubeadm join 10.77.0.11:6443 --token $token --discovery-token-unsafe-skip-ca-verification --ignore-preflight-errors=all"
   kubeadm_config "$token" "$key" | "$LAB" root m1 kubeadm init --upload-certs --ignore-preflight-errors=all --config /dev/stdin
   # shellcheck disable=SC2086  # words
   for node in m2 m3; do "$LAB" root $node $join --control-plane --certificate-key "$key"; done
   # shellcheck disable=SC2086
-  for node in w1 w2; do "$LAB" root $node $join & done
-  wait
+  for node in w1 w2; do "$LAB" root $node $join & pids+=($!); done
+  wait "${pids[@]}"
 }
 
 random() { head -c 64 /dev/urandom | od -An -tx1 | tr -d ' \n' | head -c "$1"; }

@@ -63,7 +63,8 @@ each() {
 back_to() {
   local script=$1 node
   shift
-  for node; do "$LAB" root "$node" systemctl disable -q kubelet; done
+  # No kubelet starts with the node, where there is one: it would go on where it was.
+  for node; do "$LAB" root "$node" bash -c 'set -- /etc/systemd/system/*.wants/kubelet.service; rm -f "$@"'; done
   "$LAB" reboot --hard "$@" >> "$work/log" 2>&1
   for node; do "$LAB" root "$node" bash -c 'until systemctl is-active -q containerd; do sleep 0.1; done'; done
   each "$script" "$@" >> "$work/log" 2>&1

@@ -1,16 +1,16 @@
 # apply.sh FILE BUNDLE HASH: server-side, so that what we take out of an object goes; then the bundle is recorded. (After
 # objects.sh.)
 k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 30s "$@"; }
-case $1 in /run/rsadm-*) trap 'rm -f "$1"' EXIT ;; esac
+made=; case $1 in /run/rsadm-*) made=$1 ;; esac
 end=$((SECONDS+60))
 # A young API server answers some kinds later than others.
-until said=$(k apply --server-side --force-conflicts --field-manager rsadm -f "$1" 2>&1 >/dev/null); do
-  [ $SECONDS -lt $end ] || { printf '%s\n' "$said" >&2; exit 1; }
+said=$(mktemp /run/rsadm-said.XXXXXX) && trap 'rm -f "$said" "$made"' EXIT
+until lines=$(k apply --server-side --force-conflicts --field-manager rsadm -f "$1" -o go-template="$OBJECTS" 2>"$said"); do
+  [ $SECONDS -lt $end ] || { cat "$said" >&2; exit 1; }
   sleep 0.2
 done
 [ -n "$2" ] || exit 0
-# Which objects these are and what of them is ours, so that a later run sees what became of them.
-lines=$(k get -f "$1" -o go-template="$OBJECTS") || exit 1
+# The answer said which objects these are and what of them is ours, so that a later run sees what became of them.
 # A manager of its own for each bundle: what it does not name is left to the others.
 printf '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rsadm", "namespace": "kube-system"}, "data": {"%s": "%s", "%s.objects": "%s", "%s.sum": "%s"}}' \
   "$2" "$3" "$2" "$(awk '{print $1, $2, $3, $4}' <<< "$lines" | paste -sd';')" "$2" "$(sum_of <<< "$lines")" |

@@ -1,8 +1,8 @@
 # unit.sh start|restart|disable UNIT [REVISION]: and, with a revision, wait until the process runs with it.
 verb=$1 unit=$2 revision=${3-}
-systemctl daemon-reload
-if [ "$verb" = disable ]; then systemctl disable --now "$unit" 2>&1; exit; fi
-systemctl -q enable "$unit" || exit 1
+if [ "$verb" = disable ]; then systemctl daemon-reload; systemctl disable --now "$unit" 2>&1; exit; fi
+# Once for both: systemd asks all of its generators each time.
+systemctl -q --no-reload enable "$unit" && systemctl daemon-reload || exit 1
 systemctl reset-failed "$unit" 2>/dev/null
 systemctl restart "$unit" || { journalctl -u "$unit" -n 8 --no-pager -o cat >&2; exit 1; }
 [ -n "$revision" ] || exit 0

@@ -267,7 +267,7 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
 /// `up` would put new programs on all hosts at once, which is no upgrade.
 fn version(s: &Subject<'_>) -> Vec<Verdict> {
     let wanted = s.cluster.release.kubernetes;
-    let installed = s.facts.programs.get("kubelet").and_then(|p| kubernetes_version(&p.url));
+    let installed = s.facts.programs.get("kubelet").and_then(|p| p.version()?.parse::<Version>().ok());
     match installed.filter(|found| *found != wanted) {
         Some(found) => vec![Verdict::error(
             format!("has Kubernetes {found}, and the inventory says {wanted}"),
@@ -288,10 +288,6 @@ fn etcd_version(s: &Subject<'_>) -> Option<Verdict> {
 }
 
 /// The version in the URL that a Kubernetes program was fetched from: `…/release/v1.37.2/bin/…`.
-fn kubernetes_version(url: &str) -> Option<Version> {
-    url.split_once("/release/")?.1.split('/').next()?.parse().ok()
-}
-
 /// Another cluster's state is never taken over and never deleted.
 fn other_cluster(s: &Subject<'_>) -> Vec<Verdict> {
     let help = "take the host out of this inventory, or `rsadm reset` it with the inventory of that cluster";
