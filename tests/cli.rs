@@ -122,6 +122,7 @@ fn known_before_a_host_is_reached() {
         ("etcd snapshot save - --member w1", VALID, "w1 has no role etcd in the inventory"),
         ("etcd snapshot ls - --from m9:", VALID, "the inventory has no host m9"),
         ("etcd restore - m9:prod-20261122T140511Z-r48211.db", VALID, "the inventory has no host m9"),
+        ("certs renew - --host m9", VALID, "the inventory has no host m9"),
         ("up -", &key, "could not find the ssh key of m1: /nowhere/id_ed25519"),
     ] {
         let shown = rsadm(args, stdin);

@@ -18,6 +18,7 @@ mod exit;
 mod init;
 mod interrupt;
 mod kubeconfig;
+mod naming;
 mod plan;
 mod preflight;
 mod prompt;

@@ -287,17 +287,6 @@ fn keys_are_there(cluster: &Cluster) -> Result<(), CliError> {
         .hint("ssh.key_path names a private key file on this computer; without it ssh's own keys and agent are used"))
 }
 
-/// Whether the inventory has that host, for etcd.
-pub(super) fn has_role(cluster: &Cluster, name: &NodeName) -> Result<(), CliError> {
-    let what = match cluster.node(name) {
-        Some(node) if node.is(Role::Etcd) => return Ok(()),
-        Some(_) => format!("{name} has no role etcd in the inventory"),
-        None => format!("the inventory has no host {name}"),
-    };
-    let names: Vec<&str> = cluster.with_role(Role::Etcd).map(|n| n.name.as_str()).collect();
-    Err(CliError::new(Exit::Usage, what).hint(format!("its etcd hosts are {}", names.join(", "))))
-}
-
 /// The operator's manifests by a name for each: a file's text, or the URL itself, which the cluster's host fetches.
 fn network_manifests(cluster: &Cluster) -> Result<Vec<(String, String)>, CliError> {
     let NetworkPlugin::Manifests(places) = &cluster.network.plugin else { return Ok(vec![]) };

@@ -54,6 +54,17 @@ pub enum Role {
     Worker,
 }
 
+impl fmt::Display for Role {
+    /// As the inventory has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ControlPlane => "control-plane",
+            Self::Etcd => "etcd",
+            Self::Worker => "worker",
+        })
+    }
+}
+
 /// `key=value:Effect`, as Kubernetes writes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Taint {

@@ -71,12 +71,7 @@ fn row(host: &HostStatus, kubernetes: bool) -> Vec<String> {
 }
 
 fn roles(roles: &[Role]) -> String {
-    let name = |role: &Role| match role {
-        Role::ControlPlane => "control-plane",
-        Role::Etcd => "etcd",
-        Role::Worker => "worker",
-    };
-    roles.iter().map(name).collect::<Vec<_>>().join(",")
+    roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn sums(status: &ClusterStatus) -> Vec<[String; 2]> {

@@ -9,6 +9,7 @@ use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         args::age,
+        naming::has_hosts,
         session::{Session, goes_on_without, recorded_unless},
     },
     event::{Event, Events, Next, count},
@@ -128,13 +129,10 @@ async fn open<'a>(
     events: Events,
     renewal: &Renewal,
 ) -> Result<Session<'a>, CliError> {
-    let (mut session, silent) = Session::open_what_answers(context, &args.inventory, events).await?;
+    let cluster = context.load(&args.inventory)?.cluster;
+    has_hosts(&cluster, &renewal.hosts, None)?;
+    let (mut session, silent) = Session::connect(context, cluster, events, |_| true, None).await?;
     crate::cli::schedule::complete(&mut session.cluster)?;
-    let names: Vec<&str> = session.cluster.nodes.iter().map(|n| n.name.as_str()).collect();
-    if let Some(host) = renewal.hosts.iter().find(|host| session.cluster.node(host).is_none()) {
-        return Err(CliError::new(Exit::Usage, format!("the inventory has no host {host}"))
-            .hint(format!("its hosts are {}", names.join(", "))));
-    }
     let matters = |name: &NodeName| renewal.hosts.is_empty() || renewal.hosts.contains(name);
     if silent.iter().any(|e| matters(e.host())) {
         let error = CliError::unreachable(&silent, &session.cluster);

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use crate::{
     cli::{
         CliError, Context, Exit, InventoryArg,
-        session::{Session, goes_on_without, has_role},
+        naming::has_hosts,
+        session::{Session, goes_on_without},
     },
     etcd::status::{EtcdReport, Verdict},
     event::Events,
@@ -36,7 +37,7 @@ impl<'a> Live<'a> {
         host: &NodeName,
     ) -> Result<Self, CliError> {
         let cluster = context.load(arg)?.cluster;
-        has_role(&cluster, host)?;
+        has_hosts(&cluster, [host], Some(Role::Etcd))?;
         Self::of(context, cluster, events).await
     }
 

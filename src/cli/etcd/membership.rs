@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
+        naming::has_hosts,
         session::{Recording, Session, goes_on_without, recorded},
     },
     etcd::status::{EtcdReport, MemberReport},
@@ -64,7 +65,8 @@ impl<'a> Ground<'a> {
                 || wish.leave.contains(&n.name)
         };
         let cluster = context.load(arg)?.cluster;
-        known(&cluster, wish)?;
+        // Dead or alive, a host has to be in it to be reached.
+        has_hosts(&cluster, wish.join.iter().chain(&wish.leave), None)?;
         let (mut session, silent) = Session::connect(context, cluster, events, concerned, None).await?;
         if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
             return Err(CliError::unreachable(&silent, &session.cluster));
@@ -179,19 +181,6 @@ async fn turn(session: &Session<'_>, members: &SshMembers<'_>, limit: Duration) 
             told = true;
         }
         sleep(Duration::from_millis(500)).await;
-    }
-}
-
-fn known(cluster: &Cluster, wish: &Wish) -> Result<(), CliError> {
-    let names: Vec<&str> = cluster.nodes.iter().map(|n| n.name.as_str()).collect();
-    match wish.join.iter().chain(&wish.leave).find(|host| cluster.node(host).is_none()) {
-        None => Ok(()),
-        Some(host) => {
-            Err(CliError::new(Exit::Usage, format!("the inventory has no host {host}")).hint(format!(
-                "its hosts are {}; a host has to be in it to be reached, dead or alive",
-                names.join(", ")
-            )))
-        }
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{
     },
     cli::{
         CliError, Context, Exit, InventoryArg,
-        session::{Session, goes_on_without, has_role},
+        naming::has_hosts,
+        session::{Session, goes_on_without},
     },
     etcd::{EtcdApi, client::EtcdClient},
     event::bytes,
@@ -78,7 +79,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let wants = |n: &Node| n.is(Role::Etcd) || (args.with_pki && n.is(Role::ControlPlane));
     let cluster = context.load(&args.inventory)?.cluster;
     if let Some(member) = &args.member {
-        has_role(&cluster, &NodeName::new(member.as_str()))?;
+        has_hosts(&cluster, [&NodeName::new(member.as_str())], Some(Role::Etcd))?;
     }
     let (session, silent) = Session::connect(context, cluster, context.ui.events(), wants, None).await?;
     if session.fleet.hosts().is_empty() {

@@ -12,7 +12,8 @@ use crate::{
     },
     cli::{
         CliError, Context, Exit, InventoryArg,
-        session::{Session, goes_on_without, has_role},
+        naming::has_hosts,
+        session::{Session, goes_on_without},
     },
     event::Events,
     inventory::{Cluster, Node, NodeName, Role},
@@ -160,7 +161,7 @@ pub(super) async fn keepers(
     let wants = |n: &Node| n.is(Role::Etcd) && only.is_none_or(|only| n.name.as_str() == only);
     let cluster = context.load(inventory)?.cluster;
     if let Some(only) = only {
-        has_role(&cluster, &NodeName::new(only))?;
+        has_hosts(&cluster, [&NodeName::new(only)], Some(Role::Etcd))?;
     }
     let (session, silent) = Session::connect(context, cluster, Events::none(), wants, None).await?;
     let hosts = session.fleet.hosts();
