@@ -131,6 +131,33 @@ fn known_before_a_host_is_reached() {
     }
 }
 
+/// The inventory stands before what else is named, and what is said to any other order is the right one.
+#[test]
+fn words_in_the_wrong_order() {
+    for (args, said, hint) in [
+        ("etcd add m1 prod.yaml", "prod.yaml stands where a host", "rsadm etcd add prod.yaml m1\n"),
+        ("etcd add prod.yaml", "prod.yaml stands where a host", "rsadm etcd add prod.yaml HOST\n"),
+        ("etcd remove m1 ./clusters/prod", "prod stands where a host", "rsadm etcd remove ./clusters/prod m1\n"),
+        ("etcd move-leader m1 prod.yml", "prod.yml stands where", "rsadm etcd move-leader prod.yml m1\n"),
+        ("etcd replace m1 prod.yaml", "prod.yaml stands where a host", "rsadm etcd replace prod.yaml m1\n"),
+        ("etcd replace m1 m2 prod.yaml", "prod.yaml stands where", "rsadm etcd replace prod.yaml m1 m2\n"),
+        ("etcd replace m1 prod.yaml m2", "prod.yaml stands where", "rsadm etcd replace prod.yaml m1 m2\n"),
+        ("etcd replace prod.yaml", "prod.yaml stands where a host", "rsadm etcd replace prod.yaml HOST\n"),
+        ("etcd replace m1 m2 m3", "the inventory m1", "hosts follow it"),
+        ("etcd restore a.db prod.yaml", "prod.yaml stands where a snap", "rsadm etcd restore prod.yaml a.db\n"),
+        ("etcd restore prod.yaml", "prod.yaml stands where", "rsadm etcd restore prod.yaml SNAPSHOT\n"),
+        ("etcd snapshot verify a.db p.yaml", "p.yaml stands", "rsadm etcd snapshot verify p.yaml a.db\n"),
+        ("etcd snapshot ls .", ". is a folder, and the inventory a file", "--from .\n"),
+        ("etcd defrag m1", "could not read the inventory m1", "hosts follow it, or go with an option"),
+        ("up prod.yaml", "could not read the inventory prod.yaml", "rsadm init HOST… > prod.yaml\n"),
+        ("init prod.yaml", "prod.yaml is the name of a file", "rsadm init HOST… > prod.yaml\n"),
+    ] {
+        let shown = rsadm(args, "");
+        assert!(shown.contains(said) && shown.contains(hint), "{args}: {shown}");
+        assert!(shown.ends_with("exit: 2") || shown.ends_with("exit: 3"), "{args}: {shown}");
+    }
+}
+
 /// What `init` prints is an inventory that `validate` takes.
 #[test]
 fn init_then_validate() {

@@ -161,12 +161,30 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn unreadable(file: &str, source: io::Error) -> CliError {
-    let missing = source.kind() == io::ErrorKind::NotFound;
+    let hint = place_of_inventory(source.kind(), file);
     let error = CliError::new(Exit::Inventory, Unreadable { file: file.to_owned(), source });
-    match missing {
-        true => error.hint("name the file after the command, or make one: rsadm init HOST… > inventory.yaml"),
-        false => error,
-    }
+    hint.into_iter().fold(error, CliError::hint)
+}
+
+/// What was probably meant, where no inventory is.
+fn place_of_inventory(kind: io::ErrorKind, file: &str) -> Option<String> {
+    Some(match (kind, file) {
+        (io::ErrorKind::NotFound, "inventory.yaml") => {
+            "name the file after the command, or make one: rsadm init HOST… > inventory.yaml".to_owned()
+        }
+        // Most likely a host, which no inventory is to be made of.
+        (io::ErrorKind::NotFound, word) if !word.contains(['.', '/']) => {
+            "the first word after a command names the inventory file; hosts follow it, or go with an option: see --help"
+                .to_owned()
+        }
+        (io::ErrorKind::NotFound, file) => {
+            format!("is the path right? to make one: rsadm init HOST… > {}", quoted(file))
+        }
+        (io::ErrorKind::IsADirectory, folder) => {
+            format!("name the file in it, such as {}", quoted(format!("{}/inventory.yaml", folder.trim_end_matches('/'))))
+        }
+        _ => return None,
+    })
 }
 
 #[derive(Debug, thiserror::Error)]

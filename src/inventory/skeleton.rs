@@ -39,6 +39,11 @@ impl FromStr for HostArgument {
             Some((address, port)) if !port.contains(':') => (address, Some(port)),
             _ => (rest, None),
         };
+        // What is printed goes into a file, and is not read from one.
+        if address.ends_with(".yaml") || address.ends_with(".yml") {
+            let text = format!("{address} is the name of a file; to write it: rsadm init HOST… > {address}");
+            return Err(NoHost(text));
+        }
         let no_port =
             |_| NoHost(format!("{:?} is no port; a whole number from 1 to 65535", port.unwrap_or_default()));
         Ok(Self {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::live::Live;
 use crate::{
-    cli::{CliError, Context, Exit, InventoryArg},
+    cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
     etcd::status::Id,
     exec::gate,
     inventory::NodeName,
@@ -41,6 +41,7 @@ struct Moved {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    Takes::Hosts.after_inventory("etcd move-leader", &args.inventory, &[&args.host])?;
     let wanted = NodeName::new(args.host.as_str());
     let live = Live::open_for(context, &args.inventory, context.ui.events(), &wanted).await?;
     live.lock("etcd move-leader").await?;

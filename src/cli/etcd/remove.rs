@@ -2,7 +2,7 @@
 
 use super::membership::{Ground, Wish};
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, naming::Takes},
     inventory::NodeName,
 };
 
@@ -32,6 +32,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    Takes::Hosts.after_inventory("etcd remove", &args.inventory, &[&args.host])?;
     let host = NodeName::new(args.host.as_str());
     let command = format!("etcd remove{} {host}", args.inventory.as_typed());
     let wish = Wish { command, join: vec![], leave: vec![host], gate: args.gate.clone() };

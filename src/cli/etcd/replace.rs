@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::membership::{Ground, Wish};
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, naming::Takes},
     inventory::NodeName,
 };
 
@@ -33,23 +33,25 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    let (inventory, hosts) = match args.words.split_first() {
-        Some((first, rest)) if is_file(first) && !rest.is_empty() => (PathBuf::from(first), rest),
-        _ => (PathBuf::from("./inventory.yaml"), &args.words[..]),
+    let (inventory, hosts) = match &args.words[..] {
+        [first, rest @ ..] if names_inventory(first, rest) => (PathBuf::from(first), rest),
+        hosts => (PathBuf::from("./inventory.yaml"), hosts),
     };
     let inventory = InventoryArg { inventory };
+    Takes::Hosts.after_inventory("etcd replace", &inventory, hosts)?;
     let host = |name: &String| NodeName::new(name.as_str());
     let (old, new) = match hosts {
         [old] => (host(old), host(old)),
         [old, new] => (host(old), host(new)),
-        _ => return Err(CliError::new(Exit::Usage, "more than two hosts are named")),
+        _ => return Err(CliError::new(Exit::Usage, "one host is named, or two")),
     };
     let command = format!("etcd replace{} {}", inventory.as_typed(), hosts.join(" "));
     let wish = Wish { command, join: vec![new], leave: vec![old], gate: args.gate.clone() };
     Ground::open(context, &inventory, &wish).await?.fulfil(&wish, context).await
 }
 
-/// Names of hosts are DNS labels: what has a dot or a slash is a file.
-fn is_file(word: &str) -> bool {
-    word == "-" || word.contains(['/', '.']) || Path::new(word).is_file()
+/// The first of three words is, whatever it looks like: there are two hosts at most.
+fn names_inventory(first: &str, rest: &[String]) -> bool {
+    let looks_so = || Takes::Hosts.is_inventory(first) || Path::new(first).is_file();
+    rest.len() == 2 || (rest.len() == 1 && looks_so())
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::recovery::Ground;
 use crate::{
     backup::{bundle, file},
-    cli::{CliError, Context, Exit, InventoryArg, shell::quoted},
+    cli::{CliError, Context, Exit, InventoryArg, naming::Takes, shell::quoted},
     host::Secret,
 };
 
@@ -56,6 +56,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let Some(snapshot) = snapshot else {
         return Ground::open(context, &inventory, "etcd restore --rollback").await?.roll_back().await;
     };
+    Takes::Snapshot.after_inventory("etcd restore", &inventory, &[snapshot.to_string_lossy()])?;
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
     let fetched = super::snapshot::fetch::here(context, &inventory, snapshot, scratch.path()).await?;
     let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;

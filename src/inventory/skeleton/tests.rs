@@ -87,6 +87,7 @@ fn arguments_that_name_no_host_are_refused() {
         "-o=10.0.0.1",
         "m1=",
         "10.0.0.256",
+        "prod.yaml",
     ] {
         assert!(text.parse::<HostArgument>().is_err(), "{text:?}");
     }

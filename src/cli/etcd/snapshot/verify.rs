@@ -17,7 +17,7 @@ use crate::{
         place::Place,
         trial,
     },
-    cli::{CliError, Context, Exit, InventoryArg},
+    cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
     event::bytes,
     layout,
 };
@@ -64,6 +64,7 @@ struct Verified {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    Takes::Snapshot.after_inventory("etcd snapshot verify", &args.inventory, &[&args.snapshot])?;
     let it = Verifying { args, context };
     let verified = match &args.snapshot {
         url if url.contains("://") => it.object(url).await?,

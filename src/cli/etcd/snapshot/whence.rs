@@ -14,6 +14,7 @@ use crate::{
         CliError, Context, Exit, InventoryArg,
         naming::has_hosts,
         session::{Session, goes_on_without},
+        shell::quoted,
     },
     event::Events,
     inventory::{Cluster, Node, NodeName, Role},
@@ -97,6 +98,11 @@ pub(super) async fn open(
 /// The inventory, which a folder or a bucket can do without.
 fn loaded(context: &Context, arg: &InventoryArg, from: &FromArg) -> Result<Option<Cluster>, CliError> {
     let needless = from.from.as_ref().is_some_and(|f| !is_host(f));
+    if arg.inventory.is_dir() {
+        let folder = quoted(arg.inventory.display());
+        return Err(CliError::new(Exit::Usage, format!("{folder} is a folder, and the inventory a file"))
+            .hint(format!("snapshots in a folder: --from {folder}")));
+    }
     match needless && !arg.inventory.exists() {
         true => Ok(None),
         false => Ok(Some(context.load(arg)?.cluster)),
