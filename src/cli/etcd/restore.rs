@@ -60,9 +60,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
     let fetched = super::snapshot::fetch::here(context, &inventory, snapshot, scratch.path()).await?;
     let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;
+    let sha256 = checked(&opened.snapshot)?;
     let command = format!("etcd restore{} {}", inventory.as_typed(), quoted(snapshot.display()));
     let ground = Ground::open(context, &inventory, &command).await?;
-    let sha256 = checked(&opened.snapshot)?;
     if ground.tidy_up().await?.iter().any(|token| token.contains(&sha256[..12])) {
         return ground.was_over();
     }

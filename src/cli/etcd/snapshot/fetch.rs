@@ -16,8 +16,10 @@ pub(in crate::cli::etcd) async fn here(
     snapshot: &Path,
     scratch: &Path,
 ) -> Result<PathBuf, CliError> {
-    let Some(text) = snapshot.to_str().filter(|_| !snapshot.exists()) else { return Ok(snapshot.to_owned()) };
-    match text {
+    if snapshot.exists() {
+        return Ok(snapshot.to_owned());
+    }
+    match snapshot.to_str().unwrap_or_default() {
         url if url.contains("://") => {
             let (folder, name) = url.rsplit_once('/').unwrap_or_default();
             let cluster = context.load(inventory)?.cluster;
@@ -25,8 +27,14 @@ pub(in crate::cli::etcd) async fn here(
             Ok(place.local(name, scratch).await?)
         }
         kept if whence::is_host(kept) => of_host(context, inventory, kept, scratch).await,
-        _ => Ok(snapshot.to_owned()),
+        _ => Err(missing(snapshot)),
     }
+}
+
+/// There is no such file here, which is no reason to ask any host.
+pub(super) fn missing(snapshot: &Path) -> CliError {
+    CliError::new(Exit::Usage, format!("there is no file {} on this machine", snapshot.display()))
+        .hint("rsadm etcd snapshot ls shows those that there are; one of a host is named HOST:FILE, one of a bucket by its URL")
 }
 
 async fn of_host(

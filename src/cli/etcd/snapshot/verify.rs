@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{
+    fetch::missing,
     remember,
     whence::{self, keepers},
 };
@@ -102,8 +103,7 @@ impl Verifying<'_> {
 
     async fn file(&self, path: &Path, shown: &str) -> Result<Verified, CliError> {
         if !path.exists() {
-            return Err(CliError::new(Exit::Usage, format!("there is no file {shown} on this machine"))
-                .hint("rsadm etcd snapshot ls shows those that there are"));
+            return Err(missing(path));
         }
         let manifest = file::manifest_of(path);
         let mut found = Verified {
