@@ -134,6 +134,43 @@ fn known_before_a_host_is_reached() {
     }
 }
 
+/// One count of hosts, which are those that the command needs; and that nothing has begun.
+#[test]
+fn hosts_that_cannot_be_used() {
+    let mut inventory = "cluster_name: prod\nkubernetes_version: v1.34.0\nssh: {port: 1}\nhosts:\n".to_owned();
+    for (n, role) in [(1, "control-plane, etcd"), (2, "etcd"), (3, "etcd"), (4, "worker")] {
+        inventory += &format!(
+            "  - {{name: m{n}, address: 127.0.0.{n}, internal_address: 10.0.0.{n}, roles: [{role}]}}\n"
+        );
+    }
+    for (args, count) in [
+        ("up -", "4 of 4"),
+        ("certs renew -", "4 of 4"),
+        ("reset -", "4 of 4"),
+        ("etcd recover -", "4 of 4"),
+        ("etcd upgrade -", "4 of 4"),
+        ("etcd add - m1", "3 of 3"),
+        ("etcd remove - m1", "3 of 3"),
+        ("etcd replace - m1", "3 of 3"),
+        ("etcd move-leader - m1", "3 of 3"),
+        ("etcd defrag -", "3 of 3"),
+        ("etcd compact -", "3 of 3"),
+    ] {
+        let shown = rsadm(args, &inventory);
+        for (line, wanted) in [
+            ("[connect] ", format!("{count} hosts cannot be used")),
+            ("error: ", format!("{count} hosts cannot be used")),
+            ("  hint: nothing was changed", "run the same command again".to_owned()),
+        ] {
+            let is_told = shown.lines().any(|l| l.starts_with(line) && l.contains(&wanted));
+            assert!(is_told, "{args}: {line}{wanted}: {shown}");
+        }
+        let is_replaced = shown.contains("rsadm etcd replace - m1 NEW_HOST\n");
+        assert_eq!(is_replaced, args == "etcd replace - m1", "{args}: {shown}");
+        assert!(shown.ends_with("exit: 4"), "{args}: {shown}");
+    }
+}
+
 /// The inventory stands before what else is named, and what is said to any other order is the right one.
 #[test]
 fn words_in_the_wrong_order() {

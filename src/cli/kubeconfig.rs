@@ -82,7 +82,7 @@ async fn read(session: &Session<'_>, path: &str, inventory: &InventoryArg) -> Re
         let outputs = host
             .run(&[Op::Read(path.to_owned())], false)
             .await
-            .map_err(|error| CliError::unreachable(&[error], &session.cluster))?;
+            .map_err(|error| session.unreachable(&[error]))?;
         let Some(output) = outputs.first().filter(|o| o.ok()) else { continue };
         let name = host.name().clone();
         return Kubeconfig::parse(&output.text()).map_err(|source| {

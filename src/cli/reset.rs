@@ -43,7 +43,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let (events, report) = recorded(context);
     let (mut session, mut silent) = Session::open_what_answers(context, &args.inventory, events).await?;
     if session.fleet.hosts().is_empty() {
-        return Err(CliError::unreachable(&silent, &session.cluster));
+        return Err(session.not_begun(&silent));
     }
     let (seen, lost) = session.observe_what_answers().await;
     silent.extend(lost);

@@ -6,7 +6,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg, evidence},
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, evidence, unreachable::unusable},
     event::{Event, Events, count, summary},
     exec::{
         self, RunError,
@@ -35,6 +35,8 @@ pub(super) struct Session<'a> {
     pub(super) context: &'a Context,
     pub(super) cluster: Cluster,
     pub(super) fleet: Fleet,
+    /// How many hosts were dialled.
+    asked: usize,
     pub(super) events: Events,
     pub(super) started: std::time::Instant,
     accept_quorum_loss: bool,
@@ -51,7 +53,7 @@ impl<'a> Session<'a> {
         super::schedule::complete(&mut session.cluster)?;
         match errors.is_empty() {
             true => Ok(session),
-            false => Err(CliError::unreachable(&errors, &session.cluster)),
+            false => Err(session.not_begun(&errors)),
         }
     }
 
@@ -77,7 +79,7 @@ impl<'a> Session<'a> {
         let (session, errors) =
             Self::connect(context, cluster, Events::none(), wants, Some(patience)).await?;
         match session.fleet.hosts().is_empty() {
-            true => Err(CliError::unreachable(&errors, &session.cluster)),
+            true => Err(session.unreachable(&errors)),
             false => Ok((session, errors)),
         }
     }
@@ -119,9 +121,22 @@ impl<'a> Session<'a> {
         if errors.is_empty() {
             stage.done(format!("{}, all keys verified", count(fleet.hosts().len(), "host")));
         } else {
-            stage.done(format!("{} of {}", fleet.hosts().len(), count(nodes.len(), "host")));
+            stage.done(unusable(errors.len(), nodes.len()));
         }
-        Ok((Self { context, cluster, fleet, events, started, accept_quorum_loss: false }, errors))
+        let asked = nodes.len();
+        Ok((Self { context, cluster, fleet, asked, events, started, accept_quorum_loss: false }, errors))
+    }
+
+    /// Hosts could not be used.
+    pub(super) fn unreachable(&self, errors: &[HostError]) -> CliError {
+        CliError::unreachable(errors, &self.cluster, self.asked)
+    }
+
+    /// The same while all are connected to, which comes before anything is changed.
+    pub(super) fn not_begun(&self, errors: &[HostError]) -> CliError {
+        let can = if errors.len() == 1 { "once the host can" } else { "once the hosts can" };
+        self.unreachable(errors)
+            .hint(format!("nothing was changed; {can} be used, run the same command again"))
     }
 
     /// Learns whether the operator accepts the loss of etcd's quorum. To be called before any lock is taken.
@@ -137,9 +152,8 @@ impl<'a> Session<'a> {
 
     /// Looks at all hosts.
     pub(super) async fn observe(&self) -> Result<Observed, CliError> {
-        let mut seen = gather(&self.cluster, &self.fleet)
-            .await
-            .map_err(|errors| CliError::unreachable(&errors, &self.cluster))?;
+        let mut seen =
+            gather(&self.cluster, &self.fleet).await.map_err(|errors| self.unreachable(&errors))?;
         let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
         exec::gate::look_up(&self.cluster, &members, &mut seen, OffsetDateTime::now_utc()).await;
         Ok(seen)
@@ -224,7 +238,7 @@ impl<'a> Session<'a> {
         let mut findings = preflight::inspect(&self.cluster, facts, scope == Scope::Everything);
         let tried = paths::attempt(&self.cluster, &self.fleet, seen, scope)
             .await
-            .map_err(|errors| CliError::unreachable(&errors, &self.cluster))?;
+            .map_err(|errors| self.unreachable(&errors))?;
         findings.extend(tried.findings);
         for (hosts, warning) in preflight::grouped(&findings.warnings) {
             shown.warn(None, format!("{hosts}: {}", warning.text), Some(warning.help.clone()));

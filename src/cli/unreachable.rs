@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::{
     cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE, shell::quoted},
+    event::count,
     host::{ConnectKind, HostError},
     inventory::{Cluster, Node, NodeName, Ssh},
     ui::{
@@ -15,10 +16,10 @@ use crate::{
 };
 
 impl CliError {
-    /// At least one host of `cluster` could not be used. The cluster gives the ssh commands that hints name.
-    pub fn unreachable(errors: &[HostError], cluster: &Cluster) -> Self {
+    /// At least one of the `asked` hosts could not be used. The cluster gives the ssh commands that hints name.
+    pub fn unreachable(errors: &[HostError], cluster: &Cluster, asked: usize) -> Self {
         let hosts: Vec<_> = errors.iter().map(|e| json!({"host": e.host(), "message": reason(e)})).collect();
-        let error = Unreachable { errors: errors.to_vec(), of: cluster.nodes.len() };
+        let error = Unreachable { errors: errors.to_vec(), asked };
         let error = Self::new(Exit::Unreachable, error).detail("hosts", json!(hosts));
         hints(errors, cluster).into_iter().fold(error, Self::hint)
     }
@@ -27,7 +28,7 @@ impl CliError {
 #[derive(Debug)]
 struct Unreachable {
     errors: Vec<HostError>,
-    of: usize,
+    asked: usize,
 }
 
 impl std::error::Error for Unreachable {}
@@ -40,8 +41,13 @@ impl fmt::Display for Unreachable {
         let rows: Vec<[String; 2]> =
             self.errors.iter().map(|e| [e.host().to_string(), one_line(&reason(e))]).collect();
         let table = indent(&table(&rows), 2);
-        write!(f, "{} of {} hosts cannot be used\n{}", rows.len(), self.of, table.trim_end())
+        write!(f, "{}\n{}", unusable(rows.len(), self.asked), table.trim_end())
     }
+}
+
+/// How many cannot be used, of those that were asked: not all commands need every host of the inventory.
+pub(super) fn unusable(hosts: usize, asked: usize) -> String {
+    format!("{hosts} of {} cannot be used", count(asked, "host"))
 }
 
 /// What happened, without the host's name, which stands beside it.
@@ -182,7 +188,7 @@ hosts:
 
     fn shown(errors: &[HostError]) -> String {
         let cluster = load(INVENTORY, "inventory.yaml", None).unwrap().cluster;
-        let error = CliError::unreachable(errors, &cluster);
+        let error = CliError::unreachable(errors, &cluster, cluster.nodes.len());
         assert_eq!(error.kind(), Exit::Unreachable);
         error.text(Style { color: false })
     }

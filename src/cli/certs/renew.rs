@@ -135,8 +135,9 @@ async fn open<'a>(
     crate::cli::schedule::complete(&mut session.cluster)?;
     let matters = |name: &NodeName| renewal.hosts.is_empty() || renewal.hosts.contains(name);
     if silent.iter().any(|e| matters(e.host())) {
-        let error = CliError::unreachable(&silent, &session.cluster);
-        return Err(error.hint("--host renews on the hosts that answer, one by one or several"));
+        return Err(session
+            .not_begun(&silent)
+            .hint("--host renews on the hosts that answer, one by one or several"));
     }
     goes_on_without(&session.events, &silent);
     Ok(session)
@@ -145,7 +146,7 @@ async fn open<'a>(
 async fn planned(session: &Session<'_>, renewal: &Renewal) -> Result<(Plan, Observed), CliError> {
     let (seen, lost) = session.observe_what_answers().await;
     if !lost.is_empty() {
-        return Err(CliError::unreachable(&lost, &session.cluster));
+        return Err(session.unreachable(&lost));
     }
     let now = OffsetDateTime::now_utc();
     let (plan, _) = phases::plan_renewal(&session.cluster, seen.clone(), now, renewal.clone())?;

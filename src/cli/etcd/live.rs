@@ -45,7 +45,7 @@ impl<'a> Live<'a> {
         let (session, silent) =
             Session::connect(context, cluster, events, |n| n.is(Role::Etcd), None).await?;
         if session.fleet.hosts().is_empty() {
-            return Err(CliError::unreachable(&silent, &session.cluster));
+            return Err(session.not_begun(&silent));
         }
         goes_on_without(&session.events, &silent);
         Ok(Self { session })

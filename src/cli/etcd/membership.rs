@@ -69,14 +69,21 @@ impl<'a> Ground<'a> {
         has_hosts(&cluster, wish.join.iter().chain(&wish.leave), None)?;
         let (mut session, silent) = Session::connect(context, cluster, events, concerned, None).await?;
         if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
-            return Err(CliError::unreachable(&silent, &session.cluster));
+            let error = session.not_begun(&silent);
+            return Err(match wish.join.iter().find(|host| wish.leave.contains(host)) {
+                Some(host) => error.hint(format!(
+                    "if {host} is gone for good, another host can have its place: rsadm etcd replace{} {host} NEW_HOST",
+                    arg.as_typed()
+                )),
+                None => error,
+            });
         }
         goes_on_without(&session.events, &silent);
         session.consent(&wish.gate)?;
         session.lock(&wish.command).await?;
         let (mut seen, lost) = session.observe_what_answers().await;
         if let Some(error) = lost.iter().find(|e| wish.join.contains(e.host())) {
-            return Err(CliError::new(Exit::Unreachable, error.clone()));
+            return Err(session.not_begun(std::slice::from_ref(error)));
         }
         let members = SshMembers::new(&session.cluster, &session.fleet);
         let limit = context.options.timeout.unwrap_or(TURN);

@@ -42,7 +42,7 @@ impl<'a> Ground<'a> {
         let (events, report) = recorded(context);
         let (session, silent) = Session::open_what_answers(context, arg, events).await?;
         if session.fleet.hosts().is_empty() {
-            return Err(CliError::unreachable(&silent, &session.cluster));
+            return Err(session.not_begun(&silent));
         }
         session.lock(command).await?;
         // Whoever confirms is asked for the inventory's name, which tells nothing of the hosts.

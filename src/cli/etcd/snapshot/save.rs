@@ -83,7 +83,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     }
     let (session, silent) = Session::connect(context, cluster, context.ui.events(), wants, None).await?;
     if session.fleet.hosts().is_empty() {
-        return Err(CliError::unreachable(&silent, &session.cluster));
+        return Err(session.not_begun(&silent));
     }
     goes_on_without(&session.events, &silent);
     let members = SshMembers::new(&session.cluster, &session.fleet);

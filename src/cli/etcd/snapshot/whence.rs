@@ -172,7 +172,7 @@ pub(super) async fn keepers(
     let (session, silent) = Session::connect(context, cluster, Events::none(), wants, None).await?;
     let hosts = session.fleet.hosts();
     if hosts.is_empty() {
-        return Err(CliError::unreachable(&silent, &session.cluster));
+        return Err(session.not_begun(&silent));
     }
     goes_on_without(&context.ui.events(), &silent);
     Ok(hosts.iter().map(|host| Keeper { host: host.clone(), folder: folder.to_owned() }).collect())
