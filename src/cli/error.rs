@@ -62,6 +62,11 @@ impl CliError {
         self.error.to_string()
     }
 
+    /// What is wrong with the inventory, where that is the error.
+    pub fn problems(&self) -> Option<&Problems> {
+        self.error.downcast_ref()
+    }
+
     /// The whole, for people: the error, its causes, its hints, each on lines of its own.
     pub fn text(&self, style: Style) -> String {
         let mut chain = self.chain().into_iter();
@@ -114,7 +119,7 @@ impl CliError {
         match self.kind {
             Exit::Bug => Some("internal error:"),
             Exit::Refused => Some("refused:"),
-            Exit::Inventory if self.error.is::<Problems>() => None,
+            Exit::Inventory if self.problems().is_some() => None,
             _ => Some("error:"),
         }
     }
