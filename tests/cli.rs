@@ -206,6 +206,19 @@ fn init_then_validate() {
     insta::assert_snapshot!(rsadm("validate -", inventory));
 }
 
+/// Or else it says where not, and what is asked for there makes it one.
+#[test]
+fn init_with_names_says_what_is_to_be_filled_in() {
+    let shown = rsadm("init a.example.org ops@b.example.org", "");
+    let (inventory, said) = shown.strip_prefix("stdout:\n").unwrap().split_once("stderr:\n").unwrap();
+    insta::assert_snapshot!(said);
+    let mut filled = inventory.to_owned();
+    for address in ["10.0.0.1", "10.0.0.2"] {
+        filled = filled.replacen("internal_address:   ", &format!("internal_address: {address} "), 1);
+    }
+    assert!(rsadm("validate -", &filled).ends_with("exit: 0"), "{filled}");
+}
+
 /// Each script is for its shell and knows the commands.
 #[test]
 fn completions() {

@@ -2,13 +2,16 @@
 
 use crate::{
     cli::{CliError, Context, Exit},
-    inventory::{HostArgument, skeleton},
+    event::Events,
+    inventory::{HostArgument, Problem, Problems, load, skeleton},
 };
 
 /// Print a commented inventory for these hosts
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The first three hosts (of fewer than three, the first) become control planes with etcd, the rest workers.
+The first three hosts (of fewer than three, the first) become control planes with etcd, the rest
+workers. Where a host is given by its name, its internal_address is left to be filled in, which
+stderr tells.
 
 Examples:
   rsadm init 198.51.100.1 198.51.100.2 198.51.100.3 198.51.100.9 > inventory.yaml
@@ -20,6 +23,17 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    context.ui.data(&skeleton(&args.hosts)).map_err(CliError::output)?;
+    let inventory = skeleton(&args.hosts);
+    context.ui.data(&inventory).map_err(CliError::output)?;
+    if let Err(Problems { problems, .. }) = load(&inventory, "inventory.yaml", None) {
+        tell(&problems, &context.ui.events());
+    }
     Ok(Exit::Done)
+}
+
+/// What the hosts as they were named do not make a cluster without.
+fn tell(problems: &[Problem], events: &Events) {
+    for Problem { line, path, message, help, .. } in problems {
+        events.warn(format!("not an inventory yet: line {line}, {path}: {message}"), help.clone());
+    }
 }

@@ -188,11 +188,16 @@ fn internal_address(section: &Section<'_>, address: Option<&str>) -> Option<Ipv4
     let path = section.path.key("address");
     let help = "add internal_address: the IPv4 address by which the other hosts reach this one";
     let Ok(v4) = address.parse::<Ipv4Addr>() else {
-        section.findings.error(
-            &path,
-            format!("{address} is no IPv4 address, so it cannot be the internal one"),
-            help,
-        );
+        let message = format!("{address} is no IPv4 address, so it cannot be the internal one");
+        match section.is_empty("internal_address") {
+            // As `init` leaves it.
+            true => section.findings.key(
+                &section.path.key("internal_address"),
+                format!("empty, and {message}"),
+                "the IPv4 address by which the other hosts reach this one, for example 10.0.0.1",
+            ),
+            false => section.findings.error(&path, message, help),
+        }
         return None;
     };
     match syntax::unusable(v4) {

@@ -58,6 +58,11 @@ impl<'a> Section<'a> {
         Some(Field { path: self.path.key(key), value, findings: self.findings })
     }
 
+    /// True where the key is there without a value.
+    pub(super) fn is_empty(&self, key: &'static str) -> bool {
+        self.raw(key).is_some_and(Value::is_null)
+    }
+
     /// True where the key is there with a value.
     pub(super) fn has(&self, key: &'static str) -> bool {
         self.field(key).is_some()

@@ -57,8 +57,8 @@ impl FromStr for HostArgument {
 
 /// An inventory of these hosts: the first three (with fewer, the first) are control planes with etcd, the rest workers.
 ///
-/// It loads without problems where the addresses are IPv4 and differ. For a DNS name the operator has to add
-/// `internal_address`, which loading asks for.
+/// It loads without problems where the addresses are IPv4 and differ. For a DNS name the operator has to fill in
+/// `internal_address`, which loading asks for: what the name means to the hosts is not known here.
 pub fn skeleton(hosts: &[HostArgument]) -> String {
     let user = common_user(hosts);
     let names = names(hosts);
@@ -145,7 +145,7 @@ fn host_lines(host: &HostArgument, name: &str, user: Option<&str>, roles: &str) 
         if host.address.contains(':') { format!("{:?}", host.address) } else { host.address.clone() };
     let mut lines = format!("  - name: {name}\n    address: {quoted}\n    roles: [{roles}]\n");
     if host.address.parse::<Ipv4Addr>().is_err() {
-        lines += "    # internal_address: 10.0.0.1       # the IPv4 address by which the other hosts reach this one\n";
+        lines += "    internal_address:                  # to be filled in: the IPv4 address by which the other hosts reach it\n";
     }
     if let Some(user) = user {
         lines += &format!("    user: {user}\n");

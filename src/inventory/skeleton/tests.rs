@@ -68,10 +68,12 @@ fn commented_keys_are_keys() {
 fn names_are_taken_from_dns_names_and_internal_addresses_asked_for() {
     let problems = load_skeleton("a.example.org b.example.org").unwrap_err();
     assert_eq!(problems.problems.len(), 2, "{problems}");
-    assert!(
-        problems.problems.iter().all(|p| p.help.as_ref().is_some_and(|h| h.contains("internal_address")))
-    );
-    assert!(skeleton(&arguments("a.example.org")).contains("- name: a\n"));
+    let text = skeleton(&arguments("a.example.org b.example.org"));
+    assert!(text.contains("- name: a\n") && text.contains("- name: b\n"), "{text}");
+    for problem in problems.problems {
+        let line = text.lines().nth(problem.line - 1).unwrap();
+        assert!(line.trim().starts_with("internal_address:") && line.contains("# to be filled in"), "{line}");
+    }
 }
 
 #[test]
