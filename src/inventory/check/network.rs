@@ -7,10 +7,13 @@ use ipnet::Ipv4Net;
 use crate::inventory::{
     cluster::Role,
     draft::Draft,
+    hosts::HostDraft,
     problem::{Findings, Path},
 };
 
 use super::hosts::component_at;
+
+const NO_HOST: &str = "a subnet that no host has an address of";
 
 pub(super) fn check(draft: &Draft, findings: &Findings) {
     let path = Path::default().key("network");
@@ -28,8 +31,12 @@ pub(super) fn check(draft: &Draft, findings: &Findings) {
     if let (Some(pods), Some(services)) = (draft.network.pod_subnet, draft.network.service_subnet)
         && overlap(pods, services)
     {
-        let message = format!("{services} overlaps pod_subnet ({pods})");
-        findings.error(&path.key("service_subnet"), message, "two subnets that share no address");
+        // Whoever wrote one of them met the other's default.
+        let (key, message) = match draft.network.given.contains(&"service_subnet") {
+            true => ("service_subnet", format!("{services} overlaps pod_subnet ({pods})")),
+            false => ("pod_subnet", format!("{pods} overlaps service_subnet ({services})")),
+        };
+        findings.error(&path.key(key), message, "two subnets that share no address");
     }
     if let Some(owner) = component_at(draft.api.port) {
         let api_port = Path::default().key("api").key("port");
@@ -66,13 +73,17 @@ fn is_private(subnet: Ipv4Net) -> bool {
     [of(10, 0, 8), of(172, 16, 12), of(192, 168, 16), of(100, 64, 10)].iter().any(|net| net.contains(&subnet))
 }
 
-fn check_hosts_outside(draft: &Draft, key: &str, subnet: Ipv4Net, findings: &Findings) {
-    for host in &draft.hosts {
-        let Some(address) = host.internal_address.filter(|a| subnet.contains(a)) else { continue };
-        let given = host.address.as_deref() != Some(&address.to_string());
-        let path = host.path.key(if given { "internal_address" } else { "address" });
-        let message = format!("{address} is inside network.{key} ({subnet})");
-        findings.error(&path, message, format!("choose another network.{key}"));
+fn check_hosts_outside(draft: &Draft, key: &'static str, subnet: Ipv4Net, findings: &Findings) {
+    let inside = |host: &'_ HostDraft| host.internal_address.is_some_and(|a| subnet.contains(&a));
+    let inside: Vec<&HostDraft> = draft.hosts.iter().filter(|host| inside(host)).collect();
+    match draft.network.given.contains(&key) {
+        _ if inside.is_empty() => {}
+        // Hosts are where they are; the subnet is what can be chosen, and is in one place.
+        true => {
+            let message = format!("{subnet} has hosts in it: {}", shown(&inside));
+            findings.error(&Path::default().key("network").key(key), message, NO_HOST);
+        }
+        false => inside.iter().for_each(|host| report_default(host, key, subnet, findings)),
     }
     let api_host: Option<Ipv4Addr> = draft.api.host.as_ref().and_then(|h| h.parse().ok());
     if let Some(address) = api_host.filter(|a| subnet.contains(a)) {
@@ -82,8 +93,28 @@ fn check_hosts_outside(draft: &Draft, key: &str, subnet: Ipv4Net, findings: &Fin
     }
 }
 
+/// A host in the subnet that is the default, of which the file has no line.
+fn report_default(host: &HostDraft, key: &str, subnet: Ipv4Net, findings: &Findings) {
+    let Some(address) = host.internal_address else { return };
+    let given = host.address.as_deref() != Some(&address.to_string());
+    let path = host.path.key(if given { "internal_address" } else { "address" });
+    let message = format!("{address} is inside network.{key}, which is {subnet} by default");
+    findings.error(&path, message, format!("add network.{key}: {NO_HOST}"));
+}
+
+/// `m1 (10.0.0.1), m2 (10.0.0.2)`; of many, the first.
+fn shown(hosts: &[&HostDraft]) -> String {
+    const MOST: usize = 3;
+    let one = |host: &&HostDraft| Some(format!("{} ({})", host.label(), host.internal_address?));
+    let first = hosts.iter().take(MOST).filter_map(one).collect::<Vec<_>>().join(", ");
+    match hosts.len().saturating_sub(MOST) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
 fn check_room(draft: &Draft, path: &Path, pods: Ipv4Net, findings: &Findings) {
-    let is_node = |h: &&crate::inventory::hosts::HostDraft| h.is(Role::ControlPlane) || h.is(Role::Worker);
+    let is_node = |h: &&HostDraft| h.is(Role::ControlPlane) || h.is(Role::Worker);
     let nodes = draft.hosts.iter().filter(is_node).count().max(1);
     // kube-controller-manager: "cluster CIDR mask size … can't exceed 16" bits of node subnets.
     if pods.prefix_len() < 8 {

@@ -15,6 +15,8 @@ use super::file_path;
 
 /// The network as far as it could be read; a subnet that could not is missing, so that nothing is compared with it.
 pub(in crate::inventory) struct NetworkDraft {
+    /// Keys of subnets that the file has; what is wrong with another is not to be mended there.
+    pub(in crate::inventory) given: Vec<&'static str>,
     pub(in crate::inventory) plugin: NetworkPlugin,
     pub(in crate::inventory) pod_subnet: Option<Ipv4Net>,
     pub(in crate::inventory) service_subnet: Option<Ipv4Net>,
@@ -46,6 +48,7 @@ pub(super) fn read(section: Section<'_>, home: Option<&FsPath>) -> NetworkDraft 
         false => default.parse().ok(),
     };
     let network = NetworkDraft {
+        given: ["pod_subnet", "service_subnet"].into_iter().filter(|key| section.has(key)).collect(),
         plugin: plugin(&section, home),
         pod_subnet: subnet("pod_subnet", "10.244.0.0/16"),
         service_subnet: subnet("service_subnet", "10.96.0.0/12"),
