@@ -8,13 +8,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Context,
-    members::{MemberHost, Members, Tended},
+    members::{AWAY, MemberHost, Members, Tended},
 };
 use crate::{
     etcd::{
         EtcdApi, Member,
         status::{
-            EtcdReport, Gathered, Known, Limits, MemberReport, Target, Trouble, assess, gather, strangers,
+            EtcdReport, Gathered, HostState, Known, Limits, MemberReport, Target, Trouble, assess, gather,
+            strangers,
         },
         upkeep::Upkeep,
     },
@@ -24,7 +25,7 @@ use crate::{
     phases::{certs, etcd::members::is_in_question},
     plan::{
         Refusal,
-        quorum::{Change, Membership, can_be_accepted, gate},
+        quorum::{Change, Membership, STOPPING, can_be_accepted, gate},
     },
 };
 
@@ -46,7 +47,7 @@ const OBJECTS: &str = "/registry/";
 /// The reason why not, with the way out.
 pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusal> {
     // With one or two voters every restart is an outage; whoever runs so small a cluster has chosen that.
-    let change = Change::Restart { name: host.to_string(), allow_outage: true };
+    let change = Change::Restart { name: host.to_string(), doing: STOPPING, allow_outage: true };
     // The member that was restarted before this one may still be catching up.
     let until = Instant::now() + PATIENCE.min(cx.limit);
     loop {
@@ -103,7 +104,8 @@ pub fn ask(change: &Change, report: &EtcdReport, accepts: bool, events: &Events)
         Ok(_) => Ok(Answer::Safe),
         Err(refusal) if accepts && can_be_accepted(&refusal) => {
             let help = "rsadm etcd status shows how etcd comes out of it".to_owned();
-            events.warn(format!("the loss of the quorum was accepted: {}", refusal.why), Some(help));
+            let Refusal { subject, why, .. } = refusal;
+            events.warn(format!("the loss of the quorum was accepted: {subject}; {why}"), Some(help));
             Ok(Answer::Accepted)
         }
         Err(refusal) => Err(refusal),
@@ -161,7 +163,9 @@ pub async fn report(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
         }
     }));
     let (targets, old_clusters) = join(dials, members.old_clusters()).await;
-    let known = Known { old_clusters, ..Known::default() };
+    let away = |host: &MemberHost| (host.name.to_string(), HostState::Unreachable { why: AWAY.to_owned() });
+    let hosts = hosts.iter().filter(|host| !members.is_there(&host.name)).map(away).collect();
+    let known = Known { old_clusters, hosts, ..Known::default() };
     assess(&gather_all(members, targets, DIAL, Limits::default).await, &known, now)
 }
 
@@ -237,10 +241,14 @@ fn way(hosts: &[MemberHost], member: &MemberReport) -> Result<Way, String> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use async_trait::async_trait;
+
     use super::*;
     use crate::{
         etcd::status::{Id, tests::Scene},
         event::Event,
+        inventory::Role,
+        manifests::testing,
     };
 
     #[test]
@@ -252,9 +260,39 @@ mod tests {
         assert!(!may_be_electing(&nobody.report()), "nobody is there to elect anybody");
     }
 
+    /// Two hosts, of which one cannot be reached; no member answers.
+    struct OneAway;
+
+    #[async_trait]
+    impl Members for OneAway {
+        fn hosts(&self) -> Vec<MemberHost> {
+            testing::ha().with_role(Role::Etcd).take(2).map(MemberHost::of).collect()
+        }
+
+        async fn dial(&self, _: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+            Err("no answer".into())
+        }
+
+        fn is_there(&self, host: &NodeName) -> bool {
+            host.as_str() != "m2"
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_gone_is_told_from_a_member_that_is() {
+        let report = report(&OneAway, OffsetDateTime::UNIX_EPOCH).await;
+        let away = |m: &MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
+        let away: Vec<(&str, bool)> = report.members.iter().map(|m| (m.name.as_str(), away(m))).collect();
+        assert_eq!(away, [("m1", false), ("m2", true)]);
+        let mut asked = Scene::new(3).silence(2, "no answer").report();
+        asked.members[1].host = report.members[1].host.clone();
+        let away: Vec<bool> = Membership::from(&asked).voters.iter().map(|v| v.is_away).collect();
+        assert_eq!(away, [false, true, false]);
+    }
+
     #[test]
     fn consent_goes_past_the_quorum_alone_and_is_told() {
-        let stop = Change::Restart { name: "m1".into(), allow_outage: true };
+        let stop = Change::Restart { name: "m1".into(), doing: STOPPING, allow_outage: true };
         let Some(Id(id)) = Scene::new(1).report().members[0].id else { panic!("it has an ID") };
         let last = Change::Remove { id };
         for (change, report, accepts, answer, told) in [

@@ -39,6 +39,9 @@ pub struct MemberHost {
     pub client_url: String,
 }
 
+/// Why a member is silent whose host could not be reached: who connects has told the cause.
+pub(super) const AWAY: &str = "its host cannot be reached";
+
 /// Ways to members.
 #[async_trait]
 pub trait Members: Send + Sync {
@@ -49,6 +52,10 @@ pub trait Members: Send + Sync {
     /// # Errors
     /// In words that stand alone in a table cell.
     async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String>;
+    /// False where the host itself cannot be reached, which no etcd is to blame for.
+    fn is_there(&self, _host: &NodeName) -> bool {
+        true
+    }
     /// IDs of clusters that a restore or a recovery has put another in the place of, as hosts have recorded it: who still
     /// serves their data is no member, however many there are of them.
     async fn old_clusters(&self) -> Vec<u64> {
@@ -145,7 +152,7 @@ impl<'a> SshMembers<'a> {
 
     async fn dialled(&self, name: &NodeName) -> Result<crate::etcd::client::Dialled, String> {
         let node = self.cluster.node(name).ok_or("not in the inventory")?;
-        let host = self.fleet.host(name).ok_or("not connected")?;
+        let host = self.fleet.host(name).ok_or(AWAY)?;
         let to = (node.internal_address, layout::ETCD_CLIENT_PORT);
         self.dialled_through(host, to, format!("{name} ({}:{})", to.0, to.1)).await
     }
@@ -241,6 +248,10 @@ impl Members for SshMembers<'_> {
 
     async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
         self.dial_and_look(host).await.0
+    }
+
+    fn is_there(&self, host: &NodeName) -> bool {
+        self.fleet.host(host).is_some()
     }
 
     async fn old_clusters(&self) -> Vec<u64> {

@@ -23,6 +23,8 @@ pub enum Change {
     Restart {
         /// Whose.
         name: String,
+        /// What takes it away, as it stands before its name: [`STOPPING`], or `defragmenting`.
+        doing: &'static str,
         /// Agrees to an outage where the membership is too small to ever spare a member (one or two voters).
         allow_outage: bool,
     },
@@ -67,6 +69,9 @@ pub fn can_be_accepted(refusal: &Refusal) -> bool {
     refusal.rule == QUORUM
 }
 
+/// What takes a member away that is started anew.
+pub const STOPPING: &str = "stopping etcd on";
+
 /// How many of `voters` are a majority.
 pub const fn quorum(voters: usize) -> usize {
     voters / 2 + 1
@@ -79,10 +84,11 @@ pub const fn quorum(voters: usize) -> usize {
 pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
     if live.voters.is_empty() {
         let why = "the live membership of etcd is not known".to_owned();
-        return Err(refusal("membership-unknown", "etcd", why, START_ETCD.to_owned()));
+        let subject = "nothing is done to etcd's members";
+        return Err(refusal("membership-unknown", subject, why, START_ETCD.to_owned()));
     }
     match change {
-        Change::Restart { name, allow_outage } => restart(name, *allow_outage, live),
+        Change::Restart { name, doing, allow_outage } => restart(name, doing, *allow_outage, live),
         Change::Remove { id } => remove(*id, live),
         Change::AddLearner { peer_url } => add_learner(peer_url, live),
         Change::Promote { id } => promote(*id, live),
@@ -92,14 +98,20 @@ pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
 const START_ETCD: &str =
     "start etcd where it is stopped (its container's log tells why), then run this again";
 
-fn restart(name: &str, allow_outage: bool, live: &Membership) -> Result<Projection, Refusal> {
+fn restart(
+    name: &str,
+    doing: &'static str,
+    allow_outage: bool,
+    live: &Membership,
+) -> Result<Projection, Refusal> {
+    let doing = format!("{doing} {name}");
     if live.learners.iter().any(|l| l.name == name) {
         return Ok(live.now());
     }
     let Some(member) = live.voters.iter().find(|v| v.name == name) else {
         let why = format!("etcd has no member named {name}");
         let help = "compare the names that rsadm etcd status shows with those of the inventory".to_owned();
-        return Err(refusal("unknown-member", name, why, help));
+        return Err(refusal("unknown-member", &format!("{doing} is not done"), why, help));
     };
     let cost = usize::from(member.healthy.is_ok());
     let after = Projection { healthy: live.healthy() - cost, ..live.now() };
@@ -110,11 +122,10 @@ fn restart(name: &str, allow_outage: bool, live: &Membership) -> Result<Projecti
         return Ok(after);
     }
     if live.outage_is_unavoidable(name) {
-        let why =
-            format!("restarting etcd on {name} stops the whole cluster for a moment, since {}", live.size());
-        return Err(refusal("outage", name, why, "agree to the outage".to_owned()));
+        let subject = format!("{doing} would stop the whole cluster for a moment");
+        return Err(refusal("outage", &subject, live.size(), "agree to the outage".to_owned()));
     }
-    Err(live.too_few(QUORUM, name, &format!("stopping etcd on {name}"), after))
+    Err(live.too_few(QUORUM, &doing, after))
 }
 
 fn remove(id: u64, live: &Membership) -> Result<Projection, Refusal> {
@@ -126,11 +137,12 @@ fn remove(id: u64, live: &Membership) -> Result<Projection, Refusal> {
     let doing = format!("removing {subject}");
     live.commits(&doing)?;
     if live.voters.len() == 1 {
-        let why = format!("{subject} is the last voter, and its data is all the data there is");
+        let why = "it is the last voter, and its data is all the data there is".to_owned();
+        let subject = format!("{subject} cannot be removed from etcd");
         return Err(refusal("last-member", &subject, why, "rsadm reset takes a cluster down".to_owned()));
     }
     let after = Projection::of(live.voters.len() - 1, live.healthy() - usize::from(member.healthy.is_ok()));
-    if after.stands() { Ok(after) } else { Err(live.too_few(QUORUM, &subject, &doing, after)) }
+    if after.stands() { Ok(after) } else { Err(live.too_few(QUORUM, &doing, after)) }
 }
 
 fn add_learner(peer_url: &str, live: &Membership) -> Result<Projection, Refusal> {
@@ -139,14 +151,14 @@ fn add_learner(peer_url: &str, live: &Membership) -> Result<Projection, Refusal>
     if let Some(learner) = live.learners.first() {
         let why = format!("{} is still a learner, and etcd takes one at a time", learner.title());
         let help = "wait until it is promoted, or remove it: a learner has no vote".to_owned();
-        return Err(refusal("one-learner", &learner.title(), why, help));
+        return Err(refusal("one-learner", &format!("{peer_url} cannot be added to etcd"), why, help));
     }
     // etcd 3.6 adds nothing, not even a learner, while it does not reach every voter; 3.7 asks for a quorum of the
     // membership with one more (server/etcdserver/server.go, `mayAddMember`). So dead members are removed first.
     if let Some(sick) = live.voters.iter().find(|v| v.healthy.is_err()) {
         let why = format!("etcd adds no member while a voter is not healthy; {}", live.complaints());
         let help = format!("start etcd on {0} again, or remove {0} first", sick.title());
-        return Err(refusal("all-healthy", &sick.title(), why, help));
+        return Err(refusal("all-healthy", &format!("{peer_url} cannot be added to etcd"), why, help));
     }
     Ok(now)
 }
@@ -156,22 +168,20 @@ fn promote(id: u64, live: &Membership) -> Result<Projection, Refusal> {
         return Ok(live.now());
     }
     let Some(learner) = live.learners.iter().find(|l| l.id == id) else {
-        let why = format!("etcd has no member {id:x}");
-        return Err(refusal("unknown-member", &format!("{id:x}"), why, "add it first".to_owned()));
+        let why = "etcd has no such member".to_owned();
+        let subject = format!("member {id:x} cannot be given a vote");
+        return Err(refusal("unknown-member", &subject, why, "add it first".to_owned()));
     };
     let subject = learner.title();
     let doing = format!("giving {subject} a vote");
     live.commits(&doing)?;
     if let Err(wrong) = &learner.healthy {
-        let why = format!("{subject} would be a voter that does not vote: {wrong}");
+        let why = format!("it would be a voter that does not vote: {wrong}");
+        let subject = format!("{subject} cannot be given a vote");
         return Err(refusal("learner-unhealthy", &subject, why, START_ETCD.to_owned()));
     }
     let after = Projection::of(live.voters.len() + 1, live.healthy() + 1);
-    if after.stands() {
-        Ok(after)
-    } else {
-        Err(live.too_few("learner-costs-quorum", &subject, &doing, after))
-    }
+    if after.stands() { Ok(after) } else { Err(live.too_few("learner-costs-quorum", &doing, after)) }
 }
 
 impl Projection {

@@ -15,6 +15,9 @@ use crate::{
 /// The phase's name.
 const PHASE: &str = "defrag";
 
+/// What takes a member away meanwhile, before its name.
+const DOING: &str = "defragmenting";
+
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Defragmented {
@@ -154,7 +157,7 @@ fn next(report: &EtcdReport, waiting: &[String]) -> usize {
 
 /// Defragments a member; why it is left, where its host is not in the inventory and it cannot be reached.
 async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Result<Shrunk, String>, RunError> {
-    t.may_pause(report, name)?;
+    t.may_pause(report, name, DOING)?;
     let own = |report: &EtcdReport| report.members.iter().find(|m| m.name == name).cloned();
     let Some(mut member) = own(report) else { return Err(RunError::Stopped(1)) };
     if !member.in_inventory
@@ -166,7 +169,7 @@ async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Result<
         t.hand_over(report, &member).await?;
         // It took a moment, and an election may have brought leadership back.
         let report = t.report().await;
-        t.may_pause(&report, name)?;
+        t.may_pause(&report, name, DOING)?;
         member = own(&report).unwrap_or(member);
     }
     let host = NodeName::new(name);

@@ -53,11 +53,11 @@ impl Tending<'_> {
         gate::report(self.members, OffsetDateTime::now_utc()).await
     }
 
-    /// Whether the member may be away for a moment, by what the members say now. With one or two voters that is an
+    /// Whether the member may be away for a moment, for what is being done to it, by what the members say now. With one or two voters that is an
     /// outage, which whoever runs so small a cluster has chosen.
-    fn may_pause(&self, report: &EtcdReport, name: &str) -> Result<(), RunError> {
+    fn may_pause(&self, report: &EtcdReport, name: &str, doing: &'static str) -> Result<(), RunError> {
         serves(report)?;
-        let change = Change::Restart { name: name.to_owned(), allow_outage: true };
+        let change = Change::Restart { name: name.to_owned(), doing, allow_outage: true };
         let answer = gate::ask(&change, report, self.accept_quorum_loss, self.events);
         answer.map(drop).map_err(RunError::Refused)
     }

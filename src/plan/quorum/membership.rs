@@ -1,7 +1,7 @@
 //! etcd's membership as it is now, and its arithmetic.
 
 use super::{OVERRIDE, Projection, Refusal, can_be_accepted, refusal};
-use crate::etcd::status::{EtcdReport, Id, MemberReport, Trouble};
+use crate::etcd::status::{EtcdReport, HostState, Id, MemberReport, Trouble};
 
 /// One voting member of the live membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Voter {
     pub id: u64,
     /// Whether it is healthy, else what is wrong with it.
     pub healthy: Result<(), String>,
+    /// True where its host cannot be reached, so that nothing can be started there.
+    pub is_away: bool,
 }
 
 /// One learner of the live membership: it has no vote.
@@ -57,7 +59,13 @@ impl From<&EtcdReport> for Membership {
                     healthy: health(member),
                 }),
                 Some(Id(id)) => {
-                    membership.voters.push(Voter { name: name(member), id, healthy: health(member) });
+                    let is_away = matches!(member.host, Some(HostState::Unreachable { .. }));
+                    membership.voters.push(Voter {
+                        name: name(member),
+                        id,
+                        healthy: health(member),
+                        is_away,
+                    });
                 }
             }
         }
@@ -69,8 +77,12 @@ impl Membership {
     /// The membership for a cluster whose etcd runs on none of its hosts, as the hosts themselves say: no member can
     /// be asked, and there is nothing left to lose. Not for hosts that merely do not answer.
     pub fn stopped<'n>(names: impl IntoIterator<Item = &'n str>) -> Self {
-        let voter =
-            |(name, id): (&str, u64)| Voter { name: name.to_owned(), id, healthy: Err("stopped".to_owned()) };
+        let voter = |(name, id): (&str, u64)| Voter {
+            name: name.to_owned(),
+            id,
+            healthy: Err("stopped".to_owned()),
+            is_away: false,
+        };
         Self { voters: names.into_iter().zip(1..).map(voter).collect(), ..Self::default() }
     }
 
@@ -99,24 +111,18 @@ impl Membership {
     /// A change of membership is itself a write, which needs a quorum of the membership there is.
     pub(super) fn commits(&self, doing: &str) -> Result<Projection, Refusal> {
         let now = self.now();
-        if now.stands() { Ok(now) } else { Err(self.too_few("no-quorum", "etcd", doing, now)) }
+        if now.stands() { Ok(now) } else { Err(self.too_few("no-quorum", doing, now)) }
     }
 
-    pub(super) fn too_few(
-        &self,
-        rule: &'static str,
-        subject: &str,
-        doing: &str,
-        after: Projection,
-    ) -> Refusal {
+    /// What is refused and what it would come to; who is missing; what brings them back.
+    pub(super) fn too_few(&self, rule: &'static str, doing: &str, after: Projection) -> Refusal {
         let Projection { voters, healthy, quorum } = after;
-        let tense = if self.now().stands() { "would leave" } else { "takes a quorum, and etcd has" };
-        let mut why = format!("{doing} {tense} {healthy} healthy of {voters} voters; {quorum} are needed");
+        let tense = if self.now().stands() { "would leave" } else { "takes a quorum, but etcd has" };
+        let subject =
+            format!("{doing} {tense} {healthy} healthy of {voters} voters, and {quorum} are needed");
         let complaints = self.complaints();
-        if !complaints.is_empty() {
-            why = format!("{why}; {complaints}");
-        }
-        let refusal = refusal(rule, subject, why, self.way_out());
+        let why = if complaints.is_empty() { self.size() } else { complaints };
+        let refusal = refusal(rule, &subject, why, self.way_out());
         let last = match can_be_accepted(&refusal) {
             true => format!("; the last way out is {OVERRIDE}: etcd may serve no writes meanwhile"),
             false => String::new(),
@@ -129,8 +135,13 @@ impl Membership {
         let Some(sick) = self.voters.iter().find(|v| v.healthy.is_err()) else {
             return "add a member first".to_owned();
         };
-        let start =
-            format!("start etcd on {} again (its container's log tells why it stopped)", sick.title());
+        let title = sick.title();
+        let start = match sick.is_away {
+            true => format!(
+                "make the host of {title} reachable again (is it on?): its etcd then rejoins by itself"
+            ),
+            false => format!("start etcd on {title} again (its container's log tells why it stopped)"),
+        };
         match (self.is_lost(), sick.name.as_str()) {
             (true, _) => {
                 format!(
@@ -138,6 +149,12 @@ impl Membership {
                 )
             }
             (false, "") => format!("{start}, or remove it"),
+            // Nothing can be put on a host that is gone.
+            (false, name) if sick.is_away => {
+                format!(
+                    "{start}; if it is gone for good: rsadm etcd remove {name}, or rsadm etcd replace {name} NEW_HOST"
+                )
+            }
             (false, name) => format!("{start}, or rsadm etcd replace {name}"),
         }
     }
@@ -149,10 +166,10 @@ impl Membership {
     }
 
     pub(super) fn size(&self) -> String {
-        if self.voters.len() == 1 {
-            "it is the only voter".to_owned()
-        } else {
-            "both voters are needed".to_owned()
+        match self.voters.len() {
+            1 => "it is the only voter".to_owned(),
+            2 => "both voters are needed".to_owned(),
+            voters => format!("etcd has {voters} voters"),
         }
     }
 }

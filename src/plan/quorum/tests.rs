@@ -5,8 +5,9 @@ use super::*;
 /// `n` voters `m1…`, the first `sick` of them down, in a cluster that serves if the rest is a quorum.
 fn cluster(n: usize, sick: usize) -> Membership {
     let down = |i| if i < sick { Err("no answer".to_owned()) } else { Ok(()) };
-    let voters =
-        (0..n).map(|i| Voter { name: format!("m{}", i + 1), id: i as u64 + 1, healthy: down(i) }).collect();
+    let voters = (0..n)
+        .map(|i| Voter { name: format!("m{}", i + 1), id: i as u64 + 1, healthy: down(i), is_away: false })
+        .collect();
     Membership { voters, learners: Vec::new(), serves: n - sick >= quorum(n) }
 }
 
@@ -15,11 +16,11 @@ fn learner(id: u64, healthy: Result<(), String>) -> Learner {
 }
 
 fn stop(name: &str) -> Change {
-    Change::Restart { name: name.to_owned(), allow_outage: false }
+    Change::Restart { name: name.to_owned(), doing: STOPPING, allow_outage: false }
 }
 
 fn stop_anyway(name: &str) -> Change {
-    Change::Restart { name: name.to_owned(), allow_outage: true }
+    Change::Restart { name: name.to_owned(), doing: STOPPING, allow_outage: true }
 }
 
 fn add() -> Change {
@@ -154,13 +155,29 @@ fn a_refusal_says_who_is_down_and_what_helps() {
     insta::assert_snapshot!(
         format!("{refusal}\nsubject: {}\nhelp: {}", refusal.subject, refusal.help),
         @"
-    refused: m2: stopping etcd on m2 would leave 1 healthy of 3 voters; 2 are needed; m1 is not healthy (no answer)
-    subject: m2
+    refused: stopping etcd on m2 would leave 1 healthy of 3 voters, and 2 are needed: m1 is not healthy (no answer)
+    subject: stopping etcd on m2 would leave 1 healthy of 3 voters, and 2 are needed
     help: start etcd on m1 again (its container's log tells why it stopped), or rsadm etcd replace m1; the last way out is --accept-quorum-loss: etcd may serve no writes meanwhile
     "
     );
     let Err(refusal) = gate(&Change::Remove { id: 3 }, &cluster(3, 2)) else { panic!("must be refused") };
-    insta::assert_snapshot!(refusal, @"refused: etcd: removing m3 takes a quorum, and etcd has 1 healthy of 3 voters; 2 are needed; m1 is not healthy (no answer); m2 is not healthy (no answer)");
+    insta::assert_snapshot!(refusal, @"refused: removing m3 takes a quorum, but etcd has 1 healthy of 3 voters, and 2 are needed: m1 is not healthy (no answer); m2 is not healthy (no answer)");
+}
+
+/// Nothing can be started on a host that is gone, and nothing put there.
+#[test]
+fn a_host_that_is_gone_has_another_remedy() {
+    let mut live = cluster(3, 1);
+    live.voters[0].is_away = true;
+    let defragment = Change::Restart { name: "m2".into(), doing: "defragmenting", allow_outage: true };
+    let refusal = gate(&defragment, &live).unwrap_err();
+    insta::assert_snapshot!(
+        format!("{refusal}\nhelp: {}", refusal.help),
+        @"
+    refused: defragmenting m2 would leave 1 healthy of 3 voters, and 2 are needed: m1 is not healthy (no answer)
+    help: make the host of m1 reachable again (is it on?): its etcd then rejoins by itself; if it is gone for good: rsadm etcd remove m1, or rsadm etcd replace m1 NEW_HOST; the last way out is --accept-quorum-loss: etcd may serve no writes meanwhile
+    "
+    );
 }
 
 /// What etcd would not do, and what would take the last copy of the data, nobody can accept.
@@ -188,7 +205,8 @@ fn any_membership() -> impl Strategy<Value = Membership> {
     (voters, prop::collection::vec(health(), 0..=2), any::<bool>()).prop_map(|(voters, learners, serves)| {
         let voter = |(i, (healthy, named)): (usize, (Result<(), String>, bool))| {
             let healthy = if named { healthy } else { Err("added, but never started".to_owned()) };
-            Voter { name: if named { format!("m{i}") } else { String::new() }, id: i as u64, healthy }
+            let name = if named { format!("m{i}") } else { String::new() };
+            Voter { name, id: i as u64, healthy, is_away: false }
         };
         let voters: Vec<Voter> = voters.into_iter().enumerate().map(voter).collect();
         let learners = learners.into_iter().zip(100..).map(|(healthy, id)| learner(id, healthy)).collect();
@@ -199,8 +217,11 @@ fn any_membership() -> impl Strategy<Value = Membership> {
 fn any_change() -> impl Strategy<Value = Change> {
     let id = prop_oneof![0..8_u64, 100..102_u64];
     prop_oneof![
-        (id.clone(), any::<bool>())
-            .prop_map(|(id, allow_outage)| Change::Restart { name: format!("m{id}"), allow_outage }),
+        (id.clone(), any::<bool>()).prop_map(|(id, allow_outage)| Change::Restart {
+            name: format!("m{id}"),
+            doing: STOPPING,
+            allow_outage
+        }),
         id.clone().prop_map(|id| Change::Remove { id }),
         id.prop_map(|id| Change::Promote { id }),
         Just(add()),

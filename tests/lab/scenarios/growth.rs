@@ -145,7 +145,7 @@ impl Growth<'_> {
                 .says("e3 is cut off from the other members: look at the network between them, port 2380")?;
             let rolled = rolled?.exits(5)?;
             println!("{}", rolled.all());
-            rolled.says("would leave 1 healthy of 3 voters; 2 are needed")
+            rolled.says("would leave 1 healthy of 3 voters, and 2 are needed")
         })
     }
 
@@ -170,7 +170,7 @@ impl Growth<'_> {
         self.lab.on("e3", "pkill -CONT -x etcd")?.ok()?;
         let replaced = replaced?.exits(5)?;
         println!("{}", replaced.all());
-        replaced.says("would leave 1 healthy of 2 voters; 2 are needed")?;
+        replaced.says("would leave 1 healthy of 2 voters, and 2 are needed")?;
         replaced.says("e3 is not healthy")?;
         eventually(|| self.is_healthy(&THREE))?;
         let members = self.cluster().members("e1")?;

@@ -238,7 +238,8 @@ impl Upkeep<'_> {
             self.lab.verb(&["heal", leader])?.ok()?;
             status?.says(&format!("{leader} cannot be reached over SSH"))?;
             let refused = refused?.exits(5)?;
-            refused.says("would leave 1 healthy of 3 voters; 2 are needed")?;
+            refused.says("would leave 1 healthy of 3 voters, and 2 are needed")?;
+            refused.says(&format!("make the host of {leader} reachable again"))?;
             refused.says("the last way out is --accept-quorum-loss")?;
             unasked?.exits(2)?.says("--accept-quorum-loss=lab-etcd confirms without a question")?;
             let accepted = accepted?.ok()?;
