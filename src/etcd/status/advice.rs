@@ -95,13 +95,13 @@ fn other_clusters(report: &EtcdReport, replace: &str, old: &[u64]) -> Vec<Advice
         let title = title(member);
         let text = match old.contains(&id) {
             true => format!(
-                "{title} serves the data of the old cluster ({id:x}), which a restore or a recovery that it missed put this one \
-                 in the place of: let no API server ask it. This sets that data aside and makes it a member again:"
+                "{title} missed a restore or a recovery and still serves the old data (of cluster {id:x}): let no API server \
+                 ask it. This sets the old data aside and makes it a member again:"
             ),
             false => {
                 let text = format!(
-                    "{title} serves the data of another cluster ({id:x}), and nothing tells which of the two is the one to \
-                     keep: stop etcd where it is not, by moving {} away on that host",
+                    "{title} serves the data of another cluster ({id:x}), and only you can tell which of the two is the one \
+                     to keep: stop etcd on the hosts of the other, by moving {} away there",
                     crate::layout::ETCD_MANIFEST
                 );
                 return Some(warning(text));

@@ -43,7 +43,7 @@ fn membership_against_the_inventory() {
     insta::assert_snapshot!(summary(&foreign), @"
     Degraded 2/3 can lose 0
     m3: belongs to another cluster (bad)
-    Warning: m3 serves the data of another cluster (bad), and nothing tells which of the two is the one to keep: stop etcd where it is not, by moving /etc/kubernetes/manifests/etcd.yaml away on that host
+    Warning: m3 serves the data of another cluster (bad), and only you can tell which of the two is the one to keep: stop etcd on the hosts of the other, by moving /etc/kubernetes/manifests/etcd.yaml away there
     Warning: etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
     ");
     let mut reborn = Scene::new(3);
@@ -80,4 +80,5 @@ fn members_of_the_old_cluster_are_none_however_many_they_are() {
     for command in ["rsadm etcd replace prod.yaml m2", "rsadm etcd replace prod.yaml m3"] {
         assert!(named.iter().any(|c| c == command), "{named:?}");
     }
+    insta::assert_snapshot!(scene.report().advice[0].text, @"m2 missed a restore or a recovery and still serves the old data (of cluster bad): let no API server ask it. This sets the old data aside and makes it a member again:");
 }
