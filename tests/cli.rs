@@ -171,6 +171,16 @@ fn hosts_that_cannot_be_used() {
     }
 }
 
+/// What is found there is said, and what was looked through either way.
+#[test]
+fn a_list_of_snapshots_says_where_they_are() {
+    let shown = rsadm("etcd snapshot ls - --from /dev", VALID);
+    assert!(shown.starts_with("stdout:\nno snapshots in /dev on this machine\nexit: 0"), "{shown}");
+    let shown = rsadm("etcd snapshot ls -", VALID);
+    assert!(shown.starts_with("stdout:\nno snapshots in /"), "{shown}");
+    assert!(shown.contains("\n  rsadm etcd snapshot ls - --from hosts:  looks on the etcd hosts\n"), "{shown}");
+}
+
 /// The inventory stands before what else is named, and what is said to any other order is the right one.
 #[test]
 fn words_in_the_wrong_order() {

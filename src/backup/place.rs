@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -53,6 +54,19 @@ pub enum Place {
     Folder(PathBuf),
     /// In an object store.
     Bucket(Bucket),
+}
+
+impl fmt::Display for Place {
+    /// A URL, or the folder by its whole path: `.` says little to whoever reads it elsewhere.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket(bucket) => bucket.fmt(f),
+            Self::Folder(folder) => match folder.canonicalize() {
+                Ok(whole) => whole.display().fmt(f),
+                Err(_) => folder.display().fmt(f),
+            },
+        }
+    }
 }
 
 impl Place {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -30,6 +31,12 @@ pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     folder: Key,
     url: String,
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
 }
 
 /// Settings of a bucket from a file: `KEY=VALUE` lines with the names that the providers' own tools take from the

@@ -53,19 +53,32 @@ impl Row {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let mut rows = Vec::new();
     let (places, _) = whence::open(context, &args.inventory, &args.from).await?;
+    let looked_in = whence::looked_in(&places);
+    let by_default = args.from.from.is_none() && places.iter().all(|kept| kept.host.is_empty());
     for kept in places {
         rows.extend(kept.holder.list().await?.into_iter().map(|entry| Row::new(&kept.host, entry)));
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.manifest.as_ref().map(|m| m.taken_at)));
     let now = OffsetDateTime::now_utc();
-    context.print(&rows, |rows| table(rows, now))?;
+    let elsewhere = match rows.is_empty() && by_default {
+        true => format!(
+            "  rsadm etcd snapshot ls{} --from hosts:  looks on the etcd hosts\n",
+            args.inventory.as_typed()
+        ),
+        false => String::new(),
+    };
+    context.print(&rows, |rows| text(rows, &looked_in, now) + &elsewhere)?;
     Ok(Exit::Done)
 }
 
-fn table(rows: &[Row], now: OffsetDateTime) -> String {
-    if rows.is_empty() {
-        return "no snapshots\n".to_owned();
+fn text(rows: &[Row], looked_in: &str, now: OffsetDateTime) -> String {
+    match rows {
+        [] => format!("no snapshots in {looked_in}\n"),
+        rows => format!("snapshots in {looked_in}\n\n{}", table(rows, now)),
     }
+}
+
+fn table(rows: &[Row], now: OffsetDateTime) -> String {
     let has_hosts = rows.iter().any(|r| !r.host.is_empty());
     let mut lines =
         vec![["HOST", "SNAPSHOT", "AGE", "REVISION", "SIZE", "ETCD", "CHECKED"].map(str::to_owned)];
@@ -139,14 +152,17 @@ mod tests {
             row("m3", Err("no manifest beside it".into())),
             row("m4", Ok(sample().after(Err("it was cut off".into())))),
         ];
-        insta::assert_snapshot!(table(&rows, now), @"
+        let on_hosts = "/var/lib/rsadm/backups on m1, m2, m3, m4";
+        insta::assert_snapshot!(text(&rows, on_hosts, now), @"
+        snapshots in /var/lib/rsadm/backups on m1, m2, m3, m4
+
         HOST  SNAPSHOT                         AGE         REVISION  SIZE   ETCD    CHECKED
         m1    prod-20261122T140511Z-r48211.db  3 h 12 min  48211     8 KiB  3.6.16  restored for a try
         m2    prod-20261122T140511Z-r48211.db  3 h 12 min  48211     8 KiB  3.6.16  checksum; encrypted; taken without a quorum
         m3    prod-20261122T140511Z-r48211.db  –           –         8 KiB  –       no manifest beside it
         m4    prod-20261122T140511Z-r48211.db  3 h 12 min  48211     8 KiB  3.6.16  DAMAGED: it was cut off
         ");
-        assert_eq!(table(&[], now), "no snapshots\n");
+        assert_eq!(text(&[], on_hosts, now), format!("no snapshots in {on_hosts}\n"));
     }
 
     #[test]

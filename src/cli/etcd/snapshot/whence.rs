@@ -54,11 +54,30 @@ impl Holder {
         }
     }
 
+    /// What the operator calls it, without the host.
+    fn place(&self) -> String {
+        match self {
+            Self::Here(place) => place.to_string(),
+            Self::There(keeper) => keeper.folder.clone(),
+        }
+    }
+
     pub(super) async fn remove(&self, file: &str) -> Result<(), CliError> {
         match self {
             Self::Here(place) => Ok(place.remove(file).await?),
             Self::There(keeper) => Ok(keeper.remove(file).await?),
         }
+    }
+}
+
+/// Where was looked, in words: an answer that nothing is there is of no use without.
+pub(super) fn looked_in(places: &[Kept]) -> String {
+    let place = places.first().map(|kept| kept.holder.place()).unwrap_or_default();
+    let hosts: Vec<&str> = places.iter().map(|kept| kept.host.as_str()).filter(|h| !h.is_empty()).collect();
+    match (hosts.is_empty(), place.contains("://")) {
+        (false, _) => format!("{place} on {}", hosts.join(", ")),
+        (true, true) => place,
+        (true, false) => format!("{place} on this machine"),
     }
 }
 
