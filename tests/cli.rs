@@ -63,6 +63,10 @@ fn help() {
         "etcd alarm disarm",
         "etcd upgrade",
         "etcd bench",
+        "etcd snapshot save",
+        "etcd snapshot ls",
+        "etcd snapshot verify",
+        "etcd snapshot prune",
         "certs",
         "certs status",
         "certs renew",
@@ -137,7 +141,8 @@ fn known_before_a_host_is_reached() {
 /// One count of hosts, which are those that the command needs; and that nothing has begun.
 #[test]
 fn hosts_that_cannot_be_used() {
-    let mut inventory = "cluster_name: prod\nkubernetes_version: v1.34.0\nssh: {port: 1}\nhosts:\n".to_owned();
+    let mut inventory =
+        "cluster_name: prod\nkubernetes_version: v1.34.0\nssh: {port: 1}\nhosts:\n".to_owned();
     for (n, role) in [(1, "control-plane, etcd"), (2, "etcd"), (3, "etcd"), (4, "worker")] {
         inventory += &format!(
             "  - {{name: m{n}, address: 127.0.0.{n}, internal_address: 10.0.0.{n}, roles: [{role}]}}\n"
@@ -178,7 +183,10 @@ fn a_list_of_snapshots_says_where_they_are() {
     assert!(shown.starts_with("stdout:\nno snapshots in /dev on this machine\nexit: 0"), "{shown}");
     let shown = rsadm("etcd snapshot ls -", VALID);
     assert!(shown.starts_with("stdout:\nno snapshots in /"), "{shown}");
-    assert!(shown.contains("\n  rsadm etcd snapshot ls - --from hosts:  looks on the etcd hosts\n"), "{shown}");
+    assert!(
+        shown.contains("\n  rsadm etcd snapshot ls - --from hosts:  looks on the etcd hosts\n"),
+        "{shown}"
+    );
 }
 
 /// The inventory stands before what else is named, and what is said to any other order is the right one.
@@ -187,14 +195,22 @@ fn words_in_the_wrong_order() {
     for (args, said, hint) in [
         ("etcd add m1 prod.yaml", "prod.yaml stands where a host", "rsadm etcd add prod.yaml m1\n"),
         ("etcd add prod.yaml", "prod.yaml stands where a host", "rsadm etcd add prod.yaml HOST\n"),
-        ("etcd remove m1 ./clusters/prod", "prod stands where a host", "rsadm etcd remove ./clusters/prod m1\n"),
+        (
+            "etcd remove m1 ./clusters/prod",
+            "prod stands where a host",
+            "rsadm etcd remove ./clusters/prod m1\n",
+        ),
         ("etcd move-leader m1 prod.yml", "prod.yml stands where", "rsadm etcd move-leader prod.yml m1\n"),
         ("etcd replace m1 prod.yaml", "prod.yaml stands where a host", "rsadm etcd replace prod.yaml m1\n"),
         ("etcd replace m1 m2 prod.yaml", "prod.yaml stands where", "rsadm etcd replace prod.yaml m1 m2\n"),
         ("etcd replace m1 prod.yaml m2", "prod.yaml stands where", "rsadm etcd replace prod.yaml m1 m2\n"),
         ("etcd replace prod.yaml", "prod.yaml stands where a host", "rsadm etcd replace prod.yaml HOST\n"),
         ("etcd replace m1 m2 m3", "the inventory m1", "hosts follow it"),
-        ("etcd restore a.db prod.yaml", "prod.yaml stands where a snap", "rsadm etcd restore prod.yaml a.db\n"),
+        (
+            "etcd restore a.db prod.yaml",
+            "prod.yaml stands where a snap",
+            "rsadm etcd restore prod.yaml a.db\n",
+        ),
         ("etcd restore prod.yaml", "prod.yaml stands where", "rsadm etcd restore prod.yaml SNAPSHOT\n"),
         ("etcd snapshot verify a.db p.yaml", "p.yaml stands", "rsadm etcd snapshot verify p.yaml a.db\n"),
         ("etcd snapshot ls .", ". is a folder, and the inventory a file", "--from .\n"),

@@ -80,8 +80,8 @@ pub struct InventoryArg {
 #[derive(Args, Clone, Debug, Default)]
 pub struct GateArgs {
     /// Go on where the quorum gate alone says no: etcd may serve no writes meanwhile. Asks for the
-    /// cluster's name to be typed, whatever --yes says, or takes it as NAME
-    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    /// cluster's name to be typed, whatever --yes says, or takes it as CLUSTER
+    #[arg(long, value_name = "CLUSTER", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub accept_quorum_loss: Option<String>,
 }
 

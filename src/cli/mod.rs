@@ -111,6 +111,10 @@ mod tests {
                 assert!(text.starts_with(|c: char| c.is_uppercase()), "{}: {text:?}", command.get_name());
                 assert!(!text.ends_with('.'), "{}: {text:?}", command.get_name());
             }
+            // Longer ones are broken in the middle, at the width of `max_term_width`.
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let long = after.lines().find(|line| line.chars().count() > 100);
+            assert_eq!(long, None, "{} breaks a line of its help", command.get_name());
             for arg in command.get_arguments() {
                 assert!(arg.get_help().is_some(), "{} {} has no help", command.get_name(), arg.get_id());
             }

@@ -12,7 +12,8 @@ use crate::{
 /// Check all hosts and the network between them, and change nothing
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Tries every path between hosts that their roles need; listens for that on ports where nothing listens yet.
+Tries every path between hosts that their roles need; listens for that on ports where nothing
+listens yet.
 
 Examples:
   rsadm preflight inventories/prod.yaml

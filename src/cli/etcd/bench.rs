@@ -21,7 +21,8 @@ use crate::{
 /// Put a bounded load on etcd, and say what it means for disks and timing
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-It writes to at most 1000 keys below /rsadm/bench/ and takes them away again. The load is real: other clients feel it.
+It writes to at most 1000 keys below /rsadm/bench/ and takes them away again. The load is real:
+other clients feel it.
 
 Examples:
   rsadm etcd bench inventories/prod.yaml

@@ -10,8 +10,9 @@ use crate::{
 /// Drop etcd's history, all but the newest revisions
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Values that keys have now stay. Clients that watch from a revision that is gone have to list anew, as Kubernetes'
-clients do by themselves. The room becomes free inside the database files; rsadm etcd defrag gives it back.
+Values that keys have now stay. Clients that watch from a revision that is gone have to list
+anew, as Kubernetes' clients do by themselves. The room becomes free inside the database files;
+rsadm etcd defrag gives it back.
 
 Examples:
   rsadm etcd compact inventories/prod.yaml

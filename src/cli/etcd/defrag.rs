@@ -15,12 +15,12 @@ use crate::{
 /// Give back the room that etcd's databases no longer use, one member at a time
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Followers first; the leader last, once it has handed leadership over. Before each member it asks whether etcd can
-spare it, and after each it waits until that member is well again. A member serves nothing while it is defragmented:
-a second or two for each GiB of data.
+Followers first; the leader last, once it has handed leadership over. Before each member it asks
+whether etcd can spare it, and after each it waits until that member is well again. A member
+serves nothing while it is defragmented: a second or two for each GiB of data.
 
-Where the alarm NOSPACE is on, it does all it takes to have writes again: drops history, defragments every member,
-takes the alarm back.
+Where the alarm NOSPACE is on, it does all it takes to have writes again: drops history,
+defragments every member, takes the alarm back.
 
 Examples:
   rsadm etcd defrag inventories/prod.yaml

@@ -11,7 +11,7 @@ use crate::{
 /// Replace a member of etcd, dead or alive, on the same host or by another
 #[derive(clap::Args, Debug)]
 #[command(
-    override_usage = "rsadm etcd replace [OPTIONS] [INVENTORY] <OLD> [NEW]",
+    override_usage = "rsadm etcd replace [OPTIONS] [INVENTORY] <HOST> [NEW_HOST]",
     after_help = "\
 With one host, its member leaves and joins anew with the data of the others: for a lost disk
 or damaged data. With two, the second takes the place of the first: a dead member leaves
@@ -24,7 +24,7 @@ Examples:
   rsadm etcd replace inventories/prod.yaml e3 e4"
 )]
 pub(in crate::cli) struct Args {
-    /// The old member's host, and the new one's if it is another; an inventory file may stand before
+    /// The member's host, and the new one's if it is another; an inventory file may stand before
     #[arg(value_name = "HOST", num_args = 1..=3, required = true)]
     pub(in crate::cli) words: Vec<String>,
 

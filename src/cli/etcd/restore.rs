@@ -30,8 +30,8 @@ Examples:
   rsadm etcd restore --rollback"
 )]
 pub(in crate::cli) struct Args {
-    /// The snapshot, or a bundle with one; an inventory file may stand before
-    #[arg(value_name = "FILE", num_args = 0..=2)]
+    /// A file, HOST:FILE, or the URL of an object; a bundle too; an inventory file may stand before
+    #[arg(value_name = "SNAPSHOT", num_args = 0..=2)]
     pub(in crate::cli) files: Vec<PathBuf>,
 
     /// The file with the age key that opens a bundle

@@ -13,8 +13,9 @@ use crate::{
 /// Remove old snapshots
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The newest snapshot that was verified stays, whatever its age. Files without a manifest are somebody else's and stay, as do the
-snapshots of other clusters than the inventory's, and those from the future.
+The newest snapshot that was verified stays, whatever its age. Files without a manifest are
+somebody else's and stay, as do the snapshots of other clusters than the inventory's, and those
+from the future.
 
 Examples:
   rsadm etcd snapshot prune --from /srv/backups --keep 14

@@ -33,9 +33,9 @@ const PHASE: &str = "snapshot";
 /// Take a snapshot of etcd and check it
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-It comes from the healthiest follower, so that no write waits for it; without a quorum, from the survivor that has
-seen most. The file is that of `etcdctl snapshot save`, with its manifest beside it, for its owner alone. It takes
-its name when it is whole, checked and on the disk.
+It comes from the healthiest follower, so that no write waits for it; without a quorum, from the
+survivor that has seen most. The file is that of `etcdctl snapshot save`, with its manifest
+beside it, for its owner alone. It takes its name when it is whole, checked and on the disk.
 
 Examples:
   rsadm etcd snapshot save inventories/prod.yaml --to /srv/backups

@@ -28,14 +28,15 @@ use crate::{
 #[command(
     allow_missing_positional = true,
     after_help = "\
-The restore for a try is etcdutl's, into a folder that is removed again: with the etcdutl on PATH, else on an etcd host
-of the inventory, with that of its own etcd. A bundle is opened with --identity; without, only its bytes are compared
-with its manifest. Cut off, changed, and copied database files are refused (5).
+The restore for a try is etcdutl's, into a folder that is removed again: with the etcdutl on
+PATH, else on an etcd host of the inventory, with that of its own etcd. A bundle is opened with
+--identity; without, only its bytes are compared with its manifest. Cut off, changed, and copied
+database files are refused (5).
 
 Examples:
   rsadm etcd snapshot verify prod-20261122T140511Z-r48211.db
   rsadm etcd snapshot verify inventories/prod.yaml m2:prod-20261122T140511Z-r48211.db
-  rsadm etcd snapshot verify s3://backups/prod/prod-20261122T140511Z-r48211.tar.age --identity key.txt"
+  rsadm etcd snapshot verify s3://backups/prod-20261122T140511Z-r48211.tar.age --identity key.txt"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -45,7 +46,7 @@ pub(super) struct Args {
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
 
-    /// The age identity file that opens a bundle
+    /// The file with the age key that opens a bundle
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
 }
