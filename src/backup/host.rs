@@ -21,9 +21,15 @@ use crate::{
     layout,
 };
 
-const SAVE: Script = Script { name: "snapshot-save", text: include_str!("host/save.sh") };
+const SAVE: Script = Script {
+    name: "snapshot-save",
+    text: concat!(include_str!("../observe/processes.sh"), include_str!("host/save.sh")),
+};
 const LIST: Script = Script { name: "snapshot-list", text: include_str!("host/list.sh") };
-const TRY: Script = Script { name: "snapshot-try", text: include_str!("host/try.sh") };
+const TRY: Script = Script {
+    name: "snapshot-try",
+    text: concat!(include_str!("../observe/processes.sh"), include_str!("host/try.sh")),
+};
 
 /// How long a host may work on a large snapshot.
 const LIMIT: Duration = Duration::from_secs(30 * 60);

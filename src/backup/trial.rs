@@ -2,11 +2,14 @@
 //! one that etcd takes.
 
 use std::{
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use super::BackupError;
+use crate::layout;
 
 /// Begins the name of a folder that is thrown away; the number of the process follows.
 pub const SCRATCH: &str = ".rsadm-trial-";
@@ -18,11 +21,27 @@ pub fn etcdutl() -> Option<PathBuf> {
 }
 
 fn of_running_etcd() -> Option<PathBuf> {
-    let processes = std::fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
-    let is_etcd =
-        |process: &PathBuf| std::fs::read_to_string(process.join("comm")).is_ok_and(|c| c == "etcd\n");
     let program = |process: PathBuf| process.join("root/usr/local/bin/etcdutl");
-    processes.filter(is_etcd).map(program).find(|path| path.is_file())
+    members(Path::new("/proc")).into_iter().map(program).find(|path| path.is_file())
+}
+
+/// The folders below `/proc` of the etcd that is this host's member: as `observe/processes.sh` tells it from what users run in
+/// pods, by the host's network and by the cluster's data or port.
+fn members(proc: &Path) -> Vec<PathBuf> {
+    let network = |process: &Path| fs::metadata(process.join("ns/net")).map(|m| (m.dev(), m.ino())).ok();
+    let own = network(&proc.join("self"));
+    let is_etcd = |process: &Path| fs::read_to_string(process.join("comm")).is_ok_and(|c| c == "etcd\n");
+    let (data, port) =
+        (format!("--data-dir={}", layout::ETCD_DATA_DIR), format!(":{}", layout::ETCD_CLIENT_PORT));
+    let is_ours = |word: &str| {
+        word == data || word.strip_prefix("--listen-client-urls=").is_some_and(|urls| urls.contains(&port))
+    };
+    let serves = |process: &Path| {
+        fs::read_to_string(process.join("cmdline"))
+            .is_ok_and(|words| words.is_empty() || words.split('\0').any(is_ours))
+    };
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten().map(|entry| entry.path());
+    processes.filter(|p| is_etcd(p) && own.is_some() && network(p) == own && serves(p)).collect()
 }
 
 /// The etcdutl on PATH, for machines that run no member of ours.
@@ -60,4 +79,86 @@ pub fn restore(program: &Path, snapshot: &Path, folder: &Path) -> Result<(), Bac
         snapshot.display(),
         last.unwrap_or("it says nothing").trim_start_matches("Error: ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::facts;
+
+    const PROCESSES: &str = include_str!("../observe/processes.sh");
+
+    /// A `/proc` with these processes, the first as 101: name, network, arguments.
+    fn proc(processes: &[(&str, &str, &str)]) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        let own = [("self", ("bash", "host", "bash"))];
+        let numbered = processes.iter().enumerate().map(|(i, p)| ((101 + i).to_string(), *p));
+        for (number, (name, network, arguments)) in
+            own.into_iter().map(|(n, p)| (n.to_owned(), p)).chain(numbered)
+        {
+            let process = proc.path().join(number);
+            fs::create_dir_all(process.join("ns")).unwrap();
+            let network = proc.path().join(network);
+            fs::write(&network, "").unwrap();
+            std::os::unix::fs::symlink(network, process.join("ns/net")).unwrap();
+            fs::write(process.join("comm"), format!("{name}\n")).unwrap();
+            let words: String = arguments.split_whitespace().map(|word| format!("{word}\0")).collect();
+            fs::write(process.join("cmdline"), words).unwrap();
+            fs::write(process.join("environ"), "PATH=/\0RSADM_REVISION=ab12\0").unwrap();
+        }
+        proc
+    }
+
+    /// What a script says of such a host.
+    fn said(proc: &Path, script: &str) -> String {
+        let text = script.replace("/proc/", &format!("{}/", proc.display()));
+        let output = Command::new("bash").args(["-c", &text]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Each script or function that looks for processes tells those of the host from what a pod of a user's may run.
+    #[test]
+    fn a_program_of_a_users_pod_is_not_taken_for_the_hosts() {
+        let own = "etcd --data-dir=/var/lib/etcd --name=m1 --listen-client-urls=https://127.0.0.1:2379";
+        let port = "etcd --data-dir=/data --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.1:2379";
+        let other = "etcd --data-dir=/data --listen-client-urls=http://127.0.0.1:12379 --initial-cluster=a=http://b:2379";
+        for (processes, ours) in [
+            (&[("etcd", "host", own)][..], &[101][..]),
+            (&[("etcd", "pod", own)], &[]),
+            (&[("etcd", "host", port)], &[101]),
+            (&[("etcd", "host", other)], &[]),
+            (&[("etcd", "pod", own), ("etcd", "host", other), ("etcd", "host", own)], &[103]),
+            (&[("etcd-replay", "host", own)], &[]),
+            (&[("kube-apiserver", "pod", "kube-apiserver")], &[]),
+            (&[("kube-apiserver", "pod", "x"), ("kube-apiserver", "host", "x")], &[102]),
+            (&[("kube-controller", "host", "kube-controller-manager")], &[101]),
+        ] {
+            let proc = proc(processes);
+            let names = ["etcd", "kube-apiserver", "kube-controller-manager"];
+            let all =
+                names.map(|name| format!("processes {name}; printf '%s\\n' \"${{pids[@]}}\"")).join("\n");
+            let found = said(proc.path(), &format!("{PROCESSES}\n{all}"));
+            let found: Vec<usize> = found.lines().filter_map(|line| line.parse().ok()).collect();
+            assert_eq!(found, ours, "{processes:?}");
+
+            let facts = facts::parse(&said(proc.path(), facts::SCRIPT.text)).unwrap();
+            let seen: Vec<&str> = facts.processes.iter().map(|p| p.name.as_str()).collect();
+            assert_eq!(seen, ours.iter().map(|n| processes[n - 101].0).collect::<Vec<_>>(), "{processes:?}");
+            assert!(facts.processes.iter().all(|p| p.revision.as_deref() == Some("ab12")));
+
+            let etcds = ours.iter().filter(|n| processes[*n - 101].0 == "etcd");
+            let etcds: Vec<PathBuf> = etcds.map(|n| proc.path().join(n.to_string())).collect();
+            assert_eq!(members(proc.path()), etcds, "{processes:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_counts_until_it_has_let_go_of_its_files() {
+        let proc = proc(&[("etcd", "host", "")]);
+        assert_eq!(
+            said(proc.path(), &format!("{PROCESSES}\nprocesses etcd; echo \"${{pids[@]}}\"")),
+            "101\n"
+        );
+        assert_eq!(members(proc.path()).len(), 1);
+    }
 }

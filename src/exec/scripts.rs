@@ -8,13 +8,12 @@ macro_rules! script {
         pub const $constant: Script =
             Script { name: $name, text: include_str!(concat!("scripts/", $name, ".sh")) };
     };
-    ($(#[$about:meta])* $constant:ident, $name:literal after $functions:literal) => {
+    ($(#[$about:meta])* $constant:ident, $name:literal after $($functions:literal),+) => {
         $(#[$about])*
         pub const $constant: Script = Script {
             name: $name,
             text: concat!(
-                include_str!(concat!("scripts/", $functions, ".sh")),
-                "\n",
+                $(include_str!($functions), "\n",)+
                 include_str!(concat!("scripts/", $name, ".sh"))
             ),
         };
@@ -44,35 +43,35 @@ script!(
 );
 script!(
     /// Waits for a process with a revision.
-    AWAIT_PROCESS, "await-process" after "pods"
+    AWAIT_PROCESS, "await-process" after "../observe/processes.sh", "scripts/pods.sh"
 );
 script!(
     /// Tells whether etcd ends for the sake of its data.
-    LOST_DATA, "lost-data" after "pods"
+    LOST_DATA, "lost-data" after "../observe/processes.sh", "scripts/pods.sh"
 );
 script!(
     /// Waits until a process with a revision listens.
-    AWAIT_SERVING, "await-serving" after "pods"
+    AWAIT_SERVING, "await-serving" after "../observe/processes.sh", "scripts/pods.sh"
 );
 script!(
     /// Keeps a manifest that serves.
-    KEEP, "keep" after "pods"
+    KEEP, "keep" after "../observe/processes.sh", "scripts/pods.sh"
 );
 script!(
     /// Puts manifests back that were kept.
-    PUT_BACK, "put-back" after "pods"
+    PUT_BACK, "put-back" after "../observe/processes.sh", "scripts/pods.sh"
 );
 script!(
     /// Waits until a process is gone.
-    AWAIT_STOPPED, "await-stopped"
+    AWAIT_STOPPED, "await-stopped" after "../observe/processes.sh"
 );
 script!(
     /// Points an API server at other members.
-    SET_ETCD_SERVERS, "set-etcd-servers"
+    SET_ETCD_SERVERS, "set-etcd-servers" after "../observe/processes.sh"
 );
 script!(
     /// Moves etcd's data out of the way.
-    SET_ASIDE, "set-aside" after "aside"
+    SET_ASIDE, "set-aside" after "scripts/aside.sh"
 );
 script!(
     /// Dials ports of other hosts.
@@ -116,7 +115,7 @@ script!(
 );
 script!(
     /// What a host does of a restore of etcd.
-    RESTORE, "restore" after "aside"
+    RESTORE, "restore" after "../observe/processes.sh", "scripts/aside.sh"
 );
 script!(
     /// Waits for workloads.

@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// The script; it changes nothing.
-pub const SCRIPT: Script = Script { name: "etcd-host", text: include_str!("etcd_host.sh") };
+pub const SCRIPT: Script =
+    Script { name: "etcd-host", text: concat!(include_str!("processes.sh"), include_str!("etcd_host.sh")) };
 
 /// One host's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 # etcd-host.sh: what this host says of the etcd that should run on it, one fact a line. Changes nothing, and shows no key.
+# (After processes.sh.)
 f() { printf '%s\n' "$*"; }
 f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
-for p in /proc/[0-9]*; do
-  { IFS= read -r c < "$p/comm"; } 2>/dev/null || continue
-  case $c in
-    etcd) [ -e "$p/exe" ] && { f running; up=1; } ;;
-    kube-apiserver) f etcd-servers "$(tr '\0' '\n' < "$p/cmdline" 2>/dev/null | sed -n 's/^--etcd-servers=//p')" ;;
-  esac
+processes etcd
+up=${pids[0]-}
+[ "$up" ] && f running
+processes kube-apiserver
+for pid in "${pids[@]}"; do
+  f etcd-servers "$(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | sed -n 's/^--etcd-servers=//p')"
 done
 # The kubelet keeps the logs of a container's last two lives and numbers them.
 log=$(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log 2>/dev/null | head -n 1)

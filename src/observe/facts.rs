@@ -365,10 +365,11 @@ pub fn network_in(path: &str, text: &str) -> Vec<(&'static str, String)> {
 }
 
 impl Facts {
-    /// The revision that a running process was started with; `None` where it does not run (or not by us).
+    /// The revision that a running process was started with; `None` where it does not run (or not by us). A process of that
+    /// name that somebody else has in the host's network says nothing of ours.
     pub fn running_revision(&self, process: &str) -> Option<&str> {
         let comm = process.get(..15).unwrap_or(process);
-        self.processes.iter().find(|p| p.name == comm).and_then(|p| p.revision.as_deref())
+        self.processes.iter().filter(|p| p.name == comm).find_map(|p| p.revision.as_deref())
     }
 
     /// True where a process of that name runs, whoever started it.

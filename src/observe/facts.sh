@@ -45,22 +45,17 @@ while IFS== read -r k x; do
         case $u$d in rsadm-backup.timer*RSADM_REVISION=*) b=${d##*RSADM_REVISION=} ;; esac ;;
   esac
 done < <(systemctl show -p MainPID,Id,ActiveState,UnitFileState,Description kubelet containerd rsadm-network rsadm-backup.timer && echo)
-# What each process of ours was started with, from the process itself.
-started() {
-  v=- w=(); mapfile -d '' -t w < "/proc/$1/environ"
-  for x in "${w[@]}"; do case $x in RSADM_REVISION=*) v=${x#*=} ;; esac; done
-}
+# What each process of ours was started with, from the process itself. Which those are, processes.sh tells.
 for p in /proc/[0-9]*; do
-  IFS= read -r c < "$p/comm" || continue
-  case $c in etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|haproxy|containerd) ;; *) continue ;; esac
-  mapfile -d '' -t w < "$p/cmdline" || continue
-  [ ${#w[@]} != 0 ] || continue
-  e=
-  for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; esac; done
-  started "${p##*/}"
-  f process "$c" "$v" "$e"
+  read -r c <$p/comm
+  [ $p != /proc/$n ] || c=rsadm-network
+  case $c in etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|haproxy|containerd|rsadm-network) ;; *) continue ;; esac
+  [ $p/ns/net -ef /proc/self/ns/net ] && mapfile -d '' -t w <$p/cmdline && [ "$w" ] || continue
+  mapfile -d '' -t -O ${#w[@]} w <$p/environ
+  v=- e= m=$c
+  for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; RSADM_REVISION=*) v=${x#*=} ;; --data-dir=$E|--listen-c*:2379*) m= ;; esac; done
+  [ "$m" = etcd ] || f process "$c" "$v" "$e"
 done
-[ "${n:-0}" != 0 ] && started "$n" && f process rsadm-network "$v"
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
 stat -c 'file %a %u:%g folder %n' $K/manifests /var/log/kubernetes/audit
 stat -c 'file %a %U:%G folder %n' $E

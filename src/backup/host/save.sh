@@ -1,9 +1,10 @@
 # save.sh FOLDER STEM ENDPOINT: a snapshot of the member on this host into FOLDER, named after STEM and its revision.
-# Prints NAME SIZE SHA256 REVISION. The file has its name only once it is whole and on the disk.
+# Prints NAME SIZE SHA256 REVISION. The file has its name only once it is whole and on the disk. (After processes.sh.)
 folder=$1 stem=$2 endpoint=$3
 umask 077
-pid=$(pgrep -xo etcd) || { echo "no etcd runs here" >&2; exit 1; }
-tools=/proc/$pid/root/usr/local/bin pki=/etc/kubernetes/pki/etcd
+processes etcd
+[ ${#pids[@]} != 0 ] || { echo "no etcd runs here" >&2; exit 1; }
+tools=/proc/${pids[0]}/root/usr/local/bin pki=/etc/kubernetes/pki/etcd
 mkdir -p -- "$folder" || exit 1
 incoming=$folder/.rsadm-incoming-$$
 trap 'rm -f -- "$incoming" "$incoming.part"' EXIT

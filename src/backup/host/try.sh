@@ -1,7 +1,8 @@
 # try.sh scratch: makes a folder for a try and prints it.
 # try.sh FILE keep|remove: restores the snapshot FILE for a try, with the etcdutl out of the running etcd's container, or
 # one on PATH, or out of an etcd image that containerd has. etcdutl compares the checksum itself. Prints what etcdutl
-# says of it as JSON; what was restored goes, and with `remove` FILE and its folder too.
+# says of it as JSON; what was restored goes, and with `remove` FILE and its folder too. (After
+# processes.sh.)
 umask 077
 if [ "$1" = scratch ]; then
   mkdir -p /var/lib/rsadm && mktemp -d /var/lib/rsadm/.trial-XXXXXX
@@ -18,8 +19,10 @@ how=$2
 trap clean EXIT
 
 program() {
-  local pid image
-  pid=$(pgrep -xo etcd) && [ -x "/proc/$pid/root/usr/local/bin/etcdutl" ] && { tool=/proc/$pid/root/usr/local/bin/etcdutl; return; }
+  local image
+  processes etcd
+  tool=/proc/${pids[0]-}/root/usr/local/bin/etcdutl
+  [ ${#pids[@]} != 0 ] && [ -x "$tool" ] && return
   tool=$(command -v etcdutl) && return
   image=$(ctr -n k8s.io images ls -q 2>/dev/null | grep -E '/etcd:[^@]*$' | sort -V | tail -n 1)
   [ "$image" ] && mkdir "$scratch/image" && ctr -n k8s.io images mount "$image" "$scratch/image" >/dev/null && mounted=$scratch/image &&

@@ -1,12 +1,9 @@
-# await-stopped.sh COMM SECONDS: until no process of that name runs.
-comm=$1; end=$((SECONDS+$2))
+# await-stopped.sh NAME SECONDS: until no process of that name runs that is the host's own. (After processes.sh.)
+end=$((SECONDS+$2))
 while [ $SECONDS -lt $end ]; do
-  found=
-  for p in /proc/[0-9]*; do
-    IFS= read -r c < "$p/comm" 2>/dev/null && [ "$c" = "$comm" ] && found=${p#/proc/} && break
-  done 2>/dev/null
-  [ -n "$found" ] || exit 0
+  processes "$1"
+  [ ${#pids[@]} != 0 ] || exit 0
   sleep 0.1
 done
-echo "$comm still runs (process $found) after $2 s" >&2
+echo "$1 still runs (process ${pids[0]}) after $2 s" >&2
 exit 1

@@ -1,18 +1,9 @@
-# Of static pods, for the scripts that this is put before; their manifests are named after them.
+# Of static pods, for the scripts that this is put before; their manifests are named after them. (After processes.sh.)
 
 manifest_of() { echo "/etc/kubernetes/manifests/$1.yaml"; }
 
 # The revision that a manifest gives its process.
 revision_in() { awk '/name: RSADM_REVISION$/ {getline; gsub(/["'\'']/, "", $2); print $2; exit}' "$1" 2>/dev/null; }
-
-# processes NAME: the numbers of the processes of that name, in $pids.
-processes() {
-  local p c
-  pids=()
-  for p in /proc/[0-9]*; do
-    IFS= read -r c < "$p/comm" && [ "$c" = "${1:0:15}" ] && pids+=("${p#/proc/}")
-  done 2>/dev/null
-}
 
 # carries PID REVISION: that process was started with that revision.
 carries() { tr '\0' '\n' 2>/dev/null < "/proc/$1/environ" | grep -qx "RSADM_REVISION=$2"; }

@@ -4,7 +4,7 @@
 #   $state/old        where the old data went, or none   $state/placed      the new data is where etcd looks for it
 #   $state/over       its data takes writes: from here on nothing but tidying up is left
 #   $state/undoing    it is being rolled back
-#   $ended            restores that were over, for hosts that missed that                              (After aside.sh.)
+#   $ended            restores that were over, for hosts that missed that              (After processes.sh and aside.sh.)
 umask 077
 export LC_ALL=C
 state=/var/lib/rsadm/restore ended=/var/lib/rsadm/restores.ended aside=/var/lib/rsadm/aside data=/var/lib/etcd manifests=/etc/kubernetes/manifests
@@ -14,23 +14,17 @@ work=$state
 verb=$1; shift
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
-runs() {
-  local p c
-  for p in /proc/[0-9]*; do
-    { IFS= read -r c < "$p/comm"; } 2>/dev/null && [ "$c" = "$1" ] && [ "$(tr '\0' ' ' 2>/dev/null < "$p/cmdline")" ] && return 0
-  done
-  return 1
-}
+runs() { processes "$1"; [ ${#pids[@]} != 0 ]; }
 
 # Out of the kubelet's sight, and gone as a process.
 fence() {
-  local name=$1 comm=${1:0:15} end=$((SECONDS + 90)) kill=$((SECONDS + 5))
+  local name=$1 end=$((SECONDS + 90)) kill=$((SECONDS + 5))
   mkdir -p $state/manifests
   [ ! -f $manifests/$name.yaml ] || mv -f $manifests/$name.yaml $state/manifests/ || exit 1
-  while runs "$comm"; do
+  while runs "$name"; do
     [ $SECONDS -lt $end ] || die "$name still runs 90 s after its manifest was taken away; is the kubelet running? (systemctl status kubelet)"
     # An API server waits for requests under way, up to the 30 s that the kubelet grants; it has nothing that could be lost.
-    [ $name != kube-apiserver ] || [ $SECONDS -lt $kill ] || pkill -9 -x $name
+    [ $name != kube-apiserver ] || [ $SECONDS -lt $kill ] || kill -9 "${pids[@]}" 2>/dev/null
     sleep 0.1
   done
 }
@@ -222,10 +216,9 @@ measure) # SECONDS: how far data is whose etcd does not run, by a copy that is s
   3) printf 'damaged %s\n' "$words" | head -n 1 ;;
   *) printf 'unknown %s\n' "$words" | head -n 1 ;;
   esac ;;
-relist) # Who has watched the old data asks anew: the kubelet restarts these two; containers go on.
-  for p in /proc/[0-9]*; do
-    { IFS= read -r c < "$p/comm"; } 2>/dev/null || continue
-    case $c in kube-controller | kube-scheduler | kube-proxy) kill "${p#/proc/}" 2>/dev/null ;; esac
+relist) # Who has watched the old data asks anew: the kubelet restarts these; other containers go on.
+  for name in kube-controller-manager kube-scheduler kube-proxy; do
+    ! runs $name || kill "${pids[@]}" 2>/dev/null
   done
   [ "$(systemctl is-active kubelet)" != active ] || systemctl restart kubelet ;;
 roll-back) # What the restore changed is changed back; the data that it made is kept aside, too.

@@ -1,12 +1,12 @@
 # set-etcd-servers.sh SERVERS URL SECONDS: changes --etcd-servers in the manifest, leaves all else as it is, and waits until the
-# API server runs with it and is ready. The old manifest comes back where it does not.
+# API server runs with it and is ready. The old manifest comes back where it does not. (After processes.sh.)
 servers=$1 url=$2 end=$((SECONDS+$3)) manifest=/etc/kubernetes/manifests/kube-apiserver.yaml old=/etc/kubernetes/rsadm-kube-apiserver.yaml
 grep -q -- '- --etcd-servers=' $manifest || { echo "$manifest has no --etcd-servers" >&2; exit 1; }
 cp -p $manifest $old && sed "s|- --etcd-servers=.*|- --etcd-servers=$servers|" $old > $old.new && chmod 600 $old.new && mv -f $old.new $manifest || exit 1
 while [ $SECONDS -lt $end ]; do
-  for p in /proc/[0-9]*; do
-    IFS= read -r c < "$p/comm" 2>/dev/null && [ "$c" = kube-apiserver ] || continue
-    tr '\0' '\n' < "$p/cmdline" 2>/dev/null | grep -qxF -- "--etcd-servers=$servers" || continue
+  processes kube-apiserver
+  for pid in "${pids[@]}"; do
+    tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "--etcd-servers=$servers" || continue
     kubectl --kubeconfig /etc/kubernetes/admin.conf --server "$url" --request-timeout 5s get --raw /readyz >/dev/null 2>&1 && rm -f $old && exit 0
   done 2>/dev/null
   sleep 0.2
