@@ -21,6 +21,7 @@ use super::{
     choose::{Voter, elected},
     file, keys,
     place::{Place, credentials},
+    room,
     take::{self, Source},
     trial,
 };
@@ -215,7 +216,8 @@ async fn work(config: &BackupConfig, own: &Answer, is_corrupt: bool) -> Result<M
         Place::Bucket(_) => Path::new(layout::RSADM_DIR).join("backup-outgoing"),
     };
     sweep(&folder, matches!(place, Place::Bucket(_)));
-    let arrived = take::receive(&own.client, &folder, &|_| ()).await?;
+    let needed = room::with_trial(own.status.db_size);
+    let arrived = take::receive(&own.client, &folder, needed, &|_| ()).await?;
     let mut manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());
     if let Some(program) = trial::etcdutl() {
         trial::restore(&program, arrived.path(), &folder)?;

@@ -15,6 +15,7 @@ use super::{
     agent::{Newest, State},
     file,
     place::Entry,
+    room,
 };
 use crate::{
     host::{Cmd, Host, Op, Output, RemoteFile, Script, Secret},
@@ -60,11 +61,14 @@ pub struct Saved {
 
 impl Keeper {
     /// Has the member on this host write a snapshot into the folder; its name begins with `stem`. `endpoint` is the
-    /// member's client URL.
+    /// member's client URL, `size` that of its database.
     ///
     /// # Errors
-    /// etcdctl's own words; nothing is left then.
-    pub async fn save(&self, stem: &str, endpoint: &str) -> Result<Saved, BackupError> {
+    /// Where there is no room for it and its trial, or etcdctl's own words; nothing is left then.
+    pub async fn save(&self, stem: &str, endpoint: &str, size: u64) -> Result<Saved, BackupError> {
+        let make = Cmd::new(["mkdir", "-p", "-m", "700", "--", &self.folder].map(String::from));
+        self.ask(&[Op::Run(make)], "make the folder for a snapshot").await?;
+        self.has_room(&self.folder, room::with_trial(size), "take a snapshot").await?;
         let text = self.run(SAVE, &[&self.folder, stem, endpoint], "take a snapshot").await?;
         let mut words = text.split_whitespace();
         let saved = (|| {
@@ -116,8 +120,11 @@ impl Keeper {
     /// # Errors
     /// What is wrong with it.
     pub async fn verify(&self, file: &str) -> Result<String, BackupError> {
-        let path = format!("{}/{file}", self.folder);
-        self.run(TRY, &[&path, "keep"], &format!("restore {file} for a try")).await.map_err(told)
+        let (path, doing) = (format!("{}/{file}", self.folder), format!("restore {file} for a try"));
+        let size = Cmd::new(["stat", "-c", "%s", "--", &path].map(String::from));
+        let size = self.ask(&[Op::Run(size)], &doing).await?.text();
+        self.has_room(&self.folder, room::of_trial(size.trim().parse().unwrap_or(0)), &doing).await?;
+        self.run(TRY, &[&path, "keep"], &doing).await.map_err(told)
     }
 
     /// Sends a file of this machine there, restores it for a try, and removes it again.
@@ -179,7 +186,10 @@ impl Keeper {
     }
 
     async fn send(&self, local: &Path, path: &str) -> Result<(), BackupError> {
-        let reading = || format!("read {}", local.display());
+        let (reading, doing) = (|| format!("read {}", local.display()), "take the snapshot for a try");
+        let size = std::fs::metadata(local).map_err(BackupError::io(reading()))?.len();
+        let folder = path.rsplit_once('/').map_or(path, |(folder, _)| folder);
+        self.has_room(folder, room::with_trial(size), doing).await?;
         let mut file = tokio::fs::File::open(local).await.map_err(BackupError::io(reading()))?;
         loop {
             let mut piece = Vec::with_capacity(PIECE);
@@ -195,8 +205,17 @@ impl Keeper {
             let argv = ["dd", "oflag=append", "conv=notrunc", "status=none", &format!("of={path}")]
                 .map(String::from);
             let cmd = Cmd::new(argv).stdin(piece).timeout(LIMIT);
-            self.ask(&[Op::Run(cmd)], "take the snapshot for a try").await?;
+            self.ask(&[Op::Run(cmd)], doing).await?;
         }
+    }
+
+    /// Nothing is begun that would fill a disk of the host's.
+    async fn has_room(&self, folder: &str, needed: u64, doing: &str) -> Result<(), BackupError> {
+        let question = Op::Run(Cmd::new(room::question(folder)));
+        let answers = self.host.run(&[question], true).await;
+        let answers = answers.map_err(|e| BackupError::Refused(e.to_string()))?;
+        let answer = answers.first().map(Output::text).unwrap_or_default();
+        room::suffices(&answer, folder, needed).map_err(|why| self.refused(doing, &why))
     }
 
     async fn run(&self, script: Script, args: &[&str], doing: &str) -> Result<String, BackupError> {
@@ -299,6 +318,26 @@ mod tests {
         std::fs::write(there.path().join("a.db"), &bytes[1..]).unwrap();
         let broken = keeper.fetch(&entry, here.path()).await.unwrap_err();
         assert!(matches!(broken, BackupError::Broken { .. }), "{broken:?}");
+    }
+
+    /// Before anything is written: of its scripts this host runs none.
+    #[tokio::test]
+    async fn no_snapshot_and_no_trial_is_begun_that_would_fill_the_hosts_disk() {
+        let there = tempfile::tempdir().unwrap();
+        let folder = there.path().join("backups").display().to_string();
+        let keeper = Keeper { host: Arc::new(Here(NodeName::new("m1"))), folder: folder.clone() };
+        let full = keeper.save("prod", "https://10.0.0.1:2379", 1 << 60).await.unwrap_err().to_string();
+        assert!(full.starts_with(&format!("m1 could not take a snapshot: no room in {folder}: ")), "{full}");
+        let sparse = std::fs::File::create(format!("{folder}/a.db")).unwrap();
+        sparse.set_len(1 << 43).unwrap();
+        let full = keeper.verify("a.db").await.unwrap_err().to_string();
+        assert!(
+            full.starts_with(&format!("m1 could not restore a.db for a try: no room in {folder}: ")),
+            "{full}"
+        );
+        let local = Path::new(&folder).join("a.db");
+        let full = keeper.send(&local, &format!("{folder}/b.db")).await.unwrap_err().to_string();
+        assert!(full.contains("no room in") && !Path::new(&folder).join("b.db").exists(), "{full}");
     }
 
     #[test]

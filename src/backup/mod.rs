@@ -28,6 +28,8 @@ pub mod manifest;
 pub mod place;
 /// Which may go.
 pub mod retention;
+/// Whether there is room for one.
+pub mod room;
 /// What is in the database.
 pub mod structure;
 /// From a member to a file.

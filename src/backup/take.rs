@@ -10,6 +10,7 @@ use super::{
     bundle::{self, Carried, Recipient},
     file::{self, Arrived, Checked, Incoming},
     manifest::{BUNDLE, FORMAT, PLAIN, stem},
+    room,
 };
 use crate::etcd::{MemberStatus, client::EtcdClient};
 
@@ -58,15 +59,17 @@ impl Source {
 }
 
 /// Streams a snapshot into a folder, where it has no name yet. The disk is written by a thread of its own while the
-/// network is read. `told` hears how many bytes have come.
+/// network is read. `needed` is how many bytes it and all that is done with it there take; `told` hears how many have come.
 ///
 /// # Errors
-/// Where it breaks off or is not whole; nothing of it is left then.
+/// Where there is no room for that, or it breaks off or is not whole; nothing of it is left then.
 pub async fn receive(
     client: &EtcdClient,
     folder: &Path,
+    needed: u64,
     told: &(dyn Fn(u64) + Sync),
 ) -> Result<Arrived, BackupError> {
+    room::check(folder, needed)?;
     let folder = folder.to_owned();
     let (send, mut pieces) = mpsc::channel::<Vec<u8>>(WAITING);
     let writer = tokio::task::spawn_blocking(move || {

@@ -22,7 +22,7 @@ async fn taken(client: &EtcdClient, folder: &Path) -> (std::path::PathBuf, Manif
         kubernetes: None,
         without_quorum: false,
     };
-    let arrived = receive(client, folder, &|_| ()).await.unwrap();
+    let arrived = receive(client, folder, 1, &|_| ()).await.unwrap();
     let manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());
     keep(arrived, manifest, None, &[], &[]).unwrap()
 }
@@ -89,4 +89,16 @@ async fn what_is_damaged_is_refused_with_the_reason() {
         assert!(expected, "{name}: {source}");
         assert!(trial::restore(&program("etcdutl"), &damaged, folder.path()).is_err(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_the_disk_has_no_room_for_is_not_begun() {
+    let cluster = Cluster::start(1);
+    let client = connect(&cluster, 0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let Err(refused) = receive(&client, folder.path(), u64::MAX, &|_| panic!("it came")).await else {
+        panic!("there was room")
+    };
+    assert!(refused.to_string().starts_with("no room in "), "{refused}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -265,7 +265,7 @@ impl Snapshots<'_> {
         on_all(&format!("umount {folder}"))?;
         let failed = failed?;
         println!("{}", failed.stdout);
-        failed.says("No space left on device")?;
+        failed.says(&format!("no room in {folder}: "))?;
         eventually(|| {
             self.fire()?;
             self.rsadm("etcd status", &[])?.ok()?.says_nothing_of("the last scheduled snapshot failed")

@@ -202,7 +202,9 @@ impl Taking<'_> {
                 shown.says(name, format!("{} of about {}", bytes(n), bytes(size)));
             }
         };
-        let arrived = take::receive(client, &folder, &told).await?;
+        // A bundle is written beside what goes into it.
+        let needed = size.saturating_mul(if self.args.recipient.is_empty() { 1 } else { 2 });
+        let arrived = take::receive(client, &folder, needed, &told).await?;
         let manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());
         let (recipients, carried) = (self.args.recipient.clone(), carried.to_vec());
         let keep = move || take::keep(arrived, manifest, file.as_deref(), &recipients, &carried);
@@ -219,7 +221,7 @@ impl Taking<'_> {
         let stamp = taken_at.format(format_description!("[year][month][day]T[hour][minute][second]Z"));
         let stem = format!("{}-{}", source.cluster, stamp.unwrap_or_default());
         let url = self.session.cluster.node(name).map(Node::client_url).unwrap_or_default();
-        let saved = keeper.save(&stem, &url).await?;
+        let saved = keeper.save(&stem, &url, source.status.db_size).await?;
         let manifest = Manifest {
             format: FORMAT,
             file: saved.file.clone(),
