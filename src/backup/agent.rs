@@ -1,7 +1,8 @@
 //! One snapshot by an etcd host itself, when its timer fires.
 //!
-//! Every host asks all members and finds out who of them does the work; the others note who does, and are done. What
-//! came of it stands in a state file, from which `status` tells how old the newest verified snapshot is.
+//! Every host asks all members and finds out who of them does the work; the others note who does, and are done, but where
+//! that one's snapshots have stopped coming ([`turn`]). What came of it stands in a state file, from which `status` tells how
+//! old the newest verified snapshot is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,12 +19,12 @@ use time::OffsetDateTime;
 use super::{
     BackupError, Check, Manifest,
     bundle::{Carried, Recipient},
-    choose::{Voter, elected},
+    choose::{Voter, ranked},
     file, keys,
     place::{Place, credentials},
     room,
     take::{self, Source},
-    trial,
+    trial, turn,
 };
 use crate::{
     etcd::{
@@ -117,14 +118,15 @@ pub async fn run() -> Result<Outcome, BackupError> {
     let state_file = Path::new(layout::BACKUP_STATE);
     let before: State =
         fs::read(state_file).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
-    let outcome = attempt().await;
+    let outcome = attempt(before.last_run != 0).await;
     let state = before.after(&outcome, OffsetDateTime::now_utc());
     let text = serde_json::to_string(&state).unwrap_or_default() + "\n";
     file::write(state_file, text.as_bytes())?;
     outcome
 }
 
-async fn attempt() -> Result<Outcome, BackupError> {
+/// Who fires for the first time steps in for nobody: others had no time yet to leave notes.
+async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     let text = fs::read(layout::BACKUP_CONFIG)
         .map_err(BackupError::io(format!("read {}", layout::BACKUP_CONFIG)))?;
     let config: BackupConfig = serde_json::from_slice(&text)
@@ -151,15 +153,43 @@ async fn attempt() -> Result<Outcome, BackupError> {
             applied: (a.status.raft_term, a.status.raft_applied_index),
         })
         .collect();
-    let Some(chosen) = elected(&voters) else {
+    let ranked = ranked(&voters);
+    let Some(first) = ranked.first() else {
         return Err(BackupError::Refused("no member of etcd answers".into()));
     };
-    if chosen.name != config.host {
-        return Ok(Outcome::Elsewhere(chosen.name.clone()));
+    let elsewhere = Outcome::Elsewhere(first.name.clone());
+    let voter = ranked.iter().find(|v| v.name == config.host);
+    let own = answers.iter().find(|a| a.name == config.host);
+    let (Some(voter), Some(own)) = (voter, own) else { return Ok(elsewhere) };
+    if voter.name != first.name && !(may_step_in && steps_in(&config, own, voter, &ranked).await) {
+        return Ok(elsewhere);
     }
-    let own = answers.iter().find(|a| a.name == chosen.name);
-    let own = own.ok_or_else(|| BackupError::Refused(format!("{} is gone", chosen.name)))?;
-    work(&config, own, chosen.is_corrupt).await.map(|m| Outcome::Taken(Box::new(m)))
+    let manifest = work(&config, own, voter.is_corrupt).await?;
+    if manifest.is_verified() {
+        leave_note(&config, &credentials).await;
+    }
+    Ok(Outcome::Taken(Box::new(manifest)))
+}
+
+/// True where this host is not the first, and the snapshots of all before it have stopped coming. One that nobody can rely on
+/// helps nobody.
+async fn steps_in(config: &BackupConfig, own: &Answer, voter: &Voter, ranked: &[&Voter]) -> bool {
+    if !voter.serves || voter.is_corrupt {
+        return false;
+    }
+    let names: Vec<&str> = ranked.iter().map(|v| v.name.as_str()).collect();
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let notes = own.client.leases().await;
+    notes.is_ok_and(|notes| turn::is_due(&names, &config.host, &notes, now, config.interval))
+}
+
+/// That this host took one, for those who would step in: where it cannot be left they take one too many.
+async fn leave_note(config: &BackupConfig, credentials: &Credentials) {
+    let Some(peer) = config.members.iter().find(|peer| peer.name == config.host) else { return };
+    // Anew, since sending a large one to a bucket takes its time.
+    let Some(own) = ask(peer, credentials).await else { return };
+    let note = turn::note(&config.host, OffsetDateTime::now_utc().unix_timestamp());
+    let _ = own.client.grant(note, turn::lifetime(config.members.len(), config.interval)).await;
 }
 
 struct Answer {

@@ -31,19 +31,21 @@ pub struct Voter {
     pub applied: (u64, u64),
 }
 
-/// Who of the members that answer takes a scheduled snapshot: the first follower by name of those that are well, or the
-/// leader where no follower is. Members without a quorum, with the alarm CORRUPT or far behind come last, in this order
-/// from the end, since one of them would else be chosen every time, and what it gives is not what the cluster has. Where
-/// nobody serves it is the one that has seen most. Every host asks itself this and comes to the same answer from the same
-/// members; a host that sees fewer than there are may come to another, and then two snapshots are taken, which harms
-/// nothing.
-pub fn elected(members: &[Voter]) -> Option<&Voter> {
+/// Who of the members that answer takes a scheduled snapshot, the first that could first: followers by name that are well,
+/// then the leader. Members without a quorum, with the alarm CORRUPT or far behind come last, in this order from the end,
+/// since one of them would else be chosen every time, and what it gives is not what the cluster has. Where nobody serves it is
+/// the one that has seen most. Every host asks itself this and comes to the same answer from the same members; a host that
+/// sees fewer than there are may come to another, and then two snapshots are taken, which harms nothing. Where the first fails
+/// each time, see [`turn`](super::turn).
+pub fn ranked(members: &[Voter]) -> Vec<&Voter> {
     let furthest = members.iter().map(|m| m.applied.1).max().unwrap_or_default();
-    members.iter().min_by_key(|m| {
+    let mut ranked: Vec<&Voter> = members.iter().collect();
+    ranked.sort_by_key(|m| {
         let is_behind = furthest - m.applied.1 > LAG_LIMIT;
         let has_seen = if m.serves { (0, 0) } else { m.applied };
         (!m.serves, m.is_corrupt, m.serves && is_behind, Reverse(has_seen), m.is_leader, &m.name)
-    })
+    });
+    ranked
 }
 
 #[cfg(test)]
@@ -82,7 +84,7 @@ mod tests {
             ("", None),
         ] {
             let voters: Vec<Voter> = members.split_whitespace().map(voter).collect();
-            assert_eq!(elected(&voters).map(|v| v.name.as_str()), expected, "{members:?}");
+            assert_eq!(ranked(&voters).first().map(|v| v.name.as_str()), expected, "{members:?}");
         }
     }
 }

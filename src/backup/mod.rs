@@ -36,6 +36,8 @@ pub mod structure;
 pub mod take;
 /// Restoring for a try.
 pub mod trial;
+/// Who steps in for whom.
+mod turn;
 
 pub use digest::{Broken, Digest};
 pub use file::Checked;

@@ -27,6 +27,7 @@ use crate::host::Secret;
 
 mod certificate;
 mod failure;
+mod lease;
 mod snapshot;
 mod upkeep;
 

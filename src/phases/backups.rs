@@ -1,5 +1,5 @@
 //! Snapshots on a schedule: our own program on every etcd host, and a timer that starts it. Every host has all of it, so
-//! that any of them can do the work; which one does, they find out each time (`backup::choose::elected`).
+//! that any of them can do the work; which one does, they find out each time (`backup::choose::ranked`).
 
 use crate::{
     host::Secret,

@@ -102,3 +102,15 @@ async fn what_the_disk_has_no_room_for_is_not_begun() {
     assert!(refused.to_string().starts_with("no room in "), "{refused}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+/// By which hosts tell one another that they took a scheduled snapshot.
+#[tokio::test]
+async fn a_lease_is_left_and_found_and_changes_no_revision() {
+    let cluster = Cluster::start(1);
+    let client = connect(&cluster, 0).await;
+    let before = client.status().await.unwrap().revision;
+    let id = (0x1234_5678 << 32) | 1_800_000_000;
+    client.grant(id, 600).await.unwrap();
+    assert_eq!(client.leases().await.unwrap(), [id]);
+    assert_eq!(client.status().await.unwrap().revision, before);
+}

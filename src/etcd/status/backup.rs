@@ -52,8 +52,10 @@ pub struct BackupReport {
     pub missing: bool,
     /// The newest scheduled snapshot, `HOST:FILE`, where it was found damaged and no good one came after it.
     pub damaged: Option<String>,
-    /// The newest failure, `HOST: why`, where no snapshot came after it.
+    /// The newest failure, `HOST: why`, where no snapshot came after it, or only others' that stepped in.
     pub failure: Option<String>,
+    /// True where another host stepped in after that failure.
+    pub stepped_in: bool,
 }
 
 impl BackupReport {
@@ -67,8 +69,12 @@ impl BackupReport {
         let since = backups.hosts.iter().filter_map(|h| h.since).min();
         let awaited = newest_at.into_iter().chain(since).filter(|at| *at <= latest).max();
         let patience = i64::try_from(backups.interval.saturating_mul(2)).unwrap_or(i64::MAX);
-        let later = |h: &&HostBackups| h.error.is_some() && newest_at.is_none_or(|at| h.last_run > at);
-        let failed = backups.hosts.iter().filter(later).max_by_key(|h| h.last_run);
+        let is_later = |h: &HostBackups| newest_at.is_none_or(|at| h.last_run > at);
+        // Whoever fails each time is told of, too, where others do its work.
+        let interval = i64::try_from(backups.interval).unwrap_or(i64::MAX);
+        let is_fresh = |h: &HostBackups| now.saturating_sub(h.last_run) <= interval;
+        let fails = |h: &&HostBackups| h.error.is_some() && (is_later(h) || is_fresh(h));
+        let failed = backups.hosts.iter().filter(fails).max_by_key(|h| h.last_run);
         let damaged = backups.hosts.iter().filter_map(|h| Some((h.damaged.as_ref()?, &h.host))).max();
         let damaged = damaged.filter(|((at, _), _)| newest_at.is_none_or(|good| good < *at));
         Self {
@@ -80,6 +86,7 @@ impl BackupReport {
             overdue: awaited.is_some_and(|at| now - at > patience),
             missing: !backups.hosts.is_empty() && since.is_none(),
             failure: failed.and_then(|h| Some(format!("{}: {}", h.host, h.error.as_ref()?))),
+            stepped_in: failed.is_some_and(|h| !is_later(h)),
         }
     }
 
@@ -103,6 +110,9 @@ impl BackupReport {
                 span(i64::try_from(self.interval_seconds).unwrap_or(i64::MAX))
             ),
             (true, None, _) => "no snapshot was ever taken on schedule".to_owned(),
+            (false, _, Some(_)) if self.stepped_in => {
+                "a host fails to take scheduled snapshots, and another stepped in".to_owned()
+            }
             (false, _, Some(_)) => "the last scheduled snapshot failed".to_owned(),
             (false, _, None) => return None,
         };
@@ -177,6 +187,11 @@ mod tests {
                 "failed before",
                 vec![host("e1", Some(99), None, Some(9)), host("e2", Some(99), Some(1), None)],
                 None,
+            ),
+            (
+                "failed, and another stepped in",
+                vec![host("e1", Some(99), Some(20), Some(3)), host("e2", Some(99), Some(2), None)],
+                Some("a host fails to take scheduled snapshots, and another stepped in"),
             ),
             ("not there", vec![host("e1", None, None, None)], Some("no host has it yet")),
             ("nobody answers", vec![], None),

@@ -44,6 +44,7 @@ fn snapshots() {
     checks.must("up with a schedule, and then nothing is pending", || it.scheduled());
     checks.check("the timer fires on every host, and one of them takes the snapshot", || it.fired());
     checks.check("a disk without room: status says what failed, and the next one heals it", || it.failing());
+    checks.check("a host whose own disk is full: another steps in, and status tells", || it.stepped_in());
     checks.check("with that host down, another takes over", || it.taken_over());
     checks.check("into a bucket, with credentials that only root can read", || it.sent_to_a_bucket());
     checks.check("row 40: without a quorum, the survivor gives one, and it is said so", || it.survivor());
@@ -270,6 +271,22 @@ impl Snapshots<'_> {
             self.fire()?;
             self.rsadm("etcd status", &[])?.ok()?.says_nothing_of("the last scheduled snapshot failed")
         })
+    }
+
+    fn stepped_in(&self) -> Check {
+        let (host, before) = self.newest_scheduled()?;
+        let folder = "/var/lib/rsadm/backups";
+        self.lab.on(&host, &format!("mount -t tmpfs -o size=64k full {folder}"))?.ok()?;
+        let taken = eventually(|| {
+            let (other, taken_at) = self.newest_scheduled()?;
+            ensure!(other != host && taken_at > before, "the newest is {other}'s, of {taken_at}");
+            self.rsadm("etcd status", &[])?
+                .says("a host fails to take scheduled snapshots, and another stepped in")?;
+            Ok(other)
+        });
+        self.lab.on(&host, &format!("umount {folder}"))?.ok()?;
+        println!("    {host} failed, {} stepped in", taken?);
+        Ok(())
     }
 
     fn taken_over(&self) -> Check {
