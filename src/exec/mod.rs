@@ -220,7 +220,7 @@ async fn host_work(
     let name = action.map_or_else(|| "plan".to_owned(), ToString::to_string);
     let mut failed = Failure::new(stage.phase, work.host.clone(), name, why);
     failed.host = culprit.or(failed.host);
-    aftermath::of_host(cx, work, action, &mut failed).await;
+    aftermath::of_host(cx, work, step, &mut failed).await;
     Err(Halt::Failed(Box::new(failed)))
 }
 
@@ -250,6 +250,10 @@ async fn steps(cx: &Context<'_>, work: &HostWork, shown: &StageEvents) -> Result
         let ops = run::operations(cx, node, &step.action).await.map_err(|why| Early::Failed(Some(i), why))?;
         run::record(cx, node, &step.action, &ops);
         batch.push((i, ops));
+    }
+    // Everything serves, so that nothing is put back any more.
+    if work.steps.iter().any(|step| matches!(step.action, Action::Keep { .. })) {
+        batch.push((work.steps.len() - 1, vec![run::forget_kept()]));
     }
     flush(cx, work, &mut batch).await
 }

@@ -193,6 +193,11 @@ pub(super) fn identity(identity: &Identity) -> Op {
     put(layout::IDENTITY, 0o644, format!("{text}\n").into_bytes())
 }
 
+/// Takes away the manifests that [`Action::Keep`] kept.
+pub(super) fn forget_kept() -> Op {
+    Op::Run(Cmd::new(["rm", "-rf", "--", layout::KEPT_DIR]))
+}
+
 fn put(path: &str, mode: u32, data: Vec<u8>) -> Op {
     Op::Put(RemoteFile { path: path.into(), mode, data: Secret::new(data) })
 }

@@ -55,6 +55,10 @@ impl FakeHost {
             }
             told.push_str(&format!("{name} has its manifest from before again, and serves\n"));
         }
+        self.effect("forget what was kept", |state, host| {
+            state.machine(host).files.remove(layout::KEPT_DIR);
+        })
+        .await?;
         Ok(Output { stdout: told.into_bytes(), ..Output::default() })
     }
 }

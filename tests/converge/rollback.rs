@@ -22,6 +22,19 @@ const COMPONENTS: [(&str, Change); 4] = [
     ("etcd", |c| &mut c.etcd.extra_args),
 ];
 
+/// Manifests that are kept on hosts for putting back.
+fn kept(state: &State) -> Vec<String> {
+    let of = |(name, machine): (&NodeName, &rsadm::fake::Machine)| -> Vec<String> {
+        machine
+            .files
+            .below(layout::KEPT_DIR)
+            .filter(|(path, _)| path.ends_with(".yaml"))
+            .map(|(path, _)| format!("{name} {path}"))
+            .collect()
+    };
+    state.machines.iter().flat_map(of).collect()
+}
+
 /// Manifests, and which of their processes run since when, by host.
 fn pods(state: &State) -> Vec<String> {
     let of = |name: &NodeName, process: &str| {
@@ -57,6 +70,7 @@ fn a_flag_that_nobody_knows_stops_at_the_first_host_and_is_taken_back() {
 
         world.inner().state.settle();
         assert_eq!(pods(&world.state()), pods(&built), "{component}");
+        assert_eq!(kept(&world.state()), Vec::<String>::new(), "{component}");
         assert_eq!(world.state().violations, Vec::<String>::new(), "{component}");
         block_on(async {
             succeed(&world, &good, UP).await;
@@ -85,4 +99,20 @@ fn a_run_that_died_beside_a_bad_flag_is_healed_by_the_corrected_inventory() {
         });
         assert_eq!(world.state().violations, Vec::<String>::new(), "killed after effect {n}");
     }
+}
+
+#[test]
+fn nothing_is_kept_once_the_new_ones_serve() {
+    let before = harness::ha();
+    let mut start = block_on(harness::built(&before)).state();
+    start.hang_up();
+    let mut after = before.clone();
+    for (_, extra_args) in COMPONENTS {
+        extra_args(&mut after).insert("v".into(), "2".into());
+    }
+    let world = World::new(start);
+    world.keep_snapshots();
+    block_on(succeed(&world, &after, UP));
+    assert!(world.snapshots().iter().any(|state| kept(state).len() > 1), "nothing was kept at all");
+    assert_eq!(kept(&world.state()), Vec::<String>::new());
 }

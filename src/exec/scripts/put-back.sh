@@ -1,5 +1,5 @@
 # put-back.sh SECONDS [NAME PORT]…: after a failed change, the manifests that keep.sh kept go back where what they were
-# replaced with does not serve; then waits until they serve. Tells a line each. (After pods.sh.)
+# replaced with does not serve; then waits until they serve, and forgets them. Tells a line each. (After pods.sh.)
 end=$((SECONDS+$1)); shift
 kept=/run/rsadm-kept code=0 back=()
 
@@ -29,4 +29,5 @@ for entry in "${back[@]}"; do
   done
   echo "$name has its manifest from before again, and serves"
 done
+[ $code != 0 ] || rm -rf $kept
 exit $code
