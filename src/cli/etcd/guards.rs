@@ -10,6 +10,8 @@ use crate::{
     host::HostError,
     inventory::{Cluster, Node, NodeName, Role},
     layout,
+    observe::Observed,
+    phases::ownership::may_build,
     plan::Refusal,
 };
 
@@ -90,6 +92,16 @@ impl Ground<'_> {
         Ok(runs_out_of_reach(&who_runs(&members, &self.silent_etcd_hosts()).await)?)
     }
 
+    /// A host that has no manifest of etcd gets one as `up` gives it, and `up` builds nothing beside hosts that somebody else
+    /// built. Told before anything makes room; of a restore under way manifests wait elsewhere, and this was asked before.
+    pub(super) async fn can_be_started(&self) -> Result<(), CliError> {
+        if self.standing().await?.under_way.is_some() {
+            return Ok(());
+        }
+        let seen = self.session.observe().await?;
+        Ok(gets_its_manifest(&self.session.cluster, seen, &self.etcd_hosts())?)
+    }
+
     /// etcd hosts that cannot be logged in to.
     fn silent_etcd_hosts(&self) -> Vec<&Node> {
         let nodes = self.silent.iter().filter_map(|e| self.session.cluster.node(e.host()));
@@ -153,10 +165,64 @@ fn runs_out_of_reach(running: &[NodeName]) -> Result<(), Refusal> {
     })
 }
 
+/// Whether each of the hosts that shall run etcd has its manifest, or can be given one.
+fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]) -> Result<(), Refusal> {
+    let lacks = |host: &&NodeName| seen.hosts.get(*host).is_none_or(|f| f.etcd_manifest.is_none());
+    let lacking: Vec<&str> = targets.iter().filter(lacks).map(NodeName::as_str).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let names = lacking.join(", ");
+    // Old data makes room, whosever it is.
+    seen.hosts.values_mut().for_each(|facts| facts.etcd_data = false);
+    may_build(cluster, &seen).map_err(|refusal| Refusal {
+        subject: format!("etcd cannot be made anew with {names}"),
+        why: format!(
+            "there is no {} there, and rsadm writes one only where it built all hosts: {}",
+            layout::ETCD_MANIFEST,
+            refusal.why
+        ),
+        help: format!(
+            "put that file back there; or take the role etcd of {names} out of the inventory meanwhile, and let it join \
+             afterwards: rsadm etcd add"
+        ),
+        ..refusal
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{etcd::status::tests::Scene, manifests::testing};
+    use crate::{
+        etcd::status::tests::Scene,
+        manifests::testing,
+        observe::{Facts, FileFact},
+    };
+
+    #[test]
+    fn hosts_of_kubeadm_beside_one_without_a_manifest_are_refused_before_anything_makes_room() {
+        let cluster = testing::ha();
+        let targets: Vec<NodeName> = cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect();
+        let with_manifest = Facts { etcd_manifest: Some(String::new()), etcd_data: true, ..Facts::default() };
+        let ours = Facts { begun: Some(cluster.name.clone()), ..with_manifest.clone() };
+        let mut kubeadms = with_manifest;
+        let file = FileFact { mode: 0o600, owner: "0:0".into(), sha256: "ab".into() };
+        kubeadms.files.insert(layout::KUBELET_CONF.into(), file);
+        let bare = Facts { etcd_data: true, ..Facts::default() };
+        let wiped = Facts { begun: ours.begun.clone(), ..Facts::default() };
+        for (hosts, refused) in [
+            ([&kubeadms, &kubeadms, &kubeadms], None),
+            ([&kubeadms, &bare, &kubeadms], Some("etcd cannot be made anew with m2")),
+            ([&kubeadms, &bare, &bare], Some("etcd cannot be made anew with m2, m3")),
+            ([&ours, &bare, &wiped], None),
+            ([&bare, &bare, &bare], None),
+        ] {
+            let hosts = targets.iter().cloned().zip(hosts.into_iter().cloned()).collect();
+            let seen = Observed { hosts, ..Observed::default() };
+            let said = gets_its_manifest(&cluster, seen, &targets);
+            assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
+        }
+    }
 
     #[test]
     fn a_running_member_that_the_inventory_lacks_is_no_bystander() {

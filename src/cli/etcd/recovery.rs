@@ -65,7 +65,7 @@ impl<'a> Ground<'a> {
     }
 
     /// Which restores the hosts remember.
-    async fn standing(&self) -> Result<Standing, CliError> {
+    pub(super) async fn standing(&self) -> Result<Standing, CliError> {
         let members = self.members();
         self.restore_to(&members, vec![]).standing().await.map_err(|e| self.failed(e))
     }

@@ -69,6 +69,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.everybody_is_there()?;
     ground.is_its_own(opened.cluster.as_deref())?;
     ground.nobody_else_serves().await?;
+    ground.can_be_started().await?;
     let question = format!(
         "This replaces all data of etcd in the cluster {} by that of {}{}.\n\
          What was written since is lost. The old data is set aside on every host.",
