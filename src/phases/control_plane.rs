@@ -120,23 +120,58 @@ fn components(p: &mut Planner<'_>, node: &Node, serves: bool) {
         let inputs: Vec<String> = inputs.into_iter().chain([text_input(&text)]).collect();
         ((name, port), text, inputs)
     });
-    let mut changed = false;
-    for (pod, text, inputs) in &pods {
-        changed |= match serves {
-            true => p.replace_manifest(node, *pod, text.as_str(), inputs),
-            false => p.file_with_inputs(node, &layout::manifest_of(pod.0), 0o600, text.as_str(), inputs),
-        };
+    match serves {
+        true => replace(p, node, &pods),
+        false => start(p, node, &pods),
     }
-    for (pod, _, inputs) in &pods {
-        changed |= match serves {
-            true => p.replaced_process(node, *pod, inputs),
-            false => p.process(node, pod.0, inputs),
-        };
+}
+
+/// A static pod: its name and port, its manifest, and what its process reads once.
+type StaticPod = ((&'static str, u16), String, Vec<String>);
+
+/// All of them at once.
+fn start(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) {
+    let mut changed = false;
+    for ((name, _), text, inputs) in pods {
+        changed |= p.file_with_inputs(node, &layout::manifest_of(name), 0o600, text.as_str(), inputs);
+    }
+    for ((name, _), _, inputs) in pods {
+        changed |= p.process(node, name, inputs);
     }
     if changed {
-        let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
-        p.push(&node.name, Action::AwaitApi { url }, "");
+        await_api(p, node);
     }
+}
+
+/// The API server first, and the others once it answers: a kubelet that has just started ends no static pod before it has
+/// heard an API server (kubelet, `kubelet_pods.go`, `HandlePodCleanups`), and that of a control plane asks the one beside it.
+/// Until then what comes next finds its port taken.
+fn replace(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) {
+    let (server, others) = pods.split_at(1);
+    let changed = replace_side_by_side(p, node, server);
+    let asks = changed || others.iter().any(|((name, _), text, inputs)| p.replaces(node, name, text, inputs));
+    if asks {
+        await_api(p, node);
+    }
+    if replace_side_by_side(p, node, others) && !asks {
+        await_api(p, node);
+    }
+}
+
+fn replace_side_by_side(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) -> bool {
+    let mut changed = false;
+    for (pod, text, inputs) in pods {
+        changed |= p.replace_manifest(node, *pod, text.as_str(), inputs);
+    }
+    for (pod, _, inputs) in pods {
+        changed |= p.replaced_process(node, *pod, inputs);
+    }
+    changed
+}
+
+fn await_api(p: &mut Planner<'_>, node: &Node) {
+    let url = format!("https://{}:{}", node.internal_address, p.cluster.api.port);
+    p.push(&node.name, Action::AwaitApi { url }, "");
 }
 
 /// What an API server reads once. Serving and client certificates it reads anew when they change

@@ -123,6 +123,42 @@ fn all_of_one_host_can_be_asked_for() {
     });
 }
 
+/// A kubelet that has just started ends no static pod before it has heard an API server.
+#[test]
+fn controllers_are_replaced_once_the_api_server_beside_them_answers() {
+    let cluster = harness::ha();
+    let mut changed = cluster.clone();
+    for extra_args in [
+        &mut changed.api_server.extra_args,
+        &mut changed.controller_manager.extra_args,
+        &mut changed.scheduler.extra_args,
+    ] {
+        extra_args.insert("v".into(), "2".into());
+    }
+    block_on(async {
+        let world = built(&cluster).await;
+        let seen = observe(&world, &cluster).await;
+        let (renewal, _) = planned(&cluster, seen.clone(), 0, &ALL);
+        let up = phases::plan(UP, &changed, seen, OffsetDateTime::now_utc(), |_| true);
+        let (up, _) = up.unwrap_or_else(|r| panic!("{r}"));
+        let first = |plan: &Plan, node: &str, wanted: &dyn Fn(&Action) -> bool| {
+            let mut steps = plan.steps().filter(|(host, _)| host.as_str() == node);
+            steps.position(|(_, step)| wanted(&step.action)).unwrap()
+        };
+        let answers = |a: &Action| matches!(a, Action::AwaitApi { .. });
+        for (plan, node) in [&renewal, &up].into_iter().flat_map(|plan| [(plan, "m1"), (plan, "m3")]) {
+            for component in ["kube-controller-manager", "kube-scheduler"] {
+                let path = rsadm::layout::manifest_of(component);
+                let replaced = first(plan, node, &|a| a.writes().contains(&path));
+                assert!(first(plan, node, &answers) < replaced, "{node}: {}", words(plan));
+            }
+        }
+        let serves =
+            |a: &Action| matches!(a, Action::AwaitServing { process, .. } if process == "kube-apiserver");
+        assert!(first(&up, "m1", &serves) < first(&up, "m1", &answers));
+    });
+}
+
 #[test]
 fn a_killed_renewal_heals() {
     let cluster = harness::etcd_only();

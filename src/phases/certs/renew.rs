@@ -3,7 +3,7 @@
 //! What nobody accepts any more costs nothing to replace, so that goes first and on all hosts at once: a cluster whose
 //! certificates have all expired has no quorum that a gate could ask. A member's certificates that still hold are
 //! replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves or are
-//! started anew by the phases of `up`; no API server is asked for anything.
+//! started anew by the phases of `up`; of API servers it is only awaited that they answer.
 
 use super::{PHASE, authority, found_certificate, issue, reason};
 use crate::{
@@ -76,7 +76,8 @@ pub fn kubelets(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Controller managers and schedulers read their kubeconfigs once.
+/// Controller managers and schedulers read their kubeconfigs once. Each host's are replaced once the API server beside them
+/// answers: its kubelet has just started anew, too.
 ///
 /// # Errors
 /// See [`control_plane::plan`].
