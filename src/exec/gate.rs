@@ -52,14 +52,15 @@ pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusa
     let until = Instant::now() + PATIENCE.min(cx.limit);
     loop {
         let report = settled(cx.members, cx.now).await;
-        if let Err(refusal) = gate(&change, &Membership::from(&report))
+        let judged = gate(&change, &Membership::from(&report)).map(drop);
+        if let Err(refusal) = &judged
             && Instant::now() < until
-            && !(cx.accept_quorum_loss && can_be_accepted(&refusal))
+            && !(cx.accept_quorum_loss && can_be_accepted(refusal))
         {
             sleep(Duration::from_millis(500)).await;
             continue;
         }
-        if ask(&change, &report, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
+        if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
             let sick = report.members.iter().filter(|m| m.error.is_some());
             cx.given_up().extend(sick.map(|m| m.name.clone()));
         }
@@ -100,8 +101,13 @@ pub enum Answer {
 /// # Errors
 /// The reason why not, with the way out.
 pub fn ask(change: &Change, report: &EtcdReport, accepts: bool, events: &Events) -> Result<Answer, Refusal> {
-    match gate(change, &Membership::from(report)) {
-        Ok(_) => Ok(Answer::Safe),
+    accept(gate(change, &Membership::from(report)).map(drop), accepts, events)
+}
+
+/// What follows from the gate's judgement.
+fn accept(judged: Result<(), Refusal>, accepts: bool, events: &Events) -> Result<Answer, Refusal> {
+    match judged {
+        Ok(()) => Ok(Answer::Safe),
         Err(refusal) if accepts && can_be_accepted(&refusal) => {
             let help = "rsadm etcd status shows how etcd comes out of it".to_owned();
             let Refusal { subject, why, .. } = refusal;
