@@ -37,7 +37,7 @@ pub mod take;
 /// Restoring for a try.
 pub mod trial;
 /// Who steps in for whom.
-mod turn;
+pub mod turn;
 
 pub use digest::{Broken, Digest};
 pub use file::Checked;

@@ -7,12 +7,13 @@ use rsadm::{
         BackupError, Broken, Manifest, file,
         take::{Source, keep, receive},
         trial,
+        turn::{lifetime, note},
     },
     etcd::{EtcdApi, client::EtcdClient},
 };
 use time::OffsetDateTime;
 
-use super::{Cluster, cluster::program, connect};
+use super::{Cluster, cluster::program, connect, serving, until};
 
 async fn taken(client: &EtcdClient, folder: &Path) -> (std::path::PathBuf, Manifest) {
     let source = Source {
@@ -105,12 +106,15 @@ async fn what_the_disk_has_no_room_for_is_not_begun() {
 
 /// By which hosts tell one another that they took a scheduled snapshot.
 #[tokio::test]
-async fn a_lease_is_left_and_found_and_changes_no_revision() {
-    let cluster = Cluster::start(1);
-    let client = connect(&cluster, 0).await;
-    let before = client.status().await.unwrap().revision;
-    let id = (0x1234_5678 << 32) | 1_800_000_000;
-    client.grant(id, 600).await.unwrap();
-    assert_eq!(client.leases().await.unwrap(), [id]);
-    assert_eq!(client.status().await.unwrap().revision, before);
+async fn a_note_is_found_by_every_member_and_changes_no_revision() {
+    let cluster = Cluster::start(3);
+    let clients = serving(&cluster).await;
+    let before = clients[0].status().await.unwrap().revision;
+    let note = note("e1", 1_800_000_000);
+    clients[0].grant(note, lifetime(3, 3600)).await.unwrap();
+    for client in &clients {
+        until(|| client.linearizable_read()).await;
+        assert_eq!(client.leases().await.unwrap(), [note]);
+        assert_eq!(client.status().await.unwrap().revision, before);
+    }
 }
