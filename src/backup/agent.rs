@@ -16,6 +16,7 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use self::sweep::sweep;
 use super::{
     BackupError, Check, Manifest,
     bundle::{Carried, Recipient},
@@ -37,11 +38,10 @@ use crate::{
     manifests::{BackupConfig, Peer},
 };
 
+mod sweep;
+
 /// How long a member may take to answer: nobody waits for a timer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Longer than any snapshot or trial may take, which is half an hour.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// The alarm of a member whose data is not that of the others.
 const CORRUPT: &str = "CORRUPT";
@@ -292,29 +292,6 @@ fn own_keys(kubernetes: bool) -> Result<Vec<Carried>, BackupError> {
     Ok(carried)
 }
 
-/// Removes what a run that was killed has left. What an operator's command is at in the same folder stays.
-fn sweep(folder: &Path, all: bool) {
-    let Ok(listing) = fs::read_dir(folder) else { return };
-    for entry in listing.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let modified = entry.metadata().and_then(|m| m.modified()).ok();
-        let age = modified.and_then(|m| m.elapsed().ok()).unwrap_or_default();
-        if all || is_left_over(&name, age, |pid| Path::new(&format!("/proc/{pid}")).exists()) {
-            let path = entry.path();
-            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        }
-    }
-}
-
-/// True for what nobody is at any more. Who begins something names it after its process; a number is used again, so that
-/// nothing counts as under way for longer than anything may take.
-fn is_left_over(name: &str, age: Duration, lives: impl Fn(u32) -> bool) -> bool {
-    let begun = [file::INCOMING, trial::SCRATCH].iter().find_map(|prefix| name.strip_prefix(prefix));
-    let Some(begun) = begun else { return false };
-    let pid = begun.split(['-', '.']).next().and_then(|pid| pid.parse().ok());
-    age > LONGEST || pid.is_some_and(|pid| !lives(pid))
-}
-
 /// Only what is this cluster's goes: a bucket may hold several.
 async fn prune(config: &BackupConfig, place: &Place) -> Result<(), BackupError> {
     let list = place.list().await?;
@@ -360,25 +337,5 @@ mod tests {
         }
         let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), now);
         assert_eq!(elsewhere, state);
-    }
-
-    #[test]
-    fn only_what_nobody_is_at_is_swept() {
-        let minute = Duration::from_secs(60);
-        for (name, age, swept) in [
-            (".rsadm-incoming-77", minute, false),
-            (".rsadm-incoming-77.part", minute, false),
-            (".rsadm-incoming-77-Xa3b9c", minute, false),
-            (".rsadm-trial-77-Xa3b9c", minute, false),
-            (".rsadm-trial-77-Xa3b9c", LONGEST + minute, true),
-            (".rsadm-incoming-78", minute, true),
-            (".rsadm-incoming-78.part", minute, true),
-            (".rsadm-trial-78-Xa3b9c", minute, true),
-            (".rsadm-incoming-Xa3b9c", minute, false),
-            (".rsadm-incoming-Xa3b9c", LONGEST + minute, true),
-            ("prod-20261122T140511Z-r48211.db", LONGEST + minute, false),
-        ] {
-            assert_eq!(is_left_over(name, age, |pid| pid == 77), swept, "{name} {age:?}");
-        }
     }
 }

@@ -41,7 +41,7 @@ pub fn suffices(answer: &str, folder: &str, needed: u64) -> Result<(), String> {
         return Ok(());
     }
     let (free, needed) = (bytes(disk.free), bytes(needed));
-    let etcd = if shared { ", that etcd on the same disk never runs out of it" } else { "" };
+    let etcd = if shared { ", so that etcd on the same disk never runs out of it" } else { "" };
     Err(format!("no room in {folder}: {free} free, and {needed} needed{etcd}"))
 }
 
@@ -104,7 +104,7 @@ mod tests {
             (
                 line("/dev/sda1", 300) + &line("/dev/sda1", 299),
                 45,
-                "no room in /srv: 300 MiB free, and 301 MiB needed, that etcd on the same disk never runs out of it",
+                "no room in /srv: 300 MiB free, and 301 MiB needed, so that etcd on the same disk never runs out of it",
             ),
             (String::new(), 100, ""),
         ] {
