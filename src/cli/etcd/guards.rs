@@ -102,6 +102,13 @@ impl Ground<'_> {
         Ok(gets_its_manifest(&self.session.cluster, seen, &self.etcd_hosts())?)
     }
 
+    /// A recovery brings nothing along, and takes etcd's programs out of the image that a host has. Told before anything makes
+    /// room.
+    pub(super) async fn can_take_data(&self) -> Result<(), CliError> {
+        let seen = self.session.observe().await?;
+        Ok(has_programs(&seen, &self.etcd_hosts())?)
+    }
+
     /// etcd hosts that cannot be logged in to.
     fn silent_etcd_hosts(&self) -> Vec<&Node> {
         let nodes = self.silent.iter().filter_map(|e| self.session.cluster.node(e.host()));
@@ -190,6 +197,26 @@ fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]
     })
 }
 
+/// Whether each of the hosts that shall get data has an image of etcd.
+fn has_programs(seen: &Observed, targets: &[NodeName]) -> Result<(), Refusal> {
+    let is_etcds = |image: &String| image.contains("/etcd:");
+    let lacks = |host: &&NodeName| !seen.hosts.get(*host).is_some_and(|f| f.images.iter().any(is_etcds));
+    let lacking: Vec<&str> = targets.iter().filter(lacks).map(NodeName::as_str).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let names = lacking.join(", ");
+    Err(Refusal {
+        rule: "etcd-image",
+        subject: format!("{names} cannot take etcd's data"),
+        why: "containerd does not run there, or has no image of etcd, which has the programs for it".into(),
+        help: format!(
+            "start containerd there; where the host is bare, take the role etcd of {names} out of the inventory, and let it \
+             join once the recovery is over: rsadm etcd add"
+        ),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +247,25 @@ mod tests {
             let hosts = targets.iter().cloned().zip(hosts.into_iter().cloned()).collect();
             let seen = Observed { hosts, ..Observed::default() };
             let said = gets_its_manifest(&cluster, seen, &targets);
+            assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
+        }
+    }
+
+    #[test]
+    fn a_bare_host_is_told_before_a_recovery_makes_room() {
+        let targets = ["m1", "m2"].map(NodeName::new);
+        let with = |images: &[&str]| Facts {
+            images: images.iter().map(|image| (*image).to_owned()).collect(),
+            ..Facts::default()
+        };
+        let equipped = with(&["registry.k8s.io/pause:3.10", "registry.k8s.io/etcd:3.6.6-0"]);
+        for (second, refused) in [
+            (equipped.clone(), None),
+            (with(&[]), Some("m2 cannot take etcd's data")),
+            (with(&["registry.k8s.io/pause:3.10"]), Some("m2 cannot take etcd's data")),
+        ] {
+            let hosts = targets.iter().cloned().zip([equipped.clone(), second]).collect();
+            let said = has_programs(&Observed { hosts, ..Observed::default() }, &targets);
             assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
         }
     }

@@ -69,6 +69,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     }
     let best = diagnosis.choice(&args.inventory.as_typed())?;
     ground.can_be_started().await?;
+    ground.can_take_data().await?;
     let mut question = format!(
         "This makes etcd of the cluster {} anew from what {best} has.\n\
          What only the lost members knew is lost for good. All old data is set aside, none is deleted.",
