@@ -31,14 +31,17 @@ fn members(proc: &Path) -> Vec<PathBuf> {
     let network = |process: &Path| fs::metadata(process.join("ns/net")).map(|m| (m.dev(), m.ino())).ok();
     let own = network(&proc.join("self"));
     let is_etcd = |process: &Path| fs::read_to_string(process.join("comm")).is_ok_and(|c| c == "etcd\n");
-    let (data, port) =
-        (format!("--data-dir={}", layout::ETCD_DATA_DIR), format!(":{}", layout::ETCD_CLIENT_PORT));
-    let is_ours = |word: &str| {
-        word == data || word.strip_prefix("--listen-client-urls=").is_some_and(|urls| urls.contains(&port))
-    };
+    let port = format!(":{}", layout::ETCD_CLIENT_PORT);
+    // What does not say where its data is and where it listens may be ours.
     let serves = |process: &Path| {
-        fs::read_to_string(process.join("cmdline"))
-            .is_ok_and(|words| words.is_empty() || words.split('\0').any(is_ours))
+        fs::read_to_string(process.join("cmdline")).is_ok_and(|words| {
+            let all = |flag: &str| words.split('\0').filter_map(|w| w.strip_prefix(flag)).collect::<Vec<_>>();
+            let (data, urls) = (all("--data-dir="), all("--listen-client-urls="));
+            data.is_empty()
+                || urls.is_empty()
+                || data.iter().any(|folder| folder.starts_with(layout::ETCD_DATA_DIR))
+                || urls.iter().any(|urls| urls.contains(&port))
+        })
     };
     let processes = fs::read_dir(proc).into_iter().flatten().flatten().map(|entry| entry.path());
     processes.filter(|p| is_etcd(p) && own.is_some() && network(p) == own && serves(p)).collect()
@@ -126,6 +129,13 @@ mod tests {
             (&[("etcd", "host", own)][..], &[101][..]),
             (&[("etcd", "pod", own)], &[]),
             (&[("etcd", "host", port)], &[101]),
+            (&[("etcd", "host", "etcd --data-dir /var/lib/etcd --force-new-cluster")], &[101]),
+            (
+                &[("etcd", "host", "etcd --data-dir=/var/lib/etcd/ --listen-client-urls=http://127.0.0.1:1")],
+                &[101],
+            ),
+            (&[("etcd", "host", "etcd --data-dir=/data")], &[101]),
+            (&[("etcd", "host", "etcd --config-file=/etc/etcd/etcd.conf")], &[101]),
             (&[("etcd", "host", other)], &[]),
             (&[("etcd", "pod", own), ("etcd", "host", other), ("etcd", "host", own)], &[103]),
             (&[("etcd-replay", "host", own)], &[]),

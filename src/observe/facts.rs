@@ -185,6 +185,9 @@ pub struct Facts {
     pub etcd_manifest: Option<String>,
     /// The image that etcd's manifest names.
     pub etcd_image: Option<String>,
+    /// Where etcd's manifest has data or log, if that is not `/var/lib/etcd` (kubeadm's `etcd.local.dataDir`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_elsewhere: Option<String>,
     /// The part of the pod subnet that the host's pods have.
     pub pod_subnet: Option<Ipv4Net>,
     /// Parts of the pod subnet that the host has routes to, and by which address.
@@ -269,6 +272,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
             flags.push_str(&format!("--{rest}\n"));
         }
         "etcd-image" => facts.etcd_image = Some(rest.into()),
+        "etcd-folder" if rest != layout::ETCD_DATA_DIR => facts.etcd_elsewhere = Some(rest.into()),
         "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
         "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
         "network" => drop(facts.network.insert(first.into(), others.trim_matches(['"', '\'']).into())),
@@ -416,6 +420,14 @@ mod tests {
         assert_eq!(kubelet("v1.36.1").version(), Some("v1.36.1"));
         let other = ProgramFact { url: "https://dl.k8s.io/kubelet".into(), kept: true };
         assert_eq!((kubelet("latest").version(), other.version()), (None, None));
+    }
+
+    #[test]
+    fn an_etcd_that_has_its_data_elsewhere_is_known() {
+        let said = |text: &str| parse(text).unwrap().etcd_elsewhere;
+        assert_eq!(said("etcd-folder /var/lib/etcd\nend\n"), None);
+        assert_eq!(said("etcd-folder /var/lib/etcd\netcd-folder /wal\nend\n").as_deref(), Some("/wal"));
+        assert_eq!(said("etcd-folder /data\nend\n").as_deref(), Some("/data"));
     }
 
     #[test]

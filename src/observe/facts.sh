@@ -52,9 +52,9 @@ for p in /proc/[0-9]*; do
   case $c in etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|haproxy|containerd|rsadm-network) ;; *) continue ;; esac
   [ $p/ns/net -ef /proc/self/ns/net ] && mapfile -d '' -t w <$p/cmdline && [ "$w" ] || continue
   mapfile -d '' -t -O ${#w[@]} w <$p/environ
-  v=- e= m=$c
-  for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; RSADM_REVISION=*) v=${x#*=} ;; --data-dir=$E|--listen-c*:2379*) m= ;; esac; done
-  [ "$m" = etcd ] || f process "$c" "$v" "$e"
+  v=- e= d= u=
+  for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; RSADM_REVISION=*) v=${x#*=} ;; --data-dir=$E*|--listen-c*:2379*) d=$E ;; --data-dir=*) d=${d:-1} ;; --listen-c*) u=1 ;; esac; done
+  [ $c$d$u = etcd11 ] || f process "$c" "$v" "$e"
 done
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
 stat -c 'file %a %u:%g folder %n' $K/manifests /var/log/kubernetes/audit
@@ -73,7 +73,7 @@ for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current
   /BEGIN CERT/{on = !over; next} /END CERT/{on = 0; over = p ~ /\.pem$/; next} on{b = b $0}
   $1 == "server:"{s = $2} $1 ~ /^certificate-auth.*-data:/{a = $2} $1 ~ /^client-cert.*-data:/{c = $2} END{tell()}' "${w[@]}"
 p=$K/manifests/etcd.yaml
-[ -f $p ] && sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p' $p
+[ -f $p ] && sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $p
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
@@ -82,7 +82,7 @@ sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- 
 case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
 [ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"
 # Whose it is, where no record of ours tells.
-[ -f $R/cluster.json ] || for p in $E/member/wal/*.wal; do [ -f "$p" ] && f etcd-writer "$(head -c 96 "$p" | base64 -w0)"; break; done
+[ -f $R/cluster.json ] || for p in $E/member/wal/*.wal; do f etcd-writer "$(head -c 96 "$p" | base64 -w0)"; break; done
 # From the metrics of the member that runs here, which are on loopback and need no certificate.
 exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
   timeout 2 awk '/^etcd_network_known_peers\{.* 1$/ {n++} END {if (n) print "etcd-members", n}' <&3
@@ -96,7 +96,7 @@ w=() n=$'\n'
 for p in $R/installed/*; do while read -r _ _ p; do w+=("$p"); done < "$p"; done
 k=$n$(stat -c '%s %Y %n' "${w[@]}")$n b=
 for p in $R/installed/*; do
-  [ -f "$p" ] && { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b="$b$p "; } < "$p"
+  { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b="$b$p "; } < "$p"
 done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'

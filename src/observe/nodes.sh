@@ -9,7 +9,7 @@ record=$(sed -n 's/^bundle //p' <<< "$seen")
 # Against what apply.sh noted of the bundles' objects.
 now=$(sed -n 's/^[^ ]*\.objects //p' <<< "$record" | tr ';' '\n' | awk 'BEGIN {printf "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["}
   {printf "%s{\"apiVersion\":\"%s\",\"kind\":\"%s\",\"metadata\":{\"name\":\"%s\"%s}}", sep, $1, $2, $4, $3 == "-" ? "" : ",\"namespace\":\"" $3 "\""; sep = ","}
-  END {print "]}"}' | k get -f - --ignore-not-found -o go-template="$OBJECTS" 2>/dev/null)
+  END {print "]}"}' | k get -f - --ignore-not-found -o go-template="$OBJECTS")
 [ -z "$now" ] || while read -r name all; do
   name=${name%.objects} all=$(tr ';' '\n' <<< "$all")
   mine=$(awk 'NR == FNR {o[$0]; next} $1 " " $2 " " $3 " " $4 in o' <(echo "$all") <(echo "$now"))

@@ -12,14 +12,18 @@ processes() {
   done 2>/dev/null
 }
 
-# is_member FOLDER: that etcd has the data or the port of the cluster's. Pods of users may have the host's network, too.
+# is_member FOLDER: that etcd may have the data or the port of the cluster's. Pods of users may have the host's network, too:
+# one that names another folder and other ports is theirs. Of one that does not say, which may have a file or variables
+# instead, or is about to end and has no words any more, the worst is taken for true: nobody moves data under it.
 is_member() {
-  local words word
+  local words word folder= port=
   mapfile -d '' -t words < "$1/cmdline"
-  # One that is about to end has none any more.
-  [ ${#words[@]} != 0 ] || return 0
   for word in "${words[@]}"; do
-    case $word in --data-dir=/var/lib/etcd | --listen-client-urls=*:2379*) return 0 ;; esac
+    case $word in
+      --data-dir=/var/lib/etcd* | --listen-client-urls=*:2379*) return 0 ;;
+      --data-dir=*) folder=other ;;
+      --listen-client-urls=*) port=other ;;
+    esac
   done
-  return 1
+  [ -z "$folder" ] || [ -z "$port" ]
 }

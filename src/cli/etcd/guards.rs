@@ -10,7 +10,7 @@ use crate::{
     host::HostError,
     inventory::{Cluster, Node, NodeName, Role},
     layout,
-    observe::Observed,
+    observe::{Facts, Observed},
     phases::ownership::may_build,
     plan::Refusal,
 };
@@ -99,11 +99,13 @@ impl Ground<'_> {
             return Ok(());
         }
         let seen = self.session.observe().await?;
-        Ok(gets_its_manifest(&self.session.cluster, seen, &self.etcd_hosts())?)
+        let targets = self.etcd_hosts();
+        looks_where_data_is_put(&seen, &targets)?;
+        Ok(gets_its_manifest(&self.session.cluster, seen, &targets)?)
     }
 
-    /// A recovery brings nothing along, and takes etcd's programs out of the image that a host has. Told before anything makes
-    /// room.
+    /// New data is made with etcd's programs out of the image that a host has: a recovery brings none along, and what a restore
+    /// brings to bare hosts it leaves alone where somebody else's kubelet runs. Told before anything makes room.
     pub(super) async fn can_take_data(&self) -> Result<(), CliError> {
         let seen = self.session.observe().await?;
         Ok(has_programs(&seen, &self.etcd_hosts())?)
@@ -172,6 +174,27 @@ fn runs_out_of_reach(running: &[NodeName]) -> Result<(), Refusal> {
     })
 }
 
+/// Whether the etcd of each of the hosts would find data that is put where rsadm puts it. kubeadm's `etcd.local.dataDir` can
+/// name another folder: it would go on with the old data, and all would seem well.
+fn looks_where_data_is_put(seen: &Observed, targets: &[NodeName]) -> Result<(), Refusal> {
+    let elsewhere =
+        targets.iter().find_map(|host| Some((host, seen.hosts.get(host)?.etcd_elsewhere.as_ref()?)));
+    let Some((host, folder)) = elsewhere else { return Ok(()) };
+    Err(Refusal {
+        rule: "other-folder",
+        subject: format!(
+            "etcd on {host} has its data or log at {folder}, and rsadm puts data at {}",
+            layout::ETCD_DATA_DIR
+        ),
+        why: "it would start again with what it has".to_owned(),
+        help: format!(
+            "replace the members one after the other, `rsadm etcd replace` (new ones have {}), as long as they have a \
+             quorum; else restore by hand: etcdutl snapshot restore --data-dir {folder}",
+            layout::ETCD_DATA_DIR
+        ),
+    })
+}
+
 /// Whether each of the hosts that shall run etcd has its manifest, or can be given one.
 fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]) -> Result<(), Refusal> {
     let lacks = |host: &&NodeName| seen.hosts.get(*host).is_none_or(|f| f.etcd_manifest.is_none());
@@ -180,8 +203,9 @@ fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]
         return Ok(());
     }
     let names = lacking.join(", ");
-    // Old data makes room, whosever it is.
-    seen.hosts.values_mut().for_each(|facts| facts.etcd_data = false);
+    // Old data there makes room, whosever it is; elsewhere it stays, and says whose a host is.
+    let make_room = |(host, facts): (&NodeName, &mut Facts)| facts.etcd_data &= !targets.contains(host);
+    seen.hosts.iter_mut().for_each(make_room);
     may_build(cluster, &seen).map_err(|refusal| Refusal {
         subject: format!("etcd cannot be made anew with {names}"),
         why: format!(
@@ -220,11 +244,7 @@ fn has_programs(seen: &Observed, targets: &[NodeName]) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        etcd::status::tests::Scene,
-        manifests::testing,
-        observe::{Facts, FileFact},
-    };
+    use crate::{etcd::status::tests::Scene, manifests::testing, observe::FileFact};
 
     #[test]
     fn hosts_of_kubeadm_beside_one_without_a_manifest_are_refused_before_anything_makes_room() {
@@ -247,6 +267,29 @@ mod tests {
             let hosts = targets.iter().cloned().zip(hosts.into_iter().cloned()).collect();
             let seen = Observed { hosts, ..Observed::default() };
             let said = gets_its_manifest(&cluster, seen, &targets);
+            assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
+        }
+        // What lies on a host that gets none says that it is somebody else's, and `up` will not build beside it.
+        let hosts = [("m1", &ours), ("m2", &bare), ("m3", &wiped), ("w1", &bare)];
+        let hosts = hosts.map(|(name, facts)| (NodeName::new(name), facts.clone())).into();
+        let said = gets_its_manifest(&cluster, Observed { hosts, ..Observed::default() }, &targets);
+        assert_eq!(said.err().unwrap().subject, "etcd cannot be made anew with m2, m3");
+    }
+
+    #[test]
+    fn an_etcd_that_looks_elsewhere_is_told_before_anything_makes_room() {
+        let targets = ["m1", "m2"].map(NodeName::new);
+        let with =
+            |elsewhere: Option<&str>| Facts { etcd_elsewhere: elsewhere.map(Into::into), ..Facts::default() };
+        for (second, refused) in [
+            (None, None),
+            (
+                Some("/data/etcd"),
+                Some("etcd on m2 has its data or log at /data/etcd, and rsadm puts data at /var/lib/etcd"),
+            ),
+        ] {
+            let hosts = targets.iter().cloned().zip([with(None), with(second)]).collect();
+            let said = looks_where_data_is_put(&Observed { hosts, ..Observed::default() }, &targets);
             assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
         }
     }

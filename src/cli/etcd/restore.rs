@@ -79,6 +79,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     );
     ground.confirm(&question, &sha256).await?;
     ground.prepare(&opened.carried).await?;
+    ground.can_take_data().await?;
     let targets = ground.etcd_hosts();
     ground.restore(&opened.snapshot, &sha256, targets).await
 }
