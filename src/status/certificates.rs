@@ -22,6 +22,9 @@ use crate::{
 /// A leaf that ends within this time is worth renewing: a quarter of the year for which it is issued.
 pub const RENEW_DAYS: i64 = 90;
 
+/// A leaf that ends within this time was not renewed when it could have been, and somebody has to know.
+const URGENT_DAYS: i64 = 30;
+
 /// A new authority takes all who trust the old one to be told, so the warning comes early.
 const AUTHORITY_WARNING_DAYS: i64 = 180;
 
@@ -234,11 +237,15 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         );
         advice.push(say(Level::Warning, text, None));
     }
-    let soon =
-        |c: &Certificate| c.days.is_some_and(|d| (0..RENEW_DAYS).contains(&d)) && c.name != "kubelet-client";
-    if let (Some(hosts), None) = (hosts(&soon), &lost) {
-        let text = format!("certificates on {hosts} end within {RENEW_DAYS} days; this renews them:");
-        advice.push(say(Level::Note, text, renew()));
+    let within = |days| {
+        move |c: &Certificate| c.days.is_some_and(|d| (0..days).contains(&d)) && c.name != "kubelet-client"
+    };
+    for (days, level) in [(URGENT_DAYS, Level::Warning), (RENEW_DAYS, Level::Note)] {
+        if let (Some(hosts), None) = (hosts(&within(days)), &lost) {
+            let text = format!("certificates on {hosts} end within {days} days; this renews them:");
+            advice.push(say(level, text, renew()));
+            break;
+        }
     }
     advice
 }

@@ -19,8 +19,8 @@ use crate::{
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Read over SSH, and served ones by a handshake: it works with no API server and with certificates
-that have expired. Ends with 8 where one is missing, has expired or is not the one that is
-served, and where an authority ends within 180 days.
+that have expired. Ends with 8 where one is missing, has expired, ends within 30 days or is not
+the one that is served, and where an authority ends within 180 days.
 
 Examples:
   rsadm certs status inventories/prod.yaml

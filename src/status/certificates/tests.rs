@@ -85,6 +85,8 @@ fn what_ends_is_told_in_time_and_what_has_ended_before_all() {
     for (age, days, verdict, command) in [
         (270, 0, Verdict::Healthy, None),
         (280, 0, Verdict::Healthy, Some("rsadm certs renew prod.yaml")),
+        (334, 0, Verdict::Healthy, Some("rsadm certs renew prod.yaml")),
+        (336, 0, Verdict::Degraded, Some("rsadm certs renew prod.yaml")),
         (366, 0, Verdict::Degraded, Some("rsadm certs renew prod.yaml")),
     ] {
         let status = Scene::aged(age).status_in(days);
