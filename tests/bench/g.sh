@@ -4,11 +4,13 @@
 # argument, and a plain restart of one after the other, each after the last is healthy.
 
 bench_g() {
-  local plain=() ours=() n
+  local alone=() plain=() ours=() n
   say "(g) a rolling restart of three members under a client that writes"
   etcd_cluster
   for n in 1 2 3; do
     quiet
+    gap sleep 10
+    alone+=("$gap")
     gap plain_restart
     plain+=("$gap")
     sed "/^cluster_name/a etcd: {extra_args: {max-request-bytes: \"$((2000000 + n))\"}}" "$work/etcd.yaml" > "$work/rolled.yaml"
@@ -16,6 +18,7 @@ bench_g() {
     gap rsadm up "$work/rolled.yaml"
     ours+=("$gap")
   done
+  result "nothing restarts, longest time without a write" "$(median "${alone[@]}") s (${alone[*]})"
   result "plain restart, longest time without a write" "$(median "${plain[@]}") s (${plain[*]})"
   result "rsadm up" "$(median "${ours[@]}") s (${ours[*]})"
   goal "rsadm up, longest time without a write, seconds" "$(median "${ours[@]}")" 1.0
