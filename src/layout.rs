@@ -6,7 +6,7 @@
 pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
 /// Static pod manifests.
 pub const MANIFESTS_DIR: &str = "/etc/kubernetes/manifests";
-/// Manifests that are being replaced, by the same names; in memory.
+/// Manifests that are being replaced, by the same names, in a folder for each run; in memory.
 pub const KEPT_DIR: &str = "/run/rsadm-kept";
 /// etcd's static pod manifest.
 pub const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";

@@ -28,7 +28,7 @@ pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<usiz
         failure.collected = collect(host.as_ref(), action).await;
     }
     if let Some(host) = cx.fleet.host(&work.host) {
-        failure.state = put_back(host.as_ref(), &kept(work, step)).await;
+        failure.state = put_back(host.as_ref(), cx.kept(), kept(work)).await;
     }
     if let Some(cause) = causes::likely(failure.cause.as_deref().unwrap_or_default(), &failure.collected) {
         failure.likely = Some(cause.why.to_owned());
@@ -49,11 +49,10 @@ async fn collect(host: &dyn Host, action: Option<&Action>) -> Vec<String> {
     tell(host, Op::Script(scripts::COLLECT, args, Duration::from_secs(15))).await
 }
 
-/// What the work kept before the step that failed: names and ports in turn. What a host may have of a step that was never
-/// come to is another run's.
-fn kept(work: &HostWork, failed: Option<usize>) -> Vec<String> {
-    let done = &work.steps[..failed.unwrap_or_default().min(work.steps.len())];
-    let kept = done.iter().filter_map(|step| match &step.action {
+/// What the work keeps: names and ports in turn. All of it, since where a connection was lost nobody knows which step of a
+/// batch the host came to; what it has in the run's own folder tells.
+fn kept(work: &HostWork) -> Vec<String> {
+    let kept = work.steps.iter().filter_map(|step| match &step.action {
         Action::Keep { process, port } => Some([process.clone(), port.to_string()]),
         _ => None,
     });
@@ -61,11 +60,11 @@ fn kept(work: &HostWork, failed: Option<usize>) -> Vec<String> {
 }
 
 /// Puts manifests back that were kept, where what replaced them does not serve; what became of that.
-async fn put_back(host: &dyn Host, kept: &[String]) -> Vec<String> {
+async fn put_back(host: &dyn Host, folder: String, kept: Vec<String>) -> Vec<String> {
     if kept.is_empty() {
         return vec![];
     }
-    let args = std::iter::once(BACK.as_secs().to_string()).chain(kept.iter().cloned()).collect();
+    let args = [BACK.as_secs().to_string(), folder].into_iter().chain(kept).collect();
     tell(host, Op::Script(scripts::PUT_BACK, args, BACK * 2)).await
 }
 
@@ -146,31 +145,4 @@ async fn serving(cx: &Context<'_>) -> Option<String> {
     let parts: Vec<String> =
         [part("etcd", &etcd), part("API server", &servers)].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("serving now: {}", parts.join(", ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Step;
-
-    #[test]
-    fn only_what_was_kept_before_the_step_that_failed_is_put_back() {
-        let keep = |process: &str, port| Action::Keep { process: process.into(), port };
-        let actions =
-            [keep("kube-apiserver", 6443), Action::Sysctl, keep("kube-scheduler", 10259), Action::Sysctl];
-        let steps = actions.map(|action| Step { action, why: String::new() }).into();
-        let work = HostWork { host: NodeName::new("m1"), steps };
-        let server = ["kube-apiserver", "6443"];
-        let both = ["kube-apiserver", "6443", "kube-scheduler", "10259"];
-        for (failed, expected) in [
-            (None, &[][..]),
-            (Some(0), &[]),
-            (Some(1), &server),
-            (Some(2), &server),
-            (Some(3), &both),
-            (Some(9), &both),
-        ] {
-            assert_eq!(kept(&work, failed), expected, "{failed:?}");
-        }
-    }
 }

@@ -121,6 +121,11 @@ impl<'a> Context<'a> {
         self.fleet.host(name).cloned().ok_or_else(|| format!("{name} is not connected"))
     }
 
+    /// Where this run keeps manifests on a host. Runs hold the hosts' locks, so that no two of them begin at one moment.
+    fn kept(&self) -> String {
+        format!("{}/{:x}", crate::layout::KEPT_DIR, self.now.unix_timestamp_nanos())
+    }
+
     async fn cluster_id(&self) -> Result<u64, String> {
         wait::cluster_id(self).await
     }

@@ -91,7 +91,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             let args = [process.clone(), known_revision(cx, node, inputs)?, limit.as_secs().to_string()];
             vec![script(scripts::AWAIT_PROCESS, args, limit + MINUTE)]
         }
-        Action::Keep { process, .. } => vec![script(scripts::KEEP, [process.clone()], MINUTE)],
+        Action::Keep { process, .. } => vec![script(scripts::KEEP, [process.clone(), cx.kept()], MINUTE)],
         Action::AwaitServing { process, port } => {
             let args = [process.clone(), port.to_string(), limit.as_secs().to_string()];
             vec![script(scripts::AWAIT_SERVING, args, limit + MINUTE)]
@@ -193,7 +193,7 @@ pub(super) fn identity(identity: &Identity) -> Op {
     put(layout::IDENTITY, 0o644, format!("{text}\n").into_bytes())
 }
 
-/// Takes away the manifests that [`Action::Keep`] kept.
+/// Takes away the manifests that [`Action::Keep`] kept, those of runs that died too.
 pub(super) fn forget_kept() -> Op {
     Op::Run(Cmd::new(["rm", "-rf", "--", layout::KEPT_DIR]))
 }

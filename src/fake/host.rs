@@ -94,7 +94,7 @@ impl FakeHost {
             self.world.killed.notify_one();
             std::future::pending::<()>().await;
         }
-        self.lost.store(true, Relaxed);
+        self.lost.store(!self.world.is_cut(), Relaxed);
         Err(self.gone(doing))
     }
 

@@ -58,6 +58,8 @@ pub enum Fault {
     Kill(usize, When),
     /// The connection to the host of this effect breaks and does not come back during the run.
     Lost(usize, When),
+    /// It breaks, and whoever asks the host again has another.
+    Cut(usize, When),
 }
 
 /// What was sent to a host.
@@ -168,6 +170,10 @@ impl World {
     fn is_kill(&self) -> bool {
         matches!(self.inner().fault, Some(Fault::Kill(..)))
     }
+
+    fn is_cut(&self) -> bool {
+        matches!(self.inner().fault, Some(Fault::Cut(..)))
+    }
 }
 
 impl Inner {
@@ -176,7 +182,9 @@ impl Inner {
         self.effects += 1;
         self.state.log.push(format!("{host}: {doing}"));
         match self.fault {
-            Some(Fault::Kill(n, when) | Fault::Lost(n, when)) if n == self.effects => Some(when),
+            Some(Fault::Kill(n, when) | Fault::Lost(n, when) | Fault::Cut(n, when)) if n == self.effects => {
+                Some(when)
+            }
             _ => None,
         }
     }

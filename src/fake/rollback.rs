@@ -19,13 +19,18 @@ impl FakeHost {
         .await
     }
 
-    pub(super) async fn keep(&self, name: &str) -> Result<Output, HostError> {
+    pub(super) async fn keep(&self, name: &str, folder: &str) -> Result<Output, HostError> {
         self.effect(&format!("keep the manifest of {name}"), |state, host| {
             let machine = state.machine(host);
             let manifest = machine.files.read(&layout::manifest_of(name)).map(<[u8]>::to_vec);
-            machine.files.remove(&kept(name));
+            let kept = kept(folder, name);
+            machine.files.remove(&kept);
+            let others: Vec<String> =
+                machine.files.below(layout::KEPT_DIR).map(|(path, _)| path.to_owned()).collect();
+            let others = others.iter().filter(|path| !path.starts_with(folder) && *path != layout::KEPT_DIR);
+            others.for_each(|path| machine.files.remove(path));
             if let Some(manifest) = manifest.filter(|_| runs_its_manifest(machine, name)) {
-                machine.files.put(&kept(name), 0o600, &manifest);
+                machine.files.put(&kept, 0o600, &manifest);
             }
         })
         .await?;
@@ -33,7 +38,7 @@ impl FakeHost {
     }
 
     /// `pods` are names and ports in turn.
-    pub(super) async fn put_back(&self, pods: &[&str]) -> Result<Output, HostError> {
+    pub(super) async fn put_back(&self, folder: &str, pods: &[&str]) -> Result<Output, HostError> {
         let mut told = String::new();
         for name in pods.iter().step_by(2) {
             let before = self.look(|state, host| {
@@ -41,7 +46,7 @@ impl FakeHost {
                 let machine = state.machine(host);
                 let manifest = machine.files.read(&layout::manifest_of(name)).map(<[u8]>::to_vec);
                 let serves = runs_its_manifest(machine, name) && machine.serves(name, clock);
-                let before = machine.files.read(&kept(name)).map(<[u8]>::to_vec);
+                let before = machine.files.read(&kept(folder, name)).map(<[u8]>::to_vec);
                 before.filter(|before| !serves && manifest.as_ref() != Some(before))
             });
             let Some(before) = before else { continue };
@@ -63,8 +68,8 @@ impl FakeHost {
     }
 }
 
-fn kept(name: &str) -> String {
-    format!("{}/{name}.yaml", layout::KEPT_DIR)
+fn kept(folder: &str, name: &str) -> String {
+    format!("{folder}/{name}.yaml")
 }
 
 fn runs_its_manifest(machine: &Machine, name: &str) -> bool {

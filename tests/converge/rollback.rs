@@ -2,7 +2,7 @@
 
 use rsadm::{
     exec::RunError,
-    fake::{State, World},
+    fake::{Fault, State, When, World},
     inventory::{Cluster, NodeName},
     layout,
     phases::UP,
@@ -76,6 +76,52 @@ fn a_flag_that_nobody_knows_stops_at_the_first_host_and_is_taken_back() {
             succeed(&world, &good, UP).await;
             in_sync(&world, &good, UP).await;
         });
+    }
+}
+
+/// A bad manifest and what waits for it travel together: where the connection breaks behind it, nobody knows how far the host
+/// came. What another run kept is none of this one's.
+#[test]
+fn a_manifest_goes_back_also_where_the_connection_was_lost_right_behind_it() {
+    let good = harness::ha();
+    let mut start = block_on(harness::built(&good)).state();
+    let built = start.clone();
+    start.hang_up();
+    for (component, extra_args) in COMPONENTS {
+        let mut bad = good.clone();
+        extra_args(&mut bad).insert(FLAG.into(), "x".into());
+        let world = World::new(start.clone());
+        assert!(block_on(run(&world, &bad, UP)).unwrap().result.is_err(), "{component}");
+        let written = format!("m1: write {}", layout::manifest_of(component));
+        let log = &world.state().log[start.log.len()..];
+        let at = 1 + log.iter().position(|line| *line == written).unwrap();
+        for fault in [Fault::Cut(at, When::After), Fault::Lost(at, When::After)] {
+            let world = World::new(start.clone());
+            world.strike_at(fault);
+            let outcome = block_on(run(&world, &bad, UP)).unwrap();
+            let Err(RunError::Failed(failures)) = outcome.result else { panic!("{component}: not noticed") };
+            let state = failures.iter().flat_map(|f| f.state.clone()).collect::<Vec<_>>().join("\n");
+            let back = format!("{component} has its manifest from before again");
+            assert_eq!(
+                state.contains(&back),
+                matches!(fault, Fault::Cut(..)),
+                "{component}, {fault:?}: {state}"
+            );
+            let mut left = world.state();
+            left.hang_up();
+            left.settle();
+            if matches!(fault, Fault::Cut(..)) {
+                assert_eq!(pods(&left), pods(&built), "{component}");
+                assert_eq!(kept(&left), Vec::<String>::new(), "{component}");
+                continue;
+            }
+            assert_ne!(kept(&left), Vec::<String>::new(), "{component}: nothing was left");
+            extra_args(&mut bad).insert(FLAG.into(), "y".into());
+            let world = World::new(left);
+            let failed = block_on(run(&world, &bad, UP));
+            let told = failed.map(|outcome| format!("{:?}", outcome.result)).unwrap_or_else(|why| why);
+            assert!(!told.contains("from before again"), "{component}: {told}");
+        }
     }
 }
 

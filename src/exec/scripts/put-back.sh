@@ -1,7 +1,6 @@
-# put-back.sh SECONDS [NAME PORT]…: after a failed change, the manifests that keep.sh kept go back where what they were
-# replaced with does not serve; then waits until they serve, and forgets them. Tells a line each. (After pods.sh.)
-end=$((SECONDS+$1)); shift
-kept=/run/rsadm-kept code=0 back=()
+# put-back.sh SECONDS FOLDER [NAME PORT]…: after a failed change, the manifests that keep.sh kept there go back where what they
+# were replaced with does not serve; then waits until they serve, and forgets them. Tells a line each. (After pods.sh.)
+end=$((SECONDS+$1)) kept=$2 code=0 back=(); shift 2
 
 serves() { runs "$1" "$(revision_in "$(manifest_of "$1")")" && ss -Hltnp "sport = :$2" | grep -q "pid=$pid,"; }
 
@@ -29,5 +28,5 @@ for entry in "${back[@]}"; do
   done
   echo "$name has its manifest from before again, and serves"
 done
-[ $code != 0 ] || rm -rf $kept
+[ $code != 0 ] || rm -rf "${kept%/*}"
 exit $code
