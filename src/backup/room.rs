@@ -28,6 +28,27 @@ pub fn question(folder: &str) -> [String; 5] {
     ["df", "-PB1", "--", folder, layout::ETCD_DATA_DIR].map(str::to_owned)
 }
 
+/// Whether a snapshot of this size may be restored on a host, by what `restore.sh room` answers: how far a restore of it came
+/// there, and the answer to [`question`] of rsadm's own folder. The snapshot and what comes of it lie there; where etcd's
+/// folder is a disk of its own, that takes a copy.
+///
+/// # Errors
+/// In words.
+pub fn for_restore(answer: &str, size: u64) -> Result<(), String> {
+    let (here, answer) = answer.split_once('\n').unwrap_or(("", answer));
+    let needed = match here {
+        "restored" => return Ok(()),
+        "delivered" => of_trial(size),
+        _ => with_trial(size),
+    };
+    suffices(answer, layout::RSADM_DIR, needed)?;
+    let disks: Vec<Disk<'_>> = answer.lines().filter_map(Disk::read).collect();
+    match &disks[..] {
+        [own, etcd] if !own.is(etcd) => etcd.has(layout::ETCD_DATA_DIR, of_trial(size), ""),
+        _ => Ok(()),
+    }
+}
+
 /// Whether so many bytes may be written into a folder, by the answer to [`question`]. One that tells nothing forbids nothing.
 ///
 /// # Errors
@@ -37,12 +58,7 @@ pub fn suffices(answer: &str, folder: &str, needed: u64) -> Result<(), String> {
     let Some(disk) = disks.first() else { return Ok(()) };
     let shared = disks.get(1).is_some_and(|etcd| disk.is(etcd));
     let needed = needed.saturating_add(if shared { RESERVE } else { 0 });
-    if disk.free >= needed {
-        return Ok(());
-    }
-    let (free, needed) = (bytes(disk.free), bytes(needed));
-    let etcd = if shared { ", so that etcd on the same disk never runs out of it" } else { "" };
-    Err(format!("no room in {folder}: {free} free, and {needed} needed{etcd}"))
+    disk.has(folder, needed, if shared { ", so that etcd on the same disk never runs out of it" } else { "" })
 }
 
 /// The same of a folder of this machine, which need not be there yet.
@@ -75,6 +91,14 @@ impl<'a> Disk<'a> {
             words.windows(3).enumerate().find_map(|(i, w)| Some((i, numbers(w)?)))?;
         let name = &line[..line.find(words.get(at)?)?];
         Some(Self { name, size, free })
+    }
+
+    fn has(&self, folder: &str, needed: u64, why: &str) -> Result<(), String> {
+        let (free, bytes_needed) = (bytes(self.free), bytes(needed));
+        match self.free >= needed {
+            true => Ok(()),
+            false => Err(format!("no room in {folder}: {free} free, and {bytes_needed} needed{why}")),
+        }
     }
 
     /// As far as names and numbers tell: parts of one file system have them in common.
@@ -112,6 +136,32 @@ mod tests {
             assert_eq!(said.err().unwrap_or_default(), expected, "{answer}");
         }
         assert_eq!(suffices("", "/srv", 1), Ok(()));
+    }
+
+    #[test]
+    fn a_restore_takes_the_snapshot_and_what_comes_of_it_and_a_copy_on_a_disk_of_etcds_own() {
+        let (one, reserve) = ("/dev/sda1", ", so that etcd on the same disk never runs out of it");
+        for (here, disks, expected) in [
+            ("nothing", line(one, 520) + &line(one, 520), String::new()),
+            (
+                "nothing",
+                line(one, 519) + &line(one, 519),
+                format!("no room in /var/lib/rsadm: 519 MiB free, and 520 MiB needed{reserve}"),
+            ),
+            ("delivered", line(one, 420) + &line(one, 420), String::new()),
+            ("restored", line(one, 0) + &line(one, 0), String::new()),
+            ("nothing", line(one, 264) + &line("/dev/sdb1", 164), String::new()),
+            (
+                "nothing",
+                line(one, 264) + &line("/dev/sdb1", 163),
+                "no room in /var/lib/etcd: 163 MiB free, and 164 MiB needed".to_owned(),
+            ),
+            ("nothing", line(one, 264), String::new()),
+            ("nothing", String::new(), String::new()),
+        ] {
+            let said = for_restore(&format!("{here}\n{HEAD}{disks}"), 100 * MIB);
+            assert_eq!(said.err().unwrap_or_default(), expected, "{here} {disks}");
+        }
     }
 
     #[test]

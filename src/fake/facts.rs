@@ -29,7 +29,7 @@ pub(super) fn render(machine: &Machine, now: i128, members: Option<usize>) -> St
     f(format_args!("systemd 252\ncgroup 2\ncontrollers cpuset cpu io memory pids"));
     f(format_args!("feature overlay\nfeature br_netfilter\nloadable overlay"));
     for folder in ["/var/lib", "/usr", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/kubelet"] {
-        f(format_args!("disk {folder} 90000000000 99000000000"));
+        f(format_args!("disk {folder} {} 99000000000", machine.free));
     }
     f(format_args!("address 127.0.0.1\naddress {}", machine.address));
     let ports = [

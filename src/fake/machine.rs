@@ -74,6 +74,8 @@ pub struct Machine {
     pub address: Ipv4Addr,
     /// `uname -m`.
     pub arch: String,
+    /// How many bytes its one disk has left.
+    pub free: u64,
     /// Its files.
     pub files: Files,
     /// Its units.
@@ -102,6 +104,7 @@ impl Machine {
             name,
             address,
             arch: "x86_64".into(),
+            free: 90_000_000_000,
             files: Files::default(),
             units: BTreeMap::new(),
             images: BTreeSet::new(),

@@ -46,6 +46,7 @@ impl FakeHost {
             ["over", token] => self.over(token).await,
             ["settle"] => self.settle().await,
             ["has", sha] => Ok(say(if self.sha(SNAPSHOT).as_deref() == Some(*sha) { "yes" } else { "no" })),
+            ["room", sha] => self.room(sha).await,
             ["receive", sha] => self.receive(sha).await,
             ["place", _, url, all, token, _] => self.place(url, all, token).await,
             ["relist"] => {
@@ -154,6 +155,27 @@ impl FakeHost {
                 false => Ok(()),
             })
             .await)
+    }
+
+    async fn room(&self, sha: &str) -> Answer {
+        let pieces = format!("{STATE}/piece.");
+        let of_it = |path: &str| path.starts_with(&pieces);
+        let left: Vec<String> = self.look(|state, name| {
+            let below = state.machine(name).files.below(STATE).map(|(path, _)| path.to_owned());
+            below.filter(|path| of_it(path)).collect()
+        });
+        if !left.is_empty() && !self.has(SNAPSHOT) {
+            self.change("take away what was delivered", |m| left.iter().for_each(|p| m.files.remove(p)))
+                .await?;
+        }
+        let here = match (self.sha(SNAPSHOT).as_deref() == Some(sha), self.has(PLACED)) {
+            (false, _) => "nothing",
+            (true, false) => "delivered",
+            (true, true) => "restored",
+        };
+        let free = self.look(|state, name| state.machine(name).free);
+        let disk = format!("/dev/sda1 99000000000 1 {free} 1% /\n");
+        Ok(say(&format!("{here}\n{disk}{disk}")))
     }
 
     async fn receive(&self, sha: &str) -> Answer {

@@ -208,6 +208,17 @@ fn what_is_written_after_a_rollback_stays_however_it_ended() {
     }
 }
 
+#[test]
+fn a_restore_that_would_fill_a_disk_changes_nothing_on_any_host() {
+    let cluster = etcd_only();
+    let mut start = ready(&cluster);
+    start.machine(&cluster.nodes[1].name).free = 300 << 20;
+    let world = World::new(start);
+    let refused = block_on(restore(&world, &cluster)).unwrap_err();
+    assert!(refused.starts_with("e2: no room in /var/lib/rsadm: 300 MiB free, and "), "{refused}");
+    assert_eq!(world.effects(), 0, "{:?}", world.state().log.last());
+}
+
 /// It was switched off when the others went on without it, and has the token still.
 #[test]
 fn a_host_that_missed_the_end_of_a_restore_begins_nothing() {

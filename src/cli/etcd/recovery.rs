@@ -193,6 +193,7 @@ impl<'a> Ground<'a> {
     pub(super) fn failed(&self, error: RestoreError) -> CliError {
         let exit = match error {
             RestoreError::Interrupted(_) => Exit::Interrupted,
+            RestoreError::NoRoom(_) => Exit::Refused,
             _ => Exit::StepFailed,
         };
         let hint = match error {
@@ -202,6 +203,10 @@ impl<'a> Ground<'a> {
                     self.inventory
                 )
             }
+            RestoreError::NoRoom(_) => format!(
+                "make room there and run the same again: old data in {} may go, if nobody needs it",
+                crate::layout::ASIDE_DIR
+            ),
             RestoreError::Interrupted(_) => format!(
                 "run the same again, it goes on where it stopped; or: rsadm etcd restore --rollback{}",
                 self.inventory

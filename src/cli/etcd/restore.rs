@@ -17,10 +17,11 @@ use crate::{
     override_usage = "rsadm etcd restore [OPTIONS] [INVENTORY] <SNAPSHOT>",
     after_help = "\
 All that was written since the snapshot is lost, so it asks for the cluster's name first, or takes
---yes. Before anything is stopped, the snapshot is verified. API servers are stopped until all
-members agree; old data is set aside on every host, not deleted. Run again after a failure, it goes
-on where it stopped; with --rollback it puts the old data back. Once all members agree it is over:
-then a rerun only tidies up, and what was written since stays.
+--yes. Before anything is stopped, the snapshot is verified, and each host must have room for it
+twice. API servers are stopped until all members agree; old data is set aside on every host, not
+deleted. Run again after a failure, it goes on where it stopped; with --rollback it puts the old
+data back. Once all members agree it is over: then a rerun only tidies up, and what was written
+since stays.
 
 Fresh hosts need a bundle (etcd snapshot save --with-pki), which carries the authorities.
 

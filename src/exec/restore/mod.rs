@@ -63,6 +63,9 @@ pub enum RestoreError {
         /// Which.
         token: String,
     },
+    /// A restore would fill their disks, on which etcd may serve.
+    #[error("{}", list(.0))]
+    NoRoom(Vec<(NodeName, String)>),
     /// The operator asked to stop.
     #[error("stopped before: {0}")]
     Interrupted(String),
@@ -100,6 +103,7 @@ impl Restore<'_> {
     /// # Errors
     /// The first step that did not succeed everywhere; run again, it goes on there.
     pub async fn exchange(&self, token: &str, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
+        self.has_room(snapshot, sha256).await?;
         self.begin(token).await?;
         self.deliver(snapshot, sha256).await?;
         self.fence().await?;

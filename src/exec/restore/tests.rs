@@ -87,6 +87,12 @@ impl Place {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// How many bytes the restore has.
+    fn size(&self) -> u64 {
+        let files = fs::read_dir(self.path("rsadm/restore")).unwrap().flatten();
+        files.map(|file| file.metadata().unwrap()).filter(fs::Metadata::is_file).map(|m| m.len()).sum()
+    }
+
     /// What lies aside, but for folders that a killed run made and left.
     fn aside(&self) -> Vec<String> {
         let folders = fs::read_dir(self.path("rsadm/aside")).into_iter().flatten().flatten();
@@ -126,6 +132,37 @@ fn data_takes_the_place_of_other_data_or_of_none_wherever_it_was_killed() {
             assert_eq!(place.text("etcd/member/snap/db").as_deref(), Some("new"), "{old:?}, {kill}");
             assert_eq!(place.aside(), Vec::from_iter(old), "{old:?}, {kill}");
         });
+    }
+}
+
+/// Whatever was there of a delivery that broke off, the next one is whole; and never is there more than one copy and a piece.
+#[test]
+fn a_snapshot_is_put_together_within_the_room_of_one() {
+    let pieces = ["1111", "2222", "3333", "44"];
+    let sha256 = crate::plan::sha256(pieces.concat().as_bytes());
+    let deliver = |place: &Place| {
+        assert!(place.succeed(&["room", &sha256]).starts_with("nothing\nFilesystem "));
+        assert_eq!(place.size(), 0, "something is left of the delivery before");
+        for (i, piece) in pieces.iter().enumerate() {
+            place.put(&format!("rsadm/restore/piece.{i:06}"), piece);
+        }
+    };
+    for kill in 1.. {
+        let place = Place::new(None);
+        place.put("rsadm/restore/new", "");
+        deliver(&place);
+        let whole = place.run(&["receive", &sha256], kill).status.success();
+        assert!(place.size() <= 14 + 4, "killed before {kill}: {} bytes", place.size());
+        if place.text("rsadm/restore/snapshot.db").is_none() {
+            deliver(&place);
+            place.succeed(&["receive", &sha256]);
+        }
+        assert_eq!(place.text("rsadm/restore/snapshot.db"), Some(pieces.concat()), "{kill}");
+        assert!(place.succeed(&["room", &sha256]).starts_with("delivered\n"));
+        if whole {
+            assert!(kill > 10, "killed {kill} times only");
+            return;
+        }
     }
 }
 

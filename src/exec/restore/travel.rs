@@ -5,6 +5,7 @@ use std::{io::Read, path::Path};
 
 use super::{PHASE, Restore, RestoreError, words};
 use crate::{
+    backup::room,
     event::count,
     host::{Cmd, Op, RemoteFile, Secret},
     inventory::NodeName,
@@ -17,6 +18,16 @@ const PIECE: usize = 16 << 20;
 const FOLDER: &str = "/var/lib/rsadm/restore";
 
 impl Restore<'_> {
+    /// Nothing is begun that would fill a disk: etcd may serve on it, and ends on all hosts at once.
+    pub(super) async fn has_room(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
+        let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
+        let size = std::fs::metadata(snapshot).map_err(unreadable)?.len();
+        let said = self.ask("look for room", &self.targets, |_| words(["room", sha256])).await?;
+        let full = |(host, said): (NodeName, String)| Some((host, room::for_restore(&said, size).err()?));
+        let full: Vec<(NodeName, String)> = said.into_iter().filter_map(full).collect();
+        if full.is_empty() { Ok(()) } else { Err(RestoreError::NoRoom(full)) }
+    }
+
     /// Brings the snapshot to every target that lacks it.
     ///
     /// # Errors
@@ -39,7 +50,11 @@ impl Restore<'_> {
             }
             let path = format!("{FOLDER}/piece.{number:06}");
             let op = Op::Put(RemoteFile { path, mode: 0o600, data: Secret::new(piece) });
-            self.run("receive the snapshot", &lacking, |_| op.clone()).await?;
+            if let Err(error) = self.run("receive the snapshot", &lacking, |_| op.clone()).await {
+                // What cannot be used fills no disk, should that be why; a rerun sends all of it again.
+                let _ = self.ask("take away what came", &lacking, |_| words(["room", sha256])).await;
+                return Err(error);
+            }
         }
         self.ask("receive the snapshot", &lacking, |_| words(["receive", sha256])).await?;
         stage.done(format!("snapshot delivered to {}, checksum verified", count(lacking.len(), "host")));

@@ -143,11 +143,23 @@ settle) # Of a restore that is over: what has its data starts again, and says wh
     unfence etcd >/dev/null
     unfence kube-apiserver
   fi ;;
-receive) # SHA256: puts the pieces together.
+room) # SHA256: takes away what an interrupted delivery or restore has left, which is made anew; then says what is here of this
+  # one (nothing, delivered, restored), and how much room there is for the rest.
+  [ -f $state/snapshot.db ] || rm -f $state/piece.* $state/snapshot.new
+  [ -f $state/restored ] || rm -rf $state/new
+  here=nothing
+  if [ -f $state/snapshot.db ] && sha256sum < $state/snapshot.db | grep -q "^$1"; then here=delivered; fi
+  [ $here = nothing ] || [ ! -f $state/restored ] || here=restored
+  echo $here
+  mkdir -p ${state%/*} && df -PB1 -- ${state%/*} $data 2>/dev/null
+  true ;;
+receive) # SHA256: puts the pieces together, each gone before the next: there is room for one copy.
   if [ ! -f $state/snapshot.db ]; then
-    cat $state/piece.* > $state/snapshot.new || exit 1
+    : > $state/snapshot.new || exit 1
+    for piece in $state/piece.*; do
+      cat "$piece" >> $state/snapshot.new && rm -f "$piece" || exit 1
+    done
     have=$(sha256sum < $state/snapshot.new); have=${have%% *}
-    rm -f $state/piece.*
     [ "$have" = "$1" ] || { rm -f $state/snapshot.new; die "the snapshot arrived with another checksum: $have, not $1"; }
     mv $state/snapshot.new $state/snapshot.db
   fi ;;
