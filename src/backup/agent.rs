@@ -22,7 +22,7 @@ use super::{
     bundle::{Carried, Recipient},
     choose::{Voter, ranked},
     file, keys,
-    place::{Place, credentials},
+    place::{Entry, Place, credentials},
     room,
     take::{self, Source},
     trial, turn,
@@ -55,6 +55,9 @@ pub struct State {
     pub last_run: i64,
     /// Why the last run failed; `None` where it did not.
     pub error: Option<String>,
+    /// Why the last one that took a snapshot did not remove older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpruned: Option<String>,
 }
 
 /// The newest snapshot.
@@ -76,16 +79,21 @@ pub struct Newest {
 impl State {
     /// The same after a run. One that nobody can rely on takes no good one's place: how old that is has to be seen.
     fn after(self, outcome: &Result<Outcome, BackupError>, now: OffsetDateTime) -> Self {
+        let unpruned = match outcome {
+            Ok(Outcome::Taken(_, unpruned)) => unpruned.clone(),
+            Ok(Outcome::Elsewhere(_)) => None,
+            Err(_) => self.unpruned.clone(),
+        };
         let (newest, error) = match outcome {
-            Ok(Outcome::Taken(m)) if m.is_verified() => (Some(Newest::of(m)), None),
-            Ok(Outcome::Taken(m)) => {
+            Ok(Outcome::Taken(m, _)) if m.is_verified() => (Some(Newest::of(m)), None),
+            Ok(Outcome::Taken(m, _)) => {
                 let why = m.damaged.clone().unwrap_or_else(|| "no quorum stood behind its member".to_owned());
                 (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
             }
             Ok(Outcome::Elsewhere(_)) => (self.newest, None),
             Err(error) => (self.newest, Some(chain(error))),
         };
-        Self { newest, last_run: now.unix_timestamp(), error }
+        Self { newest, last_run: now.unix_timestamp(), error, unpruned }
     }
 }
 
@@ -104,8 +112,8 @@ impl Newest {
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Took one.
-    Taken(Box<Manifest>),
+    /// Took one; and why older ones were not removed, where they could not be.
+    Taken(Box<Manifest>, Option<String>),
     /// Another host does.
     Elsewhere(String),
 }
@@ -132,64 +140,107 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     let config: BackupConfig = serde_json::from_slice(&text)
         .map_err(|e| BackupError::Refused(format!("{} is not as it must be: {e}", layout::BACKUP_CONFIG)))?;
     let credentials = etcd_credentials()?;
-    // Twice, where one is silent: on a busy host a silence is not yet an absence.
-    let asked = join_all(config.members.iter().map(|peer| async {
-        match ask(peer, &credentials).await {
-            None => ask(peer, &credentials).await,
-            answer => answer,
-        }
-    }))
-    .await;
-    let answers: Vec<&Answer> = asked.iter().flatten().collect();
-    let corrupt: BTreeSet<u64> = answers.iter().flat_map(|a| &a.corrupt).copied().collect();
-    let voters: Vec<Voter> = answers
-        .iter()
-        .filter(|a| !a.status.is_learner)
-        .map(|a| Voter {
-            name: a.name.clone(),
-            is_leader: a.status.leader == a.status.member_id,
-            serves: a.serves,
-            is_corrupt: corrupt.contains(&a.status.member_id),
-            applied: (a.status.raft_term, a.status.raft_applied_index),
-        })
-        .collect();
+    let answers = everybody(&config, &credentials).await;
+    let voters = voters(&answers);
     let ranked = ranked(&voters);
     let Some(first) = ranked.first() else {
         return Err(BackupError::Refused("no member of etcd answers".into()));
     };
     let elsewhere = Outcome::Elsewhere(first.name.clone());
-    let voter = ranked.iter().find(|v| v.name == config.host);
+    let rank = ranked.iter().position(|v| v.name == config.host);
     let own = answers.iter().find(|a| a.name == config.host);
-    let (Some(voter), Some(own)) = (voter, own) else { return Ok(elsewhere) };
-    if voter.name != first.name && !(may_step_in && steps_in(&config, own, voter, &ranked).await) {
-        return Ok(elsewhere);
-    }
-    let manifest = work(&config, own, voter.is_corrupt).await?;
+    let (Some(rank), Some(own)) = (rank, own) else { return Ok(elsewhere) };
+    let place = Place::open(&config.target, &settings(&config)?)?;
+    let is_corrupt = ranked[rank].is_corrupt;
+    let manifest = match rank {
+        0 => work(&config, &place, own, is_corrupt).await?,
+        _ if !may_step_in || !steps_in(&config, &place, own, &ranked[..=rank]).await? => {
+            return Ok(elsewhere);
+        }
+        _ => {
+            // What keeps the first from its work may keep others from theirs, and never all of them begin at once.
+            tokio::time::sleep(turn::pause(rank, config.interval)).await;
+            let Some(own) = ask_own(&config, &credentials).await else { return Ok(elsewhere) };
+            if !steps_in(&config, &place, &own, &ranked[..=rank]).await? {
+                return Ok(elsewhere);
+            }
+            work(&config, &place, &own, is_corrupt).await?
+        }
+    };
+    // It is taken, whatever becomes of older ones.
     if manifest.is_verified() {
         leave_note(&config, &credentials).await;
     }
-    Ok(Outcome::Taken(Box::new(manifest)))
+    let unpruned = prune(&config, &place).await.err().map(|error| chain(&error));
+    Ok(Outcome::Taken(Box::new(manifest), unpruned))
 }
 
-/// True where this host is not the first, and the snapshots of all before it have stopped coming. One that nobody can rely on
-/// helps nobody.
-async fn steps_in(config: &BackupConfig, own: &Answer, voter: &Voter, ranked: &[&Voter]) -> bool {
-    if !voter.serves || voter.is_corrupt {
-        return false;
+/// The members that answer. Each is asked twice, where it is silent: on a busy host a silence is not yet an absence.
+async fn everybody(config: &BackupConfig, credentials: &Credentials) -> Vec<Answer> {
+    let asked = join_all(config.members.iter().map(|peer| async {
+        match ask(peer, credentials).await {
+            None => ask(peer, credentials).await,
+            answer => answer,
+        }
+    }));
+    asked.await.into_iter().flatten().collect()
+}
+
+/// Those of them that vote.
+fn voters(answers: &[Answer]) -> Vec<Voter> {
+    let corrupt: BTreeSet<u64> = answers.iter().flat_map(|a| &a.corrupt).copied().collect();
+    let voter = |a: &Answer| Voter {
+        name: a.name.clone(),
+        is_leader: a.status.leader == a.status.member_id,
+        serves: a.serves,
+        is_corrupt: corrupt.contains(&a.status.member_id),
+        applied: (a.status.raft_term, a.status.raft_applied_index),
+    };
+    answers.iter().filter(|a| !a.status.is_learner).map(voter).collect()
+}
+
+/// True where the last of these, which is this host, does the work of the first: the snapshots of all before it have stopped
+/// coming. One that nobody can rely on helps nobody. What lies at the place tells of a snapshot as a note does, where all
+/// hosts have one place.
+///
+/// # Errors
+/// Where the place cannot be looked at: nobody's snapshots go there now.
+async fn steps_in(
+    config: &BackupConfig,
+    place: &Place,
+    own: &Answer,
+    line: &[&Voter],
+) -> Result<bool, BackupError> {
+    if !own.serves || line.iter().any(|v| v.name == config.host && v.is_corrupt) {
+        return Ok(false);
     }
-    let names: Vec<&str> = ranked.iter().map(|v| v.name.as_str()).collect();
+    let names: Vec<&str> = line.iter().map(|v| v.name.as_str()).collect();
     let now = OffsetDateTime::now_utc().unix_timestamp();
-    let notes = own.client.leases().await;
-    notes.is_ok_and(|notes| turn::is_due(&names, &config.host, &notes, now, config.interval))
+    let Ok(mut notes) = own.client.leases().await else { return Ok(false) };
+    if !turn::is_due(&names, &config.host, &notes, now, config.interval) {
+        return Ok(false);
+    }
+    notes.extend(
+        own_manifests(config, &place.list().await?).into_iter().filter(|m| m.is_verified()).map(note),
+    );
+    Ok(turn::is_due(&names, &config.host, &notes, now, config.interval))
+}
+
+/// What a manifest says as a note would.
+fn note(manifest: &Manifest) -> i64 {
+    turn::note(&manifest.member, manifest.taken_at.unix_timestamp())
 }
 
 /// That this host took one, for those who would step in: where it cannot be left they take one too many.
 async fn leave_note(config: &BackupConfig, credentials: &Credentials) {
-    let Some(peer) = config.members.iter().find(|peer| peer.name == config.host) else { return };
     // Anew, since sending a large one to a bucket takes its time.
-    let Some(own) = ask(peer, credentials).await else { return };
+    let Some(own) = ask_own(config, credentials).await else { return };
     let note = turn::note(&config.host, OffsetDateTime::now_utc().unix_timestamp());
     let _ = own.client.grant(note, turn::lifetime(config.members.len(), config.interval)).await;
+}
+
+async fn ask_own(config: &BackupConfig, credentials: &Credentials) -> Option<Answer> {
+    ask(config.members.iter().find(|peer| peer.name == config.host)?, credentials).await
 }
 
 struct Answer {
@@ -231,8 +282,14 @@ fn etcd_credentials() -> Result<Credentials, BackupError> {
     })
 }
 
-async fn work(config: &BackupConfig, own: &Answer, is_corrupt: bool) -> Result<Manifest, BackupError> {
-    let place = Place::open(&config.target, &settings(config)?)?;
+async fn work(
+    config: &BackupConfig,
+    place: &Place,
+    own: &Answer,
+    is_corrupt: bool,
+) -> Result<Manifest, BackupError> {
+    // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
+    place.list().await?;
     let source = Source {
         cluster: config.cluster.clone(),
         member: config.host.clone(),
@@ -241,7 +298,7 @@ async fn work(config: &BackupConfig, own: &Answer, is_corrupt: bool) -> Result<M
         without_quorum: !own.serves,
     };
     // Where a bucket is the target, it passes through here; what a killed run left goes first.
-    let folder = match &place {
+    let folder = match place {
         Place::Folder(folder) => folder.clone(),
         Place::Bucket(_) => Path::new(layout::RSADM_DIR).join("backup-outgoing"),
     };
@@ -265,7 +322,6 @@ async fn work(config: &BackupConfig, own: &Answer, is_corrupt: bool) -> Result<M
         let _ = fs::remove_file(&path);
         put?;
     }
-    prune(config, &place).await?;
     Ok(manifest)
 }
 
@@ -295,12 +351,17 @@ fn own_keys(kubernetes: bool) -> Result<Vec<Carried>, BackupError> {
 /// Only what is this cluster's goes: a bucket may hold several.
 async fn prune(config: &BackupConfig, place: &Place) -> Result<(), BackupError> {
     let list = place.list().await?;
-    let own = |m: &&Manifest| m.cluster == config.cluster;
-    let known: Vec<&Manifest> = list.iter().filter_map(|e| e.manifest.as_ref().ok()).filter(own).collect();
+    let known = own_manifests(config, &list);
     for i in config.retention.spare(&known, OffsetDateTime::now_utc()) {
         place.remove(&known[i].file).await?;
     }
     Ok(())
+}
+
+/// What of a list is this cluster's, in its order.
+fn own_manifests<'a>(config: &BackupConfig, list: &'a [Entry]) -> Vec<&'a Manifest> {
+    let known = list.iter().filter_map(|entry| entry.manifest.as_ref().ok());
+    known.filter(|m| m.cluster == config.cluster).collect()
 }
 
 /// An error with its causes, in one line.
@@ -323,7 +384,7 @@ mod tests {
     fn what_nobody_can_rely_on_takes_no_good_ones_place() {
         let good = sample();
         let now = good.taken_at;
-        let taken = |m: &Manifest| Ok(Outcome::Taken(Box::new(m.clone())));
+        let taken = |m: &Manifest| Ok(Outcome::Taken(Box::new(m.clone()), None));
         let state = State::default().after(&taken(&good), now);
         assert_eq!((state.newest.clone(), state.error.clone()), (Some(Newest::of(&good)), None));
         for (worse, why) in [
@@ -335,6 +396,14 @@ mod tests {
             assert_eq!(after.last_run - state.last_run, 9 * 3600);
             assert!(after.error.as_ref().unwrap().ends_with(why), "{:?}", after.error);
         }
+        let full =
+            state.clone().after(&Ok(Outcome::Taken(Box::new(good.clone()), Some("locked".into()))), now);
+        assert_eq!(
+            full,
+            State { unpruned: Some("locked".into()), ..state.clone() },
+            "it is taken all the same"
+        );
+        assert_eq!(full.after(&Ok(Outcome::Elsewhere("m1".into())), now), state);
         let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), now);
         assert_eq!(elsewhere, state);
     }

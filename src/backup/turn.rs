@@ -6,10 +6,15 @@
 //! for a note of those before it, one interval longer for each host between, and then does the work each time until they
 //! leave notes again. Where no note can be read or left, some hosts may take one too many, which harms nothing.
 
+use std::time::Duration;
+
 use crate::plan::sha256;
 
 /// How many bits of a note are the time, seconds since 1970; the host's are above them.
 const TIME: u32 = 32;
+
+/// How much longer each host in the line waits than the one before it; less where the interval is short.
+const PAUSE: Duration = Duration::from_secs(3 * 60);
 
 /// The note that a host took one.
 pub fn note(host: &str, at: i64) -> i64 {
@@ -33,6 +38,12 @@ pub fn is_due(ranked: &[&str], host: &str, notes: &[i64], now: i64, interval: u6
         newest(notes, host).is_none_or(|at| now.saturating_sub(at) > patience(before))
     };
     (1..).zip(ranked[..rank].iter().rev()).all(is_late)
+}
+
+/// How long a host waits before it steps in, by its place in the line behind the first: the work of one is over, or at least its
+/// reading from etcd, before the next begins it.
+pub fn pause(rank: usize, interval: u64) -> Duration {
+    PAUSE.min(Duration::from_secs(interval) / 16) * u32::try_from(rank).unwrap_or(u32::MAX)
 }
 
 /// When a host took its newest one, by the notes.
@@ -77,6 +88,16 @@ mod tests {
             let hosts = ["e1", "e2", "e3", "e4"].into_iter();
             let found: Vec<&str> = hosts.filter(|host| is_due(&ranked, host, &notes, NOW, 3600)).collect();
             assert_eq!(found, due, "{taken:?}");
+        }
+    }
+
+    /// The furthest of seven waits less than half an interval.
+    #[test]
+    fn those_who_step_in_do_so_one_after_the_other() {
+        for (rank, interval, seconds) in
+            [(0, 3600, 0), (1, 3600, 180), (2, 3600, 360), (1, 960, 60), (6, 960, 360)]
+        {
+            assert_eq!(pause(rank, interval).as_secs(), seconds, "{rank} {interval}");
         }
     }
 

@@ -27,7 +27,11 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         Command::Backup => {
             let told = match back_up().await? {
                 Outcome::Elsewhere(host) => format!("{host} takes the snapshot"),
-                Outcome::Taken(m) => format!("{}: revision {}, {}", m.file, m.revision, bytes(m.size)),
+                Outcome::Taken(m, unpruned) => {
+                    let left = unpruned.map(|why| format!("; older ones could not be removed: {why}"));
+                    let left = left.unwrap_or_default();
+                    format!("{}: revision {}, {}{left}", m.file, m.revision, bytes(m.size))
+                }
             };
             context.print(&told, |told| format!("{told}\n"))?;
             Ok(Exit::Done)
