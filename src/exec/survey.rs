@@ -116,6 +116,7 @@ impl Survey<'_> {
                 newest: state.newest.filter(|n| !n.damaged).map(|n| (n.taken_at, n.file)),
                 last_run: state.last_run,
                 error: state.error,
+                unpruned: state.unpruned,
             }
         });
         Some(Backups { interval, hosts: hosts.collect() })

@@ -24,6 +24,8 @@ pub struct HostBackups {
     pub last_run: i64,
     /// Why its last run failed.
     pub error: Option<String>,
+    /// Why it did not remove older ones.
+    pub unpruned: Option<String>,
 }
 
 /// What the inventory wants and the hosts remember.
@@ -56,6 +58,10 @@ pub struct BackupReport {
     pub failure: Option<String>,
     /// True where another host stepped in after that failure.
     pub stepped_in: bool,
+    /// Hosts whose timer has not fired for two intervals, though others' did.
+    pub idle: Vec<String>,
+    /// The newest failure to remove what the retention no longer keeps, `HOST: why`.
+    pub unpruned: Option<String>,
 }
 
 impl BackupReport {
@@ -75,6 +81,11 @@ impl BackupReport {
         let is_fresh = |h: &HostBackups| now.saturating_sub(h.last_run) <= interval;
         let fails = |h: &&HostBackups| h.error.is_some() && (is_later(h) || is_fresh(h));
         let failed = backups.hosts.iter().filter(fails).max_by_key(|h| h.last_run);
+        // A timer that is off writes no failure, and another host does its work.
+        let is_idle = |h: &&HostBackups| {
+            h.since.is_some_and(|since| now.saturating_sub(since.max(h.last_run)) > patience)
+        };
+        let unpruned = backups.hosts.iter().filter(|h| h.unpruned.is_some()).max_by_key(|h| h.last_run);
         let damaged = backups.hosts.iter().filter_map(|h| Some((h.damaged.as_ref()?, &h.host))).max();
         let damaged = damaged.filter(|((at, _), _)| newest_at.is_none_or(|good| good < *at));
         Self {
@@ -87,6 +98,8 @@ impl BackupReport {
             missing: !backups.hosts.is_empty() && since.is_none(),
             failure: failed.and_then(|h| Some(format!("{}: {}", h.host, h.error.as_ref()?))),
             stepped_in: failed.is_some_and(|h| !is_later(h)),
+            idle: backups.hosts.iter().filter(is_idle).map(|h| h.host.clone()).collect(),
+            unpruned: unpruned.and_then(|h| Some(format!("{}: {}", h.host, h.unpruned.as_ref()?))),
         }
     }
 
@@ -114,11 +127,28 @@ impl BackupReport {
                 "a host fails to take scheduled snapshots, and another stepped in".to_owned()
             }
             (false, _, Some(_)) => "the last scheduled snapshot failed".to_owned(),
-            (false, _, None) => return None,
+            (false, _, None) => return self.aside(inventory),
         };
         let logs = format!("journalctl -u rsadm-backup.service on {} tells more", list(hosts));
         let says = self.failure.clone().unwrap_or(logs);
         Some(Advice { says: Some(says), ..warning(text).with(take) })
+    }
+
+    /// What is off although snapshots come.
+    fn aside(&self, inventory: &str) -> Option<Advice> {
+        if !self.idle.is_empty() {
+            let text = format!(
+                "the timer of scheduled snapshots has not fired on {} for two intervals: others do the work, and one host less \
+                 could take it over",
+                list(&self.idle)
+            );
+            let says = format!("systemctl status rsadm-backup.timer on {} tells more", list(&self.idle));
+            return Some(Advice { says: Some(says), ..warning(text).with(format!("rsadm up{inventory}")) });
+        }
+        let text =
+            "a scheduled snapshot was taken, and older ones could not be removed: their place will fill"
+                .to_owned();
+        self.unpruned.clone().map(|says| Advice { says: Some(says), ..warning(text) })
     }
 }
 
@@ -145,9 +175,15 @@ mod tests {
             since: since.map(|hours| NOW - hours * HOUR),
             newest: newest.map(|hours| (NOW - hours * HOUR, format!("{name}.db"))),
             damaged: None,
-            last_run: failed.or(newest).map_or(0, |hours| NOW - hours * HOUR),
+            last_run: NOW - failed.or(newest.filter(|hours| *hours > 0)).unwrap_or(1) * HOUR,
             error: failed.map(|_| "disk full".into()),
+            unpruned: None,
         }
+    }
+
+    /// What ran so many hours ago, and never since.
+    fn ran(hours: i64, host: HostBackups) -> HostBackups {
+        HostBackups { last_run: NOW - hours * HOUR, ..host }
     }
 
     /// What a host took last, so many hours ago, is damaged.
@@ -173,8 +209,28 @@ mod tests {
             ),
             (
                 "another took over",
-                vec![host("e1", Some(99), Some(40), None), host("e2", Some(99), Some(2), None)],
+                vec![ran(2, host("e1", Some(99), Some(40), None)), host("e2", Some(99), Some(2), None)],
                 None,
+            ),
+            (
+                "another took over from one whose timer is off",
+                vec![host("e1", Some(99), Some(13), None), host("e2", Some(99), Some(2), None)],
+                Some("has not fired on e1 for two intervals"),
+            ),
+            (
+                "one that never fired",
+                vec![ran(999, host("e1", Some(13), None, None)), host("e2", Some(99), Some(2), None)],
+                Some("has not fired on e1 for two intervals"),
+            ),
+            (
+                "one that is still new",
+                vec![ran(999, host("e1", Some(11), None, None)), host("e2", Some(99), Some(2), None)],
+                None,
+            ),
+            (
+                "older ones stay",
+                vec![HostBackups { unpruned: Some("locked".into()), ..host("e1", Some(99), Some(2), None) }],
+                Some("older ones could not be removed"),
             ),
             ("new schedule", vec![host("e1", Some(1), None, None)], None),
             ("never", vec![host("e1", Some(99), None, None)], Some("no snapshot was ever taken on schedule")),
