@@ -46,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The alarm of a member whose data is not that of the others.
 const CORRUPT: &str = "CORRUPT";
 
+/// The alarm with which etcd takes no writes, and so no notes.
+const NOSPACE: &str = "NOSPACE";
+
 /// What a host remembers of its snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -200,7 +203,8 @@ fn voters(answers: &[Answer]) -> Vec<Voter> {
 }
 
 /// True where the last of these, which is this host, does the work of the first: the snapshots of all before it have stopped
-/// coming. One that nobody can rely on helps nobody. What lies at the place tells of a snapshot as a note does, where all
+/// coming. One that nobody can rely on helps nobody; and where etcd is full nobody can leave a note, so that all would store one
+/// each time, and push out those from before. What lies at the place tells of a snapshot as a note does, where all
 /// hosts have one place.
 ///
 /// # Errors
@@ -211,7 +215,7 @@ async fn steps_in(
     own: &Answer,
     line: &[&Voter],
 ) -> Result<bool, BackupError> {
-    if !own.serves || line.iter().any(|v| v.name == config.host && v.is_corrupt) {
+    if !own.serves || own.full || line.iter().any(|v| v.name == config.host && v.is_corrupt) {
         return Ok(false);
     }
     let names: Vec<&str> = line.iter().map(|v| v.name.as_str()).collect();
@@ -249,6 +253,8 @@ struct Answer {
     status: MemberStatus,
     /// True where it has a leader and a quorum stands behind it.
     serves: bool,
+    /// True where the alarm NOSPACE of any member is on.
+    full: bool,
     /// IDs of members whose alarm CORRUPT is on, by what this one says.
     corrupt: Vec<u64>,
 }
@@ -264,9 +270,10 @@ async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
     let status = client.status().await.ok()?;
     let serves = status.leader != 0 && client.linearizable_read().await.is_ok();
     // A member's status names all alarms, those of others too, and needs no quorum.
-    let alarms = alarms_in(&status.errors).into_iter();
-    let corrupt = alarms.filter(|a| a.kind == CORRUPT).map(|a| a.member_id).collect();
-    Some(Answer { name: peer.name.clone(), client, status, serves, corrupt })
+    let alarms = alarms_in(&status.errors);
+    let full = alarms.iter().any(|a| a.kind == NOSPACE);
+    let corrupt = alarms.into_iter().filter(|a| a.kind == CORRUPT).map(|a| a.member_id).collect();
+    Some(Answer { name: peer.name.clone(), client, status, serves, full, corrupt })
 }
 
 /// The certificate that kubeadm keeps for such questions on every etcd host.
