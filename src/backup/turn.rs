@@ -35,8 +35,10 @@ pub fn is_due(ranked: &[&str], host: &str, notes: &[i64], now: i64, interval: u6
     let Some(rank) = ranked.iter().position(|name| *name == host) else { return false };
     // Timers of hosts are not in step, and no snapshot takes exactly as long as the one before.
     let patience = |before: i64| interval.saturating_mul(before).saturating_add(interval / 4);
+    // One from further ahead was left by a clock that is wrong, and would stand for its host until it ends.
+    let latest = now.saturating_add(interval / 4);
     let is_late = |(before, host): (i64, &&str)| {
-        newest(notes, host).is_none_or(|at| now.saturating_sub(at) > patience(before))
+        newest(notes, host, latest).is_none_or(|at| now.saturating_sub(at) > patience(before))
     };
     (1..).zip(ranked[..rank].iter().rev()).all(is_late)
 }
@@ -47,10 +49,11 @@ pub fn pause(rank: usize, interval: u64) -> Duration {
     PAUSE.min(Duration::from_secs(interval) / 16) * u32::try_from(rank).unwrap_or(u32::MAX)
 }
 
-/// When a host took its newest one, by the notes.
-fn newest(notes: &[i64], host: &str) -> Option<i64> {
+/// When a host took its newest one, by the notes that are not of after `latest`.
+fn newest(notes: &[i64], host: &str, latest: i64) -> Option<i64> {
     let mark = mark(host);
-    notes.iter().filter(|note| **note >> TIME == mark).map(|note| note & ((1 << TIME) - 1)).max()
+    let own = notes.iter().filter(|note| **note >> TIME == mark).map(|note| note & ((1 << TIME) - 1));
+    own.filter(|at| *at <= latest).max()
 }
 
 /// 31 bits, so that a note is a positive number, as a lease's is. etcd's own leases begin with bits of a member's ID, and
@@ -82,6 +85,9 @@ mod tests {
             (&[("e2", 4)], &["e1", "e2"]),
             (&[("e1", 4), ("e2", 1)], &["e1"]),
             (&[], &["e1", "e2", "e3"]),
+            (&[("e1", -1)], &["e1"]),
+            (&[("e1", -2)], &["e1", "e2", "e3"]),
+            (&[("e1", -2), ("e1", 4)], &["e1"]),
         ] {
             let foreign = [7_587_894_372_415_217_925, 1];
             let notes = taken.iter().map(|(host, quarters)| note(host, NOW - quarters * HOUR / 4));
