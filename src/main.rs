@@ -9,7 +9,7 @@ use std::{
 use clap::Parser;
 use rsadm::{
     cli::{self, Cli, CliError, Context, Exit, Interrupt},
-    ui::{Ui, Verbosity},
+    ui::{Settings, Ui, Verbosity},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,10 @@ fn main() -> ExitCode {
 fn parse_and_run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(mistake) if mistake.use_stderr() && cli::asks_for_json(std::env::args_os()) => {
+            let ui = Ui::new(Settings { json: true, ..Settings::default() }, io::stdout(), io::stderr());
+            return failed(&cli::mistake(&mistake), &ui);
+        }
         Err(help_or_mistake) => {
             // As with all output, nobody reading it is no reason to fail differently.
             let _ = help_or_mistake.print();
@@ -36,11 +40,16 @@ fn parse_and_run() -> ExitCode {
     let ui = Ui::new(settings, io::stdout(), io::stderr());
     let result = run(cli, &ui);
     ui.finish();
-    let exit = result.unwrap_or_else(|error| {
-        ui.message(&error.text(ui.style()), &error.json());
-        error.kind()
-    });
-    exit.into()
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => failed(&error, &ui),
+    }
+}
+
+/// The last that is said, and the exit code.
+fn failed(error: &CliError, ui: &Ui) -> ExitCode {
+    ui.message(&error.text(ui.style()), &error.json());
+    error.kind().into()
 }
 
 /// Runs the command, until it ends or the operator insists on an end.

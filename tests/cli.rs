@@ -94,6 +94,11 @@ fn mistakes_on_the_command_line() {
         ("a_time_without_unit", "up --timeout 90"),
         ("init_without_hosts", "init"),
         ("init_with_a_bad_host", "init m1=ops@host:ssh"),
+        ("unknown_command_as_json", "-o json upp"),
+        ("unknown_phase_as_json", "up --only foo --output=json"),
+        ("init_with_a_bad_port_as_json", "init -o json 10.0.0.1:99999"),
+        ("init_without_hosts_as_json", "init -ojson"),
+        ("no_command_as_json", "-o json"),
     ] {
         insta::assert_snapshot!(name, rsadm(args, ""));
     }

@@ -18,6 +18,7 @@ mod exit;
 mod init;
 mod interrupt;
 mod kubeconfig;
+mod mistake;
 mod naming;
 mod plan;
 mod preflight;
@@ -38,6 +39,7 @@ pub use context::{Context, settings};
 pub use error::CliError;
 pub use exit::Exit;
 pub use interrupt::Interrupt;
+pub use mistake::{asks_for_json, mistake};
 
 /// Build and keep highly available Kubernetes and etcd from one inventory file, over plain SSH
 #[derive(Debug, Parser)]
