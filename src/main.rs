@@ -62,8 +62,11 @@ fn run(cli: Cli, ui: &Ui) -> Result<Exit, CliError> {
     let context = Context::new(cli.options.clone(), ui.clone(), interrupt.clone());
     let result = runtime.block_on(async {
         tokio::select! {
-            result = cli::run(cli, &context) => result,
+            // A terminal's Ctrl-C reaches ssh as well, and that connections broke is no news then.
+            biased;
+            error = interrupt.ended_early() => Err(error),
             () = interrupt.killed() => Ok(Exit::Interrupted),
+            result = cli::run(cli, &context) => result,
         }
     });
     // Not waiting for threads that still read something is what the second Ctrl-C is for.

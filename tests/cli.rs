@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
-use std::{fmt::Write as _, process::Stdio};
+use std::{fmt::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use assert_cmd::Command;
 
@@ -140,6 +140,40 @@ fn known_before_a_host_is_reached() {
         assert!(shown.contains(said) && !shown.contains("[connect]"), "{args}: {shown}");
         let refused = ["exit: 2", "exit: 3", "exit: 5"].iter().any(|exit| shown.ends_with(exit));
         assert!(refused, "{args}: {shown}");
+    }
+}
+
+/// Whoever interrupts a command that dials wants to know whether something is half done.
+#[test]
+fn interrupted_while_it_connects() {
+    for (json, said) in [
+        ("text", "error: interrupted; nothing was changed\n"),
+        ("json", r#""message":"interrupted; nothing was changed""#),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        // An ssh that gives no answer, and tells that it was asked.
+        let script = "#!/bin/sh\n: >dialled\nexec sleep 600\n";
+        let ssh = folder.path().join("ssh");
+        std::fs::write(&ssh, script).unwrap();
+        std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("inventory.yaml"), VALID).unwrap();
+        let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
+            .args(["up", "-o", json])
+            .current_dir(folder.path())
+            .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while !folder.path().join("dialled").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let kill = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        let run = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
+        assert!(stderr.lines().last().unwrap().contains(said.trim_end()), "{stderr}");
+        assert_eq!(run.status.code(), Some(130), "{stderr}");
     }
 }
 

@@ -11,7 +11,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
-    cli::{CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, prompt, shell::quoted},
+    cli::{
+        CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, interrupt::Connecting, prompt,
+        shell::quoted,
+    },
     host::Secret,
     inventory::{self, Loaded},
     plan::quorum::OVERRIDE,
@@ -66,7 +69,7 @@ impl Context {
     pub fn confirm(&self, what: &str, cluster: &str) -> Result<(), CliError> {
         match self.options.yes {
             true => Ok(()),
-            false => prompt::confirm(&self.ui, what, cluster),
+            false => self.interrupt.asking(|| prompt::confirm(&self.ui, what, cluster)),
         }
     }
 
@@ -78,7 +81,7 @@ impl Context {
     pub fn accepts_quorum_loss(&self, args: &GateArgs, cluster: &str) -> Result<bool, CliError> {
         match args.accept_quorum_loss.as_deref() {
             None => Ok(false),
-            Some("") => prompt::quorum_loss(&self.ui, cluster).map(|()| true),
+            Some("") => self.interrupt.asking(|| prompt::quorum_loss(&self.ui, cluster)).map(|()| true),
             Some(name) if name == cluster => Ok(true),
             Some(name) => Err(CliError::new(
                 Exit::Refused,
@@ -98,6 +101,19 @@ impl Context {
     /// What becomes true at the first Ctrl-C after [`Context::stop_signal`].
     pub fn asked_to_stop(&self) -> watch::Receiver<bool> {
         self.interrupt.asked()
+    }
+
+    /// Until what it returns is dropped, Ctrl-C ends the command with the word that nothing was changed.
+    ///
+    /// # Errors
+    /// Where the system lets us handle no signals.
+    pub fn connecting(&self) -> Result<Connecting, CliError> {
+        self.interrupt.connecting(&self.ui).map_err(|e| CliError::new(Exit::Bug, e))
+    }
+
+    /// The command minds Ctrl-C itself.
+    pub fn minds_interrupts(&self) {
+        self.interrupt.leave_alone();
     }
 
     /// From now on Ctrl-C asks for an orderly end, which becomes true here, and only the second ends the process.

@@ -3,8 +3,9 @@
 //! The first asks: what runs on the hosts is finished, nothing new is started, and what remains is said. The second
 //! insists: the process ends at once. Either way nothing is lost, since the next run goes by what it finds.
 //!
-//! Until a command calls [`Interrupt::listen`], Ctrl-C has its usual meaning, which is right wherever nothing changes
-//! and while a question waits for its answer.
+//! Before a command calls [`Interrupt::listen`] nothing is under way on the hosts that had to be finished: there the first
+//! already ends the command, with a word and the exit code of all interruptions. Until it dials the first host, Ctrl-C has
+//! its usual meaning.
 
 use std::{
     io,
@@ -19,25 +20,50 @@ use tokio::{
     sync::watch,
 };
 
-use crate::ui::Ui;
+use crate::{
+    cli::{CliError, Exit},
+    ui::Ui,
+};
 
 const ONCE: &str = "interrupted: what runs on the hosts is being finished, nothing new is started; \
                     again to stop at once";
 const TWICE: &str = "stopped; steps that were under way on hosts may be half done: \
                      run the same command again and it goes on from there";
 
+const EARLY: &str = "interrupted";
+const UNCHANGED: &str = "interrupted; nothing was changed";
+
+/// How far a command is, for what the first Ctrl-C means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// No host was dialled.
+    #[default]
+    Before,
+    /// The first connections are made: nothing can be different yet.
+    Connecting,
+    /// Some commands write a file or a token now, without a lock.
+    Connected,
+    /// A question waits: its reader holds the thread that would end the command.
+    Asking,
+    /// Locks are held, or are about to be.
+    Orderly,
+}
+
 /// How often the operator asked to stop. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Interrupt {
     stop: Arc<watch::Sender<bool>>,
     kill: Arc<watch::Sender<bool>>,
+    early: Arc<watch::Sender<Option<&'static str>>>,
+    stage: Arc<watch::Sender<Stage>>,
     listening: Arc<AtomicBool>,
 }
 
 impl Default for Interrupt {
     fn default() -> Self {
         let (stop, kill) = (Arc::new(watch::Sender::new(false)), Arc::new(watch::Sender::new(false)));
-        Self { stop, kill, listening: Arc::default() }
+        let (early, stage) = (Arc::default(), Arc::default());
+        Self { stop, kill, early, stage, listening: Arc::default() }
     }
 }
 
@@ -53,11 +79,60 @@ impl Interrupt {
     /// # Errors
     /// Where the system lets us handle no signals.
     pub fn listen(&self, ui: &Ui) -> io::Result<watch::Receiver<bool>> {
+        self.take_over(ui)?;
+        self.stage.send_replace(Stage::Orderly);
+        Ok(self.asked())
+    }
+
+    /// Hosts are being dialled, until what it returns is dropped. Only the first time is it certain that the command changed
+    /// nothing before.
+    ///
+    /// # Errors
+    /// Where the system lets us handle no signals.
+    pub fn connecting(&self, ui: &Ui) -> io::Result<Connecting> {
+        self.take_over(ui)?;
+        self.passes(Stage::Before, Stage::Connecting);
+        Ok(Connecting(self.clone()))
+    }
+
+    /// The command minds Ctrl-C itself, from beginning to end.
+    pub fn leave_alone(&self) {
+        self.listening.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the operator something. Ctrl-C is an answer too, and changes nothing.
+    pub fn asking<T>(&self, ask: impl FnOnce() -> T) -> T {
+        self.passes(Stage::Connected, Stage::Asking);
+        let answer = ask();
+        self.passes(Stage::Asking, Stage::Connected);
+        answer
+    }
+
+    fn passes(&self, from: Stage, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let passes = *stage == from;
+            if passes {
+                *stage = to;
+            }
+            passes
+        });
+    }
+
+    fn take_over(&self, ui: &Ui) -> io::Result<()> {
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         if !self.listening.swap(true, Ordering::Relaxed) {
             tokio::spawn(self.clone().count(signals, ui.clone()));
         }
-        Ok(self.asked())
+        Ok(())
+    }
+
+    /// Ends at a Ctrl-C that comes before there is anything to finish, with what is then to be said; never, where there
+    /// is none.
+    pub async fn ended_early(&self) -> CliError {
+        let mut early = self.early.subscribe();
+        // The sender lives as long as `self`, so this cannot fail.
+        let text = early.wait_for(Option::is_some).await.ok().and_then(|text| *text);
+        interrupted(text.unwrap_or(EARLY))
     }
 
     /// Ends at the second Ctrl-C; never, where there is none.
@@ -74,20 +149,58 @@ impl Interrupt {
             }
         };
         next().await;
-        self.first(&ui);
+        let is_orderly = self.first(&ui);
         next().await;
-        self.second(&ui);
+        match is_orderly {
+            true => self.second(&ui),
+            false => leave(&ui, EARLY),
+        }
     }
 
-    fn first(&self, ui: &Ui) {
-        ui.say(ONCE);
-        self.stop.send_replace(true);
+    /// True where there is something to finish.
+    fn first(&self, ui: &Ui) -> bool {
+        let stage = *self.stage.borrow();
+        let text = match stage {
+            Stage::Asking => leave(ui, UNCHANGED),
+            Stage::Connecting => UNCHANGED,
+            Stage::Before | Stage::Connected => EARLY,
+            Stage::Orderly => {
+                ui.say(ONCE);
+                self.stop.send_replace(true);
+                return true;
+            }
+        };
+        self.early.send_replace(Some(text));
+        false
     }
 
     fn second(&self, ui: &Ui) {
         ui.say(TWICE);
         self.kill.send_replace(true);
     }
+}
+
+/// While it is there, hosts are being dialled.
+#[derive(Debug)]
+pub struct Connecting(Interrupt);
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.passes(Stage::Connecting, Stage::Connected);
+    }
+}
+
+fn interrupted(text: &'static str) -> CliError {
+    CliError::new(Exit::Interrupted, text)
+}
+
+/// Ends the process from beside the thread that waits for an answer, which nothing else could wake.
+#[expect(clippy::exit, reason = "the thread that would return the code reads the terminal")]
+fn leave(ui: &Ui, text: &'static str) -> ! {
+    let error = interrupted(text);
+    ui.message(&error.text(ui.style()), &error.json());
+    ui.finish();
+    std::process::exit(Exit::Interrupted.code().into())
 }
 
 #[cfg(test)]
@@ -114,12 +227,33 @@ mod tests {
         assert!(std::process::Command::new("kill").args(["-s", signal, &me]).status().unwrap().success());
     }
 
+    /// Nothing is claimed of what a command did between its first connections and its locks.
+    #[tokio::test]
+    async fn before_the_locks_the_first_ends_it() {
+        let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+        let interrupt = Interrupt::default();
+        for (was, text) in [(Stage::Connecting, UNCHANGED), (Stage::Connected, EARLY)] {
+            interrupt.stage.send_replace(was);
+            interrupt.first(&ui);
+            let error = interrupt.ended_early().now_or_never().unwrap();
+            assert_eq!((error.kind(), error.message().as_str()), (Exit::Interrupted, text));
+        }
+        interrupt.stage.send_replace(Stage::Before);
+        drop(interrupt.connecting(&ui).unwrap());
+        let again = interrupt.connecting(&ui).unwrap();
+        assert_eq!(*interrupt.stage.borrow(), Stage::Connected, "the second time others came before");
+        interrupt.listen(&ui).unwrap();
+        drop(again);
+        assert_eq!(*interrupt.stage.borrow(), Stage::Orderly);
+    }
+
     #[tokio::test]
     async fn the_first_asks_and_the_second_insists() {
         let ui = Ui::new(Settings::default(), io::sink(), io::sink());
         let interrupt = Interrupt::default();
         let stop = interrupt.stop.subscribe();
         assert!(!*stop.borrow());
+        interrupt.stage.send_replace(Stage::Orderly);
 
         interrupt.first(&ui);
         assert!(*stop.borrow());

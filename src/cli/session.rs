@@ -104,6 +104,7 @@ impl<'a> Session<'a> {
         cluster.network_manifests = network_manifests(&cluster)?;
         let events = evidence::kept(&events, &cluster.name);
         let sudo_password = context.sudo_password()?;
+        let connecting = context.connecting()?;
         events.emit(Event::RunStarted { cluster: cluster.name.clone(), summary: summary(&cluster) });
         let control_dir = ControlDir::create().map_err(|e| CliError::new(Exit::Bug, e))?;
         let options = Options { control_dir: Arc::new(control_dir), sudo_password };
@@ -123,6 +124,7 @@ impl<'a> Session<'a> {
         } else {
             stage.done(unusable(errors.len(), nodes.len()));
         }
+        drop(connecting);
         let asked = nodes.len();
         Ok((Self { context, cluster, fleet, asked, events, started, accept_quorum_loss: false }, errors))
     }

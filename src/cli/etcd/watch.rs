@@ -48,6 +48,7 @@ pub(super) async fn run(
     context: &Context,
     pause: Duration,
 ) -> Result<Exit, CliError> {
+    context.minds_interrupts();
     let screen = match (context.ui.settings().json, io::stdout().is_terminal()) {
         (true, _) => Screen::Json,
         (false, true) => Screen::Terminal,
