@@ -103,16 +103,31 @@ fn refused<T>(place: Place, message: &str, help: &str) -> Result<T, Refused> {
 
 fn syntax_problem(text: &str, error: &ScanError) -> Problem {
     let place = Place::from(error.marker());
-    let line = text.lines().nth(place.line - 1).unwrap_or_default();
-    let indent = line.len() - line.trim_start().len();
-    let help = if line[..indent].contains('\t') {
-        "YAML is indented with spaces, not tabs"
-    } else if error.info().contains("anchor") {
+    if let Some(tab) = tab_from(text, place.line) {
+        let info = Some(error.info()).filter(|info| info.starts_with("tabs disallowed"));
+        let message = format!("not valid YAML: {}", info.unwrap_or("tabs disallowed here"));
+        return problem(tab, String::new(), Fault::new(message, "YAML is indented with spaces, not tabs"));
+    }
+    let help = if error.info().contains("anchor") {
         "write the value out"
     } else {
         "look for a wrong indentation, a missing quote or bracket here or on the line before"
     };
     problem(place, String::new(), Fault::new(format!("not valid YAML: {}", error.info()), help))
+}
+
+/// The tab that a parser stumbled over in other words: it marks where it was when it saw it, in that line or the one before.
+fn tab_from(text: &str, line: usize) -> Option<Place> {
+    let lines = text.lines().zip(1..).skip(line - 1).take(2);
+    let mut tabs = lines.filter_map(|(text, line)| {
+        let indent = text.len() - text.trim_start().len();
+        let at = text[..indent].find('\t').or_else(|| {
+            let colon = text.find(":\t").map(|at| at + 1);
+            colon.or_else(|| text.find(": \t").map(|at| at + 2))
+        });
+        at.map(|at| Place { line, column: text[..at].chars().count() + 1 })
+    });
+    tabs.next()
 }
 
 /// A list or mapping that is still open.
