@@ -92,7 +92,9 @@ fn check_topology(hosts: &[HostDraft], findings: &Findings) {
         ),
         2 => {
             let message = "2 etcd members: if either stops, the cluster stops, so two are worse than one";
-            findings.error(&path, message, "one or three hosts with the role etcd");
+            let help = "one or three hosts with the role etcd; where a member was just taken out for good, leave its host \
+                        in the file until its successor is there";
+            findings.error(&path, message, help);
         }
         4 | 6 => {
             let message = format!("{members} etcd members survive no more failures than {}", members - 1);
