@@ -102,6 +102,14 @@ hosts:
 #   pod_subnet: 10.244.0.0/16
 #   service_subnet: 10.96.0.0/12
 #   cluster_domain: cluster.local
+
+# etcd:
+#   backup:                            # none by default: without it nobody takes snapshots of etcd
+#     interval: 6h
+#     retention: 28                    # how many are kept; or for how long, such as 14d
+#     target: s3://backups/prod        # s3://, gs://, az://; a folder of the etcd hosts dies with them
+#     credentials: ~/s3.env            # AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…, a line each
+#     recipient:                       # age1…: encrypts them to this age key, with the keys that fresh hosts need
 "
     )
 }
