@@ -13,7 +13,7 @@ mod prune;
 mod remember;
 pub(super) mod save;
 mod verify;
-mod whence;
+pub(super) mod whence;
 
 /// Take snapshots of etcd, and look after those that were taken
 #[derive(clap::Args, Debug)]
@@ -47,7 +47,49 @@ impl From<BackupError> for CliError {
             BackupError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Self::new(Exit::StepFailed, error).hint("nothing was left there; --to names another folder")
             }
+            BackupError::Store { doing, source } => {
+                let hint = no_credentials(doing, &source.to_string());
+                hint.into_iter().fold(Self::new(Exit::StepFailed, error), Self::hint)
+            }
             _ => Self::new(Exit::StepFailed, error),
+        }
+    }
+}
+
+/// Where nobody gave credentials, the providers' libraries look for those that a machine of theirs has, at the address where
+/// all of them keep these, and fail with that; Azure's wants the account first (`object_store`, `azure/builder.rs`).
+fn no_credentials(doing: &str, why: &str) -> Option<String> {
+    let signs = ["169.254.169.254", "metadata.google.internal", "Account must be specified"];
+    signs.iter().find(|sign| why.contains(**sign))?;
+    let variables = match doing {
+        gs if gs.contains("gs://") => "GOOGLE_APPLICATION_CREDENTIALS, a service account's key file",
+        az if az.contains("az://") => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+        _ => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    };
+    Some(format!(
+        "there are no credentials: set etcd.backup.credentials in the inventory whose backups these are, or {variables} in \
+         the environment"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_credentials_are_told_by_where_they_were_looked_for() {
+        for (doing, why, said) in [
+            (
+                "list s3://b/x",
+                "Error performing PUT http://169.254.169.254/latest/api/token",
+                "AWS_ACCESS_KEY_ID",
+            ),
+            ("list gs://b/x", "GET http://metadata.google.internal/computeMetadata/v1", "GOOGLE_APPLICATION"),
+            ("use az://c/x", "Account must be specified", "AZURE_STORAGE_ACCOUNT_KEY"),
+            ("list s3://b/x", "403 Forbidden", ""),
+        ] {
+            let hint = no_credentials(doing, why).unwrap_or_default();
+            assert!(hint.contains(said) && hint.is_empty() == said.is_empty(), "{doing}: {hint}");
         }
     }
 }
