@@ -59,6 +59,11 @@ fn reason(error: &HostError) -> String {
     }
 }
 
+/// What `host::ssh` says where there is no ssh to run.
+const NO_SSH: &str = "the ssh program is not installed";
+/// ssh's word for an address that no resolver knows, ours or the jump host's (OpenSSH, `sshconnect.c`).
+const UNKNOWN_NAME: &str = "Could not resolve hostname";
+
 /// Failures that have one remedy, in the order in which remedies are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Remedy {
@@ -66,6 +71,8 @@ enum Remedy {
     UnknownHostKey,
     Denied,
     Sudo,
+    NoSsh,
+    UnknownName,
     Unreachable,
     Slow,
     Other,
@@ -74,6 +81,8 @@ enum Remedy {
 
 fn remedy(error: &HostError) -> Remedy {
     match error {
+        HostError::Connect { why, .. } if why.contains(NO_SSH) => Remedy::NoSsh,
+        HostError::Connect { why, .. } if why.contains(UNKNOWN_NAME) => Remedy::UnknownName,
         HostError::Connect { kind: ConnectKind::UnknownHostKey, .. } => Remedy::UnknownHostKey,
         HostError::Connect { kind: ConnectKind::ChangedHostKey, .. } => Remedy::ChangedHostKey,
         HostError::Connect { kind: ConnectKind::Denied, .. } => Remedy::Denied,
@@ -97,15 +106,21 @@ fn hints(errors: &[HostError], cluster: &Cluster) -> Vec<String> {
             let example = cluster.node(hosts.first()?)?;
             let names: Vec<&str> = hosts.iter().map(|h| h.as_str()).collect();
             Some(match errors.len() {
-                1 => advice(remedy, example),
-                _ => format!("{}: {}", names.join(", "), advice(remedy, example)),
+                1 => advice(remedy, example, ""),
+                _ => {
+                    let whose = format!("for {}: ", example.name);
+                    let whose = if hosts.len() == 1 { "" } else { &whose };
+                    format!("{}: {}", names.join(", "), advice(remedy, example, whose))
+                }
             })
         })
         .collect()
 }
 
-fn advice(remedy: Remedy, node: &Node) -> String {
-    let ssh = ssh_command(node);
+/// `whose` stands before a command that is one host's, where the advice is for several.
+fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
+    let command = ssh_command(node);
+    let ssh = format!("{whose}{command}");
     let user = &node.ssh.user;
     match remedy {
         Remedy::UnknownHostKey => format!(
@@ -114,7 +129,7 @@ fn advice(remedy: Remedy, node: &Node) -> String {
         ),
         Remedy::ChangedHostKey => format!(
             "either the host was installed anew, or something else answers in its place; find out which first\n\
-             if it was installed anew: ssh-keygen -R {}, then {ssh}",
+             if it was installed anew: {whose}ssh-keygen -R {}, then {command}",
             known_hosts_entry(node)
         ),
         Remedy::Denied => format!(
@@ -124,6 +139,12 @@ fn advice(remedy: Remedy, node: &Node) -> String {
         Remedy::Sudo => format!(
             "let {user} use sudo without a password, or give it: --ask-sudo-password or {SUDO_PASSWORD_VARIABLE}"
         ),
+        Remedy::NoSsh => "install OpenSSH's client here; the hosts' own is of no use for that".to_owned(),
+        Remedy::UnknownName => {
+            "is the name right in the inventory, and known to DNS or /etc/hosts where it is looked up? \
+                                an IP address does as well"
+                .to_owned()
+        }
         Remedy::Unreachable => {
             format!("is it on, and are address, port and bastion right in the inventory? try {ssh}")
         }
@@ -211,7 +232,7 @@ hosts:
     fn a_known_hosts_file_of_the_inventory_is_named() {
         let text = INVENTORY.replace("port: 2222", "known_hosts_path: '/my keys/known'");
         let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-        insta::assert_snapshot!(advice(Remedy::ChangedHostKey, &cluster.nodes[0]), @"
+        insta::assert_snapshot!(advice(Remedy::ChangedHostKey, &cluster.nodes[0], ""), @"
         either the host was installed anew, or something else answers in its place; find out which first
         if it was installed anew: ssh-keygen -R 198.51.100.1 -f '/my keys/known', then ssh -i /keys/ops -o 'UserKnownHostsFile=/my keys/known' ops@198.51.100.1
         ");
@@ -227,6 +248,12 @@ hosts:
             connect("m1", ConnectKind::Unreachable, "No route to host"),
             connect("m1", ConnectKind::Slow, "logged in, and sudo gave no shell within 14.0 s"),
             connect("m1", ConnectKind::Other, "Bad configuration option"),
+            connect(
+                "m1",
+                ConnectKind::Unreachable,
+                "Could not resolve hostname m1: Name or service not known",
+            ),
+            connect("m1", ConnectKind::Other, "the ssh program is not installed on this machine"),
             HostError::Lost { host: m1(), doing: "start etcd".into(), why: "closed by remote host".into() },
             HostError::Sudo { host: m1(), why: "a password is required".into() },
         ];
