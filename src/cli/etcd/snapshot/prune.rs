@@ -1,17 +1,25 @@
 //! `rsadm etcd snapshot prune`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::ArgGroup;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::whence::{self, FromArg};
 use crate::{
-    backup::{Manifest, retention::Retention},
+    backup::{
+        Manifest,
+        place::Entry,
+        retention::{Retention, SKEW},
+    },
     cli::{CliError, Context, Exit, InventoryArg},
     event::count,
 };
 
 /// Remove old snapshots
 #[derive(clap::Args, Debug)]
+#[command(group(ArgGroup::new("what_stays").args(["keep", "older_than"]).required(true)))]
 #[command(after_help = "\
 The newest snapshot that was verified stays, whatever its age. Files without a manifest are
 somebody else's and stay, as do the snapshots of other clusters than the inventory's, and those
@@ -28,7 +36,7 @@ pub(super) struct Args {
     from: FromArg,
 
     /// Keep the newest N of each place
-    #[arg(long, value_name = "N", required_unless_present = "older_than", conflicts_with = "older_than")]
+    #[arg(long, value_name = "N")]
     keep: Option<u64>,
 
     /// Keep what is not older than this, such as 36h or 30d
@@ -48,7 +56,23 @@ fn days(text: &str) -> Result<Retention, String> {
 struct Pruned {
     removed: Vec<String>,
     kept: usize,
+    /// Of these, how many stay whatever was given, by why.
+    kept_because: BTreeMap<&'static str, usize>,
     dry_run: bool,
+}
+
+/// Why snapshots stay whatever was given; `known` are the cluster's, with a manifest.
+fn reasons(list: &[Entry], known: &[&Manifest], now: OffsetDateTime) -> [(&'static str, usize); 4] {
+    let bare = list.iter().filter(|entry| entry.manifest.is_err()).count();
+    let future = known.iter().filter(|m| m.taken_at > now + SKEW).count();
+    let clusters: BTreeSet<&str> =
+        known.iter().filter(|m| m.is_verified()).map(|m| m.cluster.as_str()).collect();
+    [
+        ("without a manifest that fits", bare),
+        ("of another cluster", list.len() - bare - known.len()),
+        ("from the future", future),
+        ("the newest that was verified", clusters.len()),
+    ]
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
@@ -57,13 +81,17 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let (places, cluster) = whence::open(context, &args.inventory, &args.from).await?;
     // Without an inventory each cluster's are looked at for themselves; with one, only its own.
     let cluster = cluster.map(|c| c.name);
-    let (mut going, mut kept) = (Vec::new(), 0);
+    let (mut going, mut kept, now) = (Vec::new(), 0, OffsetDateTime::now_utc());
+    let mut kept_because = BTreeMap::new();
     for place in &places {
         let list = place.holder.list().await?;
         let own = |m: &&Manifest| cluster.as_ref().is_none_or(|name| m.cluster == *name);
         let known: Vec<&Manifest> =
             list.iter().filter_map(|e| e.manifest.as_ref().ok()).filter(own).collect();
-        let spare = retention.spare(&known, OffsetDateTime::now_utc());
+        let spare = retention.spare(&known, now);
+        for (why, how_many) in reasons(&list, &known, now).into_iter().filter(|(_, n)| *n > 0) {
+            *kept_because.entry(why).or_default() += how_many;
+        }
         kept += list.len() - spare.len();
         going.extend(spare.into_iter().map(|i| (place, known[i].file.clone())));
     }
@@ -76,7 +104,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
             place.holder.remove(file).await?;
         }
     }
-    context.print(&Pruned { removed: names, kept, dry_run: args.dry_run }, text)?;
+    context.print(&Pruned { removed: names, kept, kept_because, dry_run: args.dry_run }, text)?;
     Ok(Exit::Done)
 }
 
@@ -87,8 +115,14 @@ fn named(host: &str, file: &str) -> String {
 fn text(pruned: &Pruned) -> String {
     let verb = if pruned.dry_run { "would remove" } else { "removed" };
     let lines: String = pruned.removed.iter().map(|file| format!("{verb} {file}\n")).collect();
+    let because: Vec<String> = pruned.kept_because.iter().map(|(why, n)| format!("{n} {why}")).collect();
+    // Who sees some go knows what was asked for.
+    let because = match pruned.removed.is_empty() && !because.is_empty() {
+        true => format!("; whatever is given stay: {}", because.join(", ")),
+        false => String::new(),
+    };
     format!(
-        "{lines}{}, {} kept\n",
+        "{lines}{}, {} kept{because}\n",
         count(pruned.removed.len(), "snapshot") + " " + if pruned.dry_run { "to go" } else { "removed" },
         pruned.kept
     )
@@ -97,6 +131,33 @@ fn text(pruned: &Pruned) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::{Check, manifest::tests::sample};
+
+    #[test]
+    fn what_stays_in_any_case_is_told_with_its_reason() {
+        let now = sample().taken_at;
+        let entry = |manifest| Entry { file: String::new(), size: 0, manifest };
+        let of = |cluster: &str, check| Manifest { cluster: cluster.into(), check, ..sample() };
+        let future =
+            Manifest { taken_at: now + std::time::Duration::from_secs(3600), check: None, ..sample() };
+        let list = [
+            entry(Ok(future)),
+            entry(Ok(of("prod", Some(Check::Checksum)))),
+            entry(Ok(of("prod", Some(Check::Checksum)))),
+            entry(Ok(of("test", None))),
+            entry(Err("no manifest beside it".into())),
+        ];
+        let known: Vec<&Manifest> =
+            list.iter().filter_map(|e| e.manifest.as_ref().ok()).filter(|m| m.cluster == "prod").collect();
+        assert_eq!(reasons(&list, &known, now).map(|(_, n)| n), [1, 1, 1, 1]);
+        let kept_because = reasons(&list, &known, now).into_iter().collect();
+        let pruned = Pruned { removed: vec![], kept: 5, kept_because, dry_run: false };
+        assert_eq!(
+            text(&pruned),
+            "0 snapshots removed, 5 kept; whatever is given stay: 1 from the future, 1 of another cluster, \
+             1 the newest that was verified, 1 without a manifest that fits\n"
+        );
+    }
 
     #[test]
     fn ages_may_be_in_days() {
