@@ -45,6 +45,7 @@ impl Context {
         let file = arg.file_name();
         let bytes = read(&arg.inventory).map_err(|source| unreadable(&file, source))?;
         let loaded = inventory::load_bytes(&bytes, &file, env::home_dir().as_deref())?;
+        let loaded = loaded.with_missing(Path::exists);
         let events = self.ui.events();
         for warning in &loaded.warnings {
             let place = format!("{file}:{}:{} {}", warning.line, warning.column, warning.path);
@@ -79,10 +80,22 @@ impl Context {
     /// # Errors
     /// Where another name was typed, or nobody can be asked.
     pub fn accepts_quorum_loss(&self, args: &GateArgs, cluster: &str) -> Result<bool, CliError> {
+        self.names_the_cluster(args, cluster)?;
         match args.accept_quorum_loss.as_deref() {
             None => Ok(false),
             Some("") => self.interrupt.asking(|| prompt::quorum_loss(&self.ui, cluster)).map(|()| true),
-            Some(name) if name == cluster => Ok(true),
+            Some(_) => Ok(true),
+        }
+    }
+
+    /// Whether a name that was typed beside the option is the cluster's, which is known before any host is dialled.
+    ///
+    /// # Errors
+    /// Where it is another.
+    pub fn names_the_cluster(&self, args: &GateArgs, cluster: &str) -> Result<(), CliError> {
+        match args.accept_quorum_loss.as_deref() {
+            None | Some("") => Ok(()),
+            Some(name) if name == cluster => Ok(()),
             Some(name) => Err(CliError::new(
                 Exit::Refused,
                 format!("{OVERRIDE} names {name}, and this is the cluster {cluster}; nothing was changed"),
@@ -143,6 +156,11 @@ impl InventoryArg {
             Some("./inventory.yaml" | "inventory.yaml") => String::new(),
             _ => format!(" {}", quoted(self.inventory.display())),
         }
+    }
+
+    /// True where none was named, and there is none by the usual name.
+    pub fn is_missing_default(&self) -> bool {
+        self.as_typed().is_empty() && !self.inventory.exists()
     }
 
     fn is_stdin(&self) -> bool {

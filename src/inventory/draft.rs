@@ -240,6 +240,17 @@ fn upgrade_strategy(section: Section<'_>) -> UpgradeStrategy {
     strategy
 }
 
+/// A file of the operator's machine that a key names.
+pub(super) fn file_of(
+    section: &Section<'_>,
+    key: &'static str,
+    home: Option<&FsPath>,
+) -> Option<std::path::PathBuf> {
+    let path = section.optional(key, file_path(home))?;
+    section.findings.file(&section.path.key(key), &path);
+    Some(path)
+}
+
 /// A file's path with `~` expanded.
 pub(super) fn file_path(home: Option<&FsPath>) -> impl Fn(&Value) -> Result<std::path::PathBuf, Fault> {
     move |value| {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     cluster::{Node, NodeName, Role, Taint},
-    draft::file_path,
+    draft::{file_of, file_path},
     problem::{Fault, Path, quote},
     read::{Field, Section, choice, of_text, port, truth},
     settings::{HostKeyCheck, Ssh},
@@ -93,7 +93,7 @@ impl SshDraft {
         Self {
             user: section.optional("user", of_text(syntax::user)),
             port: section.optional("port", port),
-            key_path: section.optional("key_path", file_path(home)),
+            key_path: file_of(section, "key_path", home),
             known_hosts_path: section.optional("known_hosts_path", file_path(home)),
             become_root: section.optional("become", truth),
             host_key_check: section.optional("host_key_check", choice(CHECKS)),

@@ -19,7 +19,7 @@ mod settings;
 mod skeleton;
 mod syntax;
 
-use std::path::Path as FsPath;
+use std::path::{Path as FsPath, PathBuf};
 
 pub use cluster::*;
 pub use problem::{Problem, Problems, table};
@@ -27,7 +27,7 @@ pub use settings::*;
 pub use skeleton::{HostArgument, NoHost, skeleton};
 
 use locate::Place;
-use problem::{Fault, Findings};
+use problem::{Fault, Findings, Located};
 
 /// An inventory that can be used.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,21 @@ pub struct Loaded {
     pub cluster: Cluster,
     /// What works but is unwise, in the order of the file.
     pub warnings: Vec<Problem>,
+    /// Files of the operator's machine that it names, each with the warning that holds where it is missing. Nothing here
+    /// looks: a file may be read where it is not used.
+    pub files: Vec<(PathBuf, Problem)>,
+}
+
+impl Loaded {
+    /// The warnings with those of files that `is_there` does not find.
+    #[must_use]
+    pub fn with_missing(mut self, is_there: impl Fn(&FsPath) -> bool) -> Self {
+        let missing =
+            self.files.iter().filter(|(file, _)| !is_there(file)).map(|(_, warning)| warning.clone());
+        self.warnings.extend(missing);
+        self.warnings.sort_by_key(|warning| (warning.line, warning.column));
+        self
+    }
 }
 
 /// Reads an inventory. `file_name` is what the operator calls it, and `home` what `~` in paths stands for.
@@ -59,7 +74,7 @@ fn load_parts(bytes: &[u8], home: Option<&FsPath>) -> Result<Loaded, Vec<Problem
     let findings = Findings::default();
     let draft = draft::read(&document.value, home, &findings);
     check::check(&draft, &findings);
-    let (errors, warnings) = findings.locate(&document.places);
+    let Located { errors, warnings, files } = findings.locate(&document.places);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -67,7 +82,7 @@ fn load_parts(bytes: &[u8], home: Option<&FsPath>) -> Result<Loaded, Vec<Problem
     let unreadable = || Fault::new("the inventory could not be read", "please report this file as a bug");
     let cluster = check::finish(draft)
         .ok_or_else(|| vec![problem::problem(Place::START, String::new(), unreadable())])?;
-    Ok(Loaded { cluster, warnings })
+    Ok(Loaded { cluster, warnings, files })
 }
 
 #[cfg(test)]

@@ -3,7 +3,12 @@
 //! Reading and checking note [`Findings`] by path only; the places are looked up once, at the end, so no check has to
 //! carry lines around.
 
-use std::{cell::RefCell, fmt, fmt::Write as _};
+use std::{
+    cell::RefCell,
+    fmt,
+    fmt::Write as _,
+    path::{Path as FsPath, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -139,7 +144,19 @@ struct Finding {
 
 /// Collects what reading and checking find. Shared, so that sections of a document can report while others are open.
 #[derive(Debug, Default)]
-pub(super) struct Findings(RefCell<Vec<Finding>>);
+pub(super) struct Findings {
+    found: RefCell<Vec<Finding>>,
+    /// Which file of the operator's machine a value names.
+    files: RefCell<Vec<(Path, PathBuf)>>,
+}
+
+/// What was found, each in the order of the file.
+pub(super) struct Located {
+    pub(super) errors: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+    /// See [`super::Loaded::files`].
+    pub(super) files: Vec<(PathBuf, Problem)>,
+}
 
 impl Findings {
     /// A value that must change.
@@ -162,15 +179,20 @@ impl Findings {
         self.add(path, Part::Value, false, Fault::new(message, help));
     }
 
-    fn add(&self, path: &Path, part: Part, is_error: bool, fault: Fault) {
-        self.0.borrow_mut().push(Finding { path: path.clone(), part, is_error, fault });
+    /// A value that names a file of the operator's machine.
+    pub(super) fn file(&self, path: &Path, file: &FsPath) {
+        self.files.borrow_mut().push((path.clone(), file.to_owned()));
     }
 
-    /// Errors and warnings, each in the order of the file.
-    pub(super) fn locate(self, places: &Places) -> (Vec<Problem>, Vec<Problem>) {
+    fn add(&self, path: &Path, part: Part, is_error: bool, fault: Fault) {
+        self.found.borrow_mut().push(Finding { path: path.clone(), part, is_error, fault });
+    }
+
+    /// Looks the places up.
+    pub(super) fn locate(self, places: &Places) -> Located {
         let mut errors = places.duplicates.clone();
         let mut warnings = Vec::new();
-        for finding in self.0.into_inner() {
+        for finding in self.found.into_inner() {
             let place = match finding.part {
                 Part::Key => places.key(&finding.path),
                 Part::Value => places.value(&finding.path),
@@ -184,7 +206,14 @@ impl Findings {
             // What is wrong with a setting of all hosts is found once a host.
             list.dedup();
         }
-        (errors, warnings)
+        let missing = |(path, file): (Path, PathBuf)| {
+            let message = format!("there is no file {} on this machine", file.display());
+            let fault = Fault::new(message, "relative paths are taken from the folder that rsadm runs in");
+            let problem = problem(places.value(&path), path.to_string(), fault);
+            (file, problem)
+        };
+        let files = self.files.into_inner().into_iter().map(missing).collect();
+        Located { errors, warnings, files }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
         settings::{Backup, Retention},
         syntax,
     },
-    duration, file_path,
+    duration, file_of,
 };
 
 /// Below that, snapshots would be what the members are busy with.
@@ -27,7 +27,7 @@ pub(super) fn read(section: Section<'_>, home: Option<&FsPath>) -> Option<Backup
         target: section.required("target", target, of_text(self::target)).unwrap_or_default(),
         endpoint: section.optional("endpoint", of_text(syntax::url)),
         region: section.optional("region", owned),
-        credentials: section.optional("credentials", file_path(home)),
+        credentials: file_of(&section, "credentials", home),
         recipient: section.optional("recipient", of_text(recipient)),
     };
     judge(&section, &backup);
@@ -48,7 +48,19 @@ fn judge(section: &Section<'_>, backup: &Backup) {
         return;
     }
     if !is_bucket {
+        section.findings.warn(
+            &section.path.key("target"),
+            "a folder of the etcd hosts: every copy is on a machine that it protects",
+            "a bucket, a disk of another machine that is mounted there, or a copy that something else takes away",
+        );
         report("credentials", "a folder takes no credentials", "leave it out, or give a bucket as target");
+    }
+    if backup.recipient.is_none() {
+        section.findings.warn(
+            &section.path,
+            "without recipient: its snapshots hold no keys of the cluster, and restore on no fresh host",
+            "recipient: age1…, the public half of an age key; or rsadm etcd snapshot save --with-pki now and then",
+        );
     }
     if !is_s3 {
         report("endpoint", "only s3:// has an endpoint", "leave it out");

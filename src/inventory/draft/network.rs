@@ -82,6 +82,9 @@ fn plugin(section: &Section<'_>, home: Option<&FsPath>) -> NetworkPlugin {
             NetworkPlugin::Manifests(Vec::new())
         }
         (Plugin::Manifests, Some(list)) => {
+            for (i, source) in list.iter().enumerate().filter(|(_, source)| !source.contains("://")) {
+                section.findings.file(&path.index(i), FsPath::new(source));
+            }
             if list.is_empty() {
                 section.findings.error(&path, "no manifest", "the files or URLs that bring the network");
             }
