@@ -11,6 +11,8 @@ use std::{
     str::FromStr,
 };
 
+/// What opens a bundle: the secret half of an age key.
+pub use age::x25519::Identity;
 use age::{Decryptor, Encryptor, x25519};
 use tar::{Archive, Builder, EntryType, Header};
 
@@ -64,7 +66,7 @@ impl std::fmt::Debug for Recipient {
 ///
 /// # Errors
 /// Where there is none in it; the text is not repeated.
-pub fn identities(text: &str) -> Result<Vec<x25519::Identity>, String> {
+pub fn identities(text: &str) -> Result<Vec<Identity>, String> {
     let keys = text.lines().map(str::trim).filter(|line| line.starts_with("AGE-SECRET-KEY-"));
     let keys: Result<Vec<_>, _> = keys.map(x25519::Identity::from_str).collect();
     match keys.map_err(|why| format!("not an age identity: {why}"))? {

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
-use super::recovery::Ground;
+use super::{
+    recovery::Ground,
+    snapshot::{fetch, whence},
+};
 use crate::{
-    backup::{bundle, file},
+    backup::{bundle, file, manifest},
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes, shell::quoted},
     host::Secret,
 };
@@ -48,10 +51,12 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let default = PathBuf::from("./inventory.yaml");
     let (inventory, snapshot) = match (&args.files[..], args.rollback) {
         ([], true) => (default, None),
+        ([word], true) if is_snapshot(word) => return Err(takes_none(word)),
         ([inventory], true) => (inventory.clone(), None),
         ([snapshot], false) => (default, Some(snapshot)),
         ([inventory, snapshot], false) => (inventory.clone(), Some(snapshot)),
-        _ => return Err(CliError::new(Exit::Usage, "a restore takes one snapshot, a --rollback none")),
+        ([_, second, ..], true) => return Err(takes_none(second)),
+        _ => return Err(CliError::new(Exit::Usage, "a restore takes one snapshot")),
     };
     let inventory = InventoryArg { inventory };
     let Some(snapshot) = snapshot else {
@@ -59,7 +64,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     };
     Takes::Snapshot.after_inventory("etcd restore", &inventory, &[snapshot.to_string_lossy()])?;
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
-    let fetched = super::snapshot::fetch::here(context, &inventory, snapshot, scratch.path()).await?;
+    let fetched = fetch::here(context, &inventory, snapshot, scratch.path()).await?;
     let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;
     let sha256 = checked(&opened.snapshot)?;
     let command = format!("etcd restore{} {}", inventory.as_typed(), quoted(snapshot.display()));
@@ -85,6 +90,18 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.restore(&opened.snapshot, &sha256, targets).await
 }
 
+/// True for a word that is meant as a snapshot, which no inventory is called.
+fn is_snapshot(word: &Path) -> bool {
+    let text = word.to_string_lossy();
+    manifest::is_snapshot(&text) || text.contains("://") || whence::is_host(&text)
+}
+
+fn takes_none(snapshot: &Path) -> CliError {
+    let text = format!("--rollback takes no snapshot, and {} is one", snapshot.display());
+    CliError::new(Exit::Usage, text)
+        .hint("it puts back what each host had before: rsadm etcd restore --rollback")
+}
+
 /// A snapshot that can be read here, and what travelled with it.
 struct Opened {
     snapshot: PathBuf,
@@ -107,9 +124,7 @@ fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, 
         return Err(inventory(format!("{} is encrypted", path.display()))
             .hint("name the file with the age key: --identity FILE"));
     };
-    let text = std::fs::read_to_string(identity)
-        .map_err(|e| inventory(format!("could not read {}: {e}", identity.display())))?;
-    let keys = bundle::identities(&text).map_err(inventory)?;
+    let keys = fetch::identities(identity)?;
     let opened = bundle::open(path, &keys, scratch).map_err(|e| CliError::new(Exit::Refused, e))?;
     Ok(Opened {
         snapshot: opened.snapshot,

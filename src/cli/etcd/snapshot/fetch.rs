@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::whence::{self, keepers};
 use crate::{
-    backup::place::Place,
-    cli::{CliError, Context, Exit, InventoryArg},
+    backup::{bundle, place::Place},
+    cli::{CliError, Context, Exit, InventoryArg, shell::quoted},
     layout,
 };
 
@@ -17,7 +17,7 @@ pub(in crate::cli::etcd) async fn here(
     scratch: &Path,
 ) -> Result<PathBuf, CliError> {
     if snapshot.exists() {
-        return Ok(snapshot.to_owned());
+        return no_folder(snapshot).map(|()| snapshot.to_owned());
     }
     match snapshot.to_str().unwrap_or_default() {
         url if url.contains("://") => {
@@ -29,6 +29,27 @@ pub(in crate::cli::etcd) async fn here(
         kept if whence::is_host(kept) => of_host(context, inventory, kept, scratch).await,
         _ => Err(missing(snapshot)),
     }
+}
+
+/// A folder of snapshots is none.
+pub(super) fn no_folder(snapshot: &Path) -> Result<(), CliError> {
+    match snapshot.is_dir() {
+        false => Ok(()),
+        true => {
+            let folder = snapshot.display();
+            Err(CliError::new(Exit::Usage, format!("{folder} is a folder, and a snapshot a file"))
+                .hint(format!("rsadm etcd snapshot ls --from {} shows those in it", quoted(folder))))
+        }
+    }
+}
+
+/// The age keys of a file that opens bundles.
+pub(in crate::cli::etcd) fn identities(file: &Path) -> Result<Vec<bundle::Identity>, CliError> {
+    let text = std::fs::read_to_string(file).map_err(|e| e.to_string());
+    text.and_then(|text| bundle::identities(&text)).map_err(|why| {
+        CliError::new(Exit::Usage, format!("--identity {}: {why}", file.display()))
+            .hint("it is the file that age-keygen wrote, with the secret half of the key that the bundle was encrypted to")
+    })
 }
 
 /// There is no such file here, which is no reason to ask any host.

@@ -52,7 +52,10 @@ impl Row {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let mut rows = Vec::new();
-    let (places, _) = whence::open(context, &args.inventory, &args.from).await?;
+    // Its default need not be there: whoever looks at a folder of snapshots may have no cluster at hand.
+    let without = args.from.from.is_none() && args.inventory.is_missing_default();
+    let from = if without { FromArg { from: Some(".".to_owned()) } } else { args.from.clone() };
+    let (places, _) = whence::open(context, &args.inventory, &from).await?;
     let looked_in = whence::looked_in(&places);
     let by_default = args.from.from.is_none() && places.iter().all(|kept| kept.host.is_empty());
     for kept in places {
@@ -61,6 +64,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     rows.sort_by_key(|row| std::cmp::Reverse(row.manifest.as_ref().map(|m| m.taken_at)));
     let now = OffsetDateTime::now_utc();
     let elsewhere = match rows.is_empty() && by_default {
+        true if without => "  rsadm etcd snapshot ls INVENTORY:  looks where its cluster's are\n".to_owned(),
         true => format!(
             "  rsadm etcd snapshot ls{} --from hosts:  looks on the etcd hosts\n",
             args.inventory.as_typed()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{
-    fetch::missing,
+    fetch::{identities, missing, no_folder},
     remember,
     whence::{self, keepers},
 };
@@ -106,6 +106,7 @@ impl Verifying<'_> {
         if !path.exists() {
             return Err(missing(path));
         }
+        no_folder(path)?;
         let manifest = file::manifest_of(path);
         let mut found = Verified {
             snapshot: shown.to_owned(),
@@ -163,10 +164,7 @@ impl Verifying<'_> {
             found.left.push("what is inside was not looked at: --identity FILE opens it".into());
             return Ok(found);
         };
-        let keys =
-            std::fs::read_to_string(identity).map_err(|e| e.to_string()).and_then(|t| bundle::identities(&t));
-        let keys =
-            keys.map_err(|why| CliError::new(Exit::Usage, format!("{}: {why}", identity.display())))?;
+        let keys = identities(identity)?;
         let scratch = scratch()?;
         let opened =
             bundle::open(path, &keys, scratch.path()).map_err(|e| CliError::new(Exit::Refused, e))?;

@@ -96,6 +96,16 @@ pub(super) async fn open(
     let cluster = loaded(context, inventory, from)?;
     let kept = match meant(from.from.as_deref(), cluster.as_ref()) {
         Meant::Target(folder) if !folder.contains("://") && !Path::new(&folder).is_dir() => {
+            if Path::new(&folder).exists() {
+                return Err(CliError::new(
+                    Exit::Usage,
+                    format!("{folder} is a file, and --from takes a folder"),
+                )
+                .hint(format!(
+                    "one snapshot is looked at by rsadm etcd snapshot verify {}",
+                    quoted(&folder)
+                )));
+            }
             // An empty list would read as "no backups", where a disk is only not mounted.
             return Err(CliError::new(Exit::Usage, format!("there is no folder {folder} on this machine"))
                 .hint(format!("one on a host is named HOST:{folder}")));
@@ -129,7 +139,7 @@ fn loaded(context: &Context, arg: &InventoryArg, from: &FromArg) -> Result<Optio
 }
 
 /// `HOST:` and `HOST:/FOLDER`, as scp has it; a URL has slashes after its colon and is none.
-pub(super) fn is_host(text: &str) -> bool {
+pub(in crate::cli::etcd) fn is_host(text: &str) -> bool {
     !text.contains("://")
         && text.split_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.contains('/'))
 }
