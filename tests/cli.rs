@@ -134,12 +134,60 @@ fn known_before_a_host_is_reached() {
         ("etcd restore - nofile.db", VALID, "there is no file nofile.db on this machine"),
         ("etcd restore - /dev/null", VALID, "/dev/null is no usable snapshot"),
         ("certs renew - --host m9", VALID, "the inventory has no host m9"),
+        ("etcd restore --rollback snap.db", VALID, "--rollback takes no snapshot, and snap.db is one"),
+        ("etcd restore - /tmp", VALID, "/tmp is a folder, and a snapshot a file"),
+        ("etcd snapshot verify - /tmp", VALID, "/tmp is a folder, and a snapshot a file"),
+        ("etcd snapshot ls - --from /dev/null", VALID, "/dev/null is a file, and --from takes a folder"),
+        ("etcd snapshot save - --to s3://b/x", VALID, "s3://b/x is a bucket, and --to takes a folder"),
+        (
+            "etcd snapshot save - --to nowhere",
+            VALID,
+            "nowhere is no folder, and the name of a snapshot ends with .db",
+        ),
+        ("etcd snapshot save - --to nowhere/a.db", VALID, "there is no folder nowhere on this machine"),
+        ("etcd snapshot prune -", VALID, "<--keep <N>|--older-than <TIME>>"),
+        ("etcd bench - --duration 10m", VALID, "10m is too long a load; at most 5m"),
+        ("etcd replace - m1 m1", VALID, "m1 is named twice"),
+        (
+            "up - --accept-quorum-loss=test",
+            VALID,
+            "--accept-quorum-loss names test, and this is the cluster prod",
+        ),
+        ("etcd remove - m1 --accept-quorum-loss=test", VALID, "this is the cluster prod"),
+        ("etcd defrag - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
+        ("etcd upgrade - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
+        ("certs renew - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
+        ("kubeconfig - --to /dev/null/x", VALID, "could not write /dev/null/x"),
+        ("kubeconfig - --to /dev", VALID, "could not write /dev"),
         ("up -", &key, "could not find the ssh key of m1: /nowhere/id_ed25519"),
     ] {
         let shown = rsadm(args, stdin);
         assert!(shown.contains(said) && !shown.contains("[connect]"), "{args}: {shown}");
-        let refused = ["exit: 2", "exit: 3", "exit: 5"].iter().any(|exit| shown.ends_with(exit));
+        let refused = ["exit: 2", "exit: 3", "exit: 5", "exit: 6"].iter().any(|exit| shown.ends_with(exit));
         assert!(refused, "{args}: {shown}");
+    }
+    let shown = rsadm("validate -", &key);
+    let warned =
+        "warning: standard input:4:17 ssh.key_path: there is no file /nowhere/id_ed25519 on this machine";
+    assert!(shown.contains(warned) && shown.ends_with("exit: 0"), "{shown}");
+}
+
+/// The key file is what is wrong, and it is named.
+#[test]
+fn a_key_file_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("y.tar.age"), "sealed").unwrap();
+    std::fs::write(path("key"), "no key").unwrap();
+    for (command, key, said) in [
+        ("restore -", "key", "it has no line AGE-SECRET-KEY-…"),
+        ("restore -", "nokey", "No such file or directory"),
+        ("snapshot verify -", "key", "it has no line AGE-SECRET-KEY-…"),
+        ("snapshot verify -", "nokey", "No such file or directory"),
+    ] {
+        let shown = rsadm(&format!("etcd {command} {} --identity {}", path("y.tar.age"), path(key)), VALID);
+        let named = format!("error: --identity {}: {said}", path(key));
+        assert!(shown.contains(&named) && shown.contains("hint: ") && shown.ends_with("exit: 2"), "{shown}");
     }
 }
 
@@ -220,6 +268,10 @@ fn hosts_that_cannot_be_used() {
 fn a_list_of_snapshots_says_where_they_are() {
     let shown = rsadm("etcd snapshot ls - --from /dev", VALID);
     assert!(shown.starts_with("stdout:\nno snapshots in /dev on this machine\nexit: 0"), "{shown}");
+    let shown = rsadm("etcd snapshot ls", "");
+    assert!(shown.contains("no snapshots in /") && shown.ends_with("exit: 0"), "{shown}");
+    let shown = rsadm("etcd snapshot ls prod.yaml", "");
+    assert!(shown.ends_with("exit: 3"), "a file that is named has to be there: {shown}");
     let shown = rsadm("etcd snapshot ls -", VALID);
     assert!(shown.starts_with("stdout:\nno snapshots in /"), "{shown}");
     assert!(

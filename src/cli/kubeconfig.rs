@@ -46,6 +46,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    if let Some(to) = &args.to {
+        can_be_written(to).map_err(unwritable(to))?;
+    }
     let session = Session::control_planes(context, &args.inventory).await?;
     let path = if args.super_admin { layout::SUPER_ADMIN_CONF } else { layout::ADMIN_CONF };
     let mut kubeconfig = read(&session, path, &args.inventory).await?;
@@ -57,8 +60,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     if !context.options.yes {
         keep_others(to, &kubeconfig.cluster)?;
     }
-    write(to, &text)
-        .map_err(|e| CliError::new(Exit::StepFailed, Unwritable { path: to.clone(), source: e }))?;
+    write(to, &text).map_err(unwritable(to))?;
     let written = Written {
         path: to.display().to_string(),
         context: kubeconfig.context(),
@@ -124,6 +126,22 @@ fn others(text: &str, cluster: &str) -> Option<String> {
     let Some(names) = kubeconfig::clusters(text) else { return Some("is no kubeconfig".to_owned()) };
     let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != cluster).collect();
     (!others.is_empty()).then(|| format!("is the way to {} too", others.join(", ")))
+}
+
+/// Tries the nearest folder that is there, before anybody is dialled, and leaves nothing in it.
+fn can_be_written(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let whole = std::path::absolute(path)?;
+    match whole.ancestors().skip(1).find(|folder| folder.exists()) {
+        Some(folder) => tempfile::tempfile_in(folder).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> CliError {
+    move |source| CliError::new(Exit::StepFailed, Unwritable { path: path.to_owned(), source })
 }
 
 /// Replaces the file at once or not at all; readable by its owner alone from the first byte. A link stays one.

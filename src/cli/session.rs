@@ -49,7 +49,19 @@ impl<'a> Session<'a> {
         arg: &InventoryArg,
         events: Events,
     ) -> Result<Self, CliError> {
-        let (mut session, errors) = Self::open_what_answers(context, arg, events).await?;
+        Self::open_gated(context, arg, events, &GateArgs::default()).await
+    }
+
+    /// The same for commands that pass the quorum gate.
+    pub(super) async fn open_gated(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+        gate: &GateArgs,
+    ) -> Result<Self, CliError> {
+        let cluster = context.load(arg)?.cluster;
+        context.names_the_cluster(gate, &cluster.name)?;
+        let (mut session, errors) = Self::connect(context, cluster, events, |_| true, None).await?;
         super::schedule::complete(&mut session.cluster)?;
         match errors.is_empty() {
             true => Ok(session),

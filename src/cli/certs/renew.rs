@@ -130,6 +130,7 @@ async fn open<'a>(
     renewal: &Renewal,
 ) -> Result<Session<'a>, CliError> {
     let cluster = context.load(&args.inventory)?.cluster;
+    context.names_the_cluster(&args.gate, &cluster.name)?;
     has_hosts(&cluster, &renewal.hosts, None)?;
     let (mut session, silent) = Session::connect(context, cluster, events, |_| true, None).await?;
     crate::cli::schedule::complete(&mut session.cluster)?;

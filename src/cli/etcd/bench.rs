@@ -32,7 +32,7 @@ pub(in crate::cli) struct Args {
     pub(in crate::cli) inventory: InventoryArg,
 
     /// How long, at most 5m
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = load_time)]
     pub(in crate::cli) duration: Duration,
 
     /// Writes a second
@@ -49,13 +49,15 @@ const VALUE: usize = 1024;
 /// The longest load.
 const LONGEST: Duration = Duration::from_secs(300);
 
+fn load_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time > LONGEST => Err(format!("{text} is too long a load; at most 5m")),
+        time => Ok(time),
+    }
+}
+
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    let load = Load {
-        duration: args.duration.min(LONGEST),
-        rate: args.rate,
-        clients: args.clients,
-        value_bytes: VALUE,
-    };
+    let load = Load { duration: args.duration, rate: args.rate, clients: args.clients, value_bytes: VALUE };
     tend_with(context, &args.inventory, "etcd bench", &GateArgs::default(), async |live, t| {
         let measure = async || {
             let survey = Survey {

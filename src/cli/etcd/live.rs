@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use crate::{
     cli::{
-        CliError, Context, Exit, InventoryArg,
+        CliError, Context, Exit, GateArgs, InventoryArg,
         naming::has_hosts,
         session::{Session, goes_on_without},
     },
@@ -26,7 +26,19 @@ impl<'a> Live<'a> {
         arg: &InventoryArg,
         events: Events,
     ) -> Result<Self, CliError> {
-        Self::of(context, context.load(arg)?.cluster, events).await
+        Self::open_gated(context, arg, events, &GateArgs::default()).await
+    }
+
+    /// The same for a command that passes the quorum gate.
+    pub(super) async fn open_gated(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+        gate: &GateArgs,
+    ) -> Result<Self, CliError> {
+        let cluster = context.load(arg)?.cluster;
+        context.names_the_cluster(gate, &cluster.name)?;
+        Self::of(context, cluster, events).await
     }
 
     /// The same for a command that names one of them.

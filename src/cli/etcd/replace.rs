@@ -41,6 +41,12 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     Takes::Hosts.after_inventory("etcd replace", &inventory, hosts)?;
     let host = |name: &String| NodeName::new(name.as_str());
     let (old, new) = match hosts {
+        [old, new] if old == new => {
+            let text = format!("{old} is named twice");
+            let again =
+                format!("its member leaves and joins anew: rsadm etcd replace{} {old}", inventory.as_typed());
+            return Err(CliError::new(Exit::Usage, text).hint(again));
+        }
         [old] => (host(old), host(old)),
         [old, new] => (host(old), host(new)),
         _ => return Err(CliError::new(Exit::Usage, "one host is named, or two")),

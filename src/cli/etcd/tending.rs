@@ -45,7 +45,7 @@ pub(super) async fn tend_with<T: Serialize>(
     gate: &GateArgs,
     work: impl AsyncFnOnce(&Live<'_>, &Tending<'_>) -> Result<Outcome<T>, RunError>,
 ) -> Result<Exit, CliError> {
-    let mut live = Live::open(context, arg, context.ui.events()).await?;
+    let mut live = Live::open_gated(context, arg, context.ui.events(), gate).await?;
     live.session.consent(gate)?;
     live.lock(command).await?;
     let members = live.members();

@@ -43,7 +43,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded_unless(args.plan, context);
-    let mut session = Session::open(context, &args.inventory, events).await?;
+    let mut session = Session::open_gated(context, &args.inventory, events, &args.gate).await?;
     if args.plan {
         let (plan, _) = planned(&session).await?;
         context.print(&plan, render)?;

@@ -66,6 +66,32 @@ pub(super) struct Args {
     recipient: Vec<Recipient>,
 }
 
+impl Args {
+    /// What can be said of `--to` before anybody is dialled.
+    fn can_be_put(&self) -> Result<(), CliError> {
+        let to = self.to.to_string_lossy();
+        if to.contains("://") {
+            return Err(CliError::new(
+                Exit::Usage,
+                format!("{to} is a bucket, and --to takes a folder or a file"),
+            )
+            .hint("etcd.backup in the inventory puts snapshots into buckets, on a schedule"));
+        }
+        if self.on_host {
+            return Ok(());
+        }
+        let (folder, file) =
+            destination(&self.to, !self.recipient.is_empty()).map_err(|e| CliError::new(Exit::Usage, e))?;
+        match file.is_some() && !folder.is_dir() {
+            true => Err(CliError::new(
+                Exit::Usage,
+                format!("there is no folder {} on this machine", folder.display()),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Serialize)]
 struct Saved {
@@ -78,6 +104,7 @@ struct Saved {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let wants = |n: &Node| n.is(Role::Etcd) || (args.with_pki && n.is(Role::ControlPlane));
     let cluster = context.load(&args.inventory)?.cluster;
+    args.can_be_put()?;
     if let Some(member) = &args.member {
         has_hosts(&cluster, [&NodeName::new(member.as_str())], Some(Role::Etcd))?;
     }
