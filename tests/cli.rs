@@ -170,6 +170,12 @@ fn known_before_a_host_is_reached() {
     let warned =
         "warning: standard input:4:17 ssh.key_path: there is no file /nowhere/id_ed25519 on this machine";
     assert!(shown.contains(warned) && shown.ends_with("exit: 0"), "{shown}");
+    // This one reads the inventory twice.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("inventory.yaml");
+    std::fs::write(&file, &key).unwrap();
+    let shown = rsadm(&format!("etcd snapshot ls {} --from m1:", file.display()), "");
+    assert_eq!(shown.matches("warning: ").count(), 1, "{shown}");
 }
 
 /// The key file is what is wrong, and it is named.

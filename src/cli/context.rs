@@ -4,7 +4,10 @@ use std::{
     env, fs,
     io::{self, IsTerminal, Read},
     path::Path,
-    sync::OnceLock,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::Serialize;
@@ -29,15 +32,17 @@ pub struct Context {
     /// The only way to stdout and stderr.
     pub ui: Ui,
     interrupt: Interrupt,
+    /// The inventory's warnings were told.
+    warned: Arc<AtomicBool>,
 }
 
 impl Context {
     /// A context; `interrupt` is what the caller waits on to end at once.
     pub fn new(options: Options, ui: Ui, interrupt: Interrupt) -> Self {
-        Self { options, ui, interrupt }
+        Self { options, ui, interrupt, warned: Arc::default() }
     }
 
-    /// Reads the inventory and tells its warnings.
+    /// Reads the inventory and tells its warnings, once.
     ///
     /// # Errors
     /// All problems of the file at once, or why there is no file.
@@ -47,7 +52,12 @@ impl Context {
         let loaded = inventory::load_bytes(&bytes, &file, env::home_dir().as_deref())?;
         let loaded = loaded.with_missing(Path::exists);
         let events = self.ui.events();
-        for warning in &loaded.warnings {
+        // Some commands read it again to connect.
+        let untold = match self.warned.swap(true, Ordering::Relaxed) {
+            true => &[][..],
+            false => &loaded.warnings,
+        };
+        for warning in untold {
             let place = format!("{file}:{}:{} {}", warning.line, warning.column, warning.path);
             events.warn(format!("{}: {}", place.trim_end(), warning.message), warning.help.clone());
         }

@@ -6,6 +6,8 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/rsadm-lab
 # The same as that of tests/all and of the benchmarks: rsadm is compiled once.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/rsadm/target}
 LAB_NAME=${LAB_NAME:-default}
+# Folders outside that were made to mount on, by any lab: one of them may still stand on another's.
+MADE_FOLDERS=$CACHE/made-folders
 STATE=$(realpath -m "${LAB_STATE:-${TMPDIR:-/tmp}}")/rsadm-lab-$LAB_NAME-$UID
 NETNS=rsadm-lab.$LAB_NAME
 CGROUP=rsadm-lab.$LAB_NAME

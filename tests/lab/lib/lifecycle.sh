@@ -138,8 +138,10 @@ sweep_mounts() {
   done
 }
 
+# Folders that labs mount on belong to all of them: taken away under another, they would take its mounts along. The last one does it.
 sweep_made_folders() {
   local folder
-  [[ -e $STATE/made-folders ]] || return 0
-  while read -r folder; do rmdir --ignore-fail-on-non-empty "$folder" || true; done < "$STATE/made-folders"
+  [[ -e $MADE_FOLDERS ]] && ! ip netns list | grep -q "^${NETNS%%.*}\." || return 0
+  while read -r folder; do rmdir --ignore-fail-on-non-empty "$folder" || true; done < "$MADE_FOLDERS"
+  rm -f "$MADE_FOLDERS"
 }

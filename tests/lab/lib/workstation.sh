@@ -40,11 +40,11 @@ verb_workstation() {
     exec -- "$@"' lab "$STATE" "$home" "$@"
 }
 
-# There must be a folder to mount on; `down` removes it again if it was made for that.
+# There must be a folder to mount on; the last lab's `down` removes it again if it was made for that.
 workstation_ssh_folder() {
   [[ ! -d $1/.ssh ]] || return 0
-  mkdir -m 700 "$1/.ssh"
-  printf '%s\n' "$1/.ssh" >> "$STATE/made-folders"
+  mkdir -p -m 700 "$1/.ssh"
+  printf '%s\n' "$1/.ssh" >> "$MADE_FOLDERS"
 }
 
 # What the lab built comes first: rsadm, then the newest kubectl.
