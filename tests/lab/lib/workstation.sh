@@ -43,7 +43,7 @@ verb_workstation() {
 # There must be a folder to mount on; the last lab's `down` removes it again if it was made for that.
 workstation_ssh_folder() {
   [[ ! -d $1/.ssh ]] || return 0
-  mkdir -p -m 700 "$1/.ssh"
+  mkdir -m 700 "$1/.ssh" 2> /dev/null || [[ -d $1/.ssh ]]
   printf '%s\n' "$1/.ssh" >> "$MADE_FOLDERS"
 }
 
