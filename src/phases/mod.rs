@@ -40,7 +40,7 @@ pub struct Phase {
 pub const UP: &[Phase] = &[
     Phase { name: "preflight", about: "hosts can carry what is wanted of them", plan: preflight::plan },
     Phase {
-        name: "binaries",
+        name: prepare::PHASE,
         about: "containerd, kubelet, kubectl and CNI plugins",
         plan: prepare::binaries,
     },
@@ -146,8 +146,16 @@ fn plan_with(
     if builds && !wants(preflight::PHASE) {
         ownership::may_build(planner.cluster, planner.seen())?;
     }
-    for phase in table.iter().filter(|p| wants(p.name)) {
-        (phase.plan)(&mut planner)?;
+    let chosen = |planner: &mut Planner<'_>| {
+        table.iter().filter(|p| wants(p.name)).try_for_each(|phase| (phase.plan)(planner))
+    };
+    if builds && !wants(prepare::PHASE) {
+        // The phase that notes whose a host is, before anything else, is left out; a host with files of ours and without
+        // that note would be taken for somebody else's the next time.
+        let mut trial = Planner::new(planner.cluster, planner.seen().clone(), planner.now);
+        chosen(&mut trial)?;
+        prepare::begin(&mut planner, &trial.finish().0);
     }
+    chosen(&mut planner)?;
     Ok(planner.finish())
 }

@@ -16,11 +16,14 @@ use crate::{
     phases::{control_plane, pod_network},
     pki::authorities::Ca,
     plan::{
-        Action, Mode, Planner, Refusal,
+        Action, Mode, Plan, Planner, Refusal,
         action::{REVISION_MARK, text_input},
     },
     programs::programs_for,
 };
+
+/// The phase that comes before all that change something.
+pub const PHASE: &str = "binaries";
 
 /// Programs, kernel settings, container runtime and pod network of every host, all at once.
 ///
@@ -29,7 +32,7 @@ use crate::{
 pub fn binaries(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let cluster = p.cluster;
     let pods = pod_network::layout(p)?;
-    p.stage("binaries", "programs, container runtime, pod network", Mode::Parallel);
+    p.stage(PHASE, "programs, container runtime, pod network", Mode::Parallel);
     for node in &cluster.nodes {
         remember(p, node);
         for program in programs_for(cluster, node, &p.facts(&node.name).arch.clone()) {
@@ -82,6 +85,16 @@ fn dns_hosts(cluster: &Cluster) -> Vec<&NodeName> {
     match workers.is_empty() {
         true => cluster.with_role(Role::ControlPlane).map(|n| &n.name).collect(),
         false => workers,
+    }
+}
+
+/// Notes it on the hosts that a plan without this phase changes.
+pub fn begin(p: &mut Planner<'_>, plan: &Plan) {
+    p.stage(PHASE, "what is there, for a reset", Mode::Parallel);
+    for node in &p.cluster.nodes {
+        if plan.steps().any(|(host, step)| *host == node.name && step.action.is_change()) {
+            remember(p, node);
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rsadm::{
-    fake::{Data, World},
+    fake::{Data, State, World},
     inventory::{Cluster, NodeName, Role},
     layout,
+    observe::Observed,
     phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, Phase, RESET, UP},
     plan::Refusal,
     versions::Version,
@@ -22,6 +23,28 @@ fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase], only: Option<&st
     let seen = block_on(observe(world, cluster));
     let wants = |name: &str| only.is_none_or(|only| only == name);
     phases::plan(table, cluster, seen, OffsetDateTime::now_utc(), wants).map(|_| ())
+}
+
+/// Files of ours on a host without the note whose it is would look like somebody else's.
+#[test]
+fn what_one_phase_began_is_gone_on_with() {
+    let cluster = harness::ha();
+    let seen = block_on(observe(&World::new(State::new(&cluster)), &cluster));
+    let now = OffsetDateTime::now_utc();
+    let plan = |seen: &Observed, only: Option<&str>| {
+        phases::plan(UP, &cluster, seen.clone(), now, |name| only.is_none_or(|only| only == name))
+    };
+    let mut begun = 0;
+    for phase in UP {
+        let Ok((first, then)) = plan(&seen, Some(phase.name)) else { continue };
+        begun += usize::from(first.changes() > 0);
+        for again in [Some(phase.name), None] {
+            let rule = plan(&then, again).err().map(|refusal| refusal.rule);
+            assert_ne!(rule, Some("not-ours"), "{} and then {again:?}", phase.name);
+        }
+    }
+    assert!(begun > 2, "{begun}");
+    assert!(plan(&seen, Some("preflight")).unwrap().0.is_empty());
 }
 
 #[test]
