@@ -19,7 +19,7 @@ use crate::{
         shell::quoted,
     },
     host::Secret,
-    inventory::{self, Loaded},
+    inventory::{self, Cluster, Loaded},
     plan::quorum::OVERRIDE,
     ui::{Settings, Ui},
 };
@@ -64,6 +64,17 @@ impl Context {
         Ok(loaded)
     }
 
+    /// The cluster of a command that passes the quorum gate.
+    ///
+    /// # Errors
+    /// As [`Context::load`]; and where the name that was typed beside the gate's option is another, which is known before any
+    /// host is dialled.
+    pub fn load_gated(&self, arg: &InventoryArg, gate: &GateArgs) -> Result<Cluster, CliError> {
+        let cluster = self.load(arg)?.cluster;
+        names_the_cluster(gate, &cluster.name)?;
+        Ok(cluster)
+    }
+
     /// Prints the command's result on stdout: as JSON where that is wanted, else as `text` puts it.
     ///
     /// # Errors
@@ -90,26 +101,11 @@ impl Context {
     /// # Errors
     /// Where another name was typed, or nobody can be asked.
     pub fn accepts_quorum_loss(&self, args: &GateArgs, cluster: &str) -> Result<bool, CliError> {
-        self.names_the_cluster(args, cluster)?;
+        names_the_cluster(args, cluster)?;
         match args.accept_quorum_loss.as_deref() {
             None => Ok(false),
             Some("") => self.interrupt.asking(|| prompt::quorum_loss(&self.ui, cluster)).map(|()| true),
             Some(_) => Ok(true),
-        }
-    }
-
-    /// Whether a name that was typed beside the option is the cluster's, which is known before any host is dialled.
-    ///
-    /// # Errors
-    /// Where it is another.
-    pub fn names_the_cluster(&self, args: &GateArgs, cluster: &str) -> Result<(), CliError> {
-        match args.accept_quorum_loss.as_deref() {
-            None | Some("") => Ok(()),
-            Some(name) if name == cluster => Ok(()),
-            Some(name) => Err(CliError::new(
-                Exit::Refused,
-                format!("{OVERRIDE} names {name}, and this is the cluster {cluster}; nothing was changed"),
-            )),
         }
     }
 
@@ -202,6 +198,18 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
     Ok(READ.get_or_init(|| bytes).clone())
+}
+
+/// Whether a name that was typed beside the option is the cluster's.
+fn names_the_cluster(args: &GateArgs, cluster: &str) -> Result<(), CliError> {
+    match args.accept_quorum_loss.as_deref() {
+        None | Some("") => Ok(()),
+        Some(name) if name == cluster => Ok(()),
+        Some(name) => Err(CliError::new(
+            Exit::Refused,
+            format!("{OVERRIDE} names {name}, and this is the cluster {cluster}; nothing was changed"),
+        )),
+    }
 }
 
 fn unreadable(file: &str, source: io::Error) -> CliError {

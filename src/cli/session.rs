@@ -59,8 +59,7 @@ impl<'a> Session<'a> {
         events: Events,
         gate: &GateArgs,
     ) -> Result<Self, CliError> {
-        let cluster = context.load(arg)?.cluster;
-        context.names_the_cluster(gate, &cluster.name)?;
+        let cluster = context.load_gated(arg, gate)?;
         let (mut session, errors) = Self::connect(context, cluster, events, |_| true, None).await?;
         super::schedule::complete(&mut session.cluster)?;
         match errors.is_empty() {

@@ -118,7 +118,7 @@ async fn apply(session: &Session<'_>, object: &Secret) -> Result<String, CliErro
     let mut failures = Vec::new();
     for node in session.cluster.with_role(Role::ControlPlane) {
         let Some(host) = session.fleet.host(&node.name) else { continue };
-        let server = format!("https://{}:{}", node.internal_address, session.cluster.api.port);
+        let server = node.api_url(session.cluster.api.port);
         let kubectl = format!("{}/kubectl", layout::BIN_DIR);
         // Applied, not created: where an answer was lost, the next control plane finds it as wanted.
         let argv = [

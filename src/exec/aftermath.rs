@@ -21,11 +21,10 @@ const BACK: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Fills in what is known only once a step of a host's work has failed.
-pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<usize>, failure: &mut Failure) {
-    let action = step.and_then(|i| work.steps.get(i)).map(|s| &s.action);
+pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<&Action>, failure: &mut Failure) {
     let culprit = failure.host.clone().unwrap_or_else(|| work.host.clone());
     if let Some(host) = cx.fleet.host(&culprit) {
-        failure.collected = collect(host.as_ref(), action).await;
+        failure.collected = collect(host.as_ref(), step).await;
     }
     if let Some(host) = cx.fleet.host(&work.host) {
         failure.state = put_back(host.as_ref(), cx.kept(), kept(work)).await;

@@ -225,7 +225,7 @@ async fn host_work(
     let name = action.map_or_else(|| "plan".to_owned(), ToString::to_string);
     let mut failed = Failure::new(stage.phase, work.host.clone(), name, why);
     failed.host = culprit.or(failed.host);
-    aftermath::of_host(cx, work, step, &mut failed).await;
+    aftermath::of_host(cx, work, action, &mut failed).await;
     Err(Halt::Failed(Box::new(failed)))
 }
 

@@ -125,6 +125,11 @@ impl Node {
     pub fn client_url(&self) -> String {
         format!("https://{}:{}", self.internal_address, crate::layout::ETCD_CLIENT_PORT)
     }
+
+    /// `https://INTERNAL:PORT` of the API server on it; `port` is the cluster's `api.port`.
+    pub fn api_url(&self, port: u16) -> String {
+        format!("https://{}:{port}", self.internal_address)
+    }
 }
 
 /// A whole cluster, as wanted.

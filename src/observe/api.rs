@@ -34,7 +34,7 @@ pub async fn ready(cluster: &Cluster, fleet: &Fleet) -> Vec<(NodeName, Answer)> 
     let asked =
         cluster.with_role(Role::ControlPlane).filter_map(|node| Some((node, fleet.host(&node.name)?)));
     join_all(asked.map(|(node, host)| async move {
-        let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
+        let url = node.api_url(cluster.api.port);
         let outputs = host.run(&[Op::Script(SCRIPT, vec![url], LIMIT)], false).await;
         let answer = match &outputs {
             Ok(outputs) => outputs.first().map(|o| read(cluster, o.status, &o.text())),

@@ -89,7 +89,7 @@ async fn hosts(
     let answers = fleet
         .for_each(&names, |host| {
             let op = match speaker.filter(|node| node.name == *host.name()) {
-                Some(node) => Op::Script(FACTS_AND_NODES, vec![api(cluster, node)], limit),
+                Some(node) => Op::Script(FACTS_AND_NODES, vec![node.api_url(cluster.api.port)], limit),
                 None => Op::Script(facts::SCRIPT, vec![], limit),
             };
             async move { facts_of(&host, op, limit).await }
@@ -134,11 +134,6 @@ fn lost(host: &Arc<dyn Host>, why: String) -> HostError {
     HostError::Lost { host: host.name().clone(), doing: "look around".into(), why }
 }
 
-/// Where the API server of a control plane is.
-fn api(cluster: &Cluster, node: &Node) -> String {
-    format!("https://{}:{}", node.internal_address, cluster.api.port)
-}
-
 /// Asks the first control plane whose API server answers, but for one that was asked already.
 async fn nodes(cluster: &Cluster, fleet: &Fleet, asked: Option<&Node>, seen: &mut Observed) {
     for node in cluster.with_role(Role::ControlPlane) {
@@ -147,7 +142,7 @@ async fn nodes(cluster: &Cluster, fleet: &Fleet, asked: Option<&Node>, seen: &mu
             continue;
         }
         let Some(host) = fleet.host(&node.name) else { continue };
-        let ask = Op::Script(NODES, vec![api(cluster, node)], NODES_LIMIT);
+        let ask = Op::Script(NODES, vec![node.api_url(cluster.api.port)], NODES_LIMIT);
         let Ok(outputs) = host.run(&[ask], false).await else { continue };
         let Some(told) = outputs.first().and_then(|o| parse(&o.text())) else { continue };
         *seen = Observed { hosts: std::mem::take(&mut seen.hosts), ..told };

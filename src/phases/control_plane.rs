@@ -60,7 +60,7 @@ pub fn follow_members(p: &mut Planner<'_>) -> Result<(), Refusal> {
         } else if ours {
             components(p, node, true);
         } else {
-            let url = format!("https://{}:{}", node.internal_address, cluster.api.port);
+            let url = node.api_url(cluster.api.port);
             p.push(&node.name, Action::SetEtcdServers { servers: wanted, url }, "");
         }
     }
@@ -80,7 +80,7 @@ pub(super) fn dial_others(p: &mut Planner<'_>, node: &Node, others: Vec<String>)
     if ours {
         return components(p, node, true);
     }
-    let url = format!("https://{}:{}", node.internal_address, p.cluster.api.port);
+    let url = node.api_url(p.cluster.api.port);
     p.push(&node.name, Action::SetEtcdServers { servers: others, url }, "its member leaves");
 }
 
@@ -170,7 +170,7 @@ fn replace_side_by_side(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) ->
 }
 
 fn await_api(p: &mut Planner<'_>, node: &Node) {
-    let url = format!("https://{}:{}", node.internal_address, p.cluster.api.port);
+    let url = node.api_url(p.cluster.api.port);
     p.push(&node.name, Action::AwaitApi { url }, "");
 }
 
@@ -202,7 +202,7 @@ fn controller_manager_inputs() -> Vec<String> {
 pub fn server_of(cluster: &Cluster, node: &Node, path: &str) -> String {
     match path {
         layout::ADMIN_CONF => format!("https://{}", cluster.api_endpoint()),
-        _ => format!("https://{}:{}", node.internal_address, cluster.api.port),
+        _ => node.api_url(cluster.api.port),
     }
 }
 

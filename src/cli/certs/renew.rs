@@ -129,8 +129,7 @@ async fn open<'a>(
     events: Events,
     renewal: &Renewal,
 ) -> Result<Session<'a>, CliError> {
-    let cluster = context.load(&args.inventory)?.cluster;
-    context.names_the_cluster(&args.gate, &cluster.name)?;
+    let cluster = context.load_gated(&args.inventory, &args.gate)?;
     has_hosts(&cluster, &renewal.hosts, None)?;
     let (mut session, silent) = Session::connect(context, cluster, events, |_| true, None).await?;
     crate::cli::schedule::complete(&mut session.cluster)?;

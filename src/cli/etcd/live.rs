@@ -36,8 +36,7 @@ impl<'a> Live<'a> {
         events: Events,
         gate: &GateArgs,
     ) -> Result<Self, CliError> {
-        let cluster = context.load(arg)?.cluster;
-        context.names_the_cluster(gate, &cluster.name)?;
+        let cluster = context.load_gated(arg, gate)?;
         Self::of(context, cluster, events).await
     }
 

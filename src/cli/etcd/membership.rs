@@ -64,8 +64,7 @@ impl<'a> Ground<'a> {
                 || wish.join.contains(&n.name)
                 || wish.leave.contains(&n.name)
         };
-        let cluster = context.load(arg)?.cluster;
-        context.names_the_cluster(&wish.gate, &cluster.name)?;
+        let cluster = context.load_gated(arg, &wish.gate)?;
         // Dead or alive, a host has to be in it to be reached.
         has_hosts(&cluster, wish.join.iter().chain(&wish.leave), None)?;
         let (mut session, silent) = Session::connect(context, cluster, events, concerned, None).await?;
