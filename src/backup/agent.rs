@@ -4,19 +4,16 @@
 //! that one's snapshots have stopped coming ([`turn`]). What came of it stands in a state file, from which `status` tells how
 //! old the newest verified snapshot is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    net::SocketAddr,
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use futures::future::join_all;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use self::sweep::sweep;
+pub use self::state::{Newest, State};
+use self::{
+    ask::{Answer, ask_own, everybody, voters},
+    state::chain,
+    sweep::sweep,
+};
 use super::{
     BackupError, Check, Manifest,
     bundle::{Carried, Recipient},
@@ -28,89 +25,15 @@ use super::{
     trial, turn,
 };
 use crate::{
-    etcd::{
-        EtcdApi, MemberStatus,
-        client::{Credentials, Dial, EtcdClient, dial},
-        status::alarms_in,
-    },
+    etcd::{Alarm, client::Credentials},
     host::Secret,
     layout,
-    manifests::{BackupConfig, Peer},
+    manifests::BackupConfig,
 };
 
+mod ask;
+mod state;
 mod sweep;
-
-/// How long a member may take to answer: nobody waits for a timer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The alarm of a member whose data is not that of the others.
-const CORRUPT: &str = "CORRUPT";
-
-/// The alarm with which etcd takes no writes, and so no notes.
-const NOSPACE: &str = "NOSPACE";
-
-/// What a host remembers of its snapshots.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// The newest one that was taken and checked by this host.
-    pub newest: Option<Newest>,
-    /// When the timer last fired, seconds since 1970.
-    pub last_run: i64,
-    /// Why the last run failed; `None` where it did not.
-    pub error: Option<String>,
-    /// Why the last one that took a snapshot did not remove older ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unpruned: Option<String>,
-}
-
-/// The newest snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Newest {
-    /// When, seconds since 1970.
-    pub taken_at: i64,
-    /// Its name.
-    pub file: String,
-    /// The newest revision in it.
-    pub revision: u64,
-    /// How far it was checked.
-    pub check: Check,
-    /// True where a later look found it damaged.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub damaged: bool,
-}
-
-impl State {
-    /// The same after a run. One that nobody can rely on takes no good one's place: how old that is has to be seen.
-    fn after(self, outcome: &Result<Outcome, BackupError>, now: OffsetDateTime) -> Self {
-        let unpruned = match outcome {
-            Ok(Outcome::Taken(_, unpruned)) => unpruned.clone(),
-            Ok(Outcome::Elsewhere(_)) => None,
-            Err(_) => self.unpruned.clone(),
-        };
-        let (newest, error) = match outcome {
-            Ok(Outcome::Taken(m, _)) if m.is_verified() => (Some(Newest::of(m)), None),
-            Ok(Outcome::Taken(m, _)) => {
-                let why = m.damaged.clone().unwrap_or_else(|| "no quorum stood behind its member".to_owned());
-                (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
-            }
-            Ok(Outcome::Elsewhere(_)) => (self.newest, None),
-            Err(error) => (self.newest, Some(chain(error))),
-        };
-        Self { newest, last_run: now.unix_timestamp(), error, unpruned }
-    }
-}
-
-impl Newest {
-    fn of(m: &Manifest) -> Self {
-        Self {
-            taken_at: m.taken_at.unix_timestamp(),
-            file: m.file.clone(),
-            revision: m.revision,
-            check: m.check.unwrap_or(Check::Checksum),
-            damaged: m.damaged.is_some(),
-        }
-    }
-}
 
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +65,7 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
         .map_err(BackupError::io(format!("read {}", layout::BACKUP_CONFIG)))?;
     let config: BackupConfig = serde_json::from_slice(&text)
         .map_err(|e| BackupError::Refused(format!("{} is not as it must be: {e}", layout::BACKUP_CONFIG)))?;
-    let credentials = etcd_credentials()?;
+    let credentials = ask::credentials()?;
     let answers = everybody(&config, &credentials).await;
     let voters = voters(&answers);
     let ranked = ranked(&voters);
@@ -156,7 +79,11 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     let place = Place::open(&config.target, &settings(&config)?)?;
     let is_corrupt = ranked[rank].is_corrupt;
     let manifest = match rank {
-        0 => work(&config, &place, own, is_corrupt).await?,
+        0 => {
+            // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
+            place.list().await?;
+            work(&config, &place, own, is_corrupt).await?
+        }
         _ if !may_step_in || !steps_in(&config, &place, own, &ranked[..=rank]).await? => {
             return Ok(elsewhere);
         }
@@ -176,30 +103,6 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     }
     let unpruned = prune(&config, &place).await.err().map(|error| chain(&error));
     Ok(Outcome::Taken(Box::new(manifest), unpruned))
-}
-
-/// The members that answer. Each is asked twice, where it is silent: on a busy host a silence is not yet an absence.
-async fn everybody(config: &BackupConfig, credentials: &Credentials) -> Vec<Answer> {
-    let asked = join_all(config.members.iter().map(|peer| async {
-        match ask(peer, credentials).await {
-            None => ask(peer, credentials).await,
-            answer => answer,
-        }
-    }));
-    asked.await.into_iter().flatten().collect()
-}
-
-/// Those of them that vote.
-fn voters(answers: &[Answer]) -> Vec<Voter> {
-    let corrupt: BTreeSet<u64> = answers.iter().flat_map(|a| &a.corrupt).copied().collect();
-    let voter = |a: &Answer| Voter {
-        name: a.name.clone(),
-        is_leader: a.status.leader == a.status.member_id,
-        serves: a.serves,
-        is_corrupt: corrupt.contains(&a.status.member_id),
-        applied: (a.status.raft_term, a.status.raft_applied_index),
-    };
-    answers.iter().filter(|a| !a.status.is_learner).map(voter).collect()
 }
 
 /// True where the last of these, which is this host, does the work of the first: the snapshots of all before it have stopped
@@ -243,60 +146,12 @@ async fn leave_note(config: &BackupConfig, credentials: &Credentials) {
     let _ = own.client.grant(note, turn::lifetime(config.members.len(), config.interval)).await;
 }
 
-async fn ask_own(config: &BackupConfig, credentials: &Credentials) -> Option<Answer> {
-    ask(config.members.iter().find(|peer| peer.name == config.host)?, credentials).await
-}
-
-struct Answer {
-    name: String,
-    client: EtcdClient,
-    status: MemberStatus,
-    /// True where it has a leader and a quorum stands behind it.
-    serves: bool,
-    /// True where the alarm NOSPACE of any member is on.
-    full: bool,
-    /// IDs of members whose alarm CORRUPT is on, by what this one says.
-    corrupt: Vec<u64>,
-}
-
-async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
-    let wanted = Dial {
-        endpoint: format!("{} ({}:{})", peer.name, peer.address, layout::ETCD_CLIENT_PORT),
-        address: SocketAddr::from((peer.address, layout::ETCD_CLIENT_PORT)),
-        server_name: peer.address.to_string(),
-        deadline: PATIENCE,
-    };
-    let client = dial(&wanted, credentials).await.client.ok()?;
-    let status = client.status().await.ok()?;
-    let serves = status.leader != 0 && client.linearizable_read().await.is_ok();
-    // A member's status names all alarms, those of others too, and needs no quorum.
-    let alarms = alarms_in(&status.errors);
-    let full = alarms.iter().any(|a| a.kind == NOSPACE);
-    let corrupt = alarms.into_iter().filter(|a| a.kind == CORRUPT).map(|a| a.member_id).collect();
-    Some(Answer { name: peer.name.clone(), client, status, serves, full, corrupt })
-}
-
-/// The certificate that kubeadm keeps for such questions on every etcd host.
-fn etcd_credentials() -> Result<Credentials, BackupError> {
-    let read = |name: &str| {
-        let path = format!("{}/{name}", layout::ETCD_PKI_DIR);
-        fs::read(&path).map_err(BackupError::io(format!("read {path}")))
-    };
-    Ok(Credentials {
-        ca: read("ca.crt")?,
-        certificate: read("healthcheck-client.crt")?,
-        key: Secret::new(read("healthcheck-client.key")?),
-    })
-}
-
 async fn work(
     config: &BackupConfig,
     place: &Place,
     own: &Answer,
     is_corrupt: bool,
 ) -> Result<Manifest, BackupError> {
-    // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
-    place.list().await?;
     let source = Source {
         cluster: config.cluster.clone(),
         member: config.host.clone(),
@@ -318,7 +173,7 @@ async fn work(
         manifest.check = Some(Check::Restored);
     }
     // A copy is better than none, and nobody may take it for the cluster's data.
-    manifest.damaged = is_corrupt.then(|| format!("the alarm {CORRUPT} of its member was on"));
+    manifest.damaged = is_corrupt.then(|| format!("the alarm {} of its member was on", Alarm::CORRUPT));
     let recipients = config.recipient.iter().map(|r| r.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
     let recipients = recipients.map_err(BackupError::Refused)?;
     let carried = if recipients.is_empty() { vec![] } else { own_keys(config.kubernetes.is_some())? };
@@ -369,49 +224,4 @@ async fn prune(config: &BackupConfig, place: &Place) -> Result<(), BackupError> 
 fn own_manifests<'a>(config: &BackupConfig, list: &'a [Entry]) -> Vec<&'a Manifest> {
     let known = list.iter().filter_map(|entry| entry.manifest.as_ref().ok());
     known.filter(|m| m.cluster == config.cluster).collect()
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &BackupError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text.lines().collect::<Vec<_>>().join(" ").chars().take(500).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backup::manifest::tests::sample;
-
-    #[test]
-    fn what_nobody_can_rely_on_takes_no_good_ones_place() {
-        let good = sample();
-        let now = good.taken_at;
-        let taken = |m: &Manifest| Ok(Outcome::Taken(Box::new(m.clone()), None));
-        let state = State::default().after(&taken(&good), now);
-        assert_eq!((state.newest.clone(), state.error.clone()), (Some(Newest::of(&good)), None));
-        for (worse, why) in [
-            (Manifest { without_quorum: true, ..sample() }, "no quorum stood behind its member"),
-            (Manifest { damaged: Some("it was cut off".into()), ..sample() }, "it was cut off"),
-        ] {
-            let after = state.clone().after(&taken(&worse), now + time::Duration::hours(9));
-            assert_eq!(after.newest, state.newest);
-            assert_eq!(after.last_run - state.last_run, 9 * 3600);
-            assert!(after.error.as_ref().unwrap().ends_with(why), "{:?}", after.error);
-        }
-        let full =
-            state.clone().after(&Ok(Outcome::Taken(Box::new(good.clone()), Some("locked".into()))), now);
-        assert_eq!(
-            full,
-            State { unpruned: Some("locked".into()), ..state.clone() },
-            "it is taken all the same"
-        );
-        assert_eq!(full.after(&Ok(Outcome::Elsewhere("m1".into())), now), state);
-        let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), now);
-        assert_eq!(elsewhere, state);
-    }
 }

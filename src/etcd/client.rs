@@ -215,8 +215,8 @@ impl EtcdApi for EtcdClient {
             member_id: a.member_id(),
             kind: match a.alarm() {
                 AlarmType::None => "NONE",
-                AlarmType::Nospace => "NOSPACE",
-                AlarmType::Corrupt => "CORRUPT",
+                AlarmType::Nospace => Alarm::NOSPACE,
+                AlarmType::Corrupt => Alarm::CORRUPT,
             }
             .to_owned(),
         };

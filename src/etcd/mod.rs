@@ -64,8 +64,16 @@ pub struct MemberStatus {
 pub struct Alarm {
     /// Which member.
     pub member_id: u64,
-    /// `NOSPACE` or `CORRUPT`.
+    /// [`Alarm::NOSPACE`] or [`Alarm::CORRUPT`].
     pub kind: String,
+}
+
+impl Alarm {
+    /// Its database reached the quota: etcd takes no writes.
+    pub const NOSPACE: &str = "NOSPACE";
+
+    /// Its data is not that of the others.
+    pub const CORRUPT: &str = "CORRUPT";
 }
 
 /// A member's hash of its key space at one revision.

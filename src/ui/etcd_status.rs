@@ -3,8 +3,9 @@
 use std::{fmt::Write as _, time::Duration};
 
 use crate::{
-    etcd::status::{
-        Advice, ApiServer, BackupReport, EtcdReport, MemberReport, Metrics, Millis, Verdict, span,
+    etcd::{
+        Alarm,
+        status::{Advice, ApiServer, BackupReport, EtcdReport, MemberReport, Metrics, Millis, Verdict, span},
     },
     event::{bytes, count},
     ui::text::elapsed,
@@ -210,7 +211,7 @@ fn latency(micros: u32) -> String {
 
 fn notes(member: &MemberReport) -> String {
     // The alarm CORRUPT is an error already, which says so.
-    let alarms = member.alarms.iter().filter(|a| *a != "CORRUPT").map(|a| format!("alarm {a}"));
+    let alarms = member.alarms.iter().filter(|a| *a != Alarm::CORRUPT).map(|a| format!("alarm {a}"));
     let error = member.error.iter().map(ToString::to_string);
     alarms.chain(error).collect::<Vec<_>>().join("; ")
 }

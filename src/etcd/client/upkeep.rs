@@ -52,8 +52,8 @@ impl Upkeep for EtcdClient {
 
     async fn disarm(&self, alarm: &Alarm) -> Result<(), EtcdError> {
         let kind = match alarm.kind.as_str() {
-            "NOSPACE" => AlarmType::Nospace,
-            "CORRUPT" => AlarmType::Corrupt,
+            Alarm::NOSPACE => AlarmType::Nospace,
+            Alarm::CORRUPT => AlarmType::Corrupt,
             _ => AlarmType::None,
         };
         let mut options = AlarmOptions::new();

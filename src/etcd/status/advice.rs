@@ -8,6 +8,7 @@ use super::{
     host::{revive, silent},
     report::{Advice, EtcdReport, Level, MemberReport, Trouble},
 };
+use crate::etcd::Alarm;
 
 /// Above this share of its quota a database is close to NOSPACE, after which etcd takes no writes.
 const QUOTA_WARNING_PERCENT: u64 = 80;
@@ -187,8 +188,8 @@ fn no_quorum(report: &EtcdReport, up: &str) -> Vec<Advice> {
 
 fn alarms(report: &EtcdReport, inventory: &str, replace: &str) -> Vec<Advice> {
     let raised = |kind: &str| names(report.members.iter().filter(|m| m.alarms.iter().any(|a| a == kind)));
-    let full = raised("NOSPACE");
-    let corrupt = raised("CORRUPT");
+    let full = raised(Alarm::NOSPACE);
+    let corrupt = raised(Alarm::CORRUPT);
     let mut advice = Vec::new();
     if !full.is_empty() {
         let text = format!(

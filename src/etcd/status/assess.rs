@@ -226,7 +226,7 @@ impl<'g> Facts<'g> {
     }
 
     fn corruption(&self, answer: &Answer, status: &MemberStatus) -> Option<Trouble> {
-        let corrupt = |a: &Alarm| a.member_id == status.member_id && a.kind == "CORRUPT";
+        let corrupt = |a: &Alarm| a.member_id == status.member_id && a.kind == Alarm::CORRUPT;
         if self.alarms.iter().any(corrupt) {
             return Some(Trouble::Corrupt);
         }

@@ -107,7 +107,7 @@ async fn settle(t: &Tending<'_>) {
 
 /// Members whose alarm NOSPACE is on.
 pub fn full(report: &EtcdReport) -> Vec<&MemberReport> {
-    report.members.iter().filter(|m| m.alarms.iter().any(|a| a == "NOSPACE")).collect()
+    report.members.iter().filter(|m| m.alarms.iter().any(|a| a == Alarm::NOSPACE)).collect()
 }
 
 /// From NOSPACE to a cluster that takes writes: history goes, every member is defragmented, the alarms are taken back.
@@ -117,7 +117,7 @@ pub fn full(report: &EtcdReport) -> Vec<&MemberReport> {
 pub async fn relieve(t: &Tending<'_>) -> Result<Relieved, RunError> {
     let compacted = compact(t, 0).await?;
     let defragmented = defragment(t, 0).await?;
-    let disarmed = disarm(t, |alarm| alarm.kind == "NOSPACE").await?;
+    let disarmed = disarm(t, |alarm| alarm.kind == Alarm::NOSPACE).await?;
     Ok(Relieved { compacted, defragmented, disarmed })
 }
 
@@ -167,7 +167,7 @@ fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: u64) -
         Some(Refusal { rule, subject, why, help: help.to_owned() })
     };
     match kind {
-        "NOSPACE" => {
+        Alarm::NOSPACE => {
             let (size, quota) = (member.db_size?, member.db_size_quota.unwrap_or(quota));
             if size.saturating_mul(100) / quota.max(1) < FULL_PERCENT {
                 return None;

@@ -1,0 +1,115 @@
+//! What a host remembers of its snapshots, in a state file from which `status` tells how old the newest verified one is.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::Outcome;
+use crate::backup::{BackupError, Check, Manifest};
+
+/// What a host remembers of its snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The newest one that was taken and checked by this host.
+    pub newest: Option<Newest>,
+    /// When the timer last fired, seconds since 1970.
+    pub last_run: i64,
+    /// Why the last run failed; `None` where it did not.
+    pub error: Option<String>,
+    /// Why the last one that took a snapshot did not remove older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpruned: Option<String>,
+}
+
+/// The newest snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newest {
+    /// When, seconds since 1970.
+    pub taken_at: i64,
+    /// Its name.
+    pub file: String,
+    /// The newest revision in it.
+    pub revision: u64,
+    /// How far it was checked.
+    pub check: Check,
+    /// True where a later look found it damaged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
+}
+
+impl State {
+    /// The same after a run. One that nobody can rely on takes no good one's place: how old that is has to be seen.
+    pub(super) fn after(self, outcome: &Result<Outcome, BackupError>, now: OffsetDateTime) -> Self {
+        let unpruned = match outcome {
+            Ok(Outcome::Taken(_, unpruned)) => unpruned.clone(),
+            Ok(Outcome::Elsewhere(_)) => None,
+            Err(_) => self.unpruned.clone(),
+        };
+        let (newest, error) = match outcome {
+            Ok(Outcome::Taken(m, _)) if m.is_verified() => (Some(Newest::of(m)), None),
+            Ok(Outcome::Taken(m, _)) => {
+                let why = m.damaged.clone().unwrap_or_else(|| "no quorum stood behind its member".to_owned());
+                (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
+            }
+            Ok(Outcome::Elsewhere(_)) => (self.newest, None),
+            Err(error) => (self.newest, Some(chain(error))),
+        };
+        Self { newest, last_run: now.unix_timestamp(), error, unpruned }
+    }
+}
+
+impl Newest {
+    fn of(m: &Manifest) -> Self {
+        Self {
+            taken_at: m.taken_at.unix_timestamp(),
+            file: m.file.clone(),
+            revision: m.revision,
+            check: m.check.unwrap_or(Check::Checksum),
+            damaged: m.damaged.is_some(),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &BackupError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text.lines().collect::<Vec<_>>().join(" ").chars().take(500).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::tests::sample;
+
+    #[test]
+    fn what_nobody_can_rely_on_takes_no_good_ones_place() {
+        let good = sample();
+        let now = good.taken_at;
+        let taken = |m: &Manifest| Ok(Outcome::Taken(Box::new(m.clone()), None));
+        let state = State::default().after(&taken(&good), now);
+        assert_eq!((state.newest.clone(), state.error.clone()), (Some(Newest::of(&good)), None));
+        for (worse, why) in [
+            (Manifest { without_quorum: true, ..sample() }, "no quorum stood behind its member"),
+            (Manifest { damaged: Some("it was cut off".into()), ..sample() }, "it was cut off"),
+        ] {
+            let after = state.clone().after(&taken(&worse), now + time::Duration::hours(9));
+            assert_eq!(after.newest, state.newest);
+            assert_eq!(after.last_run - state.last_run, 9 * 3600);
+            assert!(after.error.as_ref().unwrap().ends_with(why), "{:?}", after.error);
+        }
+        let full =
+            state.clone().after(&Ok(Outcome::Taken(Box::new(good.clone()), Some("locked".into()))), now);
+        assert_eq!(
+            full,
+            State { unpruned: Some("locked".into()), ..state.clone() },
+            "it is taken all the same"
+        );
+        assert_eq!(full.after(&Ok(Outcome::Elsewhere("m1".into())), now), state);
+        let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), now);
+        assert_eq!(elsewhere, state);
+    }
+}
