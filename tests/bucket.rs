@@ -1,8 +1,6 @@
-//! Snapshots in a bucket, against a server that speaks S3: moto's (`pip install 'moto[server]'`), found on PATH.
-//!
-//! Without it this is skipped, and says so: nothing else here stands in for the protocol.
+//! Snapshots in a bucket, against a server that speaks S3: `tests/lab/bucket`, which is to be installed before.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop at what should not be, and tells why it skips")]
+#![expect(clippy::unwrap_used, reason = "a test may stop at what should not be")]
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +11,15 @@ use std::{
     time::Duration,
 };
 
+use tempfile::{TempDir, tempdir};
+
 use rsadm::backup::{Check, Manifest, file, place::Place};
 
 struct Server {
     process: Child,
     address: SocketAddr,
+    /// While there is a file `locked` in it, nothing may be removed.
+    folder: TempDir,
 }
 
 impl Drop for Server {
@@ -27,18 +29,19 @@ impl Drop for Server {
     }
 }
 
-/// The server with a bucket, or nothing where there is no such program.
-fn server() -> Option<Server> {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = Command::new("moto_server");
-    command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
-    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-    let mut server = Server { process, address };
+/// The server with a bucket.
+fn server() -> Server {
+    let (address, folder) =
+        (TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(), tempdir().unwrap());
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bucket"));
+    command.args(["serve", "127.0.0.1", &address.port().to_string()]).arg(folder.path().join("locked"));
+    let process = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut server = Server { process, address, folder };
     while request(address, "PUT /snapshots").is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
-        assert!(server.process.try_wait().unwrap().is_none(), "moto_server ended");
+        assert!(server.process.try_wait().unwrap().is_none(), "it ended");
         thread::sleep(Duration::from_millis(100));
     }
-    Some(server)
+    server
 }
 
 fn request(address: SocketAddr, what: &str) -> Option<String> {
@@ -86,15 +89,18 @@ fn manifest(name: &str, size: u64, minute: i64) -> Manifest {
     }
 }
 
+/// What was wrong, with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |e| e.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 #[tokio::test]
 async fn a_bucket_keeps_lists_gives_back_and_removes() {
-    let Some(server) = server() else {
-        println!("skipped: there is no moto_server on PATH");
-        return;
-    };
+    let server = server();
     let place = place(&server, "s3://snapshots/etcd/prod");
     assert_eq!(place.list().await.unwrap(), []);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempdir().unwrap();
     // The second is sent in several parts.
     for (name, size, minute) in [("small.db", 1000, 1), ("large.db", 20 << 20, 2)] {
         let path = folder.path().join(name);
@@ -108,13 +114,18 @@ async fn a_bucket_keeps_lists_gives_back_and_removes() {
     let files: Vec<(&str, u64)> = list.iter().map(|e| (e.file.as_str(), e.size)).collect();
     assert_eq!(files, [("large.db", 20 << 20), ("small.db", 1000)]);
     assert_eq!(list[1].manifest, Ok(manifest("small.db", 1000, 1)));
-    let back = tempfile::tempdir().unwrap();
+    let back = tempdir().unwrap();
     let path = place.local("large.db", back.path()).await.unwrap();
     assert_eq!(file::sum(&path).unwrap(), file::sum(&folder.path().join("large.db")).unwrap());
     assert_eq!(file::manifest_of(&path), Some(manifest("large.db", 20 << 20, 2)));
     let damaged = manifest("small.db", 1000, 1).after(Err("it was cut off".into()));
     place.describe(&damaged).await.unwrap();
     assert_eq!(place.list().await.unwrap()[1].manifest, Ok(damaged));
+    let locked = server.folder.path().join("locked");
+    std::fs::write(&locked, "").unwrap();
+    let error = place.remove("large.db").await.unwrap_err();
+    assert!(chain(&error).contains("nothing may be removed"), "{}", chain(&error));
+    std::fs::remove_file(&locked).unwrap();
     place.remove("large.db").await.unwrap();
     place.remove("large.db").await.unwrap();
     let left: Vec<String> = place.list().await.unwrap().into_iter().map(|e| e.file).collect();
@@ -123,10 +134,7 @@ async fn a_bucket_keeps_lists_gives_back_and_removes() {
 
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_named() {
-    let Some(server) = server() else {
-        println!("skipped: there is no moto_server on PATH");
-        return;
-    };
+    let server = server();
     let place = place(&server, "s3://nobodys/etcd");
     let error = place.list().await.unwrap_err();
     assert_eq!(error.to_string(), "could not list s3://nobodys/etcd");
