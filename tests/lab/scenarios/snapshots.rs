@@ -1,5 +1,5 @@
 //! Snapshots of a running etcd: taken under load, checked, damaged, thrown away; taken by the hosts themselves, into a
-//! folder and into a bucket; and from the last member that lives.
+//! folder and into a bucket, which fails them in two ways; and from the last member that lives.
 //!
 //! Rows of the fault matrix: 40 (the quorum lost: what the survivor gives), 46 (damaged files), 48 (the keys go along).
 
@@ -17,6 +17,7 @@ use super::steady;
 
 const NODES: [&str; 3] = ["e1", "e2", "e3"];
 const KEY: &str = "lab/load-";
+const BUCKET: &str = "s3://lab-bucket/etcd";
 
 struct Snapshots<'a> {
     lab: &'a Lab,
@@ -46,7 +47,16 @@ fn snapshots() {
     checks.check("a disk without room: status says what failed, and the next one heals it", || it.failing());
     checks.check("a host whose own disk is full: another steps in, and status tells", || it.stepped_in());
     checks.check("with that host down, another takes over", || it.taken_over());
+    let server = S3::start(&lab);
     checks.check("into a bucket, with credentials that only root can read", || it.sent_to_a_bucket());
+    checks.check("a bucket from which nothing may be removed: taken all the same, and status tells", || {
+        it.kept_in_a_bucket()
+    });
+    checks.check(
+        "a bucket that is down: etcd is not read for it, status tells, and the next one heals it",
+        || it.lost_a_bucket(server?),
+    );
+    checks.check("the schedule taken out leaves nothing on the hosts", || it.taken_out());
     checks.check("row 40: without a quorum, the survivor gives one, and it is said so", || it.survivor());
     checks.finish();
 }
@@ -303,13 +313,12 @@ impl Snapshots<'_> {
     }
 
     fn sent_to_a_bucket(&mut self) -> Check {
-        let _server = S3::start(self.lab)?;
         let file = self.lab.path("home/s3.env");
         let secret = "lab-secret-of-the-bucket";
         fs::write(&file, format!("AWS_ACCESS_KEY_ID=lab\nAWS_SECRET_ACCESS_KEY={secret}\n"))?;
         self.shell(&format!("chmod 644 {}", file.display()))?;
         let bucket = format!(
-            "{{interval: 1m, retention: 2, target: 's3://lab-bucket/etcd', endpoint: 'http://10.77.0.1:5557', region: us-east-1, credentials: {}}}",
+            "{{interval: 1m, retention: 2, target: '{BUCKET}', endpoint: 'http://10.77.0.1:5557', region: us-east-1, credentials: {}}}",
             file.display()
         );
         self.inventory = self.inventory.with("etcd.backup", &bucket);
@@ -318,11 +327,11 @@ impl Snapshots<'_> {
         self.rsadm("up", &[])?.ok()?.says_nothing_of(secret)?;
         steady::nothing_is_pending(self.lab, &self.inventory)?;
         let list = eventually(|| {
-            let list = self.json("etcd snapshot ls", &["--from", "s3://lab-bucket/etcd"])?;
+            let list = self.json("etcd snapshot ls", &["--from", BUCKET])?;
             ensure!(list[0]["check"] == "restored", "{list:#}");
             Ok(list)
         })?;
-        let url = format!("s3://lab-bucket/etcd/{}", list[0]["file"].as_str().unwrap_or_default());
+        let url = format!("{BUCKET}/{}", list[0]["file"].as_str().unwrap_or_default());
         self.rsadm("etcd snapshot verify", &[&url])?.ok()?.says("is good")?;
         for node in NODES {
             let mode = self.lab.on(node, "stat -c %a /etc/rsadm/backup.credentials")?.text()?;
@@ -331,6 +340,60 @@ impl Snapshots<'_> {
                 self.lab.on(node, "journalctl --no-pager -o cat | grep lab-secret-of-the-bucket | wc -l")?;
             ensure!(shown.text()? == "0", "{node} has it in its journal");
         }
+        Ok(())
+    }
+
+    /// More than the inventory wants to keep.
+    fn kept_in_a_bucket(&self) -> Check {
+        let locked = self.lab.path("home/locked");
+        fs::write(&locked, "")?;
+        eventually(|| {
+            self.fire()?;
+            let list = self.json("etcd snapshot ls", &["--from", BUCKET])?;
+            ensure!(list.as_array().is_some_and(|all| all.len() > 3), "{list:#}");
+            let status = self.rsadm("etcd status", &[])?;
+            status.says("a scheduled snapshot was taken, and older ones could not be removed")?;
+            status.says("nothing may be removed")
+        })?;
+        fs::remove_file(&locked)?;
+        eventually(|| {
+            self.fire()?;
+            let list = self.json("etcd snapshot ls", &["--from", BUCKET])?;
+            ensure!(list.as_array().is_some_and(|all| all.len() == 2), "{list:#}");
+            self.rsadm("etcd status", &[])?.ok()?.says_nothing_of("could not be removed")
+        })
+    }
+
+    /// How often the members were asked for all that they have.
+    fn reads(&self) -> Result<Vec<String>, Fault> {
+        let started = r#"grpc_server_started_total{grpc_method="Snapshot""#;
+        let ask = format!("curl -fsS http://127.0.0.1:2381/metrics | grep -F '{started}'");
+        NODES.iter().map(|node| self.lab.on(node, &ask)?.text()).collect()
+    }
+
+    fn lost_a_bucket(&self, server: S3) -> Check {
+        drop(server);
+        // Who was at work when it went is waited for.
+        self.fire()?;
+        let before = self.reads()?;
+        eventually(|| {
+            self.fire()?;
+            let status = self.rsadm("etcd status", &[])?;
+            status.says("the last scheduled snapshot failed")?;
+            status.says(&format!("could not list {BUCKET}"))
+        })?;
+        let after = self.reads()?;
+        ensure!(before == after, "etcd was read: {before:?}, then {after:?}");
+        let _server = S3::start(self.lab)?;
+        eventually(|| {
+            self.fire()?;
+            self.rsadm("etcd status", &[])?.ok()?.says_nothing_of("the last scheduled snapshot failed")
+        })?;
+        ensure!(before != self.reads()?, "the count of what was read does not count: {before:?}");
+        Ok(())
+    }
+
+    fn taken_out(&mut self) -> Check {
         self.inventory = self.inventory.with("etcd.backup", "null");
         self.rsadm("up", &[])?.ok()?;
         let left = self.lab.on("e1", "ls -d /etc/rsadm/* /etc/systemd/system/rsadm-* | grep backup")?;
@@ -353,12 +416,16 @@ impl Snapshots<'_> {
     }
 }
 
-/// A server that speaks S3, where the hosts reach it.
+/// A server that speaks S3, where the hosts reach it. While there is a file `locked` in the operator's home, nothing may be
+/// removed.
 struct S3(Child);
 
 impl S3 {
     fn start(lab: &Lab) -> Result<Self, Fault> {
-        let mut command = lab.workstation(&["moto_server", "-H", "10.77.0.1", "-p", "5557"]);
+        let (program, locked) =
+            (concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bucket"), lab.path("home/locked"));
+        let words = [program, "serve", "10.77.0.1", "5557", &locked.display().to_string()];
+        let mut command = lab.workstation(&words);
         let server = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
         eventually(|| {
             let made =
