@@ -117,9 +117,9 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         | Action::AddLearner { .. }
         | Action::Promote { .. }
         | Action::RemoveMember { .. } => vec![],
-        Action::AwaitListener { any_of } => {
-            let args = std::iter::once(limit.as_secs().to_string()).chain(any_of.iter().cloned());
-            vec![script(scripts::AWAIT_LISTENER, args, limit + MINUTE)]
+        Action::Join { url } => {
+            let args = [url.clone(), limit.as_secs().to_string(), node.name.to_string()];
+            vec![script(scripts::JOIN, args, limit + MINUTE)]
         }
         Action::RecordIdentity { cluster } => {
             let id = cx.cluster_id().await?;

@@ -34,10 +34,6 @@ script!(
     AWAIT_API, "await-api"
 );
 script!(
-    /// Waits for somebody to take connections.
-    AWAIT_LISTENER, "await-listener"
-);
-script!(
     /// Waits for nodes.
     AWAIT_NODES, "await-nodes"
 );
@@ -96,6 +92,10 @@ script!(
 script!(
     /// Fetches and installs a program.
     INSTALL, "install"
+);
+script!(
+    /// Has a kubelet register.
+    JOIN, "join"
 );
 script!(
     /// Takes the host's lock.

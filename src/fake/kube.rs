@@ -60,6 +60,14 @@ impl State {
         self.answers(machine, server.unwrap_or(&config.server), &config.ca)
     }
 
+    /// Whether one answers the kubelet of a machine.
+    ///
+    /// # Errors
+    /// In `kubectl`'s manner.
+    pub(super) fn kubelet_reaches(&self, machine: &Machine, url: &str) -> Result<(), String> {
+        self.answers(machine, url, machine.files.read(&Ca::Cluster.cert_path()).unwrap_or_default())
+    }
+
     /// Whether an API server answers at a URL, seen from a machine that trusts `ca`.
     fn answers(&self, from: &Machine, url: &str, ca: &[u8]) -> Result<(), String> {
         let place = url.trim_start_matches("https://");
@@ -91,10 +99,13 @@ impl State {
     /// Lets kubelets register and report.
     pub(super) fn kube_tick(&mut self) {
         self.watch_servers();
-        let registered: Vec<(NodeName, NodeFact)> =
+        let registered: Vec<(NodeName, NodeName, NodeFact)> =
             self.machines.values().filter(|m| !m.off).filter_map(|m| self.registration(m)).collect();
-        for (name, fact) in registered {
+        for (machine, name, fact) in registered {
             let ready = fact.ready;
+            if let Some(machine) = self.machines.get_mut(&machine) {
+                machine.registered = machine.process("kubelet").map(|kubelet| kubelet.since);
+            }
             let node = self.kube.nodes.entry(name).or_insert(fact);
             node.ready |= ready;
         }
@@ -118,12 +129,14 @@ impl State {
         self.kube.serving = self.kube.serving.max(serving);
     }
 
-    /// The node as its kubelet registers it; labels and taints count at the first time only.
-    fn registration(&self, machine: &Machine) -> Option<(NodeName, NodeFact)> {
+    /// The machine, and its node as its kubelet registers it, once; labels and taints count at the first time only.
+    fn registration(&self, machine: &Machine) -> Option<(NodeName, NodeName, NodeFact)> {
         let kubelet = machine.process("kubelet").filter(|_| machine.serves("kubelet", self.clock))?;
         let name = pods::flag(&kubelet.argv, "hostname-override").unwrap_or(&machine.hostname);
-        if self.kube.nodes.get(&NodeName::new(name)).is_some_and(|node| node.ready) {
-            return None;
+        match self.kube.nodes.get(&NodeName::new(name)) {
+            Some(node) if node.ready => return None,
+            None if machine.registered == Some(kubelet.since) => return None,
+            _ => {}
         }
         let config = Kubeconfig::read(machine, pods::flag(&kubelet.argv, "kubeconfig")?)?;
         machine.files.read(layout::KUBELET_CLIENT_CURRENT)?;
@@ -140,7 +153,7 @@ impl State {
             }
         }
         fact.taints = taints(&machine.files.text(layout::KUBELET_CONFIG).unwrap_or_default());
-        Some((NodeName::new(name), fact))
+        Some((machine.name.clone(), NodeName::new(name), fact))
     }
 
     /// True where pods get addresses: the plugin of ours, or one that was applied.

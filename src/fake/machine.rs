@@ -92,6 +92,8 @@ pub struct Machine {
     pub off: bool,
     /// Held by the run that is under way.
     pub lock: Option<String>,
+    /// Since when the kubelet runs that registered the machine's node: it does so once.
+    pub registered: Option<u64>,
     pods: BTreeMap<String, StaticPod>,
     seen: BTreeMap<String, Seen>,
 }
@@ -113,6 +115,7 @@ impl Machine {
             boots: 1,
             off: false,
             lock: None,
+            registered: None,
             pods: BTreeMap::new(),
             seen: BTreeMap::new(),
         }

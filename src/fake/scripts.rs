@@ -63,7 +63,7 @@ impl FakeHost {
             ("await-api", [url, _]) => {
                 Ok(self.until(|state, machine| state.kubectl(&machine.name, Some(url))).await)
             }
-            ("await-listener", [_, any_of @ ..]) => Ok(self.await_listener(any_of).await),
+            ("join", [url, _, node]) => self.join(url, node).await,
             ("lost-data", [_]) => Ok(Output::default()),
             ("apply", [file, bundle, hash]) => self.apply(file, bundle, hash).await,
             ("mark", [node, _, managed, changes @ ..]) => self.mark(node, managed, changes).await,
@@ -210,16 +210,19 @@ impl FakeHost {
         .await
     }
 
-    async fn await_listener(&self, any_of: &[&str]) -> Output {
-        self.until(|state, _| {
-            let is_one = |m: &Machine| any_of.iter().any(|t| t.starts_with(&format!("{}:", m.address)));
-            let mut all = state.machines.values();
-            match all.any(|m| is_one(m) && !m.off && m.serves("kube-apiserver", state.clock)) {
-                true => Ok(()),
-                false => Err(format!("nothing listens on {}", any_of.join(" "))),
-            }
-        })
-        .await
+    async fn join(&self, url: &str, node: &str) -> Answer {
+        let waited = self.until(|state, machine| state.kubelet_reaches(machine, url)).await;
+        let is_there = self.look(|state, _| state.kube.nodes.contains_key(&NodeName::new(node)));
+        if !waited.ok() || is_there {
+            return Ok(waited);
+        }
+        let started = self
+            .effect("restart kubelet", |state, name| {
+                let now = state.clock;
+                state.machine(name).restart("kubelet", now)
+            })
+            .await?;
+        Ok(started.map_or_else(failed, |()| waited))
     }
 
     async fn apply(&self, file: &str, bundle: &str, hash: &str) -> Answer {

@@ -206,14 +206,6 @@ pub fn server_of(cluster: &Cluster, node: &Node, path: &str) -> String {
     }
 }
 
-/// Where API servers listen.
-pub fn listeners(cluster: &Cluster) -> Vec<String> {
-    cluster
-        .with_role(Role::ControlPlane)
-        .map(|n| format!("{}:{}", n.internal_address, cluster.api.port))
-        .collect()
-}
-
 /// The host on which we run kubectl.
 pub fn speaker(cluster: &Cluster) -> Option<&Node> {
     cluster.with_role(Role::ControlPlane).next()

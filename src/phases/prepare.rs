@@ -13,7 +13,7 @@ use crate::{
         kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
         sysctl_config, to_yaml,
     },
-    phases::{control_plane, pod_network},
+    phases::pod_network,
     pki::authorities::Ca,
     plan::{
         Action, Mode, Plan, Planner, Refusal,
@@ -168,13 +168,6 @@ pub fn kubelet(p: &mut Planner<'_>, node: &Node) {
     let inputs = kubelet_inputs(p, node);
     let drop_in = kubelet_drop_in(cluster, node, &hostname, REVISION_MARK);
     p.file_with_inputs(node, layout::KUBELET_REVISION, 0o600, drop_in, &inputs);
-    // A kubelet that finds nobody to register with asks again after pauses that grow to 7 s. One that is not needed
-    // before there is an API server is started when there is.
-    let is_needed = node.is(Role::Etcd) || node.is(Role::ControlPlane);
-    if !is_needed && !p.facts(&node.name).runs("kubelet") {
-        let any_of = control_plane::listeners(cluster);
-        p.push(&node.name, Action::AwaitListener { any_of }, "");
-    }
     p.unit(node, "kubelet", &inputs);
 }
 

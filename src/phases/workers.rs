@@ -1,4 +1,4 @@
-//! Workers join in parallel; then every node gets its labels and taints, and all are waited for.
+//! Workers start in parallel, and all nodes join; then every node gets its labels and taints, and all are waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +31,9 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
             p.process(node, "haproxy", &inputs);
         }
     }
+    for node in p.cluster.kubernetes_nodes() {
+        join(p, node);
+    }
     addons::early(p);
     p.stage_beside(PHASE, "labels and taints");
     for node in p.cluster.kubernetes_nodes() {
@@ -54,6 +57,13 @@ fn load_balancer(p: &mut Planner<'_>, node: &Node) -> Option<Vec<String>> {
     p.folder(node, layout::MANIFESTS_DIR, 0o700);
     p.file_with_inputs(node, &path, 0o600, text, &inputs);
     Some(inputs)
+}
+
+/// Nobody waits for a kubelet's pauses, and one whose node was deleted registers it again.
+fn join(p: &mut Planner<'_>, node: &Node) {
+    if p.seen().nodes.as_ref().is_none_or(|nodes| !nodes.contains_key(&node.name)) {
+        p.push(&node.name, Action::Join { url: p.cluster.api_url_from(node) }, "");
+    }
 }
 
 /// Labels and taints as wanted; those of an earlier inventory are taken back, others' are left alone.

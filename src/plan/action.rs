@@ -229,10 +229,10 @@ pub enum Action {
         /// `https://ADDRESS:PORT`.
         url: String,
     },
-    /// Waits until one of several API servers takes connections, as seen from the host.
-    AwaitListener {
-        /// `ADDRESS:PORT` of each.
-        any_of: Vec<String>,
+    /// Waits until the API server that the kubelet dials is ready, and has a kubelet register whose node is not there.
+    Join {
+        /// `https://ADDRESS:PORT`.
+        url: String,
     },
     /// Waits until all members serve, with one leader and one cluster ID.
     AwaitEtcd {
@@ -337,7 +337,6 @@ impl Action {
                 | Self::AwaitStopped { .. }
                 | Self::AwaitServing { .. }
                 | Self::AwaitApi { .. }
-                | Self::AwaitListener { .. }
                 | Self::AwaitEtcd { .. }
                 | Self::AwaitSound
                 | Self::AwaitNodes { .. }

@@ -56,7 +56,7 @@ impl Action {
             }
             Self::AwaitEtcd { .. }
             | Self::AwaitApi { .. }
-            | Self::AwaitListener { .. }
+            | Self::Join { .. }
             | Self::AwaitRollout { .. } => {}
             local => local.predict_host(seen.hosts.entry(host.clone()).or_default()),
         }
@@ -159,7 +159,7 @@ impl Action {
             | Self::Keep { .. }
             | Self::AwaitServing { .. }
             | Self::AwaitApi { .. }
-            | Self::AwaitListener { .. }
+            | Self::Join { .. }
             | Self::AwaitEtcd { .. }
             | Self::Apply { .. }
             | Self::Mark { .. }

@@ -36,9 +36,7 @@ impl fmt::Display for Action {
             }
             Self::AwaitServing { process, port } => write!(f, "wait until {process} listens on port {port}"),
             Self::AwaitApi { url } => write!(f, "wait until the API server at {url} is ready"),
-            Self::AwaitListener { any_of } => {
-                write!(f, "wait until an API server listens on {}", any_of.join(" or "))
-            }
+            Self::Join { url } => write!(f, "have the kubelet register at {url}"),
             Self::AwaitEtcd { members } => {
                 write!(f, "wait until {} agree on a leader", count(members.len(), "member"))
             }

@@ -1,0 +1,16 @@
+# join.sh URL SECONDS NODE: until the API server that the kubelet dials is ready; then a kubelet whose node is not there starts
+# anew. One that found nobody to register with asks again after pauses that grow to 7 s (kubelet_node_status.go), and for its
+# CSINode, which it may have once it is registered and without which it is not Ready, after pauses that grow eightfold
+# (csi_plugin.go): it would be Ready up to 17 s late. One that has registered does not do so again, should the node be deleted.
+# Its pods run on.
+url=$1 pem=/var/lib/kubelet/pki/kubelet-client-current.pem end=$((SECONDS+$2))
+# Without a way to ask, it is started anew in any case.
+command -v curl >/dev/null || { systemctl try-restart kubelet; exit; }
+ask() { curl -sS -o /dev/null -w '%{http_code}' --max-time 5 --cacert /etc/kubernetes/pki/ca.crt --cert "$pem" --key "$pem" "$url/$1" 2>&1; }
+until said=$(ask readyz); [ "$said" = 200 ]; do
+  [ $SECONDS -lt $end ] || { printf 'no API server is ready at %s, which the kubelet dials, after %s s: %s\n' "$url" "$2" "$said" >&2; exit 1; }
+  sleep 0.4
+done
+for object in api/v1/nodes apis/storage.k8s.io/v1/csinodes; do
+  [ "$(ask "$object/$3")" = 200 ] || { systemctl try-restart kubelet; exit; }
+done
