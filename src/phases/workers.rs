@@ -37,8 +37,10 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     addons::early(p);
     p.stage_beside(PHASE, "labels and taints");
     for node in p.cluster.kubernetes_nodes() {
-        // A control plane marks itself as soon as its API server serves, while the first is busy with what all need.
-        mark(p, if node.is(Role::ControlPlane) { node } else { speaker }, node);
+        // A control plane marks itself as soon as its API server serves, while the first is busy with what all need. One that
+        // is not to be started in this run is marked by the first.
+        let serves = p.facts(&node.name).runs("kube-apiserver");
+        mark(p, if serves { node } else { speaker }, node);
     }
     ready(p, speaker);
     strangers(p);

@@ -85,6 +85,18 @@ fn a_lost_authority_is_not_made_again_beside_data() {
     }
 }
 
+/// A kubelet registers once.
+#[test]
+fn a_node_that_somebody_deleted_is_registered_again() {
+    let cluster = harness::ha();
+    for lost in ["m2", "w1"] {
+        let mut state = built(&cluster);
+        state.kube.nodes.remove(&NodeName::new(lost));
+        let undisturbed = faults::undisturbed(&cluster, state, UP);
+        faults::heals_from_every_kill("a deleted node", &cluster, &undisturbed, UP);
+    }
+}
+
 /// The hosts of etcd alone, with control planes on hosts of their own or on the same ones.
 fn grown(stacked: bool) -> Cluster {
     let (mut etcd, external) = (harness::etcd_only(), harness::external_etcd());

@@ -78,6 +78,7 @@ fn single() {
     checks.check("status and etcd status tell it, to people and to programs", || it.tells_how_it_is());
     checks.check("kubectl works from the workstation with rsadm's kubeconfig", || it.administers_from_afar());
     checks.check("a Secret is encrypted in etcd", || it.encrypts_secrets());
+    checks.check("a node that somebody deleted is registered again by up", || it.registers_again());
     checks.check("a plain kubeadm join brings another node", || it.joins_by_kubeadm());
     checks.check("reset leaves the host as it was", || {
         steady::reset_leaves_nothing(&lab, &it.inventory, &bare)
@@ -172,6 +173,15 @@ impl Single<'_> {
         let said = self.cluster().etcdctl("m1", &format!("get /registry/{key} -w json"))?.ok()?;
         let said: Value = serde_json::from_str(&said.stdout)?;
         Ok(BASE64_STANDARD.decode(said["kvs"][0]["value"].as_str().ok_or("no such key")?)?)
+    }
+
+    /// A kubelet registers once; until it is started anew its node stays away.
+    fn registers_again(&self) -> Check {
+        self.cluster().kubectl("delete node m1")?.ok()?;
+        self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("1 node Ready")?;
+        self.cluster().are_ready(&NODES)?;
+        eventually(|| self.cluster().pods_become_ready("kube-system"))?;
+        steady::nothing_is_pending(self.lab, &self.inventory)
     }
 
     /// The kernel may have cgroup v1 alone, which kubeadm is right to complain of.
