@@ -129,8 +129,17 @@ fn components(p: &mut Planner<'_>, node: &Node, serves: bool) {
 /// A static pod: its name and port, its manifest, and what its process reads once.
 type StaticPod = ((&'static str, u16), String, Vec<String>);
 
-/// All of them at once.
+/// The API server first: the others have nothing to do without it, it could use the processors that they start on, and a
+/// controller manager ends when it has waited 10 s (kube-controller-manager, `WaitForAPIServer`), to be tried again 10 s later.
 fn start(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) {
+    let (server, others) = pods.split_at(1);
+    if start_side_by_side(p, node, server) {
+        await_api(p, node);
+    }
+    start_side_by_side(p, node, others);
+}
+
+fn start_side_by_side(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) -> bool {
     let mut changed = false;
     for ((name, _), text, inputs) in pods {
         changed |= p.file_with_inputs(node, &layout::manifest_of(name), 0o600, text.as_str(), inputs);
@@ -138,9 +147,7 @@ fn start(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) {
     for ((name, _), _, inputs) in pods {
         changed |= p.process(node, name, inputs);
     }
-    if changed {
-        await_api(p, node);
-    }
+    changed
 }
 
 /// The API server first, and the others once it answers: a kubelet that has just started ends no static pod before it has

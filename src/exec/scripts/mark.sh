@@ -1,7 +1,10 @@
 # mark.sh NODE SECONDS MANAGED LABELS… -- TAINTS…
 # What is ours (the annotation) is noted with the labels, in one stroke and last: a run that dies before takes nothing for done.
 k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 30s "$@"; }
-node=$1 managed=$3; k wait --for=create "node/$node" --timeout "$2s" >/dev/null || exit 1; shift 3
+node=$1 managed=$3
+# A kubelet that registers its node brings taints along.
+there=$(k wait --for=create "node/$node" --timeout "$2s" -o go-template='{{range .spec.taints}}{{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}') || exit 1
+shift 3
 labels=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
   case $1 in *=*) labels+=",\"${1%%=*}\":\"${1#*=}\"" ;; *) labels+=",\"${1%-}\":null" ;; esac
@@ -9,7 +12,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 shift
 wanted=() gone=()
-for t; do case $t in *-) gone+=("$t") ;; *) wanted+=("$t") ;; esac; done
+for t; do case $t in *-) gone+=("$t") ;; *) grep -qxF -- "$t" <<< "$there" || wanted+=("$t") ;; esac; done
 [ ${#wanted[@]} = 0 ] || k taint node "$node" --overwrite "${wanted[@]}" >/dev/null || exit 1
 for t in "${gone[@]}"; do
   said=$(k taint node "$node" "$t" 2>&1 >/dev/null) || case $said in *'not found'*) ;; *) printf '%s\n' "$said" >&2; exit 1 ;; esac
