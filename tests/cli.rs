@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
-use std::{fmt::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio};
+use std::{
+    fmt::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    process::{Output, Stdio},
+};
 
 use assert_cmd::Command;
 
@@ -197,6 +201,31 @@ fn a_key_file_that_is_none_is_named() {
     }
 }
 
+/// Runs rsadm beside an ssh that does this, which is expected to note each call in a file `dialled`; sends it a signal once
+/// that is so long, and waits for its end.
+fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("ssh");
+    std::fs::write(&program, format!("#!/bin/sh\n{ssh}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(folder.path().join("inventory.yaml"), VALID).unwrap();
+    let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
+        .args(args)
+        .current_dir(folder.path())
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let dialled = || std::fs::read(folder.path().join("dialled")).map_or(0, |calls| calls.len());
+    while dialled() < calls {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let kill = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
 /// Whoever interrupts a command that dials wants to know whether something is half done.
 #[test]
 fn interrupted_while_it_connects() {
@@ -204,30 +233,25 @@ fn interrupted_while_it_connects() {
         ("text", "error: interrupted; nothing was changed\n"),
         ("json", r#""message":"interrupted; nothing was changed""#),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        // An ssh that gives no answer, and tells that it was asked.
-        let script = "#!/bin/sh\n: >dialled\nexec sleep 600\n";
-        let ssh = folder.path().join("ssh");
-        std::fs::write(&ssh, script).unwrap();
-        std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::write(folder.path().join("inventory.yaml"), VALID).unwrap();
-        let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
-            .args(["up", "-o", json])
-            .current_dir(folder.path())
-            .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        while !folder.path().join("dialled").exists() {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        let kill = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
-        assert!(kill.unwrap().success());
-        let run = child.wait_with_output().unwrap();
+        // An ssh that gives no answer.
+        let run = signalled(&["up", "-o", json], "printf x >>dialled\nexec sleep 600", 1, "INT");
         let stderr = String::from_utf8(run.stderr).unwrap();
         assert!(stderr.lines().last().unwrap().contains(said.trim_end()), "{stderr}");
         assert_eq!(run.status.code(), Some(130), "{stderr}");
+    }
+}
+
+/// A service manager ends it by SIGTERM. It says once that nobody answers, and ends as its last look.
+#[test]
+fn a_watch_that_is_ended() {
+    for signal in ["INT", "TERM"] {
+        let refused = "ssh: connect to host 198.51.100.1 port 22: Connection refused";
+        let ssh = &format!("printf x >>dialled\necho '{refused}' >&2\nexit 255");
+        let run = signalled(&["etcd", "status", "--watch=10ms"], ssh, 4, signal);
+        let stdout = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        assert!(stdout.contains(" could not connect to m1: "), "{stdout}");
+        assert_eq!(run.status.code(), Some(4), "{}", String::from_utf8_lossy(&run.stderr));
     }
 }
 

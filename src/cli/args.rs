@@ -44,7 +44,7 @@ pub struct Options {
     pub yes: bool,
 
     /// Work on at most N hosts at once
-    #[arg(long, global = true, value_name = "N", default_value = "64")]
+    #[arg(long, global = true, value_name = "N", default_value = "64", value_parser = at_least_one)]
     pub concurrency: NonZeroUsize,
 
     /// Give up on a step after this time, such as 90s or 5m, instead of its own limit
@@ -110,6 +110,11 @@ fn phase_names() -> PossibleValuesParser {
     PossibleValuesParser::new(UP.iter().map(|phase| phase.name))
 }
 
+/// How many at once.
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number of hosts; 1 or more"))
+}
+
 /// As [`duration`], and days.
 pub(super) fn age(text: &str) -> Result<Duration, String> {
     match text.strip_suffix('d').map(str::parse::<u64>) {
@@ -139,10 +144,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(fault)?;
         total = total.checked_add(part).ok_or_else(fault)?;
     }
-    if total.is_zero() {
-        return Err(fault());
+    match total.is_zero() {
+        true => Err(format!("{text:?} is no time to wait; it has to be more than nothing")),
+        false => Ok(total),
     }
-    Ok(total)
 }
 
 #[cfg(test)]

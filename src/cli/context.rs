@@ -130,9 +130,12 @@ impl Context {
         self.interrupt.connecting(&self.ui).map_err(|e| CliError::new(Exit::Bug, e))
     }
 
-    /// The command minds Ctrl-C itself.
-    pub fn minds_interrupts(&self) {
-        self.interrupt.leave_alone();
+    /// The command minds Ctrl-C itself: what it returns ends at the first.
+    ///
+    /// # Errors
+    /// Where the system lets us handle no signals.
+    pub fn minds_interrupts(&self) -> Result<impl Future<Output = ()> + use<>, CliError> {
+        self.interrupt.minded().map_err(|e| CliError::new(Exit::Bug, e))
     }
 
     /// From now on Ctrl-C asks for an orderly end, which becomes true here, and only the second ends the process.

@@ -95,9 +95,14 @@ impl Interrupt {
         Ok(Connecting(self.clone()))
     }
 
-    /// The command minds Ctrl-C itself, from beginning to end.
-    pub fn leave_alone(&self) {
+    /// The command minds Ctrl-C and SIGTERM itself, from beginning to end: what it returns ends at the first of them.
+    ///
+    /// # Errors
+    /// Where the system lets us handle no signals.
+    pub fn minded(&self) -> io::Result<impl Future<Output = ()> + use<>> {
+        let mut signals = signals()?;
         self.listening.store(true, Ordering::Relaxed);
+        Ok(async move { next(&mut signals).await })
     }
 
     /// Asks the operator something. Ctrl-C is an answer too, and changes nothing.
@@ -119,9 +124,8 @@ impl Interrupt {
     }
 
     fn take_over(&self, ui: &Ui) -> io::Result<()> {
-        let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         if !self.listening.swap(true, Ordering::Relaxed) {
-            tokio::spawn(self.clone().count(signals, ui.clone()));
+            tokio::spawn(self.clone().count(signals()?, ui.clone()));
         }
         Ok(())
     }
@@ -141,16 +145,10 @@ impl Interrupt {
         let _ = self.kill.subscribe().wait_for(|killed| *killed).await;
     }
 
-    async fn count(self, [mut interrupt, mut terminate]: [Signal; 2], ui: Ui) {
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => (),
-                _ = terminate.recv() => (),
-            }
-        };
-        next().await;
+    async fn count(self, mut signals: [Signal; 2], ui: Ui) {
+        next(&mut signals).await;
         let is_orderly = self.first(&ui);
-        next().await;
+        next(&mut signals).await;
         match is_orderly {
             true => self.second(&ui),
             false => leave(&ui, EARLY),
@@ -177,6 +175,18 @@ impl Interrupt {
     fn second(&self, ui: &Ui) {
         ui.say(TWICE);
         self.kill.send_replace(true);
+    }
+}
+
+/// Both by which one is asked to stop.
+fn signals() -> io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?])
+}
+
+async fn next([interrupt, terminate]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = interrupt.recv() => (),
+        _ = terminate.recv() => (),
     }
 }
 

@@ -37,6 +37,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
+            "prepared" => process.prepared = true,
             "kubelet" => process.kubelet = rest.trim() == "active",
             "manifest" => process.manifest = true,
             "running" => process.running = true,

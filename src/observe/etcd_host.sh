@@ -1,6 +1,7 @@
 # etcd-host.sh: what this host says of the etcd that should run on it, one fact a line. Changes nothing, and shows no key.
 # (After processes.sh.)
 f() { printf '%s\n' "$*"; }
+[ -e /var/lib/rsadm/before/cluster ] && f prepared
 f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
 processes etcd

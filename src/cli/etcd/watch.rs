@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, IsTerminal},
+    pin::pin,
     time::Duration,
 };
 
 use serde::Serialize;
 use time::{OffsetDateTime, macros::format_description};
-use tokio::{signal, time::Instant};
+use tokio::time::Instant;
 
 use super::status::{DUE, PATIENCE, concerned, exit};
 use crate::{
@@ -42,46 +43,44 @@ struct Change<'r> {
 
 type Looking<'a> = Option<(Session<'a>, Vec<HostError>)>;
 
-/// Goes on until Ctrl-C, and ends as the last look would have.
+/// What a look came to.
+type Look = Result<EtcdReport, CliError>;
+
+/// Goes on until Ctrl-C or SIGTERM, and ends as the last look would have.
 pub(super) async fn run(
     inventory: &InventoryArg,
     context: &Context,
     pause: Duration,
 ) -> Result<Exit, CliError> {
-    context.minds_interrupts();
+    let mut asked_to_end = pin!(context.minds_interrupts()?);
     let screen = match (context.ui.settings().json, io::stdout().is_terminal()) {
         (true, _) => Screen::Json,
         (false, true) => Screen::Terminal,
         (false, false) => Screen::Lines,
     };
-    let (mut looking, mut last): (Looking<'_>, Option<EtcdReport>) = (None, None);
+    let (mut looking, mut last): (Looking<'_>, Option<Look>) = (None, None);
     loop {
-        let look = async {
-            let report = look(&mut looking, inventory, context).await;
-            tell(context, &screen, last.as_ref(), &report)?;
-            match report {
-                Ok(report) => last = Some(report),
-                // A host that cannot be reached may come back; a file that is wrong does not mend itself.
-                Err(error) if error.kind() != Exit::Unreachable => return Err(error),
-                Err(_) => {}
-            }
-            tokio::time::sleep(pause).await;
-            Ok(())
-        };
         tokio::select! {
-            looked = look => looked?,
-            _ = signal::ctrl_c() => break,
+            now = look(&mut looking, inventory, context) => {
+                tell(context, &screen, last.as_ref(), &now)?;
+                // A host that cannot be reached may come back; a file that is wrong does not mend itself.
+                if now.as_ref().is_err_and(|error| error.kind() != Exit::Unreachable) {
+                    return now.map(|report| exit(report.verdict));
+                }
+                last = Some(now);
+            }
+            () = &mut asked_to_end => break,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = &mut asked_to_end => break,
         }
     }
-    Ok(last.map_or(Exit::NoQuorum, |report| exit(report.verdict)))
+    last.map_or(Ok(Exit::Interrupted), |look| look.map(|report| exit(report.verdict)))
 }
 
 /// One look. Connections are opened anew once a host did not answer through them.
-async fn look<'a>(
-    looking: &mut Looking<'a>,
-    inventory: &InventoryArg,
-    context: &'a Context,
-) -> Result<EtcdReport, CliError> {
+async fn look<'a>(looking: &mut Looking<'a>, inventory: &InventoryArg, context: &'a Context) -> Look {
     let due = Instant::now() + DUE;
     let (session, unreachable) = match looking.take() {
         Some(open) => open,
@@ -104,12 +103,7 @@ async fn look<'a>(
     Ok(report)
 }
 
-fn tell(
-    context: &Context,
-    screen: &Screen,
-    before: Option<&EtcdReport>,
-    look: &Result<EtcdReport, CliError>,
-) -> Result<(), CliError> {
+fn tell(context: &Context, screen: &Screen, before: Option<&Look>, look: &Look) -> Result<(), CliError> {
     let now = OffsetDateTime::now_utc();
     let clock = now.format(format_description!("[hour]:[minute]:[second]")).unwrap_or_default();
     let text = match (screen, look) {
@@ -117,11 +111,8 @@ fn tell(
         (Screen::Terminal, Err(error)) => {
             format!("{REDRAW}{clock} UTC, Ctrl-C ends\n\n{}\n", error.message())
         }
-        (_, look) => {
-            let (verdict, lines) = match look {
-                Ok(report) => (Some(report.verdict), changes(before, report)),
-                Err(error) => (None, vec![error.message().replace('\n', " ")]),
-            };
+        _ => {
+            let verdict = look.as_ref().ok().map(|report| report.verdict);
             let line = |change: &String| match screen {
                 Screen::Json => {
                     serde_json::to_string(&Change { time: &clock, verdict, change }).unwrap_or_default()
@@ -129,8 +120,42 @@ fn tell(
                 }
                 _ => format!("{clock} {change}\n"),
             };
-            lines.iter().map(line).collect()
+            news(before, look).iter().map(line).collect()
         }
     };
     context.ui.data(&text).map_err(CliError::output)
+}
+
+/// What is new since the look before. Once hosts can be asked again, all is.
+fn news(before: Option<&Look>, now: &Look) -> Vec<String> {
+    match (before, now) {
+        (Some(Ok(before)), Ok(now)) => changes(Some(before), now),
+        (_, Ok(now)) => changes(None, now),
+        (Some(Err(before)), Err(now)) if before.message() == now.message() => vec![],
+        (_, Err(now)) => vec![in_a_line(&now.message())],
+    }
+}
+
+/// A table in one line.
+fn in_a_line(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::status::tests::Scene;
+
+    #[test]
+    fn an_absence_is_told_once_and_its_end_too() {
+        let away = |why: &str| -> Look { Err(CliError::new(Exit::Unreachable, why.to_owned())) };
+        let healthy = || -> Look { Ok(Scene::new(3).report()) };
+        let (gone, other) = (away("1 of 3 hosts cannot be used\n  m1   no route"), away("refused"));
+        assert_eq!(news(None, &gone), ["1 of 3 hosts cannot be used; m1 no route"]);
+        assert_eq!(news(Some(&gone), &away("1 of 3 hosts cannot be used\n  m1   no route")), [""; 0]);
+        assert_eq!(news(Some(&gone), &other), ["refused"]);
+        assert!(!news(Some(&other), &healthy()).is_empty(), "it is back");
+        assert_eq!(news(Some(&healthy()), &healthy()), [""; 0]);
+    }
 }

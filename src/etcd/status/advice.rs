@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     assess::Known,
     disks,
-    host::{revive, silent},
+    host::{HostState, revive, silent},
     report::{Advice, EtcdReport, Level, MemberReport, Trouble},
 };
 use crate::etcd::Alarm;
@@ -274,23 +274,38 @@ fn quota(member: &MemberReport) -> Option<Advice> {
 
 /// Certificates that have ended, and those that soon do, each kind once.
 fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
-    let of = |wants: &dyn Fn(i64) -> bool| {
-        let those = report.members.iter().filter(|m| m.certificate_days.is_some_and(wants));
-        names(those)
-    };
-    let (ended, ends) = (of(&|d| d < 0), of(&|d| (0..=CERTIFICATE_WARNING_DAYS).contains(&d)));
-    let say = |names: Vec<String>, what: &str| {
-        let (certificates, verb) =
-            if names.len() == 1 { ("certificate", "serves") } else { ("certificates", "serve") };
-        let text = format!(
-            "the {certificates} that {} {verb} {what}; this renews what ends soon, with or without a quorum:",
-            list(&names)
-        );
-        (!names.is_empty()).then(|| warning(text).with(format!("rsadm certs renew{inventory}")))
-    };
     let soon = format!("will expire within {CERTIFICATE_WARNING_DAYS} days");
-    let has = if ended.len() == 1 { "has expired" } else { "have expired" };
-    say(ended, has).into_iter().chain(say(ends, &soon)).collect()
+    let say = |has_ended: bool, ours: bool| {
+        let concerns =
+            |days: i64| if has_ended { days < 0 } else { (0..=CERTIFICATE_WARNING_DAYS).contains(&days) };
+        let those = report.members.iter().filter(|m| m.certificate_days.is_some_and(concerns));
+        let names = names(those.filter(|m| is_of_others(m) != ours));
+        let (certificates, verb, has) = match names.len() {
+            1 => ("certificate", "serves", "has expired"),
+            _ => ("certificates", "serve", "have expired"),
+        };
+        let text = format!(
+            "the {certificates} that {} {verb} {}",
+            list(&names),
+            if has_ended { has } else { &soon }
+        );
+        let advice = match ours {
+            true => warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
+                .with(format!("rsadm certs renew{inventory}")),
+            false => warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
+                .with("kubeadm certs renew all"),
+        };
+        (!names.is_empty()).then_some(advice)
+    };
+    [(true, true), (true, false), (false, true), (false, false)]
+        .into_iter()
+        .filter_map(|(e, o)| say(e, o))
+        .collect()
+}
+
+/// True where somebody else than rsadm built the host of a member.
+fn is_of_others(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(process)) if !process.prepared)
 }
 
 fn versions(report: &EtcdReport) -> Option<Advice> {

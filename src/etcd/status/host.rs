@@ -23,6 +23,8 @@ pub enum HostState {
 /// The etcd process of a host and what it takes to have one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Process {
+    /// True where rsadm prepared the host; else kubeadm did, or somebody.
+    pub prepared: bool,
     /// True where the kubelet, which runs it, is active.
     pub kubelet: bool,
     /// True where its static pod's manifest is in place.

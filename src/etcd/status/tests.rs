@@ -193,6 +193,22 @@ fn smaller_complaints() {
     Warning: --etcd-servers on m1 lacks https://10.0.0.3:2379
     Note: members are in different raft terms: an election was under way; if it stays so, look at the network
     ");
+    let built = |prepared| HostState::Seen(Process { prepared, ..Process::default() });
+    let mut mixed = Scene::new(3);
+    for (n, prepared) in [(1, true), (2, false), (3, false)] {
+        mixed.known.hosts.insert(format!("m{n}"), built(prepared));
+        mixed.answer(n).served_not_after = Some(datetime!(2026-11-01 14:00:00 UTC));
+    }
+    let advice = mixed.report().advice;
+    let told: Vec<_> =
+        advice.iter().filter_map(|a| Some((a.text.split(';').next()?, a.command.as_deref()?))).collect();
+    assert_eq!(
+        told,
+        [
+            ("the certificate that m1 serves has expired", "rsadm certs renew prod.yaml"),
+            ("the certificates that m2 and m3 serve have expired", "kubeadm certs renew all"),
+        ]
+    );
     let mut slow = Scene::new(3);
     slow.status(1).raft_applied_index = 40_000;
     insta::assert_snapshot!(summary(&slow), @r"
