@@ -75,9 +75,11 @@ impl Exit {
             Self::Unreachable => "a host cannot be used",
             Self::Refused => "refused: unsafe, or locked by another operator",
             Self::StepFailed => "a step failed",
-            Self::ChangesPending => "changes are pending (plan)",
-            Self::Degraded => "degraded (status, etcd status, certs status)",
-            Self::NoQuorum => "no quorum (status, etcd status)",
+            Self::ChangesPending => "changes are pending (plan, certs renew --plan, etcd upgrade --plan)",
+            Self::Degraded => {
+                "degraded (status, etcd status, certs status), or an alarm is on (etcd alarm list)"
+            }
+            Self::NoQuorum => "no quorum (status, etcd status, etcd recover --diagnose)",
             Self::Interrupted => "interrupted",
         }
     }
