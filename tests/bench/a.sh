@@ -20,8 +20,10 @@ bench_a() {
   result "rsadm up, until five nodes are Ready" "$ready s"
   result "rsadm up, until its own end (add-ons rolled out)" "$up s"
   result "kubeadm: init, two control-plane joins, two worker joins" "$kubeadm s"
-  goal "rsadm up / kubeadm" "$(calc "$up / $kubeadm")" 0.2
-  goal "rsadm up / floor" "$(calc "$up / $floor")" 1.5
+  result "until five nodes are Ready: rsadm up / kubeadm, / floor" "$(calc "$ready / $kubeadm"), $(calc "$ready / $floor")"
+  # The harder ones: kubeadm and the floor are not waited for until their add-ons are rolled out.
+  goal "rsadm up, until its own end / kubeadm" "$(calc "$up / $kubeadm")" 0.2
+  goal "rsadm up, until its own end / floor" "$(calc "$up / $floor")" 1.5
 }
 
 # A lab with a cluster that rsadm built, whose downloads are not measured.
