@@ -250,16 +250,18 @@ settings() {
 }
 
 finish() {
-  local folder
+  local folder mounts
   for folder in "${folders[@]}"; do
     [ -e "$folder" ] && ! was_there "$folder" && ! mountpoint -q "$folder" && left+=("$folder")
   done
+  # Snapshots outlive the cluster that they are of, and what is mounted beside them is not for us to empty.
+  mounts=$(mounted_in $state | grep -v "^$state/backups\(/\|\$\)")
+  [ -z "$mounts" ] || left+=("$state: something is mounted in it:" $mounts)
   if [ ${#left[@]} != 0 ]; then
     printf 'left on this host: %s\n' "${left[@]}" >&2
     exit 1
   fi
-  # Snapshots outlive the cluster that they are of.
-  find $state -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf {} +
+  find $state -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf --one-file-system {} +
   rmdir $state 2>/dev/null
   return 0
 }
