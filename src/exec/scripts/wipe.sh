@@ -96,41 +96,45 @@ our_shims() {
   done
 }
 
+# Drops containers from before. A host that an older rsadm prepared has no notes of them.
+but_theirs() { grep -vxFf <(cat $before/containers 2>/dev/null); }
+
 # An existing containerd keeps running and keeps what it had: only what Kubernetes made in its namespace goes.
 forget_containers() {
   local id kind
   c() { timeout 20 ctr -n k8s.io "$@" 2>/dev/null; }
   c version >/dev/null || { [ ! -S /run/containerd/containerd.sock ] || left+=("containers of Kubernetes: containerd does not answer"); return; }
-  for id in $(c tasks ls -q); do c tasks kill -s KILL --all "$id" >/dev/null; done
-  for id in $(c containers ls -q); do
+  for id in $(c tasks ls -q | but_theirs); do c tasks kill -s KILL --all "$id" >/dev/null; done
+  for id in $(c containers ls -q | but_theirs); do
     c tasks rm -f "$id" >/dev/null
     c containers rm "$id" >/dev/null
   done
-  for id in $(c sandboxes ls | awk 'NR > 1 {print $1}'); do c sandboxes rm -f "$id" >/dev/null; done
+  for id in $(c sandboxes ls | awk 'NR > 1 {print $1}' | but_theirs); do c sandboxes rm -f "$id" >/dev/null; done
   for kind in leases images; do
     id=$(c $kind ls -q | grep -vxFf $before/$kind 2>/dev/null)
     [ -z "$id" ] || c $kind rm --sync $id >/dev/null
   done
   grep -qsxF k8s.io $before/namespaces || c namespaces rm k8s.io >/dev/null
-  [ -z "$(c containers ls -q)" ] || left+=("containers of Kubernetes in containerd")
+  [ -z "$(c containers ls -q | but_theirs)" ] || left+=("containers of Kubernetes in containerd")
 }
 
 # What is mounted in a folder; of what is deleted there nothing may be reached through a mount.
 mounted_in() { awk -v d="$1/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo; }
 
+# But for what containers from before have mounted.
 unmount() {
   local folder m folders=(/var/lib/kubelet /run/containerd/io.containerd.runtime.v2.task/k8s.io /run/containerd/io.containerd.grpc.v1.cri)
   [ "$runtime" = no ] || folders+=(/run/containerd /var/lib/containerd)
   for _ in 1 2 3; do
     for folder in "${folders[@]}"; do
-      mounted_in "$folder" | sort -r | while IFS= read -r m; do
+      mounted_in "$folder" | grep -vFf <(sed 's|.*|k8s.io/&/\nsandboxes/&/|' $before/containers 2>/dev/null) | sort -r | while IFS= read -r m; do
         m=$(printf '%b' "${m//\\/\\0}")
         umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
       done
     done
   done
   for m in /run/netns/cni-*; do
-    [ -e "$m" ] || continue
+    [ -e "$m" ] && ! grep -qsxF -- "${m##*/}" $before/netns || continue
     umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
     rm -f "$m"
   done
@@ -150,7 +154,7 @@ network() {
 firewall() {
   local family table save
   for save in iptables ip6tables iptables-legacy ip6tables-legacy; do
-    command -v $save-save >/dev/null && $save-save 2>/dev/null | kubernetes_rules | $save-restore --noflush 2>/dev/null
+    command -v $save-save >/dev/null && $save-save 2>/dev/null | kubernetes_rules $save | $save-restore --noflush 2>/dev/null
   done
   command -v nft >/dev/null || return
   nft_answers || { left+=("nft tables that this host's nft crashes at, probably those of kube-proxy; they go at the next boot"); return; }
@@ -165,12 +169,15 @@ firewall() {
   done
 }
 
-# Reads what iptables-save wrote; prints what takes Kubernetes' and CNI's chains and the jumps to them away.
+# Reads what that iptables-save wrote; prints what takes Kubernetes' and CNI's chains and the jumps to them away. Chains
+# of CNI plugins that were there before stay, and lose only jumps to those that go.
 kubernetes_rules() {
-  awk '/^\*/ {table = $0; rules = flush = remove = ""}
-    /^:(KUBE|CNI)-/ {chain = substr($1, 2); flush = flush "-F " chain "\n"; remove = remove "-X " chain "\n"}
-    /^-A (KUBE|CNI)-/ {next}
-    /^-A .* -[jg] (KUBE|CNI)-/ {sub(/^-A/, "-D"); rules = rules $0 "\n"}
+  awk -v save="$1" -v notes=$before/chains 'BEGIN {while ((getline line < notes) > 0) kept[line]}
+    function goes(chain) {return chain ~ /^(KUBE|CNI)-/ && !((save " " substr(table, 2) " " chain) in kept)}
+    function target(i) {for (i = NF - 1; i > 2; i--) if ($i == "-j" || $i == "-g") return $(i + 1)}
+    /^\*/ {table = $0; rules = flush = remove = ""}
+    /^:/ {chain = substr($1, 2); if (goes(chain)) {flush = flush "-F " chain "\n"; remove = remove "-X " chain "\n"}}
+    /^-A / && !goes($2) && goes(target()) {sub(/^-A/, "-D"); rules = rules $0 "\n"}
     /^COMMIT/ && (rules flush) != "" {printf "%s\n%s%s%sCOMMIT\n", table, rules, flush, remove}'
 }
 
