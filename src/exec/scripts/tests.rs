@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::net::UnixListener,
+    os::unix::{fs::symlink, net::UnixListener},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -248,4 +248,64 @@ fn what_other_container_tools_have_is_noted() {
     assert_eq!(noted("chains"), "iptables nat CNI-theirs\n");
     assert_eq!(noted("netns"), "cni-theirs\n");
     assert_eq!(noted("containers"), "theirs\ntheir-sandbox\n");
+}
+
+#[test]
+fn what_a_link_leads_to_is_emptied_and_the_link_stays() {
+    // Whether the link was there before, whether something is mounted there, and whether all of it goes.
+    for (is_noted, is_mounted, goes) in [(true, false, true), (true, true, false), (false, false, false)] {
+        let place = Place::new();
+        let case = format!("noted {is_noted}, mounted {is_mounted}");
+        place.put("data/etcd/theirs", "");
+        fs::create_dir_all(place.path("lib")).unwrap();
+        symlink(place.path("data/etcd"), place.path("lib/etcd")).unwrap();
+        place.remember(OTHERS, "lib/etcd");
+        if !is_noted {
+            // As an older rsadm did.
+            let link = place.path("lib/etcd").display().to_string();
+            place.put("lib/rsadm/before/paths", &format!("{link}\n"));
+        }
+        place.put("data/etcd/member/snap/db", "data");
+        if is_mounted {
+            place.mount("data/etcd/member/disk");
+        }
+        let output = place.wipe(&format!(
+            "clear_folder {0}/lib/etcd; printf '%s\\n' \"${{left[@]}}\"; finish",
+            place.0.path().display()
+        ));
+        assert!(place.path("lib/etcd").is_symlink() && place.is_there("data/etcd/theirs"), "{case}");
+        assert_eq!(place.is_there("data/etcd/member"), !goes, "{case}");
+        let told = said(&output);
+        assert_eq!(output.status.success(), goes, "{case}: {told}");
+        assert_eq!(told.contains("lib/etcd: "), !goes, "{case}: {told}");
+    }
+}
+
+#[test]
+fn in_a_folder_that_was_there_what_came_goes() {
+    let place = Place::new();
+    place.put("lib/etcd/theirs", "");
+    place.remember(OTHERS, "lib/etcd");
+    place.put("lib/etcd/member/snap/db", "data");
+    place.put("lib/kubelet/pods/a", "data");
+    let root = place.0.path().display().to_string();
+    let output =
+        place.wipe(&format!("clear_folder {root}/lib/etcd; clear_folder {root}/lib/kubelet; finish"));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(place.is_there("lib/etcd/theirs") && !place.is_there("lib/etcd/member"));
+    assert!(!place.is_there("lib/kubelet"));
+}
+
+#[test]
+fn a_link_has_only_later_mounts_undone() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("lib")).unwrap();
+    place.mount("data/theirs");
+    symlink(place.path("data"), place.path("lib/kubelet")).unwrap();
+    place.remember(OTHERS, "lib/kubelet");
+    place.mount("data/pods/a/volumes");
+    let done = place.path("done").display().to_string();
+    place.wipe(&format!("umount() {{ echo \"$1\" >> {done}; }}\nunmount"));
+    let done = place.text("done");
+    assert!(done.contains("data/pods/a/volumes") && !done.contains("data/theirs"), "{done}");
 }

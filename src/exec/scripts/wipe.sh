@@ -119,7 +119,11 @@ forget_containers() {
 }
 
 # What is mounted in a folder; of what is deleted there nothing may be reached through a mount.
-mounted_in() { awk -v d="$1/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo; }
+mounted_in() {
+  local real
+  real=$(realpath -m -- "$1") && [ -n "$real" ] || return
+  awk -v d="$real/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo
+}
 
 # But for what containers from before have mounted.
 unmount() {
@@ -127,7 +131,10 @@ unmount() {
   [ "$runtime" = no ] || folders+=(/run/containerd /var/lib/containerd)
   for _ in 1 2 3; do
     for folder in "${folders[@]}"; do
-      mounted_in "$folder" | grep -vFf <(sed 's|.*|k8s.io/&/\nsandboxes/&/|' $before/containers 2>/dev/null) | sort -r | while IFS= read -r m; do
+      # Where a link leads to others may have things mounted.
+      [ ! -L "$folder" ] || was_there "$folder/" || continue
+      mounted_in "$folder" | grep -vFf <(sed 's|.*|k8s.io/&/\nsandboxes/&/|' $before/containers 2>/dev/null) |
+        grep -vxFf <([ ! -L "$folder" ] || cat $before/mounts) | sort -r | while IFS= read -r m; do
         m=$(printf '%b' "${m//\\/\\0}")
         umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
       done
@@ -193,13 +200,7 @@ remove_files() {
   done
   for folder in "${folders[@]}"; do
     [ -e "$folder" ] || [ -L "$folder" ] || continue
-    if [ -n "$(mounted_in "$folder")" ]; then
-      left+=("$folder: something is still mounted in it")
-    elif [ ! -s $before/paths ] && ! mountpoint -q "$folder"; then
-      rm -rf --one-file-system -- "$folder"
-    else
-      find "$folder" -xdev -depth -print0 | grep -zvxFf $before/paths | xargs -0r rm -fd -- 2>/dev/null
-    fi
+    clear_folder "$folder"
     # Folders above that had to be made, such as /opt/cni.
     [ ! -s $before/paths ] || while folder=${folder%/*}; [ -n "$folder" ] && ! was_there "$folder"; do rmdir "$folder" 2>/dev/null || break; done
   done
@@ -207,6 +208,27 @@ remove_files() {
   find /etc/containerd -depth -type d -empty -print 2>/dev/null | while IFS= read -r p; do was_there "$p" || rmdir "$p"; done
   for p in /lib/modules /run/netns /run/containerd/runc /run/containerd/s; do [ ! -s $before/paths ] || was_there $p || rmdir $p 2>/dev/null; done
   rm -rf /run/rsadm-*.yaml /run/rsadm-kept /run/kubernetes
+}
+
+# Takes away what is in a folder and was not there before, and the folder too. Of a link to one, only what it leads to,
+# unless that was not noted.
+clear_folder() {
+  local from=$1
+  if [ -n "$(mounted_in "$1")" ]; then
+    left+=("$1: something is still mounted in it")
+    return
+  fi
+  if [ -L "$1" ] && was_there "$1/"; then
+    from=$1/
+  elif [ -L "$1" ] && [ -n "$(ls -A "$1/" 2>/dev/null)" ]; then
+    left+=("$1: a link to $(realpath -m -- "$1"), of which rsadm did not note what was there before: empty it by hand")
+    return
+  fi
+  if [ ! -s $before/paths ] && ! mountpoint -q "$from"; then
+    rm -rf --one-file-system -- "$from"
+  else
+    find "$from" -xdev -depth -print0 | grep -zvxFf $before/paths | xargs -0r rm -fd -- 2>/dev/null
+  fi
 }
 
 # What we had replaced, and folders whose mode we had changed.
@@ -257,18 +279,19 @@ settings() {
 }
 
 finish() {
-  local folder mounts
+  local folder real mounts
   for folder in "${folders[@]}"; do
     [ -e "$folder" ] && ! was_there "$folder" && ! mountpoint -q "$folder" && left+=("$folder")
   done
   # Snapshots outlive the cluster that they are of, and what is mounted beside them is not for us to empty.
-  mounts=$(mounted_in $state | grep -v "^$state/backups\(/\|\$\)")
+  real=$(realpath -m $state)
+  mounts=$(mounted_in $state | grep -v "^$real/backups\(/\|\$\)")
   [ -z "$mounts" ] || left+=("$state: something is mounted in it:" $mounts)
   if [ ${#left[@]} != 0 ]; then
     printf 'left on this host: %s\n' "${left[@]}" >&2
     exit 1
   fi
-  find $state -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf --one-file-system {} +
+  find $state/ -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf --one-file-system {} +
   rmdir $state 2>/dev/null
   return 0
 }
