@@ -1,5 +1,8 @@
 //! The programs that actions run on hosts: constants, with values as arguments.
 
+#[cfg(test)]
+mod tests;
+
 use crate::host::Script;
 
 macro_rules! script {

@@ -85,19 +85,25 @@ const HEAD: &str = "#!/bin/sh
 set -eu
 ";
 
-const BODY: &str = r#"# Marks routes as ours, to find those of nodes that are gone.
-PROTOCOL=186
+const BODY: &str = r#"# Marks routes as ours, to find those of nodes that are gone: a number in neither the kernel's list (RTPROT_* of
+# rtnetlink.h) nor FRR's, so that `ip` has no name for it either.
+PROTOCOL=173
+# What ours were marked with before, which is BGP's. FRR gives its routes a metric, and ours have none.
+FORMER=186
 
 routes_up() {
     failed=0
     for route in $ROUTES; do
+        # Also in place of one with the former mark.
         ip route replace "${route%=*}" via "${route#*=}" proto "$PROTOCOL" || failed=1
     done
-    ip -4 route show proto "$PROTOCOL" | while read -r subnet _; do
-        case "$ROUTES" in
-            *" $subnet="*) ;;
-            *) ip route del "$subnet" proto "$PROTOCOL" ;;
-        esac
+    for protocol in "$PROTOCOL" "$FORMER"; do
+        ip -4 route show root "$POD_SUBNET" proto "$protocol" metric 0 | while read -r subnet _; do
+            case "$ROUTES" in
+                *" $subnet="*) ;;
+                *) ip route del "$subnet" proto "$protocol" metric 0 ;;
+            esac
+        done
     done
     return "$failed"
 }
@@ -149,7 +155,9 @@ watch() {
 }
 
 down() {
-    ip route flush proto "$PROTOCOL"
+    for protocol in "$PROTOCOL" "$FORMER"; do
+        ip -4 route flush root "$POD_SUBNET" proto "$protocol" metric 0 || true
+    done
     ip link delete "$BRIDGE" 2>/dev/null || true
     if command -v nft >/dev/null; then
         nft flush table ip rsadm 2>/dev/null || true

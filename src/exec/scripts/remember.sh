@@ -2,7 +2,9 @@
 # places that rsadm writes to, so that `reset` (wipe.sh) can leave it as it was.
 #   tree      every file and folder there: type, mode, owner, path
 #   files     copies of those that could be overwritten; programs as hard links, since they are only ever replaced
-#   paths units tables links sysctl cluster, and of a containerd its images leases namespaces
+#   paths units tables links mounts sysctl cluster
+#   netns chains                 of CNI plugins that others use: networks of containers; `iptables TABLE CHAIN` lines
+#   images leases namespaces containers   of a containerd
 set -u
 state=/var/lib/rsadm new=/var/lib/rsadm/before.new
 [ ! -e $state/before ] || exit 0
@@ -22,6 +24,8 @@ for f in "${folders[@]}"; do
   p=$f
   while p=${p%/*}; [ -n "$p" ]; do [ ! -e "$p" ] || printf '%s\n' "$p"; done
   [ ! -e "$f" ] || find "$f"
+  # A link stays, and what it leads to is emptied.
+  [ ! -L "$f" ] || [ ! -d "$f" ] || find "$f/"
 done | sort -u > $new/paths
 # Made by whoever asks for them first, pods or CNI.
 for p in /lib/modules /run/netns /run/containerd/runc /run/containerd/s; do [ ! -d $p ] || echo $p >> $new/paths; done
@@ -33,10 +37,16 @@ find /etc/kubernetes /etc/cni /etc/containerd /etc/systemd/system/{kubelet,conta
   while IFS= read -r p; do keep "$p" ''; done
 for u in kubelet containerd; do printf '%s %s %s\n' $u "$(systemctl is-active $u 2>/dev/null)" "$(systemctl is-enabled $u 2>/dev/null)"; done > $new/units
 nft list tables > $new/tables 2>/dev/null
+for k in iptables ip6tables iptables-legacy ip6tables-legacy; do
+  command -v $k-save >/dev/null && $k-save 2>/dev/null | awk -v k=$k '/^\*/ {table = substr($1, 2)} /^:CNI-/ {print k, table, substr($1, 2)}'
+done > $new/chains
 ls /sys/class/net > $new/links
-touch $new/{images,leases,namespaces}
-if [ -S /run/containerd/containerd.sock ] && command -v ctr >/dev/null; then
-  for k in images leases namespaces; do timeout 10 ctr -n k8s.io $k ls -q > $new/$k 2>/dev/null; done
+awk '{print $5}' /proc/self/mountinfo > $new/mounts
+ls /run/netns > $new/netns 2>/dev/null
+touch $new/{images,leases,namespaces,containers}
+if [ -S /run/containerd/containerd.sock ] && command -v ctr >/dev/null && timeout 10 ctr version >/dev/null 2>&1; then
+  for k in images leases namespaces containers; do timeout 10 ctr -n k8s.io $k ls -q > $new/$k 2>/dev/null; done
+  timeout 10 ctr -n k8s.io sandboxes ls 2>/dev/null | awk 'NR > 1 {print $1}' >> $new/containers
 fi
 for k; do
   p=/proc/sys/${k//.//}

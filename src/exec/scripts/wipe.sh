@@ -96,41 +96,52 @@ our_shims() {
   done
 }
 
+# Drops containers from before. A host that an older rsadm prepared has no notes of them.
+but_theirs() { grep -vxFf <(cat $before/containers 2>/dev/null); }
+
 # An existing containerd keeps running and keeps what it had: only what Kubernetes made in its namespace goes.
 forget_containers() {
   local id kind
   c() { timeout 20 ctr -n k8s.io "$@" 2>/dev/null; }
   c version >/dev/null || { [ ! -S /run/containerd/containerd.sock ] || left+=("containers of Kubernetes: containerd does not answer"); return; }
-  for id in $(c tasks ls -q); do c tasks kill -s KILL --all "$id" >/dev/null; done
-  for id in $(c containers ls -q); do
+  for id in $(c tasks ls -q | but_theirs); do c tasks kill -s KILL --all "$id" >/dev/null; done
+  for id in $(c containers ls -q | but_theirs); do
     c tasks rm -f "$id" >/dev/null
     c containers rm "$id" >/dev/null
   done
-  for id in $(c sandboxes ls | awk 'NR > 1 {print $1}'); do c sandboxes rm -f "$id" >/dev/null; done
+  for id in $(c sandboxes ls | awk 'NR > 1 {print $1}' | but_theirs); do c sandboxes rm -f "$id" >/dev/null; done
   for kind in leases images; do
     id=$(c $kind ls -q | grep -vxFf $before/$kind 2>/dev/null)
     [ -z "$id" ] || c $kind rm --sync $id >/dev/null
   done
   grep -qsxF k8s.io $before/namespaces || c namespaces rm k8s.io >/dev/null
-  [ -z "$(c containers ls -q)" ] || left+=("containers of Kubernetes in containerd")
+  [ -z "$(c containers ls -q | but_theirs)" ] || left+=("containers of Kubernetes in containerd")
 }
 
 # What is mounted in a folder; of what is deleted there nothing may be reached through a mount.
-mounted_in() { awk -v d="$1/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo; }
+mounted_in() {
+  local real
+  real=$(realpath -m -- "$1") && [ -n "$real" ] || return
+  awk -v d="$real/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo
+}
 
+# But for what containers from before have mounted.
 unmount() {
   local folder m folders=(/var/lib/kubelet /run/containerd/io.containerd.runtime.v2.task/k8s.io /run/containerd/io.containerd.grpc.v1.cri)
   [ "$runtime" = no ] || folders+=(/run/containerd /var/lib/containerd)
   for _ in 1 2 3; do
     for folder in "${folders[@]}"; do
-      mounted_in "$folder" | sort -r | while IFS= read -r m; do
+      # Where a link leads to others may have things mounted.
+      [ ! -L "$folder" ] || was_there "$folder/" || continue
+      mounted_in "$folder" | grep -vFf <(sed 's|.*|k8s.io/&/\nsandboxes/&/|' $before/containers 2>/dev/null) |
+        grep -vxFf <([ ! -L "$folder" ] || cat $before/mounts) | sort -r | while IFS= read -r m; do
         m=$(printf '%b' "${m//\\/\\0}")
         umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
       done
     done
   done
   for m in /run/netns/cni-*; do
-    [ -e "$m" ] || continue
+    [ -e "$m" ] && ! grep -qsxF -- "${m##*/}" $before/netns || continue
     umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
     rm -f "$m"
   done
@@ -140,8 +151,8 @@ network() {
   local link
   # A pod's end goes with its namespace, but when the kernel gets round to it.
   ip -o link show master rsadm0 type veth 2>/dev/null | sed 's/^[0-9]*: \([^@:]*\).*/\1/' | while read -r link; do ip link delete "$link"; done
-  if [ -f /etc/rsadm/network.sh ]; then sh /etc/rsadm/network.sh down >/dev/null 2>&1; fi
-  ip route flush proto 186 2>/dev/null
+  # An older one flushes all routes with the mark that ours had, which is BGP's.
+  if [ -f /etc/rsadm/network.sh ]; then sed 's/ip route flush proto /ip -4 route flush root "$POD_SUBNET" metric 0 proto /' /etc/rsadm/network.sh | sh -s down >/dev/null 2>&1; fi
   for link in rsadm0 cni0 flannel.1 kube-ipvs0; do
     grep -qsx "$link" $before/links || ip link delete "$link" 2>/dev/null
   done
@@ -150,7 +161,7 @@ network() {
 firewall() {
   local family table save
   for save in iptables ip6tables iptables-legacy ip6tables-legacy; do
-    command -v $save-save >/dev/null && $save-save 2>/dev/null | kubernetes_rules | $save-restore --noflush 2>/dev/null
+    command -v $save-save >/dev/null && $save-save 2>/dev/null | kubernetes_rules $save | $save-restore --noflush 2>/dev/null
   done
   command -v nft >/dev/null || return
   nft_answers || { left+=("nft tables that this host's nft crashes at, probably those of kube-proxy; they go at the next boot"); return; }
@@ -165,12 +176,15 @@ firewall() {
   done
 }
 
-# Reads what iptables-save wrote; prints what takes Kubernetes' and CNI's chains and the jumps to them away.
+# Reads what that iptables-save wrote; prints what takes Kubernetes' and CNI's chains and the jumps to them away. Chains
+# of CNI plugins that were there before stay, and lose only jumps to those that go.
 kubernetes_rules() {
-  awk '/^\*/ {table = $0; rules = flush = remove = ""}
-    /^:(KUBE|CNI)-/ {chain = substr($1, 2); flush = flush "-F " chain "\n"; remove = remove "-X " chain "\n"}
-    /^-A (KUBE|CNI)-/ {next}
-    /^-A .* -[jg] (KUBE|CNI)-/ {sub(/^-A/, "-D"); rules = rules $0 "\n"}
+  awk -v save="$1" -v notes=$before/chains 'BEGIN {while ((getline line < notes) > 0) kept[line]}
+    function goes(chain) {return chain ~ /^(KUBE|CNI)-/ && !((save " " substr(table, 2) " " chain) in kept)}
+    function target(i) {for (i = NF - 1; i > 2; i--) if ($i == "-j" || $i == "-g") return $(i + 1)}
+    /^\*/ {table = $0; rules = flush = remove = ""}
+    /^:/ {chain = substr($1, 2); if (goes(chain)) {flush = flush "-F " chain "\n"; remove = remove "-X " chain "\n"}}
+    /^-A / && !goes($2) && goes(target()) {sub(/^-A/, "-D"); rules = rules $0 "\n"}
     /^COMMIT/ && (rules flush) != "" {printf "%s\n%s%s%sCOMMIT\n", table, rules, flush, remove}'
 }
 
@@ -186,13 +200,7 @@ remove_files() {
   done
   for folder in "${folders[@]}"; do
     [ -e "$folder" ] || [ -L "$folder" ] || continue
-    if [ -n "$(mounted_in "$folder")" ]; then
-      left+=("$folder: something is still mounted in it")
-    elif [ ! -s $before/paths ] && ! mountpoint -q "$folder"; then
-      rm -rf --one-file-system -- "$folder"
-    else
-      find "$folder" -xdev -depth -print0 | grep -zvxFf $before/paths | xargs -0r rm -fd -- 2>/dev/null
-    fi
+    clear_folder "$folder"
     # Folders above that had to be made, such as /opt/cni.
     [ ! -s $before/paths ] || while folder=${folder%/*}; [ -n "$folder" ] && ! was_there "$folder"; do rmdir "$folder" 2>/dev/null || break; done
   done
@@ -200,6 +208,27 @@ remove_files() {
   find /etc/containerd -depth -type d -empty -print 2>/dev/null | while IFS= read -r p; do was_there "$p" || rmdir "$p"; done
   for p in /lib/modules /run/netns /run/containerd/runc /run/containerd/s; do [ ! -s $before/paths ] || was_there $p || rmdir $p 2>/dev/null; done
   rm -rf /run/rsadm-*.yaml /run/rsadm-kept /run/kubernetes
+}
+
+# Takes away what is in a folder and was not there before, and the folder too. Of a link to one, only what it leads to,
+# unless that was not noted.
+clear_folder() {
+  local from=$1
+  if [ -n "$(mounted_in "$1")" ]; then
+    left+=("$1: something is still mounted in it")
+    return
+  fi
+  if [ -L "$1" ] && was_there "$1/"; then
+    from=$1/
+  elif [ -L "$1" ] && [ -n "$(ls -A "$1/" 2>/dev/null)" ]; then
+    left+=("$1: a link to $(realpath -m -- "$1"), of which rsadm did not note what was there before: empty it by hand")
+    return
+  fi
+  if [ ! -s $before/paths ] && ! mountpoint -q "$from"; then
+    rm -rf --one-file-system -- "$from"
+  else
+    find "$from" -xdev -depth -print0 | grep -zvxFf $before/paths | xargs -0r rm -fd -- 2>/dev/null
+  fi
 }
 
 # What we had replaced, and folders whose mode we had changed.
@@ -250,16 +279,19 @@ settings() {
 }
 
 finish() {
-  local folder
+  local folder real mounts
   for folder in "${folders[@]}"; do
     [ -e "$folder" ] && ! was_there "$folder" && ! mountpoint -q "$folder" && left+=("$folder")
   done
+  # Snapshots outlive the cluster that they are of, and what is mounted beside them is not for us to empty.
+  real=$(realpath -m $state)
+  mounts=$(mounted_in $state | grep -v "^$real/backups\(/\|\$\)")
+  [ -z "$mounts" ] || left+=("$state: something is mounted in it:" $mounts)
   if [ ${#left[@]} != 0 ]; then
     printf 'left on this host: %s\n' "${left[@]}" >&2
     exit 1
   fi
-  # Snapshots outlive the cluster that they are of.
-  find $state -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf {} +
+  find $state/ -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf --one-file-system {} +
   rmdir $state 2>/dev/null
   return 0
 }

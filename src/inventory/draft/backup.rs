@@ -4,6 +4,8 @@ use std::{path::Path as FsPath, time::Duration};
 
 use serde_json::Value;
 
+use crate::layout;
+
 use super::{
     super::{
         problem::{Fault, quote},
@@ -107,9 +109,23 @@ fn target(text: &str) -> Result<String, Fault> {
             && target.chars().all(is_plain)
             && !target.contains("..") =>
         {
+            outlives_reset(target)?;
             Ok(target.to_owned())
         }
         _ => Err(fault()),
+    }
+}
+
+/// Snapshots are there for when a cluster is not any more.
+fn outlives_reset(target: &str) -> Result<(), Fault> {
+    let is_in = |folder: &str| FsPath::new(target).starts_with(folder);
+    let mut removed = layout::FOOTPRINT.iter().chain(layout::RUNTIME_FOOTPRINT).chain([&layout::RSADM_DIR]);
+    match removed.find(|folder| is_in(folder)) {
+        Some(folder) if !is_in(layout::BACKUP_DIR) => Err(Fault::new(
+            format!("in {folder}, which `rsadm reset` removes with all that is in it"),
+            format!("{}, which it leaves, or a folder elsewhere, such as /srv/backups", layout::BACKUP_DIR),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -158,6 +174,33 @@ mod tests {
         assert_eq!(bucket.credentials.as_deref(), Some(std::path::Path::new("/home/ops/s3.env")));
         assert_eq!(bucket.settings()["aws_allow_http"], "true");
         assert_eq!(read("null").unwrap(), None);
+    }
+
+    #[test]
+    fn snapshots_are_not_kept_where_reset_removes_them() {
+        let table = [
+            ("/var/lib/etcd", Some("/var/lib/etcd")),
+            ("/var/lib/etcd/backups", Some("/var/lib/etcd")),
+            ("/var/lib//etcd/./b", Some("/var/lib/etcd")),
+            ("/etc/kubernetes/backups", Some("/etc/kubernetes")),
+            ("/var/lib/containerd/b", Some("/var/lib/containerd")),
+            ("/var/lib/rsadm", Some("/var/lib/rsadm")),
+            ("/var/lib/rsadm/nas", Some("/var/lib/rsadm")),
+            ("/var/lib/rsadm/backups-nas", Some("/var/lib/rsadm")),
+            ("/var/lib/rsadm/backups", None),
+            ("/var/lib/rsadm/backups/nas", None),
+            ("/var/lib/etcd-backups", None),
+            ("/var/lib", None),
+            ("/srv/backups", None),
+        ];
+        for (target, folder) in table {
+            let told = read(&format!("{{interval: 6h, target: {target}}}")).err();
+            let expected = folder.map(|folder| {
+                let message = "which `rsadm reset` removes with all that is in it";
+                vec![format!("etcd.backup.target: in {folder}, {message}")]
+            });
+            assert_eq!(told, expected, "{target}");
+        }
     }
 
     #[test]

@@ -1,0 +1,159 @@
+//! `rsadm reset`.
+
+use std::fmt;
+
+use serde_json::json;
+
+use crate::{
+    cli::{
+        CliError, Context, Exit, GateArgs, InventoryArg,
+        session::{Session, recorded},
+    },
+    event::{Event, count},
+    host::HostError,
+    inventory::{Cluster, NodeName, Role},
+    phases::RESET,
+    plan::Plan,
+    ui::{lines::one_line, text::indent},
+};
+
+use self::beside::{Beside, beside};
+
+mod beside;
+
+/// Take the cluster down and leave its hosts as they were before up
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+All data of the cluster is lost, etcd's included. It asks for the cluster's name first, or
+takes --yes. Goes on past hosts and steps that fail, and says at the end what is left.
+Members of etcd that the inventory does not have stay; where that would cost them their
+quorum, it refuses.
+
+Examples:
+  rsadm reset inventories/prod.yaml
+  rsadm reset --yes")]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) inventory: InventoryArg,
+
+    #[command(flatten)]
+    pub(super) gate: GateArgs,
+}
+
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let (events, report) = recorded(context);
+    let (mut session, mut silent) = Session::open_what_answers(context, &args.inventory, events).await?;
+    if session.fleet.hosts().is_empty() {
+        return Err(session.not_begun(&silent));
+    }
+    let (seen, lost) = session.observe_what_answers().await;
+    silent.extend(lost);
+    let seen = seen.despite_restore();
+    let (plan, _) = session.plan(RESET, seen.clone(), |_| true)?;
+    if !plan.is_empty() {
+        let beside = beside(&session, &plan, &seen).await;
+        session.consent(&args.gate)?;
+        if let Some(refusal) = beside.refusal(&args.inventory.as_typed())
+            && !session.accepts_quorum_loss()
+        {
+            return Err(refusal.into());
+        }
+        let question = question(&session.cluster, &plan, &silent, &beside);
+        context.confirm(&question, &session.cluster.name)?;
+    }
+    let command = format!("reset{}", args.inventory.as_typed());
+    let outcome = wipe(&session, &command, &mut silent).await;
+    if let Some(error) = unfinished(outcome.as_ref().err(), &silent, &command) {
+        return Err(error);
+    }
+    let changed = outcome?;
+    let hosts = count(session.cluster.nodes.len(), "host");
+    let text = match changed {
+        0 => format!("nothing of rsadm is on {hosts}"),
+        _ => format!("{hosts} as before"),
+    };
+    session.events.emit(Event::Finished { text, changed, elapsed: session.elapsed(), next: vec![] });
+    report.print(context)?;
+    Ok(Exit::Done)
+}
+
+/// Looks again under the locks, and wipes; how many hosts.
+async fn wipe(session: &Session<'_>, command: &str, silent: &mut Vec<HostError>) -> Result<usize, CliError> {
+    session.lock("reset").await?;
+    let (seen, lost) = session.observe_what_answers().await;
+    silent.extend(
+        lost.into_iter().filter(|e| !silent.iter().any(|s| s.host() == e.host())).collect::<Vec<_>>(),
+    );
+    let seen = seen.despite_restore();
+    let (plan, _) = session.plan(RESET, seen.clone(), |_| true)?;
+    session.notices(&plan);
+    session.execute(command, &plan, seen).await?;
+    Ok(plan.changes())
+}
+
+/// What is about to be lost, a line each.
+fn question(cluster: &Cluster, plan: &Plan, silent: &[HostError], beside: &Beside) -> String {
+    let hosts: Vec<&str> = plan.hosts().into_iter().map(NodeName::as_str).collect();
+    let members = cluster.with_role(Role::Etcd).filter(|n| hosts.contains(&n.name.as_str())).count();
+    let mut text = format!("This removes the cluster {} from {}:\n", cluster.name, hosts.join(" "));
+    if members > 0 {
+        text.push_str(&format!(
+            "  all data of {}, with everything that is stored in the cluster\n",
+            count(members, "etcd member")
+        ));
+    }
+    text.push_str(
+        "  all pods with their local volumes, certificates with the cluster's authorities, and programs\n",
+    );
+    if !silent.is_empty() {
+        let names: Vec<&str> = silent.iter().map(|e| e.host().as_str()).collect();
+        text.push_str(&format!("It does not reach {}, which keep what they have.\n", names.join(", ")));
+    }
+    text.push_str(&beside.warning());
+    text.push_str("Nothing of it can be brought back.");
+    text
+}
+
+/// The error of a reset that could not do everything; `None` where another error says more.
+fn unfinished(failed: Option<&CliError>, silent: &[HostError], command: &str) -> Option<CliError> {
+    let failed_steps = match failed {
+        None => None,
+        Some(error) if error.kind() == Exit::StepFailed => Some(error.message()),
+        Some(_) => return None,
+    };
+    if failed_steps.is_none() && silent.is_empty() {
+        return None;
+    }
+    let hosts: Vec<_> = silent.iter().map(|e| json!({"host": e.host(), "message": e.to_string()})).collect();
+    let error = Unfinished { failed: failed_steps, silent: silent.to_vec() };
+    Some(CliError::new(Exit::StepFailed, error).detail("not_reached", json!(hosts)).hint(format!(
+        "rsadm {command} does what is left once the cause is mended; a host that is gone for good can be taken out of \
+         the inventory"
+    )))
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    failed: Option<String>,
+    silent: Vec<HostError>,
+}
+
+impl std::error::Error for Unfinished {}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reset is not complete")?;
+        if let Some(failed) = &self.failed {
+            write!(f, "\n{}", indent(failed, 2).trim_end())?;
+        }
+        for error in &self.silent {
+            write!(
+                f,
+                "\n{}",
+                indent(&format!("{} keeps what it has: {}", error.host(), one_line(&error.to_string())), 2)
+                    .trim_end()
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,311 @@
+//! The script that empties a host, in bash, a function of it at a time and on folders of its own.
+
+use std::{
+    fs,
+    os::unix::{fs::symlink, net::UnixListener},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+use super::{REMEMBER, WIPE};
+
+/// A host's folders.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        place.put("mountinfo", "");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Says that something is mounted there.
+    fn mount(&self, name: &str) {
+        fs::create_dir_all(self.path(name)).unwrap();
+        let line = format!("40 28 0:30 / {} rw - nfs nas:/b rw\n", self.path(name).display());
+        self.put("mountinfo", &(self.text("mountinfo") + &line));
+    }
+
+    /// Runs `commands` after the script's functions, of which none names a place outside.
+    fn wipe(&self, commands: &str) -> Output {
+        let (functions, _) = WIPE.text.rsplit_once("\nmain\n").unwrap();
+        self.run(&format!("{functions}\n{commands}\n"), &["wipe", "test", "no"])
+    }
+
+    /// What `remember.sh` notes of this folder.
+    fn remember(&self, host: &str, folder: &str) {
+        let folder = self.path(folder).display().to_string();
+        let output =
+            self.run(&format!("{host}\n{}", REMEMBER.text), &["remember", "test", &folder, "--", "--"]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+
+    fn run(&self, text: &str, args: &[&str]) -> Output {
+        let root = self.0.path().display();
+        let text = text
+            .replace("/var/lib/", &format!("{root}/lib/"))
+            .replace("/run/", &format!("{root}/run/"))
+            .replace("/proc/self/mountinfo", &format!("{root}/mountinfo"));
+        Command::new("bash").args(["-c", &text]).args(args).output().unwrap()
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn is_there(&self, name: &str) -> bool {
+        Path::new(&self.path(name)).exists()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn snapshots_stay_and_our_own_notes_go() {
+    let place = Place::new();
+    place.put("lib/rsadm/before/paths", "/etc\n");
+    place.put("lib/rsadm/cluster.json", "{}");
+    place.put("lib/rsadm/backups/one.db", "snapshot");
+    place.mount("lib/rsadm/backups/nas");
+    let output = place.wipe("finish");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(place.is_there("lib/rsadm/backups/one.db") && !place.is_there("lib/rsadm/before"));
+    assert!(!place.is_there("lib/rsadm/cluster.json"));
+}
+
+#[test]
+fn what_is_mounted_below_our_state_is_told_and_keeps_everything() {
+    for mount in ["lib/rsadm/nas", "lib/rsadm/aside/nas", "lib/rsadm/backups-nas"] {
+        let place = Place::new();
+        place.put("lib/rsadm/before/paths", "/etc\n");
+        place.mount(mount);
+        place.put(&format!("{mount}/theirs"), "snapshot");
+        let output = place.wipe("finish");
+        assert!(!output.status.success(), "{mount}");
+        assert!(said(&output).contains(mount), "{}", said(&output));
+        assert!(place.is_there(&format!("{mount}/theirs")), "{mount}");
+        assert!(place.is_there("lib/rsadm/before"), "the notes are for the next reset, {mount}");
+    }
+}
+
+/// As iptables-save prints it: chains of kube-proxy, chains of CNI from before and from after, and one that they share.
+const SAVED: &str = "\
+*nat
+:POSTROUTING ACCEPT [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+:CNI-DN-theirs - [0:0]
+:CNI-DN-ours - [0:0]
+:KUBE-SERVICES - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A PREROUTING -m comment --comment \"a -j of words\" -j KUBE-SERVICES
+-A POSTROUTING -s 10.9.0.0/24 -j MASQUERADE
+-A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 80 -j CNI-DN-theirs
+-A CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 81 -j CNI-DN-ours
+-A CNI-DN-theirs -p tcp -j DNAT --to-destination 10.9.0.2:80
+-A CNI-DN-ours -p tcp -j DNAT --to-destination 10.244.0.2:81
+-A KUBE-SERVICES -j CNI-DN-ours
+COMMIT
+";
+
+#[test]
+fn chains_of_other_container_tools_stay() {
+    let own = "-D PREROUTING -m comment --comment \"a -j of words\" -j KUBE-SERVICES\n";
+    let mixed =
+        format!("{own}-D CNI-HOSTPORT-DNAT -p tcp -m multiport --dports 81 -j CNI-DN-ours\n-F CNI-DN-ours\n");
+    let all = format!(
+        "-D PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n{own}-F CNI-HOSTPORT-DNAT\n"
+    );
+    let (theirs, another) = ("iptables nat CNI-HOSTPORT-DNAT\niptables nat CNI-DN-theirs\n", "ip6tables");
+    // What is noted, and how what is printed begins and goes on to the end.
+    let table = [
+        (Some(theirs.to_owned()), mixed, "-F KUBE-SERVICES\n-X CNI-DN-ours\n-X KUBE-SERVICES\nCOMMIT\n"),
+        (
+            None,
+            all.clone(),
+            "-F CNI-DN-theirs\n-F CNI-DN-ours\n-F KUBE-SERVICES\n\
+             -X CNI-HOSTPORT-DNAT\n-X CNI-DN-theirs\n-X CNI-DN-ours\n-X KUBE-SERVICES\nCOMMIT\n",
+        ),
+        (
+            Some(theirs.replace("iptables", another)),
+            all,
+            "-F CNI-DN-theirs\n-F CNI-DN-ours\n-F KUBE-SERVICES\n\
+             -X CNI-HOSTPORT-DNAT\n-X CNI-DN-theirs\n-X CNI-DN-ours\n-X KUBE-SERVICES\nCOMMIT\n",
+        ),
+    ];
+    for (notes, begin, end) in table {
+        let place = Place::new();
+        place.put("saved", SAVED);
+        if let Some(notes) = &notes {
+            place.put("lib/rsadm/before/chains", notes);
+        }
+        let output = place.wipe(&format!("kubernetes_rules iptables < {}", place.path("saved").display()));
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(printed, format!("*nat\n{begin}{end}"), "{notes:?}: {}", said(&output));
+    }
+}
+
+/// A containerd with a container from before and two of a pod; it writes down what it is told.
+const CTR: &str = r#"
+timeout() { shift; "$@"; }
+ctr() {
+  case "$*" in
+    *'containers ls -q' | *'tasks ls -q') printf '%s\n' theirs pod pod-too ;;
+    *'sandboxes ls') printf '%s\n' 'SANDBOX ID' 'theirs x' 'pod x' ;;
+    *version | *' ls -q') ;;
+    *) echo "$*" >> DONE ;;
+  esac
+}
+"#;
+
+#[test]
+fn containers_from_before_stay_in_the_namespace_of_kubernetes() {
+    for (notes, keeps) in [(Some("theirs\n"), true), (Some(""), false), (None, false)] {
+        let place = Place::new();
+        if let Some(notes) = notes {
+            place.put("lib/rsadm/before/containers", notes);
+        }
+        let done = place.path("done").display().to_string();
+        place.wipe(&format!("{}\nforget_containers", CTR.replace("DONE", &done)));
+        let done = place.text("done");
+        for told in ["tasks kill -s KILL --all", "tasks rm -f", "containers rm", "sandboxes rm -f"] {
+            let is_told = |id: &str| done.lines().any(|line| line == format!("-n k8s.io {told} {id}"));
+            assert!(is_told("pod"), "{told}: {done}");
+            assert_eq!(is_told("theirs"), !keeps, "{told}, noted {notes:?}: {done}");
+        }
+    }
+}
+
+#[test]
+fn mounts_and_networks_of_containers_from_before_stay() {
+    const MOUNTS: [&str; 4] = [
+        "run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/rootfs",
+        "run/containerd/io.containerd.grpc.v1.cri/sandboxes/ID/shm",
+        "lib/kubelet/pods/ID/volumes",
+        "run/netns/cni-ID",
+    ];
+    for (is_noted, stay) in [(true, [true, true, false, true]), (false, [false; 4])] {
+        let place = Place::new();
+        for id in ["theirs", "pod"] {
+            MOUNTS.iter().for_each(|mount| place.mount(&mount.replace("ID", id)));
+        }
+        if is_noted {
+            place.put("lib/rsadm/before/containers", "theirs\n");
+            place.put("lib/rsadm/before/netns", "cni-theirs\n");
+        }
+        let done = place.path("done").display().to_string();
+        place.wipe(&format!("umount() {{ echo \"$1\" >> {done}; }}\nunmount"));
+        let done = place.text("done");
+        let is_unmounted = |mount: &str| done.lines().any(|l| l == place.path(mount).display().to_string());
+        for (mount, stays) in MOUNTS.iter().zip(stay) {
+            assert!(is_unmounted(&mount.replace("ID", "pod")), "{mount}: {done}");
+            assert_eq!(
+                is_unmounted(&mount.replace("ID", "theirs")),
+                !stays,
+                "{mount}, noted {is_noted}: {done}"
+            );
+        }
+    }
+}
+
+/// Programs of a host with other container tools on it.
+const OTHERS: &str = r#"
+timeout() { shift; "$@"; }
+nft() { :; }
+systemctl() { :; }
+ip6tables-save() { :; }
+iptables-legacy-save() { :; }
+ip6tables-legacy-save() { :; }
+iptables-save() { printf '%s\n' '*nat' ':POSTROUTING ACCEPT [0:0]' ':CNI-theirs - [0:0]' ':DOCKER - [0:0]' COMMIT; }
+ctr() {
+  case "$*" in
+    *'containers ls -q') echo theirs ;;
+    *'sandboxes ls') printf '%s\n' 'SANDBOX ID' 'their-sandbox x' ;;
+  esac
+}
+"#;
+
+#[test]
+fn what_other_container_tools_have_is_noted() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("run/netns/cni-theirs")).unwrap();
+    fs::create_dir_all(place.path("run/containerd")).unwrap();
+    let _socket = UnixListener::bind(place.path("run/containerd/containerd.sock")).unwrap();
+    place.remember(OTHERS, "kubernetes");
+    let noted = |name: &str| place.text(&format!("lib/rsadm/before/{name}"));
+    assert_eq!(noted("chains"), "iptables nat CNI-theirs\n");
+    assert_eq!(noted("netns"), "cni-theirs\n");
+    assert_eq!(noted("containers"), "theirs\ntheir-sandbox\n");
+}
+
+#[test]
+fn what_a_link_leads_to_is_emptied_and_the_link_stays() {
+    // Whether the link was there before, whether something is mounted there, and whether all of it goes.
+    for (is_noted, is_mounted, goes) in [(true, false, true), (true, true, false), (false, false, false)] {
+        let place = Place::new();
+        let case = format!("noted {is_noted}, mounted {is_mounted}");
+        place.put("data/etcd/theirs", "");
+        fs::create_dir_all(place.path("lib")).unwrap();
+        symlink(place.path("data/etcd"), place.path("lib/etcd")).unwrap();
+        place.remember(OTHERS, "lib/etcd");
+        if !is_noted {
+            // As an older rsadm did.
+            let link = place.path("lib/etcd").display().to_string();
+            place.put("lib/rsadm/before/paths", &format!("{link}\n"));
+        }
+        place.put("data/etcd/member/snap/db", "data");
+        if is_mounted {
+            place.mount("data/etcd/member/disk");
+        }
+        let output = place.wipe(&format!(
+            "clear_folder {0}/lib/etcd; printf '%s\\n' \"${{left[@]}}\"; finish",
+            place.0.path().display()
+        ));
+        assert!(place.path("lib/etcd").is_symlink() && place.is_there("data/etcd/theirs"), "{case}");
+        assert_eq!(place.is_there("data/etcd/member"), !goes, "{case}");
+        let told = said(&output);
+        assert_eq!(output.status.success(), goes, "{case}: {told}");
+        assert_eq!(told.contains("lib/etcd: "), !goes, "{case}: {told}");
+    }
+}
+
+#[test]
+fn in_a_folder_that_was_there_what_came_goes() {
+    let place = Place::new();
+    place.put("lib/etcd/theirs", "");
+    place.remember(OTHERS, "lib/etcd");
+    place.put("lib/etcd/member/snap/db", "data");
+    place.put("lib/kubelet/pods/a", "data");
+    let root = place.0.path().display().to_string();
+    let output =
+        place.wipe(&format!("clear_folder {root}/lib/etcd; clear_folder {root}/lib/kubelet; finish"));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(place.is_there("lib/etcd/theirs") && !place.is_there("lib/etcd/member"));
+    assert!(!place.is_there("lib/kubelet"));
+}
+
+#[test]
+fn a_link_has_only_later_mounts_undone() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("lib")).unwrap();
+    place.mount("data/theirs");
+    symlink(place.path("data"), place.path("lib/kubelet")).unwrap();
+    place.remember(OTHERS, "lib/kubelet");
+    place.mount("data/pods/a/volumes");
+    let done = place.path("done").display().to_string();
+    place.wipe(&format!("umount() {{ echo \"$1\" >> {done}; }}\nunmount"));
+    let done = place.text("done");
+    assert!(done.contains("data/pods/a/volumes") && !done.contains("data/theirs"), "{done}");
+}
