@@ -6,6 +6,7 @@ use crate::{
     inventory::{Cluster, Node, Role},
     manifests::InitialState,
     observe::Facts,
+    phases::ownership,
     plan::{Action, Mode, Planner, Refusal},
     versions::{Version, etcd_upgrade_obstacle},
 };
@@ -66,7 +67,8 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
         Err(Refusal { rule, subject: format!("etcd on {} is not upgraded", subject.name), why, help })
     };
     for node in p.cluster.with_role(Role::Etcd) {
-        if p.facts(&node.name).identity.is_none() {
+        // An identity tells less: members of kubeadm's have one since they were restored or made anew.
+        if p.facts(&node.name).begun.is_none() {
             let why = "rsadm did not build this member".to_owned();
             return refusal(
                 "not-ours",
@@ -88,9 +90,9 @@ pub fn version(p: &Planner<'_>, node: &Node) -> Option<Version> {
     version_of(p.facts(&node.name).etcd_image.as_deref()?)
 }
 
-/// The version of a member that serves, where it is not the inventory's.
+/// The version of a member of ours that has served, where it is not the inventory's.
 pub fn other_version(cluster: &Cluster, facts: &Facts) -> Option<Version> {
-    facts.identity.as_ref()?;
+    facts.identity.as_ref().filter(|_| ownership::is_prepared(facts))?;
     version_of(facts.etcd_image.as_deref()?).filter(|found| *found != cluster.release.etcd)
 }
 
