@@ -37,6 +37,8 @@ mod restore;
 mod rollback;
 #[path = "converge/situations.rs"]
 mod situations;
+#[path = "converge/upgrade.rs"]
+mod upgrade;
 
 fn topologies() -> [(&'static str, Cluster); 4] {
     [

@@ -87,7 +87,7 @@ pub fn restore(program: &Path, snapshot: &Path, folder: &Path) -> Result<(), Bac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::facts;
+    use crate::observe::parser;
 
     const PROCESSES: &str = include_str!("../observe/processes.sh");
 
@@ -151,7 +151,7 @@ mod tests {
             let found: Vec<usize> = found.lines().filter_map(|line| line.parse().ok()).collect();
             assert_eq!(found, ours, "{processes:?}");
 
-            let facts = facts::parse(&said(proc.path(), facts::SCRIPT.text)).unwrap();
+            let facts = parser::parse(&said(proc.path(), parser::SCRIPT.text)).unwrap();
             let seen: Vec<&str> = facts.processes.iter().map(|p| p.name.as_str()).collect();
             assert_eq!(seen, ours.iter().map(|n| processes[n - 101].0).collect::<Vec<_>>(), "{processes:?}");
             assert!(facts.processes.iter().all(|p| p.revision.as_deref() == Some("ab12")));

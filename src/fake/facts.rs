@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     layout,
-    observe::facts::{SCRIPT, network_in},
+    observe::{facts::network_in, parser::SCRIPT},
 };
 
 /// The whole answer. `now` is the clock in nanoseconds; `members` is what etcd's metrics say where it serves.

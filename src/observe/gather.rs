@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Facts, Observed, facts};
+use super::{Facts, Observed, parser};
 use crate::{
     host::{Host, HostError, Op, Script, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
@@ -90,7 +90,7 @@ async fn hosts(
         .for_each(&names, |host| {
             let op = match speaker.filter(|node| node.name == *host.name()) {
                 Some(node) => Op::Script(FACTS_AND_NODES, vec![node.api_url(cluster.api.port)], limit),
-                None => Op::Script(facts::SCRIPT, vec![], limit),
+                None => Op::Script(parser::SCRIPT, vec![], limit),
             };
             async move { facts_of(&host, op, limit).await }
         })
@@ -125,7 +125,7 @@ async fn facts_of(
         return Err(silent());
     }
     let text = output.text();
-    let mut facts = facts::parse(&text).map_err(|e| lost(host, format!("{e}: {}", output.stderr.trim())))?;
+    let mut facts = parser::parse(&text).map_err(|e| lost(host, format!("{e}: {}", output.stderr.trim())))?;
     facts.asked_at = asked_at;
     Ok((facts, text.split_once("\nend\n").and_then(|(_, nodes)| parse(nodes))))
 }

@@ -10,6 +10,7 @@ pub mod api;
 pub mod etcd_host;
 pub mod facts;
 pub mod gather;
+pub mod parser;
 pub mod wal;
 
 pub use facts::{Facts, FileFact, Identity};

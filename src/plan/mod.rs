@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::inventory::NodeName;
 
 pub mod action;
+mod made;
 pub mod planner;
 mod predict;
 pub mod quorum;

@@ -116,6 +116,12 @@ fn no_choice_of_phases_takes_over_what_kubeadm_built() {
             assert!(refusal.why.contains("is part of another cluster"), "{only:?}: {refusal}");
         }
         assert_eq!(plan(&world, &cluster, ETCD_MEMBERS, None), Ok(()));
+        let mut newer = cluster.clone();
+        newer.release.etcd.patch += 1;
+        let refusal = plan(&world, &newer, ETCD_UPGRADE, None).err().unwrap();
+        assert_eq!((refusal.rule, &*refusal.why), ("not-ours", "rsadm did not build this member"));
+        let refusal = plan(&world, &newer, UP, None).err().unwrap();
+        assert!(!refusal.to_string().contains("etcd v"), "names an upgrade that is not to be had: {refusal}");
         let (reset, _) = phases::plan(
             RESET,
             &cluster,

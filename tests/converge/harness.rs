@@ -3,11 +3,12 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use rsadm::{
     event::{Event, Events},
-    exec::{self, Context, RunError},
+    exec::{self, Context, RunError, members::Members},
     fake::{State, World},
     inventory::{self, Cluster},
     observe::{Observed, gather},
@@ -82,18 +83,29 @@ pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase])
 
 /// One run of a command; what forbade it where it did not begin.
 pub(crate) async fn run(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Result<Run, String> {
+    run_through(world, cluster, table, &world.members(cluster), None).await
+}
+
+/// The same, with other ways to the members than the world's own, and another limit of patience.
+pub(crate) async fn run_through(
+    world: &Arc<World>,
+    cluster: &Cluster,
+    table: &[Phase],
+    members: &dyn Members,
+    limit: Option<Duration>,
+) -> Result<Run, String> {
     let fleet = world.fleet(cluster);
     let refused = |r: Refusal| format!("{r}; {}", r.help);
     exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(refused)?;
     let mut seen = gather(cluster, &fleet).await.map_err(|e| format!("{e:?}"))?;
     let now = OffsetDateTime::now_utc();
-    exec::gate::look_up(cluster, &world.members(cluster), &mut seen, now).await;
+    exec::gate::look_up(cluster, members, &mut seen, now).await;
     let (plan, predicted) = phases::plan(table, cluster, seen.clone(), now, |_| true).map_err(refused)?;
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = told.clone();
     let events = Events::new(move |event| sink.lock().unwrap().push(event));
-    let members = world.members(cluster);
-    let cx = Context::new(cluster, &fleet, &members, &events, seen, now, &|| false);
+    let mut cx = Context::new(cluster, &fleet, members, &events, seen, now, &|| false);
+    cx.limit = limit.unwrap_or(cx.limit);
     let result = exec::execute(&cx, &plan).await;
     let events = told.lock().unwrap().clone();
     Ok(Run { plan, predicted, events, result })

@@ -34,7 +34,7 @@ use crate::{
 
 /// What is asked for: who joins, who leaves.
 #[derive(Clone, Copy)]
-struct Asked(&'static [&'static str], &'static [&'static str]);
+pub(crate) struct Asked(pub(crate) &'static [&'static str], pub(crate) &'static [&'static str]);
 
 impl Asked {
     fn target(self, inventory: &Cluster, seen: &mut Observed) -> Cluster {
@@ -51,7 +51,7 @@ async fn look(world: &Arc<World>, inventory: &Cluster) -> Observed {
 }
 
 /// One run of the command; what it foresaw.
-async fn run(world: &Arc<World>, inventory: &Cluster, asked: Asked) -> Result<Observed, String> {
+pub(crate) async fn run(world: &Arc<World>, inventory: &Cluster, asked: Asked) -> Result<Observed, String> {
     run_through(world, inventory, asked, &world.members(inventory)).await
 }
 

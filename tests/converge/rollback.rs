@@ -11,7 +11,7 @@ use rsadm::{
 use crate::harness::{self, block_on, in_sync, run, succeed};
 
 /// A flag that no program of the world knows.
-const FLAG: &str = "no-such-flag";
+pub(crate) const FLAG: &str = "no-such-flag";
 
 type Change = fn(&mut Cluster) -> &mut std::collections::BTreeMap<String, String>;
 
@@ -23,7 +23,7 @@ const COMPONENTS: [(&str, Change); 4] = [
 ];
 
 /// Manifests that are kept on hosts for putting back.
-fn kept(state: &State) -> Vec<String> {
+pub(crate) fn kept(state: &State) -> Vec<String> {
     let of = |(name, machine): (&NodeName, &rsadm::fake::Machine)| -> Vec<String> {
         machine
             .files
@@ -36,7 +36,7 @@ fn kept(state: &State) -> Vec<String> {
 }
 
 /// Manifests, and which of their processes run since when, by host.
-fn pods(state: &State) -> Vec<String> {
+pub(crate) fn pods(state: &State) -> Vec<String> {
     let of = |name: &NodeName, process: &str| {
         let machine = &state.machines[name];
         let manifest = machine.files.sha256(&layout::manifest_of(process)).map(str::to_owned);

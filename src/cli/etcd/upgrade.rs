@@ -24,7 +24,9 @@ The version is etcd.version in the inventory, or else the one that goes with
 kubernetes_version. One minor version at a time, and from 3.5.26 or later before 3.6. It
 takes a snapshot first, which stays on a member's host (etcd snapshot ls --from hosts: shows
 it). Before each member it asks whether etcd can spare it; after each, all members have to
-be healthy and hold the same data. Run again after any failure, it goes on where it stopped.
+be healthy and hold the same data. A member on which the new version does not serve gets the
+old one back, and no further one is touched. Run again after any failure, it goes on where it
+stopped.
 
 Examples:
   rsadm etcd upgrade --plan

@@ -1,11 +1,17 @@
 //! etcd's own upgrade: one member at a time, the leader last, each healthy and with the same data as the others before
 //! the next. `up` refuses another version of etcd and names this command.
+//!
+//! Where the new version does not serve, the manifest from before goes back. Once it has served it stays: when all members
+//! run it, and a single one is all, etcd raises the cluster's version within a second, and an older etcd does not start with
+//! that data (etcd, `upgrading-etcd`; seen with 3.7.0 and 3.6.8).
 
-use super::{PROCESS, inputs, manifest};
+use super::{PROCESS, manifest_text};
 use crate::{
     inventory::{Cluster, Node, Role},
+    layout,
     manifests::InitialState,
     observe::Facts,
+    phases::ownership,
     plan::{Action, Mode, Planner, Refusal},
     versions::{Version, etcd_upgrade_obstacle},
 };
@@ -39,8 +45,10 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         if files && process {
             p.push(&node.name, Action::HandOver { member: node.name.clone() }, "");
         }
-        manifest(p, node, InitialState::Existing);
-        p.process(node, PROCESS, &inputs(p.cluster, node));
+        let pod = (PROCESS, layout::ETCD_METRICS_PORT);
+        let (text, inputs) = manifest_text(p, node, InitialState::Existing);
+        p.replace_manifest(node, pod, text, &inputs);
+        p.replaced_process(node, pod, &inputs);
         if p.has_work(&node.name) {
             p.push(&node.name, Action::AwaitSound, "");
         }
@@ -66,7 +74,8 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
         Err(Refusal { rule, subject: format!("etcd on {} is not upgraded", subject.name), why, help })
     };
     for node in p.cluster.with_role(Role::Etcd) {
-        if p.facts(&node.name).identity.is_none() {
+        // An identity tells less: members of kubeadm's have one since they were restored or made anew.
+        if p.facts(&node.name).begun.is_none() {
             let why = "rsadm did not build this member".to_owned();
             return refusal(
                 "not-ours",
@@ -76,7 +85,7 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
             );
         }
         let Some(from) = version(p, node) else { continue };
-        if let Some((why, help)) = etcd_upgrade_obstacle(from, p.cluster.release.etcd) {
+        if let Some((why, help)) = obstacle(p.cluster, from) {
             return refusal("etcd-version", node, why, help);
         }
     }
@@ -88,19 +97,47 @@ pub fn version(p: &Planner<'_>, node: &Node) -> Option<Version> {
     version_of(p.facts(&node.name).etcd_image.as_deref()?)
 }
 
-/// The version of a member that serves, where it is not the inventory's.
+/// The version of a member of ours that has served, where it is not the inventory's.
 pub fn other_version(cluster: &Cluster, facts: &Facts) -> Option<Version> {
-    facts.identity.as_ref()?;
+    facts.identity.as_ref().filter(|_| ownership::is_prepared(facts))?;
     version_of(facts.etcd_image.as_deref()?).filter(|found| *found != cluster.release.etcd)
 }
 
 /// What to do where a member has another version than the inventory, and something else than an upgrade is wanted.
-pub fn way_out(found: Version, wanted: Version) -> String {
-    match etcd_upgrade_obstacle(found, wanted) {
+pub fn way_out(cluster: &Cluster, found: Version) -> String {
+    match obstacle(cluster, found) {
         Some((why, help)) => format!("{why}; {help}"),
         None => {
             format!("`rsadm etcd upgrade` goes there one member at a time; or set etcd.version: {found}")
         }
+    }
+}
+
+/// Why a member may not have the inventory's version, and what to do.
+fn obstacle(cluster: &Cluster, found: Version) -> Option<(String, String)> {
+    let wanted = cluster.release.etcd;
+    let (why, help) = etcd_upgrade_obstacle(found, wanted)?;
+    Some(match (wanted.major, wanted.minor) < (found.major, found.minor) {
+        true => (why, format!("{help}; {}", way_back(cluster, found))),
+        false => (why, help),
+    })
+}
+
+/// How a member gets back that cannot run `newer`, as a run that was killed leaves one. Whether it ever served is not to be
+/// seen on its host; etcd itself takes no data of a newer cluster.
+fn way_back(cluster: &Cluster, newer: Version) -> String {
+    let wanted = cluster.release.etcd;
+    match cluster.with_role(Role::Etcd).count() {
+        1 => format!(
+            "where {newer} never served: move {} away on the host, and `rsadm up` starts {wanted}; where it did, {wanted} \
+             does not start with its data, and then `rsadm etcd restore HOST:SNAPSHOT` takes the one that the upgrade took \
+             first (`rsadm etcd snapshot ls --from hosts:`)",
+            layout::ETCD_MANIFEST
+        ),
+        _ => format!(
+            "where {newer} never served, and the other members run {wanted}: `rsadm etcd replace HOST` makes that member \
+             anew, with the data of the others"
+        ),
     }
 }
 
@@ -119,7 +156,7 @@ pub fn is_not_asked_for(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal>
         rule: "etcd-version",
         subject: format!("etcd does not become {wanted} by the way"),
         why: format!("{}, and the inventory says {wanted}", has.join(", ")),
-        help: way_out(*found, wanted),
+        help: way_out(p.cluster, *found),
     })
 }
 

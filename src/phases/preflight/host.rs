@@ -283,7 +283,7 @@ fn etcd_version(s: &Subject<'_>) -> Option<Verdict> {
     let wanted = s.cluster.release.etcd;
     Some(Verdict::error(
         format!("has etcd {found}, and the inventory says {wanted}"),
-        upgrade::way_out(found, wanted),
+        upgrade::way_out(s.cluster, found),
     ))
 }
 

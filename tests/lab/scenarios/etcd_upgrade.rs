@@ -34,6 +34,7 @@ fn etcd_upgrade() {
         it.versions(&["3.6.8"; 3])
     });
     checks.check("row 37: no member is touched while another is away", || it.one_away());
+    checks.check("a version that does not run is taken back at the first member", || it.is_taken_back());
     checks.check(
         "row 41: under load, a member's host dies, then the run: on with that member, and to the end",
         || it.upgrade(),
@@ -47,7 +48,9 @@ fn etcd_upgrade() {
         Ok(())
     });
     checks.check("there is no way back", || {
-        it.lab.rsadm_on("etcd upgrade", &it.old)?.exits(5)?.says("an older one does not read")
+        let refused = it.lab.rsadm_on("etcd upgrade", &it.old)?.exits(5)?;
+        refused.says("an older one does not read")?;
+        refused.says("`rsadm etcd replace HOST`")
     });
     checks.finish();
 }
@@ -80,6 +83,18 @@ impl Upgrade<'_> {
         refused?.exits(4)?.says("e2")?;
         self.versions(&["3.6.8"; 3])?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.old)?.ok().map(drop))
+    }
+
+    /// The new version, with a flag that it does not know.
+    fn is_taken_back(&self) -> Check {
+        let bad = self.new.with("etcd.extra_args", "{no-such-flag: x}");
+        let failed = self.lab.rsadm_on("etcd upgrade", &bad)?.exits(6)?;
+        println!("{}", failed.stderr);
+        failed.says("flag provided but not defined: -no-such-flag")?;
+        failed.says("etcd has its manifest from before again, and serves")?;
+        failed.says("serving now: etcd on e1 e2 e3")?;
+        eventually(|| self.versions(&["3.6.8"; 3]))?;
+        self.lab.rsadm_on("plan", &self.old)?.ok().map(drop)
     }
 
     fn upgrade(&self) -> Check {

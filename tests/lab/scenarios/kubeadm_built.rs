@@ -126,7 +126,14 @@ impl KubeadmBuilt<'_> {
             ensure!(names.contains("configmap/before"), "{host} has {names}");
             ensure!(!names.contains("configmap/after"), "{host} has a later one: {names}");
         }
+        // Which has recorded whose the data is.
+        self.is_not_upgraded()?;
         self.configmap("new")
+    }
+
+    /// What kubeadm built it also upgrades.
+    fn is_not_upgraded(&self) -> Check {
+        self.rsadm("etcd upgrade")?.exits(5)?.says("rsadm did not build this member")
     }
 
     fn recover(&self) -> Check {
@@ -148,6 +155,6 @@ fn it_is_kept(it: &KubeadmBuilt<'_>) -> Check {
     it.rsadm("etcd alarm disarm")?.ok()?.says("no alarm is on")?;
     it.rsadm("etcd compact --keep 10")?.ok()?.says("10 kept")?;
     it.rsadm("etcd defrag --min-gain 0")?.ok()?.says("3 members defragmented")?;
-    it.rsadm("etcd upgrade")?.exits(5)?.says("rsadm did not build this member")?;
+    it.is_not_upgraded()?;
     it.rsadm("etcd bench --duration 2s")?.ok()?.says("99%")
 }

@@ -1,0 +1,186 @@
+//! How a host is asked for its facts: one script, one pure parser.
+//!
+//! The script prints a fact a line. Lines of an unknown kind are skipped, so a noisy host cannot break a run; a report
+//! without its closing line is refused, since half a picture is worse than none.
+
+use super::{
+    facts::{Facts, FileFact, KubeconfigFact, ProcessFact, ProgramFact, UnitFact},
+    wal,
+};
+use crate::{host::Script, layout};
+
+/// The script; it changes nothing.
+pub const SCRIPT: Script = Script { name: "facts", text: include_str!("facts.sh") };
+
+/// The report of a host broke off before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the host's report of facts broke off after {lines} lines")]
+pub struct Truncated {
+    /// How many lines there were.
+    pub lines: usize,
+}
+
+/// Reads what [`SCRIPT`] printed.
+///
+/// # Errors
+/// Where the closing line is missing.
+pub fn parse(text: &str) -> Result<Facts, Truncated> {
+    let mut facts = Facts::default();
+    for line in text.lines() {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if word == "end" {
+            facts.containerd = facts.containerd.take().or_else(|| recorded(&facts, "containerd"));
+            return Ok(facts);
+        }
+        fact(&mut facts, word, rest.trim_end());
+    }
+    Err(Truncated { lines: text.lines().count() })
+}
+
+/// The version of a program that is as we installed it, which therefore was not asked.
+fn recorded(facts: &Facts, program: &str) -> Option<String> {
+    facts.programs.get(program).filter(|p| p.kept)?.version().map(Into::into)
+}
+
+/// Takes one fact over; a line that does not read as its kind is skipped like an unknown one.
+fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
+    let (first, others) = rest.split_once(' ').unwrap_or((rest, ""));
+    match word {
+        "hostname" => facts.hostname = rest.into(),
+        "machine-id" => facts.machine_id = rest.into(),
+        "product" => facts.product_uuid = rest.into(),
+        "boot-id" => facts.boot_id = rest.into(),
+        "arch" => facts.arch = rest.into(),
+        "kernel" => facts.kernel = rest.into(),
+        "os" => facts.os = rest.into(),
+        "time" => facts.time = rest.parse().ok()?,
+        "cpus" => facts.cpus = rest.parse().ok()?,
+        "memory" => facts.memory = number(rest)?,
+        "swap" => facts.swap = rest != "0",
+        "systemd" => facts.systemd = rest.parse().ok(),
+        "cgroup" => facts.cgroup = rest.parse().ok()?,
+        "controllers" => facts.controllers = rest.split_whitespace().map(Into::into).collect(),
+        "missing" => facts.missing.push(rest.into()),
+        "feature" => facts.features.push(rest.into()),
+        "loadable" => facts.loadable.push(rest.into()),
+        "disk" => {
+            let (free, size) = others.split_once(' ').unwrap_or((others, ""));
+            facts.disk.insert(first.into(), free.parse().ok()?);
+            facts.disk_size.insert(first.into(), size.parse().ok()?);
+        }
+        "address" => facts.addresses.push(rest.parse().ok()?),
+        "port" => drop(facts.ports.insert(first.parse().ok()?, others.into())),
+        "containerd" => facts.containerd = Some(rest.into()),
+        "unit" => drop(facts.units.insert(first.into(), unit(others))),
+        "process" => facts.processes.push(process(rest)?),
+        "file" => file(facts, rest)?,
+        "cert" => drop(facts.certs.insert(first.into(), others.into())),
+        "kubeconfig" => drop(facts.kubeconfigs.insert(first.into(), kubeconfig(others)?)),
+        "etcd-flag" => {
+            let flags = facts.etcd_manifest.get_or_insert_default();
+            flags.push_str(&format!("--{rest}\n"));
+        }
+        "etcd-image" => facts.etcd_image = Some(rest.into()),
+        "etcd-folder" if rest != layout::ETCD_DATA_DIR => facts.etcd_elsewhere = Some(rest.into()),
+        "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
+        "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
+        "network" => drop(facts.network.insert(first.into(), others.trim_matches(['"', '\'']).into())),
+        "resolv-conf" => facts.resolv_conf = Some(rest.into()),
+        "etcd-data" => {
+            facts.etcd_data = true;
+            facts.etcd_database = rest.parse().unwrap_or_default();
+        }
+        "etcd-writer" => facts.etcd_writer = wal::writer(rest),
+        "etcd-members" => facts.etcd_members = rest.parse().ok(),
+        "restoring" => facts.restoring = Some(rest.into()),
+        "begun" => facts.begun = Some(rest.into()),
+        "identity" => facts.identity = serde_json::from_str(rest).ok(),
+        "program" => program(facts, rest)?,
+        "image" => facts.images.push(rest.into()),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// awk prints large numbers as `2.51e+10` on some systems.
+fn number(text: &str) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a size in bytes, far below 2^53"
+    )]
+    text.parse().ok().or_else(|| text.parse::<f64>().ok().map(|n| n as u64))
+}
+
+fn unit(words: &str) -> UnitFact {
+    let mut words = words.split(' ');
+    UnitFact { active: words.next() == Some("active"), enabled: words.next() == Some("enabled") }
+}
+
+fn process(words: &str) -> Option<ProcessFact> {
+    let mut words = words.split(' ');
+    Some(ProcessFact {
+        name: words.next()?.into(),
+        revision: words.next().filter(|r| *r != "-").map(Into::into),
+        etcd_servers: words
+            .next()
+            .unwrap_or("")
+            .split(',')
+            .filter(|s| !s.is_empty())
+            .map(Into::into)
+            .collect(),
+    })
+}
+
+fn file(facts: &mut Facts, words: &str) -> Option<()> {
+    let mut words = words.splitn(4, ' ');
+    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+    let fact = FileFact { mode, owner: words.next()?.into(), sha256: words.next()?.into() };
+    facts.files.insert(words.next()?.into(), fact);
+    Some(())
+}
+
+fn kubeconfig(words: &str) -> Option<KubeconfigFact> {
+    let mut words = words.split(' ');
+    let server = words.next()?.into();
+    let mut optional = || words.next().filter(|w| *w != "-").map(Into::into);
+    Some(KubeconfigFact { server, ca: optional(), cert: optional() })
+}
+
+fn program(facts: &mut Facts, words: &str) -> Option<()> {
+    let mut words = words.splitn(3, ' ');
+    let name = words.next()?.to_owned();
+    let kept = words.next()? == "kept";
+    facts.programs.insert(name, ProgramFact { kept, url: words.next()?.into() });
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etcd_that_has_its_data_elsewhere_is_known() {
+        let said = |text: &str| parse(text).unwrap().etcd_elsewhere;
+        assert_eq!(said("etcd-folder /var/lib/etcd\nend\n"), None);
+        assert_eq!(said("etcd-folder /var/lib/etcd\netcd-folder /wal\nend\n").as_deref(), Some("/wal"));
+        assert_eq!(said("etcd-folder /data\nend\n").as_deref(), Some("/data"));
+    }
+
+    #[test]
+    fn what_we_installed_and_nobody_touched_needs_not_be_asked_its_version() {
+        let record = |state| {
+            let url = "https://mirror/containerd/containerd/releases/download/v2.4.2/containerd-2.4.2-linux-amd64.tar.gz";
+            format!("program containerd {state} {url}\n")
+        };
+        for (lines, expected) in [
+            (record("kept"), Some("v2.4.2")),
+            (record("changed"), None),
+            (record("changed") + "containerd v2.0.5\n", Some("v2.0.5")),
+            ("containerd 1.6.20~ds1\n".to_owned(), Some("1.6.20~ds1")),
+            (String::new(), None),
+        ] {
+            assert_eq!(parse(&(lines.clone() + "end\n")).unwrap().containerd.as_deref(), expected, "{lines}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `etcd upgrade`: to the end wherever it was killed, back where the new version does not run, and not back once it served.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rsadm::{
+    etcd::EtcdApi,
+    exec::{
+        RunError,
+        members::{MemberHost, Members},
+    },
+    fake::{FakeMembers, State, World},
+    inventory::{Cluster, NodeName, Role},
+    layout,
+    phases::{ETCD_UPGRADE, UP},
+    versions::Version,
+};
+
+use crate::{
+    faults::{heals_from_every_kill, undisturbed},
+    harness::{self, block_on, in_sync, run, run_through, succeed},
+    members::{self, Asked},
+    rollback::{FLAG, kept, pods},
+};
+
+/// Members that never come are waited for by the clock of the machine that the tests run on.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+fn topologies() -> [Cluster; 3] {
+    [harness::ha(), harness::single(), harness::etcd_only()]
+}
+
+fn built(cluster: &Cluster) -> State {
+    let mut state = block_on(harness::built(cluster)).state();
+    state.hang_up();
+    state
+}
+
+fn newer(cluster: &Cluster) -> Cluster {
+    let mut newer = cluster.clone();
+    let had = newer.release.etcd;
+    newer.release = newer.release.with_etcd(Version::new(had.major, had.minor + 1, 0));
+    newer
+}
+
+/// The same, with something that the new version falls over.
+fn useless(cluster: &Cluster) -> Cluster {
+    let mut useless = newer(cluster);
+    useless.etcd.extra_args.insert(FLAG.into(), "x".into());
+    useless
+}
+
+fn first(cluster: &Cluster) -> NodeName {
+    cluster.with_role(Role::Etcd).next().unwrap().name.clone()
+}
+
+#[test]
+fn it_comes_to_its_end_wherever_it_was_killed() {
+    for cluster in topologies() {
+        let newer = newer(&cluster);
+        let undisturbed = undisturbed(&newer, built(&cluster), ETCD_UPGRADE);
+        let last = undisturbed.moments.last().unwrap();
+        assert_eq!(kept(last), Vec::<String>::new(), "{}", cluster.name);
+        assert!(undisturbed.moments.iter().any(|m| kept(m).len() == 1), "{}: nothing was kept", cluster.name);
+        heals_from_every_kill(&cluster.name, &newer, &undisturbed, ETCD_UPGRADE);
+    }
+}
+
+#[test]
+fn a_version_that_does_not_run_is_taken_back_at_the_first_member() {
+    for good in topologies() {
+        let start = built(&good);
+        let world = World::new(start.clone());
+        let outcome = block_on(run(&world, &useless(&good), ETCD_UPGRADE)).unwrap();
+        let Err(RunError::Failed(failures)) = outcome.result else { panic!("{}: not noticed", good.name) };
+        let [failure] = &failures[..] else { panic!("{}: {failures:?}", good.name) };
+        assert_eq!(failure.host, Some(first(&good)));
+        let state = failure.state.join("\n");
+        assert!(state.contains("etcd has its manifest from before again, and serves"), "{state}");
+
+        world.inner().state.settle();
+        assert_eq!(pods(&world.state()), pods(&start), "{}", good.name);
+        assert_eq!(kept(&world.state()), Vec::<String>::new(), "{}", good.name);
+        assert_eq!(world.state().violations, Vec::<String>::new(), "{}", good.name);
+        block_on(async {
+            in_sync(&world, &good, UP).await;
+            succeed(&world, &newer(&good), ETCD_UPGRADE).await;
+        });
+    }
+}
+
+/// As a run leaves a host that was killed right behind its new manifest: what the refusal names leads back.
+#[test]
+fn each_way_back_that_is_named_is_one() {
+    for good in topologies() {
+        let (host, alone) = (first(&good), good.with_role(Role::Etcd).count() == 1);
+        let world = World::new(built(&good));
+        world.keep_snapshots();
+        assert!(block_on(run(&world, &useless(&good), ETCD_UPGRADE)).unwrap().result.is_err());
+        let written = format!("{host}: write {}", layout::ETCD_MANIFEST);
+        let mut left = world.snapshots().into_iter().find(|m| m.log.last() == Some(&written)).unwrap();
+        left.hang_up();
+        left.settle();
+        let world = World::new(left);
+        for table in [ETCD_UPGRADE, UP] {
+            let why = block_on(run(&world, &good, table)).err().unwrap();
+            let (wanted, other) = ("`rsadm etcd replace HOST`", "`rsadm up` starts");
+            let (wanted, other) = if alone { (other, wanted) } else { (wanted, other) };
+            assert!(why.contains(wanted) && !why.contains(other), "{}: {why}", good.name);
+        }
+        world.inner().state.hang_up();
+        match alone {
+            true => world.inner().state.machine(&host).files.remove(layout::ETCD_MANIFEST),
+            false => {
+                let named: &'static [&str] = if host.as_str() == "m1" { &["m1"] } else { &["e1"] };
+                block_on(members::run(&world, &good, Asked(named, named))).unwrap();
+            }
+        }
+        world.inner().state.hang_up();
+        block_on(async {
+            succeed(&world, &good, UP).await;
+            in_sync(&world, &good, UP).await;
+        });
+        assert_eq!(world.state().violations, Vec::<String>::new(), "{}", good.name);
+    }
+}
+
+/// Members of which the first ends whenever it is asked with another manifest than it had.
+struct Brittle {
+    world: Arc<World>,
+    members: FakeMembers,
+    host: NodeName,
+    had: Vec<u8>,
+}
+
+#[async_trait]
+impl Members for Brittle {
+    fn hosts(&self) -> Vec<MemberHost> {
+        self.members.hosts()
+    }
+
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        if *host == self.host {
+            let mut inner = self.world.inner();
+            let machine = inner.state.machine(host);
+            if machine.files.read(layout::ETCD_MANIFEST) != Some(&self.had) {
+                machine.kill_pods();
+            }
+        }
+        self.members.dial(host).await
+    }
+}
+
+#[test]
+fn a_version_that_has_served_is_not_taken_back_even_where_it_then_ends() {
+    for good in [harness::single(), harness::etcd_only()] {
+        let (world, host) = (World::new(built(&good)), first(&good));
+        let manifest = |world: &Arc<World>| {
+            world.inner().state.machine(&host).files.read(layout::ETCD_MANIFEST).map(<[u8]>::to_vec).unwrap()
+        };
+        let had = manifest(&world);
+        world.inner().state.disaster = true;
+        let members = world.members(&good);
+        let brittle = Brittle { world: world.clone(), members, host: host.clone(), had: had.clone() };
+        let outcome =
+            block_on(run_through(&world, &newer(&good), ETCD_UPGRADE, &brittle, Some(A_MOMENT))).unwrap();
+        let Err(RunError::Failed(failures)) = outcome.result else { panic!("{}: not noticed", good.name) };
+        assert!(failures[0].step.contains("hold the same data"), "{failures:?}");
+        assert!(manifest(&world) != had, "{}: {failures:?}", good.name);
+        assert_eq!(kept(&world.state()), Vec::<String>::new(), "{}", good.name);
+    }
+}
