@@ -1,8 +1,11 @@
-//! The script that empties a host, in bash, a function of it at a time and on folders of its own.
+//! The scripts that note what a host has and that empty it, in bash: the latter a function at a time, on folders of its own.
 
 use std::{
-    fs,
-    os::unix::{fs::symlink, net::UnixListener},
+    fs::{self, Permissions},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixListener,
+    },
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -56,6 +59,7 @@ impl Place {
         let text = text
             .replace("/var/lib/", &format!("{root}/lib/"))
             .replace("/run/", &format!("{root}/run/"))
+            .replace("/etc/rsadm/", &format!("{root}/rsadm/"))
             .replace("/proc/self/mountinfo", &format!("{root}/mountinfo"));
         Command::new("bash").args(["-c", &text]).args(args).output().unwrap()
     }
@@ -308,4 +312,35 @@ fn a_link_has_only_later_mounts_undone() {
     place.wipe(&format!("umount() {{ echo \"$1\" >> {done}; }}\nunmount"));
     let done = place.text("done");
     assert!(done.contains("data/pods/a/volumes") && !done.contains("data/theirs"), "{done}");
+}
+
+#[test]
+fn no_route_outside_the_pod_subnet_goes() {
+    let new = include_str!("../../../tests/manifests/single/network.sh");
+    // What an older rsadm wrote: the number is BGP's.
+    let old =
+        "POD_SUBNET=10.244.0.0/16\nPROTOCOL=186\ndown() {\n    ip route flush proto \"$PROTOCOL\"\n}\ndown\n";
+    let flushed = |words: &str| format!("-4 route flush root 10.244.0.0/16 {words}");
+    let table = [
+        (Some(new), vec![flushed("proto 173 metric 0"), flushed("proto 186 metric 0")]),
+        (Some(old), vec![flushed("metric 0 proto 186")]),
+        (None, vec![]),
+    ];
+    for (script, expected) in table {
+        let place = Place::new();
+        let (bin, done) = (place.path("bin").display().to_string(), place.path("done").display().to_string());
+        for program in ["ip", "nft", "iptables"] {
+            place.put(&format!("bin/{program}"), &format!("#!/bin/sh\necho \"$*\" >> {done}\n"));
+            fs::set_permissions(place.path(&format!("bin/{program}")), Permissions::from_mode(0o755))
+                .unwrap();
+        }
+        if let Some(script) = script {
+            place.put("rsadm/network.sh", script);
+        }
+        place.wipe(&format!("PATH={bin}:$PATH\nnetwork"));
+        let done = place.text("done");
+        let routes: Vec<&str> = done.lines().filter(|line| line.contains("route")).collect();
+        assert_eq!(routes, expected, "{done}");
+        assert!(done.contains("link delete cni0"), "{done}");
+    }
 }
