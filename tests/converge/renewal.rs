@@ -19,16 +19,16 @@ use super::{
     prediction,
 };
 
-const QUARTER: Renewal = Renewal { hosts: vec![], within: Some(Duration::days(90)) };
-const ALL: Renewal = Renewal { hosts: vec![], within: None };
+pub(super) const QUARTER: Renewal = Renewal { hosts: vec![], within: Some(Duration::days(90)) };
+pub(super) const ALL: Renewal = Renewal { hosts: vec![], within: None };
 
-fn planned(cluster: &Cluster, seen: Observed, days: i64, renewal: &Renewal) -> (Plan, Observed) {
+pub(super) fn planned(cluster: &Cluster, seen: Observed, days: i64, renewal: &Renewal) -> (Plan, Observed) {
     let now = OffsetDateTime::now_utc() + Duration::days(days);
     phases::plan_renewal(cluster, seen, now, renewal.clone()).unwrap_or_else(|r| panic!("{r}; {}", r.help))
 }
 
 /// Renews `days` from now; what was planned.
-async fn renew(world: &Arc<World>, cluster: &Cluster, days: i64, renewal: &Renewal) -> Plan {
+pub(super) async fn renew(world: &Arc<World>, cluster: &Cluster, days: i64, renewal: &Renewal) -> Plan {
     let fleet = world.fleet(cluster);
     let seen = observe(world, cluster).await;
     let (plan, predicted) = planned(cluster, seen.clone(), days, renewal);
@@ -43,7 +43,7 @@ async fn renew(world: &Arc<World>, cluster: &Cluster, days: i64, renewal: &Renew
 }
 
 /// The names of what a plan issues, each once.
-fn issued(plan: &Plan) -> Vec<String> {
+pub(super) fn issued(plan: &Plan) -> Vec<String> {
     let names = plan.steps().filter_map(|(host, step)| match &step.action {
         Action::PutCert { spec, .. } => Some(format!("{host} {spec}")),
         _ => None,
