@@ -40,7 +40,8 @@ struct Due {
 /// The certificates.
 ///
 /// # Errors
-/// Where rsadm did not build a host, where the key of an authority is on no host that answers, or where `up` would not go.
+/// Where rsadm did not build a host, where it is not the one that is meant, where clocks differ, or where the key of an
+/// authority is on no host that answers.
 pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let wanted = wanted(p);
     ours(p, &wanted)?;
@@ -117,11 +118,18 @@ fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     }
 }
 
-/// What of a host differs from the inventory comes along with its certificates, so that has to be what `up` would do.
-fn fit(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
+/// What of a host differs from the inventory comes along with its certificates, so that has to be the host that is meant, of
+/// the version that is meant. All else that preflight finds, such as a full disk, is told and stands in nobody's way: a
+/// cluster whose certificates have ended cannot wait for it.
+fn fit(p: &mut Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     let mut those = p.cluster.clone();
     those.nodes.retain(|n| nodes.iter().any(|wanted| wanted.name == n.name));
-    preflight::inspect(&those, |name| p.facts(name), false).refusal().map_or(Ok(()), Err)
+    let grave = preflight::identity(&those, |name| p.facts(name));
+    if let Some(refusal) = grave.refusal() {
+        return Err(refusal);
+    }
+    preflight::notices(p, &preflight::inspect(&those, |name| p.facts(name), false).errors);
+    Ok(())
 }
 
 fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {

@@ -71,7 +71,7 @@ pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, fi
 }
 
 /// Whether all clocks agree, this computer's included.
-fn clocks<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
+pub(super) fn clocks<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
     let Some(median) = median(cluster.nodes.iter().map(|n| facts(&n.name))) else { return };
     for node in &cluster.nodes {
         let off = (offset(facts(&node.name)) - median).as_seconds_f64();
