@@ -272,7 +272,7 @@ fn quota(member: &MemberReport) -> Option<Advice> {
     (percent > QUOTA_WARNING_PERCENT).then(|| warning(text))
 }
 
-/// Certificates that have ended, and those that soon do, each kind once.
+/// Certificates that have ended, those that have not begun, and those that soon do, each kind once.
 fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
     let of = |wants: &dyn Fn(i64) -> bool| {
         let those = report.members.iter().filter(|m| m.certificate_days.is_some_and(wants));
@@ -290,7 +290,13 @@ fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
     };
     let soon = format!("will expire within {CERTIFICATE_WARNING_DAYS} days");
     let has = if ended.len() == 1 { "has expired" } else { "have expired" };
-    say(ended, has).into_iter().chain(say(ends, &soon)).collect()
+    // In rustls' words.
+    let is_early =
+        |m: &&MemberReport| m.error.as_ref().is_some_and(|e| e.to_string().contains("not valid yet"));
+    let early = names(report.members.iter().filter(is_early));
+    let begun = if early.len() == 1 { "has not begun" } else { "have not begun" };
+    let begun = format!("{begun} (rsadm preflight compares the clocks)");
+    [say(ended, has), say(early, &begun), say(ends, &soon)].into_iter().flatten().collect()
 }
 
 fn versions(report: &EtcdReport) -> Option<Advice> {

@@ -193,6 +193,12 @@ fn smaller_complaints() {
     Warning: --etcd-servers on m1 lacks https://10.0.0.3:2379
     Note: members are in different raft terms: an election was under way; if it stays so, look at the network
     ");
+    let early =
+        "its certificate was not accepted: certificate not valid yet: verification time 1795356310 (UNIX)";
+    let scene = Scene::new(3).silence(1, early).silence(2, early);
+    let told = summary(&scene);
+    let text = "that m1 and m2 serve have not begun (rsadm preflight compares the clocks); this renews";
+    assert!(told.contains(text), "{told}");
     let mut slow = Scene::new(3);
     slow.status(1).raft_applied_index = 40_000;
     insta::assert_snapshot!(summary(&slow), @r"

@@ -157,7 +157,7 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
 /// Whether a certificate begins in its host's future, as one does that was issued where the clock was ahead.
 fn not_begun(info: &CertInfo, there: OffsetDateTime) -> Option<String> {
     let begins = info.not_before;
-    (begins > there).then(|| {
+    info.is_early(there).then(|| {
         let (hour, minute, _) = begins.to_hms();
         format!("begins on {} at {hour:02}:{minute:02} UTC, which is still to come", begins.date())
     })
