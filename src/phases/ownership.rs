@@ -102,7 +102,8 @@ pub fn may_build(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
 /// Whether all hosts that were looked at are of this cluster or of none, each in its place, and no restore is under way there.
 ///
 /// # Errors
-/// Where a host is of another, or is another host than the inventory has at its address; where a restore is not over, unless [`Observed::despite_restore`] was said.
+/// Where a host is of another, or is another host than the inventory has at its address; where a restore is not over, unless
+/// [`Observed::despite_restore`] was said.
 pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     let of_others: Vec<(&NodeName, String)> = cluster
         .nodes
@@ -165,7 +166,10 @@ fn built_as<'c>(cluster: &'c Cluster, node: &Node, facts: &Facts) -> Option<&'c 
     [layout::KUBELET_CLIENT_CURRENT, &member].into_iter().find_map(|path| {
         let subject = certificate_of_der(facts.certs.get(path)?)?.common_name;
         let name = subject.strip_prefix("system:node:").unwrap_or(&subject);
-        cluster.nodes.iter().find(|other| other.name.as_str() == name).filter(|other| other.name != node.name)
+        if name == node.name.as_str() {
+            return None;
+        }
+        cluster.nodes.iter().find(|other| other.name.as_str() == name)
     })
 }
 

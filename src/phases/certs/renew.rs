@@ -1,9 +1,9 @@
 //! Certificates before, or after, their time is over: issued anew by authorities that stay, and taken up by what reads them.
 //!
 //! What nobody accepts costs nothing to replace, so that goes first and on all hosts at once: a cluster whose certificates
-//! have all expired, or begin in its hosts' future, has no quorum that a gate could ask. A member's certificates that still hold are
-//! replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves or are
-//! started anew by the phases of `up`; of API servers it is only awaited that they answer.
+//! have all expired, or begin in its hosts' future, has no quorum that a gate could ask. A member's certificates that still
+//! hold are replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves
+//! or are started anew by the phases of `up`; of API servers it is only awaited that they answer.
 
 use time::{Duration, OffsetDateTime};
 

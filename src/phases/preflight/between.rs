@@ -87,7 +87,8 @@ pub(super) fn clocks<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Fac
 
 /// How far a host's clock is ahead of this computer's, and the time that the question took to reach it.
 fn offset(facts: &Facts) -> Duration {
-    Duration::nanoseconds_i128(facts.time - facts.asked_at)
+    let apart = facts.time.saturating_sub(facts.asked_at).clamp(i64::MIN.into(), i64::MAX.into());
+    i64::try_from(apart).map_or(Duration::ZERO, Duration::nanoseconds)
 }
 
 /// The same of most hosts, as a single one may be wrong by years; `None` where none has told its time.
@@ -279,6 +280,16 @@ mod tests {
                     }
                 },
                 &["m3: its clock is 34560000 s behind the others"],
+                &[],
+            ),
+            (
+                "no clock at all",
+                |n, f| {
+                    if n == "m3" {
+                        f.time = i128::MAX;
+                    }
+                },
+                &["m3: its clock is 9223372037 s ahead of the others"],
                 &[],
             ),
         ];
