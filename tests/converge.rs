@@ -19,6 +19,8 @@ use self::harness::{block_on, in_sync, observe, succeed};
 
 #[path = "converge/changes.rs"]
 mod changes;
+#[path = "converge/clocks.rs"]
+mod clocks;
 #[path = "converge/faults.rs"]
 mod faults;
 #[path = "converge/guards.rs"]

@@ -79,7 +79,8 @@ const CAUSES: &[Cause] = &[
             &["certificate has expired"],
         ],
         "the clocks of two hosts differ, or a certificate is past its end",
-        "rsadm certs status tells which has ended, and rsadm preflight compares the clocks",
+        "rsadm preflight compares the clocks, this computer's too; rsadm certs status tells which has ended or not begun, and \
+         rsadm certs renew replaces it",
     ),
     sure(
         &[&["signed by unknown authority"]],

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::{
     inventory::Cluster,
     observe::Observed,
-    plan::{Plan, Planner, Refusal, Renewal},
+    plan::{Action, Plan, Planner, Refusal, Renewal},
 };
 
 pub mod addons;
@@ -104,7 +104,7 @@ pub const RESET: &[Phase] =
 ///
 /// # Errors
 /// Where a host is of another cluster, the inventory wants of a cluster what it cannot become, or `table` builds and somebody
-/// else built one; else the first phase that refuses.
+/// else built one; else the first phase that refuses. Where certificates would be issued by a clock that is wrong.
 pub fn plan(
     table: &[Phase],
     cluster: &Cluster,
@@ -157,5 +157,10 @@ fn plan_with(
         prepare::begin(&mut planner, &trial.finish().0);
     }
     chosen(&mut planner)?;
-    Ok(planner.finish())
+    let (plan, predicted) = planner.finish();
+    // Preflight says it too where it is asked; what is wrong with the clock is then told before anything is judged by it.
+    if plan.steps().any(|(_, step)| matches!(step.action, Action::PutCert { .. })) {
+        preflight::between::may_issue(&predicted)?;
+    }
+    Ok((plan, predicted))
 }

@@ -3,9 +3,10 @@
 //! somebody else built ([`stranger`]).
 
 use crate::{
-    inventory::{Cluster, NodeName},
+    inventory::{Cluster, Node, NodeName},
     layout,
     observe::{Facts, Observed, wal::Writer},
+    phases::certs::certificate_of_der,
     plan::Refusal,
 };
 
@@ -98,10 +99,11 @@ pub fn may_build(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     })
 }
 
-/// Whether all hosts that were looked at are of this cluster or of none, and no restore is under way there.
+/// Whether all hosts that were looked at are of this cluster or of none, each in its place, and no restore is under way there.
 ///
 /// # Errors
-/// Where a host is of another; where a restore is not over, unless [`Observed::despite_restore`] was said.
+/// Where a host is of another, or is another host than the inventory has at its address; where a restore is not over, unless
+/// [`Observed::despite_restore`] was said.
 pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     let of_others: Vec<(&NodeName, String)> = cluster
         .nodes
@@ -109,6 +111,7 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         .filter_map(|n| Some((&n.name, foreign(cluster, seen.hosts.get(&n.name)?)?)))
         .collect();
     if of_others.is_empty() {
+        each_in_its_place(cluster, seen)?;
         return no_restore_is_under_way(cluster, seen);
     }
     let names: Vec<&str> = of_others.iter().map(|(host, _)| host.as_str()).collect();
@@ -120,6 +123,53 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         help: "use the inventory of that cluster, or put its name back as cluster_name; a host that is to move: reset it \
                with the inventory of its own cluster first, or take it out of this one"
             .into(),
+    })
+}
+
+/// Whether no host is where the inventory has another of its hosts: under each other's names, two hosts would get each
+/// other's certificates, kubelets and members. A host whose name is no longer in the inventory was renamed.
+fn each_in_its_place(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let found = |n: &'_ Node| Some(built_as(cluster, n, seen.hosts.get(&n.name)?)?.name.clone());
+    let moved: Vec<(&Node, NodeName)> = cluster.nodes.iter().filter_map(|n| Some((n, found(n)?))).collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = moved.iter().map(|(node, _)| node.name.as_str()).collect();
+    let lines: Vec<String> = moved
+        .iter()
+        .map(|(node, built)| {
+            format!(
+                "at {}, the address of {}, is the host that was built as {built}",
+                node.address, node.name
+            )
+        })
+        .collect();
+    let (it, own) = if names.len() == 1 { ("it", "its own name") } else { ("them", "their own names") };
+    Err(Refusal {
+        rule: "host-moved",
+        subject: format!("not every address in this inventory is that of its host: {}", names.join(", ")),
+        why: format!("{}\nnothing was changed on any host", lines.join("\n")),
+        help: format!(
+            "put address and internal_address of {} back; a host that is to serve under another's name: first \
+             `rsadm reset` with an inventory that has {it} alone, under {own}",
+            names.join(" and ")
+        ),
+    })
+}
+
+/// The other host of the inventory that a host was built as, by the certificates that name it.
+fn built_as<'c>(cluster: &'c Cluster, node: &Node, facts: &Facts) -> Option<&'c Node> {
+    if !is_prepared(facts) {
+        return None;
+    }
+    let member = format!("{}/server.crt", layout::ETCD_PKI_DIR);
+    [layout::KUBELET_CLIENT_CURRENT, &member].into_iter().find_map(|path| {
+        let subject = certificate_of_der(facts.certs.get(path)?)?.common_name;
+        let name = subject.strip_prefix("system:node:").unwrap_or(&subject);
+        if name == node.name.as_str() {
+            return None;
+        }
+        cluster.nodes.iter().find(|other| other.name.as_str() == name)
     })
 }
 

@@ -69,6 +69,11 @@ impl CertInfo {
         now > self.not_after
     }
 
+    /// True until its validity begins.
+    pub fn is_early(&self, now: OffsetDateTime) -> bool {
+        now < self.not_before
+    }
+
     /// True where its validity ends within that time, or has ended.
     pub fn expires_within(&self, time: Duration, now: OffsetDateTime) -> bool {
         self.not_after - now <= time

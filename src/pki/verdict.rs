@@ -70,7 +70,8 @@ fn list<T: fmt::Display>(items: &BTreeSet<T>) -> String {
 /// `found` is `None` where the certificate or its key is missing or cannot be read; `key_sha256` is what the command at
 /// [`CertInfo::public_key_sha256`] printed for its key, where that is known. More than the table asks for (another name
 /// vouched for, another usage) is no reason to replace a certificate, and neither is a validity that has not begun: the
-/// clock of this machine is then the likelier to be wrong. One that expires soon is kept too; renewing is its own command.
+/// clock of this machine is then the likelier to be wrong. One that expires soon is kept too; renewing is its own command,
+/// which also replaces what begins in the future of its hosts.
 pub fn verdict(
     spec: &LeafSpec,
     found: Option<&CertInfo>,

@@ -10,7 +10,7 @@ use crate::{
     etcd::status::{Advice, Level, Verdict},
     inventory::{Cluster, Node, NodeName},
     observe::{Facts, Observed},
-    phases::certs,
+    phases::{certs, preflight::between},
     pki::{
         authorities::{Ca, holdings},
         inspect::CertInfo,
@@ -91,6 +91,8 @@ pub struct Certificate {
     pub not_after: Option<String>,
     /// Whole days until then; negative once expired.
     pub days: Option<i64>,
+    /// When it begins, RFC 3339, where that is in the future of its hosts; `null` where it has begun.
+    pub begins: Option<String>,
     /// What the process that has it serves; `null` for what only clients show.
     pub served: Option<Served>,
 }
@@ -117,6 +119,7 @@ impl Certificate {
     /// True where nobody accepts it, or nobody could.
     pub fn is_lost(&self) -> bool {
         self.days.is_none_or(|days| days < 0)
+            || self.begins.is_some()
             || matches!(self.served, Some(Served::Other { days }) if days < 0)
     }
 }
@@ -163,6 +166,9 @@ fn certificate(sources: &Sources<'_>, node: &Node, facts: &Facts, spec: &LeafSpe
         authority: spec.ca.to_string(),
         not_after: found.as_ref().and_then(ends),
         days: found.as_ref().map(|info| days(info, sources.now)),
+        begins: found
+            .filter(|info| info.is_early(between::time_of_hosts(sources.seen, sources.now)))
+            .and_then(|info| info.not_before.format(&Rfc3339).ok()),
         served,
     }
 }
@@ -209,6 +215,10 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         (!hosts.is_empty()).then(|| hosts.join(", "))
     };
     let mut advice = Vec::new();
+    // By such a clock nothing else of this can be told.
+    if let Err(refusal) = between::may_issue(sources.seen) {
+        advice.push(say(Level::Warning, format!("{}; {}", refusal.why, refusal.help), None));
+    }
     for authority in status.authorities.iter().filter(|a| a.days < AUTHORITY_WARNING_DAYS) {
         let Authority { name, days, .. } = authority;
         let text = match *days < 0 {
@@ -224,9 +234,13 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
     }
     let lost = hosts(&Certificate::is_lost);
     if let Some(hosts) = &lost {
-        let text = format!(
-            "certificates on {hosts} are missing or have expired; no API server is needed to renew them:"
-        );
+        let early = status.certificates.iter().any(|c| c.begins.is_some());
+        let or = if early {
+            "are missing, have expired or begin in the future"
+        } else {
+            "are missing or have expired"
+        };
+        let text = format!("certificates on {hosts} {or}; no API server is needed to renew them:");
         advice.push(say(Level::Warning, text, renew()));
     }
     let stale = |c: &Certificate| !c.is_lost() && matches!(c.served, Some(Served::Other { .. }));

@@ -32,6 +32,9 @@ fn headline(status: &CertificatesStatus) -> String {
     let tail = match (lost, first) {
         (0, Some((days, c))) => format!("the first to end in {days} d: {} on {}", c.name, c.host),
         (0, None) => "none seen".to_owned(),
+        (n, _) if status.certificates.iter().any(|c| c.begins.is_some()) => {
+            format!("{n} MISSING, EXPIRED OR NOT BEGUN")
+        }
         (n, _) => format!("{n} MISSING OR EXPIRED"),
     };
     let degraded = match status.verdict {
@@ -58,13 +61,21 @@ fn certificates(status: &CertificatesStatus) -> String {
             c.host.to_string(),
             c.name.to_owned(),
             c.not_after.as_deref().map_or_else(|| "missing".to_owned(), day),
-            c.days.map_or_else(|| NOTHING.to_owned(), |days| days.to_string()),
+            days(c),
             served(c),
             c.authority.clone(),
             c.path.clone(),
         ]
     });
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+fn days(certificate: &Certificate) -> String {
+    match (&certificate.begins, certificate.days) {
+        (Some(begins), _) => format!("from {}", minute(begins)),
+        (None, Some(days)) => days.to_string(),
+        (None, None) => NOTHING.to_owned(),
+    }
 }
 
 fn served(certificate: &Certificate) -> String {
@@ -75,6 +86,11 @@ fn served(certificate: &Certificate) -> String {
         Some(Served::Other { days }) => format!("another, {days} d"),
         Some(Served::Unknown { why }) => format!("? {}", why.lines().next().unwrap_or_default()),
     }
+}
+
+/// The minute of a time in RFC 3339.
+fn minute(time: &str) -> String {
+    time.get(..16).unwrap_or_default().replace('T', " ")
 }
 
 /// The day of a time in RFC 3339.

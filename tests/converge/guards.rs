@@ -7,7 +7,7 @@ use rsadm::{
     inventory::{Cluster, NodeName, Role},
     layout,
     observe::Observed,
-    phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, Phase, RESET, UP},
+    phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, Phase, RESET, UP, ownership},
     plan::Refusal,
     versions::Version,
 };
@@ -215,6 +215,40 @@ fn a_member_that_is_well_leaves_after_its_successor_votes() {
     let place = |what: &str| words.lines().position(|line| line.contains(what)).unwrap();
     let [joins, leaves] = ["give e4 its vote", "remove e1 from etcd"].map(place);
     assert!(joins < leaves, "{words}");
+}
+
+/// Hosts whose addresses were exchanged in the inventory: what was built as one answers under the other's name.
+#[test]
+fn hosts_with_each_others_addresses_are_left_alone() {
+    let cases = [
+        (harness::ha(), "m1", "m2"),
+        (harness::ha(), "w1", "w2"),
+        (harness::ha(), "m3", "w1"),
+        (harness::etcd_only(), "e1", "e3"),
+    ];
+    for (cluster, one, other) in cases {
+        let world = block_on(built(&cluster));
+        let mut seen = block_on(observe(&world, &cluster));
+        let [one, other] = [one, other].map(NodeName::new);
+        let (first, second) = (seen.hosts[&one].clone(), seen.hosts[&other].clone());
+        seen.hosts.extend([(one.clone(), second), (other.clone(), first)]);
+        let address = &cluster.node(&one).unwrap().address;
+        let told = format!("at {address}, the address of {one}, is the host that was built as {other}");
+        for (table, skipped) in
+            [(UP, "etcd"), (UP, "preflight"), (ETCD_MEMBERS, ""), (CERTS_RENEW, ""), (RESET, "")]
+        {
+            let now = OffsetDateTime::now_utc();
+            let refusal =
+                phases::plan(table, &cluster, seen.clone(), now, |name| name != skipped).unwrap_err();
+            assert_eq!(refusal.rule, "host-moved", "{refusal}");
+            assert!(refusal.why.starts_with(&told), "{refusal}");
+        }
+        // Renamed: nobody else is called that.
+        let mut renamed = cluster.clone();
+        renamed.nodes.retain(|n| n.name != other);
+        seen.hosts.remove(&other);
+        assert_eq!(ownership::check(&renamed, &seen), Ok(()));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rsadm::{
     exec::{self, Context},
     fake::{State, World},
     inventory::{Cluster, NodeName},
-    observe::Observed,
+    observe::{Facts, Observed},
     phases::{self, UP, certs::certificate_of_der},
     plan::{Action, Plan, Renewal},
 };
@@ -19,16 +19,16 @@ use super::{
     prediction,
 };
 
-const QUARTER: Renewal = Renewal { hosts: vec![], within: Some(Duration::days(90)) };
-const ALL: Renewal = Renewal { hosts: vec![], within: None };
+pub(super) const QUARTER: Renewal = Renewal { hosts: vec![], within: Some(Duration::days(90)) };
+pub(super) const ALL: Renewal = Renewal { hosts: vec![], within: None };
 
-fn planned(cluster: &Cluster, seen: Observed, days: i64, renewal: &Renewal) -> (Plan, Observed) {
+pub(super) fn planned(cluster: &Cluster, seen: Observed, days: i64, renewal: &Renewal) -> (Plan, Observed) {
     let now = OffsetDateTime::now_utc() + Duration::days(days);
     phases::plan_renewal(cluster, seen, now, renewal.clone()).unwrap_or_else(|r| panic!("{r}; {}", r.help))
 }
 
 /// Renews `days` from now; what was planned.
-async fn renew(world: &Arc<World>, cluster: &Cluster, days: i64, renewal: &Renewal) -> Plan {
+pub(super) async fn renew(world: &Arc<World>, cluster: &Cluster, days: i64, renewal: &Renewal) -> Plan {
     let fleet = world.fleet(cluster);
     let seen = observe(world, cluster).await;
     let (plan, predicted) = planned(cluster, seen.clone(), days, renewal);
@@ -43,12 +43,52 @@ async fn renew(world: &Arc<World>, cluster: &Cluster, days: i64, renewal: &Renew
 }
 
 /// The names of what a plan issues, each once.
-fn issued(plan: &Plan) -> Vec<String> {
+pub(super) fn issued(plan: &Plan) -> Vec<String> {
     let names = plan.steps().filter_map(|(host, step)| match &step.action {
         Action::PutCert { spec, .. } => Some(format!("{host} {spec}")),
         _ => None,
     });
     names.collect()
+}
+
+/// What is done to a host, and what is said of it.
+type Fault = (fn(&mut Facts), &'static str);
+
+/// What has nothing to do with certificates is told, and a cluster whose certificates have ended does not wait for it.
+#[test]
+fn only_what_concerns_certificates_stands_in_their_way() {
+    let cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let with = |change: fn(&mut Facts)| {
+        let mut seen = block_on(observe(&world, &cluster));
+        seen.hosts.values_mut().for_each(change);
+        phases::plan_renewal(&cluster, seen, OffsetDateTime::now_utc() + Duration::days(400), QUARTER)
+    };
+    let faults: [Fault; 5] = [
+        (|f| f.swap = true, "swap is on"),
+        (|f| f.missing.push("tar".into()), "lacks tar"),
+        (|f| f.disk.values_mut().for_each(|free| *free = 0), " free"),
+        (|f| drop(f.ports.insert(10_250, "nginx".into())), "is taken by nginx"),
+        (|f| f.machine_id = "same".into(), "has the machine-id of"),
+    ];
+    for (fault, told) in faults {
+        let (plan, _) = with(fault).unwrap_or_else(|r| panic!("{told}: {r}"));
+        assert!(!issued(&plan).is_empty(), "{told}");
+        let said = plan.notices.iter().any(|n| n.text.contains(told) && !n.help.is_empty());
+        assert!(said, "{told}: {:?}", plan.notices);
+    }
+    let grave: [Fault; 3] = [
+        (|f| f.addresses.clear(), "does not have the address"),
+        (|f| f.time += if f.hostname == "m2" { 60_000_000_000 } else { 0 }, "ahead of the others"),
+        (
+            |f| f.programs.values_mut().for_each(|p| p.url = p.url.replace("v1.", "v1.1")),
+            "and the inventory says",
+        ),
+    ];
+    for (fault, why) in grave {
+        let refusal = with(fault).err().unwrap_or_else(|| panic!("{why}"));
+        assert!(refusal.why.contains(why), "{refusal}");
+    }
 }
 
 fn files(state: &State) -> BTreeMap<String, String> {

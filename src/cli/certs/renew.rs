@@ -26,12 +26,15 @@ use crate::{
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 By the same authorities, which stay. It works over SSH alone: with API servers down, with etcd
-without a quorum, with certificates that have expired. Those of etcd's members are replaced one
-member at a time under the quorum gate as long as they hold; kubelets, controller managers and
-schedulers are started anew with theirs, control planes one at a time, and what else of them
-differs from the inventory comes along, as with up. At the end it sees that what is served is
-what was issued. Kubeconfigs that were taken elsewhere are not reached: rsadm kubeconfig gives
-new ones.
+without a quorum, with certificates that have expired or begin in the future of their hosts. Those
+of etcd's members are replaced one member at a time under the quorum gate as long as they hold;
+kubelets, controller managers and schedulers are started anew with theirs, control planes one at
+a time, and what else of them differs from the inventory comes along, as with up. At the end it
+sees that what is served is what was issued. Kubeconfigs that were taken elsewhere are not
+reached: rsadm kubeconfig gives new ones.
+
+It is refused where clocks differ, this computer's included, and where a host is not the one, or
+not of the version, that the inventory means. What else rsadm preflight finds is told.
 
 A kubelet renews its client certificate itself; it is replaced where that did not happen.
 

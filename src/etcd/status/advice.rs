@@ -272,35 +272,40 @@ fn quota(member: &MemberReport) -> Option<Advice> {
     (percent > QUOTA_WARNING_PERCENT).then(|| warning(text))
 }
 
-/// Certificates that have ended, and those that soon do, each kind once.
+/// Certificates that have ended, those that have not begun, and those that soon end: each kind once, by who built the hosts.
 fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
+    const CLOCKS: &str = "(rsadm preflight compares the clocks)";
     let soon = format!("will expire within {CERTIFICATE_WARNING_DAYS} days");
-    let say = |has_ended: bool, ours: bool| {
-        let concerns =
-            |days: i64| if has_ended { days < 0 } else { (0..=CERTIFICATE_WARNING_DAYS).contains(&days) };
-        let those = report.members.iter().filter(|m| m.certificate_days.is_some_and(concerns));
-        let names = names(those.filter(|m| is_of_others(m) != ours));
-        let (certificates, verb, has) = match names.len() {
-            1 => ("certificate", "serves", "has expired"),
-            _ => ("certificates", "serve", "have expired"),
-        };
-        let text = format!(
-            "the {certificates} that {} {verb} {}",
-            list(&names),
-            if has_ended { has } else { &soon }
-        );
-        let advice = match ours {
-            true => warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
-                .with(format!("rsadm certs renew{inventory}")),
-            false => warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
-                .with("kubeadm certs renew all"),
-        };
-        (!names.is_empty()).then_some(advice)
-    };
-    [(true, true), (true, false), (false, true), (false, false)]
-        .into_iter()
-        .filter_map(|(e, o)| say(e, o))
-        .collect()
+    let ended = |m: &MemberReport| m.certificate_days.is_some_and(|d| d < 0);
+    // In rustls' words.
+    let early = |m: &MemberReport| m.error.as_ref().is_some_and(|e| e.to_string().contains("not valid yet"));
+    let ends =
+        |m: &MemberReport| m.certificate_days.is_some_and(|d| (0..=CERTIFICATE_WARNING_DAYS).contains(&d));
+    type Kind<'k> = (&'k dyn Fn(&MemberReport) -> bool, String, String);
+    let kinds: [Kind<'_>; 3] = [
+        (&ended, "has expired".into(), "have expired".into()),
+        (&early, format!("has not begun {CLOCKS}"), format!("have not begun {CLOCKS}")),
+        (&ends, soon.clone(), soon),
+    ];
+    let mut advice = Vec::new();
+    for (concerns, of_one, of_several) in &kinds {
+        for ours in [true, false] {
+            let those = report.members.iter().filter(|m| concerns(m) && is_of_others(m) != ours);
+            let names = names(those);
+            let text = match names.len() {
+                0 => continue,
+                1 => format!("the certificate that {} serves {of_one}", list(&names)),
+                _ => format!("the certificates that {} serve {of_several}", list(&names)),
+            };
+            advice.push(match ours {
+                true => warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
+                    .with(format!("rsadm certs renew{inventory}")),
+                false => warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
+                    .with("kubeadm certs renew all"),
+            });
+        }
+    }
+    advice
 }
 
 /// True where somebody else than rsadm built the host of a member.

@@ -209,6 +209,12 @@ fn smaller_complaints() {
             ("the certificates that m2 and m3 serve have expired", "kubeadm certs renew all"),
         ]
     );
+    let early =
+        "its certificate was not accepted: certificate not valid yet: verification time 1795356310 (UNIX)";
+    let scene = Scene::new(3).silence(1, early).silence(2, early);
+    let told = summary(&scene);
+    let text = "that m1 and m2 serve have not begun (rsadm preflight compares the clocks); this renews";
+    assert!(told.contains(text), "{told}");
     let mut slow = Scene::new(3);
     slow.status(1).raft_applied_index = 40_000;
     insta::assert_snapshot!(summary(&slow), @r"

@@ -1,14 +1,20 @@
 //! Certificates before, or after, their time is over: issued anew by authorities that stay, and taken up by what reads them.
 //!
-//! What nobody accepts any more costs nothing to replace, so that goes first and on all hosts at once: a cluster whose
-//! certificates have all expired has no quorum that a gate could ask. A member's certificates that still hold are
-//! replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves or are
-//! started anew by the phases of `up`; of API servers it is only awaited that they answer.
+//! What nobody accepts costs nothing to replace, so that goes first and on all hosts at once: a cluster whose certificates
+//! have all expired, or begin in its hosts' future, has no quorum that a gate could ask. A member's certificates that still
+//! hold are replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves
+//! or are started anew by the phases of `up`; of API servers it is only awaited that they answer.
+
+use time::{Duration, OffsetDateTime};
 
 use super::{PHASE, authority, found_certificate, issue, reason};
 use crate::{
     inventory::{Node, Role},
-    phases::{control_plane, etcd, preflight, prepare},
+    phases::{
+        control_plane, etcd,
+        preflight::{self, between},
+        prepare,
+    },
     pki::{
         authorities::Ca,
         inspect::CertInfo,
@@ -20,7 +26,7 @@ use crate::{
 
 /// A kubelet renews its client certificate when between 70% and 90% of its time is over (client-go,
 /// `certificate_manager.go`): one that has less left than that tenth of a year will not be renewed by it any more.
-const KUBELET_IS_LATE: time::Duration = time::Duration::days(36);
+const KUBELET_IS_LATE: Duration = Duration::days(36);
 
 /// A certificate that is to be issued.
 struct Due {
@@ -34,7 +40,8 @@ struct Due {
 /// The certificates.
 ///
 /// # Errors
-/// Where rsadm did not build a host, where the key of an authority is on no host that answers, or where `up` would not go.
+/// Where rsadm did not build a host, where it is not the one that is meant, where clocks differ, or where the key of an
+/// authority is on no host that answers.
 pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let wanted = wanted(p);
     ours(p, &wanted)?;
@@ -44,7 +51,7 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let nodes = &p.cluster.nodes;
     let push = |p: &mut Planner<'_>, due: &Due| issue(p, &nodes[due.node], &due.spec, &due.why);
     let of_member = |due: &Due| due.spec.ca == Ca::Etcd && etcd_reads(&due.spec);
-    p.stage(PHASE, "certificates that nobody accepts any more", Mode::Parallel);
+    p.stage(PHASE, "certificates that nobody accepts", Mode::Parallel);
     due.iter().filter(|d| d.lost).for_each(|d| push(p, d));
     if due.iter().any(|d| d.lost && of_member(d)) {
         etcd::agree(p, &members(p));
@@ -111,15 +118,23 @@ fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     }
 }
 
-/// What of a host differs from the inventory comes along with its certificates, so that has to be what `up` would do.
-fn fit(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
+/// What of a host differs from the inventory comes along with its certificates, so that has to be the host that is meant, of
+/// the version that is meant. All else that preflight finds, such as a full disk, is told and stands in nobody's way: a
+/// cluster whose certificates have ended cannot wait for it.
+fn fit(p: &mut Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     let mut those = p.cluster.clone();
     those.nodes.retain(|n| nodes.iter().any(|wanted| wanted.name == n.name));
-    preflight::inspect(&those, |name| p.facts(name), false).refusal().map_or(Ok(()), Err)
+    let grave = preflight::identity(&those, |name| p.facts(name));
+    if let Some(refusal) = grave.refusal() {
+        return Err(refusal);
+    }
+    preflight::notices(p, &preflight::inspect(&those, |name| p.facts(name), false).errors);
+    Ok(())
 }
 
 fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
     let mut all = Vec::new();
+    let there = between::time_of_hosts(p.seen(), p.now);
     for (i, node) in
         p.cluster.nodes.iter().enumerate().filter(|(_, n)| wanted.iter().any(|w| w.name == n.name))
     {
@@ -127,8 +142,9 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
         let from = all.len();
         for spec in specs::specs_for(p.cluster, node) {
             let found = found_certificate(facts, &spec.place);
-            let lost = found.as_ref().is_none_or(|info| info.is_expired(p.now));
-            let why = reason(p, facts, &spec, None)?;
+            let early = found.as_ref().and_then(|info| not_begun(info, there));
+            let lost = early.is_some() || found.as_ref().is_none_or(|info| info.is_expired(p.now));
+            let why = reason(p, facts, &spec, None)?.or(early);
             if let Some(why) = why.or_else(|| soon(p, &spec, found.as_ref()?)) {
                 all.push(Due { node: i, spec, why, lost });
             }
@@ -136,6 +152,15 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
         along_with_its_client(p, i, &mut all, from);
     }
     Ok(all)
+}
+
+/// Whether a certificate begins in its host's future, as one does that was issued where the clock was ahead.
+fn not_begun(info: &CertInfo, there: OffsetDateTime) -> Option<String> {
+    let begins = info.not_before;
+    info.is_early(there).then(|| {
+        let (hour, minute, _) = begins.to_hms();
+        format!("begins on {} at {hour:02}:{minute:02} UTC, which is still to come", begins.date())
+    })
 }
 
 /// Why a certificate that still holds is replaced.

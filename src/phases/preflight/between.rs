@@ -2,15 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use time::{Duration, OffsetDateTime};
+
 use crate::{
     inventory::{Cluster, NodeName},
-    observe::Facts,
+    observe::{Facts, Observed},
+    plan::Refusal,
 };
 
 use super::{Findings, Verdict};
 
 /// How far a clock may be from the median of all: certificates are backdated by five minutes, leases last forty seconds.
 const CLOCK_LIMIT_SECONDS: f64 = 30.0;
+
+/// How far this computer's clock may be ahead of the hosts': its certificates begin five minutes before its own time
+/// ([`BACKDATE`](crate::pki::issue::BACKDATE)). A host may be behind the others as well, and one that took some seconds to
+/// answer looks that much later than it is: the last minute is for both.
+const AHEAD_LIMIT: Duration = Duration::minutes(4);
+
+/// How far this computer's clock may be off in either direction: whether a certificate has ended, and whether it does soon,
+/// is told by it.
+const APART_LIMIT: Duration = Duration::days(1);
 
 /// A thing that is each host's own: what it is called, where it is read, and what two hosts with the same are told.
 struct Unique {
@@ -58,20 +70,78 @@ pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, fi
     clocks(cluster, facts, findings);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds since 1970, wanted in seconds")]
-fn clocks<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
-    let offset = |f: &Facts| (f.time - f.asked_at) as f64 / 1e9;
-    let mut offsets: Vec<f64> = cluster.nodes.iter().map(|n| offset(facts(&n.name))).collect();
-    offsets.sort_by(f64::total_cmp);
-    let Some(median) = offsets.get(offsets.len() / 2).copied() else { return };
+/// Whether all clocks agree, this computer's included.
+pub(super) fn clocks<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
+    let Some(median) = median(cluster.nodes.iter().map(|n| facts(&n.name))) else { return };
     for node in &cluster.nodes {
-        let off = offset(facts(&node.name)) - median;
+        let off = (offset(facts(&node.name)) - median).as_seconds_f64();
         let way = if off > 0.0 { "ahead of" } else { "behind" };
-        let verdict = (off.abs() > CLOCK_LIMIT_SECONDS).then(|| {
+        let among = (off.abs() > CLOCK_LIMIT_SECONDS).then(|| {
             let text = format!("its clock is {:.0} s {way} the others", off.abs());
             Verdict::error(text, "set it, and keep it right with chrony or systemd-timesyncd")
         });
-        findings.take(&node.name, verdict);
+        let here = this_computer(median).map(|text| Verdict::error(text, THIS_COMPUTER));
+        findings.take(&node.name, among.into_iter().chain(here));
+    }
+}
+
+/// How far a host's clock is ahead of this computer's, and the time that the question took to reach it.
+fn offset(facts: &Facts) -> Duration {
+    let apart = facts.time.saturating_sub(facts.asked_at).clamp(i64::MIN.into(), i64::MAX.into());
+    i64::try_from(apart).map_or(Duration::ZERO, Duration::nanoseconds)
+}
+
+/// The same of most hosts, as a single one may be wrong by years; `None` where none has told its time.
+fn median<'a>(facts: impl Iterator<Item = &'a Facts>) -> Option<Duration> {
+    let mut offsets: Vec<Duration> = facts.filter(|f| f.time > 0).map(offset).collect();
+    offsets.sort();
+    offsets.get(offsets.len() / 2).copied()
+}
+
+/// What time it is by the clocks of most hosts, when it is `now` by this computer's.
+pub fn time_of_hosts(seen: &Observed, now: OffsetDateTime) -> OffsetDateTime {
+    median(seen.hosts.values()).and_then(|off| now.checked_add(off)).unwrap_or(now)
+}
+
+const THIS_COMPUTER: &str = "compare `date -u` here and there, set the clock that is wrong, and keep it right with chrony or \
+                             systemd-timesyncd";
+
+/// What is wrong with this computer's clock, by the offset of most hosts from it.
+fn this_computer(median: Duration) -> Option<String> {
+    let far = far(median.abs());
+    match median {
+        m if m < -AHEAD_LIMIT => Some(format!(
+            "this computer's clock is {far} ahead of the hosts': certificates would begin in their future"
+        )),
+        m if m > APART_LIMIT => Some(format!(
+            "this computer's clock is {far} behind the hosts': which certificates have ended would be told wrongly"
+        )),
+        _ => None,
+    }
+}
+
+fn far(time: Duration) -> String {
+    match time.whole_minutes() {
+        minutes if minutes < 120 => format!("{minutes} min"),
+        minutes if minutes < 48 * 60 => format!("{} h", minutes / 60),
+        minutes => format!("{} days", minutes / (24 * 60)),
+    }
+}
+
+/// Whether certificates of this computer's time are good on the hosts: for every plan that issues some, also where preflight
+/// is left out.
+///
+/// # Errors
+/// Where this computer's clock is too far from the hosts'.
+pub fn may_issue(seen: &Observed) -> Result<(), Refusal> {
+    match median(seen.hosts.values()).and_then(this_computer) {
+        None => Ok(()),
+        Some(why) => Err(Refusal {
+            rule: "clock",
+            subject: "no certificates are issued".into(),
+            why,
+            help: THIS_COMPUTER.into(),
+        }),
     }
 }
 
@@ -90,8 +160,8 @@ mod tests {
                 let mut facts = Facts {
                     hostname: name.clone(),
                     machine_id: format!("id-{name}"),
-                    time: 1_000,
-                    asked_at: 1_000,
+                    time: NOW,
+                    asked_at: NOW,
                     ..Facts::default()
                 };
                 change(&name, &mut facts);
@@ -100,12 +170,14 @@ mod tests {
             .collect();
         let mut findings = Findings::default();
         inspect(&cluster, |name| &facts[name], &mut findings);
-        let lines =
-            |list: &[super::super::Finding]| list.iter().map(|f| format!("{}: {}", f.host, f.text)).collect();
+        let lines = |list: &[super::super::Finding]| {
+            super::super::grouped(list).iter().map(|(hosts, f)| format!("{hosts}: {}", f.text)).collect()
+        };
         (lines(&findings.errors), lines(&findings.warnings))
     }
 
     const SECOND: i128 = 1_000_000_000;
+    const NOW: i128 = 1_800_000_000 * SECOND;
 
     #[test]
     fn each_rule_finds_its_breach() {
@@ -173,7 +245,53 @@ mod tests {
                 &["w2: its clock is 600 s behind the others"],
                 &[],
             ),
-            ("all the same way off", |_, f| f.time += 7200 * SECOND, &[], &[]),
+            ("this computer 2 h behind", |_, f| f.time += 7200 * SECOND, &[], &[]),
+            (
+                "this computer 26 h behind",
+                |_, f| f.time += 26 * 3600 * SECOND,
+                &[
+                    "m1, m2, m3, w1, w2: this computer's clock is 26 h behind the hosts': which certificates have ended would be told wrongly",
+                ],
+                &[],
+            ),
+            ("this computer 4 min ahead", |_, f| f.asked_at += 240 * SECOND, &[], &[]),
+            (
+                "this computer 4 min and a second ahead",
+                |_, f| f.asked_at += 241 * SECOND,
+                &[
+                    "m1, m2, m3, w1, w2: this computer's clock is 4 min ahead of the hosts': certificates would begin in their future",
+                ],
+                &[],
+            ),
+            (
+                "this computer 2 years ahead, and a host that is behind the others",
+                |n, f| f.asked_at += (730 * 86_400 + if n == "w2" { 40 } else { 0 }) * SECOND,
+                &[
+                    "m1, m2, m3, w1, w2: this computer's clock is 730 days ahead of the hosts': certificates would begin in their future",
+                    "w2: its clock is 40 s behind the others",
+                ],
+                &[],
+            ),
+            (
+                "most hosts right and one a year behind",
+                |n, f| {
+                    if n == "m3" {
+                        f.time -= 400 * 86_400 * SECOND;
+                    }
+                },
+                &["m3: its clock is 34560000 s behind the others"],
+                &[],
+            ),
+            (
+                "no clock at all",
+                |n, f| {
+                    if n == "m3" {
+                        f.time = i128::MAX;
+                    }
+                },
+                &["m3: its clock is 9223372037 s ahead of the others"],
+                &[],
+            ),
         ];
         for (name, change, errors, warnings) in cases {
             let (e, w) = found(change);

@@ -58,6 +58,9 @@ pub const CHECKS: &[Check] = &[
     ports,
 ];
 
+/// Those of them that tell whose a host is and what runs there: also what is done to a host that serves asks them.
+pub const IDENTITY: &[Check] = &[address, version, other_cluster, strangers];
+
 fn machine(s: &Subject<'_>) -> Vec<Verdict> {
     match s.facts.arch.as_str() {
         "x86_64" | "aarch64" => vec![],

@@ -116,16 +116,33 @@ pub fn grouped(findings: &[Finding]) -> Vec<(String, &Finding)> {
 
 /// Everything that facts tell. `remarks` as of [`host::Subject`], for all hosts; new ones get theirs in any case.
 pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, remarks: bool) -> Findings {
+    let mut findings = each(host::CHECKS, cluster, &facts, remarks);
+    between::inspect(cluster, facts, &mut findings);
+    findings
+}
+
+/// What of it stands in the way of new certificates on hosts that serve already: whose they are, what they run, and clocks.
+pub fn identity<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) -> Findings {
+    let mut findings = each(host::IDENTITY, cluster, &facts, false);
+    between::clocks(cluster, facts, &mut findings);
+    findings
+}
+
+fn each<'a>(
+    checks: &[host::Check],
+    cluster: &Cluster,
+    facts: impl Fn(&NodeName) -> &'a Facts,
+    remarks: bool,
+) -> Findings {
     let mut findings = Findings::default();
     for node in &cluster.nodes {
         let facts = facts(&node.name);
         let remarks = remarks || !facts.runs("kubelet");
         let subject = host::Subject { cluster, node, facts, remarks };
-        for check in host::CHECKS {
+        for check in checks {
             findings.take(&node.name, check(&subject));
         }
     }
-    between::inspect(cluster, facts, &mut findings);
     findings
 }
 
@@ -135,13 +152,18 @@ pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, re
 /// Where a finding is one that `up` would founder on.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let findings = inspect(p.cluster, |name| p.facts(name), false);
-    for (hosts, finding) in grouped(&findings.warnings) {
+    notices(p, &findings.warnings);
+    findings.refusal().map_or(Ok(()), Err)
+}
+
+/// Tells what stops nothing.
+pub fn notices(p: &mut Planner<'_>, findings: &[Finding]) {
+    for (hosts, finding) in grouped(findings) {
         match hosts == finding.host.as_str() {
             true => p.notice(PHASE, Some(&finding.host), &finding.text, &finding.help),
             false => p.notice(PHASE, None, format!("{hosts}: {}", finding.text), &finding.help),
         }
     }
-    findings.refusal().map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

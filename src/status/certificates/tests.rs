@@ -93,7 +93,7 @@ fn what_ends_is_told_in_time_and_what_has_ended_before_all() {
         assert_eq!(status.verdict, verdict, "{age}");
         assert_eq!(Scene::commands(&status).first().copied(), command, "{age}: {:?}", status.advice);
     }
-    let scene = Scene::aged(-3500);
+    let scene = Scene::aged(-3465);
     for (days, warned) in [(3469, false), (3471, true), (3651, true)] {
         let status = scene.status_in(days);
         assert_eq!(status.advice.iter().any(|a| a.text.contains("the cluster CA")), warned, "{days}");
@@ -112,6 +112,38 @@ fn what_is_served_counts() {
     assert_eq!(status.verdict, Verdict::Degraded);
     scene.served.insert(key, Err("connection refused".into()));
     assert_eq!(scene.status().verdict, Verdict::Healthy, "what does not run is for other commands to tell");
+}
+
+/// As after a renewal by a clock that was a day ahead: nobody accepts them until tomorrow.
+#[test]
+fn what_begins_in_the_future_of_its_hosts_is_lost() {
+    let mut scene = Scene::aged(-1);
+    let status = scene.status();
+    assert!(status.certificates.iter().all(Certificate::is_lost));
+    assert_eq!(Scene::commands(&status), ["rsadm certs renew prod.yaml"]);
+    let text = render(&status);
+    assert!(text.contains("13 MISSING, EXPIRED OR NOT BEGUN"), "{text}");
+    assert!(text.contains("from 2026-11-23 14:00"), "{text}");
+    // It is this computer that is late, and within a day that does no harm.
+    let facts = scene.seen.hosts.get_mut(&NodeName::new("m1")).unwrap();
+    (facts.asked_at, facts.time) = (nanoseconds(0), nanoseconds(24));
+    assert_eq!((scene.status().verdict, scene.status().advice), (Verdict::Healthy, vec![]));
+}
+
+fn nanoseconds(hours: i64) -> i128 {
+    (NOW + Duration::hours(hours)).unix_timestamp_nanos()
+}
+
+/// By such a clock the rest cannot be told.
+#[test]
+fn a_clock_of_this_computer_that_is_wrong_is_told_first() {
+    for (hours, told) in [(0, false), (2, true), (24 * 400, true)] {
+        let mut scene = Scene::aged(0);
+        let facts = scene.seen.hosts.get_mut(&NodeName::new("m1")).unwrap();
+        (facts.asked_at, facts.time) = (nanoseconds(hours), nanoseconds(0));
+        let first = scene.status_in(hours / 24).advice.first().map(|a| a.text.clone()).unwrap_or_default();
+        assert_eq!(first.starts_with("this computer's clock is"), told, "{hours} h: {first}");
+    }
 }
 
 #[test]
