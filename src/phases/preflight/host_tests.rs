@@ -163,6 +163,7 @@ const CASES: &[(&str, Change, &str)] = &[
     (
         "m1",
         |c, f| {
+            f.begun = Some(c.name.clone());
             f.identity =
                 Some(Identity { cluster: c.name.clone(), etcd_cluster_id: "ab".into(), replaces: vec![] });
             f.etcd_image = Some("registry.k8s.io/etcd:3.6.8-0".into());
