@@ -72,6 +72,12 @@ pub fn strangers(facts: &Facts) -> Vec<Stranger<'_>> {
     data.into_iter().chain(kubernetes).collect()
 }
 
+/// True where somebody else built a node of Kubernetes, whether its kubelet runs now or not: it stays as it is, and only its
+/// etcd is looked after.
+pub fn is_adopted(facts: &Facts) -> bool {
+    strangers(facts).iter().any(|stranger| !matches!(stranger, Stranger::Data(_)))
+}
+
 /// Whether rsadm may build on all hosts that were looked at. Preflight says it too, beside all else that it finds, and can
 /// be left out.
 ///

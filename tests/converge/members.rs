@@ -22,7 +22,7 @@ use rsadm::{
     layout,
     observe::{Fate, Observed, gather},
     phases::{self, ETCD_MEMBERS, etcd::wish},
-    plan::Plan,
+    plan::{Action, Plan},
 };
 use time::OffsetDateTime;
 
@@ -183,6 +183,28 @@ fn members_that_kubeadm_made_come_and_go() {
     heals_from_every_kill("replace m1", &cluster, &state, Asked(&["m1"], &["m1"]));
     let (cluster, state) = with_e4(cluster, state);
     heals_from_every_kill("replace m3 e4", &cluster, &state, Asked(&["e4"], &["m3"]));
+}
+
+/// Nor where its kubelet is down.
+#[test]
+fn a_host_of_kubeadms_is_not_made_one_of_ours() {
+    let m3 = NodeName::new("m3");
+    for runs in [true, false] {
+        let (cluster, mut state) = by_kubeadm();
+        if !runs {
+            state.machine(&m3).stop("kubelet");
+        }
+        let asked = Asked(&["m3"], &["m3"]);
+        let mut seen = block_on(look(&World::new(state), &cluster));
+        let target = asked.target(&cluster, &mut seen);
+        let planned = phases::plan(ETCD_MEMBERS, &target, seen, OffsetDateTime::now_utc(), |_| true);
+        let (plan, _) = planned.unwrap();
+        let builds =
+            |a: &Action| matches!(a, Action::Remember { .. } | Action::Install { .. } | Action::Unit { .. });
+        let built: Vec<_> = plan.steps().filter(|(_, step)| builds(&step.action)).collect();
+        assert!(built.is_empty(), "with its kubelet {runs}: {built:?}");
+        assert!(plan.steps().any(|(host, step)| *host == m3 && step.action.is_change()), "{}", words(&plan));
+    }
 }
 
 /// The learner never came to be in sync, so it was taken out again; its data is still there.

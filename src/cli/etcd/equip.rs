@@ -7,7 +7,7 @@ use crate::{
     inventory::{Node, NodeName, Role},
     layout,
     observe::{Facts, FileFact, Observed},
-    phases::UP,
+    phases::{UP, ownership},
     pki::authorities::Ca,
     plan::{Refusal, sha256},
 };
@@ -63,8 +63,7 @@ impl Ground<'_> {
 /// True where a host has what it takes to restore and to run a member.
 fn is_equipped(facts: &Facts, image: &String) -> bool {
     let server = format!("{}/server.crt", layout::ETCD_PKI_DIR);
-    let is_adopted = facts.runs("kubelet") && facts.begun.is_none();
-    is_adopted
+    ownership::is_adopted(facts)
         || (facts.runs("containerd") && facts.images.contains(image) && facts.files.contains_key(&server))
 }
 

@@ -11,7 +11,7 @@ use crate::{
     layout,
     manifests::{EtcdStart, InitialState},
     observe::{Facts, Fate, MemberFact, Observed},
-    phases::{certs, control_plane, prepare},
+    phases::{certs, control_plane, ownership, prepare},
     plan::{Action, Mode, Planner, Refusal},
 };
 
@@ -162,7 +162,7 @@ impl Change {
 /// See [`prepare::binaries`].
 pub fn binaries(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let mut joining = Change::of_inventory(p).joining();
-    joining.retain(|host| !is_adopted(p, host));
+    joining.retain(|host| !ownership::is_adopted(p.facts(host)));
     p.within(joining, prepare::binaries)
 }
 
@@ -208,12 +208,6 @@ fn within_newcomers(
     p.within(joining, plan)
 }
 
-/// True where the host runs a kubelet that somebody else set up: it stays as it is.
-fn is_adopted(p: &Planner<'_>, host: &NodeName) -> bool {
-    let facts = p.facts(host);
-    facts.runs("kubelet") && facts.begun.is_none()
-}
-
 /// Where clients reach the members at hosts of the inventory that go on voting without the one that leaves.
 fn staying(p: &Planner<'_>, leaving: &str) -> Vec<String> {
     let votes = |n: &&Node| {
@@ -252,7 +246,7 @@ fn remember(p: &mut Planner<'_>, node: &Node) {
 fn make_ready(p: &mut Planner<'_>, node: &Node) {
     let former = !is_listed(p, node);
     let may_start = former && no_manifest(p, node);
-    if !is_adopted(p, &node.name) {
+    if !ownership::is_adopted(p.facts(&node.name)) {
         prepare::kubelet(p, node);
     }
     if former {
