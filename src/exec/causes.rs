@@ -152,7 +152,7 @@ const CAUSES: &[Cause] = &[
         "rsadm etcd status",
     ),
     said(
-        &[&["connection refused"], &["connection to the server", "was refused"]],
+        &[&[":6443", "connection refused"], &["connection to the server", "was refused"]],
         "the API server does not serve",
         "rsadm status",
     ),
@@ -223,7 +223,13 @@ mod tests {
             let why = likely(words, &[]).map(|c| c.why);
             assert!(why.is_some_and(|why| why.contains(part)), "{words}: {why:?}");
         }
-        assert_eq!(likely("kube-scheduler did not start with its new files within 120 s", &[]), None);
+        // Whose connection it is stands beside it.
+        for words in [
+            "kube-scheduler did not start with its new files within 120 s",
+            "e1: connection refused, for 120 s",
+        ] {
+            assert_eq!(likely(words, &[]), None, "{words}");
+        }
     }
 
     #[test]
