@@ -68,7 +68,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The same with those hosts that answer, for commands that only look.
+    /// The same with those hosts that answer, for commands that are wanted most where some are lost: a reset, a restore, a
+    /// recovery.
     pub(super) async fn open_what_answers(
         context: &'a Context,
         arg: &InventoryArg,
@@ -192,15 +193,14 @@ impl<'a> Session<'a> {
         gather_hosts_that_answer(&self.cluster, &self.fleet, due).await.0
     }
 
-    /// Plans a table of phases and tells its notices.
+    /// Plans a table of phases.
     pub(super) fn plan(
         &self,
         table: &[Phase],
         seen: Observed,
         wants: impl Fn(&str) -> bool,
     ) -> Result<(Plan, Observed), CliError> {
-        let (plan, predicted) = phases::plan(table, &self.cluster, seen, OffsetDateTime::now_utc(), wants)?;
-        Ok((plan, predicted))
+        Ok(phases::plan(table, &self.cluster, seen, OffsetDateTime::now_utc(), wants)?)
     }
 
     /// Tells what a plan found beside its steps.

@@ -61,7 +61,7 @@ impl FakeHost {
         failed(why)
     }
 
-    /// Changes the machine: one effect, before or after which the connection or the whole run may be lost.
+    /// Changes the machine: one effect, before or after which the connection may be lost.
     pub(super) async fn effect<T>(
         &self,
         doing: &str,
@@ -69,7 +69,7 @@ impl FakeHost {
     ) -> Result<T, HostError> {
         let struck = self.world.inner().count(&self.name, doing);
         if struck == Some(super::When::Before) {
-            self.strike(doing).await?;
+            self.strike(doing)?;
         }
         let result = {
             let mut inner = self.world.inner();
@@ -82,18 +82,14 @@ impl FakeHost {
             result
         };
         if struck == Some(super::When::After) {
-            self.strike(doing).await?;
+            self.strike(doing)?;
         }
         tokio::task::yield_now().await;
         Ok(result)
     }
 
-    /// The fault: this connection breaks, or the run dies with all its connections.
-    async fn strike(&self, doing: &str) -> Result<(), HostError> {
-        if self.world.is_kill() {
-            self.world.killed.notify_one();
-            std::future::pending::<()>().await;
-        }
+    /// The fault: this connection breaks.
+    fn strike(&self, doing: &str) -> Result<(), HostError> {
         self.lost.store(!self.world.is_cut(), Relaxed);
         Err(self.gone(doing))
     }

@@ -11,8 +11,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
-
 use crate::{
     host::{Host, Op, fleet::Fleet},
     inventory::{Cluster, NodeName},
@@ -54,9 +52,7 @@ pub enum When {
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The whole run dies at the effect of this number, the first being 1; see [`World::until_killed`].
-    Kill(usize, When),
-    /// The connection to the host of this effect breaks and does not come back during the run.
+    /// The connection to the host of the effect of this number, the first being 1, breaks and does not come back during the run.
     Lost(usize, When),
     /// It breaks, and whoever asks the host again has another.
     Cut(usize, When),
@@ -76,7 +72,6 @@ pub struct Traffic {
 /// Machines, and all that is watched about them.
 pub struct World {
     inner: Mutex<Inner>,
-    killed: Notify,
 }
 
 /// What the lock guards.
@@ -106,7 +101,7 @@ impl World {
             effects: 0,
             snapshots: None,
         };
-        Arc::new(Self { inner: Mutex::new(inner), killed: Notify::new() })
+        Arc::new(Self { inner: Mutex::new(inner) })
     }
 
     /// What is in it.
@@ -158,19 +153,6 @@ impl World {
         FakeMembers::new(self.clone(), cluster)
     }
 
-    /// Runs until the end, or until [`Fault::Kill`] strikes: then nothing of the run goes on, and there is no answer.
-    pub async fn until_killed<T>(&self, run: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.killed.notified() => None,
-            result = run => Some(result),
-        }
-    }
-
-    fn is_kill(&self) -> bool {
-        matches!(self.inner().fault, Some(Fault::Kill(..)))
-    }
-
     fn is_cut(&self) -> bool {
         matches!(self.inner().fault, Some(Fault::Cut(..)))
     }
@@ -182,9 +164,7 @@ impl Inner {
         self.effects += 1;
         self.state.log.push(format!("{host}: {doing}"));
         match self.fault {
-            Some(Fault::Kill(n, when) | Fault::Lost(n, when) | Fault::Cut(n, when)) if n == self.effects => {
-                Some(when)
-            }
+            Some(Fault::Lost(n, when) | Fault::Cut(n, when)) if n == self.effects => Some(when),
             _ => None,
         }
     }

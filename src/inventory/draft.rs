@@ -14,9 +14,7 @@ use super::{
     hosts::{self, HostDraft, SshDraft},
     problem::{Fault, Findings, Path, quote},
     read::{Section, choice, kind, number, of_text, owned, port, truth},
-    settings::{
-        Artifacts, Component, Delivery, Etcd, LoadBalancer, Runtime, RuntimeInstall, UpgradeStrategy,
-    },
+    settings::{Artifacts, Component, Etcd, LoadBalancer, Runtime, RuntimeInstall, UpgradeStrategy},
     syntax,
 };
 
@@ -174,15 +172,19 @@ fn duration(value: &Value) -> Result<Duration, Fault> {
 }
 
 fn artifacts(section: Section<'_>) -> Artifacts {
-    const DELIVERY: &[(&str, Option<Delivery>)] = &[("direct", Some(Delivery::Direct)), ("push", None)];
-    let delivery = |value: &Value| {
-        let help = "direct, with a mirror that the hosts reach as artifacts.base_url";
-        choice(DELIVERY)(value)?.ok_or_else(|| Fault::new("push is not supported yet", help))
+    /// Who downloads: each host, or the workstation, which cannot yet.
+    const DELIVERY: &[(&str, bool)] = &[("direct", true), ("push", false)];
+    let delivery = |value: &Value| match choice(DELIVERY)(value)? {
+        true => Ok(()),
+        false => {
+            let help = "direct, with a mirror that the hosts reach as artifacts.base_url";
+            Err(Fault::new("push is not supported yet", help))
+        }
     };
+    section.optional("delivery", delivery);
     let mut artifacts = Artifacts {
         base_url: section.optional("base_url", of_text(syntax::url)),
         registry_mirrors: section.entries("registry_mirrors", registry_mirror),
-        delivery: section.optional("delivery", delivery).unwrap_or(Delivery::Direct),
     };
     for mirror in artifacts.registry_mirrors.values_mut() {
         mirror.truncate(mirror.trim_end_matches('/').len());

@@ -189,16 +189,6 @@ impl Network {
     }
 }
 
-/// Who brings programs to a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Delivery {
-    /// Each host downloads.
-    Direct,
-    /// The workstation downloads once and sends over SSH.
-    Push,
-}
-
 /// Where programs and images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifacts {
@@ -206,8 +196,6 @@ pub struct Artifacts {
     pub base_url: Option<String>,
     /// Upstream registry host → mirror URL.
     pub registry_mirrors: BTreeMap<String, String>,
-    /// Who downloads.
-    pub delivery: Delivery,
 }
 
 impl Artifacts {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, env, fs, path::Path, time::Duration};
 
 use crate::{
     inventory::{
-        Api, Artifacts, Cluster, Component, Delivery, Etcd, HostKeyCheck, LoadBalancer, Network,
-        NetworkPlugin, Node, NodeName, Role, Runtime, RuntimeInstall, Ssh, Taint, UpgradeStrategy,
+        Api, Artifacts, Cluster, Component, Etcd, HostKeyCheck, LoadBalancer, Network, NetworkPlugin, Node,
+        NodeName, Role, Runtime, RuntimeInstall, Ssh, Taint, UpgradeStrategy,
     },
     versions::{DEFAULT_KUBERNETES, release},
 };
@@ -139,11 +139,7 @@ fn cluster(nodes: Vec<Node>) -> Cluster {
         network_manifests: vec![],
         agent: None,
         backup_credentials: None,
-        artifacts: Artifacts {
-            base_url: None,
-            registry_mirrors: BTreeMap::new(),
-            delivery: Delivery::Direct,
-        },
+        artifacts: Artifacts { base_url: None, registry_mirrors: BTreeMap::new() },
         runtime: Runtime { install: RuntimeInstall::Upstream, restrict_oom_score_adj: false },
         api_server: Component::default(),
         controller_manager: Component::default(),

@@ -93,12 +93,9 @@ pub struct NodeFact {
     pub labels: BTreeMap<String, String>,
     /// All taints, as `key=value:Effect`.
     pub taints: Vec<String>,
-    /// Which of them are ours (the annotation [`MANAGED`]): label keys and taints, comma-separated.
+    /// Which of them are ours (the annotation `rsadm/managed`, of mark.sh): label keys and taints, comma-separated.
     pub managed: String,
 }
-
-/// The annotation that names the labels and taints that an inventory gave a node, so that they can be taken back.
-pub const MANAGED: &str = "rsadm/managed";
 
 impl NodeFact {
     /// What the node looks like after `kubectl label` and `kubectl taint` with these arguments.

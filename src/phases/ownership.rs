@@ -1,6 +1,6 @@
-//! Whose the hosts are: nothing is planned on a host of another cluster, whichever command and phases are wanted. A wrong
-//! inventory, or one whose `cluster_name` was edited, is told before anything else. And nothing is built on a host that
-//! somebody else built ([`stranger`]).
+//! Whose the hosts are: nothing is planned on a host of another cluster, whichever command and phases are wanted, nor on one
+//! that is where the inventory has another. A wrong inventory, or one whose `cluster_name` was edited, is told before anything
+//! else. And nothing is built on a host that somebody else built ([`strangers`]).
 
 use crate::{
     inventory::{Cluster, Node, NodeName},

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     cli::{CliError, Context, Exit, GateArgs, InventoryArg},
-    etcd::status::{EtcdReport, Verdict},
+    etcd::{
+        Alarm,
+        status::{EtcdReport, Verdict},
+    },
     event::{Events, count},
     exec::upkeep::space::disarm,
     ui::table,
@@ -96,13 +99,13 @@ fn text(raised: &[Raised<'_>], inventory: &InventoryArg) -> String {
     let mut rows = vec![["MEMBER", "ALARM", "MEANING"]];
     rows.extend(raised.iter().map(|r| {
         let meaning = match r.alarm {
-            "NOSPACE" => "its database reached the quota: etcd takes no writes",
-            "CORRUPT" => "its data is not that of the others",
+            Alarm::NOSPACE => "its database reached the quota: etcd takes no writes",
+            Alarm::CORRUPT => "its data is not that of the others",
             _ => "",
         };
         [r.member, r.alarm, meaning]
     }));
-    let way_out = match raised.iter().any(|r| r.alarm == "NOSPACE") {
+    let way_out = match raised.iter().any(|r| r.alarm == Alarm::NOSPACE) {
         true => {
             format!("\n  rsadm etcd defrag{}  makes room, then takes the alarm back\n", inventory.as_typed())
         }

@@ -96,7 +96,6 @@ impl FakeEtcd {
         self.ask(|_, _| Ok(()))?;
         let struck = self.world.inner().count(&self.host, doing);
         if struck == Some(When::Before) {
-            self.strike().await;
             return Err(lost());
         }
         let result = {
@@ -107,7 +106,6 @@ impl FakeEtcd {
             result
         };
         if struck == Some(When::After) {
-            self.strike().await;
             return Err(lost());
         }
         result.map_err(|answer| match answer {
@@ -115,14 +113,6 @@ impl FakeEtcd {
             Answer::NotYet(why) => EtcdError::NotYet { endpoint, why: why.into() },
             Answer::Refused(why) => EtcdError::Refused { endpoint, why: why.into() },
         })
-    }
-
-    /// Where the whole run dies, there is no answer at all.
-    async fn strike(&self) {
-        if self.world.is_kill() {
-            self.world.killed.notify_one();
-            std::future::pending::<()>().await;
-        }
     }
 }
 

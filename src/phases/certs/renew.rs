@@ -11,7 +11,7 @@ use super::{PHASE, authority, found_certificate, issue, reason};
 use crate::{
     inventory::{Node, Role},
     phases::{
-        control_plane, etcd,
+        control_plane, etcd, ownership,
         preflight::{self, between},
         prepare,
     },
@@ -106,7 +106,7 @@ fn members<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
 }
 
 fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
-    match nodes.iter().find(|n| p.facts(&n.name).begun.is_none()) {
+    match nodes.iter().find(|n| !ownership::is_prepared(p.facts(&n.name))) {
         None => Ok(()),
         Some(node) => Err(Refusal {
             rule: "not-ours",
@@ -124,7 +124,7 @@ fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
 fn fit(p: &mut Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     let mut those = p.cluster.clone();
     those.nodes.retain(|n| nodes.iter().any(|wanted| wanted.name == n.name));
-    let grave = preflight::identity(&those, |name| p.facts(name));
+    let grave = preflight::grave(&those, |name| p.facts(name));
     if let Some(refusal) = grave.refusal() {
         return Err(refusal);
     }

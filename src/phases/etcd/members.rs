@@ -148,7 +148,7 @@ impl Change {
         p.stage(PHASE, format!("{name} leaves"), Mode::OneByOne);
         let there = |n: &&Node| n.peer_url() == member.peer_url && p.seen().hosts.contains_key(&n.name);
         if let Some(node) = p.cluster.nodes.iter().find(there) {
-            remember(p, node);
+            record(p, node);
             control_plane::dial_others(p, node, staying(p, &member.peer_url));
         }
         p.push(&anchor, Action::RemoveMember { member: name, peer_url: member.peer_url.clone() }, "");
@@ -235,9 +235,9 @@ fn is_listed(p: &Planner<'_>, node: &Node) -> bool {
 
 /// Whose the data on a host is that rsadm did not prepare, before etcd's member list ceases to tell it: without this record
 /// a run that comes after one that died, or that took a learner back, finds what could be anybody's.
-fn remember(p: &mut Planner<'_>, node: &Node) {
+fn record(p: &mut Planner<'_>, node: &Node) {
     let facts = p.facts(&node.name);
-    if facts.begun.is_none() && facts.identity.is_none() {
+    if !ownership::is_prepared(facts) && facts.identity.is_none() {
         p.push(&node.name, Action::RecordIdentity { cluster: p.cluster.name.clone() }, "");
     }
 }
@@ -253,7 +253,7 @@ fn make_ready(p: &mut Planner<'_>, node: &Node) {
         stop(p, node, may_start);
         set_aside(p, node, may_start);
     }
-    remember(p, node);
+    record(p, node);
 }
 
 /// Learner, then process, then vote.

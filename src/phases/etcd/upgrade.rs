@@ -74,8 +74,7 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
         Err(Refusal { rule, subject: format!("etcd on {} is not upgraded", subject.name), why, help })
     };
     for node in p.cluster.with_role(Role::Etcd) {
-        // An identity tells less: members of kubeadm's have one since they were restored or made anew.
-        if p.facts(&node.name).begun.is_none() {
+        if !ownership::is_prepared(p.facts(&node.name)) {
             let why = "rsadm did not build this member".to_owned();
             return refusal(
                 "not-ours",

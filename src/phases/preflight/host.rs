@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    inventory::{Cluster, Delivery, LoadBalancer, NetworkPlugin, Node, Role, RuntimeInstall},
+    inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, Role, RuntimeInstall},
     layout,
     observe::Facts,
     phases::{
@@ -59,7 +59,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// Those of them that tell whose a host is and what runs there: also what is done to a host that serves asks them.
-pub const IDENTITY: &[Check] = &[address, version, other_cluster, strangers];
+pub const GRAVE: &[Check] = &[address, version, other_cluster, strangers];
 
 fn machine(s: &Subject<'_>) -> Vec<Verdict> {
     match s.facts.arch.as_str() {
@@ -215,7 +215,7 @@ fn tools(s: &Subject<'_>) -> Vec<Verdict> {
 }
 
 fn download(s: &Subject<'_>) -> Vec<Verdict> {
-    if s.cluster.artifacts.delivery != Delivery::Direct || !(is_missing(s, "curl") && is_missing(s, "wget")) {
+    if !(is_missing(s, "curl") && is_missing(s, "wget")) {
         return vec![];
     }
     vec![Verdict::error("has neither curl nor wget", "install one with the host's package manager")]

@@ -1,9 +1,9 @@
 //! Whether the hosts can carry what is wanted of them: all findings of all hosts at once, each with its remedy, before
 //! the first change.
 //!
-//! What a host says of itself is judged here and in [`host`], what hosts must not have in common in [`between`]; both
-//! know only facts. The network between hosts and the speed of disks take a measurement, which `exec::probe` makes and
-//! [`paths`] and [`probe`] judge.
+//! What a host says of itself is judged here and in [`host`], what hosts are to one another, their clocks too, in
+//! [`between`]; both know only facts. The network between hosts and the speed of disks take a measurement, which
+//! `exec::paths` makes and [`paths`] and [`probe`] judge.
 
 use serde::Serialize;
 
@@ -122,8 +122,8 @@ pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, re
 }
 
 /// What of it stands in the way of new certificates on hosts that serve already: whose they are, what they run, and clocks.
-pub fn identity<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) -> Findings {
-    let mut findings = each(host::IDENTITY, cluster, &facts, false);
+pub fn grave<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) -> Findings {
+    let mut findings = each(host::GRAVE, cluster, &facts, false);
     between::clocks(cluster, facts, &mut findings);
     findings
 }

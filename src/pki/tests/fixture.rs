@@ -49,11 +49,7 @@ pub(crate) fn cluster(nodes: Vec<Node>) -> Cluster {
         network_manifests: vec![],
         agent: None,
         backup_credentials: None,
-        artifacts: Artifacts {
-            base_url: None,
-            registry_mirrors: BTreeMap::new(),
-            delivery: Delivery::Direct,
-        },
+        artifacts: Artifacts { base_url: None, registry_mirrors: BTreeMap::new() },
         runtime: Runtime { install: RuntimeInstall::Existing, restrict_oom_score_adj: false },
         api_server: Component::default(),
         controller_manager: Component::default(),
