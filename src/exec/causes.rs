@@ -72,7 +72,8 @@ const CAUSES: &[Cause] = &[
         "another program listens on that port",
         "on HOST: ss -ltnp; end that program, then run the same command again",
     ),
-    sure(
+    // A client that was forgotten fills the log of an API server that is well.
+    said(
         &[
             &["certificate has expired or is not yet valid"],
             &["certificate is not yet valid"],
@@ -82,14 +83,13 @@ const CAUSES: &[Cause] = &[
         "rsadm preflight compares the clocks, this computer's too; rsadm certs status tells which has ended or not begun, and \
          rsadm certs renew replaces it",
     ),
-    sure(
+    said(
         &[&["signed by unknown authority"]],
         "certificates of two clusters have been mixed up",
         "rsadm plan tells which files differ from this cluster's",
     ),
     sure(
         &[
-            &["cluster id mismatch"],
             &["out of range [lastindex("],
             &["panic: freepages"],
             &["checksum mismatch"],
@@ -136,13 +136,24 @@ const CAUSES: &[Cause] = &[
         "the host cannot resolve that name",
         "on HOST: cat /etc/resolv.conf; or set artifacts.base_url to a mirror by its address",
     ),
+    // A member that is well says it too, of one that dials it.
     said(
-        &[&["checksum"], &["sha256"]],
+        &[&["cluster id mismatch"]],
+        "etcd's data on this host is another cluster's",
+        "rsadm etcd status, which tells whose member has to be replaced",
+    ),
+    said(
+        &[&["no api server is ready at"], &["the api server at", " is not ready"]],
+        "the API server, or the load balancer before it, does not serve",
+        "rsadm status",
+    ),
+    said(
+        &[&["checksum"], &["sha-256"]],
         "what was downloaded is not what was published: a proxy or a mirror has changed it, or it was cut",
         "look at the file at that URL, then run the same command again",
     ),
     said(
-        &[&["could not fetch"], &["failed to connect"]],
+        &[&["could not fetch"]],
         "the host cannot reach the place that programs come from",
         "on HOST: curl -I that URL; see artifacts.base_url",
     ),
@@ -199,6 +210,11 @@ mod tests {
             "clocks",
         ),
         ("x509: certificate signed by unknown authority", "mixed up"),
+        ("request sent was ignored (cluster ID mismatch: peer[1]=2, local=3)", "another cluster's"),
+        (
+            "no API server is ready at https://10.0.0.100:6443, which the kubelet dials, after 120 s: curl: (7) Failed to connect",
+            "load balancer",
+        ),
         ("etcd says: tocommit(41) is out of range [lastIndex(0)]; its data is lost or damaged", "lost"),
         ("panic: freepages: failed to get all reachable pages", "damaged"),
         ("ctr: failed to resolve reference \"registry.k8s.io/pause:3.10\"", "registry"),

@@ -10,7 +10,7 @@ use crate::{
     etcd::status::{Advice, Level, Verdict},
     inventory::{Cluster, Node, NodeName},
     observe::{Facts, Observed},
-    phases::{certs, preflight::between},
+    phases::{certs, clock},
     pki::{
         authorities::{Ca, holdings},
         inspect::CertInfo,
@@ -167,7 +167,7 @@ fn certificate(sources: &Sources<'_>, node: &Node, facts: &Facts, spec: &LeafSpe
         not_after: found.as_ref().and_then(ends),
         days: found.as_ref().map(|info| days(info, sources.now)),
         begins: found
-            .filter(|info| info.is_early(between::time_of_hosts(sources.seen, sources.now)))
+            .filter(|info| info.is_early(clock::of_hosts(sources.seen, sources.now)))
             .and_then(|info| info.not_before.format(&Rfc3339).ok()),
         served,
     }
@@ -216,7 +216,7 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
     };
     let mut advice = Vec::new();
     // By such a clock nothing else of this can be told.
-    if let Err(refusal) = between::may_issue(sources.seen) {
+    if let Err(refusal) = clock::may_issue(sources.seen) {
         advice.push(say(Level::Warning, format!("{}; {}", refusal.why, refusal.help), None));
     }
     for authority in status.authorities.iter().filter(|a| a.days < AUTHORITY_WARNING_DAYS) {

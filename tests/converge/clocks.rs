@@ -42,6 +42,22 @@ fn what_a_clock_that_was_ahead_issued_is_issued_anew() {
     }
 }
 
+/// Whether certificates have ended is told by the hosts, which use them: this computer may have slept.
+#[test]
+fn what_has_ended_on_the_hosts_has_ended() {
+    let cluster = harness::etcd_only();
+    let world = block_on(built(&cluster));
+    for (behind, gated) in [(10, 0), (0, 3)] {
+        let mut seen = block_on(observe(&world, &cluster));
+        let apart = Duration::hours(behind).whole_nanoseconds();
+        seen.hosts.values_mut().for_each(|facts| facts.time += apart);
+        let now = OffsetDateTime::now_utc() + Duration::days(365) - Duration::hours(5);
+        let (plan, _) = phases::plan_renewal(&cluster, seen, now, QUARTER).unwrap();
+        let stages = plan.stages.iter().filter(|s| s.gated && s.phase == "certificates").count();
+        assert_eq!(stages, gated, "{behind} h behind: {}", words(&plan));
+    }
+}
+
 /// Plans as this computer would with its clock so far ahead, without preflight.
 fn ahead(table: &[Phase], cluster: &Cluster, mut seen: Observed, by: Duration) -> Result<bool, Refusal> {
     let nanoseconds = by.whole_nanoseconds();
@@ -57,7 +73,7 @@ fn no_command_issues_certificates_by_a_clock_that_is_wrong() {
     let seen = |cluster: &Cluster, start: State| block_on(observe(&World::new(start), cluster));
     let change = changes::MEMBERSHIP.iter().find(|c| c.name == "one member instead of another").unwrap();
     let (replaced, start) = change.apply(&before, &state);
-    assert!(replaced.with_role(Role::Etcd).count() == 3);
+    assert_eq!(replaced.with_role(Role::Etcd).count(), 3);
     let cases = [
         ("up of nothing", UP, before.clone(), seen(&before, State::new(&before))),
         ("up, with a newcomer", UP, replaced.clone(), seen(&replaced, start.clone())),

@@ -64,10 +64,9 @@ fn only_what_concerns_certificates_stands_in_their_way() {
         seen.hosts.values_mut().for_each(change);
         phases::plan_renewal(&cluster, seen, OffsetDateTime::now_utc() + Duration::days(400), QUARTER)
     };
-    let faults: [Fault; 5] = [
-        (|f| f.swap = true, "swap is on"),
+    let faults: [Fault; 4] = [
         (|f| f.missing.push("tar".into()), "lacks tar"),
-        (|f| f.disk.values_mut().for_each(|free| *free = 0), " free"),
+        (|f| f.disk.values_mut().for_each(|free| *free = 5 << 20), " free"),
         (|f| drop(f.ports.insert(10_250, "nginx".into())), "is taken by nginx"),
         (|f| f.machine_id = "same".into(), "has the machine-id of"),
     ];
@@ -77,7 +76,9 @@ fn only_what_concerns_certificates_stands_in_their_way() {
         let said = plan.notices.iter().any(|n| n.text.contains(told) && !n.help.is_empty());
         assert!(said, "{told}: {:?}", plan.notices);
     }
-    let grave: [Fault; 3] = [
+    let grave: [Fault; 5] = [
+        (|f| f.swap = true, "swap is on"),
+        (|f| f.disk.values_mut().for_each(|free| *free = 0), "has no room below"),
         (|f| f.addresses.clear(), "does not have the address"),
         (|f| f.time += if f.hostname == "m2" { 60_000_000_000 } else { 0 }, "ahead of the others"),
         (

@@ -10,11 +10,7 @@ use time::{Duration, OffsetDateTime};
 use super::{PHASE, authority, found_certificate, issue, reason};
 use crate::{
     inventory::{Node, Role},
-    phases::{
-        control_plane, etcd, ownership,
-        preflight::{self, between},
-        prepare,
-    },
+    phases::{clock, control_plane, etcd, ownership, preflight, prepare},
     pki::{
         authorities::Ca,
         inspect::CertInfo,
@@ -119,8 +115,8 @@ fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
 }
 
 /// What of a host differs from the inventory comes along with its certificates, so that has to be the host that is meant, of
-/// the version that is meant. All else that preflight finds, such as a full disk, is told and stands in nobody's way: a
-/// cluster whose certificates have ended cannot wait for it.
+/// the version that is meant; and its kubelet starts anew. All else that preflight finds, such as a disk that is nearly full,
+/// is told and stands in nobody's way: a cluster whose certificates have ended cannot wait for it.
 fn fit(p: &mut Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     let mut those = p.cluster.clone();
     those.nodes.retain(|n| nodes.iter().any(|wanted| wanted.name == n.name));
@@ -134,7 +130,7 @@ fn fit(p: &mut Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
 
 fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
     let mut all = Vec::new();
-    let there = between::time_of_hosts(p.seen(), p.now);
+    let there = clock::of_hosts(p.seen(), p.now);
     for (i, node) in
         p.cluster.nodes.iter().enumerate().filter(|(_, n)| wanted.iter().any(|w| w.name == n.name))
     {

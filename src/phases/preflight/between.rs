@@ -2,27 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use crate::{
     inventory::{Cluster, NodeName},
-    observe::{Facts, Observed},
-    plan::Refusal,
+    observe::Facts,
+    phases::clock,
 };
 
 use super::{Findings, Verdict};
 
 /// How far a clock may be from the median of all: certificates are backdated by five minutes, leases last forty seconds.
-const CLOCK_LIMIT_SECONDS: f64 = 30.0;
-
-/// How far this computer's clock may be ahead of the hosts': its certificates begin five minutes before its own time
-/// ([`BACKDATE`](crate::pki::issue::BACKDATE)). A host may be behind the others as well, and one that took some seconds to
-/// answer looks that much later than it is: the last minute is for both.
-const AHEAD_LIMIT: Duration = Duration::minutes(4);
-
-/// How far this computer's clock may be off in either direction: whether a certificate has ended, and whether it does soon,
-/// is told by it.
-const APART_LIMIT: Duration = Duration::days(1);
+const CLOCK_LIMIT: Duration = Duration::seconds(30);
 
 /// A thing that is each host's own: what it is called, where it is read, and what two hosts with the same are told.
 struct Unique {
@@ -55,7 +46,11 @@ const UNIQUE: &[Unique] = &[
 ];
 
 /// Looks at all hosts together.
-pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
+pub(super) fn inspect<'a>(
+    cluster: &Cluster,
+    facts: impl Fn(&NodeName) -> &'a Facts,
+    findings: &mut Findings,
+) {
     for unique in UNIQUE {
         let mut seen: BTreeMap<&str, &NodeName> = BTreeMap::new();
         for node in &cluster.nodes {
@@ -72,76 +67,16 @@ pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, fi
 
 /// Whether all clocks agree, this computer's included.
 pub(super) fn clocks<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
-    let Some(median) = median(cluster.nodes.iter().map(|n| facts(&n.name))) else { return };
+    let Some(median) = clock::median(cluster.nodes.iter().map(|n| facts(&n.name))) else { return };
     for node in &cluster.nodes {
-        let off = (offset(facts(&node.name)) - median).as_seconds_f64();
-        let way = if off > 0.0 { "ahead of" } else { "behind" };
-        let among = (off.abs() > CLOCK_LIMIT_SECONDS).then(|| {
-            let text = format!("its clock is {:.0} s {way} the others", off.abs());
+        let off = clock::offset(facts(&node.name)) - median;
+        let way = if off.is_positive() { "ahead of" } else { "behind" };
+        let among = (off.abs() > CLOCK_LIMIT).then(|| {
+            let text = format!("its clock is {} s {way} the others", off.abs().whole_seconds());
             Verdict::error(text, "set it, and keep it right with chrony or systemd-timesyncd")
         });
-        let here = this_computer(median).map(|text| Verdict::error(text, THIS_COMPUTER));
+        let here = clock::fault(median).map(|text| Verdict::error(text, clock::REMEDY));
         findings.take(&node.name, among.into_iter().chain(here));
-    }
-}
-
-/// How far a host's clock is ahead of this computer's, and the time that the question took to reach it.
-fn offset(facts: &Facts) -> Duration {
-    let apart = facts.time.saturating_sub(facts.asked_at).clamp(i64::MIN.into(), i64::MAX.into());
-    i64::try_from(apart).map_or(Duration::ZERO, Duration::nanoseconds)
-}
-
-/// The same of most hosts, as a single one may be wrong by years; `None` where none has told its time.
-fn median<'a>(facts: impl Iterator<Item = &'a Facts>) -> Option<Duration> {
-    let mut offsets: Vec<Duration> = facts.filter(|f| f.time > 0).map(offset).collect();
-    offsets.sort();
-    offsets.get(offsets.len() / 2).copied()
-}
-
-/// What time it is by the clocks of most hosts, when it is `now` by this computer's.
-pub fn time_of_hosts(seen: &Observed, now: OffsetDateTime) -> OffsetDateTime {
-    median(seen.hosts.values()).and_then(|off| now.checked_add(off)).unwrap_or(now)
-}
-
-const THIS_COMPUTER: &str = "compare `date -u` here and there, set the clock that is wrong, and keep it right with chrony or \
-                             systemd-timesyncd";
-
-/// What is wrong with this computer's clock, by the offset of most hosts from it.
-fn this_computer(median: Duration) -> Option<String> {
-    let far = far(median.abs());
-    match median {
-        m if m < -AHEAD_LIMIT => Some(format!(
-            "this computer's clock is {far} ahead of the hosts': certificates would begin in their future"
-        )),
-        m if m > APART_LIMIT => Some(format!(
-            "this computer's clock is {far} behind the hosts': which certificates have ended would be told wrongly"
-        )),
-        _ => None,
-    }
-}
-
-fn far(time: Duration) -> String {
-    match time.whole_minutes() {
-        minutes if minutes < 120 => format!("{minutes} min"),
-        minutes if minutes < 48 * 60 => format!("{} h", minutes / 60),
-        minutes => format!("{} days", minutes / (24 * 60)),
-    }
-}
-
-/// Whether certificates of this computer's time are good on the hosts: for every plan that issues some, also where preflight
-/// is left out.
-///
-/// # Errors
-/// Where this computer's clock is too far from the hosts'.
-pub fn may_issue(seen: &Observed) -> Result<(), Refusal> {
-    match median(seen.hosts.values()).and_then(this_computer) {
-        None => Ok(()),
-        Some(why) => Err(Refusal {
-            rule: "clock",
-            subject: "no certificates are issued".into(),
-            why,
-            help: THIS_COMPUTER.into(),
-        }),
     }
 }
 
@@ -267,7 +202,7 @@ mod tests {
                 "this computer 2 years ahead, and a host that is behind the others",
                 |n, f| f.asked_at += (730 * 86_400 + if n == "w2" { 40 } else { 0 }) * SECOND,
                 &[
-                    "m1, m2, m3, w1, w2: this computer's clock is 730 days ahead of the hosts': certificates would begin in their future",
+                    "m1, m2, m3, w1, w2: this computer's clock is 730 d ahead of the hosts': certificates would begin in their future",
                     "w2: its clock is 40 s behind the others",
                 ],
                 &[],

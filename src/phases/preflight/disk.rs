@@ -42,6 +42,21 @@ pub(super) fn space(s: &Subject<'_>) -> Vec<Verdict> {
     verdicts
 }
 
+/// What all certificates and keys of a host take, many times over.
+const CERTIFICATES: u64 = 4;
+
+/// A certificate is taken away before its key is replaced, so that there never are two that do not fit: the new one has to
+/// find room.
+pub(super) fn room(s: &Subject<'_>) -> Vec<Verdict> {
+    let free = |folder: &&str| s.facts.disk.get(*folder).map(|free| free / MIB);
+    let full =
+        ["/usr", "/var/lib"].into_iter().find(|folder| free(folder).is_some_and(|free| free < CERTIFICATES));
+    let verdict = full.map(|folder| {
+        Verdict::error(format!("has no room below {folder}"), "make some: new certificates have to find room")
+    });
+    verdict.into_iter().collect()
+}
+
 /// As far as numbers tell.
 fn is_one_disk(s: &Subject<'_>, one: &str, other: &str) -> bool {
     let numbers = |folder| (s.facts.disk.get(folder), s.facts.disk_size.get(folder));

@@ -58,8 +58,10 @@ pub const CHECKS: &[Check] = &[
     ports,
 ];
 
-/// Those of them that tell whose a host is and what runs there: also what is done to a host that serves asks them.
-pub const GRAVE: &[Check] = &[address, version, other_cluster, strangers];
+/// What new certificates of a host that serves stand or fall with: whose it is, what runs there, whether its kubelet starts
+/// again, and whether the new ones find room.
+pub const GRAVE: &[Check] =
+    &[address, kubernetes_version, other_cluster, strangers, kubelet_starts, disk::room];
 
 fn machine(s: &Subject<'_>) -> Vec<Verdict> {
     match s.facts.arch.as_str() {
@@ -196,6 +198,14 @@ fn swap(s: &Subject<'_>) -> Vec<Verdict> {
     )]
 }
 
+/// It looks at these when it starts, so that one that runs may have been there before them.
+fn kubelet_starts(s: &Subject<'_>) -> Vec<Verdict> {
+    match s.node.is_kubernetes() {
+        true => swap(s).into_iter().chain(cgroups(s)).collect(),
+        false => vec![],
+    }
+}
+
 fn is_missing(s: &Subject<'_>, tool: &str) -> bool {
     s.facts.missing.iter().any(|t| t == tool)
 }
@@ -269,15 +279,22 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
 
 /// `up` would put new programs on all hosts at once, which is no upgrade.
 fn version(s: &Subject<'_>) -> Vec<Verdict> {
+    match kubernetes_version(s) {
+        verdicts if verdicts.is_empty() => etcd_version(s).into_iter().collect(),
+        verdicts => verdicts,
+    }
+}
+
+fn kubernetes_version(s: &Subject<'_>) -> Vec<Verdict> {
     let wanted = s.cluster.release.kubernetes;
     let installed = s.facts.programs.get("kubelet").and_then(|p| p.version()?.parse::<Version>().ok());
-    match installed.filter(|found| *found != wanted) {
-        Some(found) => vec![Verdict::error(
+    let other = installed.filter(|found| *found != wanted).map(|found| {
+        Verdict::error(
             format!("has Kubernetes {found}, and the inventory says {wanted}"),
             format!("upgrading is not what `up` does: set kubernetes_version: {found}"),
-        )],
-        None => etcd_version(s).into_iter().collect(),
-    }
+        )
+    });
+    other.into_iter().collect()
 }
 
 /// A member with another image would restart with it like with any new setting, which is no upgrade either.

@@ -14,7 +14,7 @@ use crate::{
     plan::{Planner, Refusal},
 };
 
-pub mod between;
+mod between;
 mod disk;
 pub mod host;
 pub mod paths;
