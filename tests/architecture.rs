@@ -1,4 +1,4 @@
-//! The direction of dependencies, from the `use` lines: pure modules stay pure, foreign crates in their one file, and
+//! The direction of dependencies, from the `use` lines: pure modules stay pure, foreign crates in their one place, and
 //! nothing sees the command line. Every file begins by saying what it is for.
 
 #![expect(

@@ -130,7 +130,7 @@ impl Context {
         self.interrupt.connecting(&self.ui).map_err(|e| CliError::new(Exit::Bug, e))
     }
 
-    /// The command minds Ctrl-C itself: what it returns ends at the first.
+    /// The command minds Ctrl-C and SIGTERM itself: what it returns ends at the first of them.
     ///
     /// # Errors
     /// Where the system lets us handle no signals.

@@ -22,9 +22,9 @@ pub enum Exit {
     Refused,
     /// At least one step on a host failed.
     StepFailed,
-    /// `plan` found something to change.
+    /// `plan`, or `--plan`, found something to change.
     ChangesPending,
-    /// The cluster serves, but something in it does not.
+    /// The cluster serves, but something in it does not, or soon will not.
     Degraded,
     /// etcd serves no writes.
     NoQuorum,

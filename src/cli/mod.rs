@@ -1,7 +1,7 @@
 //! The command line: one file per command, with its `Args` (their doc comments are the help) and its `run`.
 //!
 //! Nothing else in the crate sees this module. A command gets a [`Context`] and returns how it ended, or a
-//! [`CliError`], the only thing that knows hints.
+//! [`CliError`], the only thing that knows exit codes.
 
 use clap::{Parser, Subcommand};
 

@@ -42,7 +42,6 @@ async fn collect(host: &dyn Host, action: Option<&Action>) -> Vec<String> {
             vec![process.clone()]
         }
         Some(Action::AwaitApi { .. }) => vec!["kube-apiserver".to_owned()],
-        Some(Action::Join { .. }) => vec!["haproxy".to_owned()],
         Some(Action::AwaitEtcd { .. }) => vec!["etcd".to_owned()],
         _ => vec![],
     };

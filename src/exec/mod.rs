@@ -233,7 +233,6 @@ async fn host_work(
 async fn steps(cx: &Context<'_>, work: &HostWork, shown: &StageEvents) -> Result<(), Early> {
     let node = run::node(cx.cluster, &work.host).map_err(|why| Early::Failed(None, why))?;
     let mut batch: Vec<(usize, Vec<Op>)> = Vec::new();
-    let mut keeps = work.steps.iter().any(|step| matches!(step.action, Action::Keep { .. }));
     for (i, step) in work.steps.iter().enumerate() {
         shown.says(&work.host, step.action.to_string());
         if let Action::AwaitEtcd { members } = &step.action {
@@ -241,10 +240,6 @@ async fn steps(cx: &Context<'_>, work: &HostWork, shown: &StageEvents) -> Result
             let told = |text: String| shown.says(&work.host, text);
             wait::etcd(cx, members, &told).await.map_err(|lack| Early::Lacking(i, lack))?;
             continue;
-        }
-        // A new version of etcd that has served is not taken back any more (`phases::etcd::upgrade`).
-        if matches!(step.action, Action::AwaitSound) && std::mem::take(&mut keeps) {
-            batch.push((i, vec![run::forget_kept()]));
         }
         if step.action.changes_membership() || step.action.asks_members() {
             flush(cx, work, &mut batch).await?;
@@ -260,10 +255,6 @@ async fn steps(cx: &Context<'_>, work: &HostWork, shown: &StageEvents) -> Result
         let ops = run::operations(cx, node, &step.action).await.map_err(|why| Early::Failed(Some(i), why))?;
         run::record(cx, node, &step.action, &ops);
         batch.push((i, ops));
-    }
-    // Everything serves, so that nothing is put back any more.
-    if keeps {
-        batch.push((work.steps.len() - 1, vec![run::forget_kept()]));
     }
     flush(cx, work, &mut batch).await
 }

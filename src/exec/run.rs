@@ -92,6 +92,8 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             vec![script(scripts::AWAIT_PROCESS, args, limit + MINUTE)]
         }
         Action::Keep { process, .. } => vec![script(scripts::KEEP, [process.clone(), cx.kept()], MINUTE)],
+        // Those of runs that died too.
+        Action::Commit => vec![Op::Run(Cmd::new(["rm", "-rf", "--", layout::KEPT_DIR]))],
         Action::AwaitServing { process, port } => {
             let args = [process.clone(), port.to_string(), limit.as_secs().to_string()];
             vec![script(scripts::AWAIT_SERVING, args, limit + MINUTE)]
@@ -191,11 +193,6 @@ fn remembered(cluster: &str, runtime: bool) -> impl Iterator<Item = String> {
 pub(super) fn identity(identity: &Identity) -> Op {
     let text = serde_json::to_string(identity).unwrap_or_default();
     put(layout::IDENTITY, 0o644, format!("{text}\n").into_bytes())
-}
-
-/// Takes away the manifests that [`Action::Keep`] kept, those of runs that died too.
-pub(super) fn forget_kept() -> Op {
-    Op::Run(Cmd::new(["rm", "-rf", "--", layout::KEPT_DIR]))
 }
 
 fn put(path: &str, mode: u32, data: Vec<u8>) -> Op {

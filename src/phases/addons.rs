@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-const PHASE: &str = "addons";
+/// The phase.
+pub const PHASE: &str = "addons";
 
 /// What nodes need to become Ready and to join: applied while workers start their kubelets.
 pub fn early(p: &mut Planner<'_>) {

@@ -13,7 +13,8 @@ use crate::{
     },
 };
 
-const PHASE: &str = "backups";
+/// The phase.
+pub const PHASE: &str = "backups";
 
 /// The timer's unit.
 pub const TIMER: &str = "rsadm-backup.timer";

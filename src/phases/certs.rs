@@ -28,7 +28,8 @@ use crate::{
 
 pub mod renew;
 
-const PHASE: &str = "certificates";
+/// The phase.
+pub const PHASE: &str = "certificates";
 
 /// All that hosts share.
 const SHARED: [Shared; 5] = [

@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-const PHASE: &str = "control-plane";
+/// The phase.
+pub const PHASE: &str = "control-plane";
 
 /// See the module.
 ///
@@ -163,6 +164,7 @@ fn replace(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) {
     if replace_side_by_side(p, node, others) && !asks {
         await_api(p, node);
     }
+    p.commit(node);
 }
 
 fn replace_side_by_side(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) -> bool {

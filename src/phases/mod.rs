@@ -39,38 +39,42 @@ pub struct Phase {
 
 /// `rsadm up`.
 pub const UP: &[Phase] = &[
-    Phase { name: "preflight", about: "hosts can carry what is wanted of them", plan: preflight::plan },
+    Phase { name: preflight::PHASE, about: "hosts can carry what is wanted of them", plan: preflight::plan },
     Phase {
         name: prepare::PHASE,
         about: "containerd, kubelet, kubectl and CNI plugins",
         plan: prepare::binaries,
     },
-    Phase { name: "certificates", about: "three authorities, certificates, kubeconfigs", plan: certs::plan },
-    Phase { name: "images", about: "the images that each host runs", plan: prepare::images },
-    Phase { name: "etcd", about: "one member on each etcd host, with a leader", plan: etcd::plan },
+    Phase { name: certs::PHASE, about: "three authorities, certificates, kubeconfigs", plan: certs::plan },
+    Phase { name: prepare::IMAGES, about: "the images that each host runs", plan: prepare::images },
+    Phase { name: etcd::PHASE, about: "one member on each etcd host, with a leader", plan: etcd::plan },
     Phase {
-        name: "control-plane",
+        name: control_plane::PHASE,
         about: "API servers, controller managers, schedulers",
         plan: control_plane::plan,
     },
     Phase {
-        name: "workers",
+        name: workers::PHASE,
         about: "kubelets, local load balancers, kube-proxy, labels and taints",
         plan: workers::plan,
     },
-    Phase { name: "addons", about: "CoreDNS; all add-ons rolled out", plan: addons::plan },
-    Phase { name: "backups", about: "snapshots of etcd on a schedule", plan: backups::plan },
+    Phase { name: addons::PHASE, about: "CoreDNS; all add-ons rolled out", plan: addons::plan },
+    Phase { name: backups::PHASE, about: "snapshots of etcd on a schedule", plan: backups::plan },
 ];
 
 /// `rsadm etcd add`, `remove` and `replace`: the membership becomes that of the cluster that is planned for, and nothing
 /// else changes, whoever built it.
 pub const ETCD_MEMBERS: &[Phase] = &[
-    Phase { name: "binaries", about: "what a new member's host needs", plan: etcd::members::binaries },
-    Phase { name: "certificates", about: "a new member's certificates", plan: etcd::members::certificates },
-    Phase { name: "images", about: "etcd's image on a new member's host", plan: etcd::members::images },
-    Phase { name: "etcd", about: "members leave and join, one at a time", plan: etcd::members::plan },
+    Phase { name: prepare::PHASE, about: "what a new member's host needs", plan: etcd::members::binaries },
+    Phase { name: certs::PHASE, about: "a new member's certificates", plan: etcd::members::certificates },
     Phase {
-        name: "control-plane",
+        name: prepare::IMAGES,
+        about: "etcd's image on a new member's host",
+        plan: etcd::members::images,
+    },
+    Phase { name: etcd::PHASE, about: "members leave and join, one at a time", plan: etcd::members::plan },
+    Phase {
+        name: control_plane::PHASE,
         about: "API servers know the members, one after the other",
         plan: control_plane::follow_members,
     },
@@ -78,20 +82,28 @@ pub const ETCD_MEMBERS: &[Phase] = &[
 
 /// `rsadm etcd upgrade`.
 pub const ETCD_UPGRADE: &[Phase] = &[
-    Phase { name: "etcd-images", about: "the image of the version to come", plan: etcd::upgrade::images },
-    Phase { name: "etcd-upgrade", about: "member by member, the leader last", plan: etcd::upgrade::plan },
+    Phase {
+        name: etcd::upgrade::IMAGES,
+        about: "the image of the version to come",
+        plan: etcd::upgrade::images,
+    },
+    Phase {
+        name: etcd::upgrade::PHASE,
+        about: "member by member, the leader last",
+        plan: etcd::upgrade::plan,
+    },
 ];
 
 /// `rsadm certs renew`.
 pub const CERTS_RENEW: &[Phase] = &[
     Phase {
-        name: "certificates",
+        name: certs::PHASE,
         about: "issued anew, those of members one member at a time",
         plan: certs::renew::certificates,
     },
-    Phase { name: "kubelets", about: "kubelets take theirs up", plan: certs::renew::kubelets },
+    Phase { name: certs::renew::KUBELETS, about: "kubelets take theirs up", plan: certs::renew::kubelets },
     Phase {
-        name: "control-plane",
+        name: control_plane::PHASE,
         about: "what reads kubeconfigs once, one host at a time",
         plan: certs::renew::control_planes,
     },
@@ -99,7 +111,7 @@ pub const CERTS_RENEW: &[Phase] = &[
 
 /// `rsadm reset`.
 pub const RESET: &[Phase] =
-    &[Phase { name: "reset", about: "hosts as they were before", plan: teardown::plan }];
+    &[Phase { name: teardown::PHASE, about: "hosts as they were before", plan: teardown::plan }];
 
 /// Plans the wanted phases of a table: the plan, and what will be observed once it is done.
 ///

@@ -156,7 +156,7 @@ fn each_in_its_place(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> 
         subject: format!("not every address in this inventory is that of its host: {}", names.join(", ")),
         why: format!("{}\nnothing was changed on any host", lines.join("\n")),
         help: format!(
-            "put address and internal_address of {} back; a host that is to serve under another's name: first \
+            "put address and internal_address of {} back, or give the hosts their own addresses again; a host that is to serve under another's name: first \
              `rsadm reset` with an inventory that has {it} alone, under {own}",
             names.join(" and ")
         ),

@@ -25,6 +25,9 @@ use crate::{
 /// The phase that comes before all that change something.
 pub const PHASE: &str = "binaries";
 
+/// The phase that brings images.
+pub const IMAGES: &str = "images";
+
 /// Programs, kernel settings, container runtime and pod network of every host, all at once.
 ///
 /// # Errors
@@ -50,7 +53,7 @@ pub fn binaries(p: &mut Planner<'_>) -> Result<(), Refusal> {
 /// # Errors
 /// Never so far.
 pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
-    p.stage_beside("images", "what each host runs");
+    p.stage_beside(IMAGES, "what each host runs");
     for node in &p.cluster.nodes {
         p.images(node, &images_for(p.cluster, node));
     }

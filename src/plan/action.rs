@@ -217,6 +217,8 @@ pub enum Action {
         /// The port that it listens on once it serves.
         port: u16,
     },
+    /// Keeps no manifest from before any longer: what serves now stays, whatever comes of the steps after it.
+    Commit,
     /// Waits until the process that a manifest asks for listens, which it does once it has taken its arguments.
     AwaitServing {
         /// The pod's name, and that of its process.
@@ -333,6 +335,7 @@ impl Action {
         !matches!(
             self,
             Self::Keep { .. }
+                | Self::Commit
                 | Self::AwaitProcess { .. }
                 | Self::AwaitStopped { .. }
                 | Self::AwaitServing { .. }

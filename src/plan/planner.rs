@@ -318,6 +318,16 @@ impl<'a> Planner<'a> {
         waits
     }
 
+    /// What replaced manifests on the host serves by now: they are not put back any more. Nothing, where none was kept.
+    pub fn commit(&mut self, node: &Node) {
+        let work = self.places.get(&node.name).and_then(|place| self.plan.stages.last()?.work.get(*place));
+        let steps = work.into_iter().flat_map(|work| work.steps.iter().rev());
+        let mut open = steps.map(|step| &step.action).take_while(|action| !matches!(action, Action::Commit));
+        if open.any(|action| matches!(action, Action::Keep { .. })) {
+            self.push(&node.name, Action::Commit, "");
+        }
+    }
+
     /// True where one of these bundles is applied in this run.
     pub fn applies(&self, bundles: &[&str]) -> bool {
         let of = |action: &Action| match action {

@@ -157,6 +157,7 @@ impl Action {
             | Self::Promote { .. }
             | Self::RemoveMember { .. }
             | Self::Keep { .. }
+            | Self::Commit
             | Self::AwaitServing { .. }
             | Self::AwaitApi { .. }
             | Self::Join { .. }

@@ -34,6 +34,7 @@ impl fmt::Display for Action {
             Self::Keep { process, .. } => {
                 write!(f, "keep the manifest of {process}, should the new one not serve")
             }
+            Self::Commit => f.write_str("go on with what serves, and keep no manifest from before"),
             Self::AwaitServing { process, port } => write!(f, "wait until {process} listens on port {port}"),
             Self::AwaitApi { url } => write!(f, "wait until the API server at {url} is ready"),
             Self::Join { url } => write!(f, "have the kubelet register at {url}"),

@@ -5,7 +5,7 @@ use rsadm::{
     host::{Op, Secret},
     inventory::{Cluster, NodeName, Role},
     layout,
-    phases::UP,
+    phases::{self, UP},
     pki::{
         authorities::Ca,
         files::{Server, leaf},
@@ -13,6 +13,7 @@ use rsadm::{
         leaf::Place,
         specs::spec_for,
     },
+    plan::Action,
 };
 use time::OffsetDateTime;
 
@@ -94,6 +95,28 @@ fn a_node_that_somebody_deleted_is_registered_again() {
         state.kube.nodes.remove(&NodeName::new(lost));
         let undisturbed = faults::undisturbed(&cluster, state, UP);
         faults::heals_from_every_kill("a deleted node", &cluster, &undisturbed, UP);
+    }
+}
+
+/// It marks itself, as soon as its API server serves; one that is not to be started in this run could wait for that for ever.
+#[test]
+fn a_control_plane_whose_api_server_is_down_is_marked_through_another() {
+    let cluster = harness::ha();
+    let m2 = NodeName::new("m2");
+    for (is_down, speaker) in [(false, "m2"), (true, "m1")] {
+        let mut state = built(&cluster);
+        state.kube.nodes.get_mut(&m2).unwrap().managed.clear();
+        if is_down {
+            state.machine(&m2).files.remove(&layout::manifest_of("kube-apiserver"));
+            state.settle();
+        }
+        let seen = block_on(harness::observe(&World::new(state), &cluster));
+        let planned = phases::plan(UP, &cluster, seen, OffsetDateTime::now_utc(), |name| name == "workers");
+        let (plan, _) = planned.unwrap();
+        let marks = |a: &Action| matches!(a, Action::Mark { node, .. } if *node == m2);
+        let by: Vec<&str> =
+            plan.steps().filter(|(_, s)| marks(&s.action)).map(|(host, _)| host.as_str()).collect();
+        assert_eq!(by, [speaker], "{}", harness::words(&plan));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     inventory::{Node, NodeName, Role},
     layout,
     observe::{Facts, FileFact, Observed},
-    phases::{UP, ownership},
+    phases::{UP, certs, ownership, prepare},
     pki::authorities::Ca,
     plan::{Refusal, sha256},
 };
@@ -53,7 +53,7 @@ impl Ground<'_> {
                 return Err(CliError::new(Exit::StepFailed, text));
             }
         }
-        let wants = |phase: &str| ["binaries", "certificates", "images"].contains(&phase);
+        let wants = |phase: &str| [prepare::PHASE, certs::PHASE, prepare::IMAGES].contains(&phase);
         let seen = self.session.observe().await?.despite_restore();
         let (plan, _) = self.session.plan(UP, seen.clone(), wants)?;
         self.session.execute(&self.command, &plan, seen).await

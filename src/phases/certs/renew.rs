@@ -20,6 +20,9 @@ use crate::{
     plan::{Mode, Planner, Refusal, action::Shared},
 };
 
+/// The phase in which kubelets start anew.
+pub const KUBELETS: &str = "kubelets";
+
 /// A kubelet renews its client certificate when between 70% and 90% of its time is over (client-go,
 /// `certificate_manager.go`): one that has less left than that tenth of a year will not be renewed by it any more.
 const KUBELET_IS_LATE: Duration = Duration::days(36);
@@ -72,7 +75,7 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
 /// Never so far.
 pub fn kubelets(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let wanted = wanted(p);
-    p.stage("kubelets", "kubelets take up their certificates", Mode::Parallel);
+    p.stage(KUBELETS, "kubelets take up their certificates", Mode::Parallel);
     for node in wanted.into_iter().filter(|n| n.is_kubernetes()) {
         prepare::kubelet(p, node);
     }

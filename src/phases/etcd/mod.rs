@@ -24,7 +24,8 @@ pub mod members;
 pub mod upgrade;
 pub mod wish;
 
-const PHASE: &str = "etcd";
+/// The phase.
+pub const PHASE: &str = "etcd";
 
 /// The process's name.
 pub const PROCESS: &str = "etcd";
@@ -113,6 +114,7 @@ fn keep(p: &mut Planner<'_>, nodes: &[&Node]) {
         if p.has_work(&node.name) {
             p.push(&node.name, await_members(nodes), "");
         }
+        p.commit(node);
     }
     p.stage(PHASE, "founded: a wiped member can found no second cluster", Mode::Parallel);
     for node in nodes {

@@ -16,7 +16,11 @@ use crate::{
     versions::{Version, etcd_upgrade_obstacle},
 };
 
-const PHASE: &str = "etcd-upgrade";
+/// The phase.
+pub const PHASE: &str = "etcd-upgrade";
+
+/// The phase that brings the image.
+pub const IMAGES: &str = "etcd-images";
 
 /// The image, on all hosts before the first member stops.
 ///
@@ -24,7 +28,7 @@ const PHASE: &str = "etcd-upgrade";
 /// As [`plan`]: nothing is fetched for an upgrade that may not be.
 pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
     may_be(p)?;
-    p.stage("etcd-images", "the image of the version to come", Mode::Parallel);
+    p.stage(IMAGES, "the image of the version to come", Mode::Parallel);
     let image = [p.cluster.release.etcd_image()];
     for node in p.cluster.with_role(Role::Etcd) {
         p.images(node, &image);
@@ -49,6 +53,8 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         let (text, inputs) = manifest_text(p, node, InitialState::Existing);
         p.replace_manifest(node, pod, text, &inputs);
         p.replaced_process(node, pod, &inputs);
+        // From here on the data may be of the new version.
+        p.commit(node);
         if p.has_work(&node.name) {
             p.push(&node.name, Action::AwaitSound, "");
         }
