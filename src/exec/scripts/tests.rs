@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use super::{REMEMBER, WIPE};
 
+mod nodes;
+
 /// A host's folders.
 struct Place(TempDir);
 
