@@ -1,4 +1,4 @@
-# etcd-host.sh: what this host says of the etcd that should run on it, one fact a line. Changes nothing, and shows no key.
+# etcd_host.sh: what this host says of the etcd that should run on it, one fact a line. Changes nothing, and shows no key.
 # (After processes.sh.)
 f() { printf '%s\n' "$*"; }
 [ -e /var/lib/rsadm/before/cluster ] && f prepared
