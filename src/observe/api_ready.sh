@@ -1,4 +1,4 @@
-# api-ready.sh URL: what the API server there says of itself, status 0 where that is "ready"; then the workloads of
+# api_ready.sh URL: what the API server there says of itself, status 0 where that is "ready"; then the workloads of
 # kube-system, one a line: kind/name, pods that are ready, pods that are wanted; then daemon sets' pods that are not ready,
 # and their nodes. Changes nothing.
 hp=${1#https://}

@@ -1,4 +1,4 @@
-# etcd-host.sh: what this host says of the etcd that should run on it, one fact a line. Changes nothing, and shows no key.
+# etcd_host.sh: what this host says of the etcd that should run on it, one fact a line. Changes nothing, and shows no key.
 # (After processes.sh.)
 f() { printf '%s\n' "$*"; }
 [ -e /var/lib/rsadm/before/cluster ] && f prepared
@@ -16,7 +16,8 @@ log=$(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log 2>/dev/null | head -n 1)
 if [ "$log" ]; then
   n=${log##*/}; f restarts "${n%.log}"
   tail -n 1 "$log" | cut -c1-2000 | sed 's/^/last /'
-  # A life that has only begun has not complained yet.
+  # A life that has only begun has not complained yet. (The names of these files have no spaces.)
+  # shellcheck disable=SC2046
   tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):' | tail -n 1 | cut -c1-2000 | sed 's/^/complaint /'
 fi
 # Where kubeadm's and our members have their metrics. A member that hangs must not hold up the rest.

@@ -9,6 +9,7 @@ r() { v=; IFS= read -r v < "$2"; [ -z "$v" ] || f "$1" "$v"; }
 r machine-id /etc/machine-id
 [ -e /run/systemd/container ] || r product /sys/class/dmi/id/product_uuid
 r boot-id /proc/sys/kernel/random/boot_id
+# shellcheck disable=SC2046,SC2183  # three words
 printf 'hostname %s\nkernel %s\narch %s\n' $(uname -nrm)
 f os "${ID:-linux} ${VERSION_ID:-unknown}"
 v=${EPOCHREALTIME/./}
@@ -33,6 +34,7 @@ ip -o addr show | awk '{split($4,a,"/"); print "address",a[1]}'
 ss -Hltnp | awk '{n=split($4,a,":"); p="-"; if (match($0,/users:\(\("[^"]+/)) p=substr($0,RSTART+9,RLENGTH-9); print "port",a[n],p}' | sort -u
 # An empty line ends a unit.
 n=0 b=
+# shellcheck disable=SC1097  # IFS is "="
 while IFS== read -r k x; do
   case $k in
     MainPID) pid=$x ;;
@@ -50,8 +52,10 @@ for p in /proc/[0-9]*; do
   read -r c <$p/comm
   [ $p != /proc/$n ] || c=rsadm-network
   case $c in etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|haproxy|containerd|rsadm-network) ;; *) continue ;; esac
+  # shellcheck disable=SC2128  # the first word says enough
   [ $p/ns/net -ef /proc/self/ns/net ] && mapfile -d '' -t w <$p/cmdline && [ "$w" ] || continue
   mapfile -d '' -t -O ${#w[@]} w <$p/environ
+  # shellcheck disable=SC1007
   v=- e= d= u=
   for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; RSADM_REVISION=*) v=${x#*=} ;; --data-dir=$E*|--listen-c*:2379*) d=$E ;; --data-dir=*) d=${d:-1} ;; --listen-c*) u=1 ;; esac; done
   [ $c$d$u = etcd11 ] || f process "$c" "$v" "$e"

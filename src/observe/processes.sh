@@ -16,7 +16,7 @@ processes() {
 # one that names another folder and other ports is theirs. Of one that does not say, which may have a file or variables
 # instead, or is about to end and has no words any more, the worst is taken for true: nobody moves data under it.
 is_member() {
-  local words word folder= port=
+  local words word folder='' port=''
   mapfile -d '' -t words < "$1/cmdline"
   for word in "${words[@]}"; do
     case $word in

@@ -231,7 +231,8 @@ pub enum Action {
         /// `https://ADDRESS:PORT`.
         url: String,
     },
-    /// Waits until the API server that the kubelet dials is ready, and has a kubelet register whose node is not there.
+    /// Waits until the API server that the kubelet dials is ready, and has a kubelet register whose node is not there. On a
+    /// host without curl it waits until something listens there, and has the kubelet register in any case.
     Join {
         /// `https://ADDRESS:PORT`.
         url: String,

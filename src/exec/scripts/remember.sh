@@ -9,6 +9,7 @@ set -u
 state=/var/lib/rsadm new=/var/lib/rsadm/before.new
 [ ! -e $state/before ] || exit 0
 rm -rf $new
+# shellcheck disable=SC2174  # /var/lib is there
 mkdir -p -m 755 $state && mkdir -m 700 $new $new/files || exit 1
 printf '%s\n' "$1" > $new/cluster
 shift

@@ -22,7 +22,7 @@ late() {
       }'
 }
 rolled_out() {
-  [ -n "$nodes" ] || { k rollout status "$1" --timeout "${limit}s" 2>&1 >/dev/null; return; }
+  [ -n "$nodes" ] || { { k rollout status "$1" --timeout "${limit}s" >/dev/null; } 2>&1; return; }
   local end=$((SECONDS+limit)) said
   while said=$(late "$1"); [ -n "$said" ]; do
     [ $SECONDS -lt $end ] || { printf '%s\n' "$said"; return 1; }

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use super::{REMEMBER, WIPE};
 
+mod nodes;
+
 /// A host's folders.
 struct Place(TempDir);
 
@@ -33,17 +35,43 @@ impl Place {
         fs::write(self.path(name), text).unwrap();
     }
 
+    fn program(&self, name: &str, text: &str) {
+        let name = format!("bin/{name}");
+        self.put(&name, text);
+        fs::set_permissions(self.path(&name), Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Says that something is mounted there.
     fn mount(&self, name: &str) {
-        fs::create_dir_all(self.path(name)).unwrap();
-        let line = format!("40 28 0:30 / {} rw - nfs nas:/b rw\n", self.path(name).display());
+        // That of a network is on a file.
+        match name.starts_with("run/netns/") {
+            true => self.put(name, ""),
+            false => fs::create_dir_all(self.path(name)).unwrap(),
+        }
+        let path = self.path(name).display().to_string().replace(' ', r"\040");
+        let line = format!("40 28 0:30 / {path} rw - nfs nas:/b rw\n");
         self.put("mountinfo", &(self.text("mountinfo") + &line));
     }
 
-    /// Runs `commands` after the script's functions, of which none names a place outside.
+    /// Runs `commands` after the script's functions. Of those only such may be called as keep to places that [`Place::run`]
+    /// moves and to programs that `commands` replaces. All others are for a host: `stop_units`, `end_containers`,
+    /// `firewall`, `remove_files`, `put_back`, `etcd_user` and `settings` change the machine that the tests run on.
     fn wipe(&self, commands: &str) -> Output {
         let (functions, _) = WIPE.text.rsplit_once("\nmain\n").unwrap();
         self.run(&format!("{functions}\n{commands}\n"), &["wipe", "test", "no"])
+    }
+
+    /// The same where it must succeed; what it prints.
+    fn wiped(&self, commands: &str) -> String {
+        let output = self.wipe(commands);
+        assert!(output.status.success(), "{commands}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What `unmount` unmounts.
+    fn unmounted(&self) -> String {
+        self.wiped(&format!("umount() {{ echo \"$1\" >> {}; }}\nunmount", self.path("done").display()));
+        self.text("done")
     }
 
     /// What `remember.sh` notes of this folder.
@@ -96,10 +124,16 @@ fn what_is_mounted_below_our_state_is_told_and_keeps_everything() {
         let place = Place::new();
         place.put("lib/rsadm/before/paths", "/etc\n");
         place.mount(mount);
+        place.mount("lib/rsadm/other");
         place.put(&format!("{mount}/theirs"), "snapshot");
         let output = place.wipe("finish");
         assert!(!output.status.success(), "{mount}");
-        assert!(said(&output).contains(mount), "{}", said(&output));
+        let state = place.path("lib/rsadm").display().to_string();
+        let line = format!(
+            "left on this host: {state}: mounted in it: {}, {state}/other\n",
+            place.path(mount).display()
+        );
+        assert_eq!(said(&output), line);
         assert!(place.is_there(&format!("{mount}/theirs")), "{mount}");
         assert!(place.is_there("lib/rsadm/before"), "the notes are for the next reset, {mount}");
     }
@@ -155,9 +189,8 @@ fn chains_of_other_container_tools_stay() {
         if let Some(notes) = &notes {
             place.put("lib/rsadm/before/chains", notes);
         }
-        let output = place.wipe(&format!("kubernetes_rules iptables < {}", place.path("saved").display()));
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(printed, format!("*nat\n{begin}{end}"), "{notes:?}: {}", said(&output));
+        let printed = place.wiped(&format!("kubernetes_rules iptables < {}", place.path("saved").display()));
+        assert_eq!(printed, format!("*nat\n{begin}{end}"), "{notes:?}");
     }
 }
 
@@ -168,7 +201,8 @@ ctr() {
   case "$*" in
     *'containers ls -q' | *'tasks ls -q') printf '%s\n' theirs pod pod-too ;;
     *'sandboxes ls') printf '%s\n' 'SANDBOX ID' 'theirs x' 'pod x' ;;
-    *version | *' ls -q') ;;
+    *'leases ls -q' | *'images ls -q') printf '%s\n' theirs pod pod-too ;;
+    *version) ;;
     *) echo "$*" >> DONE ;;
   esac
 }
@@ -181,13 +215,21 @@ fn containers_from_before_stay_in_the_namespace_of_kubernetes() {
         if let Some(notes) = notes {
             place.put("lib/rsadm/before/containers", notes);
         }
+        for kind in ["leases", "images"] {
+            notes.iter().for_each(|notes| place.put(&format!("lib/rsadm/before/{kind}"), notes));
+        }
         let done = place.path("done").display().to_string();
-        place.wipe(&format!("{}\nforget_containers", CTR.replace("DONE", &done)));
+        place.wiped(&format!("{}\nforget_containers", CTR.replace("DONE", &done)));
         let done = place.text("done");
         for told in ["tasks kill -s KILL --all", "tasks rm -f", "containers rm", "sandboxes rm -f"] {
             let is_told = |id: &str| done.lines().any(|line| line == format!("-n k8s.io {told} {id}"));
             assert!(is_told("pod"), "{told}: {done}");
             assert_eq!(is_told("theirs"), !keeps, "{told}, noted {notes:?}: {done}");
+        }
+        let all = if keeps { "pod pod-too" } else { "theirs pod pod-too" };
+        for told in ["leases rm --sync", "images rm --sync"] {
+            let line = format!("-n k8s.io {told} {all}");
+            assert!(done.lines().any(|l| l == line), "{told}, noted {notes:?}: {done}");
         }
     }
 }
@@ -209,9 +251,7 @@ fn mounts_and_networks_of_containers_from_before_stay() {
             place.put("lib/rsadm/before/containers", "theirs\n");
             place.put("lib/rsadm/before/netns", "cni-theirs\n");
         }
-        let done = place.path("done").display().to_string();
-        place.wipe(&format!("umount() {{ echo \"$1\" >> {done}; }}\nunmount"));
-        let done = place.text("done");
+        let done = place.unmounted();
         let is_unmounted = |mount: &str| done.lines().any(|l| l == place.path(mount).display().to_string());
         for (mount, stays) in MOUNTS.iter().zip(stay) {
             assert!(is_unmounted(&mount.replace("ID", "pod")), "{mount}: {done}");
@@ -308,10 +348,71 @@ fn a_link_has_only_later_mounts_undone() {
     symlink(place.path("data"), place.path("lib/kubelet")).unwrap();
     place.remember(OTHERS, "lib/kubelet");
     place.mount("data/pods/a/volumes");
-    let done = place.path("done").display().to_string();
-    place.wipe(&format!("umount() {{ echo \"$1\" >> {done}; }}\nunmount"));
-    let done = place.text("done");
+    let done = place.unmounted();
     assert!(done.contains("data/pods/a/volumes") && !done.contains("data/theirs"), "{done}");
+}
+
+#[test]
+fn disks_from_before_stay_where_a_link_leads_to() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("lib")).unwrap();
+    // A name that find would take for a pattern.
+    place.mount("data/their [1] disk");
+    place.put("data/their [1] disk/old", "");
+    symlink(place.path("data"), place.path("lib/kubelet")).unwrap();
+    place.remember(OTHERS, "lib/kubelet");
+    place.put("data/their [1] disk/new", "");
+    place.put("data/pods/a/secret", "");
+    place.wiped(&format!("clear_folder {}; finish", place.path("lib/kubelet").display()));
+    assert!(!place.is_there("data/pods") && place.path("lib/kubelet").is_symlink());
+    for name in ["old", "new"] {
+        assert!(place.is_there(&format!("data/their [1] disk/{name}")), "{name}");
+    }
+}
+
+#[test]
+fn a_disk_from_before_in_a_folder_of_ours_stays_mounted_and_loses_what_came() {
+    let place = Place::new();
+    // What an earlier kubelet left mounted: others may write to it.
+    let share = "lib/kubelet/pods/old/volumes/nas";
+    for mount in ["lib/kubelet/pods", "lib/kubelet/my disk", share] {
+        place.mount(mount);
+        place.put(&format!("{mount}/theirs"), "");
+    }
+    place.remember(OTHERS, "lib/kubelet");
+    for file in ["lib/kubelet/pods", "lib/kubelet/my disk", share] {
+        place.put(&format!("{file}/new/secret"), "");
+    }
+    place.put("lib/kubelet/config.yaml", "");
+    let noted = place.text("mountinfo");
+    place.mount("lib/kubelet/pods/new/volumes/token");
+    let token = place.path("lib/kubelet/pods/new/volumes/token").display().to_string();
+    // Three times: one mount may lie on another.
+    assert_eq!(place.unmounted(), format!("{token}\n").repeat(3));
+    place.put("mountinfo", &noted);
+    place.wiped(&format!("clear_folder {}; finish", place.path("lib/kubelet").display()));
+    for (name, is_kept) in [
+        ("lib/kubelet/config.yaml", false),
+        ("lib/kubelet/pods/theirs", true),
+        ("lib/kubelet/pods/new", false),
+        ("lib/kubelet/my disk/theirs", true),
+        ("lib/kubelet/my disk/new", false),
+        ("lib/kubelet/pods/old/volumes/nas/theirs", true),
+        ("lib/kubelet/pods/old/volumes/nas/new/secret", true),
+    ] {
+        assert_eq!(place.is_there(name), is_kept, "{name}");
+    }
+}
+
+#[test]
+fn the_notes_go_last() {
+    let place = Place::new();
+    place.put("lib/rsadm/before/paths", "/etc\n");
+    place.put("lib/rsadm/installed/ctr", "");
+    let rm = "#!/bin/sh\nfor f; do case $f in */installed) code=1 ;; *) /bin/rm -rf \"$f\" ;; esac; done\nexit ${code:-0}\n";
+    place.program("rm", rm);
+    let output = place.wipe(&format!("PATH={}:$PATH\nfinish", place.path("bin").display()));
+    assert!(!output.status.success() && place.is_there("lib/rsadm/before/paths"), "{}", said(&output));
 }
 
 #[test]
@@ -320,24 +421,26 @@ fn no_route_outside_the_pod_subnet_goes() {
     // What an older rsadm wrote: the number is BGP's.
     let old =
         "POD_SUBNET=10.244.0.0/16\nPROTOCOL=186\ndown() {\n    ip route flush proto \"$PROTOCOL\"\n}\ndown\n";
+    // One that runs something that reads: not the rest of the script's own text.
+    let reader =
+        format!("down() {{ while read -r _; do ip route lost; done; }}\n\"$1\"\n{}", "#\n".repeat(1 << 13));
     let flushed = |words: &str| format!("-4 route flush root 10.244.0.0/16 {words}");
     let table = [
         (Some(new), vec![flushed("proto 173 metric 0"), flushed("proto 186 metric 0")]),
         (Some(old), vec![flushed("metric 0 proto 186")]),
+        (Some(&*reader), vec![]),
         (None, vec![]),
     ];
     for (script, expected) in table {
         let place = Place::new();
         let (bin, done) = (place.path("bin").display().to_string(), place.path("done").display().to_string());
         for program in ["ip", "nft", "iptables"] {
-            place.put(&format!("bin/{program}"), &format!("#!/bin/sh\necho \"$*\" >> {done}\n"));
-            fs::set_permissions(place.path(&format!("bin/{program}")), Permissions::from_mode(0o755))
-                .unwrap();
+            place.program(program, &format!("#!/bin/sh\necho \"$*\" >> {done}\n"));
         }
         if let Some(script) = script {
             place.put("rsadm/network.sh", script);
         }
-        place.wipe(&format!("PATH={bin}:$PATH\nnetwork"));
+        place.wiped(&format!("PATH={bin}:$PATH\nnetwork"));
         let done = place.text("done");
         let routes: Vec<&str> = done.lines().filter(|line| line.contains("route")).collect();
         assert_eq!(routes, expected, "{done}");

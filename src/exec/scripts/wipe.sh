@@ -30,6 +30,8 @@ belongs_here() {
   exit 1
 }
 
+# Drops lines that are in the notes of that kind. Where an older rsadm, which made no such notes, prepared the host, none.
+but_noted() { grep -vxFf <(cat "$before/$1" 2>/dev/null); }
 was_there() { [ -f $before/paths ] && grep -qxF -- "$1" $before/paths; }
 ours() { [ -f "$1" ] && head -n 1 "$1" | grep -q '^# Written by rsadm'; }
 # What these units were before, in words of systemctl: was kubelet active|enabled.
@@ -52,14 +54,14 @@ kube_proxy_tables() {
 
 # First whatever is in pods, by their cgroups; then containerd's own view of them.
 end_containers() {
-  local pid
+  local pid pids
   for _ in $(seq 50); do
     pids=$(pod_processes)
     [ -n "$pids" ] || break
     for pid in $pids; do kill -KILL "$pid" 2>/dev/null; done
     sleep 0.1
   done
-  [ -z "$pids" ] || left+=("processes of pods that cannot be killed:" $pids)
+  [ -z "$pids" ] || left+=("processes of pods that cannot be killed: ${pids//$'\n'/ }")
   kube_proxy_rules
   case $runtime in
     yes)
@@ -96,26 +98,23 @@ our_shims() {
   done
 }
 
-# Drops containers from before. A host that an older rsadm prepared has no notes of them.
-but_theirs() { grep -vxFf <(cat $before/containers 2>/dev/null); }
-
 # An existing containerd keeps running and keeps what it had: only what Kubernetes made in its namespace goes.
 forget_containers() {
-  local id kind
+  local id ids kind
   c() { timeout 20 ctr -n k8s.io "$@" 2>/dev/null; }
   c version >/dev/null || { [ ! -S /run/containerd/containerd.sock ] || left+=("containers of Kubernetes: containerd does not answer"); return; }
-  for id in $(c tasks ls -q | but_theirs); do c tasks kill -s KILL --all "$id" >/dev/null; done
-  for id in $(c containers ls -q | but_theirs); do
+  for id in $(c tasks ls -q | but_noted containers); do c tasks kill -s KILL --all "$id" >/dev/null; done
+  for id in $(c containers ls -q | but_noted containers); do
     c tasks rm -f "$id" >/dev/null
     c containers rm "$id" >/dev/null
   done
-  for id in $(c sandboxes ls | awk 'NR > 1 {print $1}' | but_theirs); do c sandboxes rm -f "$id" >/dev/null; done
+  for id in $(c sandboxes ls | awk 'NR > 1 {print $1}' | but_noted containers); do c sandboxes rm -f "$id" >/dev/null; done
   for kind in leases images; do
-    id=$(c $kind ls -q | grep -vxFf $before/$kind 2>/dev/null)
-    [ -z "$id" ] || c $kind rm --sync $id >/dev/null
+    mapfile -t ids < <(c $kind ls -q | but_noted $kind)
+    [ ${#ids[@]} = 0 ] || c $kind rm --sync "${ids[@]}" >/dev/null
   done
   grep -qsxF k8s.io $before/namespaces || c namespaces rm k8s.io >/dev/null
-  [ -z "$(c containers ls -q | but_theirs)" ] || left+=("containers of Kubernetes in containerd")
+  [ -z "$(c containers ls -q | but_noted containers)" ] || left+=("containers of Kubernetes in containerd")
 }
 
 # What is mounted in a folder; of what is deleted there nothing may be reached through a mount.
@@ -125,7 +124,10 @@ mounted_in() {
   awk -v d="$real/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo
 }
 
-# But for what containers from before have mounted.
+# A path of mountinfo, which has a space as \040.
+unescaped() { printf '%b' "${1//\\/\\0}"; }
+
+# But for what was mounted before, and what containers from before have mounted.
 unmount() {
   local folder m folders=(/var/lib/kubelet /run/containerd/io.containerd.runtime.v2.task/k8s.io /run/containerd/io.containerd.grpc.v1.cri)
   [ "$runtime" = no ] || folders+=(/run/containerd /var/lib/containerd)
@@ -134,8 +136,8 @@ unmount() {
       # Where a link leads to others may have things mounted.
       [ ! -L "$folder" ] || was_there "$folder/" || continue
       mounted_in "$folder" | grep -vFf <(sed 's|.*|k8s.io/&/\nsandboxes/&/|' $before/containers 2>/dev/null) |
-        grep -vxFf <([ ! -L "$folder" ] || cat $before/mounts) | sort -r | while IFS= read -r m; do
-        m=$(printf '%b' "${m//\\/\\0}")
+        but_noted mounts | sort -r | while IFS= read -r m; do
+        m=$(unescaped "$m")
         umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
       done
     done
@@ -152,7 +154,7 @@ network() {
   # A pod's end goes with its namespace, but when the kernel gets round to it.
   ip -o link show master rsadm0 type veth 2>/dev/null | sed 's/^[0-9]*: \([^@:]*\).*/\1/' | while read -r link; do ip link delete "$link"; done
   # An older one flushes all routes with the mark that ours had, which is BGP's.
-  if [ -f /etc/rsadm/network.sh ]; then sed 's/ip route flush proto /ip -4 route flush root "$POD_SUBNET" metric 0 proto /' /etc/rsadm/network.sh | sh -s down >/dev/null 2>&1; fi
+  if [ -f /etc/rsadm/network.sh ]; then sh -c "$(sed 's/ip route flush proto /ip -4 route flush root "$POD_SUBNET" metric 0 proto /' /etc/rsadm/network.sh)" network.sh down >/dev/null 2>&1; fi
   for link in rsadm0 cni0 flannel.1 kube-ipvs0; do
     grep -qsx "$link" $before/links || ip link delete "$link" 2>/dev/null
   done
@@ -213,8 +215,8 @@ remove_files() {
 # Takes away what is in a folder and was not there before, and the folder too. Of a link to one, only what it leads to,
 # unless that was not noted.
 clear_folder() {
-  local from=$1
-  if [ -n "$(mounted_in "$1")" ]; then
+  local from=$1 m
+  if [ -n "$(mounted_in "$1" | but_noted mounts)" ]; then
     left+=("$1: something is still mounted in it")
     return
   fi
@@ -226,9 +228,35 @@ clear_folder() {
   fi
   if [ ! -s $before/paths ] && ! mountpoint -q "$from"; then
     rm -rf --one-file-system -- "$from"
-  else
-    find "$from" -xdev -depth -print0 | grep -zvxFf $before/paths | xargs -0r rm -fd -- 2>/dev/null
+    return
   fi
+  empty "$from"
+  # Where a link leads to, disks are others'; here the kubelet has written to them, secrets of pods too.
+  [ ! -L "$1" ] || return
+  mounted_below "$1" | while IFS= read -r m; do
+    # What an earlier kubelet mounted for its pods is storage that others may share.
+    case ${m#"$1"} in /pods/* | /plugins/*) continue ;; esac
+    empty "$(unescaped "$m")"
+  done
+}
+
+# mounted_in, by the name that the folder has here, which goes through links: find prints paths so.
+mounted_below() {
+  local real m
+  real=$(realpath -m -- "$1")
+  mounted_in "$1" | while IFS= read -r m; do printf '%s\n' "${1%/}${m#"$real"}"; done
+}
+
+# Takes away what is in a folder and was not there before, but for what is in a mount below. find sees for itself where another
+# file system begins, but a part of the same one may be mounted, too.
+empty() {
+  local m apart=()
+  while IFS= read -r m; do
+    # As find's pattern.
+    m=$(unescaped "$m" | sed 's/[][*?\\]/\\&/g')
+    apart+=(! -path "$m" ! -path "$m/*")
+  done < <(mounted_below "$1")
+  find "$1" -xdev -depth "${apart[@]}" -print0 | grep -zvxFf $before/paths | xargs -0r rm -fd -- 2>/dev/null
 }
 
 # What we had replaced, and folders whose mode we had changed.
@@ -279,19 +307,22 @@ settings() {
 }
 
 finish() {
-  local folder real mounts
+  local folder real mounts list
   for folder in "${folders[@]}"; do
     [ -e "$folder" ] && ! was_there "$folder" && ! mountpoint -q "$folder" && left+=("$folder")
   done
   # Snapshots outlive the cluster that they are of, and what is mounted beside them is not for us to empty.
   real=$(realpath -m $state)
-  mounts=$(mounted_in $state | grep -v "^$real/backups\(/\|\$\)")
-  [ -z "$mounts" ] || left+=("$state: something is mounted in it:" $mounts)
+  mapfile -t mounts < <(mounted_in $state | grep -v "^$real/backups\(/\|\$\)")
+  printf -v list ', %s' "${mounts[@]}"
+  [ ${#mounts[@]} = 0 ] || left+=("$state: mounted in it: ${list#, }")
   if [ ${#left[@]} != 0 ]; then
     printf 'left on this host: %s\n' "${left[@]}" >&2
     exit 1
   fi
-  find $state/ -mindepth 1 -maxdepth 1 ! -name backups -exec rm -rf --one-file-system {} +
+  find $state/ -mindepth 1 -maxdepth 1 ! -name backups ! -name before -exec rm -rf --one-file-system {} + || exit 1
+  # At once: a run with half of the notes would take the rest for ours. (remember.sh begins by removing before.new.)
+  [ ! -d $before ] || { rm -rf $before.new && mv -T $before $before.new && rm -rf $before.new; } || exit 1
   rmdir $state 2>/dev/null
   return 0
 }
