@@ -135,6 +135,7 @@ fn known_before_a_host_is_reached() {
         ("etcd defrag - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
         ("etcd upgrade - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
         ("certs renew - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
+        ("token create - --ttl 99999999h", VALID, "--ttl ends after the year 9999"),
         ("kubeconfig - --to /dev/null/x", VALID, "could not write /dev/null/x"),
         ("kubeconfig - --to /dev", VALID, "could not write /dev"),
         ("up -", &key, "could not find the ssh key of m1: /nowhere/id_ed25519"),
