@@ -34,6 +34,7 @@ mod tests {
     fn several_lines_are_one() {
         for (text, line) in [("", ""), (" a\tb  c\n", "a b c"), ("denied\r\n\n  closed ", "denied; closed")] {
             assert_eq!(one_line(text, "; "), line, "{text:?}");
+            assert_eq!(one_line(text, " "), line.replace(';', ""), "{text:?}");
         }
     }
 

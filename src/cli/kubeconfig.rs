@@ -86,14 +86,8 @@ struct Written {
 async fn read(session: &Session<'_>, path: &str, inventory: &InventoryArg) -> Result<Kubeconfig, CliError> {
     let (found, lacking) = look(&session.fleet, path).await;
     let Some(newest) = newest(found) else { return Err(lacking.error(session, path, inventory)) };
-    if let Some(ended) = newest.ends.filter(|ends| *ends < OffsetDateTime::now_utc()) {
-        let text = format!("the certificate in {path} of {} has expired on {}", newest.host, ended.date());
-        let help = format!("rsadm certs renew{} issues it anew; then take it again", inventory.as_typed());
-        session
-            .context
-            .ui
-            .events()
-            .warn(format!("{text}, and no host that answers has a newer one"), Some(help));
+    if let Some((text, help)) = newest.expired(path, inventory, OffsetDateTime::now_utc()) {
+        session.context.ui.events().warn(text, Some(help));
     }
     Ok(newest.kubeconfig)
 }
@@ -104,6 +98,16 @@ struct Found {
     kubeconfig: Kubeconfig,
     /// When its certificate does; `None` where that cannot be seen.
     ends: Option<OffsetDateTime>,
+}
+
+impl Found {
+    /// What is to be known of it where its certificate has ended, and what helps.
+    fn expired(&self, path: &str, inventory: &InventoryArg, now: OffsetDateTime) -> Option<(String, String)> {
+        let ended = self.ends.filter(|ends| *ends < now)?.date();
+        let text = format!("the certificate in {path} of {} has expired on {ended}", self.host);
+        let help = format!("rsadm certs renew{} issues it anew; then take it again", inventory.as_typed());
+        Some((format!("{text}, and no host that answers has a newer one"), help))
+    }
 }
 
 /// Control planes that gave no kubeconfig.
@@ -393,8 +397,15 @@ mod tests {
             let machines = ["m1", "m2", "m3"].into_iter().zip(hosts);
             let machines = machines.map(|(n, has)| Arc::new(Machine(NodeName::new(n), has)) as Arc<dyn Host>);
             let (found, lacking) = look(&Fleet::new(machines.collect(), 2), layout::ADMIN_CONF).await;
-            let newest = newest(found).map(|found| found.host.to_string());
-            assert_eq!(newest.as_deref(), taken);
+            let newest = newest(found);
+            assert_eq!(newest.as_ref().map(|found| found.host.as_str()), taken);
+            let inventory = InventoryArg { inventory: "prod.yaml".into() };
+            for (days, has_expired) in [(200, false), (1000, true)] {
+                let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(days);
+                let told = newest.as_ref().and_then(|found| found.expired("x.conf", &inventory, now));
+                assert_eq!(told.is_some(), has_expired && newest.is_some(), "{told:?}");
+                assert!(told.is_none_or(|(_, help)| help.starts_with("rsadm certs renew prod.yaml")));
+            }
             let counts = (lacking.without.len(), lacking.silent.len(), usize::from(lacking.unfit.is_some()));
             assert_eq!(counts, (without, silent, unfit), "{taken:?}");
         }
