@@ -6,6 +6,7 @@
 
 pub mod inventory;
 pub mod layout;
+pub mod line;
 pub mod programs;
 pub mod versions;
 

@@ -13,7 +13,10 @@ use std::{
 
 use tempfile::{TempDir, tempdir};
 
-use rsadm::backup::{Check, Manifest, file, place::Place};
+use rsadm::{
+    backup::{Check, Manifest, file, place::Place},
+    line::chain,
+};
 
 struct Server {
     process: Child,
@@ -87,12 +90,6 @@ fn manifest(name: &str, size: u64, minute: i64) -> Manifest {
         check: Some(Check::Restored),
         damaged: None,
     }
-}
-
-/// What was wrong, with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let all = std::iter::successors(Some(error), |e| e.source());
-    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[tokio::test]

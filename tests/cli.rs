@@ -10,6 +10,11 @@ use std::{
 
 use assert_cmd::Command;
 
+#[path = "commands/list.rs"]
+mod list;
+
+use list::commands;
+
 /// Runs rsadm in an empty folder and shows all that can be seen of it.
 fn rsadm(args: &str, stdin: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -41,47 +46,16 @@ hosts:
   - {name: w1, address: 198.51.100.9, roles: [worker]}
 ";
 
+/// Every command, from what the help of those above it lists.
 #[test]
 fn help() {
-    for command in [
-        "",
-        "init",
-        "validate",
-        "preflight",
-        "plan",
-        "up",
-        "status",
-        "etcd",
-        "etcd status",
-        "etcd members",
-        "etcd add",
-        "etcd remove",
-        "etcd replace",
-        "etcd move-leader",
-        "etcd restore",
-        "etcd recover",
-        "etcd defrag",
-        "etcd compact",
-        "etcd alarm",
-        "etcd alarm list",
-        "etcd alarm disarm",
-        "etcd upgrade",
-        "etcd bench",
-        "etcd snapshot save",
-        "etcd snapshot ls",
-        "etcd snapshot verify",
-        "etcd snapshot prune",
-        "certs",
-        "certs status",
-        "certs renew",
-        "kubeconfig",
-        "token",
-        "token create",
-        "reset",
-        "completions",
-    ] {
+    let mut waiting = vec![String::new()];
+    while let Some(command) = waiting.pop() {
+        let shown = rsadm(&format!("{command} --help"), "");
+        waiting
+            .extend(commands(&shown).into_iter().map(|inner| format!("{command} {inner}").trim().to_owned()));
         let name = format!("help {command}").trim_end().replace(' ', "_");
-        insta::assert_snapshot!(name, rsadm(&format!("{command} --help"), ""));
+        insta::assert_snapshot!(name, shown);
     }
 }
 
@@ -161,6 +135,7 @@ fn known_before_a_host_is_reached() {
         ("etcd defrag - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
         ("etcd upgrade - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
         ("certs renew - --accept-quorum-loss=test", VALID, "this is the cluster prod"),
+        ("token create - --ttl 99999999h", VALID, "--ttl ends after the year 9999"),
         ("kubeconfig - --to /dev/null/x", VALID, "could not write /dev/null/x"),
         ("kubeconfig - --to /dev", VALID, "could not write /dev"),
         ("up -", &key, "could not find the ssh key of m1: /nowhere/id_ed25519"),
@@ -209,7 +184,7 @@ fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
     std::fs::write(&program, format!("#!/bin/sh\n{ssh}\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(folder.path().join("inventory.yaml"), VALID).unwrap();
-    let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
         .args(args)
         .current_dir(folder.path())
         .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
@@ -219,6 +194,7 @@ fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
         .unwrap();
     let dialled = || std::fs::read(folder.path().join("dialled")).map_or(0, |calls| calls.len());
     while dialled() < calls {
+        assert!(child.try_wait().unwrap().is_none(), "it ended after {} of {calls} calls", dialled());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let kill = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();

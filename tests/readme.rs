@@ -11,6 +11,11 @@ use std::{
 
 use rsadm::inventory;
 
+#[path = "commands/list.rs"]
+mod list;
+
+use list::commands;
+
 const README: &str = include_str!("../README.md");
 
 /// The fenced blocks of a language.
@@ -109,15 +114,6 @@ fn every_key_of_the_inventory_is_explained_and_no_other() {
 fn help(args: &[&str]) -> String {
     let run = Command::new(env!("CARGO_BIN_EXE_rsadm")).args(args).arg("--help").output().unwrap();
     String::from_utf8(run.stdout).unwrap()
-}
-
-/// The commands in a help text.
-fn commands(help: &str) -> Vec<&str> {
-    let list = help.split("\nCommands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap();
-    let names = list
-        .lines()
-        .filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next().filter(|_| !l.starts_with("   ")));
-    names.filter(|n| *n != "help").collect()
 }
 
 #[test]

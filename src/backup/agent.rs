@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 pub use self::state::{Newest, State};
 use self::{
     ask::{Answer, ask_own, everybody, voters},
-    state::chain,
+    state::brief,
     sweep::sweep,
 };
 use super::{
@@ -101,7 +101,7 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     if manifest.is_verified() {
         leave_note(&config, &credentials).await;
     }
-    let unpruned = prune(&config, &place).await.err().map(|error| chain(&error));
+    let unpruned = prune(&config, &place).await.err().map(|error| brief(&error));
     Ok(Outcome::Taken(Box::new(manifest), unpruned))
 }
 

@@ -10,13 +10,17 @@ use std::{
 use clap::ValueHint;
 use serde::Serialize;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, session::Session, shell::quoted},
-    host::{Op, Secret},
+    host::{HostError, Op, Output, Secret, fleet::Fleet},
     inventory::NodeName,
     layout,
-    pki::kubeconfig::{self, Kubeconfig, KubeconfigError},
+    pki::{
+        inspect::inspect,
+        kubeconfig::{self, Credential, Kubeconfig, KubeconfigError},
+    },
 };
 
 /// Print a kubeconfig for the cluster's administrator
@@ -78,22 +82,86 @@ struct Written {
     server: String,
 }
 
-/// From the first control plane that has it.
+/// From the control plane whose certificate ends last: one that was off while the others renewed theirs has an old one.
 async fn read(session: &Session<'_>, path: &str, inventory: &InventoryArg) -> Result<Kubeconfig, CliError> {
-    for host in session.fleet.hosts() {
-        let outputs = host
-            .run(&[Op::Read(path.to_owned())], false)
-            .await
-            .map_err(|error| session.unreachable(&[error]))?;
-        let Some(output) = outputs.first().filter(|o| o.ok()) else { continue };
-        let name = host.name().clone();
-        return Kubeconfig::parse(&output.text()).map_err(|source| {
-            CliError::new(Exit::StepFailed, Unfit { path: path.to_owned(), host: name, source })
-        });
+    let (found, lacking) = look(&session.fleet, path).await;
+    let Some(newest) = newest(found) else { return Err(lacking.error(session, path, inventory)) };
+    if let Some((text, help)) = newest.expired(path, inventory, OffsetDateTime::now_utc()) {
+        session.context.ui.events().warn(text, Some(help));
     }
-    let names: Vec<&str> = session.fleet.hosts().iter().map(|h| h.name().as_str()).collect();
-    let text = format!("{path} is not on {}", names.join(", "));
-    Err(CliError::new(Exit::StepFailed, text).hint(format!("rsadm up{} makes it", inventory.as_typed())))
+    Ok(newest.kubeconfig)
+}
+
+/// What one control plane has.
+struct Found {
+    host: NodeName,
+    kubeconfig: Kubeconfig,
+    /// When its certificate does; `None` where that cannot be seen.
+    ends: Option<OffsetDateTime>,
+}
+
+impl Found {
+    /// What is to be known of it where its certificate has ended, and what helps.
+    fn expired(&self, path: &str, inventory: &InventoryArg, now: OffsetDateTime) -> Option<(String, String)> {
+        let ended = self.ends.filter(|ends| *ends < now)?.date();
+        let text = format!("the certificate in {path} of {} has expired on {ended}", self.host);
+        let help = format!("rsadm certs renew{} issues it anew; then take it again", inventory.as_typed());
+        Some((format!("{text}, and no host that answers has a newer one"), help))
+    }
+}
+
+/// Control planes that gave no kubeconfig.
+#[derive(Default)]
+struct Lacking {
+    without: Vec<NodeName>,
+    silent: Vec<HostError>,
+    unfit: Option<Unfit>,
+}
+
+impl Lacking {
+    /// The error where no host gave one.
+    fn error(self, session: &Session<'_>, path: &str, inventory: &InventoryArg) -> CliError {
+        if let Some(unfit) = self.unfit {
+            return CliError::new(Exit::StepFailed, unfit);
+        }
+        if self.without.is_empty() {
+            return session.unreachable(&self.silent);
+        }
+        let names: Vec<&str> = self.without.iter().map(NodeName::as_str).collect();
+        let silent: String = self.silent.iter().map(|error| format!("; {error}")).collect();
+        let text = format!("{path} is not on {}{silent}", names.join(", "));
+        CliError::new(Exit::StepFailed, text).hint(format!("rsadm up{} makes it", inventory.as_typed()))
+    }
+}
+
+/// Asks all control planes; none that fails stands in the way of another.
+async fn look(fleet: &Fleet, path: &str) -> (Vec<Found>, Lacking) {
+    let names: Vec<NodeName> = fleet.hosts().iter().map(|host| host.name().clone()).collect();
+    let ops = &[Op::Read(path.to_owned())];
+    let answers = fleet.for_each(&names, |host| async move { host.run(ops, false).await }).await;
+    let (mut found, mut lacking) = (Vec::new(), Lacking::default());
+    for (host, answer) in answers {
+        let read = answer.map(|outputs| outputs.first().filter(|o| o.ok()).map(Output::text));
+        match read.map(|text| text.map(|text| Kubeconfig::parse(&text))) {
+            Ok(Some(Ok(kubeconfig))) => found.push(Found { host, ends: ends(&kubeconfig), kubeconfig }),
+            Ok(Some(Err(source))) => lacking.unfit = Some(Unfit { path: path.to_owned(), host, source }),
+            Ok(None) => lacking.without.push(host),
+            Err(error) => lacking.silent.push(error),
+        }
+    }
+    (found, lacking)
+}
+
+fn ends(kubeconfig: &Kubeconfig) -> Option<OffsetDateTime> {
+    match &kubeconfig.credential {
+        Credential::Embedded { cert, .. } => inspect(cert).ok().map(|info| info.not_after),
+        Credential::Files { .. } => None,
+    }
+}
+
+/// The first of those that end last.
+fn newest(found: Vec<Found>) -> Option<Found> {
+    found.into_iter().reduce(|best, next| if next.ends > best.ends { next } else { best })
 }
 
 fn print(context: &Context, kubeconfig: &Kubeconfig, text: &Secret) -> Result<Exit, CliError> {
@@ -108,24 +176,49 @@ fn print(context: &Context, kubeconfig: &Kubeconfig, text: &Secret) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// Refuses to replace a file that holds the ways to other clusters, or something else altogether.
+/// Users of the kubeconfigs that this command writes: what is lost of them it writes again.
+const ADMINS: [&str; 2] = ["kubernetes-admin", "kubernetes-super-admin"];
+
+/// Refuses to replace a file that holds the ways to other clusters or the operator's own to this one, or something else
+/// altogether, or nobody knows what.
 fn keep_others(path: &Path, cluster: &str) -> Result<(), CliError> {
-    let Ok(text) = fs::read_to_string(path) else { return Ok(()) };
-    let Some(others) = others(&text, cluster) else { return Ok(()) };
+    let others = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Some(format!("could not be read ({error})")),
+        Ok(bytes) => match str::from_utf8(&bytes) {
+            Ok(text) => others(text, cluster),
+            Err(_) => Some(NONE.to_owned()),
+        },
+    };
+    let Some(others) = others else { return Ok(()) };
     let name = path.display();
     Err(CliError::new(Exit::Refused, format!("{name} {others}, and would be replaced"))
         .hint(format!("write another file, and use both: export KUBECONFIG={}:FILE", quoted(name)))
         .hint("--yes replaces it"))
 }
 
+const NONE: &str = "is no kubeconfig";
+
 /// What a file holds beside a kubeconfig of this cluster.
 fn others(text: &str, cluster: &str) -> Option<String> {
     if text.trim().is_empty() {
         return None;
     }
-    let Some(names) = kubeconfig::clusters(text) else { return Some("is no kubeconfig".to_owned()) };
-    let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != cluster).collect();
-    (!others.is_empty()).then(|| format!("is the way to {} too", others.join(", ")))
+    let Some(names) = kubeconfig::names(text) else { return Some(NONE.to_owned()) };
+    let contexts = ADMINS.map(|user| kubeconfig::context(user, cluster));
+    let ours = |name: &str| contexts.iter().any(|context| context == name);
+    [
+        ("is the way to", beside(&names.clusters, |name| name == cluster)),
+        ("has the user", beside(&names.users, |name| ADMINS.contains(&name))),
+        ("has the context", beside(&names.contexts, ours)),
+    ]
+    .into_iter()
+    .find_map(|(has, others)| Some(format!("{has} {} too", others?)))
+}
+
+fn beside(names: &[String], is_ours: impl Fn(&str) -> bool) -> Option<String> {
+    let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_ours(name)).collect();
+    (!others.is_empty()).then(|| others.join(", "))
 }
 
 /// Tries the nearest folder that is there, before anybody is dialled, and leaves nothing in it.
@@ -186,7 +279,16 @@ struct Unwritable {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::SocketAddr, sync::Arc};
+
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::{
+        host::{Forward, Host},
+        manifests::testing,
+        pki::{authorities::Ca, issue::Authority, specs},
+    };
 
     const OURS: &str = "clusters: [{name: lab, cluster: {server: https://m1:6443}}]\n";
     const BOTH: &str = "clusters:\n- {name: lab, cluster: {server: https://m1:6443}}\n\
@@ -194,13 +296,118 @@ mod tests {
 
     #[test]
     fn only_the_way_to_this_cluster_is_replaced_unasked() {
+        let both_admins = ADMINS.map(|user| format!("{{name: {user}}}")).join(", ");
+        let both_admins =
+            format!("{OURS}users: [{both_admins}]\ncontexts: [{{name: kubernetes-super-admin@lab}}]\n");
         for (text, found) in [
             ("", None),
             (OURS, None),
+            ("clusters: null\nusers: null\ncontexts: null\n", None),
+            (&both_admins, None),
             (BOTH, Some("is the way to dev too")),
+            (
+                &format!("{OURS}users: [{{name: oidc, user: {{exec: {{command: x}}}}}}]\n"),
+                Some("has the user oidc too"),
+            ),
+            (&format!("{OURS}contexts: [{{name: dev, context: {{}}}}]\n"), Some("has the context dev too")),
+            (
+                &format!("{OURS}contexts: [{{name: kubernetes-admin@dev}}]\n"),
+                Some("has the context kubernetes-admin@dev too"),
+            ),
             ("- a\n- list\n", Some("is no kubeconfig")),
         ] {
             assert_eq!(others(text, "lab").as_deref(), found, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_replaced_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("ours"), OURS).unwrap();
+        fs::write(path("latin1"), b"clusters: [] # \xe9\n").unwrap();
+        // As root every file can be read, and no folder.
+        fs::create_dir(path("folder")).unwrap();
+        for (name, said) in [
+            ("missing", None),
+            ("ours", None),
+            ("latin1", Some("is no kubeconfig, and would be replaced")),
+            ("folder", Some("could not be read (")),
+        ] {
+            let refused = keep_others(&path(name), "lab").err();
+            assert_eq!(refused.is_some(), said.is_some(), "{name}");
+            let told = refused.map(|e| (e.kind(), e.message()));
+            assert!(told.as_ref().is_none_or(|(kind, _)| *kind == Exit::Refused), "{told:?}");
+            assert!(told.is_none_or(|(_, text)| text.contains(said.unwrap_or_default())), "{name}");
+        }
+    }
+
+    /// A control plane with a text for its kubeconfig, or none, or that does not answer.
+    struct Machine(NodeName, Result<Option<String>, ()>);
+
+    #[async_trait]
+    impl Host for Machine {
+        fn name(&self) -> &NodeName {
+            &self.0
+        }
+
+        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            let lost =
+                |()| HostError::Lost { host: self.0.clone(), doing: "read".into(), why: "gone".into() };
+            let text = self.1.clone().map_err(lost)?;
+            let status = i32::from(text.is_none());
+            Ok(vec![Output { status, stdout: text.unwrap_or_default().into(), ..Output::default() }])
+        }
+
+        async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            unreachable!("nothing is dialled")
+        }
+    }
+
+    /// An administrator's kubeconfig that was made so many days after 1970.
+    fn admin(days: i64) -> String {
+        let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(days);
+        let (cluster, authority) = (testing::ha(), Authority::make(Ca::Cluster, now).unwrap());
+        let spec = specs::spec_for(&cluster, &cluster.nodes[0], "admin.conf").unwrap();
+        let made = authority.issue(&spec, now).unwrap();
+        let kubeconfig = Kubeconfig {
+            cluster: "prod".into(),
+            server: "https://m1:6443".into(),
+            ca: authority.files().cert.clone(),
+            user: "kubernetes-admin".into(),
+            credential: Credential::Embedded { cert: made.cert, key: made.key },
+        };
+        String::from_utf8(kubeconfig.render().expose().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_certificate_that_ends_last_is_taken_past_hosts_that_fail() {
+        let (old, new) = (|| Ok(Some(admin(1))), || Ok(Some(admin(300))));
+        let unfit = || Ok(Some("- no kubeconfig".to_owned()));
+        type Hosts = [Result<Option<String>, ()>; 3];
+        let table: [(Hosts, Option<&str>, [usize; 3]); 6] = [
+            ([old(), new(), old()], Some("m2"), [0, 0, 0]),
+            ([new(), new(), old()], Some("m1"), [0, 0, 0]),
+            ([Err(()), old(), Ok(None)], Some("m2"), [1, 1, 0]),
+            ([unfit(), Ok(None), old()], Some("m3"), [1, 0, 1]),
+            ([Err(()), Ok(None), Ok(None)], None, [2, 1, 0]),
+            ([Err(()), Err(()), unfit()], None, [0, 2, 1]),
+        ];
+        for (hosts, taken, [without, silent, unfit]) in table {
+            let machines = ["m1", "m2", "m3"].into_iter().zip(hosts);
+            let machines = machines.map(|(n, has)| Arc::new(Machine(NodeName::new(n), has)) as Arc<dyn Host>);
+            let (found, lacking) = look(&Fleet::new(machines.collect(), 2), layout::ADMIN_CONF).await;
+            let newest = newest(found);
+            assert_eq!(newest.as_ref().map(|found| found.host.as_str()), taken);
+            let inventory = InventoryArg { inventory: "prod.yaml".into() };
+            for (days, has_expired) in [(200, false), (1000, true)] {
+                let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(days);
+                let told = newest.as_ref().and_then(|found| found.expired("x.conf", &inventory, now));
+                assert_eq!(told.is_some(), has_expired && newest.is_some(), "{told:?}");
+                assert!(told.is_none_or(|(_, help)| help.starts_with("rsadm certs renew prod.yaml")));
+            }
+            let counts = (lacking.without.len(), lacking.silent.len(), usize::from(lacking.unfit.is_some()));
+            assert_eq!(counts, (without, silent, unfit), "{taken:?}");
         }
     }
 

@@ -8,9 +8,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, args::duration, session::Session},
-    host::{Cmd, Op, Output, Secret},
+    host::{Cmd, Host, Op, Output, Secret},
     inventory::Role,
     layout,
+    line::chain,
     manifests::{BootstrapToken, bootstrap_token},
     pki::{authorities::Ca, inspect::inspect},
 };
@@ -59,23 +60,22 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
 }
 
 async fn create(args: &CreateArgs, context: &Context) -> Result<Exit, CliError> {
+    // Known before anybody is dialled.
+    expiry(OffsetDateTime::now_utc(), args.ttl).map_err(|why| CliError::new(Exit::Usage, why))?;
     let session = Session::control_planes(context, &args.inventory).await?;
     let bug = |error: String| CliError::new(Exit::Bug, error);
-    let ends = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or_else(|_| OffsetDateTime::now_utc());
-    let expires = (ends + args.ttl).format(&Rfc3339).map_err(|e| CliError::new(Exit::Usage, e))?;
-    let token = BootstrapToken {
+    let mut token = BootstrapToken {
         id: random(6).map_err(bug)?,
         secret: Secret::new(random(16).map_err(bug)?),
-        expiration: expires.clone(),
+        expiration: String::new(),
         description: args.description.clone().unwrap_or_else(|| "rsadm token create".to_owned()),
     };
-    let object = bootstrap_token(&token).map_err(|e| CliError::new(Exit::Bug, e))?;
-    let authority = apply(&session, &object).await?;
+    let authority = apply(&session, &mut token, args.ttl).await?;
     let whole = format!("{}.{}", token.id, String::from_utf8_lossy(token.secret.expose()));
     let made = Made {
         join_command: join_command(&session.cluster.api_endpoint(), &whole, &authority),
         token: whole,
-        expires,
+        expires: token.expiration,
     };
     context.print(&made, |m| {
         let line = if args.print_join_command { &m.join_command } else { &m.token };
@@ -112,44 +112,89 @@ fn random(length: usize) -> Result<String, String> {
     Ok(text)
 }
 
-/// Puts the object into the cluster through the first control plane whose API server takes it; answers the pin of the
-/// authority there. The token travels to kubectl's standard input and is in no file and no argument.
-async fn apply(session: &Session<'_>, object: &Secret) -> Result<String, CliError> {
+/// When a token ends that holds from now on, in RFC 3339.
+fn expiry(now: OffsetDateTime, ttl: Duration) -> Result<String, String> {
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let ends = time::Duration::try_from(ttl).ok().and_then(|ttl| now.checked_add(ttl));
+    let ends = ends.ok_or_else(|| "--ttl ends after the year 9999; such as 24h is usual".to_owned())?;
+    ends.format(&Rfc3339).map_err(|e| e.to_string())
+}
+
+/// Puts the token into the cluster through the first control plane whose API server takes it; answers the pin of the
+/// authority there.
+async fn apply(session: &Session<'_>, token: &mut BootstrapToken, ttl: Duration) -> Result<String, CliError> {
     let mut failures = Vec::new();
     for node in session.cluster.with_role(Role::ControlPlane) {
         let Some(host) = session.fleet.host(&node.name) else { continue };
         let server = node.api_url(session.cluster.api.port);
-        let kubectl = format!("{}/kubectl", layout::BIN_DIR);
-        // Applied, not created: where an answer was lost, the next control plane finds it as wanted.
-        let argv = [
-            kubectl.as_str(),
-            "--kubeconfig",
-            layout::SUPER_ADMIN_CONF,
-            "--server",
-            &server,
-            "--request-timeout",
-            "10s",
-            "apply",
-            "--server-side",
-            "--field-manager",
-            "rsadm",
-            "-f",
-            "-",
-        ];
-        let cmd = Cmd { stdin: object.clone(), ..Cmd::new(argv).timeout(Duration::from_secs(20)) };
-        let ops = [Op::Run(cmd), Op::Read(Ca::Cluster.cert_path())];
-        match host.run(&ops, false).await.as_deref() {
-            Ok([applied, authority]) if applied.ok() && authority.ok() => {
-                return inspect(&authority.text())
-                    .map(|info| info.spki_sha256)
-                    .map_err(|e| CliError::new(Exit::StepFailed, e));
-            }
-            Ok(outputs) => failures.push(format!("{}: {}", node.name, said(outputs.last()))),
-            Err(error) => failures.push(error.to_string()),
+        match by_its_clock(host.as_ref(), &server, token, ttl).await {
+            Ok(pin) => return Ok(pin),
+            Err(why) => failures.push(why),
         }
     }
     Err(CliError::new(Exit::StepFailed, format!("no API server took the token\n  {}", failures.join("\n  ")))
         .hint("rsadm status shows what keeps them from it"))
+}
+
+/// How far a control plane's clock may be from this computer's.
+const APART: time::Duration = time::Duration::MINUTE;
+
+/// Puts it there, and once more where the host's clock is another than this computer's: control planes are who sees
+/// whether it has expired.
+async fn by_its_clock(
+    host: &dyn Host,
+    server: &str,
+    token: &mut BootstrapToken,
+    ttl: Duration,
+) -> Result<String, String> {
+    let ours = OffsetDateTime::now_utc();
+    token.expiration = expiry(ours, ttl)?;
+    let (pin, theirs) = put(host, server, token).await?;
+    match theirs.filter(|theirs| (*theirs - ours).abs() > APART) {
+        None => Ok(pin),
+        Some(theirs) => {
+            token.expiration = expiry(theirs, ttl)?;
+            put(host, server, token).await.map(|(pin, _)| pin)
+        }
+    }
+}
+
+/// The pin of the authority there, and what time it is there, where that can be told. The token travels to kubectl's
+/// standard input and is in no file and no argument.
+async fn put(
+    host: &dyn Host,
+    server: &str,
+    token: &BootstrapToken,
+) -> Result<(String, Option<OffsetDateTime>), String> {
+    let kubectl = format!("{}/kubectl", layout::BIN_DIR);
+    // Applied, not created: where an answer was lost, the next control plane finds it as wanted.
+    let argv = [
+        kubectl.as_str(),
+        "--kubeconfig",
+        layout::SUPER_ADMIN_CONF,
+        "--server",
+        server,
+        "--request-timeout",
+        "10s",
+        "apply",
+        "--server-side",
+        "--field-manager",
+        "rsadm",
+        "-f",
+        "-",
+    ];
+    let stdin = bootstrap_token(token).map_err(|e| chain(&e))?;
+    let apply = Cmd { stdin, ..Cmd::new(argv).timeout(Duration::from_secs(20)) };
+    let ops = [Op::Run(Cmd::new(["date", "+%s"])), Op::Run(apply), Op::Read(Ca::Cluster.cert_path())];
+    match host.run(&ops, false).await.as_deref() {
+        Ok([clock, applied, authority]) if applied.ok() && authority.ok() => {
+            let pin = inspect(&authority.text()).map_err(|e| format!("{}: {e}", host.name()))?.spki_sha256;
+            let time = clock.text().trim().parse().ok();
+            Ok((pin, time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok())))
+        }
+        Ok(outputs) => Err(format!("{}: {}", host.name(), said(outputs.last()))),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn said(output: Option<&Output>) -> String {
@@ -159,7 +204,86 @@ fn said(output: Option<&Output>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::SocketAddr, sync::Mutex};
+
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::{
+        host::{Forward, HostError},
+        inventory::NodeName,
+        pki::issue::Authority,
+    };
+
+    /// A control plane whose clock is so far ahead, or none it can tell, and what was applied there.
+    struct Machine {
+        name: NodeName,
+        ahead: Option<time::Duration>,
+        applied: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Host for Machine {
+        fn name(&self) -> &NodeName {
+            &self.name
+        }
+
+        async fn run(&self, ops: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            let now = OffsetDateTime::now_utc();
+            let answers = ops.iter().map(|op| match op {
+                Op::Run(cmd) if cmd.argv[0] == "date" => {
+                    self.ahead.map_or_else(String::new, |ahead| (now + ahead).unix_timestamp().to_string())
+                }
+                Op::Run(cmd) => {
+                    let object = String::from_utf8(cmd.stdin.expose().to_vec()).unwrap();
+                    let expiration =
+                        object.lines().find_map(|l| l.trim().strip_prefix("expiration: ")).unwrap();
+                    self.applied.lock().unwrap().push(expiration.trim_matches(['\'', '"']).to_owned());
+                    String::new()
+                }
+                _ => Authority::make(Ca::Cluster, now).unwrap().files().cert.clone(),
+            });
+            Ok(answers.map(|text| Output { stdout: text.into(), ..Output::default() }).collect())
+        }
+
+        async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            unreachable!("nothing is dialled")
+        }
+    }
+
+    #[tokio::test]
+    async fn it_expires_by_the_control_planes_clock_where_that_is_another() {
+        let days = time::Duration::days;
+        for (ahead, times, ends) in [
+            (Some(days(0)), 1, days(1)),
+            (None, 1, days(1)),
+            (Some(days(30)), 2, days(31)),
+            (Some(days(-30)), 2, days(-29)),
+        ] {
+            let host = Machine { name: NodeName::new("m1"), ahead, applied: Mutex::default() };
+            let mut token = BootstrapToken {
+                id: "abcdef".into(),
+                secret: Secret::new("0123456789abcdef"),
+                expiration: String::new(),
+                description: String::new(),
+            };
+            let wanted = OffsetDateTime::now_utc() + ends;
+            by_its_clock(&host, "https://m1:6443", &mut token, Duration::from_secs(86_400)).await.unwrap();
+            let applied = host.applied.into_inner().unwrap();
+            assert_eq!((applied.len(), applied.last()), (times, Some(&token.expiration)), "{ahead:?}");
+            let off = OffsetDateTime::parse(&token.expiration, &Rfc3339).unwrap() - wanted;
+            assert!(off.abs() < days(1), "{ahead:?}: {}", token.expiration);
+        }
+    }
+
+    #[test]
+    fn no_token_outlives_the_calendar() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(expiry(now, Duration::from_secs(90)).as_deref(), Ok("1970-01-01T00:01:30Z"));
+        for seconds in [99_999_999 * 3600, u64::MAX] {
+            assert!(expiry(now, Duration::from_secs(seconds)).is_err_and(|e| e.contains("year 9999")));
+        }
+    }
 
     #[test]
     fn tokens_have_the_form_that_kubernetes_wants() {

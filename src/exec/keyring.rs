@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     host::{Host, Op, RemoteFile, Secret},
+    line::chain,
     pki::{
         authorities::{Ca, Holding},
         files,
@@ -123,16 +124,4 @@ async fn read(shared: Shared, host: &dyn Host) -> Result<Material, String> {
 
 fn load(ca: Ca, files: Issued) -> Result<Material, String> {
     Authority::load(ca, files).map(|a| Material::Authority(Box::new(a))).map_err(|e| chain(&e))
-}
-
-/// An error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -261,7 +261,7 @@ async fn certificate(
         specs::spec_for(cx.cluster, node, name).ok_or_else(|| format!("{name} is not in the table"))?;
     let material = take_authority(cx, spec.ca).await?;
     let authority = material.authority().ok_or("not an authority")?;
-    let issued = authority.issue(&spec, cx.now).map_err(|e| super::keyring::chain(&e))?;
+    let issued = authority.issue(&spec, cx.now).map_err(|e| crate::line::chain(&e))?;
     let ca = match spec.place {
         Place::Kubeconfig { .. } => authority_text(cx, Ca::Cluster).await?,
         Place::Pair { .. } | Place::Bundle { .. } => String::new(),

@@ -1,11 +1,16 @@
 //! The settings of a cluster, one type a section of the inventory, all defaults filled in.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{host::Secret, versions::Version};
+use crate::{host::Secret, layout, versions::Version};
 
 /// How strictly an SSH host key is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +112,14 @@ impl Backup {
             ("aws_allow_http", is_plain.then(|| "true".to_owned())),
         ];
         settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
+
+    /// The folder around the snapshots that a reset removes with all that is in it. They are there for when a cluster is not
+    /// any more.
+    pub fn removed_by_reset(&self) -> Option<&'static str> {
+        let is_in = |folder: &str| Path::new(&self.target).starts_with(folder);
+        let removed = layout::FOOTPRINT.iter().chain(layout::RUNTIME_FOOTPRINT).chain([&layout::RSADM_DIR]);
+        removed.copied().find(|folder| is_in(folder) && !is_in(layout::BACKUP_DIR))
     }
 }
 

@@ -22,7 +22,8 @@ pub const TIMER: &str = "rsadm-backup.timer";
 /// See the module.
 ///
 /// # Errors
-/// Where a host is of another architecture than this rsadm, which could not run there.
+/// Where a reset would remove the snapshots; where a host is of another architecture than this rsadm, which could not run
+/// there.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let cluster = p.cluster;
     let nodes: Vec<&Node> = cluster.with_role(Role::Etcd).collect();
@@ -31,12 +32,34 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         nodes.into_iter().for_each(|node| remove(p, node));
         return Ok(());
     };
+    if let Some(folder) = backup.removed_by_reset() {
+        let subject = format!("scheduled snapshots would be kept in {}", backup.target);
+        return Err(Refusal {
+            subject,
+            ..outlived(folder, "up --skip backups leaves the schedule as it is")
+        });
+    }
     p.stage(PHASE, "a timer on each etcd host", Mode::Parallel);
     for node in nodes {
         program(p, node)?;
         schedule(p, node, backup);
     }
     Ok(())
+}
+
+/// Why no reset and no schedule goes with snapshots in this folder; `or` is another way out than to keep them elsewhere.
+pub(super) fn outlived(folder: &str, or: &str) -> Refusal {
+    Refusal {
+        rule: "backups-outlive-reset",
+        subject: String::new(),
+        why: format!(
+            "a reset removes {folder} with all that is in it, and snapshots are there for afterwards"
+        ),
+        help: format!(
+            "move the snapshots to {}, which it leaves, or elsewhere, and change etcd.backup.target; {or}",
+            layout::BACKUP_DIR
+        ),
+    }
 }
 
 /// rsadm itself, by its hash: another version of it is another program.
@@ -122,9 +145,9 @@ fn remove(p: &mut Planner<'_>, node: &Node) {
 mod tests {
     use super::*;
     use crate::{
-        inventory::{Agent, Cluster, load},
+        inventory::{Agent, Cluster, NodeName, load},
         observe::Observed,
-        phases::{Phase, plan as plan_table},
+        phases::{Phase, RESET, plan as plan_table},
         plan::Plan,
     };
 
@@ -185,10 +208,37 @@ mod tests {
     }
 
     #[test]
+    fn neither_a_schedule_nor_a_reset_goes_with_snapshots_that_a_reset_removes() {
+        let seen_of = |backup| planned(&cluster(backup), Observed::default()).1;
+        let there = seen_of("{interval: 6h, target: /srv/backups}");
+        let mut prepared = Observed::default();
+        prepared.hosts.entry(NodeName::new("e1")).or_default().begun = Some("prod".into());
+        for (backup, removed) in [
+            ("{interval: 6h, target: /var/lib/etcd/b}", Some("/var/lib/etcd")),
+            ("{interval: 6h, target: /var/lib/rsadm/backups}", None),
+            ("null", None),
+        ] {
+            for (table, seen, refuses) in [
+                (ALONE, Observed::default(), true),
+                (ALONE, there.clone(), true),
+                (RESET, prepared.clone(), true),
+                // Nothing is taken down.
+                (RESET, Observed::default(), false),
+            ] {
+                let now = time::OffsetDateTime::UNIX_EPOCH;
+                let refusal = plan_table(table, &cluster(backup), seen, now, |_| true).err();
+                let told = refusal.as_ref().map(|r| (r.rule, r.why.contains(removed.unwrap_or_default())));
+                let expected = removed.filter(|_| refuses).map(|_| ("backups-outlive-reset", true));
+                assert_eq!(told, expected, "{backup}: {refusal:?}");
+            }
+        }
+    }
+
+    #[test]
     fn another_architecture_is_refused() {
         let cluster = cluster("{interval: 6h, target: /srv/backups}");
         let mut seen = Observed::default();
-        seen.hosts.entry(crate::inventory::NodeName::new("e1")).or_default().arch = "aarch64".into();
+        seen.hosts.entry(NodeName::new("e1")).or_default().arch = "aarch64".into();
         let refusal =
             plan_table(ALONE, &cluster, seen, time::OffsetDateTime::UNIX_EPOCH, |_| true).err().unwrap();
         assert_eq!(refusal.rule, "agent-architecture");

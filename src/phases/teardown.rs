@@ -1,9 +1,9 @@
 //! Hosts as they were before `up`.
 
 use crate::{
-    inventory::RuntimeInstall,
+    inventory::{Cluster, Node, Role, RuntimeInstall},
     observe::Facts,
-    phases::ownership,
+    phases::{backups::outlived, ownership},
     plan::{Action, Mode, Planner, Refusal},
 };
 
@@ -13,13 +13,15 @@ pub const PHASE: &str = "reset";
 /// Every host that rsadm has touched; the others are told.
 ///
 /// # Errors
-/// None of its own: whose hosts they are is asked before every phase ([`super::ownership`]).
+/// Where the snapshots of a host's schedule would go with it. Whose hosts they are is asked before every phase
+/// ([`super::ownership`]).
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let cluster = p.cluster;
     p.stage(PHASE, "everything that rsadm put there", Mode::Parallel);
     for node in &cluster.nodes {
         let facts = p.facts(&node.name);
         if is_touched(facts) {
+            keeps_snapshots(cluster, node)?;
             let runtime = cluster.runtime.install == RuntimeInstall::Upstream;
             p.push(&node.name, Action::Wipe { runtime, cluster: cluster.name.clone() }, "");
         } else if p.seen().hosts.contains_key(&node.name) && has_kubernetes(facts) {
@@ -28,6 +30,14 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Snapshots are what is left of a cluster that is taken down.
+fn keeps_snapshots(cluster: &Cluster, node: &Node) -> Result<(), Refusal> {
+    let Some(backup) = cluster.etcd.backup.as_ref().filter(|_| node.is(Role::Etcd)) else { return Ok(()) };
+    let Some(folder) = backup.removed_by_reset() else { return Ok(()) };
+    let subject = format!("a reset of {} would remove the snapshots in {}", node.name, backup.target);
+    Err(Refusal { subject, ..outlived(folder, "where they may go, take etcd.backup out of the inventory") })
 }
 
 /// True where anything is there that rsadm put there. Files alone do not tell: an existing containerd has some too. Nor

@@ -96,7 +96,7 @@ impl Kubeconfig {
 
     /// The name of its only context.
     pub fn context(&self) -> String {
-        format!("{}@{}", self.user, self.cluster)
+        context(&self.user, &self.cluster)
     }
 
     /// Reads the current context of a file.
@@ -129,19 +129,38 @@ impl Kubeconfig {
     }
 }
 
-/// The names of all clusters in a kubeconfig, ours or not; `None` where a text is none.
-pub fn clusters(text: &str) -> Option<Vec<String>> {
+/// The name of the context in which that user dials that cluster.
+pub fn context(user: &str, cluster: &str) -> String {
+    format!("{user}@{cluster}")
+}
+
+/// What a kubeconfig has, ours or not, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Where to dial.
+    pub clusters: Vec<String>,
+    /// Who one is.
+    pub users: Vec<String>,
+    /// Which of them go together.
+    pub contexts: Vec<String>,
+}
+
+/// All names in a kubeconfig; `None` where a text is none.
+pub fn names(text: &str) -> Option<Names> {
     #[derive(Deserialize)]
     struct Named {
         name: String,
     }
+    // kubectl writes `null` for an empty list.
     #[derive(Deserialize)]
-    struct Clusters {
-        #[serde(default)]
-        clusters: Vec<Named>,
+    struct Lists {
+        clusters: Option<Vec<Named>>,
+        users: Option<Vec<Named>>,
+        contexts: Option<Vec<Named>>,
     }
-    let file: Clusters = serde_yaml::from_str(text).ok()?;
-    Some(file.clusters.into_iter().map(|c| c.name).collect())
+    let file: Lists = serde_yaml::from_str(text).ok()?;
+    let of = |list: Option<Vec<Named>>| list.into_iter().flatten().map(|named| named.name).collect();
+    Some(Names { clusters: of(file.clusters), users: of(file.users), contexts: of(file.contexts) })
 }
 
 impl User {

@@ -4,6 +4,9 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use crate::pki::authorities::Ca;
 
+/// A leaf that ends within so many days was not renewed when it could have been, and somebody has to know.
+pub const URGENT_DAYS: i64 = 30;
+
 /// What a certificate may be used for (extended key usage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Usage {

@@ -4,10 +4,8 @@ use super::{ClusterStatus, HostStatus, Sources};
 use crate::{
     etcd::status::{Advice, Level},
     observe::api::Workload,
+    pki::leaf::URGENT_DAYS,
 };
-
-/// A certificate that ends within a month needs attention now.
-const CERTIFICATE_WARNING_DAYS: i64 = 30;
 
 /// What is off and what to do about it.
 pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advice> {
@@ -38,7 +36,7 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
             Some(command),
         ));
     }
-    if let Some(first) = status.first_expiry.as_ref().filter(|e| e.days < CERTIFICATE_WARNING_DAYS) {
+    if let Some(first) = status.first_expiry.as_ref().filter(|e| e.days < URGENT_DAYS) {
         let text = match first.days {
             days if days < 0 => format!("{} on {} has expired", first.path, first.host),
             days => format!("{} on {} expires in {days} days", first.path, first.host),

@@ -14,16 +14,13 @@ use crate::{
     pki::{
         authorities::{Ca, holdings},
         inspect::CertInfo,
-        leaf::LeafSpec,
+        leaf::{LeafSpec, URGENT_DAYS},
         specs,
     },
 };
 
 /// A leaf that ends within this time is worth renewing: a quarter of the year for which it is issued.
 pub const RENEW_DAYS: i64 = 90;
-
-/// A leaf that ends within this time was not renewed when it could have been, and somebody has to know.
-const URGENT_DAYS: i64 = 30;
 
 /// A new authority takes all who trust the old one to be told, so the warning comes early.
 const AUTHORITY_WARNING_DAYS: i64 = 180;
@@ -121,6 +118,13 @@ impl Certificate {
         self.days.is_none_or(|days| days < 0)
             || self.begins.is_some()
             || matches!(self.served, Some(Served::Other { days }) if days < 0)
+    }
+}
+
+impl CertificatesStatus {
+    /// True where one begins in the future of its hosts.
+    pub fn has_early(&self) -> bool {
+        self.certificates.iter().any(|c| c.begins.is_some())
     }
 }
 
@@ -234,8 +238,7 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
     }
     let lost = hosts(&Certificate::is_lost);
     if let Some(hosts) = &lost {
-        let early = status.certificates.iter().any(|c| c.begins.is_some());
-        let or = if early {
+        let or = if status.has_early() {
             "are missing, have expired or begin in the future"
         } else {
             "are missing or have expired"

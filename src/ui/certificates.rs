@@ -32,7 +32,7 @@ fn headline(status: &CertificatesStatus) -> String {
     let tail = match (lost, first) {
         (0, Some((days, c))) => format!("the first to end in {days} d: {} on {}", c.name, c.host),
         (0, None) => "none seen".to_owned(),
-        (n, _) if status.certificates.iter().any(|c| c.begins.is_some()) => {
+        (n, _) if status.has_early() => {
             format!("{n} MISSING, EXPIRED OR NOT BEGUN")
         }
         (n, _) => format!("{n} MISSING OR EXPIRED"),

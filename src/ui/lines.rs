@@ -4,6 +4,7 @@
 use crate::{
     event::{Event, Failure, Next},
     inventory::NodeName,
+    line,
     ui::{
         Verbosity,
         text::{elapsed, harmless, indent, justify, pad, table, width},
@@ -193,7 +194,7 @@ fn next_commands(next: &[Next]) -> String {
 
 /// One thing that happened is one line, whatever a host wrote.
 pub fn one_line(text: &str) -> String {
-    harmless(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+    harmless(&line::one_line(text, " "))
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Outcome;
-use crate::backup::{BackupError, Check, Manifest};
+use crate::{
+    backup::{BackupError, Check, Manifest},
+    line::chain,
+};
 
 /// What a host remembers of its snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ impl State {
                 (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
             }
             Ok(Outcome::Elsewhere(_)) => (self.newest, None),
-            Err(error) => (self.newest, Some(chain(error))),
+            Err(error) => (self.newest, Some(brief(error))),
         };
         Self { newest, last_run: now.unix_timestamp(), error, unpruned }
     }
@@ -69,15 +72,9 @@ impl Newest {
     }
 }
 
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &BackupError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text.lines().collect::<Vec<_>>().join(" ").chars().take(500).collect()
+/// An error with its causes, cut off where nobody reads on.
+pub(super) fn brief(error: &BackupError) -> String {
+    chain(error).chars().take(500).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
     exec::survey::Survey,
     host::HostError,
     inventory::NodeName,
+    line::one_line,
     ui::etcd_status::{changes, render},
 };
 
@@ -132,14 +133,8 @@ fn news(before: Option<&Look>, now: &Look) -> Vec<String> {
         (Some(Ok(before)), Ok(now)) => changes(Some(before), now),
         (_, Ok(now)) => changes(None, now),
         (Some(Err(before)), Err(now)) if before.message() == now.message() => vec![],
-        (_, Err(now)) => vec![in_a_line(&now.message())],
+        (_, Err(now)) => vec![one_line(&now.message(), "; ")],
     }
-}
-
-/// A table in one line.
-fn in_a_line(text: &str) -> String {
-    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         session::{Session, recorded},
     },
-    event::{Event, count},
+    event::{Event, Events, count},
     host::HostError,
     inventory::{Cluster, NodeName, Role},
     phases::RESET,
@@ -58,8 +58,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         {
             return Err(refusal.into());
         }
-        let question = question(&session.cluster, &plan, &silent, &beside);
-        context.confirm(&question, &session.cluster.name)?;
+        let question = question(&session.cluster, &plan, &silent);
+        ask(context, &session.events, &beside, &question, &session.cluster.name)?;
     }
     let command = format!("reset{}", args.inventory.as_typed());
     let outcome = wipe(&session, &command, &mut silent).await;
@@ -91,8 +91,22 @@ async fn wipe(session: &Session<'_>, command: &str, silent: &mut Vec<HostError>)
     Ok(plan.changes())
 }
 
+/// Tells who is left behind, also where `--yes` leaves no question to read it in, and asks.
+fn ask(
+    context: &Context,
+    events: &Events,
+    beside: &Beside,
+    question: &str,
+    cluster: &str,
+) -> Result<(), CliError> {
+    if let Some(text) = beside.warning() {
+        events.warn(text, None);
+    }
+    context.confirm(question, cluster)
+}
+
 /// What is about to be lost, a line each.
-fn question(cluster: &Cluster, plan: &Plan, silent: &[HostError], beside: &Beside) -> String {
+fn question(cluster: &Cluster, plan: &Plan, silent: &[HostError]) -> String {
     let hosts: Vec<&str> = plan.hosts().into_iter().map(NodeName::as_str).collect();
     let members = cluster.with_role(Role::Etcd).filter(|n| hosts.contains(&n.name.as_str())).count();
     let mut text = format!("This removes the cluster {} from {}:\n", cluster.name, hosts.join(" "));
@@ -109,7 +123,6 @@ fn question(cluster: &Cluster, plan: &Plan, silent: &[HostError], beside: &Besid
         let names: Vec<&str> = silent.iter().map(|e| e.host().as_str()).collect();
         text.push_str(&format!("It does not reach {}, which keep what they have.\n", names.join(", ")));
     }
-    text.push_str(&beside.warning());
     text.push_str("Nothing of it can be brought back.");
     text
 }
@@ -155,5 +168,42 @@ impl fmt::Display for Unfinished {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::{Cli, Interrupt},
+        ui::{Settings, Ui},
+    };
+
+    /// A test has no terminal, so that a question ends in a mistake on the command line.
+    #[test]
+    fn who_is_left_behind_is_told_once_with_a_question_or_without() {
+        for (typed, answer) in [("--yes", Ok(())), ("--quiet", Err(Exit::Usage))] {
+            for (beside, told) in [(Beside::Unknown, 1), (Beside::Nobody, 0)] {
+                let options = Cli::parse_from(["rsadm", typed, "reset"]).options;
+                let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+                let context = Context::new(options, ui, Interrupt::default());
+                let warnings = Arc::new(Mutex::new(Vec::new()));
+                let sink = Arc::clone(&warnings);
+                let events = Events::new(move |event| sink.lock().unwrap().push(event));
+                let asked = ask(&context, &events, &beside, "", "prod").map_err(|e| e.kind());
+                assert_eq!(asked, answer, "{typed}");
+                let warnings = warnings.lock().unwrap();
+                assert_eq!(warnings.len(), told, "{typed}: {warnings:?}");
+                let is_it = |event| matches!(event, &Event::Warning { phase: None, .. });
+                assert!(warnings.iter().all(is_it), "{typed}: {warnings:?}");
+            }
+        }
     }
 }

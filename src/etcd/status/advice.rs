@@ -8,12 +8,10 @@ use super::{
     host::{HostState, revive, silent},
     report::{Advice, EtcdReport, Level, MemberReport, Trouble},
 };
-use crate::etcd::Alarm;
+use crate::{etcd::Alarm, pki::leaf::URGENT_DAYS};
 
 /// Above this share of its quota a database is close to NOSPACE, after which etcd takes no writes.
 const QUOTA_WARNING_PERCENT: u64 = 80;
-/// A certificate that ends within a month needs attention now.
-const CERTIFICATE_WARNING_DAYS: i64 = 30;
 
 /// All there is to say, warnings first. `inventory` is what stands after a command that takes one.
 pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
@@ -275,12 +273,11 @@ fn quota(member: &MemberReport) -> Option<Advice> {
 /// Certificates that have ended, those that have not begun, and those that soon end: each kind once, by who built the hosts.
 fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
     const CLOCKS: &str = "(rsadm preflight compares the clocks)";
-    let soon = format!("will expire within {CERTIFICATE_WARNING_DAYS} days");
+    let soon = format!("will expire within {URGENT_DAYS} days");
     let ended = |m: &MemberReport| m.certificate_days.is_some_and(|d| d < 0);
     // In rustls' words.
     let early = |m: &MemberReport| m.error.as_ref().is_some_and(|e| e.to_string().contains("not valid yet"));
-    let ends =
-        |m: &MemberReport| m.certificate_days.is_some_and(|d| (0..=CERTIFICATE_WARNING_DAYS).contains(&d));
+    let ends = |m: &MemberReport| m.certificate_days.is_some_and(|d| (0..=URGENT_DAYS).contains(&d));
     type Kind<'k> = (&'k dyn Fn(&MemberReport) -> bool, String, String);
     let kinds: [Kind<'_>; 3] = [
         (&ended, "has expired".into(), "have expired".into()),

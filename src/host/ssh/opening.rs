@@ -10,8 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::shell::one_line;
-use crate::host::Secret;
+use crate::{host::Secret, line::one_line};
 
 /// The remote half.
 const PROGRAM: &str = include_str!("remote.sh");
@@ -153,9 +152,9 @@ impl Opening<'_> {
 
     fn failure(self) -> NoShell {
         let complaint = String::from_utf8_lossy(&self.complained).replace(&self.invocation.prompt(), "\n");
-        let mut why = one_line(&complaint);
+        let mut why = one_line(&complaint, "; ");
         if why.is_empty() {
-            why = one_line(&String::from_utf8_lossy(&self.said));
+            why = one_line(&String::from_utf8_lossy(&self.said), "; ");
         }
         if self.invocation.become_root { NoShell::Sudo(why) } else { NoShell::Ended(why) }
     }

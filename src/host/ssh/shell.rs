@@ -13,9 +13,12 @@ use tokio::{
 };
 
 use super::opening::{self, Invocation, NoShell, Reader, Streams, Writer};
-use crate::host::{
-    Op, Output, Secret,
-    frame::{self, Frame, Frames},
+use crate::{
+    host::{
+        Op, Output, Secret,
+        frame::{self, Frame, Frames},
+    },
+    line::one_line,
 };
 
 /// How long nothing at all may move, beyond what the slowest operation of a batch may take by itself.
@@ -184,11 +187,5 @@ async fn last_words(mut stderr: Reader) -> String {
     while let Ok(1..) = stderr.read_buf(&mut tail).await {
         tail.drain(..tail.len().saturating_sub(TAIL));
     }
-    one_line(&String::from_utf8_lossy(&tail))
-}
-
-/// Several lines as one, for messages.
-pub(super) fn one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join("; ")
+    one_line(&String::from_utf8_lossy(&tail), "; ")
 }

@@ -57,6 +57,16 @@ fn judge(section: &Section<'_>, backup: &Backup) {
         );
         report("credentials", "a folder takes no credentials", "leave it out, or give a bucket as target");
     }
+    // Not an error: a cluster that has its snapshots there has to be looked after all the same.
+    if let Some(folder) = backup.removed_by_reset() {
+        section.findings.warn(
+            &section.path.key("target"),
+            format!(
+                "in {folder}, which `rsadm reset` removes with all that is in it: up and reset refuse that"
+            ),
+            format!("{}, which it leaves, or a folder elsewhere, such as /srv/backups", layout::BACKUP_DIR),
+        );
+    }
     if backup.recipient.is_none() {
         section.findings.warn(
             &section.path,
@@ -109,23 +119,9 @@ fn target(text: &str) -> Result<String, Fault> {
             && target.chars().all(is_plain)
             && !target.contains("..") =>
         {
-            outlives_reset(target)?;
             Ok(target.to_owned())
         }
         _ => Err(fault()),
-    }
-}
-
-/// Snapshots are there for when a cluster is not any more.
-fn outlives_reset(target: &str) -> Result<(), Fault> {
-    let is_in = |folder: &str| FsPath::new(target).starts_with(folder);
-    let mut removed = layout::FOOTPRINT.iter().chain(layout::RUNTIME_FOOTPRINT).chain([&layout::RSADM_DIR]);
-    match removed.find(|folder| is_in(folder)) {
-        Some(folder) if !is_in(layout::BACKUP_DIR) => Err(Fault::new(
-            format!("in {folder}, which `rsadm reset` removes with all that is in it"),
-            format!("{}, which it leaves, or a folder elsewhere, such as /srv/backups", layout::BACKUP_DIR),
-        )),
-        _ => Ok(()),
     }
 }
 
@@ -146,16 +142,19 @@ fn recipient(text: &str) -> Result<String, Fault> {
 mod tests {
     use std::time::Duration;
 
-    use crate::inventory::{Backup, Retention, load};
+    use crate::inventory::{Backup, Loaded, Problems, Retention, load};
 
-    fn read(backup: &str) -> Result<Option<Backup>, Vec<String>> {
+    fn loaded(backup: &str) -> Result<Loaded, Problems> {
         let text = format!(
             "cluster_name: prod\nkubernetes_version: v1.37.2\nssh: {{user: ops}}\nhosts:\n  \
              - {{name: m1, address: 192.0.2.1, roles: [etcd]}}\netcd:\n  backup: {backup}\n"
         );
-        let loaded = load(&text, "inventory.yaml", Some(std::path::Path::new("/home/ops")));
+        load(&text, "inventory.yaml", Some(std::path::Path::new("/home/ops")))
+    }
+
+    fn read(backup: &str) -> Result<Option<Backup>, Vec<String>> {
         let told = |p: &crate::inventory::Problem| format!("{}: {}", p.path, p.message);
-        loaded.map(|l| l.cluster.etcd.backup).map_err(|p| p.problems.iter().map(told).collect())
+        loaded(backup).map(|l| l.cluster.etcd.backup).map_err(|p| p.problems.iter().map(told).collect())
     }
 
     #[test]
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_are_not_kept_where_reset_removes_them() {
+    fn snapshots_where_reset_removes_them_are_warned_of() {
         let table = [
             ("/var/lib/etcd", Some("/var/lib/etcd")),
             ("/var/lib/etcd/backups", Some("/var/lib/etcd")),
@@ -194,12 +193,18 @@ mod tests {
             ("/srv/backups", None),
         ];
         for (target, folder) in table {
-            let told = read(&format!("{{interval: 6h, target: {target}}}")).err();
-            let expected = folder.map(|folder| {
-                let message = "which `rsadm reset` removes with all that is in it";
-                vec![format!("etcd.backup.target: in {folder}, {message}")]
-            });
-            assert_eq!(told, expected, "{target}");
+            let loaded = loaded(&format!("{{interval: 6h, target: {target}}}")).unwrap();
+            assert_eq!(loaded.cluster.etcd.backup.unwrap().removed_by_reset(), folder, "{target}");
+            let removed: Vec<&str> = loaded
+                .warnings
+                .iter()
+                .filter(|w| w.path == "etcd.backup.target")
+                .filter_map(|w| {
+                    w.message.strip_prefix("in ")?.split_once(", which `rsadm reset` removes with all")
+                })
+                .map(|(folder, _)| folder)
+                .collect();
+            assert_eq!(removed, Vec::from_iter(folder), "{target}");
         }
     }
 
