@@ -224,7 +224,7 @@ mod tests {
                         f.time = i128::MAX;
                     }
                 },
-                &["m3: its clock is 9223372037 s ahead of the others"],
+                &["m3: its clock is 9223372036 s ahead of the others"],
                 &[],
             ),
         ];
