@@ -149,8 +149,8 @@ fn plan_with(
     wants: impl Fn(&str) -> bool,
 ) -> Result<(Plan, Observed), Refusal> {
     ownership::check(planner.cluster, planner.seen())?;
-    // Whether something has ended is told by who uses it. Where this computer is ahead, see below.
-    planner.now = clock::of_hosts(planner.seen(), planner.now).max(planner.now);
+    // Whether something has begun or ended is told by the clocks of those who use it.
+    planner.now = clock::of_hosts(planner.seen(), planner.now);
     // What is taken down may be wanted otherwise.
     if table.iter().all(|phase| phase.name != teardown::PHASE) {
         settled::check(planner.cluster, planner.seen())?;

@@ -20,7 +20,7 @@ use crate::{
 pub struct Planner<'a> {
     /// What is wanted.
     pub cluster: &'a Cluster,
-    /// When the plan is made: certificates are judged by it.
+    /// When the plan is made, by the hosts' clocks: certificates are judged by it.
     pub now: OffsetDateTime,
     /// Which certificates are replaced before their time is over.
     pub renewal: Renewal,

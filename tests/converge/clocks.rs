@@ -58,6 +58,21 @@ fn what_has_ended_on_the_hosts_has_ended() {
     }
 }
 
+/// Nor does what has not begun on the hosts begin by being looked at from a computer that is behind.
+#[test]
+fn what_has_not_begun_on_the_hosts_has_not_begun() {
+    let cluster = harness::etcd_only();
+    let world = block_on(built(&cluster));
+    block_on(renew(&world, &cluster, 1, &ALL));
+    for behind in [0, 20] {
+        let mut seen = block_on(observe(&world, &cluster));
+        let apart = Duration::hours(behind).whole_nanoseconds();
+        seen.hosts.values_mut().for_each(|facts| facts.time += apart);
+        let (plan, _) = phases::plan_renewal(&cluster, seen, OffsetDateTime::now_utc(), QUARTER).unwrap();
+        assert!(!issued(&plan).is_empty(), "{behind} h behind: {}", words(&plan));
+    }
+}
+
 /// Plans as this computer would with its clock so far ahead, without preflight.
 fn ahead(table: &[Phase], cluster: &Cluster, mut seen: Observed, by: Duration) -> Result<bool, Refusal> {
     let nanoseconds = by.whole_nanoseconds();

@@ -10,7 +10,7 @@ use time::{Duration, OffsetDateTime};
 use super::{PHASE, authority, found_certificate, issue, reason};
 use crate::{
     inventory::{Node, Role},
-    phases::{clock, control_plane, etcd, ownership, preflight, prepare},
+    phases::{control_plane, etcd, ownership, preflight, prepare},
     pki::{
         authorities::Ca,
         inspect::CertInfo,
@@ -133,7 +133,6 @@ fn fit(p: &mut Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
 
 fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
     let mut all = Vec::new();
-    let there = clock::of_hosts(p.seen(), p.now);
     for (i, node) in
         p.cluster.nodes.iter().enumerate().filter(|(_, n)| wanted.iter().any(|w| w.name == n.name))
     {
@@ -141,7 +140,7 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
         let from = all.len();
         for spec in specs::specs_for(p.cluster, node) {
             let found = found_certificate(facts, &spec.place);
-            let early = found.as_ref().and_then(|info| not_begun(info, there));
+            let early = found.as_ref().and_then(|info| not_begun(info, p.now));
             let lost = early.is_some() || found.as_ref().is_none_or(|info| info.is_expired(p.now));
             let why = reason(p, facts, &spec, None)?.or(early);
             if let Some(why) = why.or_else(|| soon(p, &spec, found.as_ref()?)) {
@@ -154,9 +153,9 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
 }
 
 /// Whether a certificate begins in its host's future, as one does that was issued where the clock was ahead.
-fn not_begun(info: &CertInfo, there: OffsetDateTime) -> Option<String> {
+fn not_begun(info: &CertInfo, now: OffsetDateTime) -> Option<String> {
     let begins = info.not_before;
-    info.is_early(there).then(|| {
+    info.is_early(now).then(|| {
         let (hour, minute, _) = begins.to_hms();
         format!("begins on {} at {hour:02}:{minute:02} UTC, which is still to come", begins.date())
     })
