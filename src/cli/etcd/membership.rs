@@ -133,9 +133,7 @@ impl<'a> Ground<'a> {
                 }
                 .into());
             }
-            let mut alone = target.clone();
-            alone.nodes = vec![node.clone()];
-            if let Some(refusal) = preflight::inspect(&alone, |_| facts, false).refusal() {
+            if let Some(refusal) = preflight::newcomer(target, node, &self.seen.hosts).refusal() {
                 return Err(refusal.into());
             }
         }

@@ -5,11 +5,13 @@
 //! [`between`]; both know only facts. The network between hosts and the speed of disks take a measurement, which
 //! `exec::paths` makes and [`paths`] and [`probe`] judge.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{
     event::count,
-    inventory::{Cluster, NodeName},
+    inventory::{Cluster, Node, NodeName},
     observe::Facts,
     plan::{Planner, Refusal},
 };
@@ -121,6 +123,24 @@ pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, re
     findings
 }
 
+/// The same of one host that joins those of the cluster that answer: what is wrong with them is not its fault.
+pub fn newcomer(cluster: &Cluster, node: &Node, seen: &BTreeMap<NodeName, Facts>) -> Findings {
+    let Some(facts) = seen.get(&node.name) else { return Findings::default() };
+    let mut alone = cluster.clone();
+    alone.nodes = vec![node.clone()];
+    let mut findings = each(host::CHECKS, &alone, |_: &NodeName| facts, false);
+    let mut all = cluster.clone();
+    // Of two with the same name, the later one is told.
+    all.nodes.retain(|n| n.name != node.name && seen.contains_key(&n.name));
+    all.nodes.push(node.clone());
+    let mut among = Findings::default();
+    between::inspect(&all, |name| seen.get(name).unwrap_or(facts), &mut among);
+    among.errors.retain(|f| f.host == node.name);
+    among.warnings.retain(|f| f.host == node.name);
+    findings.extend(among);
+    findings
+}
+
 /// What of it stands in the way of new certificates on hosts that serve already: whose they are, what they run, and clocks.
 pub fn grave<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) -> Findings {
     let mut findings = each(host::GRAVE, cluster, &facts, false);
@@ -188,6 +208,32 @@ mod tests {
         let refusal = findings.refusal().unwrap();
         assert_eq!(refusal.subject, "preflight found 3 faults");
         assert_eq!(refusal.why, "m1, w1: swap is on\n    swapoff -a\nm2: has no tar\n    swapoff -a");
+    }
+
+    #[test]
+    fn a_newcomer_is_held_against_those_that_are_there_and_for_its_own_faults_alone() {
+        let cluster = crate::manifests::testing::ha();
+        let (w1, m3) = (NodeName::new("w1"), NodeName::new("m3"));
+        let at = |seconds: i128| (1_800_000_000 + seconds) * 1_000_000_000;
+        let names = ["m1", "m2", "w1", "w2"].map(NodeName::new);
+        let facts = |name: &NodeName| Facts {
+            hostname: if *name == w1 { "w2".into() } else { name.to_string() },
+            time: if *name == w1 { at(90) } else { at(0) },
+            asked_at: at(0),
+            ..Facts::default()
+        };
+        let seen: BTreeMap<_, _> = names.iter().map(|n| (n.clone(), facts(n))).collect();
+        let told = |name: &NodeName| {
+            let node = cluster.nodes.iter().find(|n| n.name == *name).unwrap();
+            let found = newcomer(&cluster, node, &seen);
+            assert!(found.errors.iter().all(|f| f.host == *name), "{:?}", found.errors);
+            found.errors.into_iter().map(|f| f.text).collect::<Vec<_>>()
+        };
+        let of_w1 = told(&w1);
+        assert!(of_w1.contains(&"its clock is 90 s ahead of the others".to_owned()), "{of_w1:?}");
+        assert!(of_w1.contains(&"has the host name of w2: w2".to_owned()), "{of_w1:?}");
+        assert!(!told(&names[0]).iter().any(|text| text.contains("clock")));
+        assert!(told(&m3).is_empty(), "nothing is known of it");
     }
 
     #[test]
