@@ -55,6 +55,13 @@ impl<'a> Ground<'a> {
         self.session.cluster.with_role(Role::Etcd).filter(connected).map(|n| n.name.clone()).collect()
     }
 
+    /// Whoever is asked whether all data shall go knows that the new fits.
+    pub(super) async fn has_room(&self, snapshot: &Path, sha256: &str) -> Result<(), CliError> {
+        let members = self.members();
+        let restore = self.restore_to(&members, self.etcd_hosts());
+        restore.has_room(snapshot, sha256).await.map_err(|e| self.failed(e))
+    }
+
     /// Asks, unless this very restore is under way already.
     pub(super) async fn confirm(&self, question: &str, sha256: &str) -> Result<(), CliError> {
         match self.standing().await?.under_way {

@@ -76,6 +76,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.is_its_own(opened.cluster.as_deref())?;
     ground.nobody_else_serves().await?;
     ground.can_be_started().await?;
+    ground.has_room(&opened.snapshot, &sha256).await?;
     let question = format!(
         "This replaces all data of etcd in the cluster {} by that of {}{}.\n\
          What was written since is lost. The old data is set aside on every host.",

@@ -19,7 +19,10 @@ const FOLDER: &str = "/var/lib/rsadm/restore";
 
 impl Restore<'_> {
     /// Nothing is begun that would fill a disk: etcd may serve on it, and ends on all hosts at once.
-    pub(super) async fn has_room(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
+    ///
+    /// # Errors
+    /// Hosts without the room; a host that does not answer.
+    pub async fn has_room(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
         let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
         let size = std::fs::metadata(snapshot).map_err(unreadable)?.len();
         let said = self.ask("look for room", &self.targets, |_| words(["room", sha256])).await?;
