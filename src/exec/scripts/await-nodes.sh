@@ -1,5 +1,5 @@
 # await-nodes.sh SECONDS NODE…: until all are Ready.
-k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf "$@"; }
+k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf "$@"; }
 limit=$1 end=$((SECONDS+$1)); shift; names=(); for n; do names+=("node/$n"); done
 # Where two or more do not exist yet, kubectl does not wait for their creation: it fails at once (seen with 1.37.2).
 until said=$(k wait --for=create "${names[@]}" --timeout "${limit}s" 2>&1 >/dev/null) && said=$(k wait --for=condition=Ready "${names[@]}" --timeout "${limit}s" 2>&1 >/dev/null); do

@@ -7,7 +7,7 @@ serves() { runs "$1" "$(revision_in "$(manifest_of "$1")")" && ss -Hltnp "sport 
 # Beyond that: what it is for.
 ready() {
   case $1 in
-    kube-apiserver) kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 5s get --raw /readyz ;;
+    kube-apiserver) NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 5s get --raw /readyz ;;
     etcd) exec 3<>"/dev/tcp/127.0.0.1/$2" && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && timeout 5 grep -q '^HTTP/1.. 200' <&3 ;;
   esac >/dev/null 2>&1
 }

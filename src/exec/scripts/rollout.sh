@@ -1,7 +1,7 @@
 # rollout.sh SECONDS NODES KIND/NAME…: until the workloads of kube-system are rolled out. Where nodes are given, separated by
 # commas, only what runs on them is waited for: one that is switched off and no longer wanted would never have its pod.
 limit=$1 nodes=$2; shift 2
-k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf -n kube-system "$@"; }
+k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf -n kube-system "$@"; }
 # What of a workload is late on the nodes; says nothing where all pods there are of the newest template and Ready.
 late() {
   local kind generation seen wanted selector

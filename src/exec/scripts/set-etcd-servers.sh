@@ -7,7 +7,7 @@ while [ $SECONDS -lt $end ]; do
   processes kube-apiserver
   for pid in "${pids[@]}"; do
     tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "--etcd-servers=$servers" || continue
-    kubectl --kubeconfig /etc/kubernetes/admin.conf --server "$url" --request-timeout 5s get --raw /readyz >/dev/null 2>&1 && rm -f $old && exit 0
+    NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/admin.conf --server "$url" --request-timeout 5s get --raw /readyz >/dev/null 2>&1 && rm -f $old && exit 0
   done 2>/dev/null
   sleep 0.2
 done
