@@ -18,6 +18,8 @@ pub struct Kube {
     pub bundles: BTreeMap<String, String>,
     /// What somebody did to them.
     pub damaged: BTreeMap<String, String>,
+    /// Whose field of CoreDNS somebody else has set.
+    pub edited: BTreeSet<String>,
     /// How many API servers served at the same time, at most.
     serving: usize,
 }

@@ -117,6 +117,7 @@ impl FakeHost {
                 node.taints.iter().for_each(|t| text.push_str(&format!("taint {name} {t}\n")));
             }
             state.kube.bundles.iter().for_each(|(k, v)| text.push_str(&format!("bundle {k} {v}\n")));
+            state.kube.edited.iter().for_each(|k| text.push_str(&format!("edited {k}\n")));
             state.kube.damaged.iter().for_each(|(k, v)| text.push_str(&format!("damaged {k} {v}\n")));
             say(text + "end\n")
         })

@@ -44,7 +44,7 @@ pub use backup::{BackupConfig, Peer, backup_config, backup_service, backup_timer
 pub use bootstrap::{BootstrapToken, bootstrap_token};
 pub use containerd::{ContainerdHost, containerd_config, containerd_unit, registry_hosts};
 pub use controller_manager::controller_manager_pod;
-pub use coredns::coredns;
+pub use coredns::{Dns, coredns};
 pub use etcd::{EtcdStart, InitialState, etcd_pod};
 pub use haproxy::{haproxy_config, haproxy_pod};
 pub use kube_proxy::kube_proxy;

@@ -177,6 +177,7 @@ fn parse(text: &str) -> Option<Observed> {
             }
             "taint" => nodes.entry(NodeName::new(name)).or_default().taints.push(value.into()),
             "bundle" => drop(seen.bundles.insert(name.into(), value.into())),
+            "edited" => drop(seen.edited.insert(name.into())),
             "damaged" => drop(seen.damaged.insert(name.into(), format!("{value} {rest}"))),
             _ => {}
         }
@@ -191,8 +192,8 @@ mod tests {
     #[test]
     fn nodes_and_bundles_are_read() {
         let text = "node m1 True a,b:NoSchedule\naddress m1 10.0.0.1\nlabel m1 a=1\ntaint m1 b:NoSchedule\nnode w1 \nbundle coredns ab12\n\
-            damaged coredns Deployment/coredns gone\nend\n";
-        let Observed { nodes, bundles, damaged, .. } = parse(text).unwrap();
+            damaged coredns Deployment/coredns gone\nedited ConfigMap\nend\n";
+        let Observed { nodes, bundles, damaged, edited, .. } = parse(text).unwrap();
         let nodes = nodes.unwrap();
         let m1 = &nodes[&NodeName::new("m1")];
         assert!(m1.ready && !nodes[&NodeName::new("w1")].ready);
@@ -202,6 +203,7 @@ mod tests {
         );
         assert_eq!(m1.address, Some([10, 0, 0, 1].into()));
         assert_eq!((&*bundles["coredns"], &*damaged["coredns"]), ("ab12", "Deployment/coredns gone"));
+        assert_eq!(edited, ["ConfigMap".to_owned()].into());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is there: all hosts in parallel, one execution each, read only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,9 @@ pub struct Observed {
     /// What of them somebody took away or changed since, in words.
     #[serde(default)]
     pub damaged: BTreeMap<String, String>,
+    /// Kinds of CoreDNS' objects whose field that operators set by hand is not ours: `ConfigMap`, `Deployment`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub edited: BTreeSet<String>,
     /// etcd's membership; looked at only where a run may have to change it, and `None` where no quorum tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership: Option<Vec<MemberFact>>,

@@ -1,5 +1,5 @@
 # nodes.sh URL: nodes, applied bundles and what became of them, a fact a line. (After objects.sh.)
-k() { kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$url" --request-timeout 5s "$@"; }
+k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$url" --request-timeout 5s "$@"; }
 url=$1
 # One question for both, since it is kubectl's start that takes the time.
 seen=$(k -n kube-system get nodes,configmaps -o go-template='{{range .items}}{{$n := .metadata.name}}{{if eq .kind "Node"}}node {{$n}} {{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}} {{with .metadata.annotations}}{{with index . "rsadm/managed"}}{{.}}{{end}}{{end}}{{"\n"}}{{range .status.addresses}}{{if eq .type "InternalIP"}}address {{$n}} {{.address}}{{"\n"}}{{end}}{{end}}{{range $k, $v := .metadata.labels}}label {{$n}} {{$k}}={{$v}}{{"\n"}}{{end}}{{range .spec.taints}}taint {{$n}} {{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{else if eq $n "rsadm"}}{{range $k, $v := .data}}bundle {{$k}} {{$v}}{{"\n"}}{{end}}{{end}}{{end}}') || exit 1
@@ -7,9 +7,11 @@ grep -v '^bundle [^ ]*\.' <<< "$seen"
 record=$(sed -n 's/^bundle //p' <<< "$seen")
 
 # Against what apply.sh noted of the bundles' objects.
-now=$(sed -n 's/^[^ ]*\.objects //p' <<< "$record" | tr ';' '\n' | awk 'BEGIN {printf "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["}
-  {printf "%s{\"apiVersion\":\"%s\",\"kind\":\"%s\",\"metadata\":{\"name\":\"%s\"%s}}", sep, $1, $2, $4, $3 == "-" ? "" : ",\"namespace\":\"" $3 "\""; sep = ","}
-  END {print "]}"}' | k get -f - --ignore-not-found -o go-template="$OBJECTS")
+now=$(sed -n 's/^[^ ]*\.objects //p' <<< "$record" | tr ';' '\n' |
+  awk '{print "---\napiVersion: " $1 "\nkind: " $2 "\nmetadata:\n name: \"" $4 "\""; if ($3 != "-") print " namespace: \"" $3 "\""}' |
+  k get -f - --ignore-not-found -o go-template="$OBJECTS")
+# A field of these two that is not ours any more has been set by somebody else.
+awk '$4=="coredns" && ($2=="Deployment" && !/f:replicas/ || $2=="ConfigMap" && !/f:Corefile/) {print "edited", $2}' <<< "$now"
 [ -z "$now" ] || while read -r name all; do
   name=${name%.objects} all=$(tr ';' '\n' <<< "$all")
   mine=$(awk 'NR == FNR {o[$0]; next} $1 " " $2 " " $3 " " $4 in o' <(echo "$all") <(echo "$now"))

@@ -290,6 +290,23 @@ fn add_ons_that_somebody_damaged_are_applied_again() {
     }
 }
 
+#[test]
+fn what_others_set_of_coredns_stays_and_is_said() {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    state.kube.damaged.insert("coredns".into(), "changed in the cluster".into());
+    state.kube.edited.extend(["ConfigMap".into(), "Deployment".into()]);
+    let world = World::new(state);
+    block_on(async {
+        let run = succeed(&world, &cluster, UP).await;
+        assert!(harness::words(&run.plan).starts_with("m1: apply coredns (changed in the cluster)\n"));
+        for told in ["replicas", "Corefile"] {
+            assert!(run.plan.notices.iter().any(|n| n.text.contains(told)), "{:?}", run.plan.notices);
+        }
+        in_sync(&world, &cluster, UP).await;
+    });
+}
+
 /// The routes of w1, as its network script has them.
 fn routes_of_w1(state: &mut State) -> rsadm::manifests::Routes {
     let script = state.machine(&NodeName::new("w1")).files.text(layout::NETWORK_SCRIPT).unwrap();

@@ -51,9 +51,8 @@ fn rollback() {
     let damage = [
         ("-n kube-system delete deployment coredns", "Deployment/coredns gone"),
         ("-n kube-system delete daemonset kube-proxy", "DaemonSet/kube-proxy gone"),
-        ("-n kube-system scale deployment coredns --replicas=0", "changed in the cluster"),
         (
-            "-n kube-system patch configmap coredns --type merge -p '{\"data\":{\"Corefile\":\". {}\"}}'",
+            "-n kube-system patch deployment coredns --type json -p '[{\"op\":\"remove\",\"path\":\"/spec/template/spec/tolerations\"}]'",
             "changed in the cluster",
         ),
         ("delete clusterrolebinding system:coredns", "ClusterRoleBinding/system:coredns gone"),
@@ -62,6 +61,7 @@ fn rollback() {
         checks
             .check(&format!("up heals what was done by kubectl {kubectl}"), || it.is_healed(kubectl, words));
     }
+    checks.check("replicas and Corefile of CoreDNS stay as somebody else has set them", || it.are_kept());
     checks.check("what others add to the objects is no damage", || {
         let cluster = Cluster::new(&lab, "m1");
         cluster.kubectl("-n kube-system label deployment coredns team=dns")?.ok()?;
@@ -87,6 +87,35 @@ impl Rollback<'_> {
         let deployment = cluster.json("get deployment -n kube-system coredns")?;
         ensure!(deployment["status"]["readyReplicas"] == 2, "CoreDNS: {}", deployment["status"]);
         cluster.pods_become_ready("kube-system")?;
+        self.lab.rsadm_on("plan", &self.good())?.ok()?;
+        Ok(())
+    }
+
+    /// What is left to the operator of the add-ons; and is rsadm's again where the object is deleted.
+    fn are_kept(&self) -> Check {
+        let cluster = Cluster::new(self.lab, "m1");
+        let corefile = || -> Result<String, Fault> {
+            let map = cluster.json("get configmap -n kube-system coredns")?;
+            Ok(map["data"]["Corefile"].as_str().unwrap_or_default().to_owned())
+        };
+        let ours = corefile()?;
+        let theirs = ours.replace("cache 30", "cache 31");
+        let patch = serde_json::json!({"data": {"Corefile": theirs}});
+        cluster.kubectl("-n kube-system scale deployment coredns --replicas=3")?.ok()?;
+        cluster
+            .kubectl(&format!("-n kube-system patch configmap coredns --type merge -p '{patch}'"))?
+            .ok()?;
+        let up = self.lab.rsadm_on("up", &self.good())?.ok()?;
+        up.says("replicas was set by somebody else")?;
+        up.says("Corefile was changed by somebody else")?;
+        let deployment = cluster.json("get deployment -n kube-system coredns")?;
+        ensure!(deployment["spec"]["replicas"] == 3, "CoreDNS: {}", deployment["spec"]);
+        ensure!(corefile()? == theirs && theirs != ours, "the Corefile: {}", corefile()?);
+        self.lab.rsadm_on("plan", &self.good())?.ok()?;
+        cluster.kubectl("-n kube-system delete configmap coredns")?.ok()?;
+        self.lab.rsadm_on("up", &self.good())?.ok()?;
+        ensure!(corefile()? == ours, "the Corefile: {}", corefile()?);
+        cluster.kubectl("-n kube-system scale deployment coredns --replicas=2")?.ok()?;
         self.lab.rsadm_on("plan", &self.good())?.ok()?;
         Ok(())
     }
