@@ -151,6 +151,7 @@ impl Machine {
 
     /// `systemctl restart`: a process with the environment that the unit and its drop-in now give.
     pub fn restart(&mut self, unit: &str, now: u64) -> Result<(), String> {
+        self.stop(unit);
         if unit == "containerd" && self.own_containerd.is_none() {
             self.needs(&[layout::CONTAINERD_UNIT, "/usr/local/bin/containerd"])?;
         }
@@ -230,6 +231,9 @@ impl Machine {
             return Err("no containerd to talk to".into());
         }
         let argv = self.exec_start("kubelet");
+        if argv.iter().any(|a| a.starts_with(pods::UNKNOWN_FLAG)) {
+            return Err(format!("unknown flag: {}", pods::UNKNOWN_FLAG));
+        }
         if pods::flag(&argv, "kubeconfig").is_none() {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use super::files::Files;
 use crate::{layout::REVISION_VARIABLE, plan::sha256};
 
 /// A flag that no program knows.
-const UNKNOWN_FLAG: &str = "--no-such-flag";
+pub(super) const UNKNOWN_FLAG: &str = "--no-such-flag";
 
 /// What a manifest asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

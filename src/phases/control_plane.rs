@@ -27,6 +27,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let nodes: Vec<&Node> = p.cluster.with_role(Role::ControlPlane).collect();
     let (up, down): (Vec<&Node>, Vec<&Node>) =
         nodes.iter().partition(|n| p.facts(&n.name).runs("kube-apiserver"));
+    prepare::first_kubelet(p, PHASE, nodes.iter().copied());
     // etcd serves by now; that a host's part in its foundation is closed takes a moment on that host alone.
     p.stage_beside(PHASE, "API servers, controller managers and schedulers together");
     for node in &nodes {

@@ -174,6 +174,23 @@ pub fn kubelet(p: &mut Planner<'_>, node: &Node) {
     p.unit(node, "kubelet", &inputs);
 }
 
+/// New settings of running kubelets are tried on the first host alone: with settings that no kubelet can use all would end
+/// at once, and with them the readiness of every pod. Comes before the stage that has them all.
+pub fn first_kubelet<'a>(
+    p: &mut Planner<'_>,
+    phase: &'static str,
+    nodes: impl IntoIterator<Item = &'a Node>,
+) {
+    let cluster = p.cluster;
+    let is_older = |p: &Planner<'_>, n: &Node| p.is_older(n, "kubelet", &kubelet_inputs(p, n));
+    if p.restarts("kubelet") || cluster.nodes.iter().filter(|n| is_older(p, n)).count() < 2 {
+        return;
+    }
+    let Some(node) = nodes.into_iter().find(|n| is_older(p, n)) else { return };
+    p.stage(phase, format!("the kubelet of {}, before all others", node.name), Mode::OneByOne);
+    kubelet(p, node);
+}
+
 /// What a kubelet reads once.
 fn kubelet_inputs(p: &Planner<'_>, node: &Node) -> Vec<String> {
     let facts = p.facts(&node.name);

@@ -23,6 +23,7 @@ pub const PHASE: &str = "workers";
 /// Never so far.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let Some(speaker) = control_plane::speaker(p.cluster) else { return Ok(()) };
+    prepare::first_kubelet(p, PHASE, p.cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane)));
     p.stage_beside(PHASE, "kubelets, local load balancers, what nodes need to join");
     for node in p.cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane)) {
         let haproxy = load_balancer(p, node);

@@ -274,17 +274,10 @@ impl<'a> Planner<'a> {
 
     /// A unit shall run, and its process with these inputs.
     pub fn unit(&mut self, node: &Node, unit: &str, inputs: &[String]) -> bool {
-        let facts = self.facts(&node.name);
-        let state = facts.units.get(unit).cloned().unwrap_or_default();
-        let wanted = revision(facts, inputs);
+        let state = self.facts(&node.name).units.get(unit).cloned().unwrap_or_default();
         let (verb, why) = match state {
             s if !s.active => (UnitVerb::Start, "not running"),
-            _ if !inputs.is_empty()
-                && !self.is_current(node, unit, inputs, None)
-                && (wanted.is_none() || facts.running_revision(unit) != wanted.as_deref()) =>
-            {
-                (UnitVerb::Restart, "runs with older files")
-            }
+            _ if self.is_older(node, unit, inputs) => (UnitVerb::Restart, "runs with older files"),
             s if !s.enabled => (UnitVerb::Start, "not started at boot"),
             _ => {
                 self.checked();
@@ -293,6 +286,23 @@ impl<'a> Planner<'a> {
         };
         self.push(&node.name, Action::Unit { unit: unit.into(), verb, inputs: inputs.to_vec() }, why);
         true
+    }
+
+    /// True where a unit runs with other inputs than these.
+    pub fn is_older(&self, node: &Node, unit: &str, inputs: &[String]) -> bool {
+        let facts = self.facts(&node.name);
+        let wanted = revision(facts, inputs);
+        facts.units.get(unit).is_some_and(|u| u.active)
+            && !inputs.is_empty()
+            && !self.is_current(node, unit, inputs, None)
+            && (wanted.is_none() || facts.running_revision(unit) != wanted.as_deref())
+    }
+
+    /// True where this run restarts a unit of this name somewhere.
+    pub fn restarts(&self, unit: &str) -> bool {
+        let is_it =
+            |a: &Action| matches!(a, Action::Unit { unit: u, verb: UnitVerb::Restart, .. } if u == unit);
+        self.plan.steps().any(|(_, step)| is_it(&step.action))
     }
 
     /// A static pod's process shall run with these inputs; true where it has to be waited for.

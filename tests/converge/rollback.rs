@@ -3,9 +3,10 @@
 use rsadm::{
     exec::RunError,
     fake::{Fault, State, When, World},
-    inventory::{Cluster, NodeName},
+    inventory::{Cluster, NodeName, Role},
     layout,
     phases::UP,
+    plan::{Action, Stage, Step, action::UnitVerb},
 };
 
 use crate::harness::{self, block_on, in_sync, run, succeed};
@@ -77,6 +78,43 @@ fn a_flag_that_nobody_knows_stops_at_the_first_host_and_is_taken_back() {
             in_sync(&world, &good, UP).await;
         });
     }
+}
+
+/// All kubelets together would take the readiness of every pod with them.
+#[test]
+fn a_flag_that_no_kubelet_knows_stops_at_the_first_host() {
+    for good in [harness::ha(), harness::external_etcd(), harness::etcd_only()] {
+        let mut start = block_on(harness::built(&good)).state();
+        start.hang_up();
+        let mut bad = good.clone();
+        bad.kubelet.extra_args.insert(FLAG.into(), "x".into());
+        let world = World::new(start);
+        let outcome = block_on(run(&world, &bad, UP)).unwrap();
+        let Err(RunError::Failed(failures)) = outcome.result else { panic!("not noticed") };
+        let [failure] = &failures[..] else { panic!("{failures:?}") };
+        let first = good.nodes.iter().find(|n| n.is(Role::Etcd)).unwrap();
+        assert_eq!(failure.host.as_ref(), Some(&first.name));
+        let state = world.state();
+        let stopped = state.machines.iter().filter(|(_, m)| m.process("kubelet").is_none());
+        assert_eq!(stopped.map(|(name, _)| name).collect::<Vec<_>>(), [&first.name]);
+        block_on(async {
+            succeed(&world, &good, UP).await;
+            in_sync(&world, &good, UP).await;
+        });
+        // One that all kubelets know is tried on the first host too, and comes to all.
+        let mut other = good.clone();
+        other.kubelet.extra_args.insert("v".into(), "3".into());
+        let plan = block_on(succeed(&world, &other, UP)).plan;
+        let restarts = |s: &Stage| s.work.iter().filter(|w| w.steps.iter().any(is_restart)).count();
+        let hosts: Vec<usize> = plan.stages.iter().map(restarts).filter(|n| *n > 0).collect();
+        assert_eq!(hosts[0], 1, "{}", harness::words(&plan));
+        assert_eq!(hosts.iter().sum::<usize>(), good.nodes.len(), "{}", harness::words(&plan));
+        block_on(in_sync(&world, &other, UP));
+    }
+}
+
+fn is_restart(step: &Step) -> bool {
+    matches!(&step.action, Action::Unit { unit, verb: UnitVerb::Restart, .. } if unit == "kubelet")
 }
 
 /// A bad manifest and what waits for it travel together: where the connection breaks behind it, nobody knows how far the host

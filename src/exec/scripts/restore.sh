@@ -18,13 +18,16 @@ runs() { processes "$1"; [ ${#pids[@]} != 0 ]; }
 
 # Out of the kubelet's sight, and gone as a process.
 fence() {
-  local name=$1 end=$((SECONDS + 90)) kill=$((SECONDS + 5))
+  local name=$1 end=$((SECONDS + 90)) kill=$((SECONDS + 5)) ask=$((SECONDS + 15))
   mkdir -p $state/manifests
   [ ! -f $manifests/$name.yaml ] || mv -f $manifests/$name.yaml $state/manifests/ || exit 1
   while runs "$name"; do
     [ $SECONDS -lt $end ] || die "$name still runs 90 s after its manifest was taken away; is the kubelet running? (systemctl status kubelet)"
     # An API server waits for requests under way, up to the 30 s that the kubelet grants; it has nothing that could be lost.
     [ $name != kube-apiserver ] || [ $SECONDS -lt $kill ] || kill -9 "${pids[@]}" 2>/dev/null
+    # A kubelet that was started while no API server answered ends no static pod (kubelet.go, deletePod: "skipping delete
+    # because sources aren't ready yet"). It starts none again whose manifest is gone either.
+    [ $SECONDS -lt $ask ] || { kill "${pids[@]}" 2>/dev/null; ask=$end; }
     sleep 0.1
   done
 }

@@ -8,9 +8,24 @@ systemctl restart "$unit" || { journalctl -u "$unit" -n 8 --no-pager -o cat >&2;
 [ -n "$revision" ] || exit 0
 # A timer has no process; what is loaded is what its files say.
 case $unit in *.timer) exit 0 ;; esac
-for _ in $(seq 200); do
-  pid=$(systemctl show -P MainPID "$unit")
-  tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -qx "RSADM_REVISION=$revision" && exit 0
+# A kubelet that cannot use its flags or its configuration runs for a moment, again and again.
+serves() {
+  [ "$unit" = kubelet ] || return 0
+  [ "$port" != 0 ] || return 0
+  (exec 3<>"/dev/tcp/$host/$port" && printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3 && grep -q '^HTTP[^ ]* 200' <&3) 2>/dev/null
+}
+config=/var/lib/kubelet/config.yaml
+port=$(sed -n 's/^healthzPort: *//p' $config 2>/dev/null) host=$(sed -n 's/^healthzBindAddress: *//p' $config 2>/dev/null | tr -d \'\")
+port=${port:-10248}
+case $host in ''|0.0.0.0) host=127.0.0.1 ;; esac
+seen=' ' ends=0
+for _ in $(seq 600); do
+  pid=$(systemctl show --value -p MainPID "$unit")
+  case $seen in *" $pid "*) ;; *) seen+="$pid " ends=$((ends+1)) ;; esac
+  tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -qx "RSADM_REVISION=$revision" && serves && exit 0
+  # Between two processes there is none, which is seen as 0.
+  [ $ends -lt 5 ] || break
   sleep 0.05
 done
-echo "$unit did not start with its new files" >&2; journalctl -u "$unit" -n 8 --no-pager -o cat >&2; exit 1
+# Its own words, and not those of systemd that starts it anew.
+echo "$unit does not run with its new files" >&2; journalctl _SYSTEMD_UNIT="$unit.service" -n 8 --no-pager -o cat >&2; exit 1

@@ -81,6 +81,7 @@ fn found(p: &mut Planner<'_>, nodes: &[&Node]) {
 
 /// Members that are down, all at once.
 fn start(p: &mut Planner<'_>, nodes: &[&Node]) {
+    prepare::first_kubelet(p, PHASE, nodes.iter().copied());
     p.stage(PHASE, "members that are down", Mode::Parallel);
     for node in nodes {
         prepare::kubelet(p, node);

@@ -1,0 +1,133 @@
+//! The scripts that start processes and wait for their end, with programs that write down what they are told.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    process::{Child, Command, Output},
+};
+
+use super::{Place, said};
+use crate::{
+    exec::scripts::{AWAIT_STOPPED, UNIT},
+    host::Script,
+};
+
+/// A process that runs until the test is over, with that revision.
+struct Process(Child);
+
+impl Process {
+    fn with(revision: &str) -> Self {
+        Self(Command::new("sleep").arg("60").env("RSADM_REVISION", revision).spawn().unwrap())
+    }
+
+    fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What systemd says of the unit's process: a word of PIDS each time, and the last one from then on.
+const SYSTEMD: &str = r#"
+pids=(PIDS)
+systemctl() {
+  [ "$1" = show ] || return 0
+  local n; n=$(cat DONE 2>/dev/null | wc -l); echo asked >> DONE
+  [ $n -lt ${#pids[@]} ] || n=$((${#pids[@]} - 1))
+  echo "${pids[n]}"
+}
+journalctl() { echo "journal of $1"; }
+sleep() { :; }
+seq() { echo {1..9}; }
+"#;
+
+/// Runs what a script does itself, after functions in place of programs and of the scripts that it comes after.
+fn run(place: &Place, script: Script, programs: &str, args: &[&str]) -> Output {
+    let done = place.path("done").display().to_string();
+    let args: Vec<&str> = std::iter::once(script.name).chain(args.iter().copied()).collect();
+    let (_, own) = script.text.rsplit_once(&format!("# {}.sh ", script.name)).unwrap();
+    place.run(&format!("{}\n# {own}", programs.replace("DONE", &done)), &args)
+}
+
+/// Answers one question after the other with these lines; its port.
+fn answers(lines: &'static [&'static str]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for line in lines {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut question = [0; 64];
+            let _ = stream.read(&mut question);
+            let _ = write!(stream, "{line}\r\n\r\n");
+        }
+    });
+    port
+}
+
+fn restart(unit: &str, port: u16, pids: &str) -> Output {
+    let place = Place::new();
+    place.put("lib/kubelet/config.yaml", &format!("healthzBindAddress: 127.0.0.1\nhealthzPort: {port}\n"));
+    run(&place, UNIT, &SYSTEMD.replace("PIDS", pids), &["restart", unit, "new"])
+}
+
+#[test]
+fn a_kubelet_has_to_answer_and_others_have_to_run() {
+    let (new, old) = (Process::with("new"), Process::with("old"));
+    let ready: &[&str] = &["HTTP/1.0 500 Internal Server Error", "HTTP/1.0 200 OK"];
+    // What it is about, the unit, who answers, and whether it succeeds.
+    let table = [
+        ("as soon as it answers", "kubelet", answers(ready), new.id(), true),
+        ("one that nobody asks", "kubelet", 0, new.id(), true),
+        ("an older one answers", "kubelet", answers(ready), old.id(), false),
+        ("nobody answers", "kubelet", 1, new.id(), false),
+        ("nothing is asked of others", "containerd", 1, new.id(), true),
+        ("another that is older", "containerd", 1, old.id(), false),
+    ];
+    for (about, unit, port, pids, expected) in table {
+        let output = restart(unit, port, &pids);
+        assert_eq!(output.status.success(), expected, "{about}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_kubelet_that_ends_again_and_again_is_told_with_its_words() {
+    let all: Vec<Process> = (0..3).map(|_| Process::with("new")).collect();
+    let pids = format!("{} 0 {} 0 {}", all[0].id(), all[1].id(), all[2].id());
+    let output = restart("kubelet", 1, &pids);
+    assert!(!output.status.success());
+    let told = "kubelet does not run with its new files\njournal of _SYSTEMD_UNIT=kubelet.service\n";
+    assert_eq!(said(&output), told);
+}
+
+#[test]
+fn a_static_pod_that_its_kubelet_does_not_end_is_asked_to() {
+    // Each look takes five seconds, by the clock that the script reads.
+    let programs = |pid: &str| {
+        format!(
+            "processes() {{ pids=(); ! command kill -0 {pid} 2>/dev/null || pids=({pid}); }}\n\
+             sleep() {{ SECONDS=$((SECONDS+5)); command sleep 0.05; }}\n\
+             kill() {{ echo \"kill $*\" >> DONE; WILL; }}\n"
+        )
+    };
+    let run = |will: &str| {
+        let (place, mut process) = (Place::new(), Process::with("old"));
+        let id = process.id();
+        // One that has ended stays visible until somebody asks for its status.
+        let wait = std::thread::spawn(move || process.0.wait());
+        let output = run(&place, AWAIT_STOPPED, &programs(&id).replace("WILL", will), &["etcd", "60"]);
+        let _ = Command::new("kill").args(["-9", &id]).status();
+        let _ = wait.join();
+        (output, place.text("done"), id)
+    };
+    let (output, done, id) = run(r#"command kill "$@""#);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(done, format!("kill {id}\n"));
+    let (output, done, id) = run(":");
+    assert_eq!(said(&output), format!("etcd still runs (process {id}) after 60 s\n"));
+    assert_eq!(done, format!("kill {id}\n"), "asked more than once");
+}
