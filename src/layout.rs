@@ -2,6 +2,9 @@
 //!
 //! Paths under `/etc/kubernetes` are kubeadm's (kubeadm, `constants.go`), so that its tools and its users' habits apply.
 
+/// In the name of a recovery, before that of the survivor whose data it takes.
+pub const RECOVERED: &str = "-recovered-from-";
+
 /// kubeadm's folder.
 pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
 /// Static pod manifests.

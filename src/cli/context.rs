@@ -34,12 +34,14 @@ pub struct Context {
     interrupt: Interrupt,
     /// The inventory's warnings were told.
     warned: Arc<AtomicBool>,
+    /// The inventory that was read, as it has to be typed.
+    inventory: Arc<OnceLock<String>>,
 }
 
 impl Context {
     /// A context; `interrupt` is what the caller waits on to end at once.
     pub fn new(options: Options, ui: Ui, interrupt: Interrupt) -> Self {
-        Self { options, ui, interrupt, warned: Arc::default() }
+        Self { options, ui, interrupt, warned: Arc::default(), inventory: Arc::default() }
     }
 
     /// Reads the inventory and tells its warnings, once.
@@ -48,6 +50,7 @@ impl Context {
     /// All problems of the file at once, or why there is no file.
     pub fn load(&self, arg: &InventoryArg) -> Result<Loaded, CliError> {
         let file = arg.file_name();
+        let _ = self.inventory.set(arg.as_typed());
         let bytes = read(&arg.inventory).map_err(|source| unreadable(&file, source))?;
         let loaded = inventory::load_bytes(&bytes, &file, env::home_dir().as_deref())?;
         let loaded = loaded.with_missing(Path::exists);
@@ -62,6 +65,11 @@ impl Context {
             events.warn(format!("{}: {}", place.trim_end(), warning.message), warning.help.clone());
         }
         Ok(loaded)
+    }
+
+    /// What stands behind a command that is suggested: empty for the default inventory, and where none was read.
+    pub fn inventory(&self) -> &str {
+        self.inventory.get().map_or("", String::as_str)
     }
 
     /// The cluster of a command that passes the quorum gate.

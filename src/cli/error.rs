@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::exit::Exit,
+    cli::{exit::Exit, literal::with_inventory},
     inventory::Problems,
     plan::Refusal,
     ui::{
@@ -25,12 +25,14 @@ pub struct CliError {
     hints: Vec<String>,
     /// What programs get beyond the message, under its own key.
     detail: Option<(&'static str, Value)>,
+    /// What stands behind the commands that are named.
+    inventory: String,
 }
 
 impl CliError {
     /// An error of that kind, without hints.
     pub fn new(kind: Exit, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, error: error.into(), hints: Vec::new(), detail: None }
+        Self { kind, error: error.into(), hints: Vec::new(), detail: None, inventory: String::new() }
     }
 
     /// Stdout could not be written.
@@ -49,6 +51,14 @@ impl CliError {
     #[must_use]
     pub fn detail(mut self, key: &'static str, value: Value) -> Self {
         self.detail = Some((key, value));
+        self
+    }
+
+    /// Names commands with this inventory, as [`InventoryArg::as_typed`](crate::cli::InventoryArg::as_typed) has it.
+    #[must_use]
+    pub fn about(mut self, inventory: &str) -> Self {
+        inventory.clone_into(&mut self.inventory);
+        self.hints.iter_mut().for_each(|hint| *hint = with_inventory(hint, inventory));
         self
     }
 
@@ -105,7 +115,7 @@ impl CliError {
         let mut messages: Vec<String> = Vec::new();
         let mut next: Option<&dyn Error> = Some(self.error.as_ref());
         while let Some(error) = next {
-            let message = harmless(&error.to_string());
+            let message = with_inventory(&harmless(&error.to_string()), &self.inventory);
             if !messages.last().is_some_and(|last| last.ends_with(&message)) {
                 messages.push(message);
             }

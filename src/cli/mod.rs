@@ -18,6 +18,7 @@ mod exit;
 mod init;
 mod interrupt;
 mod kubeconfig;
+mod literal;
 mod mistake;
 mod naming;
 mod plan;
@@ -75,6 +76,10 @@ enum Command {
 /// # Errors
 /// Where it did not do what it was to, in a form that can be shown as it is.
 pub async fn run(cli: Cli, context: &Context) -> Result<Exit, CliError> {
+    dispatch(cli, context).await.map_err(|error| error.about(context.inventory()))
+}
+
+async fn dispatch(cli: Cli, context: &Context) -> Result<Exit, CliError> {
     match cli.command {
         Command::Init(args) => init::run(&args, context),
         Command::Validate(args) => validate::run(&args, context),

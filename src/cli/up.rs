@@ -9,7 +9,7 @@ use crate::{
     },
     event::{Event, Next, count},
     inventory::{Cluster, NetworkPlugin, Role},
-    phases::{self, UP, ownership, preflight, workers},
+    phases::{self, UP, etcd, ownership, preflight, workers},
     plan::{Action, Plan, Refusal},
 };
 
@@ -55,7 +55,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
             (plan, text)
         }
     };
-    let next = if plan.is_empty() { vec![] } else { next(&session.cluster, &args.inventory.as_typed()) };
+    let next = match plan.is_empty() {
+        true => vec![],
+        false => next(&session.cluster, &args.inventory.as_typed(), wants(etcd::PHASE)),
+    };
     session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed: session.elapsed(), next });
     report.print(context)?;
     Ok(Exit::Done)
@@ -83,7 +86,8 @@ fn done(cluster: &Cluster, plan: &Plan, joined: bool) -> String {
     }
 }
 
-fn next(cluster: &Cluster, inventory: &str) -> Vec<Next> {
+/// What to do now. `settled` is true where the run looked after etcd.
+fn next(cluster: &Cluster, inventory: &str, settled: bool) -> Vec<Next> {
     let mut next = Vec::new();
     if cluster.has_kubernetes() {
         next.push(Next::new(
@@ -95,7 +99,10 @@ fn next(cluster: &Cluster, inventory: &str) -> Vec<Next> {
     let can_lose = (members - 1) / 2;
     next.push(Next::new(
         format!("rsadm etcd status{inventory}"),
-        format!("etcd can lose {can_lose} of {}", count(members, "member")),
+        match settled {
+            true => format!("etcd can lose {can_lose} of {}", count(members, "member")),
+            false => "shows every member".to_owned(),
+        },
     ));
     if cluster.has_kubernetes() {
         next.push(Next::new(

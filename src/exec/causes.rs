@@ -38,6 +38,11 @@ const CAUSES: &[Cause] = &[
         "correct extra_args in the inventory, then run the same command again",
     ),
     sure(
+        &[&["failed to load kubelet config file"], &["failed to validate kubelet configuration"]],
+        "the kubelet cannot use its configuration: it comes from kubelet.config of the inventory",
+        "correct kubelet.config in the inventory, then run the same command again",
+    ),
+    sure(
         &[&["permanently removed"]],
         "the member was removed from the cluster, and its data directory is of no use any more",
         "rsadm etcd replace HOST makes it a member again, or take its role etcd out of the inventory",
@@ -47,12 +52,18 @@ const CAUSES: &[Cause] = &[
         "a disk is full",
         "on HOST: df -h /var/lib /var/lib/etcd /usr; make room, then run the same command again",
     ),
+    said(
+        &[&["received fatal alert: internalerror"]],
+        "a member cannot read its certificates: their folder was deleted and made anew, and its container still has the old one",
+        "on its host: pkill -x etcd; the kubelet starts it again with the new folder. Then run the same command again",
+    ),
     sure(
         &[&["database space exceeded"], &["alarm:nospace"]],
         "etcd's database has reached its quota",
         "rsadm etcd status",
     ),
-    sure(
+    // Containers and kubelets meet it where nothing is wrong.
+    said(
         &[&["read-only file system"]],
         "the disk was mounted read-only, as Linux does after an error of the disk",
         "on HOST: dmesg | tail -n 30",
@@ -197,10 +208,15 @@ mod tests {
         ("kube-apiserver says: Error: unknown flag: --no-such-flag", "extra_args"),
         ("etcd says: flag provided but not defined: -no-such-flag", "extra_args"),
         ("invalid argument \"x\" for \"--v\" flag: strconv.ParseInt", "extra_args"),
+        (
+            "failed to load kubelet config file, path: /var/lib/kubelet/config.yaml, error: json: cannot unmarshal string",
+            "kubelet.config",
+        ),
         ("the member has been permanently removed from the cluster", "was removed"),
         ("install: cannot create regular file: No space left on device", "disk is full"),
         ("/dev/sda1        40G   40G     0 100% /var/lib", "disk is full"),
         ("etcdserver: mvcc: database space exceeded", "quota"),
+        ("m2: received fatal alert: InternalError", "cannot read its certificates"),
         ("mv: cannot move: Read-only file system", "read-only"),
         ("/usr/local/bin/kubelet: cannot execute binary file: Exec format error", "processor"),
         ("kubelet of http://10.77.0.1/kubelet is not v1.37.2; it says: Kubernetes v1.30.0", "something else"),

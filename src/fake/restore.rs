@@ -67,8 +67,8 @@ impl FakeHost {
         if self.has(TOKEN) {
             text.push_str(&format!("token {}\n", self.text(TOKEN)));
         }
-        if self.has(OVER) {
-            text.push_str("over\n");
+        for (path, word) in [(PLACED, "placed\n"), (OVER, "over\n")] {
+            text.push_str(if self.has(path) { word } else { "" });
         }
         self.text(layout::ENDED_RESTORES)
             .lines()
@@ -116,11 +116,13 @@ impl FakeHost {
 
     /// The new data goes aside, the old comes back.
     async fn roll_back_restore(&self) -> Answer {
-        let fenced = self.fence("etcd").await?;
-        if !fenced.ok() {
-            return Ok(fenced);
-        }
         let old = self.text(OLD);
+        if !old.is_empty() {
+            let fenced = self.fence("etcd").await?;
+            if !fenced.ok() {
+                return Ok(fenced);
+            }
+        }
         if !old.is_empty() && self.has(&old) {
             if self.has(Data::PATH) {
                 let undone = format!("{}/undone/member", layout::ASIDE_DIR);

@@ -4,7 +4,7 @@
 
 use crate::{
     backup::agent::State,
-    etcd::status::{HostState, Metrics, Process, Words},
+    etcd::status::{HostState, Metrics, Process, Restoring, Words},
     host::Script,
 };
 
@@ -41,6 +41,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "kubelet" => process.kubelet = rest.trim() == "active",
             "manifest" => process.manifest = true,
             "running" => process.running = true,
+            "restoring" => process.restoring = Restoring::read(rest),
             "restarts" => process.restarts = rest.parse().ok(),
             "etcd-servers" => etcd_servers = Some(urls(rest)),
             "last" => process.last_words = Words::read(rest),
@@ -89,6 +90,14 @@ mod tests {
         assert_eq!(process.last_words.unwrap().text, "ready");
         let servers = parse(RUNS).unwrap().etcd_servers.unwrap();
         assert_eq!(servers, ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]);
+    }
+
+    #[test]
+    fn a_host_with_an_unfinished_restore() {
+        let restoring =
+            seen("kubelet active\nrestoring placed prod-17-recovered-from-m3\nend\n").restoring.unwrap();
+        assert_eq!((restoring.placed, restoring.token.as_str()), (true, "prod-17-recovered-from-m3"));
+        assert!(!seen("restoring begun prod-17-ab\nend\n").restoring.unwrap().placed);
     }
 
     #[test]

@@ -4,6 +4,11 @@ f() { printf '%s\n' "$*"; }
 [ -e /var/lib/rsadm/before/cluster ] && f prepared
 f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
+p=/var/lib/rsadm/restore
+if [ -s $p/token ] && [ ! -f $p/over ]; then
+  v=begun; [ ! -f $p/placed ] || v=placed
+  f restoring $v "$(cat $p/token)"
+fi
 processes etcd
 up=${pids[0]-}
 [ "$up" ] && f running

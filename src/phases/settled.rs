@@ -1,17 +1,49 @@
-//! What is decided once, when a cluster is built: the subnets of pods and services and the domain. Addresses out of them are
+//! What no run changes that is not made for it. The version of Kubernetes is that of the hosts, since an upgrade is more than
+//! other images.
+//!
+//! And what is decided once, when a cluster is built: the subnets of pods and services and the domain. Addresses out of them are
 //! in objects, in certificates and in every running pod, and Kubernetes takes no other ones afterwards. Whichever phases
 //! are wanted, a change is told before anything is done.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    inventory::Cluster,
+    inventory::{Cluster, Node},
     observe::{Facts, Observed},
     plan::Refusal,
+    versions::Version,
 };
 
 /// The rule that a cluster keeps its network.
 pub const RULE: &str = "settled-network";
+
+/// The version of Kubernetes that was installed on a host, where it is not that of the inventory.
+pub fn other_kubernetes(cluster: &Cluster, facts: &Facts) -> Option<Version> {
+    let installed = facts.programs.get("kubelet")?.version()?.parse().ok()?;
+    (installed != cluster.release.kubernetes).then_some(installed)
+}
+
+/// Whether the hosts have the inventory's version of Kubernetes: a command that writes the manifest of a component for another
+/// reason would bring another version along.
+///
+/// # Errors
+/// Where one has another.
+pub fn version(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let of = |n: &Node| other_kubernetes(cluster, seen.hosts.get(&n.name)?).map(|v| (n.name.as_str(), v));
+    let others: Vec<(&str, Version)> = cluster.nodes.iter().filter_map(of).collect();
+    let Some((_, found)) = others.first() else { return Ok(()) };
+    let names: Vec<&str> = others.iter().map(|(host, _)| *host).collect();
+    let has = if names.len() == 1 { "has" } else { "have" };
+    Err(Refusal {
+        rule: "settled-version",
+        subject: format!("{} {has} Kubernetes {found}", names.join(", ")),
+        why: format!(
+            "the inventory says {}, and this would bring that version along, which is no upgrade",
+            cluster.release.kubernetes
+        ),
+        help: format!("set kubernetes_version: {found}"),
+    })
+}
 
 /// Whether the hosts have the network that the inventory wants.
 ///

@@ -47,6 +47,31 @@ fn what_one_phase_began_is_gone_on_with() {
     assert!(plan(&seen, Some("preflight")).unwrap().0.is_empty());
 }
 
+/// An API server that only learns of a new member would come back as another version.
+#[test]
+fn another_version_of_kubernetes_comes_along_with_nothing() {
+    let mut cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let had = cluster.release.kubernetes;
+    cluster.release = rsadm::versions::release(Version::new(had.major, had.minor - 1, 4)).unwrap();
+    // Without it being asked for, etcd's own stays as it is.
+    cluster.release = cluster.release.with_etcd(harness::ha().release.etcd);
+    for (table, only) in [
+        (UP, Some("control-plane")),
+        (UP, Some("binaries")),
+        (UP, Some("etcd")),
+        (ETCD_MEMBERS, None),
+        (CERTS_RENEW, None),
+    ] {
+        let refusal = plan(&world, &cluster, table, only).unwrap_err();
+        assert_eq!(refusal.rule, "settled-version", "{only:?}: {refusal}");
+        assert_eq!(refusal.help, format!("set kubernetes_version: {had}"));
+    }
+    assert_eq!(plan(&world, &cluster, UP, None).unwrap_err().rule, "preflight");
+    assert_eq!(plan(&world, &cluster, RESET, None), Ok(()));
+    assert_eq!(plan(&world, &cluster, ETCD_UPGRADE, None), Ok(()));
+}
+
 #[test]
 fn another_version_of_etcd_is_no_setting_even_without_preflight() {
     let mut cluster = harness::etcd_only();

@@ -101,8 +101,11 @@ impl Ground<'_> {
             let wanted = survivors.iter().filter(move |s| s.running == running && s.old_cluster.is_none());
             wanted.map(|s| NodeName::new(s.host.as_str())).collect::<Vec<_>>()
         };
-        let (running, stopped) = (of_this(true), of_this(false));
+        let (running, mut stopped) = (of_this(true), of_this(false));
         let mut measured = self.asked(&members, &running, report).await;
+        // One that was started without a quorum serves nothing, not even of itself.
+        let is_silent = |host: &NodeName| matches!(measured.get(host), Some(Measured::Unknown(_)));
+        stopped.extend(running.iter().filter(|host| is_silent(host)).cloned());
         if !stopped.is_empty() {
             measured.extend(restore.measure(&stopped).await.map_err(|e| self.failed(e))?);
         }
@@ -110,7 +113,10 @@ impl Ground<'_> {
             let measured = measured.remove(&NodeName::new(survivor.host.as_str()));
             survivor.with(measured)
         });
-        Ok(Diagnosis::of(survivors.collect(), report.quorum.voters))
+        // The inventory may be of the survivors alone; what a member that runs knows counts.
+        let known = running.iter().filter_map(|host| seen.hosts.get(host)?.etcd_members);
+        let voters = known.max().unwrap_or_default().max(report.quorum.voters);
+        Ok(Diagnosis::of(survivors.collect(), voters))
     }
 
     /// What running members say of themselves. Their names may be others than those of their hosts.
@@ -156,8 +162,8 @@ impl Diagnosis {
         Self { voters, best: best.map(|s| s.host.clone()), survivors }
     }
 
-    /// Whom to begin anew from.
-    pub(super) fn choice(&self, inventory: &str) -> Result<NodeName, Refusal> {
+    /// Whom to begin anew from; a recovery that has `begun` took that survivor for it.
+    pub(super) fn choice(&self, inventory: &str, begun: Option<&NodeName>) -> Result<NodeName, Refusal> {
         let no = |why: String, help: String| Refusal {
             rule: "recover",
             subject: "nothing was recovered".into(),
@@ -171,6 +177,10 @@ impl Diagnosis {
             let help = format!("rsadm etcd restore{inventory} SNAPSHOT makes it anew from a snapshot");
             return Err(no(why.collect::<Vec<_>>().join("\n"), help));
         };
+        let back = format!(
+            "rsadm etcd restore --rollback{inventory} starts the members that the recovery stopped; recover anew should \
+             they have no quorum"
+        );
         let sound: Vec<&str> =
             self.survivors.iter().filter(|s| s.is_sound()).map(|s| s.host.as_str()).collect();
         if sound.len() >= quorum(self.voters) {
@@ -180,10 +190,29 @@ impl Diagnosis {
                 self.voters,
                 sound.join(", ")
             );
+            let help = match begun {
+                Some(_) => back,
+                None => format!(
+                    "rsadm up{inventory} --only etcd starts members that are down; on hosts that kubeadm built: systemctl restart kubelet"
+                ),
+            };
+            return Err(no(why, help));
+        }
+        let unknown: Vec<&Survivor> =
+            self.survivors.iter().filter(|s| s.is_sound() && s.unknown.is_some()).collect();
+        if sound.len() > 1 && !unknown.is_empty() {
+            let why = unknown.iter().filter_map(|s| s.note()).collect::<Vec<_>>().join("\n");
+            let names: Vec<&str> = unknown.iter().map(|s| s.host.as_str()).collect();
             let help = format!(
-                "rsadm up{inventory} --only etcd starts members that are down; on hosts that kubeadm built: systemctl restart kubelet"
+                "mend that, since it may be further than the others; or take the role etcd of {} out of the inventory, and \
+                 what only it knew is lost",
+                names.join(", ")
             );
             return Err(no(why, help));
+        }
+        if let Some(begun) = begun.filter(|host| host.as_str() != best) {
+            let why = format!("the recovery that has begun is from {begun}, and now {best} is further");
+            return Err(no(why, back));
         }
         Ok(NodeName::new(best.as_str()))
     }
@@ -248,14 +277,32 @@ mod tests {
         let damaged = survivor("e2", None).with(Some(Measured::Damaged("walpb: crc mismatch".into())));
         let old = Survivor { old_cluster: Some("ab".into()), ..survivor("e3", Some((9, 900, 900))) };
         let diagnosis = Diagnosis::of(vec![old.clone(), damaged.clone(), sound.clone()], 3);
-        assert_eq!(diagnosis.choice("").map_err(|r| r.why), Ok(NodeName::new("e1")));
+        assert_eq!(diagnosis.choice("", None).map_err(|r| r.why), Ok(NodeName::new("e1")));
         let text = diagnosis.text();
         for words in ["e3 has the data of an old cluster (ab)", "e2 cannot be started", "e1 is furthest"] {
             assert!(text.contains(words), "{text}");
         }
-        let refusal = Diagnosis::of(vec![old, damaged], 3).choice("").unwrap_err();
+        let refusal = Diagnosis::of(vec![old, damaged], 3).choice("", None).unwrap_err();
         assert!(refusal.why.contains("walpb: crc mismatch"), "{refusal}");
-        let two = Diagnosis::of(vec![sound, survivor("e2", None)], 3).choice("").unwrap_err();
+        let two = Diagnosis::of(vec![sound, survivor("e2", None)], 3).choice("", None).unwrap_err();
         assert!(two.why.starts_with("2 of 3 members have their data (e1, e2)"), "{two}");
+    }
+
+    #[test]
+    fn nobody_is_chosen_beside_one_who_may_be_further() {
+        let (e1, e2) = (survivor("e1", Some((2, 5, 5))), survivor("e2", Some((2, 6, 6))));
+        let silent = survivor("e2", None).with(Some(Measured::Unknown("no room".into())));
+        let choice = |all: &[&Survivor], begun: Option<&str>| {
+            let all: Vec<Survivor> = all.iter().map(|s| (*s).clone()).collect();
+            Diagnosis::of(all, 5).choice(" prod.yaml", begun.map(NodeName::new).as_ref())
+        };
+        let refused = choice(&[&e1, &silent], None).unwrap_err();
+        assert_eq!(refused.why, "How far e2 is could not be measured: no room");
+        assert_eq!(choice(&[&silent], None), Ok(NodeName::new("e2")), "there is no other");
+        // What has begun goes on from whom it began with, or not at all.
+        assert_eq!(choice(&[&e1, &e2], Some("e2")), Ok(NodeName::new("e2")));
+        let refused = choice(&[&e1, &e2], Some("e1")).unwrap_err();
+        assert_eq!(refused.why, "the recovery that has begun is from e1, and now e2 is further");
+        assert!(refused.help.starts_with("rsadm etcd restore --rollback prod.yaml "), "{refused}");
     }
 }

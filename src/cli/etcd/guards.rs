@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::recovery::Ground;
+use super::recovery::{Ground, UnderWay};
 use crate::{
     cli::{CliError, Exit},
     etcd::status::{EtcdReport, MemberReport, Verdict},
@@ -11,7 +11,7 @@ use crate::{
     inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{Facts, Observed},
-    phases::ownership::may_build,
+    phases::{ownership::may_build, settled},
     plan::Refusal,
 };
 
@@ -57,16 +57,59 @@ impl Ground<'_> {
     }
 
     /// There is something to recover from.
-    pub(super) fn has_no_quorum(&self, report: &EtcdReport) -> Result<(), CliError> {
-        if report.verdict == Verdict::NoQuorum {
+    pub(super) fn has_no_quorum(
+        &self,
+        report: &EtcdReport,
+        under_way: Option<&UnderWay>,
+    ) -> Result<(), CliError> {
+        let inventory = &self.inventory;
+        let (text, help) = match (report.verdict, under_way) {
+            (Verdict::NoQuorum, _) => return Ok(()),
+            (_, None) => (
+                "etcd has a quorum: there is nothing to recover from".to_owned(),
+                format!(
+                    "rsadm etcd status{inventory} shows every member; rsadm etcd replace heals a single one"
+                ),
+            ),
+            (_, Some(UnderWay { survivor, .. })) => (
+                format!(
+                    "etcd has a quorum again: what it took since would be lost by the recovery from {survivor} that has begun"
+                ),
+                format!(
+                    "rsadm etcd restore --rollback{inventory} ends that, and starts the members that it stopped"
+                ),
+            ),
+        };
+        Err(CliError::new(Exit::Refused, text).hint(help))
+    }
+
+    /// Hosts that a recovery was begun without have the old cluster's data, and may have served with it since.
+    pub(super) async fn nobody_is_back(&self, begun: &UnderWay) -> Result<(), CliError> {
+        let members = self.members();
+        let restore = self.restore_to(&members, self.etcd_hosts());
+        let said = restore.diagnose().await.map_err(|e| self.failed(e))?;
+        let has_data = |said: &str| said.lines().any(|line| line == "data");
+        let back = said.iter().filter(|(host, said)| !begun.hosts.contains(host) && has_data(said));
+        let names: Vec<&str> = back.map(|(host, _)| host.as_str()).collect();
+        if names.is_empty() {
             return Ok(());
         }
-        let help = format!(
-            "rsadm etcd status{} shows every member; rsadm etcd replace heals a single one",
-            self.inventory
-        );
-        let text = "etcd has a quorum: there is nothing to recover from";
-        Err(CliError::new(Exit::Refused, text).hint(help))
+        let (names, (has, it)) =
+            (names.join(", "), if names.len() == 1 { ("has", "it") } else { ("have", "them") });
+        Err(Refusal {
+            rule: "old-members-back",
+            subject: format!("the recovery from {} does not go on beside {names}", begun.survivor),
+            why: format!(
+                "{names} did not answer when it began, and {has} data of the old cluster, which may have been written to \
+                 since; nothing was stopped or changed"
+            ),
+            help: format!(
+                "rsadm etcd restore --rollback{} puts the old data back everywhere, and the old members serve again; or \
+                 switch {it} off to go on without what only {names} {has}",
+                self.inventory
+            ),
+        }
+        .into())
     }
 
     /// A member at a host that the inventory does not have is fenced by nobody, and neither is one on a host that cannot be
@@ -95,10 +138,11 @@ impl Ground<'_> {
     /// A host that has no manifest of etcd gets one as `up` gives it, and `up` builds nothing beside hosts that somebody else
     /// built. Told before anything makes room; of a restore under way manifests wait elsewhere, and this was asked before.
     pub(super) async fn can_be_started(&self) -> Result<(), CliError> {
+        let seen = self.session.observe().await?;
+        settled::version(&self.session.cluster, &seen)?;
         if self.standing().await?.under_way.is_some() {
             return Ok(());
         }
-        let seen = self.session.observe().await?;
         let targets = self.etcd_hosts();
         looks_where_data_is_put(&seen, &targets)?;
         Ok(gets_its_manifest(&self.session.cluster, seen, &targets)?)

@@ -129,7 +129,14 @@ impl<'a> Ground<'a> {
                     rule: "node-first",
                     subject: format!("{} cannot become a member of etcd alone", node.name),
                     why: "it is to be a node of Kubernetes and is none yet".into(),
-                    help: "rsadm up joins it as a whole, its member included".into(),
+                    help: match wish.leave.contains(&node.name) {
+                        true => format!(
+                            "rsadm etcd remove {} takes its old member out; then rsadm up joins it as a whole, its new member \
+                             included",
+                            node.name
+                        ),
+                        false => "rsadm up joins it as a whole, its member included".into(),
+                    },
                 }
                 .into());
             }

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::{
     diagnosis::Diagnosis,
-    recovery::{Ground, survivor_in},
+    recovery::{Ground, UnderWay, survivor_in},
 };
 use crate::{
     backup::file::sum,
@@ -42,20 +42,24 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     if !args.diagnose && ground.tidy_up().await?.iter().any(|token| survivor_in(token).is_some()) {
         return ground.was_over();
     }
-    if let Some((survivor, _)) = ground.under_way().await? {
+    let under_way = ground.under_way().await?;
+    if let Some(begun @ UnderWay { survivor, placed: true, .. }) = &under_way {
         if args.diagnose {
             let text = format!("a recovery from {survivor} is under way");
             return Err(CliError::new(Exit::Refused, text).hint(format!("rsadm {command} goes on with it")));
         }
+        ground.nobody_is_back(begun).await?;
         ground.nobody_else_serves().await?;
+        let survivor = survivor.clone();
         return recover(ground, context, survivor).await;
     }
+    // One whose data is nowhere in place yet is judged anew: members that were lost may be back, and serve.
     // Whoever only looks need not wait to see whether it lasts.
     let report = match args.diagnose {
         true => gate::report(&ground.members(), OffsetDateTime::now_utc()).await,
         false => gate::settled(&ground.members(), OffsetDateTime::now_utc()).await,
     };
-    ground.has_no_quorum(&report)?;
+    ground.has_no_quorum(&report, under_way.as_ref())?;
     if !args.diagnose {
         ground.nobody_else_serves().await?;
     }
@@ -67,7 +71,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     if args.diagnose {
         return Ok(Exit::NoQuorum);
     }
-    let best = diagnosis.choice(&args.inventory.as_typed())?;
+    let best = diagnosis.choice(&args.inventory.as_typed(), under_way.as_ref().map(|u| &u.survivor))?;
     ground.can_be_started().await?;
     ground.can_take_data().await?;
     let mut question = format!(
@@ -81,7 +85,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     context.confirm(&question, &ground.session.cluster.name)?;
     if !context.options.yes {
         // Who thinks about the answer may bring members back meanwhile.
-        ground.has_no_quorum(&gate::settled(&ground.members(), OffsetDateTime::now_utc()).await)?;
+        let report = gate::settled(&ground.members(), OffsetDateTime::now_utc()).await;
+        ground.has_no_quorum(&report, under_way.as_ref())?;
         ground.nobody_else_serves().await?;
     }
     recover(ground, context, best).await
@@ -97,7 +102,7 @@ async fn recover(ground: Ground<'_>, context: &Context, best: NodeName) -> Resul
         let members = ground.members();
         let restore = ground.restore_to(&members, targets.clone());
         let token = match ground.under_way().await? {
-            Some((_, token)) => token,
+            Some(under_way) => under_way.token,
             None => ground.recovery_token(&best),
         };
         let replayed = async {

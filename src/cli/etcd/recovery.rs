@@ -1,6 +1,6 @@
 //! What `etcd restore` and `etcd recover` have in common: a cluster whose old data makes room for other data.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use time::OffsetDateTime;
 
@@ -16,11 +16,20 @@ use crate::{
     },
     host::HostError,
     inventory::{Node, NodeName, Role},
+    layout,
     phases::UP,
 };
 
-/// In a token, before the survivor's name.
-const RECOVERED: &str = "-recovered-from-";
+/// A recovery that has begun.
+pub(super) struct UnderWay {
+    /// Whose data it takes.
+    pub(super) survivor: NodeName,
+    pub(super) token: String,
+    /// True where its data is in place on some host.
+    pub(super) placed: bool,
+    /// Where it has begun.
+    pub(super) hosts: BTreeSet<NodeName>,
+}
 
 /// The hosts that it is about, with their locks taken.
 pub(super) struct Ground<'a> {
@@ -62,12 +71,14 @@ impl<'a> Ground<'a> {
         restore.has_room(snapshot, sha256).await.map_err(|e| self.failed(e))
     }
 
-    /// Asks, unless this very restore is under way already.
+    /// Asks, unless this very restore is under way already and its data is in place somewhere: before that the cluster may
+    /// have served again since somebody was asked.
     pub(super) async fn confirm(&self, question: &str, sha256: &str) -> Result<(), CliError> {
-        match self.standing().await?.under_way {
-            Some(token) if token.contains(&sha256[..12]) => Ok(()),
-            Some(token) => Err(self.another(token)),
-            None => self.context.confirm(question, &self.session.cluster.name),
+        let standing = self.standing().await?;
+        match standing.under_way {
+            Some(token) if !token.contains(&sha256[..12]) => Err(self.another(token)),
+            Some(_) if standing.placed => Ok(()),
+            _ => self.context.confirm(question, &self.session.cluster.name),
         }
     }
 
@@ -171,11 +182,14 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// A recovery that is under way: from whom, and its token.
-    pub(super) async fn under_way(&self) -> Result<Option<(NodeName, String)>, CliError> {
-        let Some(token) = self.standing().await?.under_way else { return Ok(None) };
+    /// A recovery that is under way.
+    pub(super) async fn under_way(&self) -> Result<Option<UnderWay>, CliError> {
+        let standing = self.standing().await?;
+        let Some(token) = standing.under_way else { return Ok(None) };
         match survivor_in(&token) {
-            Some(survivor) => Ok(Some((survivor, token))),
+            Some(survivor) => {
+                Ok(Some(UnderWay { survivor, token, placed: standing.placed, hosts: standing.hosts }))
+            }
             None => Err(self.another(token)),
         }
     }
@@ -183,7 +197,7 @@ impl<'a> Ground<'a> {
     /// Names a recovery by its survivor, so that it goes on from the same one.
     pub(super) fn recovery_token(&self, survivor: &NodeName) -> String {
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        format!("{}-{now}{RECOVERED}{survivor}", self.session.cluster.name)
+        format!("{}-{now}{}{survivor}", self.session.cluster.name, layout::RECOVERED)
     }
 
     /// Names the restore and the new cluster: when, and from what.
@@ -240,5 +254,5 @@ impl<'a> Ground<'a> {
 
 /// From whom a recovery takes its data, by its token; `None` for a restore.
 pub(super) fn survivor_in(token: &str) -> Option<NodeName> {
-    token.rsplit_once(RECOVERED).map(|(_, survivor)| NodeName::new(survivor))
+    token.rsplit_once(layout::RECOVERED).map(|(_, survivor)| NodeName::new(survivor))
 }

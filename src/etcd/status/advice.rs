@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     assess::Known,
     disks,
-    host::{HostState, revive, silent},
+    host::{HostState, revive, silent, unfinished},
     report::{Advice, EtcdReport, Level, MemberReport, Trouble},
 };
 use crate::{etcd::Alarm, pki::leaf::URGENT_DAYS};
@@ -22,9 +22,12 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     // Members whose certificates have expired trust nobody and are trusted by nobody: first, as it may be all that is wrong.
     advice.extend(other_clusters(report, &replace, &known.old_clusters));
     advice.extend(certificates(report, inventory));
+    let unfinished = unfinished(report, inventory);
+    let may_be_started = unfinished.is_none();
+    advice.extend(unfinished);
     if report.serves {
         advice.extend(unhealthy(report, &up, &replace));
-    } else {
+    } else if may_be_started {
         advice.extend(no_quorum(report, &up));
     }
     advice.extend(alarms(report, inventory, &replace));

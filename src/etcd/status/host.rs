@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     advice::{list, title, warning},
-    report::{Advice, MemberReport, Trouble},
+    report::{Advice, EtcdReport, MemberReport, Trouble},
 };
 
 /// How a host that should run a member was found.
@@ -31,10 +31,30 @@ pub struct Process {
     pub manifest: bool,
     /// True where a process runs.
     pub running: bool,
+    /// A restore or a recovery of etcd that has begun there and is not over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Restoring>,
     /// How often its container was started again; `None` where it never ran.
     pub restarts: Option<u32>,
     /// Its last complaint, or what it wrote last.
     pub last_words: Option<Words>,
+}
+
+/// A restore or a recovery that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Restoring {
+    /// Its name.
+    pub token: String,
+    /// True where its data has taken the place of the old.
+    pub placed: bool,
+}
+
+impl Restoring {
+    /// Reads `begun TOKEN` and `placed TOKEN`.
+    pub fn read(text: &str) -> Option<Self> {
+        let (state, token) = text.split_once(' ')?;
+        Some(Self { token: token.trim().to_owned(), placed: state == "placed" })
+    }
 }
 
 /// A line of its log.
@@ -86,6 +106,10 @@ const LOST: [&str; 6] = [
 /// the data of the others, where a quorum can do that.
 pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> Option<Advice> {
     let Some(Trouble::Silent(why)) = &member.error else { return None };
+    // What has stopped it is told first of all.
+    if restoring(member).is_some() {
+        return None;
+    }
     let title = title(member);
     if let (Some(HostState::Seen(process)), Some(replace)) = (&member.host, replace)
         && !process.running
@@ -100,10 +124,47 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
     }
     Some(match &member.host {
         None => warning(format!("{title} does not answer ({why})")),
+        Some(HostState::Unreachable { .. }) if member.id.is_none() && replace.is_some() => warning(format!(
+            "{title} cannot be reached over SSH and is no member of this cluster: if it has the data of an older one, from \
+             before a restore or a recovery, keep it switched off, or cut off from the others, until {} there was moved \
+             away; {up} makes it a member again",
+            crate::layout::ETCD_DATA_DIR
+        )),
         Some(HostState::Unreachable { .. }) => warning(format!(
             "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
         )),
         Some(HostState::Seen(process)) => stopped(&title, why, process, up),
+    })
+}
+
+/// What has stopped etcd on a member's host and has not started it again.
+fn restoring(member: &MemberReport) -> Option<&Restoring> {
+    match &member.host {
+        Some(HostState::Seen(process)) => process.restoring.as_ref(),
+        _ => None,
+    }
+}
+
+/// A restore or a recovery that is not over, and the ways out of it: on, or back.
+pub(super) fn unfinished(report: &EtcdReport, inventory: &str) -> Option<Advice> {
+    let concerned: Vec<&MemberReport> = report.members.iter().filter(|m| restoring(m).is_some()).collect();
+    let unfinished = || concerned.iter().filter_map(|m| restoring(m));
+    let is_recovery = unfinished().next()?.token.contains(crate::layout::RECOVERED);
+    let (what, again) = match is_recovery {
+        true => ("recovery", format!("rsadm etcd recover{inventory}")),
+        false => ("restore", format!("rsadm etcd restore{inventory} with the same snapshot")),
+    };
+    let back = format!("rsadm etcd restore --rollback{inventory}");
+    let names: Vec<String> = concerned.iter().map(|m| title(m)).collect();
+    let begun = format!("a {what} of etcd has begun on {} and is not over", list(&names));
+    let placed = unfinished().any(|r| r.placed);
+    Some(match (placed, report.serves) {
+        (false, true) => {
+            warning(format!("{begun}; etcd serves without it. This ends it and keeps what etcd has:"))
+                .with(back)
+        }
+        _ => warning(format!("{begun}: {again} goes on with it; this puts the old data back instead:"))
+            .with(back),
     })
 }
 

@@ -298,3 +298,38 @@ fn exit_codes() {
     let codes = [Verdict::Healthy, Verdict::Degraded, Verdict::NoQuorum].map(Verdict::exit_code);
     assert_eq!(codes, [0, 8, 9]);
 }
+
+#[test]
+fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
+    let restoring = |placed: bool, token: &str| {
+        let restoring = Some(Restoring { token: token.to_owned(), placed });
+        HostState::Seen(Process { restoring, kubelet: true, ..Process::default() })
+    };
+    let told = |mut scene: Scene, state: HostState| {
+        scene.known.hosts.insert("m3".to_owned(), state);
+        scene.report().advice.remove(0)
+    };
+    let recovery = "prod-17-recovered-from-m3";
+    let silent = || Scene::new(3).silence(3, "no answer");
+    let alone = || Scene::new(3).silence(1, "no route").silence(2, "no route").without_quorum();
+    for (scene, placed, token, words) in [
+        (
+            silent(),
+            false,
+            recovery,
+            "a recovery of etcd has begun on m3 and is not over; etcd serves without it",
+        ),
+        (silent(), true, recovery, "is not over: rsadm etcd recover prod.yaml goes on with it"),
+        (alone(), false, recovery, "is not over: rsadm etcd recover prod.yaml goes on with it"),
+        (alone(), false, "prod-17-ab", "rsadm etcd restore prod.yaml with the same snapshot goes on with it"),
+    ] {
+        let advice = told(scene, restoring(placed, token));
+        assert!(advice.text.contains(words), "{}", advice.text);
+        assert_eq!(advice.command.as_deref(), Some("rsadm etcd restore --rollback prod.yaml"));
+    }
+    // What it has stopped is not told to be started with `up`, which is refused.
+    let mut scene = silent();
+    scene.known.hosts.insert("m3".to_owned(), restoring(false, recovery));
+    let commands: Vec<String> = scene.report().advice.into_iter().filter_map(|a| a.command).collect();
+    assert_eq!(commands, ["rsadm etcd restore --rollback prod.yaml"]);
+}

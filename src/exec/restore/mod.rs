@@ -222,7 +222,10 @@ impl Restore<'_> {
     /// Hosts on which that did not succeed.
     pub async fn roll_back(&self, token: &str) -> Result<(), RestoreError> {
         let control = self.control_planes();
-        self.ask("stop the API server", &control, |_| words(["fence", "kube-apiserver"])).await?;
+        // Before that the old cluster may serve, with hosts that this restore has not reached.
+        if self.standing().await?.placed {
+            self.ask("stop the API server", &control, |_| words(["fence", "kube-apiserver"])).await?;
+        }
         let etcd = self.etcd_hosts();
         let title = format!("old data back on {}", count(etcd.len(), "host"));
         self.stage("old data comes back", title, &etcd, |_| words(["roll-back"])).await?;

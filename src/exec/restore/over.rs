@@ -13,6 +13,10 @@ use crate::inventory::NodeName;
 pub struct Standing {
     /// The one that is under way.
     pub under_way: Option<String>,
+    /// True where its data is in place on some host: from then on there are two clusters' data, and no way but on or back.
+    pub placed: bool,
+    /// The hosts that it has begun on.
+    pub hosts: BTreeSet<NodeName>,
     /// Those that are over, with the hosts on which something of them is left.
     pub over: BTreeMap<String, Vec<NodeName>>,
 }
@@ -21,6 +25,7 @@ pub struct Standing {
 #[derive(Default)]
 struct Remembered {
     token: Option<String>,
+    placed: bool,
     over: bool,
     ended: Vec<String>,
 }
@@ -32,7 +37,10 @@ impl Remembered {
             match line.split_once(' ') {
                 Some(("token", token)) => remembered.token = Some(token.to_owned()),
                 Some(("ended", token)) => remembered.ended.push(token.to_owned()),
-                _ => remembered.over |= line == "over",
+                _ => {
+                    remembered.placed |= line == "placed";
+                    remembered.over |= line == "over";
+                }
             }
         }
         remembered
@@ -53,7 +61,11 @@ impl Standing {
                 Some(token) if over.contains(token) => {
                     standing.over.entry(token.clone()).or_default().push((*host).clone());
                 }
-                Some(token) => standing.under_way = standing.under_way.or_else(|| Some(token.clone())),
+                Some(token) => {
+                    standing.under_way = standing.under_way.or_else(|| Some(token.clone()));
+                    standing.placed |= remembered.placed;
+                    standing.hosts.insert((*host).clone());
+                }
                 None => {}
             }
         }
@@ -124,6 +136,24 @@ mod tests {
             format!("{token}: {}", hosts.join(" "))
         });
         (standing.under_way, over.collect())
+    }
+
+    #[test]
+    fn data_in_place_is_that_of_the_restore_under_way() {
+        for (said, expected) in [
+            (&[("e1", "token a"), ("e2", "")][..], false),
+            (&[("e1", "token a"), ("e2", "token a\nplaced")][..], true),
+            (&[("e1", "ended a\ntoken b"), ("e2", "token a\nplaced")][..], false),
+        ] {
+            let said: Vec<_> = said.iter().map(|(h, s)| (NodeName::new(*h), (*s).to_owned())).collect();
+            let standing = Standing::of(&said);
+            assert_eq!(standing.placed, expected, "{said:?}");
+            let begun: Vec<&str> = standing.hosts.iter().map(NodeName::as_str).collect();
+            let of_this = said.iter().filter(|(_, s)| {
+                standing.under_way.as_ref().is_some_and(|token| s.contains(&format!("token {token}")))
+            });
+            assert_eq!(begun, of_this.map(|(h, _)| h.as_str()).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -103,15 +103,14 @@ impl Restore<'_> {
     /// # Errors
     /// Hosts that did not answer.
     pub async fn measure(&self, stopped: &[NodeName]) -> Result<Vec<(NodeName, Measured)>, RestoreError> {
-        let title =
-            format!("a copy of the data of {} is started alone", count(stopped.len(), "stopped member"));
+        let title = format!("a copy of the data of {} is started alone", count(stopped.len(), "member"));
         let stage = self.events.stage(PHASE, title, stopped.iter().cloned());
         let seconds = MEASURED.as_secs().to_string();
         let said = self.ask("measure etcd's data", stopped, |_| words(["measure", &seconds])).await?;
         let measured: Vec<_> = said.into_iter().map(|(host, said)| (host, Measured::of(&said))).collect();
         stage.done(format!(
             "data of {} measured, each on a copy that was started alone; its own was not touched",
-            count(stopped.len(), "stopped member")
+            count(stopped.len(), "member")
         ));
         Ok(measured)
     }

@@ -189,10 +189,10 @@ fn what_is_over_is_only_tidied_up() {
     place.succeed(&PLACE);
     place.put("rsadm/restore/manifests/kube-apiserver.yaml", "");
     place.succeed(&["over", "test-2"]);
-    assert_eq!(place.succeed(&["under-way"]), "token test-1\n");
+    assert_eq!(place.succeed(&["under-way"]), "token test-1\nplaced\n");
     place.succeed(&["over", "test-1"]);
     place.succeed(&["over", "test-1"]);
-    assert_eq!(place.succeed(&["under-way"]), "token test-1\nover\nended test-1\n");
+    assert_eq!(place.succeed(&["under-way"]), "token test-1\nplaced\nover\nended test-1\n");
     for verb in [&["begin", "test-1"][..], &["fence", "etcd"], &PLACE, &["roll-back"]] {
         let refused = place.run(verb, 0);
         assert!(String::from_utf8_lossy(&refused.stderr).contains("only tidied up"), "{verb:?}");
@@ -208,7 +208,10 @@ fn killed_everywhere_to_its_end(place: &Place) {
     for kill in 1.. {
         let whole = place.run(&["end"], kill).status.success();
         let said = place.succeed(&["under-way"]);
-        assert!(["token test-1\nover\nended test-1\n", "ended test-1\n"].contains(&said.as_str()), "{said}");
+        assert!(
+            ["token test-1\nplaced\nover\nended test-1\n", "ended test-1\n"].contains(&said.as_str()),
+            "{said}"
+        );
         if whole {
             return;
         }

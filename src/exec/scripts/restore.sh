@@ -86,7 +86,11 @@ alone() {
   rm -rf $work/copy
   need=$(du -sk $data/member | awk '{print $1 * 2}') free=$(df -Pk $work | awk 'NR == 2 {print $4}')
   [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
+  # What a process writes is whole as long as it stands still: of a member that runs without a quorum, and serves nobody.
+  processes etcd
+  if [ ${#pids[@]} != 0 ]; then trap "kill -CONT ${pids[*]}" EXIT; kill -STOP "${pids[@]}"; fi
   mkdir -m 700 $work/copy && timeout "$1" cp -a --reflink=auto $data/member $work/copy/ || die "the data could not be copied"
+  [ ${#pids[@]} = 0 ] || { kill -CONT "${pids[@]}"; trap - EXIT; }
   timeout -k 5 "$1" $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
     --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
     --peer-client-cert-auth --peer-trusted-ca-file $pki/ca.crt --peer-cert-file $pki/peer.crt --peer-key-file $pki/peer.key \
@@ -130,8 +134,9 @@ begin) # TOKEN: says which restore is under way here, and begins this one where 
   [ -s $state/token ] || [ ! -s $identity ] || cp -p $identity $state/identity || exit 1
   [ -s $state/token ] || note $state/token "$1"
   cat $state/token ;;
-under-way) # Which restore is under way here, whether it is over, and which ones were over.
+under-way) # Which restore is under way here, whether its data is in place, whether it is over, and which ones were over.
   [ ! -s $state/token ] || echo "token $(cat $state/token)"
+  [ ! -f $state/placed ] || echo placed
   [ ! -f $state/over ] || echo over
   [ ! -f $ended ] || sed 's/^/ended /' $ended ;;
 fence) fence "$1" ;;
@@ -217,15 +222,15 @@ diagnose) # What there is to recover from, without touching it.
   [ -e $data/member ] && echo data
   runs etcd && echo running
   echo end ;;
-measure) # SECONDS: how far data is whose etcd does not run, by a copy that is started alone; or what is wrong with it.
+measure) # SECONDS: how far data is whose etcd does not serve, by a copy that is started alone; or what is wrong with it.
   work=/var/lib/rsadm/measure
   away() { pkill -x etcd-replay && sleep 1; close_image; rm -rf --one-file-system $work; }
   away
   mkdir -p $work && trap away EXIT || exit 1
-  ! runs etcd || { echo "unknown etcd has started meanwhile"; exit 0; }
+  ran=; ! runs etcd || ran=1
   # In a shell of its own: why it could not be measured is an answer, too.
   words=$( (tools; alone "$1" || { code=$?; printf '%s' "$said"; exit $code; }; far > $work/far) 2>&1 ); code=$?
-  ! runs etcd || { echo "unknown etcd has started meanwhile"; exit 0; }
+  [ "$ran" ] || ! runs etcd || { echo "unknown etcd has started meanwhile"; exit 0; }
   case $code in
   0) cat $work/far ;;
   3) printf 'damaged %s\n' "$words" | head -n 1 ;;
@@ -236,10 +241,13 @@ relist) # Who has watched the old data asks anew: the kubelet restarts these; ot
     ! runs $name || kill "${pids[@]}" 2>/dev/null
   done
   [ "$(systemctl is-active kubelet)" != active ] || systemctl restart kubelet ;;
-roll-back) # What the restore changed is changed back; the data that it made is kept aside, too.
-  fence etcd
-  [ ! -e $state ] || touch $state/undoing
+roll-back) # What the restore changed is changed back; the data that it made is kept aside, too. Where no data was moved, etcd
+  # may serve with the others that this restore has not reached.
   old=$(cat $state/old 2>/dev/null)
+  if [ "$old" ]; then
+    fence etcd
+    touch $state/undoing
+  fi
   if [ "$old" = none ] || { [ "$old" ] && [ -e "$old/member" ]; }; then
     [ ! -e $data/member ] || { to=$(new_place $data $aside undone) && mv -T $data/member "$to/member"; } || exit 1
     [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1

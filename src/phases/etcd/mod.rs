@@ -50,7 +50,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     // Preflight says so too; it can be left out.
     upgrade::is_not_asked_for(p, &there)?;
     if let Some(node) = there.iter().find(|n| !p.facts(&n.name).etcd_data) {
-        return Err(no_data(node));
+        return Err(no_data(p, node));
     }
     start(p, &there);
     change.plan(p)?;
@@ -176,15 +176,23 @@ fn inputs(cluster: &Cluster, node: &Node) -> Vec<String> {
     vec![Ca::Etcd.cert_path(), text_input(&lasting(cluster, node))]
 }
 
-fn no_data(node: &Node) -> Refusal {
-    let name = &node.name;
+fn no_data(p: &Planner<'_>, node: &Node) -> Refusal {
+    let (name, facts) = (&node.name, p.facts(&node.name));
+    let is_bare = facts.begun.is_none() && !facts.runs("kubelet");
     Refusal {
         rule: "etcd-membership",
         subject: format!("{name} is a member of etcd and has no etcd data"),
         why: "started so, it could only be refused by the others: they remember what it has forgotten".into(),
-        help: format!(
-            "if its disk is only not mounted, mount it; if the data is lost, `rsadm etcd replace {name}` takes the member \
-             out and lets it join anew, with the data of the others"
-        ),
+        help: match is_bare && node.is_kubernetes() {
+            // It has to be a node before it is a member.
+            true => format!(
+                "if a disk is only not mounted, mount it; if the host was made anew, rsadm etcd remove {name} takes its old \
+                 member out, and rsadm up then builds it, its new member included"
+            ),
+            false => format!(
+                "if its disk is only not mounted, mount it; if the data is lost, rsadm etcd replace {name} takes the member \
+                 out and lets it join anew, with the data of the others"
+            ),
+        },
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     phases::{
         etcd::upgrade,
         ownership::{self, Stranger},
+        settled,
     },
-    versions::Version,
 };
 
 use super::{Verdict, disk};
@@ -287,8 +287,7 @@ fn version(s: &Subject<'_>) -> Vec<Verdict> {
 
 fn kubernetes_version(s: &Subject<'_>) -> Vec<Verdict> {
     let wanted = s.cluster.release.kubernetes;
-    let installed = s.facts.programs.get("kubelet").and_then(|p| p.version()?.parse::<Version>().ok());
-    let other = installed.filter(|found| *found != wanted).map(|found| {
+    let other = settled::other_kubernetes(s.cluster, s.facts).map(|found| {
         Verdict::error(
             format!("has Kubernetes {found}, and the inventory says {wanted}"),
             format!("upgrading is not what `up` does: set kubernetes_version: {found}"),

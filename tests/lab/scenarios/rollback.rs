@@ -43,6 +43,10 @@ fn rollback() {
     checks.check("row 51: a value that ends the API server is taken back", || {
         it.is_taken_back(&it.inventory.with(USELESS.0, USELESS.1), "kube-apiserver")?.says("no-such-mode")
     });
+    checks.check("what no kubelet can use stops at the first one", || {
+        it.stops_at_the_first_kubelet(&it.inventory.with("kubelet.extra_args", "{no-such-flag: x}"), "unknown flag")?;
+        it.stops_at_the_first_kubelet(&it.inventory.with("kubelet.config", "{maxPods: many}"), "maxPods")
+    });
     checks.check("the corrected inventory converges", || {
         lab.rsadm_on("up", &it.good())?.ok()?;
         lab.rsadm_on("plan", &it.good())?.ok()?;
@@ -148,6 +152,20 @@ impl Rollback<'_> {
         })?;
         self.lab.rsadm_on("plan", &self.inventory)?.ok()?;
         Ok(up)
+    }
+
+    /// The kubelet of m1 is down, said with its words; those of the others go on as they were.
+    fn stops_at_the_first_kubelet(&self, bad: &Inventory, words: &str) -> Check {
+        let others = ["m2", "m3"];
+        let before = Processes::of(self.lab, &others)?;
+        let up = self.lab.rsadm_on("up", bad)?.exits(6)?;
+        println!("{}", up.stderr);
+        up.says("m1: ")?;
+        up.says("kubelet does not run with its new files")?;
+        up.says(words)?;
+        let new = Processes::of(self.lab, &others)?.new_since(&before);
+        ensure!(new.is_empty(), "started anew: {new:?}");
+        Ok(())
     }
 
     fn manifests(&self) -> Result<Vec<String>, Fault> {
