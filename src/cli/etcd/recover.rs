@@ -2,14 +2,11 @@
 
 use time::OffsetDateTime;
 
-use super::{
-    diagnosis::Diagnosis,
-    recovery::{Ground, survivor_in},
-};
+use super::{diagnosis::Diagnosis, recovery::Ground};
 use crate::{
     backup::file::sum,
     cli::{CliError, Context, Exit, InventoryArg},
-    exec::gate,
+    exec::{gate, restore::revision::survivor_in},
     inventory::NodeName,
 };
 
@@ -98,7 +95,7 @@ async fn recover(ground: Ground<'_>, context: &Context, best: NodeName) -> Resul
         let restore = ground.restore_to(&members, targets.clone());
         let token = match ground.under_way().await? {
             Some((_, token)) => token,
-            None => ground.recovery_token(&best),
+            None => ground.recovery_token(&best).await?,
         };
         let replayed = async {
             restore.begin(&token).await?;
