@@ -60,7 +60,8 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         subject: format!("{} of a cluster that is built cannot change", keys.join(" and ")),
         why: format!("{}\nnothing was changed on any host", lines.join("\n")),
         help: format!(
-            "set it back: {}; who wants another one builds the cluster anew, after `rsadm reset`",
+            "set it back: {}; who wants another one builds the cluster anew, after `rsadm reset`, which \
+             deletes all its data",
             back.join(", ")
         ),
     })
