@@ -1,6 +1,6 @@
 # await-process.sh NAME REVISION SECONDS: until the process of a static pod runs with that revision. An etcd that has failed
 # on its data before gets one more try at once, in case the data is back. (After pods.sh.)
-end=$((SECONDS+$3)) turn=0 begun=$EPOCHSECONDS
+end=$((SECONDS+$3)) turn=0 begun=$(date +%s)
 while [ $SECONDS -lt $end ]; do
   runs "$1" "$2" && exit 0
   if ((++turn % 20 == 0)); then

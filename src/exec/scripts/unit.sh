@@ -9,7 +9,7 @@ systemctl restart "$unit" || { journalctl -u "$unit" -n 8 --no-pager -o cat >&2;
 # A timer has no process; what is loaded is what its files say.
 case $unit in *.timer) exit 0 ;; esac
 for _ in $(seq 200); do
-  pid=$(systemctl show -P MainPID "$unit")
+  pid=$(systemctl show --value -p MainPID "$unit")
   tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -qx "RSADM_REVISION=$revision" && exit 0
   sleep 0.05
 done
