@@ -194,6 +194,8 @@ place) # NAME PEER-URL INITIAL-CLUSTER TOKEN BUMP
   fi
   rm -rf $data/rsadm-new
   [ -e $data/member/snap/db ] || die "the new data is not in $data"
+  # Where SELinux is, it still has the label of the folder that it was made in.
+  ! command -v restorecon >/dev/null || restorecon -RF $data/member 2>/dev/null
   sync $data && touch $state/placed ;;
 replay) # A snapshot of the data with its write-ahead log applied.
   if [ ! -f $state/snapshot.db ]; then

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::{REMEMBER, WIPE};
 
 mod nodes;
+mod tools;
 
 /// A host's folders.
 struct Place(TempDir);
