@@ -14,8 +14,8 @@ use crate::{exec::gate, exec::members::Members, inventory::NodeName};
 /// Revisions in a second. etcd's own benchmark comes to half as many writes (etcd, `op-guide/performance.md`).
 const RATE: u64 = 100_000;
 
-/// By how much revisions rise at least: more writes than any cluster makes between its last snapshot and a restore (etcd,
-/// `op-guide/recovery.md`, names this number).
+/// By how much revisions rise over those that are beyond that, raised by other means or by a clock that was ahead: more writes
+/// than any cluster makes between its last snapshot and a restore (etcd, `op-guide/recovery.md`, names this number).
 const MARGIN: u64 = 1_000_000_000;
 
 /// In the name of a recovery, before the survivor's.
@@ -63,7 +63,8 @@ fn after(now: u64, current: Option<u64>, newest: Option<u64>) -> u64 {
 /// Where etcd could not count that far.
 pub fn bump(token: &str, snapshot: u64) -> Result<u64, RestoreError> {
     let begin = moment_in(token).unwrap_or_default().saturating_mul(RATE);
-    let bump = begin.saturating_sub(snapshot).max(MARGIN);
+    // No more than to there, or a restore soon after of an older snapshot would begin below.
+    let bump = if begin > snapshot { begin - snapshot } else { MARGIN };
     // etcd's revisions are of 64 bits, one of them for the sign; what is restored has to have some left.
     let fits = snapshot.checked_add(bump).is_some_and(|r| r <= i64::MAX.unsigned_abs() - MARGIN);
     fits.then_some(bump).ok_or(RestoreError::TooHigh { snapshot, bump })
