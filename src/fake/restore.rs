@@ -48,7 +48,7 @@ impl FakeHost {
             ["has", sha] => Ok(say(if self.sha(SNAPSHOT).as_deref() == Some(*sha) { "yes" } else { "no" })),
             ["room", sha] => self.room(sha).await,
             ["receive", sha] => self.receive(sha).await,
-            ["place", _, url, all, token, _] => self.place(url, all, token).await,
+            ["place", _, url, all, token, bump] => self.place(url, all, token, bump).await,
             ["relist"] => {
                 self.change("ask anew", |_| ()).await?;
                 Ok(Output::default())
@@ -200,7 +200,7 @@ impl FakeHost {
     }
 
     /// The old data goes aside, then the new is there: two effects.
-    async fn place(&self, url: &str, all: &str, token: &str) -> Answer {
+    async fn place(&self, url: &str, all: &str, token: &str, bump: &str) -> Answer {
         if self.has(PLACED) {
             return Ok(Output::default());
         }
@@ -214,7 +214,7 @@ impl FakeHost {
             self.change("set data aside", |m| carry(m, Data::PATH, &old)).await?;
         }
         self.effect("place the restored data", |state, name| {
-            let data = state.restored(url, all, token);
+            let data = state.restored(url, all, token, bump);
             let machine = state.machine(name);
             machine.files.put(Data::PATH, 0o700, &data);
             machine.files.put(PLACED, 0o600, b"");
@@ -241,8 +241,9 @@ impl FakeHost {
 }
 
 impl State {
-    /// The data of a member of the restored cluster; all members know it from the start.
-    fn restored(&mut self, url: &str, all: &str, token: &str) -> Vec<u8> {
+    /// The data of a member of the restored cluster; all members know it from the start. With revisions that were raised
+    /// otherwise it is another cluster's.
+    fn restored(&mut self, url: &str, all: &str, token: &str, bump: &str) -> Vec<u8> {
         let id = |text: &str| u64::from_str_radix(&sha256(text.as_bytes())[..16], 16).unwrap_or(1);
         let member = |url: &str| id(&format!("{url} {token}"));
         let listed = |(name, url): (&str, &str)| Listed {
@@ -252,9 +253,9 @@ impl State {
             learner: false,
             started: true,
         };
-        self.etcd.restored(id(all), all.split(',').filter_map(|m| m.split_once('=')).map(listed).collect());
-        serde_json::to_vec(&Data { cluster: id(all), member: member(url), written: vec![] })
-            .unwrap_or_default()
+        let cluster = id(&format!("{all} {bump}"));
+        self.etcd.restored(cluster, all.split(',').filter_map(|m| m.split_once('=')).map(listed).collect());
+        serde_json::to_vec(&Data { cluster, member: member(url), written: vec![] }).unwrap_or_default()
     }
 }
 

@@ -62,7 +62,7 @@ for p in /proc/[0-9]*; do
 done
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
 stat -c 'file %a %u:%g folder %n' $K/manifests /var/log/kubernetes/audit
-stat -c 'file %a %U:%G folder %n' $E
+stat -Lc 'file %a %U:%G folder %n' $E
 # Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
 mapfile -d '' -t a < <(find $K /etc/cni/net.d /etc/containerd /etc/rsadm $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} /etc/sysctl.d/90-rsadm.conf /etc/modules-load.d/rsadm.conf \( -type f -o -type l \) -printf '%m %U:%G %p\0')
@@ -84,6 +84,7 @@ sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- 
   s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/cni/net.d/10-rsadm.conflist \
   /etc/rsadm/network.sh $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
 case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
+for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done
 [ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"
 # Whose it is, where no record of ours tells.
 [ -f $R/cluster.json ] || for p in $E/member/wal/*.wal; do f etcd-writer "$(head -c 96 "$p" | base64 -w0)"; break; done

@@ -136,10 +136,28 @@ fn one_and_the_same(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
         rule: "one-authority",
         subject: format!("the {shared} is not the same on all hosts"),
         why: format!("{path} differs: {}", list.join(", ")),
-        help: "a host of another cluster is in this inventory, or one was restored from elsewhere; `rsadm reset` \
-               with an inventory of that host alone clears it"
-            .into(),
+        help: one_for_all(shared, &found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>()),
     })
+}
+
+/// How hosts come to have the same again. What only one of them has may be all there is of it, so nothing is taken away.
+fn one_for_all(shared: Shared, hosts: &[&str]) -> String {
+    let paths: Vec<String> = shared.public_path().into_iter().chain([shared.secret_path()]).collect();
+    let (paths, hosts) = (paths.join(" and "), hosts.join(", "));
+    match shared {
+        Shared::Encryption => format!(
+            "a key may be in one of these files alone, and data written with it: copy {paths} of the host that has all keys \
+             over that of the others of {hosts} (scp -p), then go on"
+        ),
+        Shared::ServiceAccounts => format!(
+            "tokens that one pair has signed are good for that alone: copy {paths} of the host whose pair shall stay over \
+             those of the others of {hosts} (scp -p), then go on"
+        ),
+        Shared::Authority(_) => format!(
+            "take a host of another cluster out of this inventory; on one that was restored from elsewhere move {paths} \
+             away, and have `up` bring those of the others of {hosts}"
+        ),
+    }
 }
 
 /// Whether an authority or a key of Kubernetes is on no host although etcd was founded: then what is in etcd decides whether
@@ -260,9 +278,14 @@ fn reason(
         Verdict::ForeignCa { issuer } => {
             return Err(Refusal {
                 rule: "foreign-certificate",
-                subject: format!("{} on {} was not signed by this cluster's {}", spec.place.cert_path(), facts.hostname, spec.ca),
+                subject: format!(
+                    "{} on {} was not signed by this cluster's {}",
+                    spec.place.cert_path(),
+                    facts.hostname,
+                    spec.ca
+                ),
                 why: format!("its issuer is another {issuer}: the host may serve another cluster"),
-                help: "check that the host belongs here; `rsadm reset` with an inventory of that host alone clears it".into(),
+                help: instead_of(&spec.place),
             });
         }
         Verdict::Keep => match (&spec.place, server) {
@@ -270,6 +293,15 @@ fn reason(
             _ => None,
         },
     })
+}
+
+/// How a host gets a certificate of this cluster in place of another's, which stays at hand.
+fn instead_of(place: &Place) -> String {
+    let (cert, key) = (place.cert_path(), place.key_path());
+    let away = if cert == key { cert.to_owned() } else { format!("{cert} and {key}") };
+    format!(
+        "where the host belongs here, move {away} away on it, and `up` issues a new one; else take it out of this inventory"
+    )
 }
 
 fn kubeconfig_reason(facts: &Facts, path: &str, server: &str, ca: &CertInfo) -> Option<String> {

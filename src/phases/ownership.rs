@@ -100,7 +100,7 @@ pub fn may_build(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         why: format!("{}\nnothing was changed on any host", lines.join("\n")),
         help: "rsadm up takes over nobody else's hosts; the etcd of a cluster that kubeadm built is looked after by rsadm etcd \
                (status, add, remove, replace, defrag, snapshot, restore, recover); a host that is to become part of this \
-               cluster: `kubeadm reset` it first"
+               cluster: `kubeadm reset` it first, which deletes what it has of its own"
             .into(),
     })
 }
@@ -127,7 +127,7 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         subject: format!("this inventory is of the cluster {}, and {} not", cluster.name, are(&names)),
         why: format!("{}\nnothing was changed on any host", lines.join("\n")),
         help: "use the inventory of that cluster, or put its name back as cluster_name; a host that is to move: reset it \
-               with the inventory of its own cluster first, or take it out of this one"
+               with the inventory of its own cluster first, which deletes what it has of that, or take it out of this one"
             .into(),
     })
 }
@@ -157,7 +157,7 @@ fn each_in_its_place(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> 
         why: format!("{}\nnothing was changed on any host", lines.join("\n")),
         help: format!(
             "put address and internal_address of {} back, or give the hosts their own addresses again; a host that is to serve under another's name: first \
-             `rsadm reset` with an inventory that has {it} alone, under {own}",
+             `rsadm reset` with an inventory that has {it} alone, under {own}, which deletes what {it} has",
             names.join(" and ")
         ),
     })

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    inventory::{Cluster, Node},
+    inventory::Cluster,
     observe::{Facts, Observed},
     plan::Refusal,
     versions::Version,
@@ -29,8 +29,11 @@ pub fn other_kubernetes(cluster: &Cluster, facts: &Facts) -> Option<Version> {
 /// # Errors
 /// Where one has another.
 pub fn version(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
-    let of = |n: &Node| other_kubernetes(cluster, seen.hosts.get(&n.name)?).map(|v| (n.name.as_str(), v));
-    let others: Vec<(&str, Version)> = cluster.nodes.iter().filter_map(of).collect();
+    let mut others: Vec<(&str, Version)> = Vec::new();
+    for node in &cluster.nodes {
+        let facts = seen.hosts.get(&node.name);
+        others.extend(facts.and_then(|f| other_kubernetes(cluster, f)).map(|v| (node.name.as_str(), v)));
+    }
     let Some((_, found)) = others.first() else { return Ok(()) };
     let names: Vec<&str> = others.iter().map(|(host, _)| *host).collect();
     let has = if names.len() == 1 { "has" } else { "have" };
@@ -92,7 +95,8 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         subject: format!("{} of a cluster that is built cannot change", keys.join(" and ")),
         why: format!("{}\nnothing was changed on any host", lines.join("\n")),
         help: format!(
-            "set it back: {}; who wants another one builds the cluster anew, after `rsadm reset`",
+            "set it back: {}; who wants another one builds the cluster anew, after `rsadm reset`, which \
+             deletes all its data",
             back.join(", ")
         ),
     })

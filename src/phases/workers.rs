@@ -128,7 +128,7 @@ fn strangers(p: &mut Planner<'_>) {
     for name in unlisted(p.cluster, p.seen().nodes.as_ref()) {
         let help = format!(
             "name it in the inventory, or: kubectl drain {name} --ignore-daemonsets, kubectl delete node {name}, and \
-             `rsadm reset` with an inventory of that host alone"
+             `rsadm reset` with an inventory of that host alone, which empties it"
         );
         p.notice(
             PHASE,

@@ -139,7 +139,12 @@ fn remove(id: u64, live: &Membership) -> Result<Projection, Refusal> {
     if live.voters.len() == 1 {
         let why = "it is the last voter, and its data is all the data there is".to_owned();
         let subject = format!("{subject} cannot be removed from etcd");
-        return Err(refusal("last-member", &subject, why, "rsadm reset takes a cluster down".to_owned()));
+        return Err(refusal(
+            "last-member",
+            &subject,
+            why,
+            "rsadm reset takes a cluster down, and all its data with it".to_owned(),
+        ));
     }
     let after = Projection::of(live.voters.len() - 1, live.healthy() - usize::from(member.healthy.is_ok()));
     if after.stands() { Ok(after) } else { Err(live.too_few(QUORUM, &doing, after)) }

@@ -115,6 +115,57 @@ fn an_inventory_of_another_cluster_plans_nothing() {
     }
 }
 
+/// The first step of a rotation of keys by hand, as Kubernetes describes it, is a second key on one host. Whoever does as he
+/// is told loses nothing of it.
+#[test]
+fn a_key_that_one_host_alone_has_stays_by_the_advice() {
+    let cluster = harness::ha();
+    let built = block_on(built(&cluster)).state();
+    let control: Vec<NodeName> = cluster.with_role(Role::ControlPlane).map(|n| n.name.clone()).collect();
+    for (paths, words) in [
+        (
+            &[layout::ENCRYPTION_CONFIG][..],
+            "of the host that has all keys over that of the others of m1, m2, m3",
+        ),
+        (
+            &["/etc/kubernetes/pki/sa.pub", "/etc/kubernetes/pki/sa.key"],
+            "/etc/kubernetes/pki/sa.pub and /etc/kubernetes/pki/sa.key of the host whose pair shall stay",
+        ),
+    ] {
+        let mut state = built.clone();
+        state.hang_up();
+        paths.iter().for_each(|path| state.machine(&control[1]).files.put(path, 0o600, b"another"));
+        let refusal = plan(&World::new(state.clone()), &cluster, UP, Some("certificates")).err().unwrap();
+        assert_eq!(refusal.rule, "one-authority", "{refusal}");
+        assert!(refusal.help.contains(words), "{}", refusal.help);
+        assert!(!refusal.help.contains("reset"), "{}", refusal.help);
+        for host in &control {
+            paths.iter().for_each(|path| state.machine(host).files.put(path, 0o600, b"another"));
+        }
+        assert_eq!(plan(&World::new(state), &cluster, UP, Some("certificates")), Ok(()));
+    }
+}
+
+#[test]
+fn a_certificate_of_another_cluster_is_moved_away_by_the_advice() {
+    const PAIR: [&str; 2] = ["/etc/kubernetes/pki/etcd/server.crt", "/etc/kubernetes/pki/etcd/server.key"];
+    let cluster = harness::etcd_only();
+    let mut state = block_on(built(&cluster)).state();
+    let foreign = block_on(built(&cluster)).state();
+    let host = &cluster.nodes[0].name;
+    state.hang_up();
+    for path in PAIR {
+        let text = foreign.machines[host].files.text(path).unwrap();
+        state.machine(host).files.put(path, 0o600, text.as_bytes());
+    }
+    let refusal = plan(&World::new(state.clone()), &cluster, UP, Some("certificates")).err().unwrap();
+    assert_eq!(refusal.rule, "foreign-certificate", "{refusal}");
+    let advice = format!("move {} away on it, and `up` issues a new one", PAIR.join(" and "));
+    assert!(refusal.help.contains(&advice) && !refusal.help.contains("reset"), "{}", refusal.help);
+    PAIR.iter().for_each(|path| state.machine(host).files.remove(path));
+    assert_eq!(plan(&World::new(state), &cluster, UP, Some("certificates")), Ok(()));
+}
+
 /// Neither with the phase that looks at hosts nor without it, and also where a restore or a replacement has recorded whose
 /// their data is.
 #[test]

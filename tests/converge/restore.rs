@@ -7,7 +7,7 @@ use rsadm::{
     event::Events,
     exec::{
         self,
-        restore::{Restore, RestoreError, who_runs},
+        restore::{Restore, RestoreError, Source, who_runs},
     },
     fake::{Fault, State, When, World, shape},
     inventory::{Cluster, Node, Role},
@@ -24,7 +24,7 @@ use crate::{
 const DATA: &[u8] = b"what etcd had";
 
 /// Which restore it is.
-const TOKEN: &str = "test-1";
+const TOKEN: &str = "test-1795000000-0123456789ab";
 
 /// What a command does with the restore that hosts remember.
 #[derive(Clone, Copy)]
@@ -64,7 +64,8 @@ async fn command(world: &Arc<World>, cluster: &Cluster, verb: Verb) -> Result<()
         if let Verb::RollBack = verb {
             return restore.roll_back(&token).await;
         }
-        restore.exchange(&token, snapshot.path(), &sha256(DATA)).await?;
+        let source = Source { snapshot: snapshot.path(), sha256: &sha256(DATA), revision: 48_211 };
+        restore.exchange(&token, &source).await?;
         restore.unfence_members().await?;
         restore.finish(&token).await.map(drop)
     };

@@ -4,12 +4,12 @@ use time::OffsetDateTime;
 
 use super::{
     diagnosis::Diagnosis,
-    recovery::{Ground, UnderWay, survivor_in},
+    recovery::{Ground, UnderWay},
 };
 use crate::{
     backup::file::sum,
     cli::{CliError, Context, Exit, InventoryArg},
-    exec::gate,
+    exec::{gate, restore::revision::survivor_in},
     inventory::NodeName,
 };
 
@@ -103,7 +103,7 @@ async fn recover(ground: Ground<'_>, context: &Context, best: NodeName) -> Resul
         let restore = ground.restore_to(&members, targets.clone());
         let token = match ground.under_way().await? {
             Some(under_way) => under_way.token,
-            None => ground.recovery_token(&best),
+            None => ground.recovery_token(&best).await?,
         };
         let replayed = async {
             restore.begin(&token).await?;

@@ -1,10 +1,9 @@
 //! What `etcd restore` and `etcd recover` have in common: a cluster whose old data makes room for other data.
 
-use std::{collections::BTreeSet, path::Path};
-
-use time::OffsetDateTime;
+use std::{collections::BTreeSet, fs::File, path::Path};
 
 use crate::{
+    backup::structure::inspect,
     cli::{
         CliError, Context, Exit, InventoryArg,
         session::{Recording, Session, recorded},
@@ -12,11 +11,10 @@ use crate::{
     event::{Event, Next, count},
     exec::{
         members::SshMembers,
-        restore::{Restore, RestoreError, over::Standing},
+        restore::{Restore, RestoreError, Source, over::Standing, revision},
     },
     host::HostError,
     inventory::{Node, NodeName, Role},
-    layout,
     phases::UP,
 };
 
@@ -120,8 +118,16 @@ impl<'a> Ground<'a> {
         self.context.stop_signal()?;
         let members = self.members();
         let restore = self.restore_to(&members, targets.clone());
-        let token = self.standing().await?.under_way.unwrap_or_else(|| self.token(sha256));
-        restore.exchange(&token, snapshot, sha256).await.map_err(|e| self.failed(e))?;
+        let source = Source { snapshot, sha256, revision: revision_of(snapshot)? };
+        let standing = self.standing().await?;
+        let token = match &standing.under_way {
+            Some(token) => token.clone(),
+            None => {
+                let moment = revision::moment(&members, &standing).await;
+                revision::of_snapshot(&self.session.cluster.name, moment, sha256)
+            }
+        };
+        restore.exchange(&token, &source).await.map_err(|e| self.failed(e))?;
         self.start(&restore).await?;
         let api_is_back = restore.finish(&token).await.map_err(|e| self.failed(e))?;
         let text = format!("etcd restored on {}", count(targets.len(), "host"));
@@ -186,7 +192,7 @@ impl<'a> Ground<'a> {
     pub(super) async fn under_way(&self) -> Result<Option<UnderWay>, CliError> {
         let standing = self.standing().await?;
         let Some(token) = standing.under_way else { return Ok(None) };
-        match survivor_in(&token) {
+        match revision::survivor_in(&token) {
             Some(survivor) => {
                 Ok(Some(UnderWay { survivor, token, placed: standing.placed, hosts: standing.hosts }))
             }
@@ -194,16 +200,10 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Names a recovery by its survivor, so that it goes on from the same one.
-    pub(super) fn recovery_token(&self, survivor: &NodeName) -> String {
-        let now = OffsetDateTime::now_utc().unix_timestamp();
-        format!("{}-{now}{}{survivor}", self.session.cluster.name, layout::RECOVERED)
-    }
-
-    /// Names the restore and the new cluster: when, and from what.
-    fn token(&self, sha256: &str) -> String {
-        let now = OffsetDateTime::now_utc();
-        format!("{}-{}-{}", self.session.cluster.name, now.unix_timestamp(), &sha256[..12])
+    /// Names a recovery.
+    pub(super) async fn recovery_token(&self, survivor: &NodeName) -> Result<String, CliError> {
+        let moment = revision::moment(&self.members(), &self.standing().await?).await;
+        Ok(revision::of_survivor(&self.session.cluster.name, moment, survivor))
     }
 
     fn another(&self, token: String) -> CliError {
@@ -214,7 +214,7 @@ impl<'a> Ground<'a> {
     pub(super) fn failed(&self, error: RestoreError) -> CliError {
         let exit = match error {
             RestoreError::Interrupted(_) => Exit::Interrupted,
-            RestoreError::NoRoom(_) => Exit::Refused,
+            RestoreError::NoRoom(_) | RestoreError::TooHigh { .. } => Exit::Refused,
             _ => Exit::StepFailed,
         };
         let hint = match error {
@@ -228,6 +228,10 @@ impl<'a> Ground<'a> {
                 "make room there and run the same again: old data in {} may go, if nobody needs it",
                 crate::layout::ASIDE_DIR
             ),
+            RestoreError::TooHigh { .. } => {
+                "choose a snapshot with lower revisions; or build the cluster anew and apply its objects again"
+                    .to_owned()
+            }
             RestoreError::Interrupted(_) => format!(
                 "run the same again, it goes on where it stopped; or: rsadm etcd restore --rollback{}",
                 self.inventory
@@ -252,7 +256,10 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// From whom a recovery takes its data, by its token; `None` for a restore.
-pub(super) fn survivor_in(token: &str) -> Option<NodeName> {
-    token.rsplit_once(layout::RECOVERED).map(|(_, survivor)| NodeName::new(survivor))
+/// The newest revision in a snapshot.
+fn revision_of(snapshot: &Path) -> Result<u64, CliError> {
+    let unreadable = |why: String| CliError::new(Exit::Refused, format!("{}: {why}", snapshot.display()));
+    let mut file = File::open(snapshot).map_err(|e| unreadable(e.to_string()))?;
+    let size = file.metadata().map_err(|e| unreadable(e.to_string()))?.len();
+    Ok(inspect(&mut file, size).map_err(|e| unreadable(e.to_string()))?.revision)
 }

@@ -21,6 +21,7 @@ use crate::{
 mod agree;
 mod elsewhere;
 pub mod over;
+pub mod revision;
 pub mod survivors;
 mod travel;
 
@@ -28,10 +29,6 @@ pub use elsewhere::who_runs;
 
 /// In brackets before its lines.
 const PHASE: &str = "restore";
-
-/// By how much revisions rise: more writes than any cluster makes between its last snapshot and a restore (etcd,
-/// `op-guide/recovery.md`, names this number).
-const BUMP: &str = "1000000000";
 
 /// How long a host may take for one step: a large database is copied and restored in minutes.
 const STEP: Duration = Duration::from_secs(30 * 60);
@@ -66,6 +63,14 @@ pub enum RestoreError {
     /// A restore would fill their disks, on which etcd may serve.
     #[error("{}", list(.0))]
     NoRoom(Vec<(NodeName, String)>),
+    /// Revisions would rise beyond what etcd can count.
+    #[error("revisions would rise by {bump} over {snapshot}, which is beyond what etcd can count")]
+    TooHigh {
+        /// The snapshot's.
+        snapshot: u64,
+        /// By how much.
+        bump: u64,
+    },
     /// The operator asked to stop.
     #[error("stopped before: {0}")]
     Interrupted(String),
@@ -76,6 +81,16 @@ pub enum RestoreError {
 
 fn list(hosts: &[(NodeName, String)]) -> String {
     hosts.iter().map(|(host, why)| format!("{host}: {why}")).collect::<Vec<_>>().join("; ")
+}
+
+/// What is restored.
+pub struct Source<'a> {
+    /// The snapshot, here.
+    pub snapshot: &'a Path,
+    /// Its checksum.
+    pub sha256: &'a str,
+    /// The newest revision in it.
+    pub revision: u64,
 }
 
 /// A restore and whom it concerns.
@@ -102,12 +117,13 @@ impl Restore<'_> {
     ///
     /// # Errors
     /// The first step that did not succeed everywhere; run again, it goes on there.
-    pub async fn exchange(&self, token: &str, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
-        self.has_room(snapshot, sha256).await?;
+    pub async fn exchange(&self, token: &str, source: &Source<'_>) -> Result<(), RestoreError> {
+        let bump = revision::bump(token, source.revision)?;
+        self.has_room(source.snapshot, source.sha256).await?;
         self.begin(token).await?;
-        self.deliver(snapshot, sha256).await?;
+        self.deliver(source.snapshot, source.sha256).await?;
         self.fence().await?;
-        self.place(token).await
+        self.place(token, &bump.to_string()).await
     }
 
     /// The rest, once members start: they agree, the restore is over, API servers come back, and it is forgotten. True
@@ -155,14 +171,14 @@ impl Restore<'_> {
     ///
     /// # Errors
     /// Hosts on which it did not succeed.
-    async fn place(&self, token: &str) -> Result<(), RestoreError> {
+    async fn place(&self, token: &str, bump: &str) -> Result<(), RestoreError> {
         let nodes: Vec<&Node> = self.targets.iter().filter_map(|host| self.cluster.node(host)).collect();
         let all: Vec<String> = nodes.iter().map(|n| format!("{}={}", n.name, n.peer_url())).collect();
         let all = all.join(",");
         let title = format!("restored on {}; old data set aside there", count(self.targets.len(), "host"));
         self.stage("the snapshot becomes a new cluster", title, &self.targets, |host| {
             let url = self.cluster.node(host).map(Node::peer_url).unwrap_or_default();
-            words(["place", host.as_str(), url.as_str(), all.as_str(), token, BUMP])
+            words(["place", host.as_str(), url.as_str(), all.as_str(), token, bump])
         })
         .await
     }

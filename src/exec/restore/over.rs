@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Restore, RestoreError, words};
+use super::{Restore, RestoreError, revision::moment_in, words};
 use crate::inventory::NodeName;
 
 /// How restores stand, as all hosts together remember it.
@@ -19,6 +19,8 @@ pub struct Standing {
     pub hosts: BTreeSet<NodeName>,
     /// Those that are over, with the hosts on which something of them is left.
     pub over: BTreeMap<String, Vec<NodeName>>,
+    /// The moment of the newest of which any host knows.
+    pub newest: Option<u64>,
 }
 
 /// What one host remembers.
@@ -55,7 +57,8 @@ impl Standing {
         let noted = hosts.iter().flat_map(|(_, r)| &r.ended);
         let marked = hosts.iter().filter(|(_, r)| r.over).filter_map(|(_, r)| r.token.as_ref());
         let over: BTreeSet<&String> = noted.chain(marked).collect();
-        let mut standing = Self::default();
+        let known = hosts.iter().flat_map(|(_, r)| r.ended.iter().chain(&r.token));
+        let mut standing = Self { newest: known.filter_map(|t| moment_in(t)).max(), ..Self::default() };
         for (host, remembered) in &hosts {
             match &remembered.token {
                 Some(token) if over.contains(token) => {
@@ -173,5 +176,18 @@ mod tests {
             let expected = (expected.0, expected.1.into_iter().map(str::to_owned).collect::<Vec<_>>());
             assert_eq!(standing(said), expected, "{said:?}");
         }
+    }
+
+    #[test]
+    fn the_newest_restore_is_known_once_it_is_forgotten() {
+        let said = [
+            ("e1", "ended a-30-0123456789ab\nended a-40-recovered-from-e1"),
+            ("e2", ""),
+            ("e3", "token a-20-0123456789ab"),
+        ];
+        let said: Vec<_> = said.iter().map(|(h, s)| (NodeName::new(*h), (*s).to_owned())).collect();
+        assert_eq!(Standing::of(&said).newest, Some(40));
+        assert_eq!(Standing::of(&said[1..]).newest, Some(20));
+        assert_eq!(Standing::of(&said[1..2]).newest, None);
     }
 }

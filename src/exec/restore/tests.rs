@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -10,13 +11,14 @@ use tempfile::TempDir;
 
 use super::scripts;
 
-/// A host's folders.
-struct Place(TempDir);
+/// A host's folders, and the disk that etcd's is a link to, if it is.
+struct Place(TempDir, Option<TempDir>);
 
 /// What the script is given instead of programs of a host: nothing is written through, and there are two images of etcd.
 const HOST: &str = r#"
 sync() { :; }
 runs() { return 1; }
+pkill() { return 1; }
 ctr() {
   case "$*" in
   *'images ls'*) printf '%s\n' registry.k8s.io/etcd:3.6.6-0 registry.k8s.io/etcd:3.7.0-0 registry.k8s.io/pause:3.10 ;;
@@ -35,7 +37,17 @@ mkdir -p "$2/member/snap" && echo new > "$2/member/snap/db"
 
 impl Place {
     fn new(data: Option<&str>) -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
+        Self::on(None, data)
+    }
+
+    /// etcd's folder is a link to another disk.
+    fn linked(data: Option<&str>) -> Self {
+        Self::on(Some(tempfile::tempdir_in("/dev/shm").unwrap()), data)
+    }
+
+    fn on(disk: Option<TempDir>, data: Option<&str>) -> Self {
+        let place = Self(tempfile::tempdir().unwrap(), disk);
+        place.1.iter().for_each(|disk| symlink(disk.path(), place.path("etcd")).unwrap());
         place.put("etcd/keep", "");
         place.put(
             "kubernetes/manifests/etcd.yaml",
@@ -65,7 +77,7 @@ impl Place {
         self.put("rsadm/restore/token", "test-1\n");
         self.put("rsadm/restore/snapshot.db", "snapshot");
         self.put("rsadm/restore/tools/etcdutl", ETCDUTL);
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(self.path("rsadm/restore/tools/etcdutl"), mode).unwrap();
     }
 
@@ -93,14 +105,24 @@ impl Place {
         files.map(|file| file.metadata().unwrap()).filter(fs::Metadata::is_file).map(|m| m.len()).sum()
     }
 
-    /// What lies aside, but for folders that a killed run made and left.
+    /// Databases that lie aside, but for folders that a killed run made and left.
+    fn set_aside(&self) -> Vec<PathBuf> {
+        let places = ["rsadm/aside", "etcd/aside"].map(|place| fs::read_dir(self.path(place)));
+        let folders = places.into_iter().flatten().flatten().flatten();
+        folders.map(|f| f.path().join("member/snap/db")).filter(|db| db.exists()).collect()
+    }
+
     fn aside(&self) -> Vec<String> {
-        let folders = fs::read_dir(self.path("rsadm/aside")).into_iter().flatten().flatten();
-        let text = |folder: PathBuf| fs::read_to_string(folder.join("member/snap/db")).ok();
-        let mut all: Vec<String> =
-            folders.filter_map(|f| Some(text(f.path())?.trim_end().to_owned())).collect();
+        let text = |db: PathBuf| fs::read_to_string(db).unwrap().trim_end().to_owned();
+        let mut all: Vec<String> = self.set_aside().into_iter().map(text).collect();
         all.sort();
         all
+    }
+
+    /// Which file it is: another one once it was copied.
+    fn file(&self, name: &str) -> (u64, u64) {
+        let file = fs::metadata(self.path(name)).unwrap();
+        (file.dev(), file.ino())
     }
 }
 
@@ -133,6 +155,50 @@ fn data_takes_the_place_of_other_data_or_of_none_wherever_it_was_killed() {
             assert_eq!(place.aside(), Vec::from_iter(old), "{old:?}, {kill}");
         });
     }
+}
+
+/// Data that is copied is there in part, should that break off, and a rerun takes the part for the whole.
+#[test]
+fn data_behind_a_link_to_another_disk_is_moved_and_never_copied() {
+    const DB: &str = "etcd/member/snap/db";
+    let old = std::cell::Cell::new((0, 0));
+    let start = || {
+        let place = Place::linked(Some("old"));
+        place.begun();
+        old.set(place.file(DB));
+        place
+    };
+    killed_everywhere(&PLACE, start, |place, kill| {
+        assert_eq!(place.text(DB).as_deref(), Some("new"), "{kill}");
+        let aside: Vec<_> = place.set_aside().iter().map(|db| place.file(db.to_str().unwrap())).collect();
+        assert_eq!(aside, [old.get()], "{kill}");
+        assert!(!place.path("etcd/rsadm-new").exists(), "{kill}");
+    });
+    let placed = || {
+        let place = start();
+        place.succeed(&PLACE);
+        place
+    };
+    killed_everywhere(&["roll-back"], placed, |place, kill| {
+        assert_eq!(place.file(DB), old.get(), "{kill}");
+        assert_eq!(place.aside(), ["new"], "{kill}");
+    });
+}
+
+/// etcd's program starts over the copy and writes to it: nothing of that may reach the data.
+#[test]
+fn a_copy_of_linked_data_is_a_copy() {
+    let place = Place::linked(Some("old"));
+    place.begun();
+    fs::rename(place.path("etcd/member"), place.path("elsewhere")).unwrap_or_else(|_| {
+        place.put("elsewhere/snap/db", "old");
+        fs::remove_dir_all(place.path("etcd/member")).unwrap();
+    });
+    symlink(place.path("elsewhere"), place.path("etcd/member")).unwrap();
+    fs::remove_file(place.path("rsadm/restore/snapshot.db")).unwrap();
+    place.run(&["replay"], 0);
+    let copy = fs::symlink_metadata(place.path("rsadm/restore/copy/member")).unwrap();
+    assert!(copy.is_dir(), "it is a link to the data itself");
 }
 
 /// Whatever was there of a delivery that broke off, the next one is whole; and never is there more than one copy and a piece.

@@ -1,7 +1,7 @@
 # await-process.sh NAME REVISION SECONDS: until the process of a static pod runs with that revision. An etcd that has failed
 # on its data before gets one more try at once, in case the data is back. (After pods.sh.)
 # The kubelet grants the one before 30 s to end.
-end=$((SECONDS+$3)) turn=0 begun=$EPOCHSECONDS ask=$((SECONDS+45))
+end=$((SECONDS+$3)) turn=0 begun=$(date +%s) ask=$((SECONDS+45))
 while [ $SECONDS -lt $end ]; do
   runs "$1" "$2" && exit 0
   if ((++turn % 20 == 0)); then

@@ -54,7 +54,10 @@ place() {
   fits "$1" || return 1
   mkdir -p "${2%/*}" && chmod 0755 "$1" && mv -f "$1" "$new" || return 1
   is_version "$new" "$2" || { rm -f "$new"; return 1; }
-  mv -f "$new" "$2" && printf '%s\n' "$(stat -c '%s %Y %n' "$2")" >> "$d/record"
+  mv -f "$new" "$2" || return 1
+  # Where SELinux is, it still has the label of the folder that it was fetched to, and systemd starts nothing that has that.
+  ! command -v restorecon >/dev/null || restorecon -F "$2" 2>/dev/null
+  printf '%s\n' "$(stat -c '%s %Y %n' "$2")" >> "$d/record"
 }
 # Where files are about to appear, for a reset after a run that died in between.
 mkdir -p /var/lib/rsadm/placing

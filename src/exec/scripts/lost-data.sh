@@ -1,3 +1,3 @@
 # lost-data.sh SECONDS: what etcd said if it ended within that time because of its data; nothing else. (After pods.sh.)
-lost_data "$((EPOCHSECONDS - $1))" && echo "$said"
+lost_data "$(($(date +%s) - $1))" && echo "$said"
 exit 0

@@ -2,6 +2,7 @@
 # that an interrupted restore is just run again. Nothing is deleted but what the restore itself made; old data is moved.
 #   $state/token      which restore is under way         $state/manifests/  manifests that wait outside the kubelet's sight
 #   $state/old        where the old data went, or none   $state/placed      the new data is where etcd looks for it
+#   $state/restored   the new data is whole, in $new
 #   $state/over       its data takes writes: from here on nothing but tidying up is left
 #   $state/undoing    it is being rolled back
 #   $ended            restores that were over, for hosts that missed that              (After processes.sh and aside.sh.)
@@ -9,8 +10,8 @@ umask 077
 export LC_ALL=C
 state=/var/lib/rsadm/restore ended=/var/lib/rsadm/restores.ended aside=/var/lib/rsadm/aside data=/var/lib/etcd manifests=/etc/kubernetes/manifests
 identity=/var/lib/rsadm/cluster.json pki=/etc/kubernetes/pki/etcd
-# Where copies are worked on.
-work=$state
+# Where copies are worked on, and where the new data comes to be.
+work=$state new=$state/new
 verb=$1; shift
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
@@ -69,6 +70,9 @@ tools() {
 
 ctl() { $work/tools/etcdctl --endpoints https://127.0.0.1:12379 --cacert $pki/ca.crt --cert $pki/healthcheck-client.crt --key $pki/healthcheck-client.key "$@"; }
 
+# The new data gets to where etcd looks for it by its name alone, so that a part of it never lies there.
+beside_data() { renames $state $data || new=$data/rsadm-new; }
+
 # What etcd says in its log when it falls over its data.
 fatal() {
   local line
@@ -84,12 +88,12 @@ alone() {
   # One that an interrupted run has left.
   pkill -x etcd-replay && sleep 1
   rm -rf $work/copy
-  need=$(du -sk $data/member | awk '{print $1 * 2}') free=$(df -Pk $work | awk 'NR == 2 {print $4}')
+  need=$(du -skL $data/member | awk '{print $1 * 2}') free=$(df -Pk $work | awk 'NR == 2 {print $4}')
   [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
   # What a process writes is whole as long as it stands still: of a member that runs without a quorum, and serves nobody.
   processes etcd
   if [ ${#pids[@]} != 0 ]; then trap "kill -CONT ${pids[*]}" EXIT; kill -STOP "${pids[@]}"; fi
-  mkdir -m 700 $work/copy && timeout "$1" cp -a --reflink=auto $data/member $work/copy/ || die "the data could not be copied"
+  mkdir -m 700 $work/copy && timeout "$1" cp -aL --reflink=auto $data/member $work/copy/ || die "the data could not be copied"
   [ ${#pids[@]} = 0 ] || { kill -CONT "${pids[@]}"; trap - EXIT; }
   timeout -k 5 "$1" $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
     --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
@@ -154,7 +158,7 @@ settle) # Of a restore that is over: what has its data starts again, and says wh
 room) # SHA256: takes away what an interrupted delivery or restore has left, which is made anew; then says what is here of this
   # one (nothing, delivered, restored), and how much room there is for the rest.
   [ -f $state/snapshot.db ] || rm -f $state/piece.* $state/snapshot.new
-  [ -f $state/restored ] || rm -rf $state/new
+  [ -f $state/restored ] || rm -rf $state/new $data/rsadm-new
   here=nothing
   if [ -f $state/snapshot.db ] && sha256sum < $state/snapshot.db | grep -q "^$1"; then here=delivered; fi
   [ $here = nothing ] || [ ! -f $state/restored ] || here=restored
@@ -177,14 +181,15 @@ place) # NAME PEER-URL INITIAL-CLUSTER TOKEN BUMP
   [ ! -f $state/undoing ] || die "it is being rolled back here, which comes first: rsadm etcd restore --rollback"
   [ ! -f $state/placed ] || exit 0
   tools
+  mkdir -p $data || exit 1
+  beside_data
   if [ ! -f $state/restored ]; then
-    rm -rf $state/new
-    said=$($state/tools/etcdutl snapshot restore $state/snapshot.db --data-dir $state/new --name "$1" --initial-advertise-peer-urls "$2" \
+    rm -rf $new
+    said=$($state/tools/etcdutl snapshot restore $state/snapshot.db --data-dir $new --name "$1" --initial-advertise-peer-urls "$2" \
       --initial-cluster "$3" --initial-cluster-token "$4" --bump-revision "$5" --mark-compacted 2>&1) || die "etcdutl does not restore it: $(printf '%s' "$said" | tail -n 1)"
-    sync $state/new/member/snap/db && touch $state/restored
+    sync $new/member/snap/db && touch $state/restored
   fi
   if runs etcd; then die "etcd runs again; its manifest must be out of the way before data is exchanged"; fi
-  mkdir -p $data
   # Before the new data comes, or a rerun would take it for old.
   if [ ! -s $state/old ]; then
     if [ -e $data/member ]; then to=$(new_place $data $aside etcd) || exit 1; else to=none; fi
@@ -192,18 +197,13 @@ place) # NAME PEER-URL INITIAL-CLUSTER TOKEN BUMP
   fi
   old=$(cat $state/old)
   if [ "$old" != none ] && [ ! -e "$old/member" ]; then mv -T $data/member "$old/member" || exit 1; fi
-  owner=$(stat -c %u:%g $data)
-  if [ -e $state/new/member ]; then
-    chown -R "$owner" $state/new/member
-    # A data folder that is a disk of its own takes a copy first, so that the last step is a rename.
-    if [ "$(stat -c %d $data)" != "$(stat -c %d $state)" ]; then
-      [ -e $data/member ] || { rm -rf $data/member.new && cp -a $state/new/member $data/member.new && sync $data/member.new/snap/db && mv -T $data/member.new $data/member; } || exit 1
-      rm -rf $state/new
-    else
-      mv -T $state/new/member $data/member || exit 1
-    fi
+  if [ -e $new/member ]; then
+    chown -R "$(stat -Lc %u:%g $data)" $new/member && mv -T $new/member $data/member || exit 1
   fi
+  rm -rf $data/rsadm-new
   [ -e $data/member/snap/db ] || die "the new data is not in $data"
+  # Where SELinux is, it still has the label of the folder that it was made in.
+  ! command -v restorecon >/dev/null || restorecon -RF $data/member 2>/dev/null
   sync $data && touch $state/placed ;;
 replay) # A snapshot of the data with its write-ahead log applied.
   if [ ! -f $state/snapshot.db ]; then
@@ -253,8 +253,9 @@ roll-back) # What the restore changed is changed back; the data that it made is 
     [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1
   fi
   [ ! -s $state/identity ] || { cp -p $state/identity $identity.new && mv $identity.new $identity; } || exit 1
-  rm -f $state/placed $state/restored $state/old && rm -f $state/undoing ;;
+  rm -f $state/placed $state/restored $state/old && rm -rf $data/rsadm-new && rm -f $state/undoing ;;
 end) # Gone at once, so that no part of it is taken for a restore under way.
   close_image
+  rm -rf $data/rsadm-new
   [ ! -e $state ] || { rm -rf $state.gone && mv -T $state $state.gone && rm -rf --one-file-system $state.gone; } ;;
 esac

@@ -16,6 +16,7 @@ use super::{REMEMBER, WIPE};
 
 mod nodes;
 mod processes;
+mod tools;
 
 /// A host's folders.
 struct Place(TempDir);

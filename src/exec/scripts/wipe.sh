@@ -291,7 +291,7 @@ etcd_user() {
 # It runs with our configuration until it is started anew, which its environment tells.
 restart_theirs() {
   local pid
-  pid=$(systemctl show -P MainPID containerd)
+  pid=$(systemctl show --value -p MainPID containerd)
   if [ "${pid:-0}" != 0 ] && tr '\0' '\n' < "/proc/$pid/environ" | grep -q ^RSADM_REVISION=; then
     systemctl stop containerd
     [ -s $before/units ] && ! was containerd active || systemctl start containerd || left+=("containerd, which does not start with its former configuration")

@@ -143,7 +143,7 @@ impl Change {
             rule: "last-member",
             subject: format!("{name} cannot leave etcd"),
             why: "no other member would be left that votes, and its data is all the data there is".into(),
-            help: "add a member first; `rsadm reset` takes a cluster down".into(),
+            help: "add a member first; `rsadm reset` takes a cluster down, and all its data with it".into(),
         })?;
         p.stage(PHASE, format!("{name} leaves"), Mode::OneByOne);
         let there = |n: &&Node| n.peer_url() == member.peer_url && p.seen().hosts.contains_key(&n.name);

@@ -309,7 +309,8 @@ fn etcd_version(s: &Subject<'_>) -> Option<Verdict> {
 /// The version in the URL that a Kubernetes program was fetched from: `…/release/v1.37.2/bin/…`.
 /// Another cluster's state is never taken over and never deleted.
 fn other_cluster(s: &Subject<'_>) -> Vec<Verdict> {
-    let help = "take the host out of this inventory, or `rsadm reset` it with the inventory of that cluster";
+    let help = "take the host out of this inventory, or `rsadm reset` it with the inventory of that cluster, which deletes what it has of \
+                that";
     ownership::foreign(s.cluster, s.facts).into_iter().map(|text| Verdict::error(text, help)).collect()
 }
 

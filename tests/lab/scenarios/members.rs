@@ -165,7 +165,7 @@ impl Members<'_> {
         ensure!(!after.stdout.contains("after-the-snapshot\""), "a later write is there: {}", after.stdout);
         let revision =
             after.stdout.lines().find_map(|l| l.strip_prefix("\"Revision\" : ")?.parse::<u64>().ok());
-        ensure!(revision.is_some_and(|r| r >= 1_000_000_000), "the revision is {revision:?}");
+        ensure!(revision.is_some_and(|r| r >= 100_000_000_000_000), "the revision is {revision:?}");
         self.on("plan", &three)?.ok()?;
         Ok(())
     }

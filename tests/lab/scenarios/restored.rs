@@ -97,6 +97,12 @@ impl Restored<'_> {
         })
     }
 
+    fn revision(&self) -> Result<u64, Fault> {
+        let answer = self.cluster().etcdctl("m1", "get x -w json")?.ok()?.stdout;
+        let answer: serde_json::Value = serde_json::from_str(&answer)?;
+        Ok(answer["header"]["revision"].as_u64().ok_or("no revision")?)
+    }
+
     fn bundle(&self) -> Check {
         self.secret("before")?;
         let key = age::x25519::Identity::generate();
@@ -136,15 +142,15 @@ impl Restored<'_> {
             })
         };
         sees("after")?;
-        let old = self.cluster().etcdctl("m1", "get x -w json")?.ok()?.stdout;
-        let old: serde_json::Value = serde_json::from_str(&old)?;
-        let old = old["header"]["revision"].as_u64().ok_or("no revision")?;
+        let old = self.revision()?;
         let command = format!(
             "--yes etcd restore {{}} {} --identity {}",
             self.path("bundle.tar.age"),
             self.path("key.txt")
         );
         self.rsadm(&command)?.says("etcd restored on 3 hosts")?;
+        let new = self.revision()?;
+        ensure!(new > old + 1_000_000_000, "revision {new} after {old}");
         let resumed = format!("watch --rev={old} --prefix /registry/secrets");
         self.cluster().etcdctl("m1", &resumed)?.says("required revision has been compacted")?;
         self.has_secret("before")?;
@@ -159,6 +165,7 @@ impl Restored<'_> {
         self.rsadm("--yes etcd recover")?.says("etcd restored on 1 host")?;
         self.has_secret("new")?;
         self.secret("newest")?;
+        fs::write(self.lab.path("revision"), self.revision()?.to_string())?;
         self.controllers_work()
     }
 
@@ -179,6 +186,9 @@ impl Restored<'_> {
         );
         self.rsadm(&command)?.says("etcd restored on 3 hosts")?;
         self.rsadm("up")?.says("1 node Ready")?;
+        // Of the same snapshot, when no host knows of the first time any more.
+        let (old, new) = (fs::read_to_string(self.lab.path("revision"))?.parse::<u64>()?, self.revision()?);
+        ensure!(new > old, "revision {new} after {old}");
         self.has_secret("before")?;
         self.has_no_secret("after")?;
         self.controllers_work()?;

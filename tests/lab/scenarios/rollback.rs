@@ -44,7 +44,10 @@ fn rollback() {
         it.is_taken_back(&it.inventory.with(USELESS.0, USELESS.1), "kube-apiserver")?.says("no-such-mode")
     });
     checks.check("what no kubelet can use stops at the first one", || {
-        it.stops_at_the_first_kubelet(&it.inventory.with("kubelet.extra_args", "{no-such-flag: x}"), "unknown flag")?;
+        it.stops_at_the_first_kubelet(
+            &it.inventory.with("kubelet.extra_args", "{no-such-flag: x}"),
+            "unknown flag",
+        )?;
         it.stops_at_the_first_kubelet(&it.inventory.with("kubelet.config", "{maxPods: many}"), "maxPods")
     });
     checks.check("the corrected inventory converges", || {
