@@ -11,7 +11,7 @@ mod state;
 mod writer;
 
 pub use self::{
-    checks::{Check, Checks, Fault, eventually},
+    checks::{Check, Checks, Fault, Skipped, eventually},
     cluster::{Cluster, items, text},
     inventory::Inventory,
     lab::{Lab, run},
