@@ -14,7 +14,7 @@ pub use self::{
     checks::{Check, Checks, Fault, Skipped, eventually},
     cluster::{Cluster, items, text},
     inventory::Inventory,
-    lab::{Lab, run},
+    lab::{Lab, Running, run},
     outcome::Outcome,
     probe::{Probe, took_turns},
     secrets::{CommandLines, Secrets},
