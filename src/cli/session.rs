@@ -6,7 +6,10 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg, evidence, unreachable::unusable},
+    cli::{
+        CliError, Context, Exit, GateArgs, InventoryArg, evidence,
+        unreachable::{unusable, way_without},
+    },
     event::{Event, Events, count, summary},
     exec::{
         self, RunError,
@@ -64,7 +67,7 @@ impl<'a> Session<'a> {
         super::schedule::complete(&mut session.cluster)?;
         match errors.is_empty() {
             true => Ok(session),
-            false => Err(session.not_begun(&errors)),
+            false => Err(session.incomplete(&errors, arg)),
         }
     }
 
@@ -151,6 +154,15 @@ impl<'a> Session<'a> {
         let can = if errors.len() == 1 { "once the host can" } else { "once the hosts can" };
         self.unreachable(errors)
             .hint(format!("nothing was changed; {can} be used, run the same command again"))
+    }
+
+    /// The same for commands that want every host, with the way on for good without a member's host.
+    pub(super) fn incomplete(&self, errors: &[HostError], arg: &InventoryArg) -> CliError {
+        let error = self.not_begun(errors);
+        match way_without(errors, &self.cluster, &arg.as_typed()) {
+            Some(way) => error.hint(way),
+            None => error,
+        }
     }
 
     /// Learns whether the operator accepts the loss of etcd's quorum. To be called before any lock is taken.

@@ -8,7 +8,8 @@ use crate::{
     cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE, shell::quoted},
     event::count,
     host::{ConnectKind, HostError},
-    inventory::{Cluster, Node, NodeName, Ssh},
+    inventory::{Cluster, Node, NodeName, Role, Ssh},
+    plan::quorum::quorum,
     ui::{
         lines::one_line,
         text::{indent, table},
@@ -115,6 +116,32 @@ fn hints(errors: &[HostError], cluster: &Cluster) -> Vec<String> {
             })
         })
         .collect()
+}
+
+/// How to go on for good without hosts of etcd's that give no answer, where those that do are a majority. `inventory` is
+/// as it has to be typed.
+pub(super) fn way_without(errors: &[HostError], cluster: &Cluster, inventory: &str) -> Option<String> {
+    let members: Vec<&NodeName> = cluster.with_role(Role::Etcd).map(|n| &n.name).collect();
+    let missing = errors.iter().filter(|e| members.contains(&e.host()));
+    let (gone, missing): (Vec<&HostError>, usize) =
+        (missing.clone().filter(|e| may_be_gone(e)).collect(), missing.count());
+    let first = gone.first()?.host();
+    if members.len() - missing < quorum(members.len()) {
+        return None;
+    }
+    let names: Vec<&str> = gone.iter().map(|e| e.host().as_str()).collect();
+    let which = match names[..] {
+        [only] => format!("if {only} is gone for good"),
+        _ => format!("those of {} that are gone for good, one after the other", names.join(", ")),
+    };
+    Some(format!(
+        "{which}: rsadm etcd replace{inventory} {first} NEW_HOST, or rsadm etcd remove{inventory} {first}"
+    ))
+}
+
+/// Whoever answers and only lets nobody in is there.
+fn may_be_gone(error: &HostError) -> bool {
+    matches!(remedy(error), Remedy::UnknownName | Remedy::Unreachable | Remedy::Slow)
 }
 
 /// `whose` stands before a command that is one host's, where the advice is for several.
@@ -225,6 +252,24 @@ hosts:
             connect("m2", ConnectKind::UnknownHostKey, "Host key verification failed."),
             connect("m3", ConnectKind::UnknownHostKey, "Host key verification failed."),
         ]));
+    }
+
+    #[test]
+    fn the_way_on_without_a_host_is_told_where_a_majority_answers() {
+        let cluster = load(INVENTORY, "inventory.yaml", None).unwrap().cluster;
+        let off = |host: &str| connect(host, ConnectKind::Unreachable, "No route to host");
+        let way = |errors: &[HostError]| way_without(errors, &cluster, " prod.yaml");
+        insta::assert_snapshot!(way(&[off("m3")]).unwrap(), @"if m3 is gone for good: rsadm etcd replace prod.yaml m3 NEW_HOST, or rsadm etcd remove prod.yaml m3");
+        let denied = || connect("m2", ConnectKind::Denied, "Permission denied (publickey).");
+        for there in [vec![off("w1")], vec![denied()], vec![off("m2"), off("m3")], vec![off("m3"), denied()]]
+        {
+            assert_eq!(way(&there), None, "{there:?}");
+        }
+        let mut five = cluster.clone();
+        five.nodes
+            .extend(["m4", "m5"].map(|name| Node { name: NodeName::new(name), ..cluster.nodes[2].clone() }));
+        let way = way_without(&[off("m1"), off("w1"), off("m4")], &five, "");
+        insta::assert_snapshot!(way.unwrap(), @"those of m1, m4 that are gone for good, one after the other: rsadm etcd replace m1 NEW_HOST, or rsadm etcd remove m1");
     }
 
     /// Else the advice would be about a file that rsadm does not read.

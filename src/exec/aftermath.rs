@@ -76,9 +76,36 @@ async fn tell(host: &dyn Host, op: Op) -> Vec<String> {
 /// begin, and what serves.
 pub(super) async fn of_run(cx: &Context<'_>, plan: &Plan, stages: Range<usize>, failures: &mut [Failure]) {
     let failed: Vec<NodeName> = failures.iter().filter_map(|f| f.host.clone()).collect();
-    let state = progress(plan, stages, &failed).into_iter().chain(serving(cx).await);
+    let [etcd, servers] = serving(cx).await;
     if let Some(last) = failures.last_mut() {
-        last.state.extend(state);
+        last.state.extend(state(plan, stages, &failed, &etcd, &servers));
+    }
+}
+
+/// How things are, in words: what was done before some stages, what was not begun, and who serves, of etcd and of API servers.
+pub(crate) fn state(
+    plan: &Plan,
+    stages: Range<usize>,
+    failed: &[NodeName],
+    etcd: &[(NodeName, bool)],
+    servers: &[(NodeName, bool)],
+) -> Vec<String> {
+    let mut lines = progress(plan, stages, failed);
+    let parts: Vec<String> =
+        [part("etcd", etcd), part("API server", servers)].into_iter().flatten().collect();
+    if !parts.is_empty() {
+        lines.push(format!("serving now: {}", parts.join(", ")));
+    }
+    lines
+}
+
+/// Those that answer of `all` that were asked; nothing where none was.
+fn part(what: &str, all: &[(NodeName, bool)]) -> Option<String> {
+    let up: Vec<&str> = all.iter().filter(|(_, up)| *up).map(|(name, _)| name.as_str()).collect();
+    match (all.is_empty(), up.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(format!("no {what}")),
+        (false, false) => Some(format!("{what} on {}", up.join(" "))),
     }
 }
 
@@ -114,15 +141,15 @@ fn progress(plan: &Plan, stages: Range<usize>, failed: &[NodeName]) -> Vec<Strin
     lines
 }
 
-/// Who answers now, of those that served at any time so far.
-async fn serving(cx: &Context<'_>) -> Option<String> {
+/// Whether each answers now of those that served at any time so far: members of etcd, and API servers.
+async fn serving(cx: &Context<'_>) -> [Vec<(NodeName, bool)>; 2] {
     let ran =
         |name: &NodeName, process: &str| cx.ledger().hosts.get(name).is_some_and(|facts| facts.runs(process));
     let etcd = cx.cluster.with_role(Role::Etcd).filter(|n| ran(&n.name, "etcd"));
     let etcd = join_all(etcd.map(|node| async move {
         let asked = async { cx.members.dial(&node.name).await.ok()?.status().await.ok() };
         let status = tokio::time::timeout(ANSWER, asked).await.ok().flatten();
-        (node.name.as_str(), status.is_some_and(|s| s.leader != 0))
+        (node.name.clone(), status.is_some_and(|s| s.leader != 0))
     }));
     let servers = async {
         match cx.cluster.with_role(Role::ControlPlane).any(|n| ran(&n.name, "kube-apiserver")) {
@@ -131,17 +158,5 @@ async fn serving(cx: &Context<'_>) -> Option<String> {
         }
     };
     let (etcd, servers) = futures::join!(etcd, servers.boxed());
-    let servers: Vec<(&str, bool)> =
-        servers.iter().map(|(name, answer)| (name.as_str(), answer.is_ok())).collect();
-    let part = |what: &str, all: &[(&str, bool)]| {
-        let up: Vec<&str> = all.iter().filter(|(_, up)| *up).map(|(name, _)| *name).collect();
-        match (all.is_empty(), up.is_empty()) {
-            (true, _) => None,
-            (false, true) => Some(format!("no {what}")),
-            (false, false) => Some(format!("{what} on {}", up.join(" "))),
-        }
-    };
-    let parts: Vec<String> =
-        [part("etcd", &etcd), part("API server", &servers)].into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| format!("serving now: {}", parts.join(", ")))
+    [etcd, servers.into_iter().map(|(name, answer)| (name, answer.is_ok())).collect()]
 }

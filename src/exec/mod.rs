@@ -20,7 +20,7 @@ use crate::{
     plan::{Action, HostWork, Mode, Plan, Refusal, Stage},
 };
 
-mod aftermath;
+pub(crate) mod aftermath;
 pub mod causes;
 pub mod gate;
 pub mod keyring;

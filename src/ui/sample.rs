@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::{
     event::{Event, Failure, Next},
+    exec::aftermath,
     inventory::NodeName,
+    plan::{Action, HostWork, Mode, Plan, Stage, Step},
 };
 
 /// A first `up` of three hosts, with a warning that comes before its stage is done.
@@ -72,9 +74,30 @@ pub(crate) fn failure() -> Event {
             "  \"x509: certificate signed by unknown authority\x1b[2J\"".into(),
         ],
         log: Some("/home/ops/.local/state/rsadm/prod/m2.log".into()),
-        state: vec!["done before: m1. not started: m3. etcd and m1 serve.".into()],
+        state: state(),
         next: "rsadm up; it goes on where it stopped".into(),
     })
+}
+
+/// Where API servers are started anew one after the other, and the second does not come back.
+fn state() -> Vec<String> {
+    let stage = |host: &str| {
+        let action = Action::AwaitApi { url: format!("https://{host}:6443") };
+        let steps =
+            vec![Step { action: Action::Sysctl, why: String::new() }, Step { action, why: String::new() }];
+        Stage {
+            phase: "control-plane",
+            title: format!("new settings on {host}"),
+            mode: Mode::Parallel,
+            gated: false,
+            beside: false,
+            work: vec![HostWork { host: NodeName::new(host), steps }],
+        }
+    };
+    let plan = Plan { stages: ["m1", "m2", "m3"].map(stage).into(), ..Plan::default() };
+    let etcd = ["m1", "m2", "m3"].map(|host| (NodeName::new(host), true));
+    let servers = etcd.clone().map(|(host, _)| (host.clone(), host.as_str() != "m2"));
+    aftermath::state(&plan, 1..2, &[NodeName::new("m2")], &etcd, &servers)
 }
 
 /// The end of a run that found nothing to do.

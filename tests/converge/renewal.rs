@@ -251,12 +251,13 @@ fn rows_26_and_30_only_what_is_missing_is_issued_and_open_keys_are_closed() {
 
 /// Row 27.
 #[test]
-fn row_27_a_new_name_of_the_api_is_put_into_its_servers_certificates_alone() {
+fn row_27_a_new_name_and_address_of_the_api_are_put_into_its_servers_certificates_alone() {
     let mut cluster = harness::ha();
     block_on(async {
         let world = built(&cluster).await;
         let before = files(&world.state());
-        cluster.api.alternative_names.push("k8s.example.org".into());
+        let new = ["k8s.example.org", "198.51.100.7"].map(str::to_owned);
+        cluster.api.alternative_names.extend(new.clone());
         let run = succeed(&world, &cluster, UP).await;
         assert_eq!(issued(&run.plan), ["m1 apiserver", "m2 apiserver", "m3 apiserver"]);
         let after = files(&world.state());
@@ -265,6 +266,7 @@ fn row_27_a_new_name_of_the_api_is_put_into_its_servers_certificates_alone() {
         }
         let seen = observe(&world, &cluster).await;
         let der = &seen.hosts[&NodeName::new("m1")].certs["/etc/kubernetes/pki/apiserver.crt"];
-        assert!(certificate_of_der(der).unwrap().sans.contains(&"k8s.example.org".into()));
+        let names = certificate_of_der(der).unwrap().sans;
+        assert!(new.iter().all(|name| names.contains(&name.as_str().into())), "{names:?}");
     });
 }

@@ -139,7 +139,7 @@ async fn open<'a>(
     let matters = |name: &NodeName| renewal.hosts.is_empty() || renewal.hosts.contains(name);
     if silent.iter().any(|e| matters(e.host())) {
         return Err(session
-            .not_begun(&silent)
+            .incomplete(&silent, &args.inventory)
             .hint("--host renews on the hosts that answer, one by one or several"));
     }
     goes_on_without(&session.events, &silent);

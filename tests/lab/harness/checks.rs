@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    thread,
+    fmt, thread,
     time::{Duration, Instant},
 };
 
@@ -12,11 +12,24 @@ pub type Fault = Box<dyn Error>;
 /// What a check comes to.
 pub type Check = Result<(), Fault>;
 
+/// Why a check was not carried out, where nothing is wrong: this machine lacks what it takes.
+#[derive(Debug)]
+pub struct Skipped(pub &'static str);
+
+impl Error for Skipped {}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// The checks of one scenario.
 pub struct Checks {
     scenario: &'static str,
     started: Instant,
     passed: usize,
+    skipped: usize,
     failed: Vec<String>,
 }
 
@@ -24,7 +37,7 @@ impl Checks {
     /// None yet.
     pub fn new(scenario: &'static str) -> Self {
         println!("\n=== {scenario}");
-        Self { scenario, started: Instant::now(), passed: 0, failed: Vec::new() }
+        Self { scenario, started: Instant::now(), passed: 0, skipped: 0, failed: Vec::new() }
     }
 
     /// Carries out a check, and tells what it came to; the scenario goes on either way.
@@ -36,6 +49,11 @@ impl Checks {
             Ok(()) => {
                 println!("[{}] ok      {what}  {seconds:.1} s", self.scenario);
                 self.passed += 1;
+                true
+            }
+            Err(fault) if fault.is::<Skipped>() => {
+                println!("[{}] skipped {what}: {fault}", self.scenario);
+                self.skipped += 1;
                 true
             }
             Err(fault) => {
@@ -59,10 +77,14 @@ impl Checks {
 
     /// Tells what the scenario came to, and fails where a check did.
     pub fn finish(&self) {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let (name, passed, failed) = (self.scenario, self.passed, self.failed.len());
-        println!("[{name}] {passed} checks passed, {failed} failed  {seconds:.1} s");
+        let (name, failed) = (self.scenario, self.failed.len());
+        println!("[{name}] {}  {:.1} s", self.summary(), self.started.elapsed().as_secs_f64());
         assert!(self.failed.is_empty(), "{name}: {failed} checks failed:\n{}", self.failed.join("\n"));
+    }
+
+    fn summary(&self) -> String {
+        let skipped = if self.skipped == 0 { String::new() } else { format!(", {} skipped", self.skipped) };
+        format!("{} checks passed, {} failed{skipped}", self.passed, self.failed.len())
     }
 }
 
@@ -90,4 +112,14 @@ fn indented(text: &str) -> String {
         _ => lines,
     };
     shown.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_was_not_carried_out_has_neither_passed_nor_failed() {
+    let mut checks = Checks::new("a test of checks");
+    checks.check("one", || Ok(()));
+    assert_eq!(checks.summary(), "1 checks passed, 0 failed");
+    checks.check("another", || Err(Skipped("this machine has no moon").into()));
+    assert_eq!(checks.summary(), "1 checks passed, 0 failed, 1 skipped");
+    checks.finish();
 }

@@ -185,6 +185,11 @@ impl Running {
         Ok(())
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Result<Outcome, Fault> {
         // What follows on stderr is read aside: each of the two streams may fill its pipe.

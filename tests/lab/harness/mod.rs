@@ -11,10 +11,10 @@ mod state;
 mod writer;
 
 pub use self::{
-    checks::{Check, Checks, Fault, eventually},
+    checks::{Check, Checks, Fault, Skipped, eventually},
     cluster::{Cluster, items, text},
     inventory::Inventory,
-    lab::{Lab, run},
+    lab::{Lab, Running, run},
     outcome::Outcome,
     probe::{Probe, took_turns},
     secrets::{CommandLines, Secrets},

@@ -43,8 +43,21 @@ impl Secrets {
         Ok(())
     }
 
+    /// Passes where none of it is in command lines, in what rsadm said, in the logs of hosts, or in files for everyone there.
+    pub fn show_nowhere(&self, lab: &Lab, hosts: &[&str], said: &str, command_lines: &str) -> Check {
+        self.are_not_in("command lines", command_lines)?;
+        self.are_not_in("what rsadm says", said)?;
+        for host in hosts {
+            let journal = lab.on(host, "journalctl --no-pager -o cat; cat /var/log/pods/*/*/*.log")?.stdout;
+            ensure!(journal.len() > 10_000, "{host} has no journal");
+            self.are_not_in(&format!("the logs of {host}"), &journal)?;
+            self.are_not_world_readable(lab, host)?;
+        }
+        Ok(())
+    }
+
     /// Passes where a user without rights finds none of it in the files of a host.
-    pub fn are_not_world_readable(&self, lab: &Lab, host: &str) -> Check {
+    fn are_not_world_readable(&self, lab: &Lab, host: &str) -> Check {
         let all: Vec<&str> = self.0.iter().map(String::as_str).collect();
         let script = format!(
             "runuser -u nobody -- grep -rlsF -D skip -f /dev/stdin /etc /var /run /tmp /opt /home /srv /usr/local <<'END'\n{}\nEND",

@@ -12,6 +12,16 @@ const EVERYTHING: &str = "find / /var/lib/containerd /var/lib/kubelet /var/lib/e
 const OURS: &str =
     "find /etc /usr/local /opt /var/lib/rsadm /var/lib/kubelet/config.yaml /var/lib/kubelet/pki";
 
+/// Where rsadm writes: every file's type, mode, owner and content but for what is made anew by chance, which are keys,
+/// certificates (also in kubeconfigs), revisions that are hashes over those, the cluster's ID, and when programs were placed.
+const MADE: &str = r#"export LC_ALL=C
+    list() { find /etc /usr/local /opt /var/lib/rsadm /var/lib/kubelet/config.yaml /var/lib/etcd -xdev -not -path '/var/lib/etcd/member/*' "$@"; }
+    settled() { sed -E 's/(-data|secret): .*/\1:/; s/[\x27"]?\b[0-9a-f]{12,16}\b[\x27"]?/REVISION/g; s/^([0-9]+) [0-9]{10} (\/)/\1 TIME \2/' "$1"; }
+    list -printf '%p %y %m %U:%G %l\n'
+    list -type f -not -name '*.crt' -not -name '*.key' -not -name '*.pub' | while read -r file; do
+        echo "$file $(settled "$file" | sha256sum)"
+    done"#;
+
 /// Files with the time of their last change of any kind and, where asked for, all else that a host is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Footprint(BTreeMap<String, BTreeSet<String>>);
@@ -30,6 +40,11 @@ impl Footprint {
     /// What rsadm alone writes on running hosts.
     pub fn of_ours(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
         Self::take(lab, hosts, &format!("{OURS} -printf '%p %C@\n'"))
+    }
+
+    /// What rsadm makes of hosts, for comparison with what another run makes.
+    pub fn of_what_was_made(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
+        Self::take(lab, hosts, MADE)
     }
 
     fn take(lab: &Lab, hosts: &[&str], script: &str) -> Result<Self, Fault> {

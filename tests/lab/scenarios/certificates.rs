@@ -1,7 +1,10 @@
 //! Row 28 of the fault matrix: certificates whose time is over, on a node that does everything and on three members of
-//! etcd. Nobody trusts anybody any more, no API server answers, and `certs renew` mends it over SSH.
+//! etcd. Nobody trusts anybody any more, no API server answers, and `certs renew` mends it over SSH. Rows 37 (what holds is
+//! not renewed while another member is away) and 60 (no key material shows).
 //!
 //! The expired ones are real: issued more than a year ago by the cluster's own authorities, whose keys the test reads.
+
+use std::cell::RefCell;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rsadm::{
@@ -16,7 +19,9 @@ use rsadm::{
 };
 use time::{Duration, OffsetDateTime};
 
-use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, eventually};
+use crate::harness::{
+    Check, Checks, Cluster, CommandLines, Fault, Inventory, Lab, Outcome, Secrets, eventually,
+};
 
 const MEMBERS: [&str; 3] = ["e1", "e2", "e3"];
 
@@ -24,6 +29,9 @@ const MEMBERS: [&str; 3] = ["e1", "e2", "e3"];
 struct Aged<'a> {
     lab: &'a Lab,
     inventory: Inventory,
+    /// All that rsadm said, and the key material that must not be in it.
+    said: RefCell<String>,
+    secrets: RefCell<Secrets>,
 }
 
 #[test]
@@ -32,7 +40,8 @@ fn certificates() {
     let lab = Lab::up("certificates", &nodes).unwrap();
     let mut checks = Checks::new("certificates");
     let five = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml");
-    let etcd = Aged { lab: &lab, inventory: five.with_hosts(&MEMBERS) };
+    let etcd = Aged::new(&lab, five.with_hosts(&MEMBERS));
+    let command_lines = CommandLines::watch();
     checks.must("up: three members", || etcd.rsadm("up")?.says("3 etcd members healthy"));
     checks.check("three members: status is content, and nothing needs to be renewed", || etcd.is_content());
     checks.check("row 28: members whose certificates have expired have no quorum, and are renewed", || {
@@ -41,24 +50,48 @@ fn certificates() {
     checks.check("members whose certificates a clock that was ahead has issued are renewed", || {
         etcd.does_not_wait_for_its_certificates()
     });
+    checks.check("row 37: what holds is not renewed while another member is away", || {
+        etcd.is_not_renewed_while_one_is_away()
+    });
     checks.check("what holds is renewed one member at a time", || etcd.renews_while_it_serves());
     let single = Inventory::load("tests/lab/inventories/lab-single.yaml");
-    let single = Aged { lab: &lab, inventory: single };
+    let single = Aged::new(&lab, single);
     checks.must("up: one node", || single.rsadm("up")?.says("1 node Ready"));
     checks.check("one node: status is content", || single.is_content());
     checks.check("row 28: a node whose certificates have expired comes back", || single.node_comes_back());
+    checks.check("programs are told how things are, too, and get a token", || {
+        etcd.tells_programs()?;
+        single.tells_programs()?;
+        single.rsadm("token create -o json").map(drop)
+    });
+    let seen = command_lines.end();
+    checks.check("row 60: no key material is in command lines, messages, logs or files for everyone", || {
+        let seen = seen?;
+        etcd.no_secret_shows(&seen)?;
+        single.no_secret_shows(&seen)
+    });
     checks.finish();
 }
 
-impl Aged<'_> {
+impl<'a> Aged<'a> {
+    fn new(lab: &'a Lab, inventory: Inventory) -> Self {
+        Self { lab, inventory, said: RefCell::default(), secrets: RefCell::default() }
+    }
+
+    fn run(&self, command: &str) -> Result<Outcome, Fault> {
+        let outcome = self.lab.rsadm_on(command, &self.inventory)?;
+        *self.said.borrow_mut() += &outcome.all();
+        Ok(outcome)
+    }
+
     fn rsadm(&self, command: &str) -> Result<Outcome, Fault> {
-        let outcome = self.lab.rsadm_on(command, &self.inventory)?.ok()?;
+        let outcome = self.run(command)?.ok()?;
         println!("{}{}", outcome.stdout, outcome.stderr);
         Ok(outcome)
     }
 
     fn status(&self, exit: i32) -> Result<Outcome, Fault> {
-        let status = self.lab.rsadm_on("certs status", &self.inventory)?.exits(exit)?;
+        let status = self.run("certs status")?.exits(exit)?;
         println!("{}", status.stdout);
         Ok(status)
     }
@@ -102,7 +135,7 @@ impl Aged<'_> {
     /// Under the gate; a member's certificates are seen to be served before the next member's turn.
     fn renews_while_it_serves(&self) -> Check {
         let ids = self.pods()?;
-        let renewed = self.rsadm("certs renew --all")?;
+        let renewed = self.renews_in_json("certs renew --all")?;
         renewed.says("9 certificates renewed")?;
         renewed.says("6 certificates served as issued")?;
         ensure!(
@@ -110,6 +143,28 @@ impl Aged<'_> {
             "members were started anew, which read their certificates by themselves"
         );
         self.is_well()
+    }
+
+    /// Its host is there, so that it is the gate that refuses.
+    fn is_not_renewed_while_one_is_away(&self) -> Check {
+        let others =
+            || -> Result<_, Fault> { Ok((self.pods()?[..2].to_vec(), self.certificates_of_members()?)) };
+        let before = others()?;
+        self.lab.on("e3", "pkill -STOP -x etcd")?.ok()?;
+        let refused = self.run("certs renew --all");
+        self.lab.on("e3", "pkill -CONT -x etcd || true")?.ok()?;
+        let refused = refused?.exits(5)?;
+        println!("{}", refused.stderr);
+        refused.says("would leave 1 healthy of 3 voters, and 2 are needed")?;
+        refused.says("rsadm etcd replace e3")?;
+        ensure!(others()? == before, "a member was touched");
+        eventually(|| self.run("etcd status")?.ok().map(drop))
+    }
+
+    /// What members serve and dial one another with.
+    fn certificates_of_members(&self) -> Result<Vec<String>, Fault> {
+        let read = "cat /etc/kubernetes/pki/etcd/server.crt /etc/kubernetes/pki/etcd/peer.crt";
+        MEMBERS.iter().map(|host| self.lab.on(host, read)?.text()).collect()
     }
 
     fn node_comes_back(&self) -> Check {
@@ -125,16 +180,45 @@ impl Aged<'_> {
         eventually(down)?;
         let status = self.status(8)?;
         status.says("13 certificates, 13 MISSING OR EXPIRED")?;
-        self.rsadm("certs renew")?.says("13 certificates renewed")?;
+        self.renews_in_json("certs renew")?.says("13 certificates renewed")?;
         eventually(|| Cluster::new(self.lab, "m1").are_ready(&["m1"]))?;
         self.is_well()
     }
 
     fn is_well(&self) -> Check {
+        self.keep_secrets()?;
         self.status(0)?.says_nothing_of("another")?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.ok())?;
         self.lab.rsadm_on("plan", &self.inventory)?.ok()?;
         Ok(())
+    }
+
+    /// As programs have it, with all that there is to tell.
+    fn renews_in_json(&self, command: &str) -> Result<Outcome, Fault> {
+        self.keep_secrets()?;
+        let renewed = self.rsadm(&format!("{command} -o json -vv"))?;
+        for line in renewed.stderr.lines() {
+            serde_json::from_str::<serde_json::Value>(line)?;
+        }
+        Ok(renewed)
+    }
+
+    fn tells_programs(&self) -> Check {
+        for command in ["certs status", "etcd status", "plan"] {
+            serde_json::from_str::<serde_json::Value>(&self.rsadm(&format!("{command} -o json"))?.stdout)?;
+        }
+        Ok(())
+    }
+
+    /// That of now, beside that of before.
+    fn keep_secrets(&self) -> Check {
+        self.secrets.borrow_mut().add(self.lab, &self.inventory.all_hosts())
+    }
+
+    fn no_secret_shows(&self, command_lines: &str) -> Check {
+        self.keep_secrets()?;
+        let hosts = self.inventory.all_hosts();
+        self.secrets.borrow().show_nowhere(self.lab, &hosts, &self.said.borrow(), command_lines)
     }
 
     /// Processes of members, by which a restart shows.

@@ -80,7 +80,7 @@ impl Upgrade<'_> {
         self.lab.verb(&["cut", "e2"])?.ok()?;
         let refused = self.lab.rsadm_on("etcd upgrade", &self.new);
         self.lab.verb(&["heal", "e2"])?.ok()?;
-        refused?.exits(4)?.says("e2")?;
+        refused?.exits(4)?.says("if e2 is gone for good: rsadm etcd replace ")?;
         self.versions(&["3.6.8"; 3])?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.old)?.ok().map(drop))
     }

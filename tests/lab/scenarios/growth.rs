@@ -145,7 +145,8 @@ impl Growth<'_> {
                 .says("e3 is cut off from the other members: look at the network between them, port 2380")?;
             let rolled = rolled?.exits(5)?;
             println!("{}", rolled.all());
-            rolled.says("would leave 1 healthy of 3 voters, and 2 are needed")
+            rolled.says("would leave 1 healthy of 3 voters, and 2 are needed")?;
+            rolled.says("rsadm etcd replace e3")
         })
     }
 

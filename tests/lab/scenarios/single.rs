@@ -1,12 +1,12 @@
-//! One node that does everything, and what an administrator does with a new cluster: reading its state, taking his
-//! kubeconfig along, kubeadm on it, and a further node that kubeadm joins.
+//! One node that does everything, on a host that has a containerd of its administrator's, and what he does with a new
+//! cluster: reading its state, taking his kubeconfig along, kubeadm on it, and a further node that kubeadm joins.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use crate::harness::{Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, eventually};
+use crate::harness::{Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, eventually};
 
 use super::steady;
 
@@ -52,6 +52,11 @@ const MEMBER_FIELDS: [&str; 15] = [
     "alarms",
 ];
 
+/// A containerd, how it was set up, and the containers that it had before rsadm came.
+const THEIRS: &str = "systemctl is-enabled containerd; systemctl is-active containerd
+    find /etc/containerd /etc/systemd/system -type f -name '*.toml' -o -name 'containerd.service*' -type f | sort | xargs sha256sum
+    for namespace in default k8s.io; do ctr -n $namespace tasks ls | grep theirs; done";
+
 /// A word to be found where it is not encrypted.
 const PLAIN: &str = "a-word-in-plain-text";
 
@@ -64,11 +69,17 @@ struct Single<'a> {
 fn single() {
     let lab = Lab::up("single", &["m1", "w3:10.77.0.23"]).unwrap();
     let mut checks = Checks::new("single");
-    let it = Single { lab: &lab, inventory: Inventory::load("tests/lab/inventories/lab-single.yaml") };
+    let inventory = Inventory::load("tests/lab/inventories/lab-single.yaml");
+    let it = Single { lab: &lab, inventory: inventory.with("container_runtime.install", "existing") };
+    lab.on("m1", include_str!("../own-containerd")).and_then(Outcome::ok).unwrap();
+    let theirs = it.what_is_theirs().unwrap();
     let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
     checks.check("status before the first up says that nothing is built", || it.nothing_is_built());
     checks.must("up", || lab.rsadm_on("up", &it.inventory)?.ok()?.says("1 node Ready"));
     checks.must("the node is Ready", || it.cluster().are_ready(&NODES));
+    checks.check("its containerd is the one that was there, and has the inventory's mirrors", || {
+        it.runs_on_theirs()
+    });
     checks.check("all pods of the system become Ready", || it.cluster().pods_become_ready("kube-system"));
     checks.check("a second up changes nothing and says so", || {
         steady::nothing_is_pending(&lab, &it.inventory)?;
@@ -80,8 +91,11 @@ fn single() {
     checks.check("a Secret is encrypted in etcd", || it.encrypts_secrets());
     checks.check("a node that somebody deleted is registered again by up", || it.registers_again());
     checks.check("a plain kubeadm join brings another node", || it.joins_by_kubeadm());
-    checks.check("reset leaves the host as it was", || {
-        steady::reset_leaves_nothing(&lab, &it.inventory, &bare)
+    checks.check("reset leaves the host as it was, its containerd and that one's containers too", || {
+        steady::reset_leaves_nothing(&lab, &it.inventory, &bare)?;
+        let left = it.what_is_theirs()?;
+        ensure!(left == theirs, "before:\n{theirs}\nnow:\n{left}");
+        Ok(())
     });
     checks.finish();
 }
@@ -99,6 +113,17 @@ impl Single<'_> {
         let status = self.lab.rsadm_on("status", &self.inventory)?;
         status.says("not built")?;
         status.says("rsadm up ")
+    }
+
+    /// The containerd of the administrator, his settings for it, and his containers with their processes.
+    fn what_is_theirs(&self) -> Result<String, Fault> {
+        self.lab.on("m1", THEIRS)?.text()
+    }
+
+    fn runs_on_theirs(&self) -> Check {
+        let said = self.lab.on("m1", "systemctl cat containerd; containerd config dump")?.ok()?;
+        said.says("Description=containerd, by the administrator")?;
+        said.says("/etc/containerd/certs.d")
     }
 
     fn kubeadm_lists_certificates(&self) -> Check {
