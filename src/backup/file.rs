@@ -15,12 +15,19 @@ use super::{
     manifest::{Manifest, name_for},
     structure::{Structure, inspect},
 };
+use crate::host::this_machine;
 
 /// How much is read at once.
 const PIECE: usize = 1 << 20;
 
-/// Begins the name of what is on its way; the number of the process follows, by which it is told whether it still is.
+/// Begins the name of what is on its way.
 pub const INCOMING: &str = ".rsadm-incoming-";
+
+/// The beginning of a name for what this process is at: its host and its number, by which it is told whether it still is. A
+/// folder may be that of several hosts.
+pub fn begun(prefix: &str) -> String {
+    format!("{prefix}{}@{}-", this_machine(), std::process::id())
+}
 
 /// What a whole snapshot comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +53,7 @@ impl Incoming {
         let failed = |what: &str| format!("{what} {}", folder.display());
         make_folder(folder).map_err(BackupError::io(failed("make the folder")))?;
         // tempfile makes it 0600.
-        let prefix = format!("{INCOMING}{}-", std::process::id());
-        let file = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder);
+        let file = tempfile::Builder::new().prefix(&begun(INCOMING)).tempfile_in(folder);
         Ok(Self {
             file: file.map_err(BackupError::io(failed("write into the folder")))?,
             digest: Digest::default(),
