@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 pub use self::state::{Newest, State};
 use self::{
-    ask::{Answer, ask_own, everybody, voters},
+    ask::{Answer, ask_own, everybody_once_served, voters},
     state::brief,
     sweep::sweep,
 };
@@ -67,7 +67,7 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     let config: BackupConfig = serde_json::from_slice(&text)
         .map_err(|e| BackupError::Refused(format!("{} is not as it must be: {e}", layout::BACKUP_CONFIG)))?;
     let credentials = ask::credentials()?;
-    let answers = everybody(&config, &credentials).await;
+    let answers = everybody_once_served(&config, &credentials).await;
     let voters = voters(&answers);
     let ranked = ranked(&voters);
     let Some(first) = ranked.first() else {
