@@ -164,6 +164,9 @@ async fn work(
         Place::Folder(folder) => folder.clone(),
         Place::Bucket(_) => Path::new(layout::RSADM_DIR).join("backup-outgoing"),
     };
+    if let Place::Folder(folder) = place {
+        is_there(folder)?;
+    }
     sweep(&folder, matches!(place, Place::Bucket(_)));
     let needed = room::with_trial(own.status.db_size);
     let arrived = take::receive(&own.client, &folder, needed, &|_| ()).await?;
@@ -185,6 +188,18 @@ async fn work(
         put?;
     }
     Ok(manifest)
+}
+
+/// A folder elsewhere was made by `up`, once. Where it is gone, something is not mounted most likely: one that is made in its
+/// place would fill the disk below, and nobody would look for snapshots there.
+fn is_there(folder: &Path) -> Result<(), BackupError> {
+    if folder.starts_with(layout::RSADM_DIR) || folder.is_dir() {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(BackupError::Refused(format!(
+        "there is no folder {folder} on this host: mount what it lies on, or make it (mkdir -p -m 700 {folder})"
+    )))
 }
 
 /// What the bucket takes, secrets included.
@@ -252,6 +267,17 @@ mod tests {
             settings: BTreeMap::new(),
             recipient: None,
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_made_in_no_other_place() {
+        let there = tempfile::tempdir().unwrap();
+        let gone = there.path().join("etcd");
+        let error = is_there(&gone).unwrap_err().to_string();
+        assert!(error.contains(&format!("no folder {} on this host: mount", gone.display())), "{error}");
+        assert!(!gone.exists());
+        is_there(there.path()).unwrap();
+        is_there(Path::new("/var/lib/rsadm/backups-that-nobody-made")).unwrap();
     }
 
     #[test]

@@ -78,10 +78,10 @@ for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current
   $1 == "server:"{s = $2} $1 ~ /^certificate-auth.*-data:/{a = $2} $1 ~ /^client-cert.*-data:/{c = $2} END{tell()}' "${w[@]}"
 p=$K/manifests/etcd.yaml
 [ -f $p ] && sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $p
-# What files of ours say of the network (`network_in` in facts.rs).
+# What files of ours say of the network (`network_in` in facts.rs), and where snapshots go.
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
-  s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/cni/net.d/10-rsadm.conflist \
+  s/^ *"target": *"([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/rsadm/backup.json /etc/cni/net.d/10-rsadm.conflist \
   /etc/rsadm/network.sh $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
 case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
 [ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"
