@@ -21,7 +21,7 @@ use rsadm::{
 struct Server {
     process: Child,
     address: SocketAddr,
-    /// While there is a file `locked` in it, nothing may be removed.
+    /// While there is a file `locked` in it, nothing may be removed, and nothing read while there is one `hidden`.
     folder: TempDir,
 }
 
@@ -37,7 +37,8 @@ fn server() -> Server {
     let (address, folder) =
         (TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(), tempdir().unwrap());
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bucket"));
-    command.args(["serve", "127.0.0.1", &address.port().to_string()]).arg(folder.path().join("locked"));
+    command.args(["serve", "127.0.0.1", &address.port().to_string()]);
+    command.args(["locked", "hidden"].map(|name| folder.path().join(name)));
     let process = command.stdout(Stdio::null()).spawn().unwrap();
     let mut server = Server { process, address, folder };
     while request(address, "PUT /snapshots").is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
@@ -135,4 +136,23 @@ async fn a_bucket_that_is_not_there_is_named() {
     let place = place(&server, "s3://nobodys/etcd");
     let error = place.list().await.unwrap_err();
     assert_eq!(error.to_string(), "could not list s3://nobodys/etcd");
+}
+
+/// Without a manifest nothing would ever remove it, and the next run would leave another.
+#[tokio::test]
+async fn what_may_be_put_and_not_read_is_not_left_there() {
+    let server = server();
+    let place = place(&server, "s3://snapshots/etcd/prod");
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    std::fs::write(&path, vec![7; 1000]).unwrap();
+    let switch = |name: &str| std::fs::write(server.folder.path().join(name), "").unwrap();
+    switch("hidden");
+    let error = chain(&place.put(&path, &manifest("a.db", 1000, 1)).await.unwrap_err());
+    assert!(error.contains("lack the permission to read (s3:GetObject)"), "{error}");
+    assert_eq!(place.list().await.unwrap(), [], "it was left there");
+    switch("locked");
+    let error = chain(&place.put(&path, &manifest("a.db", 1000, 1)).await.unwrap_err());
+    assert!(error.contains("s3:GetObject") && error.ends_with("could not be removed again"), "{error}");
+    assert_eq!(place.list().await.unwrap().len(), 1);
 }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 pub use self::state::{Newest, State};
 use self::{
-    ask::{Answer, ask_own, everybody, voters},
+    ask::{Answer, ask_own, everybody_once_served, voters},
     state::brief,
     sweep::sweep,
 };
@@ -29,6 +29,7 @@ use crate::{
     host::Secret,
     layout,
     manifests::BackupConfig,
+    observe::Identity,
 };
 
 mod ask;
@@ -66,7 +67,7 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     let config: BackupConfig = serde_json::from_slice(&text)
         .map_err(|e| BackupError::Refused(format!("{} is not as it must be: {e}", layout::BACKUP_CONFIG)))?;
     let credentials = ask::credentials()?;
-    let answers = everybody(&config, &credentials).await;
+    let answers = everybody_once_served(&config, &credentials).await;
     let voters = voters(&answers);
     let ranked = ranked(&voters);
     let Some(first) = ranked.first() else {
@@ -101,7 +102,7 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     if manifest.is_verified() {
         leave_note(&config, &credentials).await;
     }
-    let unpruned = prune(&config, &place).await.err().map(|error| brief(&error));
+    let unpruned = prune(&config, own.status.cluster_id, &place).await.err().map(|error| brief(&error));
     Ok(Outcome::Taken(Box::new(manifest), unpruned))
 }
 
@@ -127,9 +128,8 @@ async fn steps_in(
     if !turn::is_due(&names, &config.host, &notes, now, config.interval) {
         return Ok(false);
     }
-    notes.extend(
-        own_manifests(config, &place.list().await?).into_iter().filter(|m| m.is_verified()).map(note),
-    );
+    let (list, lineage) = (place.list().await?, lineage(own.status.cluster_id));
+    notes.extend(own_manifests(config, &lineage, &list).into_iter().filter(|m| m.is_verified()).map(note));
     Ok(turn::is_due(&names, &config.host, &notes, now, config.interval))
 }
 
@@ -164,6 +164,9 @@ async fn work(
         Place::Folder(folder) => folder.clone(),
         Place::Bucket(_) => Path::new(layout::RSADM_DIR).join("backup-outgoing"),
     };
+    if let Place::Folder(folder) = place {
+        is_there(folder)?;
+    }
     sweep(&folder, matches!(place, Place::Bucket(_)));
     let needed = room::with_trial(own.status.db_size);
     let arrived = take::receive(&own.client, &folder, needed, &|_| ()).await?;
@@ -185,6 +188,18 @@ async fn work(
         put?;
     }
     Ok(manifest)
+}
+
+/// A folder elsewhere was made by `up`, once. Where it is gone, something is not mounted most likely: one that is made in its
+/// place would fill the disk below, and nobody would look for snapshots there.
+fn is_there(folder: &Path) -> Result<(), BackupError> {
+    if folder.starts_with(layout::RSADM_DIR) || folder.is_dir() {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(BackupError::Refused(format!(
+        "there is no folder {folder} on this host: mount what it lies on, or make it (mkdir -p -m 700 {folder})"
+    )))
 }
 
 /// What the bucket takes, secrets included.
@@ -211,17 +226,82 @@ fn own_keys(kubernetes: bool) -> Result<Vec<Carried>, BackupError> {
 }
 
 /// Only what is this cluster's goes: a bucket may hold several.
-async fn prune(config: &BackupConfig, place: &Place) -> Result<(), BackupError> {
+async fn prune(config: &BackupConfig, cluster_id: u64, place: &Place) -> Result<(), BackupError> {
     let list = place.list().await?;
-    let known = own_manifests(config, &list);
-    for i in config.retention.spare(&known, OffsetDateTime::now_utc()) {
+    let known = own_manifests(config, &lineage(cluster_id), &list);
+    let (least, now) = (config.retention.in_intervals(config.interval), OffsetDateTime::now_utc());
+    for i in config.retention.spare(&known, least, now) {
         place.remove(&known[i].file).await?;
     }
     Ok(())
 }
 
-/// What of a list is this cluster's, in its order.
-fn own_manifests<'a>(config: &BackupConfig, list: &'a [Entry]) -> Vec<&'a Manifest> {
+/// The IDs of the cluster whose member this is and, as far as this host knows, of those that it took the place of.
+fn lineage(cluster_id: u64) -> Vec<String> {
+    let identity = fs::read(layout::IDENTITY).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let replaces = identity.map(|identity: Identity| identity.replaces).unwrap_or_default();
+    [format!("{cluster_id:x}")].into_iter().chain(replaces).collect()
+}
+
+/// What of a list is this cluster's, in its order. A name tells one inventory's from another's; a drill on other machines or
+/// a cluster that was built anew has the same, and its own ID.
+fn own_manifests<'a>(config: &BackupConfig, lineage: &[String], list: &'a [Entry]) -> Vec<&'a Manifest> {
     let known = list.iter().filter_map(|entry| entry.manifest.as_ref().ok());
-    known.filter(|m| m.cluster == config.cluster).collect()
+    known.filter(|m| m.cluster == config.cluster && lineage.contains(&m.cluster_id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::{manifest::tests::sample, retention::Retention};
+
+    fn config() -> BackupConfig {
+        BackupConfig {
+            cluster: "prod".into(),
+            kubernetes: None,
+            host: "e1".into(),
+            members: vec![],
+            interval: 3600,
+            retention: Retention::Count(1),
+            target: "s3://bucket/prod".into(),
+            settings: BTreeMap::new(),
+            recipient: None,
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_made_in_no_other_place() {
+        let there = tempfile::tempdir().unwrap();
+        let gone = there.path().join("etcd");
+        let error = is_there(&gone).unwrap_err().to_string();
+        assert!(error.contains(&format!("no folder {} on this host: mount", gone.display())), "{error}");
+        assert!(!gone.exists());
+        is_there(there.path()).unwrap();
+        is_there(Path::new("/var/lib/rsadm/backups-that-nobody-made")).unwrap();
+    }
+
+    #[test]
+    fn another_cluster_of_the_same_name_keeps_its_snapshots() {
+        let config = config();
+        let of = |cluster: &str, id: &str, hours: u64| {
+            let taken_at = sample().taken_at - std::time::Duration::from_secs(hours * 3600);
+            let (file, id) = (format!("{id}-{hours}.db"), id.to_owned());
+            let manifest = Manifest { cluster: cluster.into(), cluster_id: id, file, taken_at, ..sample() };
+            Entry::new(manifest.file.clone(), manifest.size, Ok(manifest))
+        };
+        let list = [
+            of(&config.cluster, "a", 1),
+            of(&config.cluster, "b", 2),
+            of(&config.cluster, "before", 3),
+            of("other", "a", 4),
+            Entry::new("bare.db".into(), 7, Err("no manifest beside it".into())),
+        ];
+        let own = |lineage: &[&str]| -> Vec<String> {
+            let lineage: Vec<String> = lineage.iter().map(|id| (*id).to_owned()).collect();
+            own_manifests(&config, &lineage, &list).into_iter().map(|m| m.file.clone()).collect()
+        };
+        assert_eq!(own(&["a", "before"]), ["a-1.db", "before-3.db"]);
+        assert_eq!(own(&["b"]), ["b-2.db"]);
+        assert_eq!(own(&["c"]), Vec::<String>::new());
+    }
 }

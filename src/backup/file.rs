@@ -15,12 +15,19 @@ use super::{
     manifest::{Manifest, name_for},
     structure::{Structure, inspect},
 };
+use crate::host::this_machine;
 
 /// How much is read at once.
 const PIECE: usize = 1 << 20;
 
-/// Begins the name of what is on its way; the number of the process follows, by which it is told whether it still is.
+/// Begins the name of what is on its way.
 pub const INCOMING: &str = ".rsadm-incoming-";
+
+/// The beginning of a name for what this process is at: its host and its number, by which it is told whether it still is. A
+/// folder may be that of several hosts.
+pub fn begun(prefix: &str) -> String {
+    format!("{prefix}{}@{}-", this_machine(), std::process::id())
+}
 
 /// What a whole snapshot comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +53,7 @@ impl Incoming {
         let failed = |what: &str| format!("{what} {}", folder.display());
         make_folder(folder).map_err(BackupError::io(failed("make the folder")))?;
         // tempfile makes it 0600.
-        let prefix = format!("{INCOMING}{}-", std::process::id());
-        let file = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder);
+        let file = tempfile::Builder::new().prefix(&begun(INCOMING)).tempfile_in(folder);
         Ok(Self {
             file: file.map_err(BackupError::io(failed("write into the folder")))?,
             digest: Digest::default(),
@@ -168,6 +174,34 @@ pub fn sum(path: &Path) -> Result<Sum, BackupError> {
     }
 }
 
+/// Which of these words stand anywhere in a file.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn mentions<const N: usize>(path: &Path, words: [&str; N]) -> Result<[bool; N], BackupError> {
+    let reading = || format!("read {}", path.display());
+    let mut file = File::open(path).map_err(BackupError::io(reading()))?;
+    let overlap = words.iter().map(|word| word.len()).max().unwrap_or(1) - 1;
+    let (mut found, mut piece, mut kept) = ([false; N], vec![0; PIECE + overlap], 0);
+    loop {
+        let read = file.read(&mut piece[kept..]).map_err(BackupError::io(reading()))?;
+        let end = kept + read;
+        for (found, word) in found.iter_mut().zip(words) {
+            let word = word.as_bytes();
+            // The first byte by itself, so that gigabytes take seconds.
+            let is_word = |here: &[u8]| here.first() == word.first() && here == word;
+            *found = *found || piece[..end].windows(word.len()).any(is_word);
+        }
+        if read == 0 || found == [true; N] {
+            return Ok(found);
+        }
+        // A word may stand across two pieces.
+        let rest = end.saturating_sub(overlap);
+        piece.copy_within(rest..end, 0);
+        kept = end - rest;
+    }
+}
+
 /// A file that nobody else can read, and that did not exist.
 ///
 /// # Errors
@@ -260,6 +294,26 @@ mod tests {
         );
         drop(incoming);
         assert!(files(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_word_is_found_wherever_it_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let words = ["/registry/", "k8s:enc:"];
+        for (at, word, found) in [
+            (0, "", [false, false]),
+            (0, "/registry/", [true, false]),
+            (PIECE - 3, "k8s:enc:", [false, true]),
+            (PIECE + 5, "/registry/", [true, false]),
+            (2 * PIECE - 8, "/registry/k8s:enc:", [true, true]),
+            (3 * PIECE - 10, "/registry/", [true, false]),
+        ] {
+            let mut bytes = vec![b'/'; 3 * PIECE];
+            bytes[at..at + word.len()].copy_from_slice(word.as_bytes());
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(mentions(&path, words).unwrap(), found, "{word} at {at}");
+        }
     }
 
     #[test]

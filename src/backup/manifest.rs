@@ -1,5 +1,6 @@
 //! What lies beside a snapshot: whose it is, when and from whom it was taken, and what it must add up to.
 
+use crate::pki::authorities::Ca;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
@@ -110,6 +111,14 @@ impl Manifest {
         self.damaged.is_none() && !self.without_quorum
     }
 
+    /// True for a bundle of a cluster with Kubernetes whose keys are not in it: it was taken by an etcd host that has etcd's
+    /// alone.
+    pub fn has_etcds_keys_alone(&self) -> bool {
+        self.kubernetes.is_some()
+            && !self.carries.is_empty()
+            && !self.carries.contains(&Ca::Cluster.key_path())
+    }
+
     /// The same after a look that found it good so far, or damaged.
     #[must_use]
     pub fn after(self, look: Result<Check, String>) -> Self {
@@ -164,6 +173,18 @@ pub(crate) mod tests {
         }
         assert!(!Manifest { check: None, ..sample() }.is_verified());
         assert!(!Manifest { without_quorum: true, ..sample() }.is_verified(), "of a member that was cut off");
+    }
+
+    #[test]
+    fn a_bundle_tells_whether_it_has_all_keys() {
+        let with = |paths: &[String]| Manifest { carries: paths.to_vec(), ..sample() };
+        let (etcd, all) = (Ca::Etcd.key_path(), [Ca::Etcd.key_path(), Ca::Cluster.key_path()]);
+        assert!(with(std::slice::from_ref(&etcd)).has_etcds_keys_alone());
+        assert!(!with(&all).has_etcds_keys_alone() && !sample().has_etcds_keys_alone());
+        assert!(
+            !Manifest { kubernetes: None, ..with(&[etcd]) }.has_etcds_keys_alone(),
+            "etcd is all there is"
+        );
     }
 
     #[test]

@@ -16,13 +16,25 @@ impl Retention {
         Self::Seconds(limit.as_secs())
     }
 
+    /// How many snapshots it comes to, of a schedule with this interval in seconds.
+    pub fn in_intervals(self, interval: u64) -> u64 {
+        match self {
+            Self::Count(n) => n,
+            Self::Seconds(limit) => limit / interval.max(1),
+        }
+    }
+
     /// Positions of the snapshots that may go, of a list with the newest first. Each cluster's count for themselves.
+    ///
+    /// Of those against which nothing is known the newest `least` stay whatever their age. By age alone the first snapshot
+    /// after an outage that was longer than the limit, or by a clock that is far ahead, would be the end of all others; so they
+    /// go one by one, as new ones take their places.
     ///
     /// The newest verified one stays whatever its age: it is what a restore would take. One that is known to be damaged, or
     /// was taken without a quorum, is none of the number that is kept: of such there may be as many again, so that they
     /// neither push out a good one nor fill the place. Neither is one from the future, and it stays: a clock was ahead when it was taken,
     /// or is behind now, and what is newest is then not for a clock to say.
-    pub fn spare(self, newest_first: &[&Manifest], now: OffsetDateTime) -> Vec<usize> {
+    pub fn spare(self, newest_first: &[&Manifest], least: u64, now: OffsetDateTime) -> Vec<usize> {
         let mut clusters: BTreeMap<&str, Newer> = BTreeMap::new();
         let mut spare = Vec::new();
         for (i, m) in newest_first.iter().enumerate().filter(|(_, m)| m.taken_at <= now + SKEW) {
@@ -31,7 +43,8 @@ impl Retention {
             let is_old = match self {
                 Self::Count(n) => newer.good >= n || (!m.is_good() && newer.others >= n),
                 Self::Seconds(limit) => {
-                    (now - m.taken_at).whole_seconds() > i64::try_from(limit).unwrap_or(i64::MAX)
+                    let age = (now - m.taken_at).whole_seconds();
+                    age > i64::try_from(limit).unwrap_or(i64::MAX) && (newer.good >= least || !m.is_good())
                 }
             };
             if is_old && !is_safe {
@@ -99,7 +112,7 @@ mod tests {
                 })
                 .collect();
             let list: Vec<&Manifest> = list.iter().collect();
-            assert_eq!(retention.spare(&list, now), expected, "{states} {retention:?}");
+            assert_eq!(retention.spare(&list, 0, now), expected, "{states} {retention:?}");
         }
     }
 
@@ -110,8 +123,28 @@ mod tests {
         let at = |days: i64| Manifest { taken_at: now + time::Duration::days(days), ..sample() };
         let list = [at(1500), at(1499), at(0), at(-1), at(-2)];
         let list: Vec<&Manifest> = list.iter().collect();
-        assert_eq!(Retention::Count(2).spare(&list, now), [4]);
-        assert_eq!(Retention::Count(0).spare(&list, now), [3, 4], "the newest of its own time stays");
+        assert_eq!(Retention::Count(2).spare(&list, 2, now), [4]);
+        assert_eq!(Retention::Count(0).spare(&list, 0, now), [3, 4], "the newest of its own time stays");
+    }
+
+    /// A day's worth of one each hour; each line has how many hours ago the newest were taken, by the host's clock.
+    #[test]
+    fn after_an_outage_or_by_a_clock_that_is_ahead_old_ones_go_as_new_ones_come() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let day = Retention::age(Duration::from_secs(24 * 3600));
+        let least = day.in_intervals(3600);
+        assert_eq!(least, 24);
+        for (newest, gap, gone) in
+            [(24, 1, 23), (1, 24 * 365, 1), (2, 24 * 365, 2), (0, 100, 0), (30, 30, 29)]
+        {
+            // 24 newer ones make up for one that is too old.
+            let hours = (0..newest).chain((0..24).map(|i| newest + gap - 1 + i));
+            let list: Vec<Manifest> = hours
+                .map(|hours| Manifest { taken_at: now - time::Duration::hours(hours), ..sample() })
+                .collect();
+            let list: Vec<&Manifest> = list.iter().collect();
+            assert_eq!(day.spare(&list, least, now).len(), gone, "{newest} after {gap} hours");
+        }
     }
 
     #[test]
@@ -124,7 +157,7 @@ mod tests {
         };
         let list = [of("prod", 1), of("prod", 2), of("prod", 3), of("payments", 4), of("payments", 5)];
         let list: Vec<&Manifest> = list.iter().collect();
-        assert_eq!(Retention::Count(2).spare(&list, now), [2]);
-        assert_eq!(Retention::Count(1).spare(&list, now), [1, 2, 4]);
+        assert_eq!(Retention::Count(2).spare(&list, 2, now), [2]);
+        assert_eq!(Retention::Count(1).spare(&list, 1, now), [1, 2, 4]);
     }
 }

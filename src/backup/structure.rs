@@ -34,6 +34,9 @@ pub struct Structure {
     pub database: u64,
     /// The newest revision in it.
     pub revision: u64,
+    /// The version that its members had agreed on, such as `3.7.0`: no etcd of an older minor version starts with it. Of a
+    /// member that runs a newer one in the middle of an upgrade it is still the old. `None` where it says none.
+    pub etcd: Option<String>,
 }
 
 /// Looks into a snapshot of `size` bytes, checksum included.
@@ -54,8 +57,10 @@ pub fn inspect(file: &mut (impl Read + Seek), size: u64) -> Result<Structure, Br
         size => return Err(Broken::Trailing(size - database - checksum)),
     }
     let mut tree = Tree { file, page_size: meta.page_size, pages: meta.pages };
-    let revision = tree.revision(meta.root).map_err(|e| Broken::Damaged(e.to_string()))?;
-    Ok(Structure { database, revision })
+    let damaged = |e: io::Error| Broken::Damaged(e.to_string());
+    let revision = tree.revision(meta.root).map_err(damaged)?;
+    let etcd = tree.agreed(meta.root).map_err(damaged)?;
+    Ok(Structure { database, revision, etcd })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +138,13 @@ impl<F: Read + Seek> Tree<'_, F> {
         };
         // A cluster that nobody has written to is at 1.
         Ok(newest.max(compacted.and_then(|(_, _, value)| big_endian(&value)).unwrap_or(0)).max(1))
+    }
+
+    /// What etcd keeps of the version of its cluster (`server/storage/schema/cluster.go`).
+    fn agreed(&mut self, root: u64) -> io::Result<Option<String>> {
+        let Some(cluster) = self.bucket(root, b"cluster")? else { return Ok(None) };
+        let found = self.descend(cluster, &Wanted::Key(b"clusterVersion"))?;
+        Ok(found.and_then(|(_, _, value)| String::from_utf8(value).ok()))
     }
 
     fn bucket(&mut self, root: u64, name: &[u8]) -> io::Result<Option<Page>> {

@@ -8,10 +8,10 @@ use std::{
     process::Command,
 };
 
-use super::BackupError;
+use super::{BackupError, file};
 use crate::layout;
 
-/// Begins the name of a folder that is thrown away; the number of the process follows.
+/// Begins the name of a folder that is thrown away ([`file::begun`]).
 pub const SCRATCH: &str = ".rsadm-trial-";
 
 /// The etcdutl that an etcd host can run: that of the etcd that runs on this host, from its own container (it is linked
@@ -58,8 +58,7 @@ pub fn on_path() -> Option<PathBuf> {
 /// # Errors
 /// etcdutl's own words, where it does not take it.
 pub fn restore(program: &Path, snapshot: &Path, folder: &Path) -> Result<(), BackupError> {
-    let prefix = format!("{SCRATCH}{}-", std::process::id());
-    let scratch = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder);
+    let scratch = tempfile::Builder::new().prefix(&file::begun(SCRATCH)).tempdir_in(folder);
     let scratch = scratch.map_err(BackupError::io(format!("write into {}", folder.display())))?;
     let data = scratch.path().join("data");
     let mut command = Command::new(program);

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::scripts;
 use crate::{
     event::Events,
-    host::{Host, HostError, Op, Output, fleet::Fleet},
+    host::{Host, HostError, Op, Output, fleet::Fleet, this_machine},
     inventory::NodeName,
     plan::Refusal,
 };
@@ -76,15 +76,11 @@ async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Outpu
 
 /// True for a run of this computer whose process is gone.
 fn is_dead(holder: &str) -> bool {
-    let here = format!("@{} (pid ", hostname());
+    let here = format!("@{} (pid ", this_machine());
     let pid = holder.split_once(&here).and_then(|(_, rest)| rest.split(')').next()?.parse::<u32>().ok());
     pid.is_some_and(|pid| {
         std::path::Path::new("/proc/self").exists() && !std::path::Path::new(&format!("/proc/{pid}")).exists()
     })
-}
-
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// Who we are, for others who find the lock taken.
@@ -93,7 +89,7 @@ pub fn holder(command: &str) -> String {
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".into());
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
     let since = time::OffsetDateTime::now_utc().format(format).unwrap_or_default();
-    format!("rsadm {command} by {user}@{} (pid {}) since {since}", hostname(), std::process::id())
+    format!("rsadm {command} by {user}@{} (pid {}) since {since}", this_machine(), std::process::id())
 }
 
 #[cfg(test)]
@@ -107,7 +103,7 @@ mod tests {
         // No process has this number: pid_max is at most 2^22.
         let dead = own.replace(&pid, "(pid 999999999)");
         assert!(!is_dead(&own) && is_dead(&dead));
-        assert!(!is_dead(&dead.replace(&format!("@{} ", hostname()), "@elsewhere ")));
+        assert!(!is_dead(&dead.replace(&format!("@{} ", this_machine()), "@elsewhere ")));
         assert!(!is_dead("") && !is_dead("somebody"));
     }
 }

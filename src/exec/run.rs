@@ -49,6 +49,9 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         Action::Folder { path, mode } => {
             vec![Op::Run(Cmd::new(["install", "-d", "-m", &format!("{mode:o}"), path.as_str()]))]
         }
+        Action::SnapshotFolder { path } => {
+            vec![Op::Run(Cmd::new(["mkdir", "-p", "-m", "700", "--", path.as_str()]))]
+        }
         Action::Mode { path, mode } => {
             vec![Op::Run(Cmd::new(["chmod", &format!("{mode:o}"), path.as_str()]))]
         }

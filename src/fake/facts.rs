@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     layout,
-    observe::{facts::network_in, parser::SCRIPT},
+    observe::{
+        facts::{network_in, quoted_after},
+        parser::SCRIPT,
+    },
 };
 
 /// The whole answer. `now` is the clock in nanoseconds; `members` is what etcd's metrics say where it serves.
@@ -183,6 +186,10 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         for (key, value) in network_in(path, &files.text(path).unwrap_or_default()) {
             f(format_args!("network {key} {value}"));
         }
+    }
+    let backup = files.text(layout::BACKUP_CONFIG).unwrap_or_default();
+    if let Some(target) = quoted_after("\"target\": ", &backup) {
+        f(format_args!("backup-target {target}"));
     }
     if machine.etcd_data().is_some() {
         f(format_args!("etcd-data 16384"));

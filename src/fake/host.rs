@@ -137,6 +137,15 @@ impl FakeHost {
             ["install", "-d", "-m", bits, path] => {
                 self.effect(&doing, |state, name| state.machine(name).files.folder(path, mode(bits))).await?;
             }
+            ["mkdir", "-p", "-m", bits, "--", path] => {
+                self.effect(&doing, |state, name| {
+                    let files = &mut state.machine(name).files;
+                    if !files.has(path) {
+                        files.folder(path, mode(bits));
+                    }
+                })
+                .await?;
+            }
             ["chmod", bits, path] => {
                 let there = self
                     .effect(&doing, |state, name| state.machine(name).files.chmod(path, mode(bits)))

@@ -220,6 +220,11 @@ pub trait Forward: Send + Sync {
     fn local(&self) -> SocketAddr;
 }
 
+/// What the machine that this runs on calls itself.
+pub fn this_machine() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// A machine.
 #[async_trait]
 pub trait Host: Send + Sync {

@@ -189,6 +189,9 @@ pub struct Facts {
     /// What of the cluster's network the host's files say, by the inventory's key ([`network_in`]).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub network: BTreeMap<String, String>,
+    /// Where the host puts its scheduled snapshots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_target: Option<String>,
     /// The resolver file that pods shall have, where it is not `/etc/resolv.conf`.
     pub resolv_conf: Option<String>,
     /// Programs by name.
@@ -219,6 +222,12 @@ pub fn network_in(path: &str, text: &str) -> Vec<(&'static str, String)> {
     text.lines().filter_map(|line| value(line.trim_start())).collect()
 }
 
+/// What stands in quotes behind these words.
+pub fn quoted_after(words: &str, text: &str) -> Option<String> {
+    let rest = text.split(words).nth(1)?.strip_prefix('"')?;
+    rest.split('"').next().map(str::to_owned)
+}
+
 impl Facts {
     /// The revision that a running process was started with; `None` where it does not run (or not by us). A process of that
     /// name that somebody else has in the host's network says nothing of ours.
@@ -236,7 +245,9 @@ impl Facts {
     /// Takes over what the script would read from a file with this text.
     pub fn learn_from(&mut self, path: &str, text: &str) {
         self.network.extend(network_in(path, text).into_iter().map(|(key, value)| (key.to_owned(), value)));
-        if path == layout::CNI_CONFIG {
+        if path == layout::BACKUP_CONFIG {
+            self.backup_target = quoted_after("\"target\": ", text);
+        } else if path == layout::CNI_CONFIG {
             let value = text.split("\"subnet\": \"").nth(1).and_then(|rest| rest.split('"').next());
             self.pod_subnet = value.and_then(|v| v.parse().ok());
         } else if path == layout::NETWORK_SCRIPT {

@@ -68,8 +68,7 @@ mapfile -d '' -t a < <(find $K /etc/cni/net.d /etc/containerd /etc/rsadm $L/kube
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} /etc/sysctl.d/90-rsadm.conf /etc/modules-load.d/rsadm.conf \( -type f -o -type l \) -printf '%m %U:%G %p\0')
 for p in "${a[@]}"; do printf 'known %s\n' "$p"; done | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^known /{p = $0; sub(/^known [^ ]* [^ ]* /, "", p); about[p] = $2 " " $3; next} {p = substr($0, 67)} p in about{print "file", about[p], $1, p}'
-# Certificates are public; of kubeconfigs only the certificates and the address. The bundle of the kubelet begins with its
-# certificate and goes on with its key.
+# Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows.
 w=()
 for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
 [ ${#w[@]} = 0 ] || awk 'function tell() {if (p ~ /\.conf$/) print "kubeconfig", p, s, a, c; else if (p) print "cert", p, b}
@@ -81,7 +80,7 @@ p=$K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
-  s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/cni/net.d/10-rsadm.conflist \
+  s/^ *"target": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/rsadm/backup.json /etc/cni/net.d/10-rsadm.conflist \
   /etc/rsadm/network.sh $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
 case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
 for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done

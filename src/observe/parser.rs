@@ -82,6 +82,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         }
         "etcd-image" => facts.etcd_image = Some(rest.into()),
         "etcd-folder" if rest != layout::ETCD_DATA_DIR => facts.etcd_elsewhere = Some(rest.into()),
+        "backup-target" => facts.backup_target = Some(rest.into()),
         "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
         "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
         "network" => drop(facts.network.insert(first.into(), others.trim_matches(['"', '\'']).into())),

@@ -1,6 +1,8 @@
 //! Snapshots on a schedule: our own program on every etcd host, and a timer that starts it. Every host has all of it, so
 //! that any of them can do the work; which one does, they find out each time (`backup::choose::ranked`).
 
+use std::path::Path;
+
 use crate::{
     host::Secret,
     inventory::{Backup, Node, Role},
@@ -93,6 +95,7 @@ fn program(p: &mut Planner<'_>, node: &Node) -> Result<(), Refusal> {
 fn schedule(p: &mut Planner<'_>, node: &Node, backup: &Backup) {
     let config =
         serde_json::to_string_pretty(&backup_config(p.cluster, node, backup)).unwrap_or_default() + "\n";
+    folder(p, node, &backup.target);
     p.file(node, layout::BACKUP_CONFIG, 0o644, config);
     match p.cluster.backup_credentials.clone() {
         Some(secret) => credentials(p, node, secret),
@@ -109,6 +112,15 @@ fn schedule(p: &mut Planner<'_>, node: &Node, backup: &Backup) {
         &inputs,
     );
     p.unit(node, TIMER, &inputs);
+}
+
+/// A folder elsewhere than ours is made once, when the host first hears of it: whoever has a disk mounted there has it gone
+/// while that is not mounted, and one that is made then would lie on another disk.
+fn folder(p: &mut Planner<'_>, node: &Node, target: &str) {
+    let is_of_another = !target.contains("://") && !Path::new(target).starts_with(layout::RSADM_DIR);
+    if is_of_another && p.facts(&node.name).backup_target.as_deref() != Some(target) {
+        p.push(&node.name, Action::SnapshotFolder { path: target.into() }, "new");
+    }
 }
 
 fn credentials(p: &mut Planner<'_>, node: &Node, secret: Secret) {
@@ -205,6 +217,24 @@ mod tests {
         let (gone, seen) = planned(&self::cluster("null"), seen);
         assert_eq!(steps(&gone)[0], "e1: stop rsadm-backup.timer");
         assert_eq!(steps(&planned(&self::cluster("null"), seen).0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_folder_elsewhere_is_made_when_a_host_first_hears_of_it_and_never_again() {
+        let makes = |target: &str, interval: &str, seen: Observed| {
+            let cluster = cluster(&format!("{{interval: {interval}, target: {target}}}"));
+            let (plan, seen) = planned(&cluster, seen);
+            let made = steps(&plan).into_iter().find(|step| step.contains("for snapshots"));
+            (made.map(|step| step.replace(" for snapshots, where there is none", "")), seen)
+        };
+        let (made, seen) = makes("/mnt/nas/etcd", "6h", Observed::default());
+        assert_eq!(made.as_deref(), Some("e1: make /mnt/nas/etcd"));
+        let (made, seen) = makes("/mnt/nas/etcd", "1h", seen);
+        assert_eq!(made, None, "it may be that nothing is mounted there now");
+        let (made, seen) = makes("/var/lib/rsadm/backups", "1h", seen);
+        assert_eq!(made, None);
+        assert_eq!(makes("/mnt/nas/etcd", "1h", seen.clone()).0.as_deref(), Some("e1: make /mnt/nas/etcd"));
+        assert_eq!(makes("'s3://b/prod'", "1h", seen).0, None);
     }
 
     #[test]

@@ -170,6 +170,11 @@ pub enum Action {
         /// Permission bits.
         mode: u32,
     },
+    /// Makes a folder of the operator's for snapshots where there is none; one that is there stays as it is.
+    SnapshotFolder {
+        /// Absolute path.
+        path: String,
+    },
     /// Sets a file's permission bits.
     Mode {
         /// Absolute path.

@@ -94,6 +94,8 @@ impl Action {
                 predict_kubeconfig(facts, layout::KUBELET_CONF, server);
             }
             Self::Folder { path, mode } => put(facts, path, *mode, FOLDER),
+            // Nobody looks there: it may lie on a disk of another machine that does not answer.
+            Self::SnapshotFolder { .. } => {}
             Self::Mode { path, mode } => {
                 if let Some(file) = facts.files.get_mut(path) {
                     file.mode = *mode;
@@ -105,6 +107,9 @@ impl Action {
                 facts.certs.retain(|file, _| !gone(file));
                 if gone(layout::IDENTITY) {
                     facts.identity = None;
+                }
+                if gone(layout::BACKUP_CONFIG) {
+                    facts.backup_target = None;
                 }
                 if gone(layout::ETCD_MANIFEST) {
                     (facts.etcd_manifest, facts.etcd_image) = (None, None);
@@ -146,6 +151,7 @@ impl Action {
                 facts.programs.clear();
                 facts.units.clear();
                 facts.network.clear();
+                facts.backup_target = None;
                 facts.etcd_data = false;
                 facts.identity = None;
                 facts.begun = None;

@@ -22,6 +22,7 @@ impl fmt::Display for Action {
             Self::PutCert { spec, .. } => write!(f, "issue {spec}"),
             Self::PutKubeletConf { server } => write!(f, "write kubelet.conf for {server}"),
             Self::Folder { path, mode } => write!(f, "make {path} ({mode:04o})"),
+            Self::SnapshotFolder { path } => write!(f, "make {path} for snapshots, where there is none"),
             Self::Mode { path, mode } => write!(f, "set {path} to {mode:04o}"),
             Self::Remove { paths } => write!(f, "remove {}", paths.join(", ")),
             Self::Install { program } => write!(f, "install {} from {}", program.name, program.url),

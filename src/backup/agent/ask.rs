@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, net::SocketAddr, time::Duration};
 
 use futures::future::join_all;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     backup::{BackupError, choose::Voter},
@@ -19,8 +20,33 @@ use crate::{
 /// How long a member may take to answer: nobody waits for a timer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a host waits for etcd to serve, and how often it looks. Where all hosts were switched on at once, their timers fire
+/// before that, and the next try is a whole interval away.
+const BOOT: Duration = Duration::from_secs(5 * 60);
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The members that answer, once a voter of them serves; where none does, those that answer in the end.
+pub(super) async fn everybody_once_served(config: &BackupConfig, credentials: &Credentials) -> Vec<Answer> {
+    // Little where the interval is short: what a survivor has is taken, too.
+    let limit = BOOT.min(Duration::from_secs(config.interval / 4));
+    let serves = |answers: &Vec<Answer>| answers.iter().any(|a| a.serves && !a.status.is_learner);
+    until(limit, async || everybody(config, credentials).await, serves).await
+}
+
+/// Asks until the answer will do; the last answer where none did in time.
+async fn until<T>(limit: Duration, ask: impl AsyncFn() -> T, will_do: impl Fn(&T) -> bool) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        let answer = ask().await;
+        if will_do(&answer) || Instant::now() >= end {
+            return answer;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
 /// The members that answer. Each is asked twice, where it is silent: on a busy host a silence is not yet an absence.
-pub(super) async fn everybody(config: &BackupConfig, credentials: &Credentials) -> Vec<Answer> {
+async fn everybody(config: &BackupConfig, credentials: &Credentials) -> Vec<Answer> {
     let asked = join_all(config.members.iter().map(|peer| async {
         match ask(peer, credentials).await {
             None => ask(peer, credentials).await,
@@ -92,4 +118,26 @@ pub(super) fn credentials() -> Result<Credentials, BackupError> {
         certificate: read("healthcheck-client.crt")?,
         key: Secret::new(read("healthcheck-client.key")?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn etcd_is_waited_for_and_not_for_ever() {
+        for (served_at, limit, asked, answer) in
+            [(1, 300, 1, true), (20, 300, 20, true), (1000, 300, 61, false), (1000, 0, 1, false)]
+        {
+            let times = Cell::new(0);
+            let ask = async || {
+                times.set(times.get() + 1);
+                times.get() >= served_at
+            };
+            let found = until(Duration::from_secs(limit), ask, |serves| *serves).await;
+            assert_eq!((found, times.get()), (answer, asked), "served at the {served_at}. time");
+        }
+    }
 }

@@ -6,7 +6,7 @@ processes etcd
 [ ${#pids[@]} != 0 ] || { echo "no etcd runs here" >&2; exit 1; }
 tools=/proc/${pids[0]}/root/usr/local/bin pki=/etc/kubernetes/pki/etcd
 mkdir -p -- "$folder" || exit 1
-incoming=$folder/.rsadm-incoming-$$
+incoming=$folder/.rsadm-incoming-$(</proc/sys/kernel/hostname)@$$
 trap 'rm -f -- "$incoming" "$incoming.part"' EXIT
 # Of what it logs, the last words are what matters.
 said=$("$tools/etcdctl" --endpoints="$endpoint" --cacert=$pki/ca.crt --cert=$pki/healthcheck-client.crt \

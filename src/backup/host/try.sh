@@ -8,7 +8,7 @@ if [ "$1" = scratch ]; then
   mkdir -p /var/lib/rsadm && mktemp -d /var/lib/rsadm/.trial-XXXXXX
   exit
 fi
-file=$1 scratch=$(mktemp -d -- "${1%/*}/.rsadm-trial-$$-XXXXXX") || exit 1
+file=$1 scratch=$(mktemp -d -- "${1%/*}/.rsadm-trial-$(</proc/sys/kernel/hostname)@$$-XXXXXX") || exit 1
 mounted=
 clean() {
   [ "$mounted" ] && { umount "$scratch/image"; ctr -n k8s.io snapshots rm "$mounted" >/dev/null 2>&1; }

@@ -16,9 +16,12 @@ use object_store::{
 use tokio::io::AsyncWriteExt;
 
 use super::{BackupError, Entry, Manifest};
-use crate::backup::{
-    file,
-    manifest::{is_snapshot, name_for},
+use crate::{
+    backup::{
+        file,
+        manifest::{is_snapshot, name_for},
+    },
+    line::chain,
 };
 
 /// What is sent at once, and how many of these may be under way: the memory that a snapshot of any size takes.
@@ -149,15 +152,47 @@ impl Bucket {
             }
         };
         sent.map_err(failed(doing()))?;
-        let there = self.store.head(&self.key(&manifest.file)).await.map_err(failed(doing()))?;
-        if there.size != manifest.size {
-            let text = format!(
-                "{} has {} bytes in {}, and {} were sent",
-                manifest.file, there.size, self.url, manifest.size
-            );
-            return Err(BackupError::Refused(text));
+        let finished = async {
+            self.arrived(manifest).await?;
+            self.describe(manifest).await
+        };
+        let Err(error) = finished.await else { return Ok(()) };
+        // Without a manifest it is no snapshot, and no retention ever removes it.
+        match self.store.delete(&self.key(&manifest.file)).await {
+            Ok(()) => Err(error),
+            Err(_) => {
+                let text = format!("{}; it is left there, and could not be removed again", chain(&error));
+                Err(BackupError::Refused(text))
+            }
         }
-        self.describe(manifest).await
+    }
+
+    /// What was sent is there as it was sent.
+    async fn arrived(&self, manifest: &Manifest) -> Result<(), BackupError> {
+        let Manifest { file, size, .. } = manifest;
+        match self.store.head(&self.key(file)).await {
+            Ok(there) if there.size == *size => Ok(()),
+            Ok(there) => Err(BackupError::Refused(format!(
+                "{file} has {} bytes in {}, and {size} were sent",
+                there.size, self.url
+            ))),
+            Err(error) if is_denied(&error) => Err(BackupError::Refused(format!(
+                "{file} was sent to {} and cannot be looked at there: the credentials lack the permission to read \
+                 ({}), without which it is not known to be whole, and no manifest is read",
+                self.url,
+                self.reading()
+            ))),
+            Err(error) => Err(failed(format!("look at {file} in {}", self.url))(error)),
+        }
+    }
+
+    /// What the provider calls the permission to read an object.
+    fn reading(&self) -> &'static str {
+        match self.url.split("://").next() {
+            Some("gs") => "storage.objects.get",
+            Some("az") => "blobs/read, or r of a shared access signature",
+            _ => "s3:GetObject",
+        }
     }
 
     /// Writes a manifest.
@@ -206,6 +241,13 @@ impl Bucket {
     fn key(&self, name: &str) -> Key {
         self.folder.clone().join(name)
     }
+}
+
+fn is_denied(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+    )
 }
 
 fn failed<E: std::error::Error + Send + Sync + 'static>(doing: String) -> impl FnOnce(E) -> BackupError {

@@ -64,6 +64,8 @@ fn database(revisions: &[u64], compacted: u64) -> Vec<u8> {
     // `meta` is so small that it stands in its parent.
     let inline = page(0, LEAF, &[(0, b"scheduledCompactRev", revision(compacted))])[..256].to_vec();
     let meta = [bucket(0), inline].concat();
+    let agreed = page(0, LEAF, &[(0, b"clusterVersion", b"3.6.0".to_vec())])[..256].to_vec();
+    let cluster = [bucket(0), agreed].concat();
     let zero = revision(0);
     let first_key = first.first().map_or(zero.as_slice(), |e| e.1);
     let last_key = last.first().map_or(zero.as_slice(), |e| e.1);
@@ -71,7 +73,7 @@ fn database(revisions: &[u64], compacted: u64) -> Vec<u8> {
         meta_page(0, 3, 7, 6),
         meta_page(1, 99, 99, 5),
         page(2, 0x10, &[]),
-        page(3, LEAF, &[(BUCKET, b"key", bucket(4)), (BUCKET, b"meta", meta)]),
+        page(3, LEAF, &[(BUCKET, b"cluster", cluster), (BUCKET, b"key", bucket(4)), (BUCKET, b"meta", meta)]),
         page(
             4,
             BRANCH,
@@ -102,7 +104,8 @@ fn the_newest_revision_is_the_last_key_or_the_compaction() {
     {
         let mut bytes = database(revisions, compacted);
         bytes.extend_from_slice(&[0; 32]);
-        assert_eq!(seen(&bytes), Ok(Structure { database: 7 * 4096, revision: expected }), "{revisions:?}");
+        let (database, etcd) = (7 * 4096, Some("3.6.0".into()));
+        assert_eq!(seen(&bytes), Ok(Structure { database, revision: expected, etcd }), "{revisions:?}");
     }
 }
 

@@ -18,25 +18,16 @@ impl Ground<'_> {
         let seen = self.session.observe().await?;
         let has_authority = |f: &Facts| f.files.contains_key(&Ca::Etcd.key_path());
         let fresh = !seen.hosts.values().any(has_authority);
-        if fresh && !carried.iter().any(|(path, _)| *path == Ca::Etcd.key_path()) {
-            return Err(Refusal {
-                rule: "authorities",
-                subject: "these hosts cannot hold the snapshot".into(),
-                why: "they have no authorities of this cluster, and the snapshot does not carry them; with new ones \
-                      nobody could read what is in it"
-                    .into(),
-                help: "restore from a bundle (rsadm etcd snapshot save --with-pki), or put /etc/kubernetes/pki back"
-                    .into(),
-            }
-            .into());
-        }
         let image = self.session.cluster.release.etcd_image();
         let equipped = |name: &NodeName| seen.hosts.get(name).is_some_and(|f| is_equipped(f, &image));
-        if !fresh && self.etcd_hosts().iter().all(equipped) {
+        let nodes = &self.session.cluster.nodes;
+        // Control planes may be fresh where etcd's hosts are not.
+        let lacking = nodes.iter().any(|node| lacks_any(node, &seen, carried));
+        if !fresh && !lacking && self.etcd_hosts().iter().all(equipped) {
             return Ok(());
         }
-        has_no_others(&self.session.cluster.nodes, &seen, carried)?;
-        for node in &self.session.cluster.nodes {
+        has_no_others(nodes, &seen, carried)?;
+        for node in nodes {
             let ops: Vec<Op> = carried
                 .iter()
                 .filter(|(path, _)| belongs(node, path) && at(&seen, &node.name, path).is_none())
@@ -75,6 +66,12 @@ fn belongs(node: &Node, path: &str) -> bool {
         _ if of_etcd => node.is(Role::Etcd),
         _ => node.is(Role::ControlPlane),
     }
+}
+
+/// True for a host of ours, or a bare one, that is to have a file of a bundle and has none.
+fn lacks_any(node: &Node, seen: &Observed, carried: &[(String, Secret)]) -> bool {
+    let is_ours = seen.hosts.get(&node.name).is_some_and(|facts| !ownership::is_adopted(facts));
+    is_ours && carried.iter().any(|(path, _)| belongs(node, path) && at(seen, &node.name, path).is_none())
 }
 
 /// What a host has at a path.
@@ -127,5 +124,32 @@ mod tests {
         let refusal = has_no_others(&nodes, &with(b"theirs"), &carried).unwrap_err();
         assert_eq!(refusal.why, format!("{name} has another {path}"));
         assert!(has_no_others(&nodes, &with(b"theirs"), &[]).is_ok());
+    }
+
+    #[test]
+    fn a_control_plane_that_is_fresh_gets_its_keys_beside_an_etcd_that_is_not() {
+        let cluster = testing::external_etcd();
+        let carried = [Ca::Etcd, Ca::Cluster].map(|ca| (ca.key_path(), Secret::new("ours")));
+        let file = FileFact { mode: 0o600, owner: "root:root".into(), sha256: sha256(b"ours") };
+        let with = |paths: &[String], kubelet: bool| {
+            let files = paths.iter().map(|path| (path.clone(), file.clone())).collect();
+            let mut facts = Facts { files, ..Facts::default() };
+            if kubelet {
+                facts.files.insert(layout::KUBELET_CONF.into(), file.clone());
+            }
+            facts
+        };
+        for (name, facts, lacks) in [
+            ("e1", with(&[Ca::Etcd.key_path()], false), false),
+            ("e1", with(&[], false), true),
+            ("c1", with(&[Ca::Cluster.key_path()], false), false),
+            ("c1", with(&[], false), true),
+            ("c1", with(&[], true), false),
+            ("w1", with(&[], false), false),
+        ] {
+            let node = testing::node(&cluster, name);
+            let seen = Observed { hosts: [(node.name.clone(), facts)].into(), ..Observed::default() };
+            assert_eq!(lacks_any(node, &seen, &carried), lacks, "{name}");
+        }
     }
 }

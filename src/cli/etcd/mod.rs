@@ -11,6 +11,7 @@ mod compact;
 mod defrag;
 mod diagnosis;
 mod equip;
+mod fit;
 mod guards;
 mod live;
 mod members;

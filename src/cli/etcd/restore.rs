@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use time::OffsetDateTime;
-
 use super::{
+    fit::Opened,
     recovery::Ground,
     snapshot::{fetch, whence},
 };
 use crate::{
-    backup::{bundle, file, manifest},
+    backup::{Checked, Manifest, bundle, file, manifest},
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes, shell::quoted},
-    host::Secret,
 };
 
 /// Make etcd anew from a snapshot, on the same hosts or on fresh ones
@@ -26,7 +24,8 @@ deleted. Run again after a failure, it goes on where it stopped; with --rollback
 data back. Once all members agree it is over: then a rerun only tidies up, and what was written
 since stays.
 
-Fresh hosts need a bundle (etcd snapshot save --with-pki), which carries the authorities.
+Fresh hosts need a bundle (etcd snapshot save --with-pki), which carries the cluster's keys. Where
+some are neither in it nor on a host, nothing is begun: new ones could read nothing.
 
 Examples:
   rsadm etcd restore inventories/prod.yaml prod-20261122T140211Z.db
@@ -66,29 +65,32 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
     let fetched = fetch::here(context, &inventory, snapshot, scratch.path()).await?;
     let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;
-    let sha256 = checked(&opened.snapshot)?;
+    let checked = checked(&opened.snapshot)?;
+    let sha256 = &checked.sum.sha256;
     let command = format!("etcd restore{} {}", inventory.as_typed(), quoted(snapshot.display()));
     let ground = Ground::open(context, &inventory, &command).await?;
     if ground.tidy_up().await?.iter().any(|token| token.contains(&sha256[..12])) {
         return ground.was_over();
     }
     ground.everybody_is_there()?;
-    ground.is_its_own(opened.cluster.as_deref())?;
+    let manifest = opened.manifest.as_ref();
+    ground.is_its_own(manifest.map(|m| m.cluster.as_str()))?;
     ground.nobody_else_serves().await?;
     ground.can_be_started().await?;
-    ground.has_room(&opened.snapshot, &sha256).await?;
+    let doubts = ground.fits(&opened, &checked).await?;
+    ground.has_room(&opened.snapshot, sha256).await?;
     let question = format!(
-        "This replaces all data of etcd in the cluster {} by that of {}{}.\n\
+        "This replaces all data of etcd in the cluster {} by that of {}{}.\n{doubts}\
          What was written since is lost. The old data is set aside on every host.",
         ground.session.cluster.name,
         snapshot.display(),
-        opened.about,
+        manifest.map(about).unwrap_or_default(),
     );
-    ground.confirm(&question, &sha256).await?;
+    ground.confirm(&question, sha256).await?;
     ground.prepare(&opened.carried).await?;
     ground.can_take_data().await?;
     let targets = ground.etcd_hosts();
-    ground.restore(&opened.snapshot, &sha256, targets).await
+    ground.restore(&opened.snapshot, sha256, targets).await
 }
 
 /// True for a word that is meant as a snapshot, which no inventory is called.
@@ -103,23 +105,12 @@ fn takes_none(snapshot: &Path) -> CliError {
         .hint("it puts back what each host had before: rsadm etcd restore --rollback")
 }
 
-/// A snapshot that can be read here, and what travelled with it.
-struct Opened {
-    snapshot: PathBuf,
-    carried: Vec<(String, Secret)>,
-    about: String,
-    /// Whose it is; `None` where no manifest says it.
-    cluster: Option<String>,
-}
-
 fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, CliError> {
     let inventory = |error: String| CliError::new(Exit::Usage, error);
     let bundled = path.is_file() && path.to_string_lossy().ends_with(".age");
     if !bundled {
         let manifest = file::manifest_of(path);
-        let about = manifest.as_ref().map(|m| about(m.taken_at, m.revision)).unwrap_or_default();
-        let cluster = manifest.map(|m| m.cluster);
-        return Ok(Opened { snapshot: path.to_owned(), carried: vec![], about, cluster });
+        return Ok(Opened { snapshot: path.to_owned(), carried: vec![], manifest });
     }
     let Some(identity) = identity else {
         return Err(inventory(format!("{} is encrypted", path.display()))
@@ -130,20 +121,23 @@ fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, 
     Ok(Opened {
         snapshot: opened.snapshot,
         carried: opened.carried.into_iter().map(|c| (c.path, c.data)).collect(),
-        about: about(opened.manifest.taken_at, opened.manifest.revision),
-        cluster: Some(opened.manifest.cluster),
+        // What a later look found stands beside the bundle.
+        manifest: Some(Manifest {
+            damaged: opened.manifest.damaged.clone().or(file::manifest_of(path).and_then(|m| m.damaged)),
+            ..opened.manifest
+        }),
     })
 }
 
-fn about(taken_at: OffsetDateTime, revision: u64) -> String {
-    let (date, time) = (taken_at.date(), taken_at.time());
-    format!(" (of {date} {:02}:{:02} UTC, revision {revision})", time.hour(), time.minute())
+fn about(manifest: &Manifest) -> String {
+    let (date, time) = (manifest.taken_at.date(), manifest.taken_at.time());
+    format!(" (of {date} {:02}:{:02} UTC, revision {})", time.hour(), time.minute(), manifest.revision)
 }
 
-/// Its own checksum is the one thing a snapshot cannot do without; the answer is that of the whole file.
-fn checked(path: &Path) -> Result<String, CliError> {
+/// Its own checksum is the one thing a snapshot cannot do without.
+fn checked(path: &Path) -> Result<Checked, CliError> {
     let refused = |e: crate::backup::BackupError| {
         CliError::new(Exit::Refused, e).hint("nothing was stopped or changed; choose another snapshot")
     };
-    Ok(file::check(path).map_err(refused)?.sum.sha256)
+    file::check(path).map_err(refused)
 }

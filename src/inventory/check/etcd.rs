@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::inventory::{
+    cluster::Role,
     draft::Draft,
     problem::{Findings, Path},
 };
@@ -16,6 +17,7 @@ pub(super) fn check(draft: &Draft, findings: &Findings) {
     let path = Path::default().key("etcd");
     check_times(draft, &path, findings);
     check_quota(draft.etcd.quota_backend_bytes, &path.key("quota_backend_bytes"), findings);
+    check_recipient(draft, &path.key("backup").key("recipient"), findings);
     let compaction = draft.etcd.auto_compaction;
     if !compaction.is_zero() && compaction < Duration::from_secs(60) {
         let message = format!("{compaction:?} between compactions leaves watchers behind");
@@ -56,5 +58,18 @@ fn check_quota(bytes: u64, path: &Path, findings: &Findings) {
     } else if bytes > 8 * GIB {
         let message = "more than 8GiB: members take minutes to start and to catch up";
         findings.warn(path, message, "8GiB, and look for what fills it");
+    }
+}
+
+/// The hosts that take scheduled snapshots put in what keys they have; a control plane's they are not given for that.
+fn check_recipient(draft: &Draft, path: &Path, findings: &Findings) {
+    let is_encrypted = draft.etcd.backup.as_ref().is_some_and(|backup| backup.recipient.is_some());
+    let some = |roles: &[Role]| draft.hosts.iter().any(|h| roles.iter().all(|role| h.is(*role)));
+    if is_encrypted && some(&[Role::ControlPlane]) && !some(&[Role::ControlPlane, Role::Etcd]) {
+        findings.warn(
+            path,
+            "no etcd host is a control plane: scheduled bundles hold etcd's keys alone, and restore on no fresh hosts",
+            "rsadm etcd snapshot save --with-pki --recipient age1… now and then: that bundle has all keys",
+        );
     }
 }

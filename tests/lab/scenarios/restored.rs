@@ -175,7 +175,8 @@ impl Restored<'_> {
             .rsadm_on(&format!("--yes etcd restore {{}} {}", self.path("plain.db")), &self.inventory)?
             .exits(5)?;
         println!("{}", refused.all());
-        refused.says("they have no authorities of this cluster, and the snapshot does not carry them")
+        refused.says("it does not carry all keys that its data needs, and no host has them")?;
+        refused.says("/etc/kubernetes/pki/sa.key, /etc/kubernetes/apiserver/encryption.yaml")
     }
 
     fn afresh(&self) -> Check {

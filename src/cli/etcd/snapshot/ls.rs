@@ -1,5 +1,7 @@
 //! `rsadm etcd snapshot ls`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -84,31 +86,45 @@ fn text(rows: &[Row], looked_in: &str, now: OffsetDateTime) -> String {
 
 fn table(rows: &[Row], now: OffsetDateTime) -> String {
     let has_hosts = rows.iter().any(|r| !r.host.is_empty());
-    let mut lines =
-        vec![["HOST", "SNAPSHOT", "AGE", "REVISION", "SIZE", "ETCD", "CHECKED"].map(str::to_owned)];
+    let shown = [has_hosts, true, have_several_ids(rows), true, true, true, true, true];
+    let mut lines = vec![
+        ["HOST", "SNAPSHOT", "OF ETCD", "AGE", "REVISION", "SIZE", "ETCD", "CHECKED"].map(str::to_owned),
+    ];
     lines.extend(rows.iter().map(|row| cells(row, now)));
     let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let line = |cells: &[String; 7]| {
+    let widths: Vec<usize> = (0..8).map(width).collect();
+    let line = |cells: &[String; 8]| {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        padded.skip(usize::from(!has_hosts)).collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+        let padded = padded.zip(shown).filter(|(_, shown)| *shown).map(|(cell, _)| cell);
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     lines.iter().map(line).collect()
 }
 
-fn cells(row: &Row, now: OffsetDateTime) -> [String; 7] {
+/// True where a name alone does not tell whose snapshots these are: it was restored, built anew, or is another cluster's too.
+fn have_several_ids(rows: &[Row]) -> bool {
+    let mut ids = BTreeMap::new();
+    let mut known = rows.iter().filter_map(|row| row.manifest.as_ref());
+    known.any(|m| ids.entry(&m.cluster).or_insert(&m.cluster_id) != &&m.cluster_id)
+}
+
+fn cells(row: &Row, now: OffsetDateTime) -> [String; 8] {
     let m = row.manifest.as_ref();
     let known = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
     let state = match (m, &row.problem) {
         (_, Some(problem)) => problem.clone(),
         (Some(Manifest { damaged: Some(why), .. }), _) => format!("DAMAGED: {why}"),
-        (Some(m), _) if m.without_quorum => format!("{}; taken without a quorum", checked(m)),
-        (Some(m), _) => checked(m).to_owned(),
+        (Some(m), _) => {
+            let quorum = m.without_quorum.then_some("taken without a quorum");
+            let keys = m.has_etcds_keys_alone().then_some("with etcd's keys alone");
+            [Some(checked(m)), keys, quorum].into_iter().flatten().collect::<Vec<_>>().join("; ")
+        }
         (None, None) => String::new(),
     };
     [
         row.host.clone(),
         row.file.clone(),
+        known(m.map(|m| m.cluster_id.clone())),
         known(m.map(|m| age(now - m.taken_at))),
         known(m.map(|m| m.revision.to_string())),
         bytes(row.size),
@@ -154,6 +170,14 @@ mod tests {
             row("m1", Ok(Manifest { check: Some(Check::Restored), ..manifest.clone() })),
             row("m2", Ok(Manifest { encrypted: true, without_quorum: true, ..manifest })),
             row("m3", Err("no manifest beside it".into())),
+            row(
+                "m5",
+                Ok(Manifest {
+                    encrypted: true,
+                    carries: vec!["/etc/kubernetes/pki/etcd/ca.key".into()],
+                    ..sample()
+                }),
+            ),
             row("m4", Ok(sample().after(Err("it was cut off".into())))),
         ];
         let on_hosts = "/var/lib/rsadm/backups on m1, m2, m3, m4";
@@ -164,7 +188,14 @@ mod tests {
         m1    prod-20261122T140511Z-r48211.db  3 h 12 min  48211     8 KiB  3.6.16  restored for a try
         m2    prod-20261122T140511Z-r48211.db  3 h 12 min  48211     8 KiB  3.6.16  checksum; encrypted; taken without a quorum
         m3    prod-20261122T140511Z-r48211.db  –           –         8 KiB  –       no manifest beside it
+        m5    prod-20261122T140511Z-r48211.db  3 h 12 min  48211     8 KiB  3.6.16  checksum; encrypted; with etcd's keys alone
         m4    prod-20261122T140511Z-r48211.db  3 h 12 min  48211     8 KiB  3.6.16  DAMAGED: it was cut off
+        ");
+        let other = Manifest { cluster_id: "4be1fcd8192a3e5d".into(), ..sample() };
+        insta::assert_snapshot!(table(&[row("", Ok(sample())), row("", Ok(other))], now), @"
+        SNAPSHOT                         OF ETCD           AGE         REVISION  SIZE   ETCD    CHECKED
+        prod-20261122T140511Z-r48211.db  7c1f0d2ab94e13aa  3 h 12 min  48211     8 KiB  3.6.16  checksum
+        prod-20261122T140511Z-r48211.db  4be1fcd8192a3e5d  3 h 12 min  48211     8 KiB  3.6.16  checksum
         ");
         assert_eq!(text(&[], on_hosts, now), format!("no snapshots in {on_hosts}\n"));
     }

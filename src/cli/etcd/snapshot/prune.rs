@@ -88,7 +88,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         let own = |m: &&Manifest| cluster.as_ref().is_none_or(|name| m.cluster == *name);
         let known: Vec<&Manifest> =
             list.iter().filter_map(|e| e.manifest.as_ref().ok()).filter(own).collect();
-        let spare = retention.spare(&known, now);
+        let spare = retention.spare(&known, 0, now);
         for (why, how_many) in reasons(&list, &known, now).into_iter().filter(|(_, n)| *n > 0) {
             *kept_because.entry(why).or_default() += how_many;
         }
