@@ -206,12 +206,12 @@ fn runs_out_of_reach(running: &[NodeName]) -> Result<(), Refusal> {
         return Ok(());
     }
     let names = running.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
-    let (runs, its) = if running.len() == 1 { ("runs", "its host") } else { ("run", "their hosts") };
+    let its = if running.len() == 1 { "its host" } else { "their hosts" };
     Err(Refusal {
         rule: "everybody-fenced",
         subject: format!("etcd cannot be made anew beside {names}"),
         why: format!(
-            "etcd {runs} there and answers the other hosts, and {its} cannot be logged in to: it would go on with the old \
+            "etcd runs there and answers the other hosts, and {its} cannot be logged in to: it would go on with the old \
              data beside the new; nothing was stopped or changed"
         ),
         help: format!("make {names} reachable over SSH, then look again; or switch it off for good"),

@@ -169,14 +169,20 @@ impl Running {
 
     /// Waits until it says that, or ends without.
     pub fn until_it_says(&mut self, text: &str) -> Check {
-        let (reader, said) = self.said.as_mut().ok_or("not read")?;
-        loop {
-            let start = said.len();
-            ensure!(reader.read_line(said)? > 0, "ended without {text:?}: {}\n{said}", self.command);
-            if said[start..].contains(text) {
+        while let Some(line) = self.line()? {
+            if line.contains(text) {
                 return Ok(());
             }
         }
+        let said = self.said.as_ref().map(|(_, said)| said.as_str()).unwrap_or_default();
+        Err(format!("ended without {text:?}: {}\n{said}", self.command).into())
+    }
+
+    /// Waits for its next message; `None` at its end.
+    pub fn line(&mut self) -> Result<Option<String>, Fault> {
+        let (reader, said) = self.said.as_mut().ok_or("not read")?;
+        let start = said.len();
+        Ok((reader.read_line(said)? > 0).then(|| said[start..].to_owned()))
     }
 
     /// Sends a signal to it alone, as `kill` does, not to what it started.

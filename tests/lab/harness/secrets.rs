@@ -27,11 +27,16 @@ impl Secrets {
     /// Those of hosts, beside those known already.
     pub fn add(&mut self, lab: &Lab, hosts: &[&str]) -> Check {
         for host in hosts {
-            let files = lab.on(host, FILES)?.ok()?.stdout;
-            let found = pieces(&files);
-            ensure!(!found.is_empty(), "no key material on {host}");
-            self.0.extend(found);
+            self.add_from(&lab.on(host, FILES)?.ok()?.stdout).map_err(|why| format!("{host}: {why}"))?;
         }
+        Ok(())
+    }
+
+    /// Those in the text of a file.
+    pub fn add_from(&mut self, text: &str) -> Check {
+        let found = pieces(text);
+        ensure!(!found.is_empty(), "no key material in a text of {} bytes", text.len());
+        self.0.extend(found);
         Ok(())
     }
 
@@ -47,13 +52,15 @@ impl Secrets {
     pub fn show_nowhere(&self, lab: &Lab, hosts: &[&str], said: &str, command_lines: &str) -> Check {
         self.are_not_in("command lines", command_lines)?;
         self.are_not_in("what rsadm says", said)?;
-        for host in hosts {
-            let journal = lab.on(host, "journalctl --no-pager -o cat; cat /var/log/pods/*/*/*.log")?.stdout;
-            ensure!(journal.len() > 10_000, "{host} has no journal");
-            self.are_not_in(&format!("the logs of {host}"), &journal)?;
-            self.are_not_world_readable(lab, host)?;
-        }
-        Ok(())
+        hosts.iter().try_for_each(|host| self.are_not_shown_on(lab, host))
+    }
+
+    /// Passes where a host's logs have none of it, and no files that are for everyone.
+    pub fn are_not_shown_on(&self, lab: &Lab, host: &str) -> Check {
+        let logs = lab.on(host, "journalctl --no-pager -o cat; cat /var/log/pods/*/*/*.log")?.stdout;
+        ensure!(logs.len() > 10_000, "{host} has no journal");
+        self.are_not_in(&format!("the logs of {host}"), &logs)?;
+        self.are_not_world_readable(lab, host)
     }
 
     /// Passes where a user without rights finds none of it in the files of a host.
@@ -69,7 +76,7 @@ impl Secrets {
     }
 }
 
-/// From the middle of each private key, where the key itself is, and each symmetric key.
+/// From the middle of each private key, where the key itself is, and each symmetric key and key of age.
 fn pieces(files: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let lines: Vec<&str> = files.lines().map(str::trim).collect();
@@ -81,6 +88,8 @@ fn pieces(files: &str) -> BTreeSet<String> {
             let pem = BASE64_STANDARD.decode(data.trim()).unwrap_or_default();
             found.extend(pieces(&String::from_utf8_lossy(&pem)));
             found.insert(data.trim().chars().skip(100).take(40).collect());
+        } else if let Some(key) = line.strip_prefix("AGE-SECRET-KEY-") {
+            found.insert(key.to_owned());
         } else if let Some(secret) = line.strip_prefix("secret:") {
             found.insert(secret.trim().trim_matches('"').to_owned());
         }
@@ -136,6 +145,8 @@ fn keys_are_recognized_in_files_and_in_kubeconfigs() {
     assert!(pieces(&kubeconfig).contains("AAAABBBBCCCCDDDD"));
     let encryption = "      secret: c2VjcmV0IGlzIHNlY3VyZSwgb3IgaXMgaXQ=";
     assert_eq!(pieces(encryption), ["c2VjcmV0IGlzIHNlY3VyZSwgb3IgaXMgaXQ=".to_owned()].into());
+    let age = "# public key: age1qqqq\nAGE-SECRET-KEY-1AAAABBBBCCCCDDDD\n";
+    assert_eq!(pieces(age), ["1AAAABBBBCCCCDDDD".to_owned()].into());
     let secrets = Secrets(pieces(&pem));
     assert!(secrets.are_not_in("a log", &pem).is_err() && secrets.are_not_in("a log", "AAAABBBB").is_ok());
 }

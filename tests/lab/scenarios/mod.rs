@@ -7,6 +7,7 @@ mod etcd_upgrade;
 mod external;
 mod growth;
 mod interrupted;
+mod killed;
 mod kubeadm_built;
 mod members;
 mod pods;

@@ -4,11 +4,13 @@
 //! Rows of the fault matrix: 40 (the quorum lost for good), 48 (fresh hosts without the old keys), 49 (what watched the
 //! old data finds out).
 
-use std::{fs, process::Stdio};
+use std::{cell::RefCell, fs, process::Stdio};
 
 use age::secrecy::ExposeSecret;
 
-use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, eventually, items, text};
+use crate::harness::{
+    Check, Checks, Cluster, CommandLines, Fault, Inventory, Lab, Outcome, Secrets, eventually, items, text,
+};
 
 const NODES: [&str; 3] = ["m1:10.77.0.11", "e2:10.77.0.32", "e3:10.77.0.33"];
 const HOSTS: [&str; 3] = ["m1", "e2", "e3"];
@@ -16,6 +18,9 @@ const HOSTS: [&str; 3] = ["m1", "e2", "e3"];
 struct Restored<'a> {
     lab: &'a Lab,
     inventory: Inventory,
+    /// All that rsadm said, for the search for key material.
+    said: RefCell<String>,
+    secrets: RefCell<Secrets>,
 }
 
 #[test]
@@ -25,7 +30,8 @@ fn restored() {
     let inventory = Inventory::load("tests/lab/inventories/lab-external-etcd.yaml")
         .with_hosts(&HOSTS)
         .with("hosts.m1.roles", "[control-plane, etcd]");
-    let it = Restored { lab: &lab, inventory };
+    let it = Restored { lab: &lab, inventory, said: RefCell::default(), secrets: RefCell::default() };
+    let command_lines = CommandLines::watch();
     checks.must("a control plane over three members", || it.rsadm("up")?.says("1 node Ready"));
     checks.must("objects are written and a bundle with the keys is taken", || it.bundle());
     checks.check("row 49: restored under watchers: they are told, and controllers work on", || it.restore());
@@ -36,6 +42,11 @@ fn restored() {
     });
     checks.check("row 48: bare hosts and a snapshot without keys: refused, nothing begun", || it.no_keys());
     checks.check("the bundle alone makes the cluster anew on bare hosts", || it.afresh());
+    let seen = command_lines.end();
+    checks.check(
+        "no key material is in command lines, logs, messages, the bundle or files for everyone",
+        || it.no_secret_shows(&seen?),
+    );
     checks.finish();
 }
 
@@ -44,8 +55,14 @@ impl Restored<'_> {
         Cluster::new(self.lab, "m1")
     }
 
+    fn run(&self, command: &str) -> Result<Outcome, Fault> {
+        let done = self.lab.rsadm_on(command, &self.inventory)?;
+        self.said.borrow_mut().push_str(&done.all());
+        Ok(done)
+    }
+
     fn rsadm(&self, command: &str) -> Result<Outcome, Fault> {
-        let done = self.lab.rsadm_on(command, &self.inventory)?.ok()?;
+        let done = self.run(command)?.ok()?;
         println!("{}", done.all());
         Ok(done)
     }
@@ -106,9 +123,12 @@ impl Restored<'_> {
     fn bundle(&self) -> Check {
         self.secret("before")?;
         let key = age::x25519::Identity::generate();
-        fs::write(self.lab.path("key.txt"), format!("{}\n", key.to_string().expose_secret()))?;
+        let text = format!("{}\n", key.to_string().expose_secret());
+        self.secrets.borrow_mut().add_from(&text)?;
+        self.secrets.borrow_mut().add(self.lab, &HOSTS)?;
+        fs::write(self.lab.path("key.txt"), text)?;
         let save = format!(
-            "etcd snapshot save --to {} --with-pki --recipient {}",
+            "-o json etcd snapshot save --to {} --with-pki --recipient {}",
             self.path("bundle.tar.age"),
             key.to_public()
         );
@@ -144,7 +164,7 @@ impl Restored<'_> {
         sees("after")?;
         let old = self.revision()?;
         let command = format!(
-            "--yes etcd restore {{}} {} --identity {}",
+            "--yes -o json etcd restore {{}} {} --identity {}",
             self.path("bundle.tar.age"),
             self.path("key.txt")
         );
@@ -161,7 +181,7 @@ impl Restored<'_> {
 
     fn recover(&self) -> Check {
         self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
-        eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.exits(9))?;
+        eventually(|| self.run("etcd status")?.exits(9))?;
         self.rsadm("--yes etcd recover")?.says("etcd restored on 1 host")?;
         self.has_secret("new")?;
         self.secret("newest")?;
@@ -170,10 +190,7 @@ impl Restored<'_> {
     }
 
     fn no_keys(&self) -> Check {
-        let refused = self
-            .lab
-            .rsadm_on(&format!("--yes etcd restore {{}} {}", self.path("plain.db")), &self.inventory)?
-            .exits(5)?;
+        let refused = self.run(&format!("--yes etcd restore {{}} {}", self.path("plain.db")))?.exits(5)?;
         println!("{}", refused.all());
         refused.says("it does not carry all keys that its data needs, and no host has them")?;
         refused.says("/etc/kubernetes/pki/sa.key, /etc/kubernetes/apiserver/encryption.yaml")
@@ -194,5 +211,15 @@ impl Restored<'_> {
         self.has_no_secret("after")?;
         self.controllers_work()?;
         self.rsadm("plan").map(drop)
+    }
+
+    fn no_secret_shows(&self, command_lines: &str) -> Check {
+        let mut secrets = self.secrets.take();
+        secrets.add(self.lab, &HOSTS)?;
+        secrets.are_not_in("command lines", command_lines)?;
+        secrets.are_not_in("what rsadm says", &self.said.borrow())?;
+        secrets
+            .are_not_in("the bundle", &String::from_utf8_lossy(&fs::read(self.path("bundle.tar.age"))?))?;
+        HOSTS.iter().try_for_each(|host| secrets.are_not_shown_on(self.lab, host))
     }
 }
