@@ -23,6 +23,8 @@ mod changes;
 mod clocks;
 #[path = "converge/faults.rs"]
 mod faults;
+#[path = "converge/founding.rs"]
+mod founding;
 #[path = "converge/guards.rs"]
 mod guards;
 #[path = "converge/harness.rs"]
