@@ -44,18 +44,9 @@ mod situations;
 #[path = "converge/upgrade.rs"]
 mod upgrade;
 
-fn topologies() -> [(&'static str, Cluster); 4] {
-    [
-        ("ha", harness::ha()),
-        ("single", harness::single()),
-        ("external-etcd", harness::external_etcd()),
-        ("etcd-only", harness::etcd_only()),
-    ]
-}
-
 #[test]
 fn up_does_what_it_predicts_and_then_rests() {
-    for (name, cluster) in topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = World::new(State::new(&cluster));
             let run = succeed(&world, &cluster, UP).await;
@@ -237,7 +228,7 @@ fn reset_leaves_nothing_wherever_it_was_killed() {
 
 #[test]
 fn no_secret_is_shown() {
-    for (name, cluster) in topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = World::new(State::new(&cluster));
             world.transcribe();
@@ -264,7 +255,7 @@ fn no_secret_is_shown() {
 /// Batches of one shell are one execution on a real host (`host::ssh::Traffic`); here each batch counts.
 #[test]
 fn a_host_is_asked_seldom() {
-    for (name, cluster) in topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = World::new(State::new(&cluster));
             succeed(&world, &cluster, UP).await;

@@ -18,6 +18,7 @@ mod exit;
 mod init;
 mod interrupt;
 mod kubeconfig;
+mod local;
 mod mistake;
 mod naming;
 mod plan;
