@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use rsadm::{
     fake::{State, World},
     inventory::{Cluster, NodeName},
-    phases::{RESET, UP},
+    phases::UP,
 };
 
 use self::harness::{block_on, in_sync, observe, succeed};
@@ -35,6 +35,8 @@ mod members;
 mod prediction;
 #[path = "converge/renewal.rs"]
 mod renewal;
+#[path = "converge/reset.rs"]
+mod reset;
 #[path = "converge/restore.rs"]
 mod restore;
 #[path = "converge/rollback.rs"]
@@ -207,23 +209,6 @@ fn lost_connections_heal() {
     let cluster = harness::ha();
     let undisturbed = faults::undisturbed(&cluster, State::new(&cluster), UP);
     faults::heals_from_lost_connections("ha", &cluster, &undisturbed, UP, 13);
-}
-
-#[test]
-fn reset_leaves_nothing_wherever_it_was_killed() {
-    for (name, cluster) in [("single", harness::single()), ("etcd-only", harness::etcd_only())] {
-        let mut start = block_on(harness::built(&cluster)).state();
-        start.hang_up();
-        start.disaster = true;
-        let undisturbed = faults::undisturbed(&cluster, start, RESET);
-        let left: Vec<&String> = undisturbed
-            .shape
-            .keys()
-            .filter(|k| [" file ", " link ", " unit ", " process ", " image "].iter().any(|w| k.contains(w)))
-            .collect();
-        assert!(left.is_empty(), "{name}: left behind: {left:#?}");
-        faults::heals_from_every_kill(name, &cluster, &undisturbed, RESET);
-    }
 }
 
 #[test]
