@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use rsadm::{
     fake::{State, World},
     inventory::{Cluster, NodeName},
-    phases::{RESET, UP},
+    phases::UP,
 };
 
 use self::harness::{block_on, in_sync, observe, succeed};
@@ -23,6 +23,8 @@ mod changes;
 mod clocks;
 #[path = "converge/faults.rs"]
 mod faults;
+#[path = "converge/founding.rs"]
+mod founding;
 #[path = "converge/guards.rs"]
 mod guards;
 #[path = "converge/harness.rs"]
@@ -33,6 +35,8 @@ mod members;
 mod prediction;
 #[path = "converge/renewal.rs"]
 mod renewal;
+#[path = "converge/reset.rs"]
+mod reset;
 #[path = "converge/restore.rs"]
 mod restore;
 #[path = "converge/rollback.rs"]
@@ -42,18 +46,9 @@ mod situations;
 #[path = "converge/upgrade.rs"]
 mod upgrade;
 
-fn topologies() -> [(&'static str, Cluster); 4] {
-    [
-        ("ha", harness::ha()),
-        ("single", harness::single()),
-        ("external-etcd", harness::external_etcd()),
-        ("etcd-only", harness::etcd_only()),
-    ]
-}
-
 #[test]
 fn up_does_what_it_predicts_and_then_rests() {
-    for (name, cluster) in topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = World::new(State::new(&cluster));
             let run = succeed(&world, &cluster, UP).await;
@@ -217,25 +212,8 @@ fn lost_connections_heal() {
 }
 
 #[test]
-fn reset_leaves_nothing_wherever_it_was_killed() {
-    for (name, cluster) in [("single", harness::single()), ("etcd-only", harness::etcd_only())] {
-        let mut start = block_on(harness::built(&cluster)).state();
-        start.hang_up();
-        start.disaster = true;
-        let undisturbed = faults::undisturbed(&cluster, start, RESET);
-        let left: Vec<&String> = undisturbed
-            .shape
-            .keys()
-            .filter(|k| [" file ", " link ", " unit ", " process ", " image "].iter().any(|w| k.contains(w)))
-            .collect();
-        assert!(left.is_empty(), "{name}: left behind: {left:#?}");
-        faults::heals_from_every_kill(name, &cluster, &undisturbed, RESET);
-    }
-}
-
-#[test]
 fn no_secret_is_shown() {
-    for (name, cluster) in topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = World::new(State::new(&cluster));
             world.transcribe();
@@ -262,7 +240,7 @@ fn no_secret_is_shown() {
 /// Batches of one shell are one execution on a real host (`host::ssh::Traffic`); here each batch counts.
 #[test]
 fn a_host_is_asked_seldom() {
-    for (name, cluster) in topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = World::new(State::new(&cluster));
             succeed(&world, &cluster, UP).await;

@@ -19,6 +19,7 @@ mod init;
 mod interrupt;
 mod kubeconfig;
 mod literal;
+mod local;
 mod mistake;
 mod naming;
 mod plan;

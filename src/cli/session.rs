@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     cli::{
-        CliError, Context, Exit, GateArgs, InventoryArg, evidence,
+        CliError, Context, Exit, GateArgs, InventoryArg, evidence, local,
         unreachable::{unusable, way_without},
     },
     event::{Event, Events, count, summary},
@@ -20,7 +20,7 @@ use crate::{
         fleet::Fleet,
         ssh::{ControlDir, Options},
     },
-    inventory::{Cluster, NetworkPlugin, Node, NodeName, Role},
+    inventory::{Cluster, Node, NodeName, Role},
     observe::{Facts, Observed, gather, gather_hosts_that_answer, gather_what_answers},
     phases::{self, Phase, preflight},
     plan::Plan,
@@ -115,8 +115,8 @@ impl<'a> Session<'a> {
         patience: Option<Duration>,
     ) -> Result<(Self, Vec<HostError>), CliError> {
         let started = std::time::Instant::now();
-        keys_are_there(&cluster)?;
-        cluster.network_manifests = network_manifests(&cluster)?;
+        local::keys_are_there(&cluster)?;
+        cluster.network_manifests = local::network_manifests(&cluster)?;
         let events = evidence::kept(&events, &cluster.name);
         let sudo_password = context.sudo_password()?;
         let connecting = context.connecting()?;
@@ -311,32 +311,6 @@ impl<'a> Session<'a> {
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
-}
-
-/// ssh goes on without a key file that is missing, and what it says then is of permissions on the hosts.
-fn keys_are_there(cluster: &Cluster) -> Result<(), CliError> {
-    let keys = cluster.nodes.iter().filter_map(|n| Some((n, n.ssh.key_path.as_ref()?)));
-    let unreadable = |path: &std::path::PathBuf| std::fs::metadata(path).err();
-    let Some((node, path, why)) = keys.filter_map(|(n, path)| Some((n, path, unreadable(path)?))).next()
-    else {
-        return Ok(());
-    };
-    let text = format!("could not find the ssh key of {}: {}: {why}", node.name, path.display());
-    Err(CliError::new(Exit::Inventory, text)
-        .hint("ssh.key_path names a private key file on this computer; without it ssh's own keys and agent are used"))
-}
-
-/// The operator's manifests by a name for each: a file's text, or the URL itself, which the cluster's host fetches.
-fn network_manifests(cluster: &Cluster) -> Result<Vec<(String, String)>, CliError> {
-    let NetworkPlugin::Manifests(places) = &cluster.network.plugin else { return Ok(vec![]) };
-    let read = |place: &String| match place.starts_with("https://") || place.starts_with("http://") {
-        true => Ok(place.clone()),
-        false => std::fs::read_to_string(place).map_err(|e| {
-            CliError::new(Exit::Inventory, format!("could not read network.manifests: {place}: {e}"))
-                .hint("the path is taken from the folder that rsadm runs in")
-        }),
-    };
-    places.iter().enumerate().map(|(i, place)| Ok((format!("network-{i}"), read(place)?))).collect()
 }
 
 /// How a run ended. `command` is what goes on, as it has to be typed.

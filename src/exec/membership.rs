@@ -316,3 +316,6 @@ fn stands(report: &EtcdReport) -> bool {
 fn by_url<'a>(report: &'a EtcdReport, peer_url: &str) -> Option<&'a MemberReport> {
     report.members.iter().find(|m| m.id.is_some() && m.peer_urls.iter().any(|url| url == peer_url))
 }
+
+#[cfg(test)]
+mod tests;

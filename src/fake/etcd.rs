@@ -31,7 +31,7 @@ pub struct Data {
 pub struct Listed {
     /// The member's ID.
     pub id: u64,
-    /// Its name, once it has started.
+    /// Its name: a founder's from the start, that of one that was added once it has started.
     pub name: String,
     /// Where others dial it.
     pub peer_url: String,
@@ -160,7 +160,8 @@ impl State {
         let listed: BTreeSet<&str> = self.etcd.members.iter().map(|m| m.peer_url.as_str()).collect();
         let own = wanted.flag("initial-advertise-peer-urls")?;
         let member = self.etcd.members.iter().find(|m| m.peer_url == own && !m.started)?;
-        (named == listed).then_some(Data { cluster: self.etcd.cluster, member: member.id, written: vec![] })
+        let written = self.live_members().next().map(|data| data.written).unwrap_or_default();
+        (named == listed).then_some(Data { cluster: self.etcd.cluster, member: member.id, written })
     }
 
     /// Gives members that have just started for the first time their data, ends those that were removed, and looks who
@@ -222,12 +223,13 @@ impl State {
         let voters = self.etcd.voters().count();
         let voting: Vec<u64> = self.etcd.voters().map(|m| m.id).filter(|id| live.contains(id)).collect();
         if self.etcd.complete && voting.len() + 1 < voters && !self.disaster {
-            let after = self.log.last().cloned().unwrap_or_default();
+            let after = self.after();
             self.violations
                 .push(format!("only {} of {voters} etcd members live, after: {after}", voting.len()));
             self.etcd.complete = false;
         }
         self.etcd.complete |= voting.len() == voters;
+        self.watch_leader(self.etcd.leader, &voting);
         if voting.len() < quorum(voters) {
             self.etcd.leader = None;
             return;
@@ -259,7 +261,7 @@ impl State {
         true
     }
 
-    fn is_live(&self, id: u64) -> bool {
+    pub(super) fn is_live(&self, id: u64) -> bool {
         self.live_members().any(|d| d.member == id)
     }
 

@@ -101,6 +101,7 @@ impl State {
     /// Lets kubelets register and report.
     pub(super) fn kube_tick(&mut self) {
         self.watch_servers();
+        self.watch_restore();
         let registered: Vec<(NodeName, NodeName, NodeFact)> =
             self.machines.values().filter(|m| !m.off).filter_map(|m| self.registration(m)).collect();
         for (machine, name, fact) in registered {
@@ -117,13 +118,13 @@ impl State {
     fn watch_servers(&mut self) {
         let orphan = self.machines.values().find(|m| !m.off && self.is_orphaned(m)).map(|m| m.name.clone());
         if let Some(orphan) = orphan {
-            let after = self.log.last().cloned().unwrap_or_default();
+            let after = self.after();
             self.violations.push(format!("the API server of {orphan} has no etcd left, after: {after}"));
         }
         let serving =
             self.machines.values().filter(|m| !m.off && m.serves("kube-apiserver", self.clock)).count();
         if serving + 1 < self.kube.serving && !self.disaster {
-            let after = self.log.last().cloned().unwrap_or_default();
+            let after = self.after();
             let all = self.kube.serving;
             self.violations.push(format!("only {serving} of {all} API servers serve, after: {after}"));
             self.kube.serving = serving;

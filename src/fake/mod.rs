@@ -30,6 +30,7 @@ mod scripts;
 mod secrets;
 mod shape;
 mod state;
+mod watch;
 
 pub use etcd::{Data, Etcd, FakeMembers};
 pub use files::{Entry, Files};

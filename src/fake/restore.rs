@@ -20,9 +20,9 @@ const SNAPSHOT: &str = "/var/lib/rsadm/restore/snapshot.db";
 pub(super) const TOKEN: &str = "/var/lib/rsadm/restore/token";
 pub(super) const OVER: &str = "/var/lib/rsadm/restore/over";
 pub(super) const WAITING: &str = "/var/lib/rsadm/restore/manifests";
-const PLACED: &str = "/var/lib/rsadm/restore/placed";
+pub(super) const PLACED: &str = "/var/lib/rsadm/restore/placed";
 /// Where the old data went.
-const OLD: &str = "/var/lib/rsadm/restore/old";
+pub(super) const OLD: &str = "/var/lib/rsadm/restore/old";
 /// Once it is over nothing of this is done again.
 const CHANGES: [&str; 5] = ["begin", "fence", "receive", "place", "roll-back"];
 
@@ -91,6 +91,7 @@ impl FakeHost {
         if self.text(TOKEN) != token {
             return Ok(Output::default());
         }
+        self.look(|state, _| state.watch_end(token));
         let ended = self.text(layout::ENDED_RESTORES);
         if !ended.lines().any(|line| line == token) {
             let ended = format!("{ended}{token}\n");

@@ -19,7 +19,7 @@ use super::{
 /// Nobody accepts what begins in the future, so no quorum can be asked and nothing is lost by all of it at once.
 #[test]
 fn what_a_clock_that_was_ahead_issued_is_issued_anew() {
-    for (name, cluster) in super::topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = built(&cluster).await;
             renew(&world, &cluster, 1, &ALL).await;

@@ -10,7 +10,7 @@ use rsadm::{
     event::{Event, Events},
     exec::{self, Context, RunError, members::Members},
     fake::{State, World},
-    inventory::{self, Cluster},
+    inventory::{self, Cluster, LoadBalancer, NetworkPlugin},
     observe::{Observed, gather},
     phases::{self, Phase},
     plan::{Plan, Refusal},
@@ -54,6 +54,42 @@ pub(crate) fn etcd_only() -> Cluster {
     let mut cluster = load("tests/lab/inventories/lab-etcd-only.yaml");
     cluster.nodes.truncate(3);
     cluster
+}
+
+/// Manifests of the operator's for the pods' network.
+pub(crate) fn with_manifests() -> Cluster {
+    let mut cluster = single();
+    cluster.network.plugin = NetworkPlugin::Manifests(vec!["net.yaml".into()]);
+    cluster.network_manifests = vec![("network-0".into(), "kind: Namespace\n".into())];
+    cluster
+}
+
+/// No network for pods.
+pub(crate) fn without_plugin() -> Cluster {
+    let mut cluster = single();
+    cluster.network.plugin = NetworkPlugin::None;
+    cluster
+}
+
+/// Somebody else's load balancer.
+pub(crate) fn external_balancer() -> Cluster {
+    let mut cluster = external_etcd();
+    cluster.load_balancer = LoadBalancer::External;
+    cluster.api.host = "api.example.org".into();
+    cluster
+}
+
+/// One of each kind.
+pub(crate) fn topologies() -> [(&'static str, Cluster); 7] {
+    [
+        ("ha", ha()),
+        ("single", single()),
+        ("external-etcd", external_etcd()),
+        ("etcd-only", etcd_only()),
+        ("manifests", with_manifests()),
+        ("no plugin", without_plugin()),
+        ("external balancer", external_balancer()),
+    ]
 }
 
 /// A clock that waits for nobody: whatever sleeps wakes as soon as nothing else can be done.

@@ -135,7 +135,7 @@ fn built(cluster: &Cluster) -> State {
 }
 
 /// The inventory with another etcd host, and a world in which it is bare.
-fn with_e4(mut cluster: Cluster, mut state: State) -> (Cluster, State) {
+pub(crate) fn with_e4(mut cluster: Cluster, mut state: State) -> (Cluster, State) {
     let mut e4 = cluster.nodes[0].clone();
     (e4.name, e4.internal_address) = (NodeName::new("e4"), [10, 77, 0, 34].into());
     (e4.address, e4.roles) = (e4.internal_address.to_string(), vec![Role::Etcd]);

@@ -107,7 +107,7 @@ fn files(state: &State) -> BTreeMap<String, String> {
 
 #[test]
 fn young_certificates_stay() {
-    for (name, cluster) in super::topologies() {
+    for (name, cluster) in harness::topologies() {
         block_on(async {
             let world = built(&cluster).await;
             let seen = observe(&world, &cluster).await;
@@ -120,7 +120,7 @@ fn young_certificates_stay() {
 /// Every certificate is issued once, members go one at a time, nobody plans anything afterwards.
 #[test]
 fn row_28_what_ends_soon_and_what_has_ended_is_renewed() {
-    for (name, cluster) in super::topologies() {
+    for (name, cluster) in harness::topologies() {
         for days in [300, 400] {
             block_on(async {
                 let world = built(&cluster).await;

@@ -378,3 +378,24 @@ fn members_of_the_old_cluster_stop_a_run_before_its_first_change() {
     assert!(refusal.contains("e2, e3 have the data of the old cluster"), "{refusal}");
     assert!(refusal.contains("rsadm etcd replace e2"), "{refusal}");
 }
+
+#[test]
+fn what_somebody_else_brings_is_not_brought_by_us() {
+    for (cluster, ready, network) in
+        [(harness::with_manifests(), true, Some("network-0")), (harness::without_plugin(), false, None)]
+    {
+        let mut state = built(&cluster);
+        state.settle();
+        let own = ["kubeadm", "kube-proxy", "coredns"];
+        let others: Vec<&str> = state.kube.bundles.keys().map(String::as_str).collect();
+        assert_eq!(others.into_iter().find(|name| !own.contains(name)), network);
+        assert!(state.kube.nodes.values().all(|node| node.ready == ready), "{:?}", state.kube.nodes);
+        let files = &state.machine(&cluster.nodes[0].name).files;
+        assert!([layout::CNI_CONFIG, layout::NETWORK_UNIT].iter().all(|path| !files.has(path)));
+    }
+    let mut state = built(&harness::external_balancer());
+    let worker = state.machine(&NodeName::new("w1"));
+    assert!(worker.process("haproxy").is_none());
+    let config = worker.files.text(layout::KUBELET_CONF).unwrap();
+    assert!(config.contains("server: https://api.example.org:6443"), "{config}");
+}

@@ -9,7 +9,7 @@ use rsadm::{
         RunError,
         members::{MemberHost, Members},
     },
-    fake::{FakeMembers, State, World},
+    fake::{Data, FakeMembers, State, World},
     inventory::{Cluster, NodeName, Role},
     layout,
     phases::{ETCD_UPGRADE, UP},
@@ -168,5 +168,57 @@ fn a_version_that_has_served_is_not_taken_back_even_where_it_then_ends() {
         assert!(failures[0].step.contains("hold the same data"), "{failures:?}");
         assert!(manifest(&world) != had, "{}: {failures:?}", good.name);
         assert_eq!(kept(&world.state()), Vec::<String>::new(), "{}", good.name);
+    }
+}
+
+/// Members of which one lacks what the others have, once it was started anew.
+struct Forgetful {
+    world: Arc<World>,
+    members: FakeMembers,
+    host: NodeName,
+    had: Vec<u8>,
+}
+
+#[async_trait]
+impl Members for Forgetful {
+    fn hosts(&self) -> Vec<MemberHost> {
+        self.members.hosts()
+    }
+
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        {
+            let mut inner = self.world.inner();
+            let files = &mut inner.state.machine(&self.host).files;
+            if files.read(layout::ETCD_MANIFEST) != Some(&self.had) {
+                let mut data = Data::read(files.read(Data::PATH).unwrap()).unwrap();
+                data.written.clear();
+                files.put(Data::PATH, 0o700, &serde_json::to_vec(&data).unwrap());
+            }
+        }
+        self.members.dial(host).await
+    }
+}
+
+#[test]
+fn no_member_follows_one_whose_data_is_not_that_of_the_others() {
+    let good = harness::etcd_only();
+    let (mut start, host) = (built(&good), first(&good));
+    assert!(start.write("kept"));
+    let had = start.machine(&host).files.read(layout::ETCD_MANIFEST).unwrap().to_vec();
+    let world = World::new(start.clone());
+    let members = world.members(&good);
+    let forgetful = Forgetful { world: world.clone(), members, host: host.clone(), had };
+    let outcome =
+        block_on(run_through(&world, &newer(&good), ETCD_UPGRADE, &forgetful, Some(A_MOMENT))).unwrap();
+    let Err(RunError::Failed(failures)) = outcome.result else { panic!("not noticed") };
+    let [failure] = &failures[..] else { panic!("{failures:?}") };
+    assert_eq!(failure.host, Some(host.clone()));
+    let cause = failure.cause.clone().unwrap_or_default();
+    assert!(cause.starts_with("e1: its data differs from the others"), "{cause}");
+    let state = world.state();
+    for node in &good.nodes {
+        let manifest =
+            |state: &State| state.machines[&node.name].files.read(layout::ETCD_MANIFEST).map(<[u8]>::to_vec);
+        assert_eq!(manifest(&state) != manifest(&start), node.name == host, "{}", node.name);
     }
 }

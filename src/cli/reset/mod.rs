@@ -183,7 +183,8 @@ mod tests {
     use super::*;
     use crate::{
         cli::{Cli, Interrupt},
-        ui::{Settings, Ui},
+        host::ConnectKind,
+        ui::{Settings, Ui, lines::Style},
     };
 
     /// A test has no terminal, so that a question ends in a mistake on the command line.
@@ -204,6 +205,43 @@ mod tests {
                 let is_it = |event| matches!(event, &Event::Warning { phase: None, .. });
                 assert!(warnings.iter().all(is_it), "{typed}: {warnings:?}");
             }
+        }
+    }
+
+    fn silent() -> HostError {
+        let (host, kind, why) =
+            (NodeName::new("e3"), ConnectKind::Unreachable, "Connection\ntimed out".to_owned());
+        HostError::Connect { host, kind, why }
+    }
+
+    #[test]
+    fn what_is_left_is_told_and_how_to_go_on() {
+        let failed = CliError::new(Exit::StepFailed, "1 step failed on e2");
+        let told = |failed, silent: &[HostError]| {
+            let error = unfinished(failed, silent, "reset prod.yaml").unwrap();
+            assert_eq!(error.kind(), Exit::StepFailed);
+            error.text(Style { color: false })
+        };
+        insta::assert_snapshot!(told(Some(&failed), &[silent()]), @r"
+        error: the reset is not complete
+          1 step failed on e2
+          e3 keeps what it has: could not connect to e3: Connection timed out
+          hint: rsadm reset prod.yaml does what is left once the cause is mended; a host that is gone for good can be taken out of the inventory
+        ");
+        let one = told(Some(&failed), &[]);
+        assert!(one.contains("e2") && !one.contains("e3"), "{one}");
+        let other = told(None, &[silent()]);
+        assert!(other.contains("e3 keeps what it has") && !other.contains("e2"), "{other}");
+        let json = serde_json::to_value(unfinished(None, &[silent()], "reset").unwrap().json()).unwrap();
+        assert_eq!((&json["not_reached"][0]["host"], &json["exit_code"]), (&json!("e3"), &json!(6)));
+    }
+
+    #[test]
+    fn a_reset_that_was_complete_or_refused_is_not_called_unfinished() {
+        assert!(unfinished(None, &[], "reset").is_none());
+        for kind in [Exit::Refused, Exit::Interrupted] {
+            let error = CliError::new(kind, "another error that says more");
+            assert!(unfinished(Some(&error), &[silent()], "reset").is_none(), "{kind:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     fake::{State, When, World, machine::Machine},
     inventory::{Cluster, NodeName, Role},
     layout,
-    plan::quorum::quorum,
+    plan::{quorum::quorum, sha256},
 };
 
 /// The ways to the members of a world.
@@ -123,13 +123,17 @@ fn members(state: &State) -> Vec<Member> {
         let client = address.map(|a| format!("https://{a}:{}", layout::ETCD_CLIENT_PORT));
         Member {
             id: listed.id,
-            name: if listed.started { listed.name.clone() } else { String::new() },
+            name: listed.name.clone(),
             peer_urls: vec![listed.peer_url.clone()],
             client_urls: client.filter(|_| listed.started).into_iter().collect(),
             is_learner: listed.learner,
         }
     };
     state.etcd.members.iter().map(one).collect()
+}
+
+fn hash(written: &[String]) -> u32 {
+    u32::from_str_radix(&sha256(written.join("\n").as_bytes())[..8], 16).unwrap_or_default()
 }
 
 #[async_trait]
@@ -170,7 +174,7 @@ impl EtcdApi for FakeEtcd {
     }
 
     async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {
-        self.ask(|_, _| Ok(KvHash { hash: 1, revision, compact_revision: 0 }))
+        self.ask(|_, data| Ok(KvHash { hash: hash(&data.written), revision, compact_revision: 0 }))
     }
 
     async fn linearizable_read(&self) -> Result<(), EtcdError> {
@@ -238,7 +242,14 @@ impl EtcdApi for FakeEtcd {
     }
 
     async fn move_leader(&self, to: u64) -> Result<(), EtcdError> {
+        let asked = self.ask(|_, data| Ok(data.member))?;
         self.change(&format!("move the leader to {to:x}"), |state| {
+            if state.etcd.leader != Some(asked) {
+                return Err(Answer::Refused("etcdserver: not leader"));
+            }
+            if !(state.is_live(to) && state.etcd.voters().any(|m| m.id == to)) {
+                return Err(Answer::Refused("etcdserver: bad leader transferee"));
+            }
             state.etcd.leader = Some(to);
             state.etcd.term += 1;
             Ok(())

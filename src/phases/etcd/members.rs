@@ -15,13 +15,20 @@ use crate::{
     plan::{Action, Mode, Planner, Refusal},
 };
 
+mod founders;
 mod refusals;
 
+pub(super) use founders::refusal as other_founders;
 pub use refusals::moved;
 pub(super) use refusals::old_cluster;
 
-/// True since the cluster's members served for the first time.
+/// True since the cluster's members served for the first time: hosts have it on record, or a quorum has just said so, of
+/// which a run that died left none.
 pub fn is_founded(cluster: &Cluster, seen: &Observed) -> bool {
+    seen.membership.is_some() || is_recorded(cluster, seen)
+}
+
+fn is_recorded(cluster: &Cluster, seen: &Observed) -> bool {
     cluster.nodes.iter().any(|n| seen.hosts.get(&n.name).is_some_and(|f| f.identity.is_some()))
 }
 
@@ -41,7 +48,10 @@ pub fn is_in_question(cluster: &Cluster, seen: &Observed) -> bool {
             false => has_etcd(facts),
         }
     };
-    is_founded(cluster, seen) && cluster.nodes.iter().any(differs)
+    match is_recorded(cluster, seen) {
+        true => cluster.nodes.iter().any(differs),
+        false => founders::others(cluster, seen).is_some(),
+    }
 }
 
 /// True where a host runs etcd, or has its data.

@@ -33,12 +33,15 @@ pub const PROCESS: &str = "etcd";
 /// See the module.
 ///
 /// # Errors
-/// Where a member has lost its data or is of another version, or a host that shall become one holds data of another
-/// cluster.
+/// Where a member has lost its data or is of another version, a host that shall become one holds data of another cluster,
+/// or members that were to found one with others do not serve.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let cluster = p.cluster;
     let nodes: Vec<&Node> = cluster.with_role(Role::Etcd).collect();
     if !members::is_founded(cluster, p.seen()) {
+        if let Some(refusal) = members::other_founders(cluster, p.seen()) {
+            return Err(refusal);
+        }
         found(p, &nodes);
         return Ok(());
     }
