@@ -20,7 +20,7 @@ use crate::{
     plan::{Action, HostWork, Mode, Plan, Refusal, Stage},
 };
 
-pub(crate) mod aftermath;
+mod aftermath;
 pub mod causes;
 pub mod gate;
 pub mod keyring;

@@ -15,6 +15,7 @@ mod made;
 pub mod planner;
 mod predict;
 pub mod quorum;
+pub mod standing;
 pub mod summary;
 
 pub use action::Action;

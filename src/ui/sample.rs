@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::{
     event::{Event, Failure, Next},
-    exec::aftermath,
     inventory::NodeName,
-    plan::{Action, HostWork, Mode, Plan, Stage, Step},
+    plan::{Action, HostWork, Mode, Plan, Stage, Step, standing},
 };
 
 /// A first `up` of three hosts, with a warning that comes before its stage is done.
@@ -97,7 +96,7 @@ fn state() -> Vec<String> {
     let plan = Plan { stages: ["m1", "m2", "m3"].map(stage).into(), ..Plan::default() };
     let etcd = ["m1", "m2", "m3"].map(|host| (NodeName::new(host), true));
     let servers = etcd.clone().map(|(host, _)| (host.clone(), host.as_str() != "m2"));
-    aftermath::state(&plan, 1..2, &[NodeName::new("m2")], &etcd, &servers)
+    standing::state(&plan, 1..2, &[NodeName::new("m2")], &etcd, &servers)
 }
 
 /// The end of a run that found nothing to do.

@@ -120,9 +120,9 @@ impl Stacked<'_> {
         let changed = self
             .inventory
             .with("kube_apiserver.extra_args", "{event-ttl: 2h}")
-            .with("api.alternative_names", "[k8s.lab.example]");
+            .with("api.alternative_names", "[k8s.lab.example, 10.77.0.200]");
         checks.check(
-            "row 27: an argument and a name roll the API servers one by one, and the API keeps serving",
+            "row 27: an argument, a name and an address roll the API servers one by one, and the API keeps serving",
             || self.roll_api_servers(&changed),
         );
         let changed = changed.with("etcd.extra_args", "{max-request-bytes: \"2097152\"}");
@@ -184,10 +184,12 @@ impl Stacked<'_> {
                 .on(host, "tr '\\0' '\\n' < /proc/$(pidof kube-apiserver)/cmdline")?
                 .ok()?
                 .says("--event-ttl=2h")?;
-            let by_name = "curl -fsS -m 10 --cacert /etc/kubernetes/pki/ca.crt \
-                --resolve k8s.lab.example:6443:127.0.0.1 https://k8s.lab.example:6443/readyz";
-            let answer = self.lab.on(host, by_name)?.text()?;
-            ensure!(answer == "ok", "{host} answers {answer}");
+            for name in ["k8s.lab.example", "10.77.0.200"] {
+                let by_name =
+                    "curl -fsS -m 10 --cacert /etc/kubernetes/pki/ca.crt --connect-to ::127.0.0.1:6443";
+                let answer = self.lab.on(host, &format!("{by_name} https://{name}:6443/readyz"))?.text()?;
+                ensure!(answer == "ok", "{host} answers as {name}: {answer}");
+            }
         }
         self.nothing_is_pending(changed)
     }
@@ -240,6 +242,30 @@ impl Stacked<'_> {
             eventually(|| pods::answer_each_other(&self.cluster()))?;
             self.nothing_is_pending(&self.inventory)
         });
+        checks.check(
+            "row 52: all control planes lose their power at once, and come back with all they had",
+            || self.lose_all(),
+        );
+    }
+
+    /// `up` is not asked to wait until they are well: it comes as soon as the hosts can be reached.
+    fn lose_all(&self) -> Check {
+        self.cluster().kubectl("create configmap before-the-dark --from-literal=word=kept")?.ok()?;
+        self.lab.verb(&[&["poweroff", "--hard"], &CONTROL_PLANES[..]].concat())?.ok()?;
+        self.lab.verb(&[&["up"], &CONTROL_PLANES[..]].concat())?.ok()?;
+        let up = self.lab.rsadm_on("up", &self.inventory)?.ok()?;
+        println!("{}", up.stderr);
+        eventually(|| {
+            self.lab.rsadm_on("etcd status", &self.inventory)?.ok()?.says("3 of 3 voters healthy")
+        })?;
+        self.one_leader()?;
+        for (object, kept) in [("before-the-dark", "kept"), ("without-m1", "")] {
+            let found = self.cluster().json(&format!("get configmap {object}"))?;
+            ensure!(found["data"]["word"].as_str().unwrap_or_default() == kept, "{found:#}");
+        }
+        eventually(|| self.cluster().are_ready(&NODES))?;
+        eventually(|| pods::answer_each_other(&self.cluster()))?;
+        self.nothing_is_pending(&self.inventory)
     }
 
     fn serves_without(&self, checks: &mut Checks, lost: &str, other: &str) {
