@@ -29,8 +29,8 @@ m br_netfilter [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]
 # Each may be a disk of its own; of those that are still to come it is the nearest folder above.
 d="$L /usr $E $L/containerd $L/kubelet" w=()
 for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; w+=("$p"); done
-df -PB1 "${w[@]}" | awk -v d="$d" 'BEGIN{split(d, n)} NR>1{print "disk", n[NR-1], $4, $2}'
-ip -o addr show | awk '{split($4,a,"/"); print "address",a[1]}'
+df -PB1 "${w[@]}" | awk -v d="$d" 'BEGIN{split(d,n)} NR>1{print "disk",n[NR-1],$4,$2}'
+ip -o addr | awk '{split($4,a,"/"); print "address",a[1]}'
 ss -Hltnp | awk '{n=split($4,a,":"); p="-"; if (match($0,/users:\(\("[^"]+/)) p=substr($0,RSTART+9,RLENGTH-9); print "port",a[n],p}' | sort -u
 # An empty line ends a unit.
 n=0 b=
@@ -64,24 +64,24 @@ done
 stat -c 'file %a %u:%g folder %n' $K/manifests /var/log/kubernetes/audit
 stat -Lc 'file %a %U:%G folder %n' $E
 # Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
-mapfile -d '' -t a < <(find $K /etc/cni/net.d /etc/containerd /etc/rsadm $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
-  $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} /etc/sysctl.d/90-rsadm.conf /etc/modules-load.d/rsadm.conf \( -type f -o -type l \) -printf '%m %U:%G %p\0')
+mapfile -d '' -t a < <(find $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsadm.conf,modules-load.d/rsadm.conf} $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
+  $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} \( -type f -o -type l \) -printf '%m %U:%G %p\0')
 for p in "${a[@]}"; do printf 'known %s\n' "$p"; done | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
-  awk '/^known /{p = $0; sub(/^known [^ ]* [^ ]* /, "", p); about[p] = $2 " " $3; next} {p = substr($0, 67)} p in about{print "file", about[p], $1, p}'
+  awk '/^known /{p=$0; sub(/^known [^ ]* [^ ]* /,"",p); a[p]=$2" "$3; next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows.
 w=()
 for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
-[ ${#w[@]} = 0 ] || awk 'function tell() {if (p ~ /\.conf$/) print "kubeconfig", p, s, a, c; else if (p) print "cert", p, b}
-  FNR == 1{tell(); p = FILENAME; b = ""; on = over = 0; s = a = c = "-"}
-  /BEGIN CERT/{on = !over; next} /END CERT/{on = 0; over = p ~ /\.pem$/; next} on{b = b $0}
-  $1 == "server:"{s = $2} $1 ~ /^certificate-auth.*-data:/{a = $2} $1 ~ /^client-cert.*-data:/{c = $2} END{tell()}' "${w[@]}"
+[ ${#w[@]} = 0 ] || awk 'function tell() {if (p ~ /\.conf$/) print "kubeconfig",p,s,a,c; else if (p) print "cert",p,b}
+  FNR==1{tell(); p=FILENAME; b=""; on=over=0; s=a=c="-"}
+  /BEGIN CERT/{on=!over; next} /END CERT/{on=0; over=p ~ /\.pem$/; next} on{b=b $0}
+  $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}"
 p=$K/manifests/etcd.yaml
 [ -f $p ] && sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $p
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
-  s/^ *"target": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/rsadm/backup.json /etc/cni/net.d/10-rsadm.conflist \
-  /etc/rsadm/network.sh $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
+  s/^ *"target": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/{cni/net.d/10-rsadm.conflist,rsadm/{backup.json,network.sh}} \
+  $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
 case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
 for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done
 [ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"

@@ -34,7 +34,7 @@ const FACTS_AND_NODES: Script = Script {
         "n() {\n",
         include_str!("objects.sh"),
         include_str!("nodes.sh"),
-        "}\nexec 4< <(n $1 2>/dev/null)\n",
+        "}\nexec 4< <(n $1)\n",
         include_str!("facts.sh"),
         "cat <&4\n",
     ),

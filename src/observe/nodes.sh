@@ -8,14 +8,14 @@ record=$(sed -n 's/^bundle //p' <<< "$seen")
 
 # Against what apply.sh noted of the bundles' objects.
 now=$(sed -n 's/^[^ ]*\.objects //p' <<< "$record" | tr ';' '\n' |
-  awk '{print "---\napiVersion: " $1 "\nkind: " $2 "\nmetadata:\n name: \"" $4 "\""; if ($3 != "-") print " namespace: \"" $3 "\""}' |
+  awk '{printf "---\n{apiVersion: %s, kind: %s, metadata: {name: \"%s\"%s}}\n",$1,$2,$4,$3=="-"?"":", namespace: \""$3"\""}' |
   k get -f - --ignore-not-found -o go-template="$OBJECTS")
 # A field of these two that is not ours any more has been set by somebody else.
-awk '$4=="coredns" && ($2=="Deployment" && !/f:replicas/ || $2=="ConfigMap" && !/f:Corefile/) {print "edited", $2}' <<< "$now"
+awk '$4=="coredns"&&($2=="Deployment"&&!/f:replicas/||$2=="ConfigMap"&&!/f:Corefile/){print "edited",$2}' <<< "$now"
 [ -z "$now" ] || while read -r name all; do
   name=${name%.objects} all=$(tr ';' '\n' <<< "$all")
-  mine=$(awk 'NR == FNR {o[$0]; next} $1 " " $2 " " $3 " " $4 in o' <(echo "$all") <(echo "$now"))
-  gone=$(awk 'NR == FNR {o[$1 " " $2 " " $3 " " $4]; next} !($0 in o) {print $2 "/" $4}' <(echo "$mine") <(echo "$all") | paste -sd' ')
+  mine=$(awk 'NR==FNR{o[$0];next} $1" "$2" "$3" "$4 in o' <(echo "$all") <(echo "$now"))
+  gone=$(awk 'NR==FNR{o[$1" "$2" "$3" "$4];next} !($0 in o){print $2"/"$4}' <(echo "$mine") <(echo "$all") | paste -sd' ')
   if [ -n "$gone" ]; then echo "damaged $name $gone gone"
   elif [ "$(sum_of <<< "$mine")" != "$(sed -n "s/^$name\.sum //p" <<< "$record")" ]; then echo "damaged $name changed in the cluster"; fi
 done < <(grep '^[^ ]*\.objects ' <<< "$record")

@@ -158,9 +158,11 @@ fn plan_with(
     // A table that looks whether hosts can carry something builds it there. Whose they are is asked with this look or
     // without it.
     let builds = table.iter().any(|phase| phase.name == preflight::PHASE);
-    // One that looks has it among its findings; etcd's own upgrade touches nothing else, and a reset needs no version.
+    // One that looks has it among its findings, and so has a renewal; etcd's own upgrade touches nothing else, and a reset needs
+    // no version.
     let looks = builds && wants(preflight::PHASE);
-    let touches = |phase: &Phase| ![teardown::PHASE, etcd::upgrade::PHASE].contains(&phase.name);
+    let others = [teardown::PHASE, etcd::upgrade::PHASE, certs::renew::KUBELETS];
+    let touches = |phase: &Phase| !others.contains(&phase.name);
     if !looks && table.iter().all(touches) {
         settled::version(planner.cluster, planner.seen())?;
     }

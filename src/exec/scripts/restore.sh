@@ -92,7 +92,7 @@ alone() {
   [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
   # What a process writes is whole as long as it stands still: of a member that runs without a quorum, and serves nobody.
   processes etcd
-  if [ ${#pids[@]} != 0 ]; then trap "kill -CONT ${pids[*]}" EXIT; kill -STOP "${pids[@]}"; fi
+  if [ ${#pids[@]} != 0 ]; then trap 'kill -CONT "${pids[@]}"' EXIT; kill -STOP "${pids[@]}"; fi
   mkdir -m 700 $work/copy && timeout "$1" cp -aL --reflink=auto $data/member $work/copy/ || die "the data could not be copied"
   [ ${#pids[@]} = 0 ] || { kill -CONT "${pids[@]}"; trap - EXIT; }
   timeout -k 5 "$1" $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \

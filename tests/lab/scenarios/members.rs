@@ -37,6 +37,9 @@ fn members() {
         it.measure()
     });
     checks.check("row 40: the data of all but one is gone: recovered on all three hosts", || it.lose_data());
+    checks.check("a recovery that broke off is not gone on with once the lost members serve again", || {
+        it.is_overtaken()
+    });
     checks.check("row 40: two of three lost: diagnosis, and recovery from the survivor", || it.recover());
     checks.check("row 39: the last member is not removed", || {
         it.rsadm("etcd remove {} e1")?.exits(5)?.says("no other member would be left")
@@ -252,6 +255,32 @@ impl Members<'_> {
         eventually(|| self.is_healthy(&three))?;
         three.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
         written.forget(&self.cluster(), "e1")?;
+        self.on("plan", &three)?.ok()?;
+        Ok(())
+    }
+
+    /// Killed before its data is in place anywhere; what the members that are back take then must not be lost.
+    fn is_overtaken(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
+        eventually(|| self.on("etcd status", &three)?.exits(9))?;
+        let mut recovery = self.lab.start_rsadm_on("--yes etcd recover", &self.all.with_hosts(&three))?;
+        recovery.until_it_says("etcd stopped on 1 host")?;
+        recovery.signal("KILL")?;
+        recovery.end()?;
+        self.lab.verb(&["up", "e2", "e3"])?.ok()?;
+        eventually(|| {
+            let status = self.on("etcd status", &three)?.exits(8)?;
+            status.says("a recovery of etcd has begun on e1 and is not over; etcd serves without it")?;
+            status.says("rsadm etcd restore --rollback /")
+        })?;
+        self.cluster().etcdctl("e2", "put overtaken 1")?.ok()?;
+        let refused = self.on("--yes etcd recover", &three)?.exits(5)?;
+        println!("{}", refused.all());
+        refused.says("etcd has a quorum again")?;
+        self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
+        eventually(|| self.is_healthy(&three))?;
+        self.has("overtaken")?;
         self.on("plan", &three)?.ok()?;
         Ok(())
     }

@@ -179,9 +179,13 @@ impl Restored<'_> {
         sees("new")
     }
 
+    /// The survivor starts anew while there is no quorum: its etcd serves nothing, and its kubelet, which has not seen an API
+    /// server since, ends no static pod whose manifest is gone.
     fn recover(&self) -> Check {
         self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
         eventually(|| self.run("etcd status")?.exits(9))?;
+        self.lab.verb(&["reboot", "--hard", "m1"])?.ok()?;
+        eventually(|| self.lab.on("m1", "pidof etcd kubelet")?.ok().map(drop))?;
         self.rsadm("--yes etcd recover")?.says("etcd restored on 1 host")?;
         self.has_secret("new")?;
         self.secret("newest")?;
