@@ -164,8 +164,8 @@ async fn work(
         Place::Folder(folder) => folder.clone(),
         Place::Bucket(_) => Path::new(layout::RSADM_DIR).join("backup-outgoing"),
     };
-    if let Place::Folder(folder) = place {
-        is_there(folder)?;
+    if let Some(folder) = &config.made {
+        is_there(Path::new(folder))?;
     }
     sweep(&folder, matches!(place, Place::Bucket(_)));
     let needed = room::with_trial(own.status.db_size);
@@ -193,7 +193,7 @@ async fn work(
 /// A folder elsewhere was made by `up`, once. Where it is gone, something is not mounted most likely: one that is made in its
 /// place would fill the disk below, and nobody would look for snapshots there.
 fn is_there(folder: &Path) -> Result<(), BackupError> {
-    if folder.starts_with(layout::RSADM_DIR) || folder.is_dir() {
+    if folder.is_dir() {
         return Ok(());
     }
     let folder = folder.display();
@@ -264,6 +264,7 @@ mod tests {
             interval: 3600,
             retention: Retention::Count(1),
             target: "s3://bucket/prod".into(),
+            made: None,
             settings: BTreeMap::new(),
             recipient: None,
         }
@@ -277,7 +278,6 @@ mod tests {
         assert!(error.contains(&format!("no folder {} on this host: mount", gone.display())), "{error}");
         assert!(!gone.exists());
         is_there(there.path()).unwrap();
-        is_there(Path::new("/var/lib/rsadm/backups-that-nobody-made")).unwrap();
     }
 
     #[test]

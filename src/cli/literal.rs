@@ -29,9 +29,11 @@ pub(super) fn with_inventory(text: &str, inventory: &str) -> String {
         while let Some(at) = text[from..].find(command) {
             from += at + command.len();
             let rest = &text[from..];
-            // `rsadm up` is not the beginning of another word.
-            let ends = !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
-            if ends && !rest.starts_with(inventory) {
+            // `rsadm up` is not the beginning of another word, nor is the inventory's name.
+            let ends =
+                |rest: &str, more: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || more.contains(c));
+            let has_it = rest.strip_prefix(inventory).is_some_and(|rest| ends(rest, "-_./"));
+            if ends(rest, "-") && !has_it {
                 text.insert_str(from, inventory);
             }
         }
@@ -57,6 +59,9 @@ mod tests {
                 "rsadm etcd remove m1, then rsadm up",
                 "rsadm etcd remove prod.yaml m1, then rsadm up prod.yaml",
             ),
+            ("rsadm etcd restore prod.yaml --rollback", "rsadm etcd restore prod.yaml --rollback"),
+            ("rsadm etcd add prod.yaml-2", "rsadm etcd add prod.yaml prod.yaml-2"),
+            ("then rsadm up.", "then rsadm up prod.yaml."),
             ("rsadm upgrades nothing", "rsadm upgrades nothing"),
             ("rsadm reset with an inventory of it alone", "rsadm reset with an inventory of it alone"),
         ] {

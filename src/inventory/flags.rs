@@ -189,7 +189,7 @@ pub(super) const KUBELET: Owned = Owned {
         (&["register-with-taints"], "use the host's taints"),
         (&["cluster-dns", "cluster-domain"], SECTION),
         (&["container-runtime-endpoint"], "use container_runtime"),
-        (&["port", "healthz-port"], PORTS),
+        (&["port", "healthz-port", "healthz-bind-address"], PORTS),
     ],
     fields: &[
         (&["apiVersion", "kind"], "leave the key out"),
@@ -208,7 +208,7 @@ pub(super) const KUBELET: Owned = Owned {
         (&["clusterDNS", "clusterDomain"], "use network.service_subnet and network.cluster_domain"),
         (&["containerRuntimeEndpoint"], "use container_runtime"),
         (&["registerWithTaints"], "use the host's taints"),
-        (&["port", "healthzPort", "address"], PORTS),
+        (&["port", "healthzPort", "healthzBindAddress", "address"], PORTS),
     ],
 };
 

@@ -1,6 +1,6 @@
 //! What an etcd host needs to take snapshots by itself: settings for our own program, and a systemd timer.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +35,18 @@ pub struct BackupConfig {
     pub retention: Retention,
     /// A folder of this host, or the URL of a bucket.
     pub target: String,
+    /// The target again, where it is a folder elsewhere than below ours, which `up` has made: gone, it is not made anew.
+    #[serde(default)]
+    pub made: Option<String>,
     /// Settings of the bucket that are no secrets.
     pub settings: BTreeMap<String, String>,
     /// To whom snapshots are encrypted, with the cluster's keys in them.
     pub recipient: Option<String>,
+}
+
+/// True for a folder that is not below ours.
+pub fn is_elsewhere(target: &str) -> bool {
+    !target.contains("://") && !Path::new(target).starts_with(layout::RSADM_DIR)
 }
 
 /// The settings of one host.
@@ -52,6 +60,7 @@ pub fn backup_config(cluster: &Cluster, node: &Node, backup: &Backup) -> BackupC
         interval: backup.interval.as_secs(),
         retention: backup.retention,
         target: backup.target.clone(),
+        made: is_elsewhere(&backup.target).then(|| backup.target.clone()),
         settings: backup.settings(),
         recipient: backup.recipient.clone(),
     }

@@ -35,20 +35,9 @@ use super::{
 /// The label that Kubernetes' tools know cluster DNS by.
 const LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 
-/// What of the add-on is decided by what was found.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Dns {
-    /// Names outside the cluster are asked of the resolvers that CoreDNS' host has; it does not start where there are none.
-    pub upstream: bool,
-    /// Somebody else has set how many replicas there are. Like kubeadm we leave that to them: left out of what is applied,
-    /// the field stays theirs (server-side apply).
-    pub scaled: bool,
-    /// The same of the Corefile.
-    pub configured: bool,
-}
-
-/// All objects of the add-on, as YAML documents.
-pub fn coredns(cluster: &Cluster, found: Dns) -> Result<String, Error> {
+/// All objects of the add-on, as YAML documents. With `upstream`, names outside the cluster are asked of the resolvers
+/// that its host has; CoreDNS does not start where there are none.
+pub fn coredns(cluster: &Cluster, upstream: bool) -> Result<String, Error> {
     let mut documents = Documents::default();
     documents.add(&service_account("coredns"))?;
     let verbs = ["list", "watch"];
@@ -58,11 +47,12 @@ pub fn coredns(cluster: &Cluster, found: Dns) -> Result<String, Error> {
     ];
     documents.add(&cluster_role("system:coredns", rules))?;
     documents.add(&cluster_binding("system:coredns", "system:coredns", Who::ServiceAccount("coredns")))?;
-    let text = corefile(&cluster.network.cluster_domain, found.upstream);
-    let mut configuration = config_map(SYSTEM, "coredns", [("Corefile", text)]);
-    configuration.data.take_if(|_| found.configured);
-    documents.add(&configuration)?;
-    documents.add(&deployment(cluster, found.scaled))?;
+    documents.add(&config_map(
+        SYSTEM,
+        "coredns",
+        [("Corefile", corefile(&cluster.network.cluster_domain, upstream))],
+    ))?;
+    documents.add(&deployment(cluster))?;
     if replicas(cluster) > 1 {
         documents.add(&disruption_budget())?;
     }
@@ -105,9 +95,9 @@ fn replicas(cluster: &Cluster) -> i32 {
     if cluster.kubernetes_nodes().count() > 1 { 2 } else { 1 }
 }
 
-fn deployment(cluster: &Cluster, scaled: bool) -> Deployment {
+fn deployment(cluster: &Cluster) -> Deployment {
     let spec = DeploymentSpec {
-        replicas: (!scaled).then(|| replicas(cluster)),
+        replicas: Some(replicas(cluster)),
         selector: selector(),
         strategy: Some(DeploymentStrategy {
             type_: Some("RollingUpdate".to_owned()),
@@ -310,20 +300,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let found = Dns { upstream: true, ..Dns::default() };
-        testing::golden("single/coredns.yaml", &coredns(&testing::single(), found).unwrap());
-        testing::golden("ha/coredns.yaml", &coredns(&testing::ha(), found).unwrap());
-    }
-
-    #[test]
-    fn what_others_set_is_left_out() {
-        let cluster = testing::ha();
-        let ours = coredns(&cluster, Dns::default()).unwrap();
-        let scaled = coredns(&cluster, Dns { scaled: true, ..Dns::default() }).unwrap();
-        assert!(ours.contains("replicas: 2\n") && !scaled.contains("replicas:"));
-        let configured = coredns(&cluster, Dns { configured: true, ..Dns::default() }).unwrap();
-        // The object itself stays, so that the next run still looks at whose its fields are.
-        assert!(ours.contains("  Corefile:") && !configured.contains("  Corefile:"), "{configured}");
-        assert!(configured.contains("kind: ConfigMap\n"), "{configured}");
+        testing::golden("single/coredns.yaml", &coredns(&testing::single(), true).unwrap());
+        testing::golden("ha/coredns.yaml", &coredns(&testing::ha(), true).unwrap());
     }
 }

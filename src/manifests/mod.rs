@@ -40,11 +40,13 @@ pub use api_files::{
     admission_configuration, audit_policy, authentication_configuration, encryption_configuration,
 };
 pub use api_server::{api_server_pod, etcd_servers};
-pub use backup::{BackupConfig, Peer, backup_config, backup_service, backup_timer, backup_timer_revision};
+pub use backup::{
+    BackupConfig, Peer, backup_config, backup_service, backup_timer, backup_timer_revision, is_elsewhere,
+};
 pub use bootstrap::{BootstrapToken, bootstrap_token};
 pub use containerd::{ContainerdHost, containerd_config, containerd_unit, registry_hosts};
 pub use controller_manager::controller_manager_pod;
-pub use coredns::{Dns, coredns};
+pub use coredns::coredns;
 pub use etcd::{EtcdStart, InitialState, etcd_pod};
 pub use haproxy::{haproxy_config, haproxy_pod};
 pub use kube_proxy::kube_proxy;

@@ -246,7 +246,7 @@ impl Facts {
     pub fn learn_from(&mut self, path: &str, text: &str) {
         self.network.extend(network_in(path, text).into_iter().map(|(key, value)| (key.to_owned(), value)));
         if path == layout::BACKUP_CONFIG {
-            self.backup_target = quoted_after("\"target\": ", text);
+            self.backup_target = quoted_after("\"made\": ", text);
         } else if path == layout::CNI_CONFIG {
             let value = text.split("\"subnet\": \"").nth(1).and_then(|rest| rest.split('"').next());
             self.pod_subnet = value.and_then(|v| v.parse().ok());

@@ -2,7 +2,7 @@
 # Every run waits for it on every host: processes are started for many things at once, and builtins do the rest.
 exec 2>/dev/null
 K=/etc/kubernetes L=/var/lib R=/var/lib/rsadm E=/var/lib/etcd U=/etc/systemd/system
-f() { printf '%s\n' "$*"; }
+f() { echo "$*"; }
 # r WORD FILE: the fact that is the file's first line.
 r() { v=; IFS= read -r v < "$2"; [ -z "$v" ] || f "$1" "$v"; }
 . /etc/os-release
@@ -66,7 +66,7 @@ stat -Lc 'file %a %U:%G folder %n' $E
 # Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
 mapfile -d '' -t a < <(find $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsadm.conf,modules-load.d/rsadm.conf} $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} \( -type f -o -type l \) -printf '%m %U:%G %p\0')
-for p in "${a[@]}"; do printf 'known %s\n' "$p"; done | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
+for p in "${a[@]}"; do echo "known $p"; done | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^known /{p=$0; sub(/^known [^ ]* [^ ]* /,"",p); a[p]=$2" "$3; next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows.
 w=()
@@ -80,7 +80,7 @@ p=$K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
-  s/^ *"target": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/{cni/net.d/10-rsadm.conflist,rsadm/{backup.json,network.sh}} \
+  s/^ *"made": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/{cni/net.d/10-rsadm.conflist,rsadm/{backup.json,network.sh}} \
   $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
 case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
 for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done

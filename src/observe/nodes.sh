@@ -10,8 +10,7 @@ record=$(sed -n 's/^bundle //p' <<< "$seen")
 now=$(sed -n 's/^[^ ]*\.objects //p' <<< "$record" | tr ';' '\n' |
   awk '{printf "---\n{apiVersion: %s, kind: %s, metadata: {name: \"%s\"%s}}\n",$1,$2,$4,$3=="-"?"":", namespace: \""$3"\""}' |
   k get -f - --ignore-not-found -o go-template="$OBJECTS")
-# A field of these two that is not ours any more has been set by somebody else.
-awk '$4=="coredns"&&($2=="Deployment"&&!/f:replicas/||$2=="ConfigMap"&&!/f:Corefile/){print "edited",$2}' <<< "$now"
+edited <<< "$now"
 [ -z "$now" ] || while read -r name all; do
   name=${name%.objects} all=$(tr ';' '\n' <<< "$all")
   mine=$(awk 'NR==FNR{o[$0];next} $1" "$2" "$3" "$4 in o' <(echo "$all") <(echo "$now"))

@@ -3,13 +3,13 @@
 //! Each is a bundle of objects, applied as one and recorded in the cluster with a hash, so that an unchanged bundle
 //! costs a later run nothing. Recorded are also its objects with the fields that were applied: one that somebody
 //! deleted or changed since is noticed, and the bundle applied again. Like kubeadm, we leave CoreDNS' replicas and
-//! Corefile to whoever has set them by hand.
+//! Corefile to whoever has set them by hand, which `apply.sh` sees to: only there it is sure what the cluster has.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
     inventory::{NetworkPlugin, Node},
-    manifests::{Dns, coredns, kube_proxy, kubeadm},
+    manifests::{coredns, kube_proxy, kubeadm},
     phases::{control_plane, prepare, workers},
     plan::{
         Action, Mode, Planner, Refusal,
@@ -49,12 +49,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         );
         p.notice(PHASE, None, text, help);
     }
-    let found = Dns {
-        upstream,
-        scaled: p.seen().edited.contains("Deployment"),
-        configured: p.seen().edited.contains("ConfigMap"),
-    };
-    if found.scaled {
+    if p.seen().edited.contains("Deployment") {
         let text = "the number of CoreDNS' replicas was set by somebody else and stays so";
         p.notice(
             PHASE,
@@ -63,13 +58,13 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
             "to change it: kubectl -n kube-system scale deployment coredns --replicas N",
         );
     }
-    if found.configured {
+    if p.seen().edited.contains("ConfigMap") {
         let text = "CoreDNS' Corefile was changed by somebody else and stays so";
         let help =
             "to have rsadm's again: kubectl -n kube-system delete configmap coredns, and rsadm up afterwards";
         p.notice(PHASE, None, text, help);
     }
-    bundle(p, speaker, "coredns", prepare::text(coredns(p.cluster, found)));
+    bundle(p, speaker, "coredns", prepare::text(coredns(p.cluster, upstream)));
     if p.applies(&["kube-proxy", "coredns"]) && p.cluster.network.plugin != NetworkPlugin::None {
         let workloads = ["daemonset/kube-proxy", "deployment/coredns"].map(String::from).into();
         // A node that the inventory does not name may be switched off for good.

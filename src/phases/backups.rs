@@ -1,13 +1,11 @@
 //! Snapshots on a schedule: our own program on every etcd host, and a timer that starts it. Every host has all of it, so
 //! that any of them can do the work; which one does, they find out each time (`backup::choose::ranked`).
 
-use std::path::Path;
-
 use crate::{
     host::Secret,
     inventory::{Backup, Node, Role},
     layout,
-    manifests::{backup_config, backup_service, backup_timer, backup_timer_revision},
+    manifests::{backup_config, backup_service, backup_timer, backup_timer_revision, is_elsewhere},
     plan::{
         Action, Mode, Planner, Refusal,
         action::{REVISION_MARK, UnitVerb},
@@ -117,8 +115,7 @@ fn schedule(p: &mut Planner<'_>, node: &Node, backup: &Backup) {
 /// A folder elsewhere than ours is made once, when the host first hears of it: whoever has a disk mounted there has it gone
 /// while that is not mounted, and one that is made then would lie on another disk.
 fn folder(p: &mut Planner<'_>, node: &Node, target: &str) {
-    let is_of_another = !target.contains("://") && !Path::new(target).starts_with(layout::RSADM_DIR);
-    if is_of_another && p.facts(&node.name).backup_target.as_deref() != Some(target) {
+    if is_elsewhere(target) && p.facts(&node.name).backup_target.as_deref() != Some(target) {
         p.push(&node.name, Action::SnapshotFolder { path: target.into() }, "new");
     }
 }

@@ -178,7 +178,7 @@ impl Diagnosis {
             return Err(no(why.collect::<Vec<_>>().join("\n"), help));
         };
         let back = format!(
-            "rsadm etcd restore --rollback{inventory} starts the members that the recovery stopped; recover anew should \
+            "rsadm etcd restore{inventory} --rollback starts the members that the recovery stopped; recover anew should \
              they have no quorum"
         );
         let sound: Vec<&str> =
@@ -211,7 +211,13 @@ impl Diagnosis {
             return Err(no(why, help));
         }
         if let Some(begun) = begun.filter(|host| host.as_str() != best) {
-            let why = format!("the recovery that has begun is from {begun}, and now {best} is further");
+            let measured = |s: &Survivor| s.host == begun.as_str() && s.is_sound() && s.unknown.is_none();
+            let why = match self.survivors.iter().any(measured) {
+                true => format!("the recovery that has begun is from {begun}, and now {best} is further"),
+                false => {
+                    format!("the recovery that has begun is from {begun}, of which nothing is known now")
+                }
+            };
             return Err(no(why, back));
         }
         Ok(NodeName::new(best.as_str()))
@@ -303,6 +309,6 @@ mod tests {
         assert_eq!(choice(&[&e1, &e2], Some("e2")), Ok(NodeName::new("e2")));
         let refused = choice(&[&e1, &e2], Some("e1")).unwrap_err();
         assert_eq!(refused.why, "the recovery that has begun is from e1, and now e2 is further");
-        assert!(refused.help.starts_with("rsadm etcd restore --rollback prod.yaml "), "{refused}");
+        assert!(refused.help.starts_with("rsadm etcd restore prod.yaml --rollback "), "{refused}");
     }
 }

@@ -76,7 +76,7 @@ impl Ground<'_> {
                     "etcd has a quorum again: what it took since would be lost by the recovery from {survivor} that has begun"
                 ),
                 format!(
-                    "rsadm etcd restore --rollback{inventory} ends that, and starts the members that it stopped"
+                    "rsadm etcd restore{inventory} --rollback ends that, and starts the members that it stopped"
                 ),
             ),
         };
@@ -104,7 +104,7 @@ impl Ground<'_> {
                  since; nothing was stopped or changed"
             ),
             help: format!(
-                "rsadm etcd restore --rollback{} puts the old data back everywhere, and the old members serve again; or \
+                "rsadm etcd restore{} --rollback puts the old data back everywhere, and the old members serve again; or \
                  switch {it} off to go on without what only {names} {has}",
                 self.inventory
             ),
@@ -139,7 +139,11 @@ impl Ground<'_> {
     /// built. Told before anything makes room; of a restore under way manifests wait elsewhere, and this was asked before.
     pub(super) async fn can_be_started(&self) -> Result<(), CliError> {
         let seen = self.session.observe().await?;
-        settled::version(&self.session.cluster, &seen)?;
+        // What lacks is built as `up` builds it, after all else was done.
+        let lacks = |host: &NodeName| seen.hosts.get(host).is_none_or(|f| f.etcd_manifest.is_none());
+        if self.etcd_hosts().iter().any(lacks) {
+            settled::version(&self.session.cluster, &seen)?;
+        }
         if self.standing().await?.under_way.is_some() {
             return Ok(());
         }

@@ -220,7 +220,7 @@ impl<'a> Ground<'a> {
         let hint = match error {
             RestoreError::Another { .. } => {
                 format!(
-                    "finish that one with its own snapshot, or: rsadm etcd restore --rollback{}",
+                    "finish that one with its own snapshot, or: rsadm etcd restore{} --rollback",
                     self.inventory
                 )
             }
@@ -233,11 +233,11 @@ impl<'a> Ground<'a> {
                     .to_owned()
             }
             RestoreError::Interrupted(_) => format!(
-                "run the same again, it goes on where it stopped; or: rsadm etcd restore --rollback{}",
+                "run the same again, it goes on where it stopped; or: rsadm etcd restore{} --rollback",
                 self.inventory
             ),
             _ => format!(
-                "mend the cause and run the same again, it goes on where it stopped; or: rsadm etcd restore --rollback{}",
+                "mend the cause and run the same again, it goes on where it stopped; or: rsadm etcd restore{} --rollback",
                 self.inventory
             ),
         };

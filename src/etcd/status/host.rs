@@ -154,7 +154,7 @@ pub(super) fn unfinished(report: &EtcdReport, inventory: &str) -> Option<Advice>
         true => ("recovery", format!("rsadm etcd recover{inventory}")),
         false => ("restore", format!("rsadm etcd restore{inventory} with the same snapshot")),
     };
-    let back = format!("rsadm etcd restore --rollback{inventory}");
+    let back = format!("rsadm etcd restore{inventory} --rollback");
     let names: Vec<String> = concerned.iter().map(|m| title(m)).collect();
     let begun = format!("a {what} of etcd has begun on {} and is not over", list(&names));
     let placed = unfinished().any(|r| r.placed);

@@ -325,11 +325,11 @@ fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
     ] {
         let advice = told(scene, restoring(placed, token));
         assert!(advice.text.contains(words), "{}", advice.text);
-        assert_eq!(advice.command.as_deref(), Some("rsadm etcd restore --rollback prod.yaml"));
+        assert_eq!(advice.command.as_deref(), Some("rsadm etcd restore prod.yaml --rollback"));
     }
     // What it has stopped is not told to be started with `up`, which is refused.
     let mut scene = silent();
     scene.known.hosts.insert("m3".to_owned(), restoring(false, recovery));
     let commands: Vec<String> = scene.report().advice.into_iter().filter_map(|a| a.command).collect();
-    assert_eq!(commands, ["rsadm etcd restore --rollback prod.yaml"]);
+    assert_eq!(commands, ["rsadm etcd restore prod.yaml --rollback"]);
 }

@@ -109,7 +109,7 @@ impl Restore<'_> {
         let said = self.ask("measure etcd's data", stopped, |_| words(["measure", &seconds])).await?;
         let measured: Vec<_> = said.into_iter().map(|(host, said)| (host, Measured::of(&said))).collect();
         stage.done(format!(
-            "data of {} measured, each on a copy that was started alone; its own was not touched",
+            "data of {} measured, each on a copy that was started alone",
             count(stopped.len(), "member")
         ));
         Ok(measured)

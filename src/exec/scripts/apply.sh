@@ -4,8 +4,18 @@ k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --reque
 made=; case $1 in /run/rsadm-*) made=$1 ;; esac
 end=$((SECONDS+60))
 # A young API server answers some kinds later than others.
-said=$(mktemp /run/rsadm-said.XXXXXX) && trap 'rm -f "$said" "$made"' EXIT
-until lines=$(k apply --server-side --force-conflicts --field-manager rsadm -f "$1" -o go-template="$OBJECTS" 2>"$said"); do
+said=$(mktemp /run/rsadm-said.XXXXXX) && file=$(mktemp /run/rsadm-file.XXXXXX) && trap 'rm -f "$said" "$file" "$made"' EXIT || exit 1
+# What is applied is in $file: all of it but for what operators have set by hand in CoreDNS, which is left to them, as kubeadm does.
+# Asked at this very moment, since a field that is named is taken away from whoever has set it.
+leave_theirs() {
+  local found=
+  [ "$2" != coredns ] || found=$(k get -f "$1" --ignore-not-found -o go-template="$OBJECTS") || return 1
+  awk -v theirs=" $(edited <<< "$found" | paste -sd' ') " '
+    /^---/ {kind = ""} /^kind: / {kind = $2} /^[a-z]/ {part = $1}
+    index(theirs, " " kind " ") && (kind == "ConfigMap" && part == "data:" || kind == "Deployment" && /^  replicas:/) {next}
+    {print}' "$1" > "$file"
+}
+until leave_theirs "$1" "$2" 2>"$said" && lines=$(k apply --server-side --force-conflicts --field-manager rsadm -f "$file" -o go-template="$OBJECTS" 2>"$said"); do
   [ $SECONDS -lt $end ] || { cat "$said" >&2; exit 1; }
   sleep 0.2
 done

@@ -81,20 +81,37 @@ fatal() {
   printf '%s' "${line:-it said nothing}" | sed 's/.*"msg":"\([^"]*\)".*"error":"\([^"]*\)".*/\1: \2/; s/.*"msg":"\([^"]*\)".*/\1/' | cut -c1-300
 }
 
+# Whether the etcd that runs here knows a leader: with one it may serve, whatever its clients meet.
+has_leader() {
+  (exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 && timeout 5 grep -q '^etcd_server_has_leader 1' <&3) 2>/dev/null
+}
+
 # alone SECONDS: applies the write-ahead log of a copy of the data to it, by a member that knows nobody, on loopback; $pid. Its
 # answer is 3 where it ends over the data; its words are then in $said.
 alone() {
-  local need free end
+  local need free end limit=$1
   # One that an interrupted run has left.
   pkill -x etcd-replay && sleep 1
   rm -rf $work/copy
   need=$(du -skL $data/member | awk '{print $1 * 2}') free=$(df -Pk $work | awk 'NR == 2 {print $4}')
   [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
-  # What a process writes is whole as long as it stands still: of a member that runs without a quorum, and serves nobody.
+  # What a process writes is whole as long as it stands still: of a member that runs without a leader, and serves nobody. Its
+  # kubelet bears that for more than a minute, and then starts it anew.
   processes etcd
-  if [ ${#pids[@]} != 0 ]; then trap 'kill -CONT "${pids[@]}"' EXIT; kill -STOP "${pids[@]}"; fi
-  mkdir -m 700 $work/copy && timeout "$1" cp -aL --reflink=auto $data/member $work/copy/ || die "the data could not be copied"
-  [ ${#pids[@]} = 0 ] || { kill -CONT "${pids[@]}"; trap - EXIT; }
+  still=("${pids[@]}")
+  if [ ${#still[@]} != 0 ]; then
+    ! has_leader || die "etcd runs there and has a leader"
+    [ "$limit" -lt 60 ] || limit=60
+    trap 'kill -CONT "${still[@]}"' EXIT HUP
+    kill -STOP "${still[@]}"
+  fi
+  mkdir -m 700 $work/copy && timeout "$limit" cp -aL --reflink=auto $data/member $work/copy/ || die "the data could not be copied within $limit s"
+  if [ ${#still[@]} != 0 ]; then
+    kill -CONT "${still[@]}"
+    trap - EXIT HUP
+    processes etcd
+    [ "${pids[*]}" = "${still[*]}" ] || die "etcd was started anew while its data was copied"
+  fi
   timeout -k 5 "$1" $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
     --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
     --peer-client-cert-auth --peer-trusted-ca-file $pki/ca.crt --peer-cert-file $pki/peer.crt --peer-key-file $pki/peer.key \

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::{REMEMBER, WIPE};
 
+mod apply;
 mod nodes;
 mod processes;
 mod tools;

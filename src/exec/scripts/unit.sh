@@ -11,13 +11,9 @@ case $unit in *.timer) exit 0 ;; esac
 # A kubelet that cannot use its flags or its configuration runs for a moment, again and again.
 serves() {
   [ "$unit" = kubelet ] || return 0
-  [ "$port" != 0 ] || return 0
-  (exec 3<>"/dev/tcp/$host/$port" && printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3 && grep -q '^HTTP[^ ]* 200' <&3) 2>/dev/null
+  (exec 3<>"/dev/tcp/127.0.0.1/$port" && printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3 && timeout 5 grep -q '^HTTP[^ ]* 200' <&3) 2>/dev/null
 }
-config=/var/lib/kubelet/config.yaml
-port=$(sed -n 's/^healthzPort: *//p' $config 2>/dev/null) host=$(sed -n 's/^healthzBindAddress: *//p' $config 2>/dev/null | tr -d \'\")
-port=${port:-10248}
-case $host in ''|0.0.0.0) host=127.0.0.1 ;; esac
+port=$(sed -n 's/^healthzPort: *//p' /var/lib/kubelet/config.yaml 2>/dev/null)
 seen=' ' ends=0
 for _ in $(seq 600); do
   pid=$(systemctl show --value -p MainPID "$unit")

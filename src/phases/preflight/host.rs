@@ -306,7 +306,6 @@ fn etcd_version(s: &Subject<'_>) -> Option<Verdict> {
     ))
 }
 
-/// The version in the URL that a Kubernetes program was fetched from: `…/release/v1.37.2/bin/…`.
 /// Another cluster's state is never taken over and never deleted.
 fn other_cluster(s: &Subject<'_>) -> Vec<Verdict> {
     let help = "take the host out of this inventory, or `rsadm reset` it with the inventory of that cluster, which deletes what it has of \

@@ -156,7 +156,8 @@ impl<'a> Aged<'a> {
         let refused = refused?.exits(5)?;
         println!("{}", refused.stderr);
         refused.says("would leave 1 healthy of 3 voters, and 2 are needed")?;
-        refused.says("rsadm etcd replace e3")?;
+        refused.says("rsadm etcd replace /")?;
+        refused.says("yaml e3; the last way out")?;
         ensure!(others()? == before, "a member was touched");
         eventually(|| self.run("etcd status")?.ok().map(drop))
     }

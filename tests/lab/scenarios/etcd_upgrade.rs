@@ -50,7 +50,7 @@ fn etcd_upgrade() {
     checks.check("there is no way back", || {
         let refused = it.lab.rsadm_on("etcd upgrade", &it.old)?.exits(5)?;
         refused.says("an older one does not read")?;
-        refused.says("`rsadm etcd replace HOST`")
+        refused.says("yaml HOST` makes that member")
     });
     checks.finish();
 }

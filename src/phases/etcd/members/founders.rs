@@ -36,6 +36,21 @@ pub(super) fn others<'c>(cluster: &'c Cluster, seen: &Observed) -> Option<Begun<
 /// Where no quorum of them serves that could take others in.
 pub(in crate::phases::etcd) fn refusal(cluster: &Cluster, seen: &Observed) -> Option<Refusal> {
     let begun = others(cluster, seen)?;
+    if let Some((name, url)) = begun.gone.iter().find(|(name, _)| begun.come.contains(name)) {
+        return Some(Refusal {
+            rule: "other-founders",
+            subject: format!("etcd is not founded by {name} at its present address"),
+            why: format!(
+                "{} has the data of a foundation with {name} at {url}, of which no quorum serves; founded at other addresses \
+                 it would be another cluster",
+                begun.host.name
+            ),
+            help: format!(
+                "set internal_address of {name} back; or, where etcd never served at the old address, `rsadm reset` and \
+                 `rsadm up` begin anew, and what etcd has is lost"
+            ),
+        });
+    }
     let come: Vec<&str> = begun.come.iter().map(NodeName::as_str).collect();
     let gone: Vec<String> = begun.gone.iter().map(|(name, url)| format!("{name} at {url}")).collect();
     let (founded, mend) = match (&gone[..], &come[..]) {

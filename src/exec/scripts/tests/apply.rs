@@ -1,0 +1,52 @@
+//! The script that applies objects, with a kubectl that tells what it was given.
+
+use super::{Place, said};
+use crate::{exec::scripts::APPLY, manifests};
+
+/// `get` tells of FOUND; what is applied goes to DONE.
+const KUBECTL: &str = r#"
+kubectl() {
+  case " $* " in
+  *" get "*) printf 'FOUND' ;;
+  *" -f - "*) cat > /dev/null ;;
+  *" apply "*) local n; for n; do [ "$last" != -f ] || cat "$n" > DONE; last=$n; done ;;
+  esac
+}
+"#;
+
+const DEPLOYMENT: &str = "apps/v1 Deployment kube-system coredns 1 map[f:spec:map[f:replicas:map[]]]\\n";
+const CONFIG_MAP: &str = "v1 ConfigMap kube-system coredns 2 map[f:data:map[f:Corefile:map[]]]\\n";
+
+/// What is applied of CoreDNS where the cluster has these objects.
+fn applied(bundle: &str, found: &str) -> (String, String) {
+    let place = Place::new();
+    let text = manifests::coredns(&manifests::testing::ha(), true).unwrap();
+    place.put("run/rsadm-objects.yaml", &text);
+    let done = place.path("done").display().to_string();
+    let programs = KUBECTL.replace("FOUND", found).replace("DONE", &done);
+    let file = place.path("run/rsadm-objects.yaml").display().to_string();
+    let output = place.run(&format!("{programs}\n{}", APPLY.text), &["apply", &file, bundle, "hash"]);
+    assert!(output.status.success(), "{}", said(&output));
+    (text, place.text("done"))
+}
+
+#[test]
+fn what_operators_have_set_in_coredns_is_left_to_them() {
+    let theirs = |line: &str| line.replace("f:replicas", "f:template").replace("f:Corefile", "f:Other");
+    let both = format!("{DEPLOYMENT}{CONFIG_MAP}");
+    for found in ["", &both] {
+        let (all, applied) = applied("coredns", found);
+        assert_eq!(applied, all, "{found}");
+    }
+    let (all, scaled) = applied("coredns", &format!("{}{CONFIG_MAP}", theirs(DEPLOYMENT)));
+    assert_eq!(scaled, all.replace("  replicas: 2\n", ""));
+    let (all, configured) = applied("coredns", &format!("{DEPLOYMENT}{}", theirs(CONFIG_MAP)));
+    let (begin, end) = (
+        all.find("data:\n  Corefile: |").unwrap(),
+        all.find("metadata:\n  name: coredns\n  namespace: kube-system\n---\napiVersion: apps").unwrap(),
+    );
+    assert_eq!(configured, format!("{}{}", &all[..begin], &all[end..]));
+    // Other bundles are applied as they are.
+    let (all, other) = applied("flannel", &theirs(&both));
+    assert_eq!(other, all);
+}
