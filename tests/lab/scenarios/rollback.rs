@@ -48,7 +48,7 @@ fn rollback() {
             &it.inventory.with("kubelet.extra_args", "{no-such-flag: x}"),
             "unknown flag",
         )?;
-        it.stops_at_the_first_kubelet(&it.inventory.with("kubelet.config", "{maxPods: many}"), "maxPods")
+        it.stops_at_the_first_kubelet(&it.inventory.with("kubelet.config.maxPods", "many"), "maxPods")
     });
     checks.check("the corrected inventory converges", || {
         lab.rsadm_on("up", &it.good())?.ok()?;
