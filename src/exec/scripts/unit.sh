@@ -14,11 +14,16 @@ serves() {
   (exec 3<>"/dev/tcp/127.0.0.1/$port" && printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3 && timeout 5 grep -q '^HTTP[^ ]* 200' <&3) 2>/dev/null
 }
 port=$(sed -n 's/^healthzPort: *//p' /var/lib/kubelet/config.yaml 2>/dev/null)
-seen=' ' ends=0
-for _ in $(seq 600); do
+seen=' ' ends=0 end=$((SECONDS+45))
+while [ $SECONDS -lt $end ]; do
   pid=$(systemctl show --value -p MainPID "$unit")
   case $seen in *" $pid "*) ;; *) seen+="$pid " ends=$((ends+1)) ;; esac
-  tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -qx "RSADM_REVISION=$revision" && serves && exit 0
+  if tr '\0' '\n' 2>/dev/null < "/proc/$pid/environ" | grep -qx "RSADM_REVISION=$revision"; then
+    while [ -d "/proc/$pid" ] && [ $SECONDS -lt $end ]; do
+      ! serves || exit 0
+      sleep 0.1
+    done
+  fi
   # Between two processes there is none, which is seen as 0.
   [ $ends -lt 5 ] || break
   sleep 0.05
