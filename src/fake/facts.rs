@@ -172,8 +172,7 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         f(format_args!("etcd-image {image}"));
     }
     if let Some(config) = files.text(layout::CNI_CONFIG) {
-        let subnet =
-            config.split("\"subnet\": \"").nth(1).and_then(|s| s.split('"').next()).unwrap_or_default();
+        let subnet = quoted_after("\"subnet\": ", &config).unwrap_or_default();
         f(format_args!("pod-subnet {subnet}"));
     }
     let script = files.text(layout::NETWORK_SCRIPT).unwrap_or_default();
@@ -188,7 +187,7 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         }
     }
     let backup = files.text(layout::BACKUP_CONFIG).unwrap_or_default();
-    if let Some(target) = quoted_after("\"target\": ", &backup) {
+    if let Some(target) = quoted_after("\"made\": ", &backup) {
         f(format_args!("backup-target {target}"));
     }
     if machine.etcd_data().is_some() {

@@ -248,8 +248,7 @@ impl Facts {
         if path == layout::BACKUP_CONFIG {
             self.backup_target = quoted_after("\"made\": ", text);
         } else if path == layout::CNI_CONFIG {
-            let value = text.split("\"subnet\": \"").nth(1).and_then(|rest| rest.split('"').next());
-            self.pod_subnet = value.and_then(|v| v.parse().ok());
+            self.pod_subnet = quoted_after("\"subnet\": ", text).and_then(|v| v.parse().ok());
         } else if path == layout::NETWORK_SCRIPT {
             self.pod_routes = crate::manifests::routes_of_script(text);
         } else if path == layout::ETCD_MANIFEST {
