@@ -40,6 +40,16 @@ const HOMES: [(&str, &[&str]); 6] = [
 const BLIND: [(&str, &str); 4] =
     [("host", "crate::plan"), ("host", "crate::phases"), ("etcd", "crate::plan"), ("ui", "crate::exec")];
 
+/// What came after bash 4.4, coreutils 8.30 and systemd 244, and what does the same on all.
+const TOO_NEW: [(&str, &str); 6] = [
+    ("EPOCHSECONDS", "bash 5.0: $(date +%s)"),
+    ("wait -p", "bash 5.1"),
+    ("SRANDOM", "bash 5.1"),
+    ("systemctl show -P", "systemd 246: systemctl show --value -p"),
+    ("--no-copy", "coreutils 9.5"),
+    ("--exchange", "coreutils 9.5"),
+];
+
 /// Tests in files of their own: the module beside them says what they are about.
 const HEADLESS: &str = "tests.rs";
 
@@ -154,4 +164,17 @@ fn scripts_ask_api_servers_past_proxies() {
         text.lines().filter(|l| is_wrong(l)).map(|l| format!("{file}: {l}")).collect::<Vec<_>>()
     });
     assert_eq!(lines.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn scripts_call_nothing_that_is_newer_than_hosts_may_be() {
+    let all = files_of("sh");
+    assert!(all.len() > 30, "{} scripts", all.len());
+    for (name, text) in all {
+        for (word, instead) in TOO_NEW {
+            assert!(!text.contains(word), "{name} has {word}, which is of {instead}");
+        }
+        // Of bash 5.0, and empty before.
+        assert!(!text.contains("EPOCHREALTIME") || text.contains("${v:-$(date"), "{name}");
+    }
 }

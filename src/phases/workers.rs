@@ -23,9 +23,11 @@ pub const PHASE: &str = "workers";
 /// Never so far.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let Some(speaker) = control_plane::speaker(p.cluster) else { return Ok(()) };
-    prepare::first_kubelet(p, PHASE, p.cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane)));
+    let cluster = p.cluster;
+    let workers = || cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane));
+    prepare::first_kubelet(p, PHASE, workers());
     p.stage_beside(PHASE, "kubelets, local load balancers, what nodes need to join");
-    for node in p.cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane)) {
+    for node in workers() {
         let haproxy = load_balancer(p, node);
         prepare::kubelet(p, node);
         if let Some(inputs) = haproxy {
