@@ -32,18 +32,22 @@ pub(super) struct Opened {
 impl Ground<'_> {
     /// Restored on these hosts, the snapshot could be served and read. Comes back with what speaks against it all the same,
     /// each in a line.
-    pub(super) async fn fits(&self, opened: &Opened, checked: &Checked) -> Result<String, CliError> {
-        let seen = self.session.observe().await?;
+    pub(super) async fn fits(
+        &self,
+        opened: &Opened,
+        checked: &Checked,
+        seen: &Observed,
+    ) -> Result<String, CliError> {
         let cluster = &self.session.cluster;
         let data = Data::of(opened, cluster)?;
-        has_keys(&lacking(cluster, &seen, &opened.carried, &data))?;
+        has_keys(&lacking(cluster, seen, &opened.carried, &data))?;
         // Of a restore under way manifests wait elsewhere, and this was asked before.
         if self.standing().await?.under_way.is_none() {
             let stated = opened.manifest.as_ref().map(|m| m.etcd.as_str());
             let version = checked.structure.etcd.as_deref().or(stated).and_then(|v| v.parse().ok());
-            starts_with(version, cluster, &seen, &self.etcd_hosts())?;
+            starts_with(version, cluster, seen, &self.etcd_hosts())?;
         }
-        Ok(opened.manifest.as_ref().map(|m| doubts(m, &seen)).unwrap_or_default())
+        Ok(opened.manifest.as_ref().map(|m| doubts(m, seen)).unwrap_or_default())
     }
 }
 

@@ -137,26 +137,23 @@ impl Ground<'_> {
 
     /// A host that has no manifest of etcd gets one as `up` gives it, and `up` builds nothing beside hosts that somebody else
     /// built. Told before anything makes room; of a restore under way manifests wait elsewhere, and this was asked before.
-    pub(super) async fn can_be_started(&self) -> Result<(), CliError> {
-        let seen = self.session.observe().await?;
+    pub(super) async fn can_be_started(&self, seen: &Observed) -> Result<(), CliError> {
+        let targets = self.etcd_hosts();
         // What lacks is built as `up` builds it, after all else was done.
-        let lacks = |host: &NodeName| seen.hosts.get(host).is_none_or(|f| f.etcd_manifest.is_none());
-        if self.etcd_hosts().iter().any(lacks) {
-            settled::version(&self.session.cluster, &seen)?;
+        if targets.iter().any(|host| lacks_manifest(seen, host)) {
+            settled::version(&self.session.cluster, seen)?;
         }
         if self.standing().await?.under_way.is_some() {
             return Ok(());
         }
-        let targets = self.etcd_hosts();
-        looks_where_data_is_put(&seen, &targets)?;
-        Ok(gets_its_manifest(&self.session.cluster, seen, &targets)?)
+        looks_where_data_is_put(seen, &targets)?;
+        Ok(gets_its_manifest(&self.session.cluster, seen.clone(), &targets)?)
     }
 
     /// New data is made with etcd's programs out of the image that a host has: a recovery brings none along, and what a restore
     /// brings to bare hosts it leaves alone where somebody else's kubelet runs. Told before anything makes room.
-    pub(super) async fn can_take_data(&self) -> Result<(), CliError> {
-        let seen = self.session.observe().await?;
-        Ok(has_programs(&seen, &self.etcd_hosts())?)
+    pub(super) fn can_take_data(&self, seen: &Observed) -> Result<(), CliError> {
+        Ok(has_programs(seen, &self.etcd_hosts())?)
     }
 
     /// etcd hosts that cannot be logged in to.
@@ -243,9 +240,14 @@ fn looks_where_data_is_put(seen: &Observed, targets: &[NodeName]) -> Result<(), 
     })
 }
 
+/// True where a host has no manifest of etcd for its kubelet to start.
+pub(super) fn lacks_manifest(seen: &Observed, host: &NodeName) -> bool {
+    seen.hosts.get(host).is_none_or(|facts| facts.etcd_manifest.is_none())
+}
+
 /// Whether each of the hosts that shall run etcd has its manifest, or can be given one.
 fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]) -> Result<(), Refusal> {
-    let lacks = |host: &&NodeName| seen.hosts.get(*host).is_none_or(|f| f.etcd_manifest.is_none());
+    let lacks = |host: &&NodeName| lacks_manifest(&seen, host);
     let lacking: Vec<&str> = targets.iter().filter(lacks).map(NodeName::as_str).collect();
     if lacking.is_empty() {
         return Ok(());

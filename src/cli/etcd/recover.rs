@@ -72,8 +72,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Ok(Exit::NoQuorum);
     }
     let best = diagnosis.choice(&args.inventory.as_typed(), under_way.as_ref().map(|u| &u.survivor))?;
-    ground.can_be_started().await?;
-    ground.can_take_data().await?;
+    let seen = ground.session.observe().await?;
+    ground.can_be_started(&seen).await?;
+    ground.can_take_data(&seen)?;
     let mut question = format!(
         "This makes etcd of the cluster {} anew from what {best} has.\n\
          What only the lost members knew is lost for good. All old data is set aside, none is deleted.",

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs::File, path::Path};
 
+use super::guards::lacks_manifest;
 use crate::{
     backup::structure::inspect,
     cli::{
@@ -140,8 +141,7 @@ impl<'a> Ground<'a> {
     async fn start(&self, restore: &Restore<'_>) -> Result<(), CliError> {
         restore.unfence_members().await.map_err(|e| self.failed(e))?;
         let seen = self.session.observe().await?;
-        let lacks = |host: &NodeName| seen.hosts.get(host).is_none_or(|f| f.etcd_manifest.is_none());
-        if restore.targets.iter().any(lacks) {
+        if restore.targets.iter().any(|host| lacks_manifest(&seen, host)) {
             restore.record("restored").await.map_err(|e| self.failed(e))?;
             let seen = self.session.observe().await?.despite_restore();
             let (plan, _) = self.session.plan(UP, seen.clone(), |phase| phase == "etcd")?;

@@ -76,8 +76,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let manifest = opened.manifest.as_ref();
     ground.is_its_own(manifest.map(|m| m.cluster.as_str()))?;
     ground.nobody_else_serves().await?;
-    ground.can_be_started().await?;
-    let doubts = ground.fits(&opened, &checked).await?;
+    let seen = ground.session.observe().await?;
+    ground.can_be_started(&seen).await?;
+    let doubts = ground.fits(&opened, &checked, &seen).await?;
     ground.has_room(&opened.snapshot, sha256).await?;
     let question = format!(
         "This replaces all data of etcd in the cluster {} by that of {}{}.\n{doubts}\
@@ -88,7 +89,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     );
     ground.confirm(&question, sha256).await?;
     ground.prepare(&opened.carried).await?;
-    ground.can_take_data().await?;
+    // Bare hosts have programs by now.
+    ground.can_take_data(&ground.session.observe().await?)?;
     let targets = ground.etcd_hosts();
     ground.restore(&opened.snapshot, sha256, targets).await
 }
