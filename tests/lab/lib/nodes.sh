@@ -98,18 +98,30 @@ keeper_boot() {
     --resolv-conf=off --timezone=off --link-journal=no --bind=/dev/kmsg "${options[@]}"
 }
 
-# The pid, out here, of the node's own pid 1: what nspawn, the keeper's child, has as its child.
+# The pid, out here, of the node's own pid 1; nothing where it is off. One look may miss it: the kernel's list of children is
+# whole only while none of them ends (proc(5), `children`).
 node_init() {
-  local keeper nspawn init pid
+  local keeper
   keeper=$(cat "$(node_dir "$1")/keeper" 2> /dev/null) || return 0
-  for nspawn in $(children_of "$keeper"); do
+  for _ in {1..10}; do
+    ! _node_init_seen "$keeper" || return 0
+    [[ -e /proc/$keeper ]] || return 0
+    sleep 0.1
+  done
+}
+
+# What nspawn, the keeper's child, has as its child.
+_node_init_seen() {
+  local nspawn init pid
+  for nspawn in $(children_of "$1"); do
     for init in $(children_of "$nspawn"); do
       # Two numbers, ours and its own; while it boots, nspawn has helpers that are not in the node.
       while read -r pid; do
-        [[ ! $pid =~ ^NSpid:[[:space:]][0-9]+[[:space:]]1$ ]] || { printf '%s\n' "$init"; return; }
+        [[ ! $pid =~ ^NSpid:[[:space:]][0-9]+[[:space:]]1$ ]] || { printf '%s\n' "$init"; return 0; }
       done < "/proc/$init/status" || true # it may just have ended
     done
   done 2> /dev/null
+  return 1
 }
 
 # By the kernel's own list, where it keeps one.
