@@ -16,10 +16,10 @@ use crate::{
         status::{EtcdReport, Id, MemberReport},
     },
     host::Op,
-    inventory::NodeName,
+    inventory::{Node, NodeName},
     layout,
     plan::{
-        Action, Refusal,
+        Action, Plan, Refusal,
         quorum::{self, Change, Membership},
     },
 };
@@ -221,6 +221,54 @@ async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> 
         hand_over(cx, &report, id, told).await;
     }
     Ok(())
+}
+
+/// Asks the gate of the first change of the membership before anything is done, so that a refusal finds all hosts as they
+/// were; it is asked again at the change's own moment.
+///
+/// # Errors
+/// The refusal, once it lasts.
+pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
+    let Some(action) = first_change(cx, plan) else { return Ok(()) };
+    let until = Instant::now() + gate::PATIENCE.min(cx.limit);
+    loop {
+        let report = gate::report(cx.members, cx.now).await;
+        let change = match action {
+            Action::AddLearner { peer_url, .. } if by_url(&report, peer_url).is_none() => {
+                Change::AddLearner { peer_url: peer_url.clone() }
+            }
+            Action::RemoveMember { peer_url, .. } => match by_url(&report, peer_url).and_then(|m| m.id) {
+                Some(Id(id)) => Change::Remove { id },
+                None => return Ok(()),
+            },
+            _ => return Ok(()),
+        };
+        match quorum::gate(&change, &Membership::from(&report)) {
+            Ok(_) => return Ok(()),
+            Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => return Ok(()),
+            Err(refusal) if Instant::now() >= until => return Err(refusal),
+            Err(_) => sleep(PAUSE * 5).await,
+        }
+    }
+}
+
+/// The first change of the membership, where nothing before it touches a host that goes on voting: what does may be what
+/// makes the change safe.
+fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<&'p Action> {
+    let (at, _) = plan.steps().enumerate().find(|(_, (_, step))| step.action.changes_membership())?;
+    let (_, step) = plan.steps().nth(at)?;
+    let concerned = match &step.action {
+        Action::AddLearner { peer_url, .. } | Action::RemoveMember { peer_url, .. } => peer_url,
+        _ => return None,
+    };
+    let seen = cx.ledger();
+    let stays = |host: &NodeName| {
+        let url = cx.cluster.node(host).map(Node::peer_url);
+        url.is_some_and(|url| {
+            url != *concerned && seen.membership.iter().flatten().any(|m| m.peer_url == url)
+        })
+    };
+    (!plan.steps().take(at).any(|(host, _)| stays(host))).then_some(&step.action)
 }
 
 /// Waits until all members are healthy, follow one leader and have equal hashes.

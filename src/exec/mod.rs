@@ -136,6 +136,7 @@ impl<'a> Context<'a> {
 /// # Errors
 /// See [`RunError`].
 pub async fn execute(cx: &Context<'_>, plan: &Plan) -> Result<(), RunError> {
+    membership::foresee(cx, plan).await.map_err(RunError::Refused)?;
     let mut at = 0;
     for group in plan.groups() {
         if (cx.stopping)() {

@@ -266,6 +266,29 @@ fn one_look_that_nobody_answers_takes_no_learner_back() {
     block_on(rests(&world, &cluster, asked)).unwrap();
 }
 
+/// With a member that is down nobody may be added, and none of the others may leave.
+#[test]
+fn a_refusal_finds_all_hosts_as_they_were() {
+    let plain = harness::etcd_only();
+    let plain = with_e4(plain.clone(), built(&plain));
+    for ((cluster, mut state), dead, asked) in [
+        (plain.clone(), "e3", Asked(&["e4"], &[])),
+        (plain.clone(), "e3", Asked(&[], &["e2"])),
+        (plain, "e3", Asked(&["e4"], &["e2"])),
+        (by_kubeadm(), "m3", Asked(&[], &["m2"])),
+    ] {
+        let machine = state.machine(&NodeName::new(dead));
+        machine.stop("kubelet");
+        machine.kill_pods();
+        let world = World::new(state.clone());
+        let why = block_on(run(&world, &cluster, asked)).unwrap_err();
+        assert!(why.starts_with("refused: "), "{why}");
+        let mut after = world.state();
+        after.hang_up();
+        assert_eq!(shape(&after), shape(&state), "{:?} {:?}", asked.0, asked.1);
+    }
+}
+
 /// Before the member goes, not after: until its API server dials another it has none.
 #[test]
 fn an_api_server_is_pointed_away_before_its_member_leaves() {
