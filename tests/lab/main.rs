@@ -2,7 +2,7 @@
 //!
 //! Each test is a scenario: one lab, booted once, and many checks on it in an order that makes sense. Every check is
 //! told with its time and can fail by itself; a scenario goes through to its end and then tells all that failed.
-//! Scenarios run one at a time, whatever the number of test threads. As root:
+//! Those of etcd alone run beside one another, as many as there are test threads; all others one at a time. As root:
 //!
 //! ```text
 //! cargo test --features lab --test lab -- --nocapture [SCENARIO]

@@ -5,40 +5,55 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
 };
 
 use super::{Check, Fault, Inventory, Outcome};
 
-/// Two labs at once would only share the same processors.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Two clusters of Kubernetes at once would only share the same processors; members of etcd leave most of theirs idle, and as
+/// many of those labs are up as there are test threads.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// What a lab has of the machine.
+#[expect(dead_code, reason = "held, not read")]
+enum Share {
+    Whole(RwLockWriteGuard<'static, ()>),
+    Part(RwLockReadGuard<'static, ()>),
+}
 
 /// A lab that is up; dropping it takes it down.
 pub struct Lab {
     name: String,
     state: PathBuf,
     on_disk: bool,
-    _turn: MutexGuard<'static, ()>,
+    _share: Share,
 }
 
 impl Lab {
-    /// Boots nodes, named as `lab up` wants them, in a lab of this scenario's own.
+    /// Boots nodes, named as `lab up` wants them, in a lab of this scenario's own; no other is up meanwhile.
     pub fn up(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        Self::up_in(scenario, nodes, false)
+        let share = Share::Whole(MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+        Self::up_with(share, scenario, nodes, false)
+    }
+
+    /// The same for nodes that have etcd and nothing else: others of that kind may be up beside them.
+    pub fn of_etcd(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
+        let share = Share::Part(MACHINE.read().unwrap_or_else(PoisonError::into_inner));
+        Self::up_with(share, scenario, nodes, false)
     }
 
     /// The same on a real disk, also where the others are in memory (`LAB_STATE`).
-    pub fn up_on_disk(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        Self::up_in(scenario, nodes, true)
+    pub fn of_etcd_on_disk(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
+        let share = Share::Part(MACHINE.read().unwrap_or_else(PoisonError::into_inner));
+        Self::up_with(share, scenario, nodes, true)
     }
 
-    fn up_in(scenario: &str, nodes: &[&str], on_disk: bool) -> Result<Self, Fault> {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    fn up_with(share: Share, scenario: &str, nodes: &[&str], on_disk: bool) -> Result<Self, Fault> {
         // Whoever runs the tests can find what is left of them after a kill.
         let run = env::var("LAB_TESTS").unwrap_or_else(|_| "dev".into());
         let name = format!("test-{run}-{scenario}");
-        let mut lab = Self { name, state: PathBuf::new(), on_disk, _turn: turn };
+        let mut lab = Self { name, state: PathBuf::new(), on_disk, _share: share };
         lab.state = lab.verb(&["path"])?.text()?.into();
         lab.verb(&[&["up"], nodes].concat())?.ok()?;
         Ok(lab)

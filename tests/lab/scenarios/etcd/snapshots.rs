@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Probe, eventually};
 
-use super::steady;
+use crate::scenarios::steady;
 
 const NODES: [&str; 3] = ["e1", "e2", "e3"];
 const KEY: &str = "lab/load-";
@@ -29,7 +29,7 @@ struct Snapshots<'a> {
 #[test]
 fn snapshots() {
     let nodes: Vec<String> = NODES.iter().zip(31..).map(|(name, n)| format!("{name}:10.77.0.{n}")).collect();
-    let lab = Lab::up("snapshots", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let lab = Lab::of_etcd("snapshots", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     let mut checks = Checks::new("snapshots");
     let inventory = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&NODES);
     let mut it = Snapshots { lab: &lab, inventory, folder: lab.path("home/snapshots") };

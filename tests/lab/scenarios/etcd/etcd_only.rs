@@ -11,7 +11,7 @@ use crate::harness::{
     Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, Processes, eventually,
 };
 
-use super::steady;
+use crate::scenarios::steady;
 
 const THREE: [&str; 3] = ["e1", "e2", "e3"];
 const FIVE: [&str; 5] = ["e1", "e2", "e3", "e4", "e5"];
@@ -48,7 +48,7 @@ struct EtcdOnly<'a> {
 fn etcd_only() {
     let nodes = FIVE.iter().enumerate().map(|(n, name)| format!("{name}:10.77.0.{}", 31 + n));
     let nodes: Vec<String> = nodes.collect();
-    let lab = Lab::up("etcd-only", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let lab = Lab::of_etcd("etcd-only", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     let mut checks = Checks::new("etcd-only");
     let five = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml");
     let mut it = EtcdOnly { lab: &lab, inventory: five.with_hosts(&THREE) };
