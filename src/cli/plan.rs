@@ -3,6 +3,7 @@
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, PhaseArgs, session::Session},
     event::Events,
+    exec::differences,
     phases::UP,
     ui::plan::render,
 };
@@ -26,7 +27,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let session = Session::open(context, &args.inventory, Events::none()).await?;
     let seen = session.observe().await?;
-    let (plan, _) = session.plan(UP, seen, |name| args.phases.wants(name))?;
+    let (mut plan, _) = session.plan(UP, seen, |name| args.phases.wants(name))?;
+    differences::explain(&session.fleet, &mut plan).await;
     context.print(&plan, render)?;
     Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending })
 }

@@ -123,7 +123,7 @@ mod tests {
 
     /// A plan with one step on one host.
     fn plan(action: Action) -> Plan {
-        let steps = vec![Step { action, why: String::new() }];
+        let steps = vec![Step::new(action, "")];
         let work = vec![HostWork { host: crate::inventory::NodeName::new("m1"), steps }];
         let (title, mode) = (String::new(), Mode::Parallel);
         let stage = Stage { phase: "x", title, mode, gated: false, beside: false, work };

@@ -22,6 +22,7 @@ use crate::{
 
 mod aftermath;
 pub mod causes;
+pub mod differences;
 pub mod gate;
 pub mod keyring;
 pub mod lock;

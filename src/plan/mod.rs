@@ -52,6 +52,9 @@ pub enum Mode {
     Batches(usize),
 }
 
+/// Why a file is written that is there and has another text.
+const DIFFERS: &str = "differs";
+
 /// One action on one host, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
@@ -59,6 +62,16 @@ pub struct Step {
     pub action: Action,
     /// Why; empty where the action says it all.
     pub why: String,
+    /// What another text of a file that is there changes, a line each; empty where nobody looked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+}
+
+impl Step {
+    /// A step, and why.
+    pub fn new(action: Action, why: impl Into<String>) -> Self {
+        Self { action, why: why.into(), changes: Vec::new() }
+    }
 }
 
 /// What a stage does on one host; travels together.
@@ -141,6 +154,26 @@ impl Plan {
     /// All steps with their hosts.
     pub fn steps(&self) -> impl Iterator<Item = (&NodeName, &Step)> {
         self.stages.iter().flat_map(|s| &s.work).flat_map(|w| w.steps.iter().map(move |s| (&w.host, s)))
+    }
+
+    /// The files of a host that are there and get another text.
+    pub fn rewritten(&self, host: &NodeName) -> impl Iterator<Item = &str> {
+        let steps = self.steps().filter(move |(at, step)| *at == host && step.why == DIFFERS);
+        steps.filter_map(|(_, step)| match &step.action {
+            Action::PutFile { path, .. } => Some(path.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Tells of a file of a host that is there and gets another text what that changes; `changes` compares its path with that
+    /// text.
+    pub fn explain(&mut self, host: &NodeName, changes: impl Fn(&str, &str) -> Vec<String>) {
+        let work = self.stages.iter_mut().flat_map(|s| &mut s.work).filter(|work| work.host == *host);
+        for step in work.flat_map(|work| &mut work.steps).filter(|step| step.why == DIFFERS) {
+            if let Action::PutFile { path, text, .. } = &step.action {
+                step.changes = changes(path, text);
+            }
+        }
     }
 
     /// Hosts on which something is to be done.

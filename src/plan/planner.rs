@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::{
-    Action, HostWork, Mode, Notice, Plan, Renewal, Stage, Step,
+    Action, DIFFERS, HostWork, Mode, Notice, Plan, Renewal, Stage, Step,
     action::{FRESH, UnitVerb, file_hash, revision, text_input},
     made::Made,
 };
@@ -117,7 +117,7 @@ impl<'a> Planner<'a> {
             None => self.made.entry(host.clone()).or_default().note(&action),
         }
         let Some(stage) = self.plan.stages.last_mut() else { return };
-        let step = Step { action, why: why.into() };
+        let step = Step::new(action, why);
         match self.places.get(host).and_then(|place| stage.work.get_mut(*place)) {
             Some(work) => work.steps.push(step),
             None => {
@@ -192,7 +192,7 @@ impl<'a> Planner<'a> {
 
     /// True where the manifest of a static pod is there and does not have this text.
     pub fn replaces(&self, node: &Node, process: &str, text: &str, inputs: &[String]) -> bool {
-        self.difference(node, &layout::manifest_of(process), 0o600, text, inputs) == Some("differs")
+        self.difference(node, &layout::manifest_of(process), 0o600, text, inputs) == Some(DIFFERS)
     }
 
     /// What of a file is not as wanted.
@@ -209,7 +209,7 @@ impl<'a> Planner<'a> {
         match facts.files.get(path) {
             None => Some("missing"),
             Some(_) if wanted == FRESH && self.is_current(node, path, inputs, Some(text)) => None,
-            Some(f) if f.sha256 != wanted || wanted == FRESH => Some("differs"),
+            Some(f) if f.sha256 != wanted || wanted == FRESH => Some(DIFFERS),
             Some(f) if f.mode != mode => Some("has another mode"),
             Some(f) if f.owner != layout::owner_of(path) => Some("has another owner"),
             Some(_) => None,

@@ -215,7 +215,7 @@ mod tests {
     };
 
     fn stage(work: &[(&str, &[Action])]) -> Stage {
-        let step = |action: &Action| Step { action: action.clone(), why: String::new() };
+        let step = |action: &Action| Step::new(action.clone(), "");
         let work = work.iter().map(|(host, actions)| HostWork {
             host: NodeName::new(*host),
             steps: actions.iter().map(step).collect(),

@@ -45,7 +45,7 @@ fn hosts(text: &mut String, stage: &Stage) {
     let mut before: Option<(&str, Vec<String>)> = None;
     let width = stage.work.iter().map(|w| w.host.as_str().len()).max().unwrap_or(0);
     for work in &stage.work {
-        let lines: Vec<String> = work.steps.iter().map(line).collect();
+        let lines: Vec<String> = work.steps.iter().flat_map(lines).collect();
         let host = work.host.as_str();
         if let Some((other, _)) = before.as_ref().filter(|(_, theirs)| *theirs == lines) {
             let _ = writeln!(text, "  {host:width$}  the same as {other}");
@@ -58,9 +58,11 @@ fn hosts(text: &mut String, stage: &Stage) {
     }
 }
 
-fn line(step: &Step) -> String {
-    match step.why.as_str() {
+/// A step, and below it what it changes in a file.
+fn lines(step: &Step) -> impl Iterator<Item = String> {
+    let line = match step.why.as_str() {
         "" => step.action.to_string(),
         why => format!("{} ({why})", step.action),
-    }
+    };
+    std::iter::once(line).chain(step.changes.iter().map(|change| format!("    {change}")))
 }

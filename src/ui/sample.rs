@@ -82,8 +82,7 @@ pub(crate) fn failure() -> Event {
 fn state() -> Vec<String> {
     let stage = |host: &str| {
         let action = Action::AwaitApi { url: format!("https://{host}:6443") };
-        let steps =
-            vec![Step { action: Action::Sysctl, why: String::new() }, Step { action, why: String::new() }];
+        let steps = vec![Step::new(Action::Sysctl, ""), Step::new(action, "")];
         Stage {
             phase: "control-plane",
             title: format!("new settings on {host}"),
