@@ -15,8 +15,9 @@ use crate::{
     },
 };
 
-/// The whole answer. `now` is the clock in nanoseconds; `members` is what etcd's metrics say where it serves.
-pub(super) fn render(machine: &Machine, now: i128, members: Option<usize>) -> String {
+/// The whole answer. `now` is the clock in nanoseconds; `etcd` is what its metrics say where it runs: how many members it
+/// knows, and whether one of them leads.
+pub(super) fn render(machine: &Machine, now: i128, etcd: Option<(usize, bool)>) -> String {
     let mut text = String::new();
     let mut f = |line: std::fmt::Arguments<'_>| {
         // Writing to a string cannot fail.
@@ -64,7 +65,10 @@ pub(super) fn render(machine: &Machine, now: i128, members: Option<usize>) -> St
     files(&machine.files, &mut f);
     certificates(&machine.files, &mut f);
     rest(machine, &mut f);
-    if let Some(members) = members {
+    if let Some((members, has_leader)) = etcd {
+        if !has_leader {
+            f(format_args!("etcd-leaderless"));
+        }
         f(format_args!("etcd-members {members}"));
     }
     text.push_str("end\n");

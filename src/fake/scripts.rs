@@ -96,10 +96,10 @@ impl FakeHost {
     fn facts(&self) -> Output {
         self.look(|state, name| {
             let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
-            let (clock, members) = (state.clock, state.etcd.members.len());
+            let (clock, members, has_leader) = (state.clock, state.etcd.members.len(), state.has_quorum());
             let machine = state.machine(name);
-            let members = (machine.serves("etcd", clock) && members > 0).then_some(members);
-            say(facts::render(machine, now, members))
+            let etcd = (machine.serves("etcd", clock) && members > 0).then_some((members, has_leader));
+            say(facts::render(machine, now, etcd))
         })
     }
 

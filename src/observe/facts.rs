@@ -168,6 +168,9 @@ pub struct Facts {
     pub etcd_writer: Option<wal::Writer>,
     /// How many members the etcd that runs here knows, learners too; `None` where none runs.
     pub etcd_members: Option<usize>,
+    /// True where the etcd that runs here says that it knows no leader.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub etcd_leaderless: bool,
     /// Which cluster the host belongs to.
     pub identity: Option<Identity>,
     /// The cluster that the host was prepared for, which a host knows before it has an [`Identity`].

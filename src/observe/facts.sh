@@ -30,18 +30,18 @@ m br_netfilter [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]
 d="$L /usr $E $L/containerd $L/kubelet" w=()
 for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; w+=("$p"); done
 df -PB1 "${w[@]}" | awk -v d="$d" 'BEGIN{split(d,n)} NR>1{print "disk",n[NR-1],$4,$2}'
-ip -o addr | awk '{split($4,a,"/"); print "address",a[1]}'
-ss -Hltnp | awk '{n=split($4,a,":"); p="-"; if (match($0,/users:\(\("[^"]+/)) p=substr($0,RSTART+9,RLENGTH-9); print "port",a[n],p}' | sort -u
+ip -o addr | awk '{split($4,a,"/");print "address",a[1]}'
+ss -Hltnp | awk '{n=split($4,a,":");p="-";if(match($0,/users:\(\("[^"]+/))p=substr($0,RSTART+9,RLENGTH-9);print "port",a[n],p}' | sort -u
 # An empty line ends a unit.
 n=0 b=
 # shellcheck disable=SC1097  # IFS is "="
 while IFS== read -r k x; do
   case $k in
-    MainPID) pid=$x ;;
-    Description) d=$x ;;
-    Id) u=${x%.service} ;;
-    ActiveState) on=$x ;;
-    UnitFileState) boot=$x ;;
+    MainPID) pid=$x;;
+    Description) d=$x;;
+    Id) u=${x%.service};;
+    ActiveState) on=$x;;
+    UnitFileState) boot=$x;;
     '') f unit "$u" "$on" "$boot"
         [ "$u" != rsadm-network ] || n=$pid
         case $u$d in rsadm-backup.timer*RSADM_REVISION=*) b=${d##*RSADM_REVISION=} ;; esac ;;
@@ -67,16 +67,15 @@ stat -Lc 'file %a %U:%G folder %n' $E
 mapfile -d '' -t a < <(find $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsadm.conf,modules-load.d/rsadm.conf} $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} \( -type f -o -type l \) -printf '%m %U:%G %p\0')
 for p in "${a[@]}"; do echo "known $p"; done | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
-  awk '/^known /{p=$0; sub(/^known [^ ]* [^ ]* /,"",p); a[p]=$2" "$3; next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
+  awk '/^known /{p=$0;sub(/^known [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows.
 w=()
 for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
-[ ${#w[@]} = 0 ] || awk 'function tell() {if (p ~ /\.conf$/) print "kubeconfig",p,s,a,c; else if (p) print "cert",p,b}
-  FNR==1{tell(); p=FILENAME; b=""; on=over=0; s=a=c="-"}
-  /BEGIN CERT/{on=!over; next} /END CERT/{on=0; over=p ~ /\.pem$/; next} on{b=b $0}
+[ ${#w[@]} = 0 ] || awk 'function tell(){if(p~/\.conf$/)print "kubeconfig",p,s,a,c;else if(p)print "cert",p,b}
+  FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
+  /BEGIN CERT/{on=!over;next} /END CERT/{on=0;over=p~/\.pem$/;next} on{b=b $0}
   $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}"
-p=$K/manifests/etcd.yaml
-[ -f $p ] && sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $p
+sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
@@ -89,7 +88,7 @@ for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p
 [ -f $R/cluster.json ] || for p in $E/member/wal/*.wal; do f etcd-writer "$(head -c 96 "$p" | base64 -w0)"; break; done
 # From the metrics of the member that runs here, which are on loopback and need no certificate.
 exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
-  timeout 2 awk '/^etcd_network_known_peers\{.* 1$/ {n++} END {if (n) print "etcd-members", n}' <&3
+  timeout 2 awk '/^etcd_network_known_peers\{.* 1$/{n++} /^etcd_server_has_leader 0/{print "etcd-leaderless"} END{if(n)print "etcd-members",n}' <&3
 # Once a restore is over and no manifest waits, what is left of it stands in nobody's way.
 p=$R/restore
 [ -f $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; } && f restoring "$(< $p/token)"
@@ -100,7 +99,7 @@ w=() n=$'\n'
 for p in $R/installed/*; do while read -r _ _ p; do w+=("$p"); done < "$p"; done
 k=$n$(stat -c '%s %Y %n' "${w[@]}")$n b=
 for p in $R/installed/*; do
-  { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b="$b$p "; } < "$p"
+  { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b+="$p "; } < "$p"
 done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'

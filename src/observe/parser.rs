@@ -92,6 +92,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
             facts.etcd_database = rest.parse().unwrap_or_default();
         }
         "etcd-writer" => facts.etcd_writer = wal::writer(rest),
+        "etcd-leaderless" => facts.etcd_leaderless = true,
         "etcd-members" => facts.etcd_members = rest.parse().ok(),
         "restoring" => facts.restoring = Some(rest.into()),
         "begun" => facts.begun = Some(rest.into()),

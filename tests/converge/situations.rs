@@ -38,6 +38,19 @@ fn refused(cluster: &Cluster, start: State, words: &str) {
     assert_eq!(world.effects(), 0, "changed something before it said: {words}");
 }
 
+/// Files and processes are as wanted, and its peers may not hear it: nothing that `up` does would help.
+#[test]
+fn a_member_that_knows_no_leader_is_told_where_nothing_is_to_do() {
+    let cluster = harness::ha();
+    let mut seen = block_on(harness::observe(&World::new(built(&cluster)), &cluster));
+    let m2 = NodeName::new("m2");
+    seen.hosts.get_mut(&m2).unwrap().etcd_leaderless = true;
+    let (plan, _) = phases::plan(UP, &cluster, seen, OffsetDateTime::now_utc(), |_| true).unwrap();
+    assert!(plan.is_empty(), "{}", harness::words(&plan));
+    let told: Vec<_> = plan.notices.iter().filter(|n| n.text.contains("knows no leader")).collect();
+    assert_eq!(told.iter().map(|n| n.host.as_ref()).collect::<Vec<_>>(), [Some(&m2)]);
+}
+
 #[test]
 fn a_client_certificate_that_the_kubelet_rotated_is_kept() {
     let cluster = harness::single();

@@ -119,6 +119,10 @@ fn keep(p: &mut Planner<'_>, nodes: &[&Node]) {
             p.push(&node.name, await_members(nodes), "");
         }
         p.commit(node);
+        if p.facts(&node.name).etcd_leaderless && !p.has_work(&node.name) {
+            let help = "rsadm etcd status tells why, and what heals it";
+            p.notice(PHASE, Some(&node.name), "its etcd runs and knows no leader", help);
+        }
     }
     p.stage(PHASE, "founded: a wiped member can found no second cluster", Mode::Parallel);
     for node in nodes {
