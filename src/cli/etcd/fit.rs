@@ -30,14 +30,14 @@ pub(super) struct Opened {
 }
 
 impl Ground<'_> {
-    /// Restored on these hosts, the snapshot could be served and read. Comes back with what speaks against it all the same,
-    /// each in a line.
+    /// Restored on these hosts, the snapshot could be served and read. What speaks against it all the same is told, to whoever
+    /// is asked and to whoever is not.
     pub(super) async fn fits(
         &self,
         opened: &Opened,
         checked: &Checked,
         seen: &Observed,
-    ) -> Result<String, CliError> {
+    ) -> Result<(), CliError> {
         let cluster = &self.session.cluster;
         let data = Data::of(opened, cluster)?;
         has_keys(&lacking(cluster, seen, &opened.carried, &data))?;
@@ -47,7 +47,12 @@ impl Ground<'_> {
             let version = checked.structure.etcd.as_deref().or(stated).and_then(|v| v.parse().ok());
             starts_with(version, cluster, seen, &self.etcd_hosts())?;
         }
-        Ok(opened.manifest.as_ref().map(|m| doubts(m, seen)).unwrap_or_default())
+        for doubt in opened.manifest.iter().flat_map(|manifest| doubts(manifest, seen)) {
+            self.session
+                .events
+                .warn(doubt, Some("rsadm etcd snapshot ls shows which others there are".into()));
+        }
+        Ok(())
     }
 }
 
@@ -140,14 +145,14 @@ fn starts_with(
     })
 }
 
-fn doubts(manifest: &Manifest, seen: &Observed) -> String {
-    let mut lines = String::new();
+fn doubts(manifest: &Manifest, seen: &Observed) -> Vec<String> {
+    let mut doubts = Vec::new();
     if let Some(why) = &manifest.damaged {
-        lines.push_str(&format!("Its manifest says that it is damaged: {why}.\n"));
+        doubts.push(format!("the manifest of the snapshot says that it is damaged: {why}"));
     }
     if manifest.without_quorum {
-        lines
-            .push_str("It was taken without a quorum: what other members had acknowledged may be missing.\n");
+        let lacks = "what other members had acknowledged may be missing";
+        doubts.push(format!("the snapshot was taken without a quorum: {lacks}"));
     }
     let known: Vec<&String> = seen
         .hosts
@@ -156,12 +161,12 @@ fn doubts(manifest: &Manifest, seen: &Observed) -> String {
         .flat_map(|i| [&i.etcd_cluster_id].into_iter().chain(&i.replaces))
         .collect();
     if !known.is_empty() && !known.contains(&&manifest.cluster_id) {
-        lines.push_str(&format!(
-            "It is not of these hosts' etcd nor of one before it, but of another of the name {}, {}.\n",
+        doubts.push(format!(
+            "the snapshot is not of these hosts' etcd nor of one before it, but of another of the name {}, {}",
             manifest.cluster, manifest.cluster_id
         ));
     }
-    lines
+    doubts
 }
 
 #[cfg(test)]
@@ -240,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_asked_is_told_what_speaks_against_a_snapshot() {
+    fn what_speaks_against_a_snapshot_is_told() {
         let of = |id: &str, replaces: &[&str]| Facts {
             identity: Some(Identity {
                 cluster: "prod".into(),
@@ -252,11 +257,14 @@ mod tests {
         let own = sample().cluster_id;
         let told = |manifest: &Manifest, facts: Facts| doubts(manifest, &hosts(&[("e1", facts)]));
         for facts in [Facts::default(), of(&own, &[]), of("b", &["a", &own])] {
-            assert_eq!(told(&sample(), facts), "");
+            assert_eq!(told(&sample(), facts), [""; 0]);
         }
-        assert!(told(&sample(), of("b", &["a"])).contains(&format!("another of the name prod, {own}")));
+        assert!(told(&sample(), of("b", &["a"]))[0].ends_with(&format!("another of the name prod, {own}")));
         let doubtful = Manifest { damaged: Some("an alarm was on".into()), without_quorum: true, ..sample() };
         let lines = told(&doubtful, Facts::default());
-        assert!(lines.contains("damaged: an alarm was on.\nIt was taken without a quorum"), "{lines}");
+        assert!(
+            lines[0].ends_with("damaged: an alarm was on") && lines[1].contains("without a quorum"),
+            "{lines:?}"
+        );
     }
 }

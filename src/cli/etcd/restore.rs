@@ -78,10 +78,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.nobody_else_serves().await?;
     let seen = ground.session.observe().await?;
     ground.can_be_started(&seen).await?;
-    let doubts = ground.fits(&opened, &checked, &seen).await?;
+    ground.fits(&opened, &checked, &seen).await?;
     ground.has_room(&opened.snapshot, sha256).await?;
     let question = format!(
-        "This replaces all data of etcd in the cluster {} by that of {}{}.\n{doubts}\
+        "This replaces all data of etcd in the cluster {} by that of {}{}.\n\
          What was written since is lost. The old data is set aside on every host.",
         ground.session.cluster.name,
         snapshot.display(),
