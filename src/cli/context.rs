@@ -19,7 +19,7 @@ use crate::{
         shell::quoted,
     },
     host::Secret,
-    inventory::{self, Cluster, Loaded},
+    inventory::{self, Cluster, Loaded, Problems},
     plan::quorum::OVERRIDE,
     ui::{Settings, Ui},
 };
@@ -44,15 +44,31 @@ impl Context {
         Self { options, ui, interrupt, warned: Arc::default(), inventory: Arc::default() }
     }
 
-    /// Reads the inventory and tells its warnings, once.
+    /// Reads the inventory of a cluster that is there and tells its warnings, once.
     ///
     /// # Errors
     /// All problems of the file at once, or why there is no file.
     pub fn load(&self, arg: &InventoryArg) -> Result<Loaded, CliError> {
+        self.load_by(arg, inventory::load_built)
+    }
+
+    /// The same for a cluster that is to be built, or to become what the inventory says.
+    ///
+    /// # Errors
+    /// As [`Context::load`]; and where no such cluster should be built.
+    pub fn load_to_build(&self, arg: &InventoryArg) -> Result<Loaded, CliError> {
+        self.load_by(arg, inventory::load_bytes)
+    }
+
+    fn load_by(
+        &self,
+        arg: &InventoryArg,
+        load: impl Fn(&[u8], &str, Option<&Path>) -> Result<Loaded, Problems>,
+    ) -> Result<Loaded, CliError> {
         let file = arg.file_name();
         let _ = self.inventory.set(arg.as_typed());
         let bytes = read(&arg.inventory).map_err(|source| unreadable(&file, source))?;
-        let loaded = inventory::load_bytes(&bytes, &file, env::home_dir().as_deref())?;
+        let loaded = load(&bytes, &file, env::home_dir().as_deref())?;
         let loaded = loaded.with_missing(Path::exists);
         let events = self.ui.events();
         // Some commands read it again to connect.
@@ -212,7 +228,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Whether a name that was typed beside the option is the cluster's.
-fn names_the_cluster(args: &GateArgs, cluster: &str) -> Result<(), CliError> {
+pub(super) fn names_the_cluster(args: &GateArgs, cluster: &str) -> Result<(), CliError> {
     match args.accept_quorum_loss.as_deref() {
         None | Some("") => Ok(()),
         Some(name) if name == cluster => Ok(()),

@@ -1,7 +1,7 @@
 //! `rsadm plan`.
 
 use crate::{
-    cli::{CliError, Context, Exit, InventoryArg, PhaseArgs, session::Session},
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs, session::Session},
     event::Events,
     exec::differences,
     phases::UP,
@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    let session = Session::open(context, &args.inventory, Events::none()).await?;
+    let session = Session::to_build(context, &args.inventory, Events::none(), &GateArgs::default()).await?;
     let seen = session.observe().await?;
     let (mut plan, _) = session.plan(UP, seen, |name| args.phases.wants(name))?;
     differences::explain(&session.fleet, &mut plan).await;

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        CliError, Context, Exit, InventoryArg,
+        CliError, Context, Exit, GateArgs, InventoryArg,
         session::{Session, recorded},
     },
     event::{Event, Next, count},
@@ -25,7 +25,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded(context);
-    let session = Session::open(context, &args.inventory, events).await?;
+    let session = Session::to_build(context, &args.inventory, events, &GateArgs::default()).await?;
     // Two who listen on the same ports would each find them taken.
     session.lock("preflight").await?;
     let seen = session.observe().await?;

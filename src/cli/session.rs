@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 
 use crate::{
     cli::{
-        CliError, Context, Exit, GateArgs, InventoryArg, evidence, local,
+        CliError, Context, Exit, GateArgs, InventoryArg,
+        context::names_the_cluster,
+        evidence, local,
         unreachable::{unusable, way_without},
     },
     event::{Event, Events, count, summary},
@@ -46,23 +48,35 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Reads the inventory and connects to every host; nothing was done where one cannot be reached.
-    pub(super) async fn open(
+    /// Reads the inventory of a cluster that is to become what it says and connects to every host; nothing was done where
+    /// one cannot be reached.
+    pub(super) async fn to_build(
         context: &'a Context,
         arg: &InventoryArg,
         events: Events,
+        gate: &GateArgs,
     ) -> Result<Self, CliError> {
-        Self::open_gated(context, arg, events, &GateArgs::default()).await
+        let cluster = context.load_to_build(arg)?.cluster;
+        names_the_cluster(gate, &cluster.name)?;
+        Self::with_all(context, arg, cluster, events).await
     }
 
-    /// The same for commands that pass the quorum gate.
+    /// The same for commands that change a cluster that is there and pass the quorum gate.
     pub(super) async fn open_gated(
         context: &'a Context,
         arg: &InventoryArg,
         events: Events,
         gate: &GateArgs,
     ) -> Result<Self, CliError> {
-        let cluster = context.load_gated(arg, gate)?;
+        Self::with_all(context, arg, context.load_gated(arg, gate)?, events).await
+    }
+
+    async fn with_all(
+        context: &'a Context,
+        arg: &InventoryArg,
+        cluster: Cluster,
+        events: Events,
+    ) -> Result<Self, CliError> {
         let (mut session, errors) = Self::connect(context, cluster, events, |_| true, None).await?;
         super::schedule::complete(&mut session.cluster)?;
         match errors.is_empty() {

@@ -35,7 +35,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded(context);
-    let mut session = Session::open_gated(context, &args.inventory, events, &args.gate).await?;
+    let mut session = Session::to_build(context, &args.inventory, events, &args.gate).await?;
     session.consent(&args.gate)?;
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;

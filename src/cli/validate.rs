@@ -43,7 +43,7 @@ struct Valid {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    let loaded = match context.load(&args.inventory) {
+    let loaded = match context.load_to_build(&args.inventory) {
         Ok(loaded) => loaded,
         Err(error) => return Err(told(error, context)),
     };

@@ -66,15 +66,23 @@ pub fn load(text: &str, file_name: &str, home: Option<&FsPath>) -> Result<Loaded
 /// # Errors
 /// All problems of the file at once.
 pub fn load_bytes(bytes: &[u8], file_name: &str, home: Option<&FsPath>) -> Result<Loaded, Problems> {
-    load_parts(bytes, home).map_err(|problems| Problems { file: file_name.to_owned(), problems })
+    load_parts(bytes, home, false).map_err(|problems| Problems { file: file_name.to_owned(), problems })
 }
 
-fn load_parts(bytes: &[u8], home: Option<&FsPath>) -> Result<Loaded, Vec<Problem>> {
+/// The same for a cluster that is there, whoever built it: what none should be built with is a warning.
+///
+/// # Errors
+/// All problems of the file at once.
+pub fn load_built(bytes: &[u8], file_name: &str, home: Option<&FsPath>) -> Result<Loaded, Problems> {
+    load_parts(bytes, home, true).map_err(|problems| Problems { file: file_name.to_owned(), problems })
+}
+
+fn load_parts(bytes: &[u8], home: Option<&FsPath>, is_built: bool) -> Result<Loaded, Vec<Problem>> {
     let document = file::parse(bytes).map_err(|problem| vec![problem])?;
     let findings = Findings::default();
     let draft = draft::read(&document.value, home, &findings);
     check::check(&draft, &findings);
-    let Located { errors, warnings, files } = findings.locate(&document.places);
+    let Located { errors, warnings, files } = findings.locate(&document.places, is_built);
     if !errors.is_empty() {
         return Err(errors);
     }

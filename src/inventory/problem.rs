@@ -134,11 +134,22 @@ enum Part {
     Value,
 }
 
+/// What a finding forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// Any use of the file.
+    Everything,
+    /// To build such a cluster; one that is there has to be looked after all the same.
+    Building,
+    /// Nothing.
+    Nothing,
+}
+
 #[derive(Clone, Debug)]
 struct Finding {
     path: Path,
     part: Part,
-    is_error: bool,
+    weight: Weight,
     fault: Fault,
 }
 
@@ -166,17 +177,22 @@ impl Findings {
 
     /// The same, from a parser's answer.
     pub(super) fn fault(&self, path: &Path, fault: Fault) {
-        self.add(path, Part::Value, true, fault);
+        self.add(path, Part::Value, Weight::Everything, fault);
     }
 
     /// A key that must change.
     pub(super) fn key(&self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
-        self.add(path, Part::Key, true, Fault::new(message, help));
+        self.add(path, Part::Key, Weight::Everything, Fault::new(message, help));
+    }
+
+    /// A value that no cluster is to be built with.
+    pub(super) fn unwanted(&self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
+        self.add(path, Part::Value, Weight::Building, Fault::new(message, help));
     }
 
     /// A value that works but is unwise.
     pub(super) fn warn(&self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
-        self.add(path, Part::Value, false, Fault::new(message, help));
+        self.add(path, Part::Value, Weight::Nothing, Fault::new(message, help));
     }
 
     /// A value that names a file of the operator's machine.
@@ -184,12 +200,12 @@ impl Findings {
         self.files.borrow_mut().push((path.clone(), file.to_owned()));
     }
 
-    fn add(&self, path: &Path, part: Part, is_error: bool, fault: Fault) {
-        self.found.borrow_mut().push(Finding { path: path.clone(), part, is_error, fault });
+    fn add(&self, path: &Path, part: Part, weight: Weight, fault: Fault) {
+        self.found.borrow_mut().push(Finding { path: path.clone(), part, weight, fault });
     }
 
-    /// Looks the places up.
-    pub(super) fn locate(self, places: &Places) -> Located {
+    /// Looks the places up. What forbids to build a cluster is an error, or a warning where it `is_built`.
+    pub(super) fn locate(self, places: &Places, is_built: bool) -> Located {
         let mut errors = places.duplicates.clone();
         let mut warnings = Vec::new();
         for finding in self.found.into_inner() {
@@ -197,7 +213,11 @@ impl Findings {
                 Part::Key => places.key(&finding.path),
                 Part::Value => places.value(&finding.path),
             };
-            let list = if finding.is_error { &mut errors } else { &mut warnings };
+            let list = match finding.weight {
+                Weight::Everything => &mut errors,
+                Weight::Building if !is_built => &mut errors,
+                Weight::Building | Weight::Nothing => &mut warnings,
+            };
             list.push(problem(place, finding.path.to_string(), finding.fault));
         }
         for list in [&mut errors, &mut warnings] {

@@ -35,6 +35,17 @@ fn every_example_loads_without_warnings() {
     }
 }
 
+/// Whoever has one already has to be able to look at it, and to add a member.
+#[test]
+fn two_members_are_not_built_and_are_looked_after() {
+    let text = b"cluster_name: prod\nkubernetes_version: v1.37.2\nhosts: [{name: e1, address: 10.0.0.1, roles: [etcd]}, {name: e2, address: 10.0.0.2, roles: [etcd]}]";
+    let built = load_built(text, "inventory.yaml", None).unwrap();
+    let of = |problems: &[Problem]| problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>();
+    let refused = load_bytes(text, "inventory.yaml", None).unwrap_err();
+    assert_eq!(of(&built.warnings), of(&refused.problems));
+    assert!(built.warnings[0].message.starts_with("2 etcd members"), "{:?}", built.warnings);
+}
+
 #[test]
 fn three_lines_are_a_cluster_and_the_rest_is_by_default() {
     let text = "cluster_name: prod\nkubernetes_version: v1.37.2\nhosts: [{name: m1, address: 10.0.0.1, roles: [master, etcd]}]";

@@ -94,7 +94,7 @@ fn check_topology(hosts: &[HostDraft], findings: &Findings) {
             let message = "2 etcd members: if either stops, the cluster stops, so two are worse than one";
             let help = "one or three hosts with the role etcd; where a member was just taken out for good, leave its host \
                         in the file until its successor is there";
-            findings.error(&path, message, help);
+            findings.unwanted(&path, message, help);
         }
         4 | 6 => {
             let message = format!("{members} etcd members survive no more failures than {}", members - 1);
@@ -102,7 +102,7 @@ fn check_topology(hosts: &[HostDraft], findings: &Findings) {
         }
         8.. => {
             let message = format!("{members} etcd members; each write waits for a majority of them");
-            findings.error(
+            findings.unwanted(
                 &path,
                 message,
                 "at most seven hosts with the role etcd; five survive two failures",
