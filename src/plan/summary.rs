@@ -40,7 +40,10 @@ impl fmt::Display for Action {
             Self::AwaitApi { url } => write!(f, "wait until the API server at {url} is ready"),
             Self::Join { url } => write!(f, "have the kubelet register at {url}"),
             Self::AwaitEtcd { members } => {
-                write!(f, "wait until {} agree on a leader", count(members.len(), "member"))
+                match members.as_slice() {
+                    [(only, _)] => write!(f, "wait until {only} leads"),
+                    members => write!(f, "wait until {} members agree on a leader", members.len()),
+                }
             }
             Self::AddLearner { member, .. } => write!(f, "add {member} to etcd, without a vote"),
             Self::Promote { member, .. } => write!(f, "give {member} its vote once it is in sync"),

@@ -82,10 +82,12 @@ fn found(p: &mut Planner<'_>, nodes: &[&Node]) {
     }
 }
 
-/// Members that are down, all at once.
+/// Members that are down, all at once; and kubelets, whose restart no container notices.
 fn start(p: &mut Planner<'_>, nodes: &[&Node]) {
     prepare::first_kubelet(p, PHASE, nodes.iter().copied());
-    p.stage(PHASE, "members that are down", Mode::Parallel);
+    let all_run = nodes.iter().all(|n| p.facts(&n.name).runs(PROCESS));
+    let title = if all_run { "kubelets beside members" } else { "members that are down" };
+    p.stage(PHASE, title, Mode::Parallel);
     for node in nodes {
         prepare::kubelet(p, node);
     }
