@@ -61,6 +61,18 @@ pub fn suffices(answer: &str, folder: &str, needed: u64) -> Result<(), String> {
     disk.has(folder, needed, if shared { ", so that etcd on the same disk never runs out of it" } else { "" })
 }
 
+/// Whether etcd may write so much of its database anew beside the old one, by what `df` tells of the folder.
+///
+/// # Errors
+/// In words.
+pub fn for_a_copy(answer: &str, in_use: u64) -> Result<(), String> {
+    let needed = in_use.saturating_add(LOG).saturating_add(LOG);
+    let disk = answer.lines().find_map(Disk::read);
+    disk.map_or(Ok(()), |disk| {
+        disk.has(layout::ETCD_DATA_DIR, needed, " for a copy and what is written meanwhile")
+    })
+}
+
 /// The same of a folder of this machine, which need not be there yet.
 ///
 /// # Errors
@@ -162,6 +174,16 @@ mod tests {
             let said = for_restore(&format!("{here}\n{HEAD}{disks}"), 100 * MIB);
             assert_eq!(said.err().unwrap_or_default(), expected, "{here} {disks}");
         }
+    }
+
+    /// Two files of its log: the one that is next, and the one after that.
+    #[test]
+    fn a_copy_of_the_database_leaves_room_for_the_log() {
+        let of = |free| HEAD.to_owned() + &line("/dev/sda1", free);
+        assert_eq!(for_a_copy(&of(228), 100 * MIB), Ok(()));
+        let full = for_a_copy(&of(227), 100 * MIB).unwrap_err();
+        assert!(full.starts_with("no room in /var/lib/etcd: 227 MiB free, and 228 MiB needed"), "{full}");
+        assert_eq!(for_a_copy("", u64::MAX), Ok(()));
     }
 
     #[test]

@@ -45,6 +45,10 @@ script!(
     AWAIT_PROCESS, "await-process" after "../observe/processes.sh", "scripts/pods.sh"
 );
 script!(
+    /// Tells how much room there is beside etcd's database.
+    COPY_ROOM, "copy-room"
+);
+script!(
     /// Tells whether etcd ends for the sake of its data.
     LOST_DATA, "lost-data" after "../observe/processes.sh", "scripts/pods.sh"
 );

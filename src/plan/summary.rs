@@ -39,12 +39,10 @@ impl fmt::Display for Action {
             Self::AwaitServing { process, port } => write!(f, "wait until {process} listens on port {port}"),
             Self::AwaitApi { url } => write!(f, "wait until the API server at {url} is ready"),
             Self::Join { url } => write!(f, "have the kubelet register at {url}"),
-            Self::AwaitEtcd { members } => {
-                match members.as_slice() {
-                    [(only, _)] => write!(f, "wait until {only} leads"),
-                    members => write!(f, "wait until {} members agree on a leader", members.len()),
-                }
-            }
+            Self::AwaitEtcd { members } => match members.as_slice() {
+                [(only, _)] => write!(f, "wait until {only} leads"),
+                members => write!(f, "wait until {} members agree on a leader", members.len()),
+            },
             Self::AddLearner { member, .. } => write!(f, "add {member} to etcd, without a vote"),
             Self::Promote { member, .. } => write!(f, "give {member} its vote once it is in sync"),
             Self::RemoveMember { member, .. } => write!(f, "remove {member} from etcd"),

@@ -24,8 +24,12 @@ use rsadm::{
 
 use super::{cluster::Cluster, dial_to, serving};
 
-/// The members of a cluster by the names of an inventory, which knows the first of them.
-struct Local<'a>(&'a Cluster, usize);
+/// The members of a cluster by the names of an inventory, which knows the first of them; and how many bytes are free on their
+/// disks.
+struct Local<'a>(&'a Cluster, usize, u64);
+
+/// More than anybody needs.
+const ROOMY: u64 = 1 << 40;
 
 impl Local<'_> {
     async fn client(&self, host: &NodeName) -> Result<EtcdClient, String> {
@@ -74,6 +78,10 @@ impl Tended for Local<'_> {
     async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String> {
         Ok(Box::new(self.client(host).await?))
     }
+
+    async fn room_for_a_copy(&self, _: &NodeName) -> Option<String> {
+        Some(format!("/dev/test {ROOMY} 1 {} 1% /\n", self.2))
+    }
 }
 
 /// The inventory of `n` members; their addresses are nobody's, since members are found by name and ID.
@@ -100,16 +108,16 @@ fn recorder() -> (Events, Arc<std::sync::Mutex<Vec<String>>>) {
 }
 
 async fn tending<T>(cluster: &Cluster, work: impl AsyncFnOnce(&Tending<'_>) -> T) -> (T, Vec<String>) {
-    tending_with(cluster, cluster.members.len(), work).await
+    tending_with(cluster, (cluster.members.len(), ROOMY), work).await
 }
 
-/// The same where the inventory knows the first of the members only.
+/// The same where the inventory knows the first of the members only, and so many bytes are free on each disk.
 async fn tending_with<T>(
     cluster: &Cluster,
-    known: usize,
+    (known, free): (usize, u64),
     work: impl AsyncFnOnce(&Tending<'_>) -> T,
 ) -> (T, Vec<String>) {
-    let (wanted, local, (events, told)) = (wanted(known), Local(cluster, known), recorder());
+    let (wanted, local, (events, told)) = (wanted(known), Local(cluster, known, free), recorder());
     let tending = Tending {
         cluster: &wanted,
         members: &local,
@@ -157,6 +165,18 @@ async fn row_45_members_are_defragmented_one_by_one_and_the_leader_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_for_a_copy_is_told_before_any_member_is_touched() {
+    let cluster = Cluster::start(3);
+    history(&serving(&cluster).await[0]).await;
+    let (result, told) = tending_with(&cluster, (3, 100 << 20), async |t| defragment(t, 0).await).await;
+    let Err(RunError::Refused(refusal)) = result else { panic!("{result:?}") };
+    assert_eq!(refusal.rule, "no-room", "{refusal:?}");
+    assert!(refusal.why.starts_with("m1: no room in /var/lib/etcd: 100 MiB free, and "), "{refusal:?}");
+    assert!(refusal.help.contains("on m1: df -h /var/lib/etcd"), "{refusal:?}");
+    assert_eq!(told.len(), 1, "looked, and nothing else: {told:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn row_37_no_member_is_taken_away_where_one_is_away() {
     let mut cluster = Cluster::start(3);
     let clients = serving(&cluster).await;
@@ -200,7 +220,8 @@ async fn nospace_ends_with_a_leader_that_the_inventory_lacks() {
     history(&clients[0]).await;
     let large = vec![b'y'; 1 << 17];
     super::until_err(|| clients[1].put("more", &large)).await;
-    let (relieved, told) = tending_with(&cluster, 2, async |t| relieve(t).await.expect("makes room")).await;
+    let (relieved, told) =
+        tending_with(&cluster, (2, ROOMY), async |t| relieve(t).await.expect("makes room")).await;
     assert!(!relieved.disarmed.is_empty() && relieved.defragmented.members.len() == 3, "{told:#?}");
     clients[1].put("more", b"z").await.expect("writes are taken again");
 }

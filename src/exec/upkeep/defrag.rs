@@ -1,15 +1,19 @@
 //! Defragmenting: a member writes its database anew without the room that nothing uses. It serves nothing meanwhile,
 //! so it is done to one at a time, and to the leader only once it has handed leadership over.
 
+use futures::future::join_all;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Tending, failed};
 use crate::{
+    backup::room,
     etcd::status::{EtcdReport, MemberReport, Millis},
     event::{bytes, count},
     exec::RunError,
     inventory::NodeName,
+    layout,
+    plan::Refusal,
 };
 
 /// The phase's name.
@@ -67,7 +71,8 @@ impl Defragmented {
 /// Defragments every member whose file is at least `min_gain` percent free room.
 ///
 /// # Errors
-/// Where the gate says no, a member does not come back, or the operator stops it: those before stay as they then are.
+/// Where a member's disk has no room for the new file beside the old, before any is touched. Where the gate says no, a member
+/// does not come back, or the operator stops it: those before stay as they then are.
 pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, RunError> {
     let stage = t.events.stage(PHASE, "what there is to gain", []);
     let report = t.report().await;
@@ -76,6 +81,7 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
     let report = t.report().await;
     let (mut waiting, left) = choose(&report, min_gain);
     stage.done(survey(&report, &left));
+    has_room(t, &report, &waiting).await?;
     outage(t, &report, &waiting);
     let mut done = Defragmented { members: vec![], left };
     while !waiting.is_empty() {
@@ -93,6 +99,27 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
         }
     }
     Ok(done)
+}
+
+/// Whether all of them may write their files anew. etcd does not look: it fills the disk, and the next write ends it.
+async fn has_room(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) -> Result<(), RunError> {
+    let members = report.members.iter().filter(|m| waiting.contains(&m.name));
+    let asked = join_all(members.map(|member| async {
+        let answer = t.members.room_for_a_copy(&NodeName::new(member.name.as_str())).await?;
+        let why = room::for_a_copy(&answer, member.db_size_in_use.unwrap_or(0)).err()?;
+        Some((member.name.as_str(), why))
+    }));
+    let full: Vec<(&str, String)> = asked.await.into_iter().flatten().collect();
+    let Some((first, _)) = full.first() else { return Ok(()) };
+    Err(RunError::Refused(Refusal {
+        rule: "no-room",
+        subject: format!("no member is defragmented"),
+        why: full.iter().map(|(name, why)| format!("{name}: {why}")).collect::<Vec<_>>().join("; "),
+        help: format!(
+            "make room there, then run this again; what there is tells, on {first}: df -h {0}; du -xsh {0}/*",
+            layout::ETCD_DATA_DIR
+        ),
+    }))
 }
 
 /// Who is worth it, and who is left for which reason.
@@ -180,7 +207,11 @@ async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Result<
     let started = Instant::now();
     let answer = api.defragment(t.limit_for(in_use)).await;
     let away = started.elapsed();
-    answer.map_err(|e| failed(&stage, name, "defragment", e.into_why()))?;
+    if let Err(error) = answer {
+        // What it wrote of the new file would stay in the way of everything else.
+        t.members.room_for_a_copy(&host).await;
+        return Err(failed(&stage, name, "defragment", error.into_why()));
+    }
     let after = t.well_again(&stage, name).await?.db_size.unwrap_or(before);
     stage.done(format!("{name}: {} → {}", bytes(before), bytes(after)));
     let (name, away_ms) = (name.to_owned(), away.into());

@@ -41,6 +41,10 @@ fn upkeep() {
     checks.check("row 44: flipped bits are found, and replace gives the member the others' data", || {
         it.flip_bits()
     });
+    checks.check(
+        "a disk without room for a copy is told, and what a broken defragmentation left is gone",
+        || it.lacks_room(),
+    );
     checks.finish();
 }
 
@@ -279,7 +283,35 @@ impl Upkeep<'_> {
         ensure!(!aside.text()?.is_empty(), "the damaged data is not set aside");
         self.rsadm("plan").map(drop)
     }
+
+    /// One that is being written has an etcd that has it open.
+    fn lacks_room(&self) -> Check {
+        let snap = "/var/lib/etcd/member/snap";
+        self.lab.on("e3", SMALL)?.ok()?;
+        self.lab.on("e2", &format!("head -c 1M /dev/zero > {snap}/db.tmp.1"))?.ok()?;
+        eventually(|| self.is_healthy())?;
+        let refused = self.lab.rsadm_on("etcd defrag --min-gain 0", &self.inventory)?.exits(5)?;
+        println!("{}", refused.stderr);
+        refused.says("no member is defragmented")?;
+        refused.says("e3: no room in /var/lib/etcd: ")?;
+        refused.says_nothing_of("e2: no room")?;
+        self.lab.on("e2", &format!("! ls {snap}/db.tmp.*"))?.ok()?;
+        self.is_healthy()
+    }
 }
+
+/// Moves a member's data to a disk of 100 MiB.
+const SMALL: &str = r#"
+set -e
+mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml
+while pidof etcd > /dev/null; do sleep 0.2; done
+mkdir /root/small
+mount -t tmpfs -o size=100m,mode=700 small /root/small
+chown --reference=/var/lib/etcd /root/small
+cp -a /var/lib/etcd/member /root/small
+mount --bind /root/small /var/lib/etcd
+mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml
+"#;
 
 /// Stops the member as an operator would, by its manifest, flips a bit in every copy of a value, and starts it again.
 const FLIP: &str = r#"
