@@ -25,8 +25,11 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
     let said = advice.iter().any(|a| a.command.as_deref().is_some_and(|c| c.starts_with("rsadm up")));
     let down: Vec<&str> = status.hosts.iter().filter(|h| has_stopped(h)).map(|h| h.name.as_str()).collect();
     if !down.is_empty() && !said {
-        let text = format!("what should run on {} and does not, this starts:", down.join(", "));
-        advice.push(warn(text, Some(format!("rsadm up{inventory}"))));
+        let what = format!("what should run on {} and does not", down.join(", "));
+        advice.push(match sources.plan {
+            Some(Err(_)) => warn(format!("{what}, up starts once it has nothing to refuse any more"), None),
+            _ => warn(format!("{what}, this starts:"), Some(format!("rsadm up{inventory}"))),
+        });
     }
     for workload in status.workloads.iter().flatten().filter(|w| w.ready < w.wanted) {
         let Workload { name, ready, wanted } = workload;

@@ -15,10 +15,11 @@ use crate::{
         session::{Recording, Session, goes_on_without, recorded},
     },
     etcd::status::{EtcdReport, MemberReport},
-    event::{Event, Next, count},
+    event::{Event, Next, bytes, count},
     exec::{gate, members::SshMembers},
     inventory::{Cluster, Node, NodeName, Role},
-    observe::Observed,
+    layout,
+    observe::{Facts, Observed},
     phases::{
         self, ETCD_MEMBERS,
         etcd::{members, wish},
@@ -42,10 +43,15 @@ pub(super) struct Wish {
 /// How long somebody else's learner may take: `kubeadm join` gives its own a little less.
 const TURN: Duration = Duration::from_secs(120);
 
+/// Bytes of a file of etcd's log (etcd, `wal.go`, `SegmentSizeBytes`).
+const WAL_FILE: u64 = 64 << 20;
+
 /// A cluster whose members can be asked, with all its locks taken.
 pub(super) struct Ground<'a> {
     session: Session<'a>,
     seen: Observed,
+    /// Bytes of the largest member's database.
+    database: u64,
     report: Recording,
 }
 
@@ -87,11 +93,13 @@ impl<'a> Ground<'a> {
         }
         let members = SshMembers::new(&session.cluster, &session.fleet);
         let limit = context.options.timeout.unwrap_or(TURN);
-        seen.membership = gate::membership(&turn(&session, &members, limit).await);
+        let found = turn(&session, &members, limit).await;
+        let database = found.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
+        seen.membership = gate::membership(&found);
         if seen.membership.is_none() {
             return Err(no_quorum().into());
         }
-        Ok(Self { session, seen, report })
+        Ok(Self { session, seen, database, report })
     }
 
     /// Does it, and says what to do about the inventory.
@@ -99,6 +107,9 @@ impl<'a> Ground<'a> {
         let target = wish::target(&self.session.cluster, &mut self.seen, &wish.join, &wish.leave);
         only_the_named(&self.session.cluster, &self.seen, wish)?;
         self.newcomers(&target, wish)?;
+        for host in &wish.join {
+            has_room(host, self.seen.hosts.get(host), self.database)?;
+        }
         let made =
             phases::plan(ETCD_MEMBERS, &target, self.seen.clone(), OffsetDateTime::now_utc(), |_| true)?;
         let (plan, predicted) = made;
@@ -146,6 +157,32 @@ impl<'a> Ground<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a host can take what the leader sends it, before anybody leaves for its sake: the database, and two files of etcd's
+/// log, which it makes in full size. What a former member left there stays.
+fn has_room(host: &NodeName, facts: Option<&Facts>, database: u64) -> Result<(), Refusal> {
+    let Some(free) = facts.and_then(|f| f.disk.get(layout::ETCD_DATA_DIR)).copied() else { return Ok(()) };
+    let needed = database.saturating_add(2 * WAL_FILE);
+    if free >= needed {
+        return Ok(());
+    }
+    Err(Refusal {
+        rule: "no-room",
+        subject: format!("{host} cannot become a member of etcd"),
+        why: format!(
+            "it has {} free below {}, and etcd's data takes {}",
+            bytes(free),
+            layout::ETCD_DATA_DIR,
+            bytes(needed)
+        ),
+        help: format!(
+            "make room there (df -h {}), then run this again; what former members left is in {} or {}/aside",
+            layout::ETCD_DATA_DIR,
+            layout::ASIDE_DIR,
+            layout::ETCD_DATA_DIR
+        ),
+    })
 }
 
 /// Whether all that would change is what was named: a host with an etcd that is no member would be cleared as well, which
@@ -241,7 +278,7 @@ mod tests {
     use super::*;
     use crate::{
         manifests::testing,
-        observe::{Facts, Fate, MemberFact},
+        observe::{Fate, MemberFact},
     };
 
     fn wish(join: &[&str], leave: &[&str]) -> Wish {
@@ -267,6 +304,24 @@ mod tests {
         }
         seen.membership = Some(members);
         seen
+    }
+
+    #[test]
+    fn a_host_without_room_takes_nobodys_place() {
+        const MIB: u64 = 1 << 20;
+        let host = NodeName::new("m1");
+        let with = |free| {
+            let disk = [(layout::ETCD_DATA_DIR.to_owned(), free)].into();
+            has_room(&host, Some(&Facts { disk, ..Facts::default() }), 100 * MIB)
+        };
+        assert_eq!(with(228 * MIB), Ok(()));
+        let refusal = with(227 * MIB).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "refused: m1 cannot become a member of etcd: it has 227 MiB free below /var/lib/etcd, and etcd's data takes 228 MiB"
+        );
+        assert!(refusal.help.contains(layout::ASIDE_DIR), "{}", refusal.help);
+        assert_eq!(has_room(&host, None, 100 * MIB), Ok(()));
     }
 
     #[test]

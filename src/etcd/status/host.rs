@@ -101,6 +101,9 @@ const LOST: [&str; 6] = [
     "database snapshot file",
 ];
 
+/// What etcd ends with where its disk is full; it starts again as soon as there is room.
+const FULL: &str = "no space left on device";
+
 /// Why a member that does not answer does not, as far as its host knows; `up` is the command that puts back what is
 /// missing, `replace` (with the host's name after it) that which gives a member
 /// the data of the others, where a quorum can do that.
@@ -133,8 +136,25 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
         Some(HostState::Unreachable { .. }) => warning(format!(
             "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
         )),
+        Some(HostState::Seen(process)) if has_full_disk(member) => Advice {
+            says: stopped(&title, why, process, up).says,
+            ..warning(format!(
+                "the disk of {title} is full, which ends its etcd: make room there (df -h {}), and its kubelet starts it again",
+                crate::layout::ETCD_DATA_DIR
+            ))
+        },
         Some(HostState::Seen(process)) => stopped(&title, why, process, up),
     })
+}
+
+/// True where a member ended because its disk is full.
+fn has_full_disk(member: &MemberReport) -> bool {
+    match &member.host {
+        Some(HostState::Seen(process)) => {
+            !process.running && process.last_words.as_ref().is_some_and(|words| words.text.contains(FULL))
+        }
+        _ => false,
+    }
 }
 
 /// What has stopped etcd on a member's host and has not started it again.
@@ -204,7 +224,8 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
     let is_away = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
     let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
     let away = names(silent.iter().filter(is_away).collect());
-    let here = names(silent.iter().filter(|m| !is_away(m)).collect());
+    // A full disk lets none start, and once there is room the kubelet does it.
+    let here = names(silent.iter().filter(|m| !is_away(m) && !has_full_disk(m)).collect());
     let mut advice = Vec::new();
     if !away.is_empty() {
         advice.push(warning(format!(

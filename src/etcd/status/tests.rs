@@ -299,6 +299,28 @@ fn exit_codes() {
     assert_eq!(codes, [0, 8, 9]);
 }
 
+/// `up` is refused there, and nothing but room is needed.
+#[test]
+fn a_full_disk_is_told_and_no_command_that_does_not_help() {
+    let text = "failed to commit tx: write /var/lib/etcd/member/snap/db: no space left on device".to_owned();
+    let last_words = Some(Words { at: "now".into(), text });
+    let full = Process { kubelet: true, manifest: true, restarts: Some(3), last_words, ..Process::default() };
+    let lost = || Scene::new(3).silence(1, "refused").silence(3, "refused").without_quorum();
+    for (mut scene, hosts) in [(Scene::new(3).silence(3, "refused"), &["m3"][..]), (lost(), &["m1", "m3"])] {
+        for host in hosts {
+            scene.known.hosts.insert((*host).to_owned(), HostState::Seen(full.clone()));
+        }
+        let advice = scene.report().advice;
+        for host in hosts {
+            let told =
+                advice.iter().find(|a| a.text.contains(&format!("the disk of {host} is full"))).unwrap();
+            assert!(told.says.as_ref().unwrap().contains("no space left on device"), "{told:?}");
+        }
+        let commands: Vec<_> = advice.iter().filter_map(|a| a.command.as_deref()).collect();
+        assert!(!commands.iter().any(|c| c.starts_with("rsadm up")), "{commands:?}");
+    }
+}
+
 #[test]
 fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
     let restoring = |placed: bool, token: &str| {
