@@ -16,6 +16,7 @@ mod assess;
 mod backup;
 mod disks;
 mod host;
+mod links;
 mod metrics;
 mod report;
 

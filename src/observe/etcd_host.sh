@@ -30,7 +30,7 @@ if [ "$up" ]; then
   f clock "$(date +%s)"
   url=http://127.0.0.1:2381/metrics
   { curl -fsS --noproxy '*' -m 0.7 $url || env -u http_proxy wget -qO- -T 1 -t 1 $url; } 2>/dev/null |
-    grep -E '^(etcd_server_leader_changes_seen_total|process_start_time_seconds|etcd_(disk_wal_fsync|disk_backend_commit)_duration_seconds_bucket|etcd_network_peer_round_trip_time_seconds_bucket)' |
+    grep -E '^(etcd_server_leader_changes_seen_total|process_start_time_seconds|etcd_(disk_wal_fsync|disk_backend_commit)_duration_seconds_bucket|etcd_network_(peer_round_trip_time_seconds_bucket|active_peers))' |
     sed 's/^/metric /'
 fi
 p=/etc/rsadm/backup.json

@@ -6,6 +6,7 @@ use super::{
     assess::Known,
     disks,
     host::{HostState, revive, silent, unfinished},
+    links,
     report::{Advice, EtcdReport, Level, MemberReport, Trouble},
 };
 use crate::{etcd::Alarm, pki::leaf::URGENT_DAYS};
@@ -35,6 +36,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(membership(report, &up));
     advice.extend(report.members.iter().filter_map(quota));
     advice.extend(versions(report));
+    advice.extend(links::advise(report));
     advice.extend(terms(report));
     advice.extend(disks::advise(report, timing));
     advice.extend(api_servers(report, &up));

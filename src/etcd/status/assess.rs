@@ -191,6 +191,7 @@ impl<'g> Facts<'g> {
         let round_trips = &metrics.round_trips;
         Metrics {
             round_trips: round_trips.iter().filter_map(|(id, t)| Some((name(id)?, t.clone()))).collect(),
+            peers: metrics.peers.iter().filter_map(|(id, up)| Some((name(id)?, *up))).collect(),
             ..metrics.clone()
         }
     }

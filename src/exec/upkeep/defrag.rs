@@ -113,7 +113,7 @@ async fn has_room(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) -> R
     let Some((first, _)) = full.first() else { return Ok(()) };
     Err(RunError::Refused(Refusal {
         rule: "no-room",
-        subject: format!("no member is defragmented"),
+        subject: "no member is defragmented".to_owned(),
         why: full.iter().map(|(name, why)| format!("{name}: {why}")).collect::<Vec<_>>().join("; "),
         help: format!(
             "make room there, then run this again; what there is tells, on {first}: df -h {0}; du -xsh {0}/*",

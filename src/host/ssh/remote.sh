@@ -27,6 +27,10 @@ open_spool() {
   sweep "$base/rsadm"
   spool=$(mktemp -d -- "$base/rsadm.$$.XXXXXX") || exit 70
   trap 'rm -rf -- "$spool" ${pending:+"$pending"}' EXIT
+  # Where it is full, empty answers would be all that comes back.
+  { printf '%65536s' '' >"$spool/out"; } 2>/dev/null && return
+  echo "no room in $base, where answers are kept meanwhile: df -h $base" >&2
+  exit 70
 }
 
 # Removes what killed shells left behind: PREFIX.PID.RANDOM, ours, where no such process lives.

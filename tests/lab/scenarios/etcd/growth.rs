@@ -16,13 +16,17 @@ const NODES: [&str; 5] =
 const FIVE: [&str; 5] = ["e1", "e2", "e3", "e4", "e5"];
 const THREE: [&str; 3] = ["e1", "e2", "e3"];
 
-/// Members no longer hear this one, and it hears none of them; clients and SSH reach it as before.
-const CUT: &str = "nft -f - <<'RULES'
-table inet part {
-    chain in { type filter hook input priority 0; tcp dport 2380 drop; tcp sport 2380 drop; }
-    chain out { type filter hook output priority 0; tcp dport 2380 drop; tcp sport 2380 drop; }
+/// The members that a rule tells no longer hear this one, and it hears none of them; clients and SSH reach it as before.
+fn cut(whom: &str) -> String {
+    format!(
+        "nft -f - <<'RULES'
+table inet part {{
+    chain in {{ type filter hook input priority 0; {whom} tcp dport 2380 drop; {whom} tcp sport 2380 drop; }}
+    chain out {{ type filter hook output priority 0; {whom} tcp dport 2380 drop; {whom} tcp sport 2380 drop; }}
+}}
+RULES"
+    )
 }
-RULES";
 
 struct Growth<'a> {
     lab: &'a Lab,
@@ -40,6 +44,7 @@ fn growth() {
     checks.check("row 39: five become three by up, the leader and another leave", || it.shrink());
     checks.check("all are restarted one after another, under load", || it.roll());
     checks.check("row 37: cut in two and one: it serves, says where to look, and rolls nobody", || it.part());
+    checks.check("two followers that do not reach each other are told while etcd serves", || it.part_two());
     checks.check("row 38: while another member is away, nobody is replaced", || it.flaps());
     checks.check("row 34: a learner that never starts is taken back, and its log is told", || {
         it.never_starts()
@@ -128,7 +133,7 @@ impl Growth<'_> {
     fn part(&self) -> Check {
         self.on("etcd move-leader {} e3", &THREE)?.ok()?;
         self.under_load(&["e1", "e2"], &THREE, || {
-            self.lab.on("e3", CUT)?.ok()?;
+            self.lab.on("e3", &cut(""))?.ok()?;
             let status = eventually(|| {
                 let status = self.on("etcd status", &THREE)?.exits(8)?;
                 status.says("2 of 3 voters healthy; needs 2; can lose 0 more")?;
@@ -151,6 +156,22 @@ impl Growth<'_> {
             rolled.says("would leave 1 healthy of 3 voters, and 2 are needed")?;
             rolled.says("rsadm etcd replace /")
         })
+    }
+
+    /// All three serve, and without their leader the other two would be no quorum.
+    fn part_two(&self) -> Check {
+        self.on("etcd move-leader {} e1", &THREE)?.ok()?;
+        self.lab
+            .on("e3", &cut("ip saddr { 10.77.0.32, 10.77.0.33 } ip daddr { 10.77.0.32, 10.77.0.33 }"))?
+            .ok()?;
+        let status = eventually(|| {
+            let status = self.on("etcd status", &THREE)?.exits(8)?;
+            status.says("e2 and e3 do not reach each other: look at the network between them, port 2380")?;
+            Ok(status)
+        });
+        self.lab.on("e3", "nft delete table inet part")?.ok()?;
+        status?.says("3 of 3 voters healthy")?;
+        eventually(|| self.is_healthy(&THREE))
     }
 
     /// The client's writes are acknowledged by those two that are left.
