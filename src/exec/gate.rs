@@ -255,6 +255,7 @@ mod tests {
         event::Event,
         inventory::Role,
         manifests::testing,
+        plan::quorum::Reach,
     };
 
     #[test]
@@ -292,7 +293,8 @@ mod tests {
         assert_eq!(away, [("m1", false), ("m2", true)]);
         let mut asked = Scene::new(3).silence(2, "no answer").report();
         asked.members[1].host = report.members[1].host.clone();
-        let away: Vec<bool> = Membership::from(&asked).voters.iter().map(|v| v.is_away).collect();
+        let away: Vec<bool> =
+            Membership::from(&asked).voters.iter().map(|v| v.reach == Reach::Nobody).collect();
         assert_eq!(away, [false, true, false]);
     }
 

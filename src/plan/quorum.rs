@@ -9,7 +9,7 @@ use super::Refusal;
 
 mod membership;
 
-pub use membership::{Learner, Membership, Voter};
+pub use membership::{Learner, Membership, Reach, Voter};
 
 /// What somebody wants to do to a member.
 #[derive(Clone, Debug, PartialEq, Eq)]

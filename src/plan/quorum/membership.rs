@@ -12,8 +12,29 @@ pub struct Voter {
     pub id: u64,
     /// Whether it is healthy, else what is wrong with it.
     pub healthy: Result<(), String>,
-    /// True where its host cannot be reached, so that nothing can be started there.
-    pub is_away: bool,
+    /// Who reaches it.
+    pub reach: Reach,
+}
+
+/// Who reaches a voter, by which it is known what would heal it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its host answers, so that it can be started there.
+    Host,
+    /// Not even its host can be reached.
+    Nobody,
+    /// It runs and answers, and knows of no leader: other members do not reach it.
+    NoPeers,
+}
+
+impl Reach {
+    fn of(member: &MemberReport) -> Self {
+        match (&member.host, &member.error) {
+            (Some(HostState::Unreachable { .. }), _) => Self::Nobody,
+            (_, Some(Trouble::NoLeader | Trouble::NoReads(_))) => Self::NoPeers,
+            _ => Self::Host,
+        }
+    }
 }
 
 /// One learner of the live membership: it has no vote.
@@ -59,12 +80,11 @@ impl From<&EtcdReport> for Membership {
                     healthy: health(member),
                 }),
                 Some(Id(id)) => {
-                    let is_away = matches!(member.host, Some(HostState::Unreachable { .. }));
                     membership.voters.push(Voter {
                         name: name(member),
                         id,
                         healthy: health(member),
-                        is_away,
+                        reach: Reach::of(member),
                     });
                 }
             }
@@ -81,7 +101,7 @@ impl Membership {
             name: name.to_owned(),
             id,
             healthy: Err("stopped".to_owned()),
-            is_away: false,
+            reach: Reach::Host,
         };
         Self { voters: names.into_iter().zip(1..).map(voter).collect(), ..Self::default() }
     }
@@ -136,11 +156,18 @@ impl Membership {
             return "add a member first".to_owned();
         };
         let title = sick.title();
-        let start = match sick.is_away {
-            true => format!(
+        let start = match sick.reach {
+            Reach::Nobody => format!(
                 "make the host of {title} reachable again (is it on?): its etcd then rejoins by itself"
             ),
-            false => format!("start etcd on {title} again (its container's log tells why it stopped)"),
+            Reach::Host => format!("start etcd on {title} again (its container's log tells why it stopped)"),
+            // It rejoins by itself, and one that is made anew there is as cut off.
+            Reach::NoPeers => {
+                return format!(
+                    "mend the network between {title} and the other members, port 2380 (rsadm preflight tries every path); \
+                     {title} then rejoins by itself"
+                );
+            }
         };
         match (self.is_lost(), sick.name.as_str()) {
             (true, _) => {
@@ -150,7 +177,7 @@ impl Membership {
             }
             (false, "") => format!("{start}, or remove it"),
             // Nothing can be put on a host that is gone.
-            (false, name) if sick.is_away => {
+            (false, name) if sick.reach == Reach::Nobody => {
                 format!(
                     "{start}; if it is gone for good: rsadm etcd remove {name}, or rsadm etcd replace {name} NEW_HOST"
                 )

@@ -6,7 +6,12 @@ use super::*;
 fn cluster(n: usize, sick: usize) -> Membership {
     let down = |i| if i < sick { Err("no answer".to_owned()) } else { Ok(()) };
     let voters = (0..n)
-        .map(|i| Voter { name: format!("m{}", i + 1), id: i as u64 + 1, healthy: down(i), is_away: false })
+        .map(|i| Voter {
+            name: format!("m{}", i + 1),
+            id: i as u64 + 1,
+            healthy: down(i),
+            reach: Reach::Host,
+        })
         .collect();
     Membership { voters, learners: Vec::new(), serves: n - sick >= quorum(n) }
 }
@@ -168,7 +173,7 @@ fn a_refusal_says_who_is_down_and_what_helps() {
 #[test]
 fn a_host_that_is_gone_has_another_remedy() {
     let mut live = cluster(3, 1);
-    live.voters[0].is_away = true;
+    live.voters[0].reach = Reach::Nobody;
     let defragment = Change::Restart { name: "m2".into(), doing: "defragmenting", allow_outage: true };
     let refusal = gate(&defragment, &live).unwrap_err();
     insta::assert_snapshot!(
@@ -206,7 +211,7 @@ fn any_membership() -> impl Strategy<Value = Membership> {
         let voter = |(i, (healthy, named)): (usize, (Result<(), String>, bool))| {
             let healthy = if named { healthy } else { Err("added, but never started".to_owned()) };
             let name = if named { format!("m{i}") } else { String::new() };
-            Voter { name, id: i as u64, healthy, is_away: false }
+            Voter { name, id: i as u64, healthy, reach: Reach::Host }
         };
         let voters: Vec<Voter> = voters.into_iter().enumerate().map(voter).collect();
         let learners = learners.into_iter().zip(100..).map(|(healthy, id)| learner(id, healthy)).collect();
