@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Context, gate, wait::patiently};
+use super::{Context, gate, heir, wait::patiently};
 use crate::{
     etcd::{
         EtcdApi, EtcdError,
@@ -189,36 +189,41 @@ async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), 
         else {
             return Ok(());
         };
-        hand_over(cx, &report, id, told).await;
+        hand_over(cx, &report, id, told).await?;
         let api = voter(cx, &report, Some(id)).await?;
         wait_out(api.remove(id).await, until, told).await?;
     }
 }
 
 /// Leadership goes to a healthy voter first: one round trip, where the loss of a leader costs an election. Where it
-/// cannot be handed over, the election has to do.
-async fn hand_over(cx: &Context<'_>, report: &EtcdReport, id: u64, told: Told<'_>) {
+/// cannot be handed over, the election has to do; where the others do not follow, the leader stays.
+async fn hand_over(cx: &Context<'_>, report: &EtcdReport, id: u64, told: Told<'_>) -> Result<(), Failed> {
     if report.leader != Some(Id(id)) {
-        return;
+        return Ok(());
     }
     let heirs = report.members.iter().filter(|m| m.error.is_none() && !m.is_learner && m.id != Some(Id(id)));
-    let heir = heirs.max_by_key(|m| m.raft_applied_index).and_then(|m| m.id.map(|Id(id)| (id, &m.name)));
+    let next = heirs.max_by_key(|m| m.raft_applied_index).and_then(|m| m.id.map(|Id(id)| (id, &m.name)));
     let leader = report.members.iter().find(|m| m.id == Some(Id(id)));
-    let (Some((heir, name)), Some(leader)) = (heir, leader) else { return };
+    let (Some((next, name)), Some(leader)) = (next, leader) else { return Ok(()) };
     told(format!("{} hands its leadership to {name}", leader.name));
     let handed = match gate::dial(cx.members, leader).await {
-        Ok(api) => api.move_leader(heir).await.map_err(|error| error.to_string()),
+        Ok(api) => api.move_leader(next).await.map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
     if let Err(why) = handed {
         told(format!("{} kept its leadership: {why}", leader.name));
+        return Ok(());
+    }
+    match cx.accept_quorum_loss {
+        true => Ok(()),
+        false => heir::is_followed(cx.members, cx.cluster, report, cx.now).await.map_err(Failed::Refused),
     }
 }
 
 async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> Result<(), Failed> {
     let report = gate::report(cx.members, cx.now).await;
     if let Some(Id(id)) = report.members.iter().find(|m| m.name == host.as_str()).and_then(|m| m.id) {
-        hand_over(cx, &report, id, told).await;
+        hand_over(cx, &report, id, told).await?;
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ mod aftermath;
 pub mod causes;
 pub mod differences;
 pub mod gate;
+pub mod heir;
 pub mod keyring;
 pub mod lock;
 pub mod members;

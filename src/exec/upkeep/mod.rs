@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{RunError, gate, members::Tended, wait::patiently};
+use super::{RunError, gate, heir, members::Tended, wait::patiently};
 use crate::{
     etcd::{
         status::{EtcdReport, MemberReport},
@@ -98,13 +98,13 @@ impl Tending<'_> {
     /// Hands leadership to the best of the others: of those that are well the one that is furthest.
     async fn hand_over(&self, report: &EtcdReport, leader: &MemberReport) -> Result<(), RunError> {
         let others = report.members.iter().filter(|m| m.healthy && !m.is_learner && m.id != leader.id);
-        let Some(heir) = others.min_by_key(|m| (m.lag, m.latency_ms.map(|l| l.micros))) else {
+        let Some(next) = others.min_by_key(|m| (m.lag, m.latency_ms.map(|l| l.micros))) else {
             return Ok(());
         };
-        let stage = self.events.stage("leader", format!("from {} to {}", leader.name, heir.name), []);
+        let stage = self.events.stage("leader", format!("from {} to {}", leader.name, next.name), []);
         let api = self.tend(&stage, leader, "hand over leadership").await?;
         let told = |why: String| failed(&stage, &leader.name, "hand over leadership", why);
-        let id = heir.id.map_or(0, |id| id.0);
+        let id = next.id.map_or(0, |id| id.0);
         api.move_leader(id).await.map_err(|e| told(e.into_why()))?;
         let leads = || async {
             match self.report().await.leader {
@@ -113,7 +113,12 @@ impl Tending<'_> {
             }
         };
         patiently(self.limit, leads).await.map_err(told)?;
-        stage.done(format!("{} leads, before it {}", heir.name, leader.name));
+        if !self.accept_quorum_loss {
+            let now = OffsetDateTime::now_utc();
+            let followed = heir::is_followed(self.members, self.cluster, report, now).await;
+            followed.map_err(RunError::Refused)?;
+        }
+        stage.done(format!("{} leads, before it {}", next.name, leader.name));
         Ok(())
     }
 
