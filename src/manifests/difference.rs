@@ -4,19 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::read_yaml;
 use crate::layout::REVISION_VARIABLE;
 
 /// Characters of a value that are shown.
 const LONGEST: usize = 100;
 
-/// What is said where all settings stay, and the process starts anew for the sake of its files.
-const FILES: &str = "its settings stay; a file that it reads once changes";
+/// What is said where all settings stay.
+const FORM: &str = "its settings stay; a file that it reads once changes, or only the form of this one";
+
+/// Parts of settings' places below which nobody knows what stands in somebody's file.
+const UNTOLD: [&str; 7] = [".env.", ".annotations.", ".command", ".args", "token", "secret", "password"];
 
 /// What changes between two texts of a static pod's manifest or of the kubelet's configuration, a line each: `--flag: a → b`,
-/// `setting: a → b`. Values of an environment are not shown, whoever wrote them; what holds `mark` in the new text is not known
-/// yet. Empty where a text is not YAML.
+/// `setting: a → b`. Values that may be somebody's secrets are not shown; what holds `mark` in the new text is not known yet.
+/// Empty where a text is not YAML.
 pub fn difference(old: &str, new: &str, mark: &str) -> Vec<String> {
-    let read = |text: &str| Some(settings(&serde_yaml::from_str(text).ok()?));
+    let read = |text: &str| read_yaml(text).map(|text| settings(&text));
     let (Some(old), Some(new)) = (read(old), read(new)) else { return Vec::new() };
     let is_marked = |key: &str, value: &str| value.contains(mark) || key.contains(REVISION_VARIABLE);
     let marked: BTreeSet<&String> =
@@ -25,25 +29,31 @@ pub fn difference(old: &str, new: &str, mark: &str) -> Vec<String> {
     let lines: Vec<String> =
         keys.into_iter().filter_map(|key| line(key, old.get(key), new.get(key))).collect();
     match lines.is_empty() && !marked.is_empty() {
-        true => vec![FILES.to_owned()],
+        true => vec![FORM.to_owned()],
         false => lines,
     }
 }
 
 fn line(key: &str, old: Option<&String>, new: Option<&String>) -> Option<String> {
-    let shown = |value: &String| match value.chars().count() > LONGEST {
-        true => value.chars().take(LONGEST).chain("…".chars()).collect(),
-        false => value.clone(),
+    // Somebody else's text may not draw on a terminal.
+    let harmless = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let shown = |value: &str| match value.chars().count() > LONGEST {
+        true => value.chars().take(LONGEST).chain("…".chars()).map(harmless).collect(),
+        false => value.chars().map(harmless).collect::<String>(),
     };
+    let place = key.to_lowercase();
+    let is_untold = UNTOLD.iter().any(|part| place.contains(part));
     let change = match (old, new) {
         (Some(old), Some(new)) if old == new => return None,
-        _ if key.contains(".env.") => "changes".to_owned(),
+        (Some(_), Some(_)) if is_untold => "changes".to_owned(),
+        (None, Some(_)) if is_untold => "new".to_owned(),
+        (Some(_), None) if is_untold => "goes".to_owned(),
         (Some(old), Some(new)) => format!("{} → {}", shown(old), shown(new)),
         (None, Some(new)) => format!("{} (new)", shown(new)),
         (Some(old), None) => format!("{} (goes)", shown(old)),
         (None, None) => return None,
     };
-    Some(format!("{key}: {change}"))
+    Some(format!("{}: {change}", shown(key)))
 }
 
 /// Every flag and every other setting, by its place in the text; what stands there several times, together.
@@ -123,7 +133,7 @@ mod tests {
     #[test]
     fn a_change_of_files_alone_is_told_as_that() {
         let (old, new) = (api_server(&ha(), "abc"), api_server(&ha(), MARK));
-        assert_eq!(difference(&old, &new, MARK), [FILES]);
+        assert_eq!(difference(&old, &new, MARK), [FORM]);
     }
 
     #[test]
@@ -132,7 +142,11 @@ mod tests {
         let old = new.replace("    env:\n", "    env:\n    - name: TOKEN\n      value: hidden\n");
         assert_ne!(old, new);
         let told = difference(&old, &new, MARK).join("\n");
-        assert!(told.contains("env.TOKEN.value: changes") && !told.contains("hidden"), "{told}");
+        assert_eq!(told, "kube-apiserver.env.TOKEN.name: goes\nkube-apiserver.env.TOKEN.value: goes");
+        let by_hand = "metadata:\n  annotations: {note: hidden}\nspec:\n  containers:\n  - name: x\n    command: [x, --my-token=hidden, \"--a=\\e[2Jb\"]\n";
+        let told = difference(by_hand, "a: 1", MARK).join("\n");
+        assert!(!told.contains("hidden") && !told.contains('\u{1b}'), "{told}");
+        assert!(told.contains("--my-token: goes\n") && told.contains("--a: \u{fffd}[2Jb (goes)"), "{told}");
     }
 
     #[test]
