@@ -2,6 +2,8 @@
 //!
 //! Whoever refuses or fails knows what helps, and not what the operator's file is called.
 
+use crate::event::{Event, Events};
+
 /// Those that take an inventory first. `rsadm reset` is not among them: where it is suggested, it is with another one.
 const COMMANDS: [&str; 15] = [
     "rsadm certs renew",
@@ -41,9 +43,52 @@ pub(super) fn with_inventory(text: &str, inventory: &str) -> String {
     text
 }
 
+/// Events whose advice can be typed as it stands.
+pub(super) fn typed(events: &Events, inventory: &str) -> Events {
+    let (events, inventory) = (events.clone(), inventory.to_owned());
+    Events::new(move |mut event| {
+        match &mut event {
+            Event::StepFailed(failure) => failure.next = with_inventory(&failure.next, &inventory),
+            Event::Warning { help: Some(help), .. } => *help = with_inventory(help, &inventory),
+            _ => {}
+        }
+        events.emit(event);
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::{event::Failure, inventory::NodeName};
+
+    #[test]
+    fn what_fails_and_what_is_warned_of_name_the_inventory_too() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = told.clone();
+        let events = Events::new(move |event| {
+            sink.lock().unwrap().push(match event {
+                Event::StepFailed(failure) => failure.next,
+                Event::Warning { help, .. } => help.unwrap_or_default(),
+                _ => String::new(),
+            });
+        });
+        let events = typed(&events, " prod.yaml");
+        let next = "rsadm etcd replace m1 makes it a member again".to_owned();
+        let failure = Failure::new("etcd", NodeName::new("m1"), "start", String::new());
+        events.emit(Event::StepFailed(Failure { next, ..failure }));
+        events.warn("its etcd runs and knows no leader", Some("rsadm etcd status tells why".into()));
+        events.warn("no advice", None);
+        assert_eq!(
+            *told.lock().unwrap(),
+            [
+                "rsadm etcd replace prod.yaml m1 makes it a member again",
+                "rsadm etcd status prod.yaml tells why",
+                ""
+            ]
+        );
+    }
 
     #[test]
     fn each_command_has_the_inventory_once() {

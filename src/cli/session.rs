@@ -9,7 +9,9 @@ use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         context::names_the_cluster,
-        evidence, local,
+        evidence,
+        literal::typed,
+        local,
         unreachable::{unusable, way_without},
     },
     event::{Event, Events, count, summary},
@@ -131,7 +133,7 @@ impl<'a> Session<'a> {
         let started = std::time::Instant::now();
         local::keys_are_there(&cluster)?;
         cluster.network_manifests = local::network_manifests(&cluster)?;
-        let events = evidence::kept(&events, &cluster.name);
+        let events = typed(&evidence::kept(&events, &cluster.name), context.inventory());
         let sudo_password = context.sudo_password()?;
         let connecting = context.connecting()?;
         events.emit(Event::RunStarted { cluster: cluster.name.clone(), summary: summary(&cluster) });
