@@ -52,6 +52,11 @@ const CAUSES: &[Cause] = &[
         "a disk is full",
         "on HOST: df -h /var/lib /var/lib/etcd /usr; make room, then run the same command again",
     ),
+    sure(
+        &[&["cannot access socket", "containerd.sock"]],
+        "containerd runs and its socket is gone",
+        "on HOST: systemctl restart containerd; then run the same command again",
+    ),
     said(
         &[&["received fatal alert: internalerror"]],
         "a member cannot read its certificates: their folder was deleted and made anew, and its container still has the old one",
@@ -215,6 +220,10 @@ mod tests {
         ("the member has been permanently removed from the cluster", "was removed"),
         ("install: cannot create regular file: No space left on device", "disk is full"),
         ("/dev/sda1        40G   40G     0 100% /var/lib", "disk is full"),
+        (
+            "ctr: cannot access socket /run/containerd/containerd.sock: stat /run/containerd/containerd.sock: no such file",
+            "socket is gone",
+        ),
         ("etcdserver: mvcc: database space exceeded", "quota"),
         ("m2: received fatal alert: InternalError", "cannot read its certificates"),
         ("mv: cannot move: Read-only file system", "read-only"),
