@@ -154,6 +154,7 @@ fn plan_with(
     // What is taken down may be wanted otherwise.
     if table.iter().all(|phase| phase.name != teardown::PHASE) {
         settled::check(planner.cluster, planner.seen())?;
+        settled::etcd(planner.cluster, planner.seen())?;
     }
     // A table that looks whether hosts can carry something builds it there. Whose they are is asked with this look or
     // without it.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    inventory::Cluster,
+    inventory::{Cluster, Node, Role},
     observe::{Facts, Observed},
     plan::Refusal,
     versions::Version,
@@ -46,6 +46,39 @@ pub fn version(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         ),
         help: format!("set kubernetes_version: {found}"),
     })
+}
+
+/// Whether a member that is to stay runs etcd. The members are what tells who else is one, so that all of them can be exchanged,
+/// and not at once.
+///
+/// # Errors
+/// Where etcd runs on hosts of the inventory that have the role no more, and on none that has it.
+pub fn etcd(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let facts = |node: &&Node| seen.hosts.get(&node.name);
+    let runs = |node: &&Node| facts(node).is_some_and(|f| f.etcd_manifest.is_some() || f.etcd_data);
+    let (wanted, others): (Vec<&Node>, Vec<&Node>) = cluster.nodes.iter().partition(|n| n.is(Role::Etcd));
+    // Of others than ours the record alone tells whose they are.
+    let is_member = |node: &&Node| runs(node) && facts(node).is_some_and(|f| f.identity.is_some());
+    let left = names(others.into_iter().filter(is_member));
+    if left.is_empty() || wanted.iter().any(runs) {
+        return Ok(());
+    }
+    let new = names(wanted.into_iter());
+    Err(Refusal {
+        rule: "settled-etcd",
+        subject: format!("etcd cannot move to {new} at once"),
+        why: format!(
+            "its members run on {left}, which have the role etcd no more, and none of them would stay"
+        ),
+        help: format!(
+            "give {left} the role etcd again, beside {new}; rsadm up lets the new ones join; then take it off the others, and \
+             rsadm up lets those leave, one after the other"
+        ),
+    })
+}
+
+fn names<'n>(nodes: impl Iterator<Item = &'n Node>) -> String {
+    nodes.map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether the hosts have the network that the inventory wants.

@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use super::{
     changes,
     harness::{self, block_on, built, observe},
+    members::with_e4,
 };
 
 /// Plans those phases of a table.
@@ -337,4 +338,29 @@ fn an_edited_address_takes_no_member_out_that_is_well() {
         }
         cluster.nodes[host].internal_address = kept;
     }
+}
+
+/// The members are asked who else is one: without a single one that stays there is nobody to ask.
+#[test]
+fn all_members_are_not_exchanged_at_once() {
+    let before = harness::ha();
+    let (mut cluster, mut state) = with_e4(before.clone(), block_on(built(&before)).state());
+    state.hang_up();
+    cluster
+        .nodes
+        .iter_mut()
+        .filter(|n| n.is(Role::ControlPlane))
+        .for_each(|n| n.roles = vec![Role::ControlPlane]);
+    for only in [None, Some("certificates"), Some("etcd")] {
+        let refusal = plan(&World::new(state.clone()), &cluster, UP, only).err().unwrap();
+        assert_eq!(refusal.rule, "settled-etcd", "{only:?}: {refusal}");
+        assert!(
+            refusal.help.starts_with("give m1, m2, m3 the role etcd again, beside e4"),
+            "{}",
+            refusal.help
+        );
+    }
+    cluster.nodes[0].roles.push(Role::Etcd);
+    let refusal = plan(&World::new(state), &cluster, UP, None).err().map(|refusal| refusal.rule);
+    assert_ne!(refusal, Some("settled-etcd"), "m1 stays");
 }

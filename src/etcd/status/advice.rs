@@ -179,6 +179,11 @@ fn no_quorum(report: &EtcdReport, up: &str) -> Vec<Advice> {
                     network between them, port 2380";
         return vec![warning(text.to_owned())];
     }
+    if answering == 0
+        && let Some(advice) = elsewhere(report)
+    {
+        return vec![advice];
+    }
     let mut advice = revive(&silent, q.needs, q.voters, up);
     if answering == 0 {
         let text = "no member answers; whether etcd serves where we cannot see it cannot be told from here";
@@ -187,6 +192,22 @@ fn no_quorum(report: &EtcdReport, up: &str) -> Vec<Advice> {
     let keep = "until then delete no data directory: it takes one of them to get the quorum back";
     advice.push(warning(keep.to_owned()));
     advice
+}
+
+/// Where API servers dial others than the hosts that were asked, those are not the members.
+fn elsewhere(report: &EtcdReport) -> Option<Advice> {
+    let asked: BTreeSet<&str> =
+        report.members.iter().flat_map(|m| &m.client_urls).map(|u| u.trim_end_matches('/')).collect();
+    let dialled: BTreeSet<&str> = report.api_servers.iter().flat_map(|s| s.dials(&report.members)).collect();
+    let is_elsewhere = !dialled.is_empty() && dialled.is_disjoint(&asked);
+    is_elsewhere.then(|| {
+        let urls: Vec<&str> = dialled.into_iter().collect();
+        warning(format!(
+            "no etcd host of the inventory runs a member, and API servers dial {}: is it the right inventory? The hosts of the \
+             members have the role etcd in it",
+            list(&urls)
+        ))
+    })
 }
 
 fn alarms(report: &EtcdReport, inventory: &str, replace: &str) -> Vec<Advice> {

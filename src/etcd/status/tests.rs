@@ -299,6 +299,23 @@ fn exit_codes() {
     assert_eq!(codes, [0, 8, 9]);
 }
 
+/// Members that an inventory does not name are no lost quorum.
+#[test]
+fn an_inventory_without_the_members_hosts_is_told_from_a_lost_quorum() {
+    let lost = || (1..=3).fold(Scene::new(3).without_quorum(), |scene, n| scene.silence(n, "refused"));
+    let mut scene = lost();
+    for server in &mut scene.known.api_servers {
+        server.etcd_servers = vec!["https://10.0.0.91:2379".to_owned()];
+    }
+    let advice = scene.report().advice;
+    assert!(
+        advice[0].text.contains("API servers dial https://10.0.0.91:2379: is it the right"),
+        "{advice:?}"
+    );
+    assert!(advice.iter().all(|a| a.command.is_none()), "{advice:?}");
+    assert!(lost().report().advice.iter().any(|a| a.command.is_some()));
+}
+
 /// `up` is refused there, and nothing but room is needed.
 #[test]
 fn a_full_disk_is_told_and_no_command_that_does_not_help() {
