@@ -76,9 +76,14 @@ impl Place {
     fn begun(&self) {
         self.put("rsadm/restore/token", "test-1\n");
         self.put("rsadm/restore/snapshot.db", "snapshot");
-        self.put("rsadm/restore/tools/etcdutl", ETCDUTL);
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(self.path("rsadm/restore/tools/etcdutl"), mode).unwrap();
+        // Written by another process: what this one has open for writing, children of other tests may have too, for a moment in
+        // which nobody can start it.
+        self.put("rsadm/restore/tools/text", ETCDUTL);
+        let [text, program] =
+            ["text", "etcdutl"].map(|name| self.path(&format!("rsadm/restore/tools/{name}")));
+        let made = Command::new("install").args(["-m", "755"]).args([&text, &program]).status().unwrap();
+        assert!(made.success());
+        fs::remove_file(text).unwrap();
     }
 
     /// Runs a verb; the shell dies before the command of that number.
