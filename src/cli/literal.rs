@@ -35,12 +35,18 @@ pub(super) fn with_inventory(text: &str, inventory: &str) -> String {
             let ends =
                 |rest: &str, more: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || more.contains(c));
             let has_it = rest.strip_prefix(inventory).is_some_and(|rest| ends(rest, "-_./"));
-            if ends(rest, "-") && !has_it {
+            if ends(rest, "-") && !has_it && !names_another(rest) {
                 text.insert_str(from, inventory);
             }
         }
     }
     text
+}
+
+/// True where an inventory stands behind a command, be it another one: what somebody else runs is told as it was typed.
+fn names_another(rest: &str) -> bool {
+    let word = rest.strip_prefix(' ').and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    [".yaml", ".yml"].iter().any(|end| word.ends_with(end))
 }
 
 /// Events whose advice can be typed as it stands.
@@ -106,6 +112,7 @@ mod tests {
             ),
             ("rsadm etcd restore prod.yaml --rollback", "rsadm etcd restore prod.yaml --rollback"),
             ("rsadm etcd add prod.yaml-2", "rsadm etcd add prod.yaml prod.yaml-2"),
+            ("locked by rsadm up other.yaml by ops@vm", "locked by rsadm up other.yaml by ops@vm"),
             ("then rsadm up.", "then rsadm up prod.yaml."),
             ("rsadm upgrades nothing", "rsadm upgrades nothing"),
             ("rsadm reset with an inventory of it alone", "rsadm reset with an inventory of it alone"),

@@ -128,10 +128,15 @@ fn ready(p: &mut Planner<'_>, speaker: &Node) {
 /// Nodes of the cluster that the inventory does not name: told, never silently dropped.
 fn strangers(p: &mut Planner<'_>) {
     for name in unlisted(p.cluster, p.seen().nodes.as_ref()) {
-        let help = format!(
-            "name it in the inventory, or: kubectl drain {name} --ignore-daemonsets, kubectl delete node {name}, and \
-             `rsadm reset` with an inventory of that host alone, which empties it"
-        );
+        let address = p.seen().nodes.as_ref().and_then(|nodes| nodes.get(&name)?.address);
+        let renamed = p.cluster.nodes.iter().find(|n| Some(n.internal_address) == address);
+        let help = match renamed {
+            Some(node) => format!("it is {} now, at the same address: kubectl delete node {name}", node.name),
+            None => format!(
+                "name it in the inventory, or: kubectl drain {name} --ignore-daemonsets, kubectl delete node {name}, and \
+                 `rsadm reset` with an inventory of that host alone, which empties it"
+            ),
+        };
         p.notice(
             PHASE,
             Some(&name),

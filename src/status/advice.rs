@@ -31,6 +31,18 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
             _ => warn(format!("{what}, this starts:"), Some(format!("rsadm up{inventory}"))),
         });
     }
+    let runs_unready = |h: &&HostStatus| {
+        h.api_ready == Some(false) && h.components.get("kube-apiserver").is_some_and(|runs| *runs)
+    };
+    let unready: Vec<&str> = status.hosts.iter().filter(runs_unready).map(|h| h.name.as_str()).collect();
+    // Without a quorum of etcd none is.
+    if !unready.is_empty() && sources.etcd.serves {
+        let text = format!(
+            "the API server of {} runs and is not ready; if it stays so, this tries every port between hosts:",
+            unready.join(", ")
+        );
+        advice.push(warn(text, Some(format!("rsadm preflight{inventory}"))));
+    }
     for workload in status.workloads.iter().flatten().filter(|w| w.ready < w.wanted) {
         let Workload { name, ready, wanted } = workload;
         let command = format!("kubectl -n kube-system describe {name}");

@@ -158,6 +158,7 @@ fn a_stopped_component_and_a_sick_api_server() {
     m3: API server: not ready: etcd
     w1: haproxy does not run
     Warning: what should run on m1, w1 and does not, this starts: → rsadm up prod.yaml
+    Warning: the API server of m3 runs and is not ready; if it stays so, this tries every port between hosts: → rsadm preflight prod.yaml
     ");
 }
 

@@ -5,6 +5,7 @@ use rsadm::{
     host::{Op, Secret},
     inventory::{Cluster, NodeName, Role},
     layout,
+    observe::{NodeFact, Observed},
     phases::{self, UP},
     pki::{
         authorities::Ca,
@@ -49,6 +50,32 @@ fn a_member_that_knows_no_leader_is_told_where_nothing_is_to_do() {
     assert!(plan.is_empty(), "{}", harness::words(&plan));
     let told: Vec<_> = plan.notices.iter().filter(|n| n.text.contains("knows no leader")).collect();
     assert_eq!(told.iter().map(|n| n.host.as_ref()).collect::<Vec<_>>(), [Some(&m2)]);
+}
+
+/// The same host under another name is not to be emptied for the sake of the old one; and where nobody tells what there is,
+/// nothing of it is known to be missing.
+#[test]
+fn nodes_that_nobody_named_and_answers_that_did_not_come_are_told() {
+    let cluster = harness::ha();
+    let seen = block_on(harness::observe(&World::new(built(&cluster)), &cluster));
+    let w1 = cluster.node(&NodeName::new("w1")).unwrap().internal_address;
+    let help = |seen: &Observed, text: &str| {
+        let planned = phases::plan(UP, &cluster, seen.clone(), OffsetDateTime::now_utc(), |_| true);
+        let (plan, _) = planned.unwrap();
+        plan.notices.into_iter().find(|n| n.text.contains(text)).map(|n| n.help).unwrap_or_default()
+    };
+    for (address, words) in
+        [(Some(w1), "it is w1 now"), (None, "`rsadm reset` with an inventory of that host")]
+    {
+        let mut seen = seen.clone();
+        let node = NodeFact { address, ..NodeFact::default() };
+        seen.nodes.as_mut().unwrap().insert(NodeName::new("old"), node);
+        let help = help(&seen, "is a node of the cluster and not in the inventory");
+        assert!(help.contains(words), "{address:?}: {help}");
+    }
+    let silent = Observed { nodes: None, ..seen.clone() };
+    assert!(help(&silent, "no API server answered").contains("rsadm status"));
+    assert_eq!(help(&seen, "no API server answered"), "");
 }
 
 #[test]

@@ -361,6 +361,13 @@ fn ports(s: &Subject<'_>) -> Vec<Verdict> {
             let found = s.facts.ports.get(&port).filter(others)?;
             let (by, way_out) = match found.as_str() {
                 "-" => ("a program that does not show".to_owned(), "free it".to_owned()),
+                // Its own static pod, which the kubelet starts again: the host has another role by now.
+                "kube-apiserver" | "haproxy" if s.facts.files.contains_key(&layout::manifest_of(found)) => (
+                    found.clone(),
+                    "a node keeps its role; to change it take the node out of the cluster (kubectl drain, kubectl delete node, \
+                     rsadm reset with an inventory of that host alone), then rsadm up"
+                        .to_owned(),
+                ),
                 name => (name.to_owned(), format!("stop {name}")),
             };
             Some(Verdict::error(

@@ -226,6 +226,25 @@ const CASES: &[(&str, Change, &str)] = &[
     ),
 ];
 
+/// The kubelet would start again what somebody stops.
+#[test]
+fn a_static_pod_of_a_former_role_is_told_from_a_program_to_stop() {
+    let file = || FileFact { mode: 0o600, owner: "root:root".into(), sha256: "ab".into() };
+    for (manifest, words) in
+        [(None, "stop haproxy"), (Some(layout::manifest_of("haproxy")), "a node keeps its role")]
+    {
+        let verdicts = found("m1", |_, f| {
+            f.ports.insert(6443, "haproxy".into());
+            f.files.extend(manifest.clone().map(|path| (path, file())));
+        });
+        let of_port = verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Error(text, help) if text.starts_with("port 6443 ") => Some(help),
+            _ => None,
+        });
+        assert!(of_port.unwrap().contains(words), "{of_port:?}");
+    }
+}
+
 #[test]
 fn each_check_finds_what_it_is_for_and_nothing_else() {
     for (i, (host, change, wanted)) in CASES.iter().enumerate() {

@@ -157,7 +157,7 @@ impl Growth<'_> {
             let rolled = rolled?.exits(5)?;
             println!("{}", rolled.all());
             rolled.says("would leave 1 healthy of 3 voters, and 2 are needed")?;
-            rolled.says("rsadm etcd replace /")
+            rolled.says("mend the network between e3 and the other members, port 2380 (rsadm preflight /")
         })
     }
 
