@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn parse_and_run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse().map_err(cli::meant) {
         Ok(cli) => cli,
         Err(mistake) if mistake.use_stderr() && cli::asks_for_json(std::env::args_os()) => {
             let ui = Ui::new(Settings { json: true, ..Settings::default() }, io::stdout(), io::stderr());

@@ -82,6 +82,38 @@ fn mistakes_on_the_command_line() {
     }
 }
 
+/// What is told to words of other tools is what there is here, and nothing that does another thing.
+#[test]
+fn words_of_other_tools() {
+    for (args, said) in [
+        ("upgrade", "etcd: rsadm etcd upgrade --plan"),
+        ("destroy", "rsadm reset takes off the hosts"),
+        ("delete", "rsadm reset takes off the hosts"),
+        ("remove", "rsadm etcd remove takes out one member"),
+        ("health", "rsadm status, and of etcd alone rsadm etcd status"),
+        ("etcd health", "rsadm etcd status"),
+        ("install", "rsadm up does it"),
+        ("apply", "rsadm up does it"),
+        ("join", "rsadm up joins the hosts that are new"),
+        ("up --dry-run", "that is rsadm plan"),
+        ("up -f inventory.yaml", "name the file after the command: rsadm up inventory.yaml"),
+        ("up --file inventory.yaml", "name the file after the command"),
+        ("etcd status --inventory=prod.yaml", "name the file after the command"),
+        ("reset --force", "a refusal names its own way out"),
+        ("up --version", "rsadm --version"),
+        ("up -V", "rsadm --version"),
+    ] {
+        let shown = rsadm(args, "");
+        assert!(shown.contains(said), "{args}: {shown}");
+        assert!(!shown.contains("similar") && !shown.contains("as a value"), "{args}: {shown}");
+        assert!(shown.ends_with("exit: 2") && shown.matches("tip: ").count() == 1, "{args}: {shown}");
+        let json = rsadm(&format!("-o json {args}"), "");
+        assert!(json.contains(said) && !json.contains("tip: "), "{args}: {json}");
+    }
+    let shown = rsadm("up --frobnicate", "");
+    assert!(shown.contains("'--frobnicate'") && !shown.contains("tip: "), "{shown}");
+}
+
 #[test]
 fn validate() {
     for (name, args, stdin) in [

@@ -1,8 +1,66 @@
-//! A command line that is none, as the error event that programs wait for: clap knows only text.
+//! A command line that is none: what was probably meant by it, and the error event that programs wait for, since clap
+//! knows only text.
 
 use std::ffi::OsStr;
 
-use crate::cli::{CliError, Exit};
+use clap::{
+    CommandFactory,
+    error::{ContextKind, ContextValue},
+};
+
+use crate::cli::{Cli, CliError, Exit};
+
+/// Words and options that other tools have, at any place, and what there is here. What clap finds alike may be anything:
+/// for `upgrade` it is `up`, which changes every host.
+const MEANT: [(&str, &str); 15] = [
+    ("upgrade", "upgrading Kubernetes is not there yet (README, Limits); etcd: rsadm etcd upgrade --plan"),
+    ("destroy", RESET),
+    ("delete", RESET),
+    ("remove", RESET),
+    ("health", "rsadm status, and of etcd alone rsadm etcd status"),
+    ("install", UP),
+    ("apply", UP),
+    (
+        "join",
+        "rsadm up joins the hosts that are new in the inventory; rsadm token create is for kubeadm join",
+    ),
+    ("--dry-run", "that is rsadm plan; certs renew and etcd upgrade have --plan"),
+    ("-f", FILE),
+    ("--file", FILE),
+    ("--inventory", FILE),
+    ("--force", "--yes answers questions; a refusal names its own way out"),
+    ("--version", VERSION),
+    ("-V", VERSION),
+];
+const RESET: &str =
+    "rsadm reset takes off the hosts what up put there; rsadm etcd remove takes out one member";
+const UP: &str = "rsadm plan shows what would be done, rsadm up does it";
+const FILE: &str = "name the file after the command: rsadm up inventory.yaml";
+const VERSION: &str = "rsadm --version";
+
+/// The same with what was meant, where that is known. No word is taken for a value because it begins with a dash, and
+/// commands that are hidden are none to choose from.
+pub fn meant(mut error: clap::Error) -> clap::Error {
+    let word =
+        [ContextKind::InvalidSubcommand, ContextKind::InvalidArg].into_iter().find_map(|k| error.get(k));
+    let known = word.and_then(|word| MEANT.iter().find(|(other, _)| *other == word.to_string()));
+    if let Some((_, tip)) = known {
+        error.remove(ContextKind::SuggestedSubcommand);
+        // The usage is of the option that is suggested.
+        if error.remove(ContextKind::SuggestedArg).is_some() {
+            error.remove(ContextKind::Usage);
+        }
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*tip).into()]));
+    } else if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().starts_with("to pass "));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    if let Some(ContextValue::Strings(mut commands)) = error.remove(ContextKind::ValidSubcommand) {
+        commands.retain(|name| !Cli::command().find_subcommand(name).is_some_and(clap::Command::is_hide_set));
+        error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(commands));
+    }
+    error
+}
 
 /// Whether the words ask for JSON, which has to be told before they are understood.
 pub fn asks_for_json<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> bool {

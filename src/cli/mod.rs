@@ -41,7 +41,7 @@ pub use context::{Context, settings};
 pub use error::CliError;
 pub use exit::Exit;
 pub use interrupt::Interrupt;
-pub use mistake::{asks_for_json, mistake};
+pub use mistake::{asks_for_json, meant, mistake};
 
 /// Build and keep highly available Kubernetes and etcd from one inventory file, over plain SSH
 #[derive(Debug, Parser)]
