@@ -114,6 +114,17 @@ fn words_of_other_tools() {
     assert!(shown.contains("'--frobnicate'") && !shown.contains("tip: "), "{shown}");
 }
 
+/// A host runs it, and no person.
+#[test]
+fn the_agent_is_no_choice() {
+    let shown = rsadm("-y", "");
+    assert!(shown.contains("reset, completions") && !shown.contains("agent"), "{shown}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = rsadm(&format!("completions {shell}"), "");
+        assert!(!script.contains("agent"), "{shell}: {script}");
+    }
+}
+
 #[test]
 fn validate() {
     for (name, args, stdin) in [
