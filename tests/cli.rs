@@ -372,6 +372,21 @@ fn init_then_validate() {
     insta::assert_snapshot!(rsadm("validate -", inventory));
 }
 
+/// What so few hosts do not make is told beside it.
+#[test]
+fn init_says_what_is_missing() {
+    let one = "warning: one control plane with one etcd member: where it fails, the cluster stands still";
+    let three = "warning: three control planes and no worker: no host takes ordinary pods";
+    for (hosts, said) in [(1, Some(one)), (2, Some(one)), (3, Some(three)), (4, None)] {
+        let arguments: String = (1..=hosts).map(|n| format!(" 198.51.100.{n}")).collect();
+        let shown = rsadm(&format!("init{arguments}"), "");
+        match said {
+            Some(said) => assert!(shown.contains(said), "{shown}"),
+            None => assert!(!shown.contains("stderr:"), "{shown}"),
+        }
+    }
+}
+
 /// Or else it says where not, and what is asked for there makes it one.
 #[test]
 fn init_with_names_says_what_is_to_be_filled_in() {

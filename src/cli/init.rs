@@ -3,7 +3,7 @@
 use crate::{
     cli::{CliError, Context, Exit},
     event::Events,
-    inventory::{HostArgument, Problem, Problems, load, skeleton},
+    inventory::{HostArgument, Problem, Problems, load, remark, skeleton},
 };
 
 /// Print a commented inventory for these hosts
@@ -27,6 +27,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     context.ui.data(&inventory).map_err(CliError::output)?;
     if let Err(Problems { problems, .. }) = load(&inventory, "inventory.yaml", None) {
         tell(&problems, &context.ui.events());
+    }
+    if let Some((what, help)) = remark(args.hosts.len()) {
+        context.ui.events().warn(what, Some(help.to_owned()));
     }
     Ok(Exit::Done)
 }

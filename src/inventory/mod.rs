@@ -24,7 +24,7 @@ use std::path::{Path as FsPath, PathBuf};
 pub use cluster::*;
 pub use problem::{Problem, Problems, table};
 pub use settings::*;
-pub use skeleton::{HostArgument, NoHost, skeleton};
+pub use skeleton::{HostArgument, NoHost, remark, skeleton};
 
 use locate::Place;
 use problem::{Fault, Findings, Located};

@@ -73,6 +73,8 @@ pub fn skeleton(hosts: &[HostArgument]) -> String {
         };
         lines += &host_lines(host, name, own_user, roles);
     }
+    let remark = remark(hosts.len()).map(|(what, help)| format!("# {what}\n# → {help}\n"));
+    let remark = remark.unwrap_or_default();
     format!(
         "\
 # An rsadm cluster. Only cluster_name, kubernetes_version and hosts are needed; keys that are commented out show their
@@ -87,7 +89,7 @@ ssh:
   # host_key_check: strict             # strict, accept-new: trust a host on first contact
   # bastion: {{address: jump.example.org, user: {user}}}
 
-hosts:
+{remark}hosts:
 {lines}
 # api:
 #   host: k8s.example.org              # what clients dial; default: the first control plane
@@ -112,6 +114,21 @@ hosts:
 #     recipient:                       # age1…: encrypts them to this age key, with the keys that fresh hosts need
 "
     )
+}
+
+/// What so many hosts do not make, and what would.
+pub fn remark(hosts: usize) -> Option<(&'static str, &'static str)> {
+    match hosts {
+        1 | 2 => Some((
+            "one control plane with one etcd member: where it fails, the cluster stands still",
+            "three hosts or more make it highly available",
+        )),
+        3 => Some((
+            "three control planes and no worker: no host takes ordinary pods",
+            "the role worker on some of them, hosts with that role alone, or taints: []",
+        )),
+        _ => None,
+    }
 }
 
 fn is_control_plane(index: usize, hosts: usize) -> bool {

@@ -35,6 +35,28 @@ fn every_example_loads_without_warnings() {
     }
 }
 
+/// One is enough, by any of the ways that the warning names; a runtime of its own is a cluster of somebody else's.
+#[test]
+fn a_host_that_takes_pods_is_missed() {
+    for (roles, more, is_warned) in [
+        ("control-plane, etcd", "", true),
+        ("control-plane, etcd", ", taints: []", false),
+        ("control-plane, etcd", ", taints: []}, {name: m2, address: 10.0.0.2, roles: [control-plane]", false),
+        ("control-plane, etcd", "}, {name: e2, address: 10.0.0.2, roles: [worker]", false),
+        ("control-plane, etcd, worker", "", false),
+        ("etcd", "", false),
+        ("control-plane, etcd", "}]\ncontainer_runtime: {install: existing}\nnetwork: {plugin: none", false),
+    ] {
+        let end = if more.contains('\n') { "" } else { "]" };
+        let text = format!(
+            "cluster_name: prod\nkubernetes_version: v1.37.2\nhosts: [{{name: m1, address: 10.0.0.1, roles: [{roles}]{more}}}{end}"
+        );
+        let warnings = load_here(&text).unwrap_or_else(|p| panic!("{text}: {p}")).warnings;
+        let is_told = warnings.iter().any(|w| w.message.starts_with("no host takes ordinary pods"));
+        assert_eq!(is_told, is_warned, "{text}: {warnings:?}");
+    }
+}
+
 /// Whoever has one already has to be able to look at it, and to add a member.
 #[test]
 fn two_members_are_not_built_and_are_looked_after() {

@@ -8,6 +8,7 @@ use crate::{
         draft::Draft,
         hosts::HostDraft,
         problem::{Findings, Path},
+        settings::RuntimeInstall,
     },
     layout,
 };
@@ -15,6 +16,7 @@ use crate::{
 pub(super) fn check(draft: &Draft, findings: &Findings) {
     check_unique(&draft.hosts, findings);
     check_topology(&draft.hosts, findings);
+    check_workers(draft, findings);
     for host in &draft.hosts {
         check_node_settings(host, findings);
         check_ports(host, draft.api.port, findings);
@@ -109,6 +111,20 @@ fn check_topology(hosts: &[HostDraft], findings: &Findings) {
             );
         }
         _ => {}
+    }
+}
+
+/// Ordinary pods stay Pending where every node keeps them off. With a runtime of its own the cluster may be another's, whose
+/// workers need not be in the file.
+fn check_workers(draft: &Draft, findings: &Findings) {
+    let is_known = draft.hosts.iter().all(|h| h.roles.is_some());
+    let keeps_off = |h: &HostDraft| h.is(Role::ControlPlane) && !h.is(Role::Worker) && h.taints.is_none();
+    let mut nodes = draft.hosts.iter().filter(|h| h.is(Role::ControlPlane) || h.is(Role::Worker)).peekable();
+    let is_ours = draft.runtime.install == RuntimeInstall::Upstream;
+    if is_known && is_ours && nodes.peek().is_some() && nodes.all(keeps_off) {
+        let message = "no host takes ordinary pods: control planes that are no workers are tainted";
+        let help = "the role worker on some of them, hosts with that role alone, or taints: []";
+        findings.warn(&Path::default().key("hosts"), message, help);
     }
 }
 
