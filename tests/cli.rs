@@ -188,6 +188,16 @@ fn known_before_a_host_is_reached() {
         let refused = ["exit: 2", "exit: 3", "exit: 5", "exit: 6"].iter().any(|exit| shown.ends_with(exit));
         assert!(refused, "{args}: {shown}");
     }
+    for (args, said) in [
+        (
+            "etcd add - m9",
+            "a new host is written into the inventory first: - {name: …, address: …, roles: [etcd]}",
+        ),
+        ("etcd replace - m1 m9", "a new host is written into the inventory first"),
+    ] {
+        let shown = rsadm(args, VALID);
+        assert!(shown.contains(said), "{args}: {shown}");
+    }
     let shown = rsadm("validate -", &key);
     let warned =
         "warning: standard input:4:17 ssh.key_path: there is no file /nowhere/id_ed25519 on this machine";

@@ -11,6 +11,8 @@ use crate::{
 #[command(
     allow_missing_positional = true,
     after_help = "\
+The host stands in the inventory first, with its name, its address and roles: [etcd].
+
 It joins as a learner, is in sync, and then gets its vote; should it not come up, it is
 removed again. API servers are pointed at it afterwards, one after the other.
 

@@ -72,7 +72,8 @@ impl<'a> Ground<'a> {
         };
         let cluster = context.load_gated(arg, &wish.gate)?;
         // Dead or alive, a host has to be in it to be reached.
-        has_hosts(&cluster, wish.join.iter().chain(&wish.leave), None)?;
+        has_hosts(&cluster, &wish.leave, None)?;
+        has_hosts(&cluster, &wish.join, None).map_err(unwritten)?;
         let (mut session, silent) = Session::connect(context, cluster, events, concerned, None).await?;
         if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
             let error = session.not_begun(&silent);
@@ -231,6 +232,11 @@ async fn turn(session: &Session<'_>, members: &SshMembers<'_>, limit: Duration) 
         }
         sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// A host that is to join is in no inventory yet.
+fn unwritten(error: CliError) -> CliError {
+    error.hint("a new host is written into the inventory first: - {name: …, address: …, roles: [etcd]}")
 }
 
 fn no_quorum() -> Refusal {

@@ -16,7 +16,8 @@ use crate::{
 With one host, its member leaves and joins anew with the data of the others: for a lost disk
 or damaged data. With two, the second takes the place of the first: a dead member leaves
 before its successor joins, a live one after. Old data is set aside, not deleted. No host is
-special, not even the first.
+special, not even the first. A new host stands in the inventory first, with its name, its
+address and roles: [etcd].
 
 Examples:
   rsadm etcd replace e3
