@@ -13,7 +13,7 @@ use super::{
     flags,
     hosts::{self, HostDraft, SshDraft},
     problem::{Fault, Findings, Path, quote},
-    read::{Section, choice, kind, number, of_text, owned, port, truth},
+    read::{Refused, Section, choice, choice_without, kind, number, of_text, owned, port, truth},
     settings::{Artifacts, Component, Etcd, LoadBalancer, Runtime, RuntimeInstall, UpgradeStrategy},
     syntax,
 };
@@ -102,7 +102,7 @@ fn release(value: &Value) -> Result<Release, Fault> {
 
 fn api(section: Section<'_>) -> ApiDraft {
     let api = ApiDraft {
-        host: section.optional("host", of_text(syntax::host)),
+        host: section.optional("host", of_text(syntax::dialled)),
         port: section.optional("port", port).unwrap_or(6443),
         alternative_names: section
             .list("alternative_names", of_text(syntax::alternative_name))
@@ -113,17 +113,14 @@ fn api(section: Section<'_>) -> ApiDraft {
 }
 
 fn load_balancer(section: Section<'_>) -> Option<LoadBalancer> {
-    const WORDS: &[(&str, Option<LoadBalancer>)] = &[
-        ("node-local", Some(LoadBalancer::NodeLocal)),
-        ("external", Some(LoadBalancer::External)),
-        ("none", Some(LoadBalancer::None)),
-        ("vip", None),
+    const WORDS: &[(&str, LoadBalancer)] = &[
+        ("node-local", LoadBalancer::NodeLocal),
+        ("external", LoadBalancer::External),
+        ("none", LoadBalancer::None),
     ];
-    let kind = section.optional("type", |value| {
-        choice(WORDS)(value)?.ok_or_else(|| {
-            Fault::new("vip is not supported yet", "node-local, or external in front of your own address")
-        })
-    });
+    const REFUSED: &[Refused] =
+        &[("vip", "is not supported yet", "node-local, or external in front of your own address")];
+    let kind = section.optional("type", choice_without(WORDS, REFUSED));
     section.finish();
     kind
 }
@@ -173,15 +170,13 @@ fn duration(value: &Value) -> Result<Duration, Fault> {
 
 fn artifacts(section: Section<'_>) -> Artifacts {
     /// Who downloads: each host, or the workstation, which cannot yet.
-    const DELIVERY: &[(&str, bool)] = &[("direct", true), ("push", false)];
-    let delivery = |value: &Value| match choice(DELIVERY)(value)? {
-        true => Ok(()),
-        false => {
-            let help = "direct, with a mirror that the hosts reach as artifacts.base_url";
-            Err(Fault::new("push is not supported yet", help))
-        }
-    };
-    section.optional("delivery", delivery);
+    const DELIVERY: &[(&str, ())] = &[("direct", ())];
+    const REFUSED: &[Refused] = &[(
+        "push",
+        "is not supported yet",
+        "direct, with a mirror that the hosts reach as artifacts.base_url",
+    )];
+    section.optional("delivery", choice_without(DELIVERY, REFUSED));
     let mut artifacts = Artifacts {
         base_url: section.optional("base_url", of_text(syntax::url)),
         registry_mirrors: section.entries("registry_mirrors", registry_mirror),

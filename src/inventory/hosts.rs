@@ -122,7 +122,7 @@ fn bastion(section: Section<'_>) -> Option<String> {
     let user = section.optional("user", of_text(syntax::user));
     let port = section.optional("port", port);
     let help = "the address of the jump host";
-    let address = section.required("address", help, of_text(syntax::host));
+    let address = section.required("address", help, of_text(syntax::dialled));
     section.finish();
     let address = address?;
     let address = if address.contains(':') { format!("[{address}]") } else { address };
@@ -149,7 +149,7 @@ fn host(item: &Field<'_>, base: &SshDraft, home: Option<&FsPath>) -> HostDraft {
     let name_help = "the host's name, for example m1; it names its Kubernetes node and etcd member";
     let name = section.required("name", name_help, of_text(syntax::node_name));
     let address_help = "the address or DNS name that ssh dials";
-    let address = section.required("address", address_help, of_text(syntax::host));
+    let address = section.required("address", address_help, of_text(syntax::dialled));
     let host = HostDraft {
         path: item.path.clone(),
         name,
@@ -160,7 +160,7 @@ fn host(item: &Field<'_>, base: &SshDraft, home: Option<&FsPath>) -> HostDraft {
         labels: section.entries("labels", label),
         taints: section.list("taints", of_text(syntax::taint)),
     };
-    section.finish();
+    section.finish_but(&[("ssh", "write its keys directly on the host: `user: root`, `port: 2222`")]);
     check_root(item, &host.ssh);
     host
 }

@@ -129,6 +129,11 @@ impl<'a> Section<'a> {
     ///
     /// A key that was probably meant by an unknown one is not called missing too.
     pub(super) fn finish(self) {
+        self.finish_but(&[]);
+    }
+
+    /// The same, with what to do about keys that have their place elsewhere.
+    pub(super) fn finish_but(self, elsewhere: &[(&str, &str)]) {
         if self.is_broken {
             return;
         }
@@ -140,9 +145,10 @@ impl<'a> Section<'a> {
             }
             let meant = suggest(key, &known);
             meant_keys.extend(meant);
-            let help = match meant {
-                Some(meant) => format!("did you mean {meant}?"),
-                None => format!("one of {}", known.join(", ")),
+            let help = match (elsewhere.iter().find(|(other, _)| other == key), meant) {
+                (Some((_, help)), _) => (*help).to_owned(),
+                (None, Some(meant)) => format!("did you mean {meant}?"),
+                (None, None) => format!("one of {}", known.join(", ")),
             };
             self.findings.key(&self.path.key(key), "unknown key", help);
         }
@@ -279,6 +285,20 @@ pub(super) fn choice<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&V
             Err(Fault::new(format!("unknown value {}", quote(word)), format!("one of {}", all.join(", "))))
         }
     })
+}
+
+/// A word that is known and no choice: why, and what to take instead.
+pub(super) type Refused = (&'static str, &'static str, &'static str);
+
+/// One of a few words; for some others there is more to say than which those are.
+pub(super) fn choice_without<T: Copy>(
+    words: &'static [(&'static str, T)],
+    refused: &'static [Refused],
+) -> impl Fn(&Value) -> Result<T, Fault> {
+    move |value| match refused.iter().find(|(word, ..)| value == word) {
+        Some((word, why, help)) => Err(Fault::new(format!("{word} {why}"), *help)),
+        None => choice(words)(value),
+    }
 }
 
 /// Text, or a truth value or whole number as the text that it was written as.

@@ -123,6 +123,31 @@ pub(super) fn host(text: &str) -> Result<String, Fault> {
     ))
 }
 
+/// As [`host`], for a key that has others beside it for a user and a port.
+pub(super) fn dialled(text: &str) -> Result<String, Fault> {
+    host(text).map_err(|fault| match alone(text) {
+        Some(help) => Fault { help, ..fault },
+        None => fault,
+    })
+}
+
+/// What to write for `https://NAME:6443` or `ops@NAME:22`.
+fn alone(text: &str) -> Option<String> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
+    let (login, rest) = rest.split_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
+    let (name, number) = rest.split_once(':').map_or((rest, None), |(name, number)| (name, Some(number)));
+    if host(name).is_err() || login.is_some_and(|l| user(l).is_err()) || number.is_some_and(|n| !is_port(n)) {
+        return None;
+    }
+    let beside = [("user", login), ("port", number)];
+    let beside = beside.iter().filter_map(|(key, value)| Some(format!("`{key}: {}`", (*value)?)));
+    let beside: Vec<String> = beside.collect();
+    Some(match beside.is_empty() {
+        true => format!("{name} alone"),
+        false => format!("{name} alone, and beside it {}", beside.join(" and ")),
+    })
+}
+
 /// A name for a certificate: as [`host`], or a wildcard name.
 pub(super) fn alternative_name(text: &str) -> Result<String, Fault> {
     match text.strip_prefix("*.") {

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::inventory::{
     problem::{Fault, quote},
-    read::{Section, choice, of_text, text},
+    read::{Refused, Section, choice_without, of_text, text},
     settings::{Network, NetworkPlugin},
     syntax,
 };
@@ -63,7 +63,11 @@ pub(super) fn read(section: Section<'_>, home: Option<&FsPath>) -> NetworkDraft 
 fn plugin(section: &Section<'_>, home: Option<&FsPath>) -> NetworkPlugin {
     const WORDS: &[(&str, Plugin)] =
         &[("bridge", Plugin::Bridge), ("manifests", Plugin::Manifests), ("none", Plugin::None)];
-    let plugin = section.optional("plugin", choice(WORDS));
+    const REFUSED: &[Refused] =
+        &[("calico", BROUGHT, HOW), ("cilium", BROUGHT, HOW), ("flannel", BROUGHT, HOW)];
+    const BROUGHT: &str = "comes by manifests of its own";
+    const HOW: &str = "plugin: manifests, with manifests: [URL], or files, of what installs it";
+    let plugin = section.optional("plugin", choice_without(WORDS, REFUSED));
     let manifests = section.list("manifests", |value| {
         let source = text(value)?;
         if source.contains("://") {
