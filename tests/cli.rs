@@ -194,6 +194,7 @@ fn known_before_a_host_is_reached() {
             "a new host is written into the inventory first: - {name: …, address: …, roles: [etcd]}",
         ),
         ("etcd replace - m1 m9", "a new host is written into the inventory first"),
+        ("certs renew - --expiring-within 3", "24h, 30d"),
     ] {
         let shown = rsadm(args, VALID);
         assert!(shown.contains(said), "{args}: {shown}");

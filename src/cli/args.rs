@@ -119,13 +119,17 @@ fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
 pub(super) fn age(text: &str) -> Result<Duration, String> {
     match text.strip_suffix('d').map(str::parse::<u64>) {
         Some(Ok(days)) if days < 100_000 => Ok(Duration::from_secs(days * 86_400)),
-        _ => duration(text),
+        _ => read(text, "90s, 5m, 24h, 30d"),
     }
 }
 
 /// Reads `500ms`, `90s`, `5m`, `24h`, or several in a row such as `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let fault = || format!("{text:?} is no time; a number with its unit: 500ms, 90s, 5m, 24h");
+    read(text, "500ms, 90s, 5m, 24h")
+}
+
+fn read(text: &str, examples: &str) -> Result<Duration, String> {
+    let fault = || format!("{text:?} is no time; a number with its unit: {examples}");
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -177,5 +181,7 @@ mod tests {
         {
             assert!(duration(text).is_err(), "{text:?}");
         }
+        assert_eq!(age("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert!(age("30").is_err_and(|said| said.contains("30d")));
     }
 }

@@ -14,11 +14,11 @@ use super::{
     problem::{Fault, quote},
 };
 
-/// `100ms`, `30s`, `5m`, `8h`, or several in a row such as `1h30m`; `0` needs no unit. At most a year.
+/// `100ms`, `30s`, `5m`, `8h`, `7d`, or several in a row such as `1h30m`; `0` needs no unit. At most a year.
 pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     let fault = || {
-        let help = "a number with its unit, at most a year: 100ms, 30s, 5m, 8h";
+        let help = "a number with its unit, at most a year: 100ms, 30s, 5m, 8h, 7d";
         Fault::new(format!("{} is no duration", quote(text)), help)
     };
     if text == "0" {
@@ -34,6 +34,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return Err(fault()),
         };
         let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(fault)?;

@@ -21,6 +21,8 @@ fn durations() {
         ("5m", 300_000),
         ("8h", 28_800_000),
         ("1h30m", 5_400_000),
+        ("14d", 1_209_600_000),
+        ("1d12h", 129_600_000),
     ];
     for (text, expected) in table {
         assert_eq!(millis(text), Some(expected), "{text}");
@@ -32,7 +34,8 @@ fn durations() {
             "",
             "5",
             "m",
-            "5d",
+            "5w",
+            "366d",
             "5 m",
             "-5m",
             "1.5h",
