@@ -237,14 +237,15 @@ fn upgrade_strategy(section: Section<'_>) -> UpgradeStrategy {
     strategy
 }
 
-/// A file of the operator's machine that a key names.
+/// A file of the operator's machine that a key names, and what helps where it is missing.
 pub(super) fn file_of(
     section: &Section<'_>,
     key: &'static str,
     home: Option<&FsPath>,
+    help: &'static str,
 ) -> Option<std::path::PathBuf> {
     let path = section.optional(key, file_path(home))?;
-    section.findings.file(&section.path.key(key), &path);
+    section.findings.file(&section.path.key(key), &path, help);
     Some(path)
 }
 

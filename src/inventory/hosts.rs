@@ -88,12 +88,13 @@ impl SshDraft {
     }
 
     fn read(section: &Section<'_>, home: Option<&FsPath>) -> Self {
+        const NO_KEY: &str = "ssh-keygen makes one; without key_path ssh's own keys and agent are used";
         const CHECKS: &[(&str, HostKeyCheck)] =
             &[("strict", HostKeyCheck::Strict), ("accept-new", HostKeyCheck::AcceptNew)];
         Self {
             user: section.optional("user", of_text(syntax::user)),
             port: section.optional("port", port),
-            key_path: file_of(section, "key_path", home),
+            key_path: file_of(section, "key_path", home, NO_KEY),
             known_hosts_path: section.optional("known_hosts_path", file_path(home)),
             become_root: section.optional("become", truth),
             host_key_check: section.optional("host_key_check", choice(CHECKS)),

@@ -158,7 +158,7 @@ struct Finding {
 pub(super) struct Findings {
     found: RefCell<Vec<Finding>>,
     /// Which file of the operator's machine a value names.
-    files: RefCell<Vec<(Path, PathBuf)>>,
+    files: RefCell<Vec<(Path, PathBuf, &'static str)>>,
 }
 
 /// What was found, each in the order of the file.
@@ -195,9 +195,9 @@ impl Findings {
         self.add(path, Part::Value, Weight::Nothing, Fault::new(message, help));
     }
 
-    /// A value that names a file of the operator's machine.
-    pub(super) fn file(&self, path: &Path, file: &FsPath) {
-        self.files.borrow_mut().push((path.clone(), file.to_owned()));
+    /// A value that names a file of the operator's machine, and what helps where that is missing.
+    pub(super) fn file(&self, path: &Path, file: &FsPath, help: &'static str) {
+        self.files.borrow_mut().push((path.clone(), file.to_owned(), help));
     }
 
     fn add(&self, path: &Path, part: Part, weight: Weight, fault: Fault) {
@@ -226,9 +226,10 @@ impl Findings {
             // What is wrong with a setting of all hosts is found once a host.
             list.dedup();
         }
-        let missing = |(path, file): (Path, PathBuf)| {
+        let missing = |(path, file, help): (Path, PathBuf, &str)| {
             let message = format!("there is no file {} on this machine", file.display());
-            let fault = Fault::new(message, "relative paths are taken from the folder that rsadm runs in");
+            let relative = "relative paths are taken from the folder that rsadm runs in";
+            let fault = Fault::new(message, if file.is_relative() { relative } else { help });
             let problem = problem(places.value(&path), path.to_string(), fault);
             (file, problem)
         };

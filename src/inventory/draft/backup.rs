@@ -29,7 +29,12 @@ pub(super) fn read(section: Section<'_>, home: Option<&FsPath>) -> Option<Backup
         target: section.required("target", target, of_text(self::target)).unwrap_or_default(),
         endpoint: section.optional("endpoint", of_text(syntax::url)),
         region: section.optional("region", owned),
-        credentials: file_of(&section, "credentials", home),
+        credentials: file_of(
+            &section,
+            "credentials",
+            home,
+            "write the bucket's keys into it, a KEY=VALUE line each",
+        ),
         recipient: section.optional("recipient", of_text(recipient)),
     };
     judge(&section, &backup);

@@ -87,7 +87,11 @@ fn plugin(section: &Section<'_>, home: Option<&FsPath>) -> NetworkPlugin {
         }
         (Plugin::Manifests, Some(list)) => {
             for (i, source) in list.iter().enumerate().filter(|(_, source)| !source.contains("://")) {
-                section.findings.file(&path.index(i), FsPath::new(source));
+                section.findings.file(
+                    &path.index(i),
+                    FsPath::new(source),
+                    "the path of a manifest, or its URL",
+                );
             }
             if list.is_empty() {
                 section.findings.error(&path, "no manifest", "the files or URLs that bring the network");
