@@ -65,6 +65,9 @@ const NO_SSH: &str = "the ssh program is not installed";
 /// ssh's word for an address that no resolver knows, ours or the jump host's (OpenSSH, `sshconnect.c`).
 const UNKNOWN_NAME: &str = "Could not resolve hostname";
 
+/// What `host::ssh` puts before what the jump host's ssh says.
+const JUMP_HOST: &str = "jump host: ";
+
 /// Failures that have one remedy, in the order in which remedies are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Remedy {
@@ -74,6 +77,7 @@ enum Remedy {
     Sudo,
     NoSsh,
     UnknownName,
+    JumpHost,
     Unreachable,
     Slow,
     Other,
@@ -87,6 +91,9 @@ fn remedy(error: &HostError) -> Remedy {
         HostError::Connect { kind: ConnectKind::UnknownHostKey, .. } => Remedy::UnknownHostKey,
         HostError::Connect { kind: ConnectKind::ChangedHostKey, .. } => Remedy::ChangedHostKey,
         HostError::Connect { kind: ConnectKind::Denied, .. } => Remedy::Denied,
+        HostError::Connect { kind: ConnectKind::Unreachable, why, .. } if why.starts_with(JUMP_HOST) => {
+            Remedy::JumpHost
+        }
         HostError::Connect { kind: ConnectKind::Unreachable, .. } => Remedy::Unreachable,
         HostError::Connect { kind: ConnectKind::Slow, .. } => Remedy::Slow,
         HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
@@ -172,6 +179,11 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
                                 an IP address does as well"
                 .to_owned()
         }
+        Remedy::JumpHost => format!(
+            "the jump host is not reached: is it on, and are address and port of ssh.bastion right in the inventory? \
+             try {whose}{}",
+            ssh_to_bastion(node)
+        ),
         Remedy::Unreachable => {
             format!("is it on, and are address, port and bastion right in the inventory? try {ssh}")
         }
@@ -186,21 +198,30 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
 
 /// What an operator types to get where rsadm could not.
 fn ssh_command(node: &Node) -> String {
-    let Ssh { user, port, key_path, known_hosts_path, bastion, .. } = &node.ssh;
-    let mut command = String::from("ssh");
-    if let Some(bastion) = bastion {
-        command += &format!(" -J {bastion}");
-    }
-    if let Some(key) = key_path {
-        command += &format!(" -i {}", quoted(key.display()));
-    }
-    if let Some(file) = known_hosts_path {
-        command += &format!(" -o {}", quoted(format!("UserKnownHostsFile={}", file.display())));
-    }
-    if *port != 22 {
-        command += &format!(" -p {port}");
-    }
-    command + &format!(" {user}@{}", node.address)
+    let Ssh { user, port, bastion, .. } = &node.ssh;
+    let jump = bastion.as_ref().map(|bastion| format!(" -J {bastion}")).unwrap_or_default();
+    let port = if *port == 22 { String::new() } else { format!(" -p {port}") };
+    format!("ssh{jump}{}{port} {user}@{}", files(&node.ssh), node.address)
+}
+
+/// What both ssh and the jump host's are given.
+fn files(Ssh { key_path, known_hosts_path, .. }: &Ssh) -> String {
+    let key = key_path.as_ref().map(|key| format!(" -i {}", quoted(key.display())));
+    let known = known_hosts_path
+        .as_ref()
+        .map(|file| format!(" -o {}", quoted(format!("UserKnownHostsFile={}", file.display()))));
+    key.unwrap_or_default() + &known.unwrap_or_default()
+}
+
+/// The same for the jump host alone, which is `[user@]address[:port]`.
+fn ssh_to_bastion(node: &Node) -> String {
+    let bastion = node.ssh.bastion.as_deref().unwrap_or_default();
+    let is_number = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    let (host, port) = match bastion.rsplit_once(':').filter(|(_, port)| is_number(port)) {
+        Some((host, port)) => (host, format!(" -p {port}")),
+        None => (bastion, String::new()),
+    };
+    format!("ssh{}{port} {}", files(&node.ssh), host.replace(['[', ']'], ""))
 }
 
 /// How ssh writes the host into known_hosts, and into which file where that is not its own.
@@ -270,6 +291,30 @@ hosts:
             .extend(["m4", "m5"].map(|name| Node { name: NodeName::new(name), ..cluster.nodes[2].clone() }));
         let way = way_without(&[off("m1"), off("w1"), off("m4")], &five, "");
         insta::assert_snapshot!(way.unwrap(), @"those of m1, m4 that are gone for good, one after the other: rsadm etcd replace m1 NEW_HOST, or rsadm etcd remove m1");
+    }
+
+    /// The hosts behind it may all be well.
+    #[test]
+    fn a_jump_host_that_is_not_reached_is_what_is_tried() {
+        for (bastion, command) in [
+            ("{address: 127.0.0.9, port: 9}", "ssh -i /keys/ops -p 9 127.0.0.9"),
+            ("{address: jump, user: j}", "ssh -i /keys/ops j@jump"),
+            ("{address: 'fd00::1', port: 23}", "ssh -i /keys/ops -p 23 fd00::1"),
+            ("{address: 'fd00::1'}", "ssh -i /keys/ops fd00::1"),
+        ] {
+            let text = INVENTORY.replace("port: 2222", &format!("bastion: {bastion}"));
+            let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
+            let why = "jump host: connect to host 127.0.0.9 port 9: Connection refused";
+            let error = connect("m1", ConnectKind::Unreachable, why);
+            assert_eq!(
+                hints(std::slice::from_ref(&error), &cluster),
+                [format!(
+                    "the jump host is not reached: is it on, and are address and port of ssh.bastion right in the \
+                     inventory? try {command}"
+                )]
+            );
+            assert_eq!(way_without(&[error], &cluster, ""), None);
+        }
     }
 
     /// Else the advice would be about a file that rsadm does not read.
