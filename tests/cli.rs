@@ -199,6 +199,8 @@ fn known_before_a_host_is_reached() {
         let shown = rsadm(args, VALID);
         assert!(shown.contains(said), "{args}: {shown}");
     }
+    let shown = rsadm("etcd status --watch 5s", "");
+    assert_eq!(shown.matches("could not read").count(), 1, "{shown}");
     let shown = rsadm("validate -", &key);
     let warned =
         "warning: standard input:4:17 ssh.key_path: there is no file /nowhere/id_ed25519 on this machine";
@@ -357,6 +359,7 @@ fn words_in_the_wrong_order() {
         ("etcd replace m1 prod.yaml m2", "prod.yaml stands where", "rsadm etcd replace prod.yaml m1 m2\n"),
         ("etcd replace prod.yaml", "prod.yaml stands where a host", "rsadm etcd replace prod.yaml HOST\n"),
         ("etcd replace m1 m2 m3", "the inventory m1", "hosts follow it"),
+        ("etcd status 5s", "could not read the inventory 5s", "with =: --watch=5s\n"),
         (
             "etcd restore a.db prod.yaml",
             "prod.yaml stands where a snap",

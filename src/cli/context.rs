@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::{
     cli::{
-        CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, interrupt::Connecting, prompt,
-        shell::quoted,
+        CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, args::duration,
+        interrupt::Connecting, prompt, shell::quoted,
     },
     host::Secret,
     inventory::{self, Cluster, Loaded, Problems},
@@ -251,6 +251,9 @@ fn place_of_inventory(kind: io::ErrorKind, file: &str) -> Option<String> {
         (io::ErrorKind::NotFound, "inventory.yaml") => {
             "name the file after the command, or make one: rsadm init HOST… > inventory.yaml".to_owned()
         }
+        (io::ErrorKind::NotFound, word) if duration(word).is_ok() => {
+            format!("a time goes with its option, with =: --watch={word}")
+        }
         // Most likely a host, which no inventory is to be made of.
         (io::ErrorKind::NotFound, word) if !word.contains(['.', '/']) => {
             "the first word after a command names the inventory file; hosts follow it, or go with an option: see --help"
@@ -290,6 +293,17 @@ mod tests {
             ("-", " -"),
         ] {
             assert_eq!(InventoryArg { inventory: path.into() }.as_typed(), typed);
+        }
+    }
+
+    #[test]
+    fn why_a_file_is_no_inventory_has_a_way_out() {
+        for (kind, file, said) in [
+            (io::ErrorKind::IsADirectory, "prod/", "name the file in it, such as prod/inventory.yaml"),
+            (io::ErrorKind::NotFound, "5s", "--watch=5s"),
+            (io::ErrorKind::NotFound, "m1", "hosts follow it"),
+        ] {
+            assert!(place_of_inventory(kind, file).is_some_and(|hint| hint.contains(said)), "{file}");
         }
     }
 

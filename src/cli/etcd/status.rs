@@ -30,7 +30,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     pub(in crate::cli) inventory: InventoryArg,
 
-    /// Go on until Ctrl-C, looking again each TIME: redrawn on a terminal, elsewhere a line for each change
+    /// Go on until Ctrl-C, looking again each TIME (2s where none is given): redrawn on a terminal, elsewhere a
+    /// line for each change
     #[arg(
         long,
         value_name = "TIME",

@@ -63,11 +63,11 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             now = look(&mut looking, inventory, context) => {
-                tell(context, &screen, last.as_ref(), &now)?;
                 // A host that cannot be reached may come back; a file that is wrong does not mend itself.
                 if now.as_ref().is_err_and(|error| error.kind() != Exit::Unreachable) {
                     return now.map(|report| exit(report.verdict));
                 }
+                tell(context, &screen, last.as_ref(), &now)?;
                 last = Some(now);
             }
             () = &mut asked_to_end => break,
