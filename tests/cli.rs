@@ -125,6 +125,14 @@ fn the_agent_is_no_choice() {
     }
 }
 
+/// It need not be read to its end.
+#[test]
+fn what_is_no_inventory() {
+    let shown = rsadm("validate /dev/zero", "");
+    assert!(shown.contains("caused by: more than 4 MiB, which is no inventory"), "{shown}");
+    assert!(rsadm("validate -", &"#\n".repeat(3 << 20)).contains("more than 4 MiB"));
+}
+
 #[test]
 fn validate() {
     for (name, args, stdin) in [
@@ -194,6 +202,8 @@ fn known_before_a_host_is_reached() {
             "a new host is written into the inventory first: - {name: …, address: …, roles: [etcd]}",
         ),
         ("etcd replace - m1 m9", "a new host is written into the inventory first"),
+        ("certs renew - --host m1,m9", "the inventory has no host m9"),
+        ("etcd snapshot ls - --from s3://", "s3:// names no bucket: s3://BUCKET/FOLDER"),
         ("certs renew - --expiring-within 3", "24h, 30d"),
     ] {
         let shown = rsadm(args, VALID);
@@ -358,7 +368,8 @@ fn words_in_the_wrong_order() {
         ("etcd replace m1 m2 prod.yaml", "prod.yaml stands where", "rsadm etcd replace prod.yaml m1 m2\n"),
         ("etcd replace m1 prod.yaml m2", "prod.yaml stands where", "rsadm etcd replace prod.yaml m1 m2\n"),
         ("etcd replace prod.yaml", "prod.yaml stands where a host", "rsadm etcd replace prod.yaml HOST\n"),
-        ("etcd replace m1 m2 m3", "the inventory m1", "hosts follow it"),
+        ("etcd replace m1 m2 m3", "a replacement takes one host, or two", "there is no file m1\n"),
+        ("etcd restore", "a restore takes one snapshot", "rsadm etcd snapshot ls shows"),
         ("etcd status 5s", "could not read the inventory 5s", "with =: --watch=5s\n"),
         (
             "etcd restore a.db prod.yaml",

@@ -1,7 +1,8 @@
 //! What every command gets: the options, both output streams, the inventory, and what the operator says on the way.
 
 use std::{
-    env, fs,
+    env,
+    fs::File,
     io::{self, IsTerminal, Read},
     path::Path,
     sync::{
@@ -213,18 +214,28 @@ pub fn settings(options: &Options) -> Settings {
     }
 }
 
+/// What is longer is another file: 5,000 hosts, the most that Kubernetes supports, take a tenth of it.
+const LONGEST: u64 = 4 << 20;
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     if path != Path::new("-") {
-        return fs::read(path);
+        return whole(File::open(path)?);
     }
     // Some commands read it twice, and it can be read once.
     static READ: OnceLock<Vec<u8>> = OnceLock::new();
     if let Some(bytes) = READ.get() {
         return Ok(bytes.clone());
     }
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes)?;
+    let bytes = whole(io::stdin().lock())?;
     Ok(READ.get_or_init(|| bytes).clone())
+}
+
+fn whole(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match source.take(LONGEST + 1).read_to_end(&mut bytes)? as u64 {
+        ..=LONGEST => Ok(bytes),
+        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 4 MiB, which is no inventory")),
+    }
 }
 
 /// Whether a name that was typed beside the option is the cluster's.
@@ -265,6 +276,9 @@ fn place_of_inventory(kind: io::ErrorKind, file: &str) -> Option<String> {
         (io::ErrorKind::IsADirectory, folder) => {
             format!("name the file in it, such as {}", quoted(format!("{}/inventory.yaml", folder.trim_end_matches('/'))))
         }
+        (io::ErrorKind::PermissionDenied, file) => {
+            format!("whose it is, and who may read it: ls -l {}", quoted(file))
+        }
         _ => return None,
     })
 }
@@ -299,12 +313,14 @@ mod tests {
     #[test]
     fn why_a_file_is_no_inventory_has_a_way_out() {
         for (kind, file, said) in [
+            (io::ErrorKind::PermissionDenied, "my prod.yaml", "who may read it: ls -l 'my prod.yaml'"),
             (io::ErrorKind::IsADirectory, "prod/", "name the file in it, such as prod/inventory.yaml"),
             (io::ErrorKind::NotFound, "5s", "--watch=5s"),
             (io::ErrorKind::NotFound, "m1", "hosts follow it"),
         ] {
             assert!(place_of_inventory(kind, file).is_some_and(|hint| hint.contains(said)), "{file}");
         }
+        assert_eq!(place_of_inventory(io::ErrorKind::FileTooLarge, "prod.yaml"), None);
     }
 
     /// A test has no terminal, so that a question ends in a mistake on the command line.

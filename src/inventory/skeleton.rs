@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU16,
     str::FromStr,
 };
 
@@ -50,7 +51,7 @@ impl FromStr for HostArgument {
             name: name.map(syntax::node_name).transpose().map_err(explain)?,
             user: user.map(syntax::user).transpose().map_err(explain)?,
             address: syntax::host(address).map_err(explain)?,
-            port: port.map(str::parse).transpose().map_err(no_port)?,
+            port: port.map(str::parse::<NonZeroU16>).transpose().map_err(no_port)?.map(NonZeroU16::get),
         })
     }
 }

@@ -93,6 +93,9 @@ impl Bucket {
         // One provider for the whole program; whoever came first chose the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (scheme, place) = url.split_once("://").unwrap_or_default();
+        if !scheme.is_empty() && (place.is_empty() || place.starts_with('/')) {
+            return Err(BackupError::Refused(format!("{url} names no bucket: {scheme}://BUCKET/FOLDER")));
+        }
         let store = match scheme {
             "s3" => built!(AmazonS3Builder, url, settings),
             "gs" => built!(GoogleCloudStorageBuilder, url, settings),

@@ -46,8 +46,8 @@ pub(super) struct Args {
     #[command(flatten)]
     inventory: InventoryArg,
 
-    /// Only on this host; may be given again
-    #[arg(long = "host", value_name = "HOST")]
+    /// Only on this host; several are separated by commas, or given one after the other
+    #[arg(long = "host", value_name = "HOST", value_delimiter = ',')]
     hosts: Vec<String>,
 
     /// Renew what ends within this time, such as 30d

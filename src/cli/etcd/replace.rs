@@ -50,15 +50,18 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         }
         [old] => (host(old), host(old)),
         [old, new] => (host(old), host(new)),
-        _ => return Err(CliError::new(Exit::Usage, "one host is named, or two")),
+        [first, ..] => {
+            return Err(CliError::new(Exit::Usage, "a replacement takes one host, or two")
+                .hint(format!("an inventory stands before them, and there is no file {first}")));
+        }
+        [] => return Err(CliError::new(Exit::Usage, "one host is named, or two")),
     };
     let command = format!("etcd replace{} {}", inventory.as_typed(), hosts.join(" "));
     let wish = Wish { command, join: vec![new], leave: vec![old], gate: args.gate.clone() };
     Ground::open(context, &inventory, &wish).await?.fulfil(&wish, context).await
 }
 
-/// The first of three words is, whatever it looks like: there are two hosts at most.
+/// A word alone is a host.
 fn names_inventory(first: &str, rest: &[String]) -> bool {
-    let looks_so = || Takes::Hosts.is_inventory(first) || Path::new(first).is_file();
-    rest.len() == 2 || (rest.len() == 1 && looks_so())
+    !rest.is_empty() && (Takes::Hosts.is_inventory(first) || Path::new(first).is_file())
 }

@@ -55,7 +55,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         ([snapshot], false) => (default, Some(snapshot)),
         ([inventory, snapshot], false) => (inventory.clone(), Some(snapshot)),
         ([_, second, ..], true) => return Err(takes_none(second)),
-        _ => return Err(CliError::new(Exit::Usage, "a restore takes one snapshot")),
+        _ => {
+            return Err(CliError::new(Exit::Usage, "a restore takes one snapshot")
+                .hint("rsadm etcd snapshot ls shows those that there are"));
+        }
     };
     let inventory = InventoryArg { inventory };
     let Some(snapshot) = snapshot else {
