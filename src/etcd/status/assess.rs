@@ -188,10 +188,14 @@ impl<'g> Facts<'g> {
             let id = u64::from_str_radix(id, 16).ok()?;
             self.list.unwrap_or_default().iter().find(|m| m.id == id).map(|m| m.name.clone())
         };
+        let at = |ip: &str| {
+            let has = |m: &&Member| m.peer_urls.iter().any(|url| url.contains(&format!("//{ip}:")));
+            self.list.unwrap_or_default().iter().find(has).map(|m| m.name.clone())
+        };
         let round_trips = &metrics.round_trips;
         Metrics {
             round_trips: round_trips.iter().filter_map(|(id, t)| Some((name(id)?, t.clone()))).collect(),
-            peers: metrics.peers.iter().filter_map(|(id, up)| Some((name(id)?, *up))).collect(),
+            heard: metrics.heard.iter().filter_map(|(ip, ago)| Some((at(ip)?, *ago))).collect(),
             ..metrics.clone()
         }
     }

@@ -1,6 +1,8 @@
 //! Members that are well, each of them connected to others, and not to one another: etcd serves as long as their leader
 //! reaches both.
 
+use std::time::Duration;
+
 use super::{
     advice::{title, warning},
     report::{Advice, EtcdReport, MemberReport},
@@ -8,6 +10,9 @@ use super::{
 
 /// Who started less long ago may still be connecting.
 const SETTLED_SECONDS: u64 = 10;
+
+/// Members say every two seconds on each connection that they are there (etcd, `rafthttp`, `ConnReadTimeout`, a third of it).
+const SILENT: Duration = Duration::from_secs(8);
 
 /// What to do about each pair. What either of the two says counts: a rule of a firewall has a direction.
 pub(super) fn advise(report: &EtcdReport) -> Vec<Advice> {
@@ -30,35 +35,40 @@ fn is_settled(member: &MemberReport) -> bool {
 }
 
 fn has_lost(member: &MemberReport, other: &MemberReport) -> bool {
-    member.metrics.as_ref().is_some_and(|metrics| metrics.peers.get(&other.name) == Some(&false))
+    let heard = member.metrics.as_ref().map(|metrics| &metrics.heard).filter(|heard| !heard.is_empty());
+    heard.is_some_and(|heard| {
+        heard.get(&other.name).is_none_or(|ago| u128::from(ago.micros) >= SILENT.as_micros())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::etcd::status::{Metrics, tests::Scene};
 
-    /// What members say of others, by their IDs, and since when they run.
-    fn told(says: &[(usize, &str, bool, u64)]) -> Vec<String> {
+    /// How long ago members heard of others, by their addresses, and since when they run.
+    fn told(says: &[(usize, &[(&str, u64)], u64)]) -> Vec<String> {
         let mut scene = Scene::new(3);
-        for n in 1..=3 {
-            let of = || says.iter().filter(move |(by, ..)| *by == n);
-            let peers = of().map(|(_, to, up, _)| ((*to).to_owned(), *up)).collect();
-            let uptime_seconds = of().map(|(.., seconds)| *seconds).next().unwrap_or(60);
-            scene
-                .known
-                .metrics
-                .insert(format!("m{n}"), Metrics { peers, uptime_seconds, ..Metrics::default() });
+        for (n, heard, uptime_seconds) in says {
+            let heard = heard.iter().map(|(ip, ms)| ((*ip).to_owned(), Duration::from_millis(*ms).into()));
+            let metrics =
+                Metrics { heard: heard.collect(), uptime_seconds: *uptime_seconds, ..Metrics::default() };
+            scene.known.metrics.insert(format!("m{n}"), metrics);
         }
         scene.report().advice.into_iter().map(|a| a.text).filter(|text| text.contains("each other")).collect()
     }
 
     #[test]
-    fn two_that_are_not_connected_are_told_where_both_are_well() {
+    fn two_that_do_not_hear_each_other_are_told_where_both_are_well() {
         let cut = "m1 and m3 do not reach each other: look at the network between them, port 2380; a quorum that takes both is none";
-        assert_eq!(told(&[(1, "a103", false, 60), (3, "a101", false, 60)]), [cut]);
-        assert_eq!(told(&[(3, "a101", false, 60)]), [cut], "in one direction");
-        for fine in [&[][..], &[(1, "a103", true, 60)], &[(3, "a101", false, 5)], &[(1, "beef", false, 60)]] {
-            assert_eq!(told(fine), [""; 0], "{fine:?}");
+        let well: (usize, &[(&str, u64)], u64) = (1, &[("10.0.0.2", 1500), ("10.0.0.3", 2500)], 60);
+        for silent in [&[("10.0.0.2", 20), ("10.0.0.1", 186_000)][..], &[("10.0.0.2", 20)]] {
+            assert_eq!(told(&[well, (3, silent, 60)]), [cut], "{silent:?}");
+            assert_eq!(told(&[well, (3, silent, 5)]), [""; 0], "it has just started");
         }
+        let fine = (3, &[("10.0.0.2", 20), ("10.0.0.1", 7_000)][..], 60);
+        assert_eq!(told(&[well, fine]), [""; 0]);
+        assert_eq!(told(&[well, (3, &[], 60)]), [""; 0], "its host does not say");
+        assert_eq!(told(&[]), [""; 0]);
     }
 }

@@ -78,8 +78,9 @@ pub struct Metrics {
     /// How long messages to other members and back take, 99th percentile, by their names.
     #[serde(rename = "round_trips_p99_ms")]
     pub round_trips: BTreeMap<String, Histogram>,
-    /// Other members, by their names, and whether it is connected to them.
-    pub peers: BTreeMap<String, bool>,
+    /// How long ago it heard of others last, by their names; empty where its host does not say.
+    #[serde(rename = "heard_ms_ago")]
+    pub heard: BTreeMap<String, Millis>,
 }
 
 impl Metrics {
@@ -103,10 +104,9 @@ impl Metrics {
                         metrics.round_trips.entry(to.to_owned()).or_default().add(labels, value);
                     }
                 }
-                // There from the first connection on, and 0 once that is lost (etcd, `rafthttp/metrics.go`).
-                "etcd_network_active_peers" => {
-                    if let Some(to) = label(labels, "Remote") {
-                        metrics.peers.insert(to.to_owned(), value > 0);
+                "heard" => {
+                    if let Some(from) = label(labels, "From") {
+                        metrics.heard.insert(from.to_owned(), Duration::from_millis(value).into());
                     }
                 }
                 _ => {}
@@ -153,8 +153,7 @@ etcd_disk_wal_fsync_duration_seconds_bucket{le="+Inf"} 1000
 etcd_network_peer_round_trip_time_seconds_bucket{To="a102",le="0.0001"} 0
 etcd_network_peer_round_trip_time_seconds_bucket{To="a102",le="0.0002"} 200
 etcd_network_peer_round_trip_time_seconds_bucket{To="a102",le="+Inf"} 200
-etcd_network_active_peers{Local="a101",Remote="a102"} 1
-etcd_network_active_peers{Local="a101",Remote="a103"} 0
+heard{From="10.0.0.2"} 1428
 etcd_server_leader_changes_seen_total 3
 process_start_time_seconds 1.7638e+09
 "#;
@@ -165,7 +164,7 @@ process_start_time_seconds 1.7638e+09
         assert_eq!((metrics.leader_changes, metrics.uptime_seconds), (3, 60));
         assert_eq!(metrics.fsync.p99(), Some(Duration::from_micros(3000)), "half-way in its bucket");
         assert_eq!(metrics.longest_round_trip(), Some(("a102", Duration::from_micros(199))));
-        assert_eq!(metrics.peers, [("a102".to_owned(), true), ("a103".to_owned(), false)].into());
+        assert_eq!(metrics.heard, [("10.0.0.2".to_owned(), Duration::from_millis(1428).into())].into());
         assert_eq!(metrics.commit.p99(), None, "nothing was seen");
         assert_eq!(Metrics::read("go_threads 7".lines(), 0), None);
     }

@@ -300,13 +300,14 @@ impl Upkeep<'_> {
     }
 }
 
-/// Moves a member's data to a disk of 100 MiB.
+/// Moves a member's data to a disk that has 100 MiB beside it.
 const SMALL: &str = r#"
 set -e
 mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml
 while pidof etcd > /dev/null; do sleep 0.2; done
 mkdir /root/small
-mount -t tmpfs -o size=100m,mode=700 small /root/small
+size=$(($(du -sm /var/lib/etcd/member | cut -f 1) + 100))
+mount -t tmpfs -o "size=${size}m,mode=700" small /root/small
 chown --reference=/var/lib/etcd /root/small
 cp -a /var/lib/etcd/member /root/small
 mount --bind /root/small /var/lib/etcd
