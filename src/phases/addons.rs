@@ -49,11 +49,6 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         );
         p.notice(PHASE, None, text, help);
     }
-    let serves = |node: &Node| p.facts(&node.name).runs("kube-apiserver");
-    if p.seen().nodes.is_none() && p.cluster.nodes.iter().any(serves) {
-        let text = "no API server answered: what Kubernetes has could not be compared, and counts as missing";
-        p.notice(PHASE, None, text, "rsadm status tells which API servers are ready");
-    }
     if p.seen().edited.contains("Deployment") {
         let text = "the number of CoreDNS' replicas was set by somebody else and stays so";
         p.notice(

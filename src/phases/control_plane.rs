@@ -27,6 +27,11 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let nodes: Vec<&Node> = p.cluster.with_role(Role::ControlPlane).collect();
     let (up, down): (Vec<&Node>, Vec<&Node>) =
         nodes.iter().partition(|n| p.facts(&n.name).runs("kube-apiserver"));
+    // Before anything is foreseen that answers.
+    if p.seen().nodes.is_none() && !up.is_empty() {
+        let text = "no API server answered: what Kubernetes has could not be compared, and counts as missing";
+        p.notice(PHASE, None, text, "rsadm status tells which API servers are ready");
+    }
     prepare::first_kubelet(p, PHASE, nodes.iter().copied());
     // etcd serves by now; that a host's part in its foundation is closed takes a moment on that host alone.
     p.stage_beside(PHASE, "API servers, controller managers and schedulers together");
