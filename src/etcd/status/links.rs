@@ -46,8 +46,10 @@ mod tests {
     use super::*;
     use crate::etcd::status::{Metrics, tests::Scene};
 
-    /// How long ago members heard of others, by their addresses, and since when they run.
-    fn told(says: &[(usize, &[(&str, u64)], u64)]) -> Vec<String> {
+    /// A member: how long ago it heard of others, by their addresses, and since when it runs.
+    type Says<'s> = (usize, &'s [(&'s str, u64)], u64);
+
+    fn told(says: &[Says<'_>]) -> Vec<String> {
         let mut scene = Scene::new(3);
         for (n, heard, uptime_seconds) in says {
             let heard = heard.iter().map(|(ip, ms)| ((*ip).to_owned(), Duration::from_millis(*ms).into()));
@@ -61,7 +63,7 @@ mod tests {
     #[test]
     fn two_that_do_not_hear_each_other_are_told_where_both_are_well() {
         let cut = "m1 and m3 do not reach each other: look at the network between them, port 2380; a quorum that takes both is none";
-        let well: (usize, &[(&str, u64)], u64) = (1, &[("10.0.0.2", 1500), ("10.0.0.3", 2500)], 60);
+        let well: Says<'_> = (1, &[("10.0.0.2", 1500), ("10.0.0.3", 2500)], 60);
         for silent in [&[("10.0.0.2", 20), ("10.0.0.1", 186_000)][..], &[("10.0.0.2", 20)]] {
             assert_eq!(told(&[well, (3, silent, 60)]), [cut], "{silent:?}");
             assert_eq!(told(&[well, (3, silent, 5)]), [""; 0], "it has just started");
