@@ -246,7 +246,8 @@ impl EtcdOnly<'_> {
         println!("{}", up.stderr);
         up.says("e2: ")?;
         up.says(words)?;
-        up.says("rsadm etcd replace e2")?;
+        up.says("rsadm etcd replace /")?;
+        up.says(".yaml e2, which sets what is there aside")?;
         ensure!(self.cluster().member("e2").is_err(), "e2 serves");
         for host in ["e1", "e3"] {
             let now = self.cluster().member(host)?;
