@@ -90,9 +90,16 @@ fn keys(p: &mut Planner<'_>, shared: Shared) -> Result<Option<Source>, Refusal> 
         return Ok(None);
     }
     one_and_the_same(p, shared)?;
-    let holder = keepers.iter().find(|n| shared.is_on(p.facts(&n.name))).map(|n| n.name.clone());
+    let has = |n: &&Node| shared.is_on(p.facts(&n.name));
+    // A member that leaves may be the only one that has it.
+    let was_member = |n: &&Node| {
+        let facts = p.facts(&n.name);
+        facts.identity.is_some() || facts.etcd_manifest.is_some()
+    };
+    let leaving = || cluster.nodes.iter().find(|n| has(n) && was_member(n));
+    let holder = keepers.iter().copied().find(has).or_else(leaving);
     let source = match holder {
-        Some(host) => Source::From(host),
+        Some(host) => Source::From(host.name.clone()),
         None => {
             nothing_was_built(p, shared)?;
             Source::Made

@@ -48,12 +48,14 @@ pub fn version(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     })
 }
 
-/// Whether a member that is to stay runs etcd. The members are what tells who else is one, so that all of them can be exchanged,
-/// and not at once.
+/// Whether a member that is to stay runs etcd, where nobody told who is one: those that stay are whom `up` asks.
 ///
 /// # Errors
 /// Where etcd runs on hosts of the inventory that have the role no more, and on none that has it.
 pub fn etcd(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    if seen.membership.is_some() {
+        return Ok(());
+    }
     let facts = |node: &&Node| seen.hosts.get(&node.name);
     let runs = |node: &&Node| facts(node).is_some_and(|f| f.etcd_manifest.is_some() || f.etcd_data);
     let (wanted, others): (Vec<&Node>, Vec<&Node>) = cluster.nodes.iter().partition(|n| n.is(Role::Etcd));

@@ -163,6 +163,10 @@ fn members_of_rsadms_own_come_and_go() {
     ] {
         heals_from_every_kill(name, &cluster, &state, asked);
     }
+    let mut only = harness::etcd_only();
+    only.nodes.truncate(1);
+    let (only, state) = with_e4(only.clone(), built(&only));
+    heals_from_every_kill("replace the only one", &only, &state, Asked(&["e4"], &["e1"]));
 }
 
 #[test]
