@@ -61,15 +61,19 @@ pub fn suffices(answer: &str, folder: &str, needed: u64) -> Result<(), String> {
     disk.has(folder, needed, if shared { ", so that etcd on the same disk never runs out of it" } else { "" })
 }
 
+/// What a database of this size takes that etcd writes, with the two files of its log that come next.
+pub fn beside_the_log(database: u64) -> u64 {
+    database.saturating_add(2 * LOG)
+}
+
 /// Whether etcd may write so much of its database anew beside the old one, by what `df` tells of the folder.
 ///
 /// # Errors
 /// In words.
 pub fn for_a_copy(answer: &str, in_use: u64) -> Result<(), String> {
-    let needed = in_use.saturating_add(LOG).saturating_add(LOG);
     let disk = answer.lines().find_map(Disk::read);
     disk.map_or(Ok(()), |disk| {
-        disk.has(layout::ETCD_DATA_DIR, needed, " for a copy and what is written meanwhile")
+        disk.has(layout::ETCD_DATA_DIR, beside_the_log(in_use), " for a copy and what is written meanwhile")
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    host::{Cmd, Host, HostError, Op, fleet::Fleet},
+    host::{Host, HostError, Op, fleet::Fleet},
     inventory::NodeName,
     layout, manifests,
     plan::{Plan, action::REVISION_MARK},
@@ -13,27 +13,20 @@ use crate::{
 /// file that may have a secret in it. What a host does not tell stays untold.
 pub async fn explain(fleet: &Fleet, plan: &mut Plan) {
     let mut wanted: BTreeMap<NodeName, Vec<String>> = BTreeMap::new();
-    for host in plan.hosts().into_iter().cloned().collect::<Vec<_>>() {
-        let paths: Vec<String> =
-            plan.rewritten(&host).filter(|path| is_shown(path)).map(str::to_owned).collect();
-        if !paths.is_empty() {
-            wanted.insert(host, paths);
-        }
+    for (host, path) in plan.rewritten().filter(|(_, path)| is_shown(path)) {
+        wanted.entry(host.clone()).or_default().push(path.to_owned());
     }
     let hosts: Vec<NodeName> = wanted.keys().cloned().collect();
-    let texts = fleet
-        .for_each(&hosts, |host| {
-            let paths = wanted.get(host.name()).cloned().unwrap_or_default();
-            async move { read(host.as_ref(), paths).await }
-        })
-        .await;
-    for (host, texts) in texts {
-        let Ok(texts) = texts else { continue };
-        plan.explain(&host, |path, new| match texts.get(path) {
-            Some(old) => manifests::difference(old, new, REVISION_MARK),
-            None => Vec::new(),
-        });
-    }
+    let texts = fleet.for_each(&hosts, |host| {
+        let paths = wanted.get(host.name()).cloned().unwrap_or_default();
+        async move { read(host.as_ref(), paths).await }
+    });
+    let texts: BTreeMap<NodeName, BTreeMap<String, String>> =
+        texts.await.into_iter().filter_map(|(host, texts)| Some((host, texts.ok()?))).collect();
+    plan.explain(|host, path, new| match texts.get(host).and_then(|texts| texts.get(path)) {
+        Some(old) => manifests::difference(old, new, REVISION_MARK),
+        None => Vec::new(),
+    });
 }
 
 /// Manifests of static pods and the kubelet's configuration: flags and settings, and keys only by their paths.
@@ -42,7 +35,7 @@ fn is_shown(path: &str) -> bool {
 }
 
 async fn read(host: &dyn Host, paths: Vec<String>) -> Result<BTreeMap<String, String>, HostError> {
-    let ops: Vec<Op> = paths.iter().map(|path| Op::Run(Cmd::new(["cat", "--", path.as_str()]))).collect();
+    let ops: Vec<Op> = paths.iter().cloned().map(Op::Read).collect();
     let outputs = host.run(&ops, true).await?;
     let texts = paths.into_iter().zip(outputs).filter(|(_, output)| output.ok());
     Ok(texts.map(|(path, output)| (path, output.text())).collect())

@@ -260,8 +260,9 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
 /// The first change of the membership, where nothing before it touches a host that goes on voting: what does may be what
 /// makes the change safe.
 fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<&'p Action> {
-    let (at, _) = plan.steps().enumerate().find(|(_, (_, step))| step.action.changes_membership())?;
-    let (_, step) = plan.steps().nth(at)?;
+    let steps: Vec<_> = plan.steps().collect();
+    let at = steps.iter().position(|(_, step)| step.action.changes_membership())?;
+    let (_, step) = steps[at];
     let concerned = match &step.action {
         Action::AddLearner { peer_url, .. } | Action::RemoveMember { peer_url, .. } => peer_url,
         _ => return None,
@@ -273,7 +274,7 @@ fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<&'p Action> {
             url != *concerned && seen.membership.iter().flatten().any(|m| m.peer_url == url)
         })
     };
-    (!plan.steps().take(at).any(|(host, _)| stays(host))).then_some(&step.action)
+    (!steps[..at].iter().any(|(host, _)| stays(host))).then_some(&step.action)
 }
 
 /// Waits until all members are healthy, follow one leader and have equal hashes.

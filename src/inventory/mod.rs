@@ -29,6 +29,9 @@ pub use skeleton::{HostArgument, NoHost, remark, skeleton};
 use locate::Place;
 use problem::{Fault, Findings, Located};
 
+/// What lets a cluster of control planes alone take ordinary pods.
+const TAKES_PODS: &str = "the role worker on some of them, hosts with that role alone, or taints: []";
+
 /// An inventory that can be used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::versions::DEFAULT_KUBERNETES;
 
-use super::{cluster::NodeName, syntax};
+use super::{TAKES_PODS, cluster::NodeName, syntax};
 
 /// A host as named on the command line: `[NAME=][USER@]ADDRESS[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,10 +124,7 @@ pub fn remark(hosts: usize) -> Option<(&'static str, &'static str)> {
             "one control plane with one etcd member: where it fails, the cluster stands still",
             "three hosts or more make it highly available",
         )),
-        3 => Some((
-            "three control planes and no worker: no host takes ordinary pods",
-            "the role worker on some of them, hosts with that role alone, or taints: []",
-        )),
+        3 => Some(("three control planes and no worker: no host takes ordinary pods", TAKES_PODS)),
         _ => None,
     }
 }

@@ -156,22 +156,23 @@ impl Plan {
         self.stages.iter().flat_map(|s| &s.work).flat_map(|w| w.steps.iter().map(move |s| (&w.host, s)))
     }
 
-    /// The files of a host that are there and get another text.
-    pub fn rewritten(&self, host: &NodeName) -> impl Iterator<Item = &str> {
-        let steps = self.steps().filter(move |(at, step)| *at == host && step.why == DIFFERS);
-        steps.filter_map(|(_, step)| match &step.action {
-            Action::PutFile { path, .. } => Some(path.as_str()),
+    /// The files that are there and get another text, by host.
+    pub fn rewritten(&self) -> impl Iterator<Item = (&NodeName, &str)> {
+        let steps = self.steps().filter(|(_, step)| step.why == DIFFERS);
+        steps.filter_map(|(host, step)| match &step.action {
+            Action::PutFile { path, .. } => Some((host, path.as_str())),
             _ => None,
         })
     }
 
-    /// Tells of a file of a host that is there and gets another text what that changes; `changes` compares its path with that
-    /// text.
-    pub fn explain(&mut self, host: &NodeName, changes: impl Fn(&str, &str) -> Vec<String>) {
-        let work = self.stages.iter_mut().flat_map(|s| &mut s.work).filter(|work| work.host == *host);
-        for step in work.flat_map(|work| &mut work.steps).filter(|step| step.why == DIFFERS) {
-            if let Action::PutFile { path, text, .. } = &step.action {
-                step.changes = changes(path, text);
+    /// Tells of each file that is there and gets another text what that changes; `changes` compares what a host has at a path
+    /// with that text.
+    pub fn explain(&mut self, changes: impl Fn(&NodeName, &str, &str) -> Vec<String>) {
+        for work in self.stages.iter_mut().flat_map(|s| &mut s.work) {
+            for step in work.steps.iter_mut().filter(|step| step.why == DIFFERS) {
+                if let Action::PutFile { path, text, .. } = &step.action {
+                    step.changes = changes(&work.host, path, text);
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    backup::room,
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         naming::has_hosts,
@@ -42,9 +43,6 @@ pub(super) struct Wish {
 
 /// How long somebody else's learner may take: `kubeadm join` gives its own a little less.
 const TURN: Duration = Duration::from_secs(120);
-
-/// Bytes of a file of etcd's log (etcd, `wal.go`, `SegmentSizeBytes`).
-const WAL_FILE: u64 = 64 << 20;
 
 /// A cluster whose members can be asked, with all its locks taken.
 pub(super) struct Ground<'a> {
@@ -164,7 +162,7 @@ impl<'a> Ground<'a> {
 /// log, which it makes in full size. What a former member left there stays.
 fn has_room(host: &NodeName, facts: Option<&Facts>, database: u64) -> Result<(), Refusal> {
     let Some(free) = facts.and_then(|f| f.disk.get(layout::ETCD_DATA_DIR)).copied() else { return Ok(()) };
-    let needed = database.saturating_add(2 * WAL_FILE);
+    let needed = room::beside_the_log(database);
     if free >= needed {
         return Ok(());
     }

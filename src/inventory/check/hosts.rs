@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     inventory::{
+        TAKES_PODS,
         cluster::Role,
         draft::Draft,
         hosts::HostDraft,
@@ -123,8 +124,7 @@ fn check_workers(draft: &Draft, findings: &Findings) {
     let is_ours = draft.runtime.install == RuntimeInstall::Upstream;
     if is_known && is_ours && nodes.peek().is_some() && nodes.all(keeps_off) {
         let message = "no host takes ordinary pods: control planes that are no workers are tainted";
-        let help = "the role worker on some of them, hosts with that role alone, or taints: []";
-        findings.warn(&Path::default().key("hosts"), message, help);
+        findings.warn(&Path::default().key("hosts"), message, TAKES_PODS);
     }
 }
 
