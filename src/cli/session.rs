@@ -271,7 +271,7 @@ impl<'a> Session<'a> {
 
     /// Looks at everything before the first change, tells it in one line with its warnings, and refuses with all that
     /// stands in the way. To be called under the locks: it listens on ports for a moment.
-    pub(super) async fn preflight(&self, seen: &Observed, scope: Scope) -> Result<(), CliError> {
+    pub(super) async fn preflight(&self, seen: &Observed, scope: Scope<'_>) -> Result<(), CliError> {
         let names = self.cluster.nodes.iter().map(|n| n.name.clone());
         let shown = self.events.stage(preflight::PHASE, "hosts, and the network between them", names);
         let nothing = Facts::default();

@@ -15,7 +15,8 @@ use super::scripts;
 use crate::{
     host::{HostError, Op, Output, Script, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
-    observe::Observed,
+    layout,
+    observe::{Facts, Observed},
     phases::preflight::{
         Findings,
         paths::{self, Outcome, Path},
@@ -34,11 +35,30 @@ pub struct Tried {
 
 /// Which hosts are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum Scope<'a> {
     /// All, and every path between them.
     Everything,
-    /// Hosts that are not yet part of the cluster, and the paths from and to them.
+    /// Hosts that are not yet part of the cluster or of its etcd, and the paths from and to them.
     Newcomers,
+    /// Hosts that become members of etcd, and the paths from and to them that etcd takes.
+    Members(&'a [NodeName]),
+}
+
+impl Scope<'_> {
+    fn takes_in(self, node: &Node, facts: Option<&Facts>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Newcomers => facts.is_none_or(|f| {
+                !f.runs("kubelet") || node.is(Role::Etcd) && f.etcd_manifest.is_none() && !f.etcd_data
+            }),
+            Self::Members(joining) => joining.contains(&node.name),
+        }
+    }
+
+    fn takes(self, path: &Path) -> bool {
+        let etcd = [layout::ETCD_PEER_PORT, layout::ETCD_CLIENT_PORT];
+        !matches!(self, Self::Members(_)) || etcd.contains(&path.port)
+    }
 }
 
 /// Tries, on hosts that are all connected, and leaves nothing running.
@@ -49,16 +69,16 @@ pub async fn attempt(
     cluster: &Cluster,
     fleet: &Fleet,
     seen: &Observed,
-    scope: Scope,
+    scope: Scope<'_>,
 ) -> Result<Tried, Vec<HostError>> {
-    let is_new = |name: &NodeName| {
-        scope == Scope::Everything || !seen.hosts.get(name).is_some_and(|f| f.runs("kubelet"))
-    };
-    let wanted: Vec<Path> =
-        paths::wanted(cluster).into_iter().filter(|p| is_new(&p.from) || is_new(&p.to)).collect();
-    if !cluster.nodes.iter().any(|n| is_new(&n.name)) {
+    let new = cluster.nodes.iter().filter(|n| scope.takes_in(n, seen.hosts.get(&n.name)));
+    let new: BTreeSet<&NodeName> = new.map(|n| &n.name).collect();
+    if new.is_empty() {
         return Ok(Tried::default());
     }
+    let is_new = |name: &NodeName| new.contains(name);
+    let wanted = paths::wanted(cluster).into_iter();
+    let wanted: Vec<Path> = wanted.filter(|p| (is_new(&p.from) || is_new(&p.to)) && scope.takes(p)).collect();
     let probes = probe(cluster, fleet, seen, &wanted, is_new).await;
     // Whatever comes of dialling: who listens is told to stop.
     let dialled = match &probes {
@@ -188,6 +208,37 @@ async fn everywhere(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{manifests::testing, observe::facts::ProcessFact};
+
+    #[test]
+    fn who_comes_new_to_the_cluster_or_to_its_etcd_is_tried() {
+        let cluster = testing::ha();
+        let node = |name: &str| cluster.node(&NodeName::new(name)).unwrap();
+        let bare = Facts::default();
+        let kubelet = ProcessFact { name: "kubelet".into(), revision: None, etcd_servers: vec![] };
+        let runs = Facts { processes: vec![kubelet], ..Facts::default() };
+        let member = Facts { etcd_manifest: Some(String::new()), ..runs.clone() };
+        let stopped = Facts { etcd_data: true, ..runs.clone() };
+        for (host, facts, is_new) in [
+            ("m1", Some(&bare), true),
+            ("m1", None, true),
+            ("m1", Some(&runs), true),
+            ("m1", Some(&member), false),
+            ("m1", Some(&stopped), false),
+            ("w1", Some(&bare), true),
+            ("w1", Some(&runs), false),
+        ] {
+            assert_eq!(Scope::Newcomers.takes_in(node(host), facts), is_new, "{host} {facts:?}");
+        }
+        let joining = [NodeName::new("m1")];
+        let members = Scope::Members(&joining);
+        assert!(members.takes_in(node("m1"), Some(&member)) && !members.takes_in(node("m2"), Some(&bare)));
+        let ports = |scope: Scope<'_>| -> BTreeSet<u16> {
+            paths::wanted(&cluster).iter().filter(|p| scope.takes(p)).map(|p| p.port).collect()
+        };
+        assert_eq!(ports(members), [2379, 2380].into());
+        assert_eq!(ports(Scope::Newcomers), [2379, 2380, 6443, 10250].into());
+    }
 
     #[test]
     fn answers_are_read_by_target() {

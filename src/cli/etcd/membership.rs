@@ -17,7 +17,11 @@ use crate::{
     },
     etcd::status::{EtcdReport, MemberReport},
     event::{Event, Next, bytes, count},
-    exec::{gate, members::SshMembers},
+    exec::{
+        gate,
+        members::SshMembers,
+        paths::{self, Scope},
+    },
     inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{Facts, Observed},
@@ -109,6 +113,7 @@ impl<'a> Ground<'a> {
         for host in &wish.join {
             has_room(host, self.seen.hosts.get(host), self.database)?;
         }
+        self.reaches_members(&target, &wish.join).await?;
         let made =
             phases::plan(ETCD_MEMBERS, &target, self.seen.clone(), OffsetDateTime::now_utc(), |_| true)?;
         let (plan, predicted) = made;
@@ -125,6 +130,24 @@ impl<'a> Ground<'a> {
         self.session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed, next });
         self.report.print(context)?;
         Ok(Exit::Done)
+    }
+
+    /// Whether who joins and the members reach one another, before anybody leaves for its sake: etcd gives a learner that
+    /// the leader cannot reach no vote, and by then the place of the old member is lost.
+    async fn reaches_members(&self, target: &Cluster, join: &[NodeName]) -> Result<(), CliError> {
+        let mut there = target.clone();
+        let serves = |n: &Node| self.seen.hosts.get(&n.name).is_some_and(|f| f.runs("etcd"));
+        there.nodes.retain(|n| {
+            let takes_part = join.contains(&n.name) || n.is(Role::ControlPlane) || serves(n);
+            takes_part && self.session.fleet.host(&n.name).is_some()
+        });
+        let tried = paths::attempt(&there, &self.session.fleet, &self.seen, Scope::Members(join))
+            .await
+            .map_err(|errors| self.session.not_begun(&errors))?;
+        match tried.findings.refusal() {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(()),
+        }
     }
 
     /// A host that has nothing of the cluster yet is looked at as `up` would; a node is a node before it is a member.

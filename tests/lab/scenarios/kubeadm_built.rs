@@ -61,8 +61,12 @@ impl KubeadmBuilt<'_> {
             self.rsadm("etcd remove {} m3")?.ok()?.says("etcd has 2 voting members")?;
             self.dials("m3", "https://10.77.0.11:2379,https://10.77.0.12:2379")
         });
-        checks.check("and joins again", || {
-            self.rsadm("etcd add {} m3")?.ok()?.says("etcd has 3 voting members, can lose 1")
+        checks.check("it joins again in the place of another", || {
+            self.rsadm("etcd replace {} m2 m3")?.ok()?.says("etcd has 2 voting members")?;
+            self.dials("m2", "https://10.77.0.11:2379,https://10.77.0.13:2379")
+        });
+        checks.check("which joins again too", || {
+            self.rsadm("etcd add {} m2")?.ok()?.says("etcd has 3 voting members, can lose 1")
         });
         checks.check("every acknowledged write is on every member", || {
             let written = writer.take().ok_or("no writer")?.end()?;

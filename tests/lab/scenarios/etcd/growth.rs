@@ -175,6 +175,7 @@ impl Growth<'_> {
             });
             let rolled = self.on("up", &THREE);
             let defragmented = self.on("etcd defrag {} --min-gain 0", &THREE);
+            let replaced = self.on("etcd replace {} e3", &THREE);
             self.lab.on("e3", "nft delete table inet part")?.ok()?;
             status?.says("3 of 3 voters healthy")?;
             let rolled = rolled?.exits(5)?;
@@ -183,7 +184,12 @@ impl Growth<'_> {
                 refused.says("e1 cannot be spared as etcd's leader")?;
                 refused.says("port 2380 (rsadm preflight ")?;
             }
-            Ok(())
+            // Nobody leaves for the sake of a member that would not be let in.
+            let replaced = replaced?.exits(5)?;
+            println!("{}", replaced.all());
+            replaced
+                .says("e2: its port 2380 (etcd, between members) cannot be reached from e3: no answer")?;
+            replaced.says("nothing was changed")
         })?;
         self.lab.rsadm_on("plan", &self.rolled(&THREE))?.ok().map(drop)
     }
