@@ -4,6 +4,7 @@
 use std::{ops::Range, time::Duration};
 
 use futures::{FutureExt, future::join_all};
+use tokio::time::timeout;
 
 use super::{Context, causes, scripts};
 use crate::{
@@ -11,7 +12,10 @@ use crate::{
     host::{Host, Op},
     inventory::{NodeName, Role},
     observe::api,
-    plan::{Action, HostWork, Plan, standing},
+    plan::{
+        Action, HostWork, Plan,
+        standing::{self, Serves},
+    },
 };
 
 /// How long the manifests from before may take to serve again.
@@ -83,21 +87,37 @@ pub(super) async fn of_run(cx: &Context<'_>, plan: &Plan, stages: Range<usize>, 
 }
 
 /// Whether each answers now of those that served at any time so far: members of etcd, and API servers.
-async fn serving(cx: &Context<'_>) -> [Vec<(NodeName, bool)>; 2] {
+async fn serving(cx: &Context<'_>) -> [Vec<(NodeName, Serves)>; 2] {
     let ran =
         |name: &NodeName, process: &str| cx.ledger().hosts.get(name).is_some_and(|facts| facts.runs(process));
     let etcd = cx.cluster.with_role(Role::Etcd).filter(|n| ran(&n.name, "etcd"));
     let etcd = join_all(etcd.map(|node| async move {
         let asked = async { cx.members.dial(&node.name).await.ok()?.status().await.ok() };
-        let status = tokio::time::timeout(ANSWER, asked).await.ok().flatten();
-        (node.name.clone(), status.is_some_and(|s| s.leader != 0))
+        let status = timeout(ANSWER, asked).await.ok().flatten();
+        verdict(cx, &node.name, status.is_some_and(|s| s.leader != 0)).await
     }));
     let servers = async {
-        match cx.cluster.with_role(Role::ControlPlane).any(|n| ran(&n.name, "kube-apiserver")) {
+        let answers = match cx.cluster.with_role(Role::ControlPlane).any(|n| ran(&n.name, "kube-apiserver")) {
             true => api::ready(cx.cluster, cx.fleet).await,
             false => vec![],
-        }
+        };
+        let answers = answers.iter().map(|(name, answer)| verdict(cx, name, answer.is_ok()));
+        join_all(answers).await
     };
     let (etcd, servers) = futures::join!(etcd, servers.boxed());
-    [etcd, servers.into_iter().map(|(name, answer)| (name, answer.is_ok())).collect()]
+    [etcd, servers]
+}
+
+/// Of what does not answer, only its host can tell that it does not serve: where that cannot be reached either, nobody knows.
+async fn verdict(cx: &Context<'_>, name: &NodeName, answers: bool) -> (NodeName, Serves) {
+    let is_there = async {
+        let Some(host) = cx.fleet.host(name) else { return false };
+        matches!(timeout(ANSWER, host.run(&[], false)).await, Ok(Ok(_)))
+    };
+    let serves = match answers {
+        true => Serves::Yes,
+        false if is_there.await => Serves::No,
+        false => Serves::Unknown,
+    };
+    (name.clone(), serves)
 }

@@ -180,8 +180,11 @@ impl<'a> SshMembers<'a> {
 
     async fn forward(&self, host: &Arc<dyn Host>, to: SocketAddr) -> Result<Arc<Box<dyn Forward>>, String> {
         let key = (host.name().clone(), to);
-        if let Some(forward) = self.forwards.lock().await.get(&key) {
-            return Ok(forward.clone());
+        let kept = self.forwards.lock().await.get(&key).cloned();
+        if let Some(forward) = kept
+            && forward.leads().await
+        {
+            return Ok(forward);
         }
         // Unlocked meanwhile, so that a host that hangs holds up no other.
         let forward = Arc::new(host.forward(to).await.map_err(|e| e.to_string())?);

@@ -207,8 +207,13 @@ impl Host for FakeHost {
 /// Leads nowhere: members of a world are asked through [`FakeMembers`](super::FakeMembers).
 struct FakeForward(SocketAddr);
 
+#[async_trait]
 impl Forward for FakeForward {
     fn local(&self) -> SocketAddr {
         self.0
+    }
+
+    async fn leads(&self) -> bool {
+        true
     }
 }

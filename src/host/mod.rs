@@ -215,9 +215,12 @@ pub enum ConnectKind {
 }
 
 /// A local port that leads to an address as seen from the host, for as long as the value lives.
+#[async_trait]
 pub trait Forward: Send + Sync {
     /// Where to dial on the workstation.
     fn local(&self) -> SocketAddr;
+    /// False once the connection is gone that it goes through, and it leads nowhere any more.
+    async fn leads(&self) -> bool;
 }
 
 /// What the machine that this runs on calls itself.

@@ -5,13 +5,24 @@ use std::{collections::BTreeSet, ops::Range};
 use super::{Mode, Plan, Stage, summary};
 use crate::{event::count, inventory::NodeName};
 
+/// What is known of a member or an API server that served before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// It answers.
+    Yes,
+    /// Its host does, and it does not.
+    No,
+    /// Its host cannot be asked.
+    Unknown,
+}
+
 /// How things are, in words: what was done before some stages, what was not begun, and who serves, of etcd and of API servers.
 pub fn state(
     plan: &Plan,
     stages: Range<usize>,
     failed: &[NodeName],
-    etcd: &[(NodeName, bool)],
-    servers: &[(NodeName, bool)],
+    etcd: &[(NodeName, Serves)],
+    servers: &[(NodeName, Serves)],
 ) -> Vec<String> {
     let mut lines = progress(plan, stages, failed);
     let parts: Vec<String> =
@@ -22,13 +33,18 @@ pub fn state(
     lines
 }
 
-/// Those that answer of `all` that were asked; nothing where none was.
-fn part(what: &str, all: &[(NodeName, bool)]) -> Option<String> {
-    let up: Vec<&str> = all.iter().filter(|(_, up)| *up).map(|(name, _)| name.as_str()).collect();
-    match (all.is_empty(), up.is_empty()) {
-        (true, _) => None,
-        (false, true) => Some(format!("no {what}")),
-        (false, false) => Some(format!("{what} on {}", up.join(" "))),
+/// Those that answer of `all` that were asked, and those that nobody knows of; nothing where none was asked.
+fn part(what: &str, all: &[(NodeName, Serves)]) -> Option<String> {
+    let those = |wanted: Serves| {
+        let names: Vec<&str> = all.iter().filter(|(_, s)| *s == wanted).map(|(n, _)| n.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(" "))
+    };
+    match (those(Serves::Yes), those(Serves::Unknown)) {
+        _ if all.is_empty() => None,
+        (None, None) => Some(format!("no {what}")),
+        (Some(up), None) => Some(format!("{what} on {up}")),
+        (None, Some(unknown)) => Some(format!("no {what} is known of ({unknown} cannot be asked)")),
+        (Some(up), Some(unknown)) => Some(format!("{what} on {up} ({unknown} cannot be asked)")),
     }
 }
 
@@ -62,4 +78,25 @@ fn progress(plan: &Plan, stages: Range<usize>, failed: &[NodeName]) -> Vec<Strin
         lines.push(format!("untouched: {}", names.join(" ")));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_could_ask_is_not_called_gone() {
+        use Serves::{No, Unknown, Yes};
+        for (all, said) in [
+            (vec![], None),
+            (vec![Yes, No], Some("etcd on m0")),
+            (vec![No, No], Some("no etcd")),
+            (vec![No, Unknown], Some("no etcd is known of (m1 cannot be asked)")),
+            (vec![Yes, Unknown, Unknown], Some("etcd on m0 (m1 m2 cannot be asked)")),
+        ] {
+            let all: Vec<_> =
+                all.into_iter().enumerate().map(|(i, s)| (NodeName::new(format!("m{i}")), s)).collect();
+            assert_eq!(part("etcd", &all).as_deref(), said, "{all:?}");
+        }
+    }
 }

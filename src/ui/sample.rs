@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::{
     event::{Event, Failure, Next},
     inventory::NodeName,
-    plan::{Action, HostWork, Mode, Plan, Stage, Step, standing},
+    plan::{
+        Action, HostWork, Mode, Plan, Stage, Step,
+        standing::{self, Serves},
+    },
 };
 
 /// A first `up` of three hosts, with a warning that comes before its stage is done.
@@ -93,8 +96,9 @@ fn state() -> Vec<String> {
         }
     };
     let plan = Plan { stages: ["m1", "m2", "m3"].map(stage).into(), ..Plan::default() };
-    let etcd = ["m1", "m2", "m3"].map(|host| (NodeName::new(host), true));
-    let servers = etcd.clone().map(|(host, _)| (host.clone(), host.as_str() != "m2"));
+    let etcd = ["m1", "m2", "m3"].map(|host| (NodeName::new(host), Serves::Yes));
+    let mut servers = etcd.clone();
+    servers[1].1 = Serves::No;
     standing::state(&plan, 1..2, &[NodeName::new("m2")], &etcd, &servers)
 }
 

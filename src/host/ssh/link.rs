@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use openssh::{ControlPersist, Error, ForwardType, KnownHosts, Session, SessionBuilder, Socket, Stdio};
 use tokio::time::{sleep, timeout};
 
@@ -82,7 +83,7 @@ impl Link {
 
     /// Whether ssh still runs and answers. It learns of a dead network after 15 s.
     pub(super) async fn is_alive(&self) -> bool {
-        matches!(timeout(Duration::from_secs(5), self.session.check()).await, Ok(Ok(())))
+        stands(&self.session).await
     }
 
     /// What ssh said last.
@@ -122,6 +123,10 @@ impl Link {
         }
         Err(last)
     }
+}
+
+async fn stands(session: &Session) -> bool {
+    matches!(timeout(Duration::from_secs(5), session.check()).await, Ok(Ok(())))
 }
 
 fn builder(ssh: &Ssh, dir: &Path, config: &Path) -> SessionBuilder {
@@ -189,9 +194,14 @@ pub(super) struct PortForward {
     session: Arc<Session>,
 }
 
+#[async_trait]
 impl Forward for PortForward {
     fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    async fn leads(&self) -> bool {
+        stands(&self.session).await
     }
 }
 
