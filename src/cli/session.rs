@@ -14,7 +14,7 @@ use crate::{
         local,
         unreachable::{unusable, way_without},
     },
-    event::{Event, Events, count, summary},
+    event::{Event, Events, Failure, count, summary},
     exec::{
         self, RunError,
         paths::{self, Scope},
@@ -36,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(14);
 
 /// When every host's report is due where some may be missing: half a second on an idle host, and busy ones are not dead.
 const FACTS_DUE: Duration = Duration::from_secs(30);
+
+/// How often a run goes on after lost connections.
+const LOSSES: usize = 3;
 
 /// A cluster and the connections to its hosts.
 pub(super) struct Session<'a> {
@@ -243,7 +246,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes the locks, looks and plans again under them, and does what is planned.
+    /// Takes the locks, looks and plans again under them, and does what is planned. Where a connection was lost on the way
+    /// and stands again, it looks and plans anew, as the next run would: nothing is sent a second time unseen.
     pub(super) async fn carry_out(
         &self,
         command: &str,
@@ -253,15 +257,37 @@ impl<'a> Session<'a> {
         // From here on Ctrl-C is an orderly end, also while it still looks around: locks are held.
         self.context.stop_signal()?;
         self.lock(command).await?;
-        let seen = self.observe().await?;
+        let mut seen = self.observe().await?;
         if wants(preflight::PHASE) {
             self.preflight(&seen, Scope::Newcomers).await?;
         }
-        let (mut plan, _) = self.plan(table, seen.clone(), wants)?;
-        plan.notices.retain(|notice| notice.phase != preflight::PHASE);
-        self.notices(&plan);
-        self.execute(command, &plan, seen).await?;
-        Ok(plan)
+        let (mut planned, _) = self.plan(table, seen.clone(), &wants)?;
+        planned.notices.retain(|notice| notice.phase != preflight::PHASE);
+        self.notices(&planned);
+        let mut rest = planned.clone();
+        for _ in 0..LOSSES {
+            match self.run(&self.cluster, command, &rest, seen).await? {
+                Err(RunError::Lost(lost)) => self.tell_lost(&lost),
+                result => return ended(result, command).map(|()| planned),
+            }
+            seen = self.observe().await?;
+            (rest, _) = self.plan(table, seen.clone(), &wants)?;
+        }
+        ended(self.run(&self.cluster, command, &rest, seen).await?, command).map(|()| planned)
+    }
+
+    /// Tells of connections that were lost and stand again.
+    fn tell_lost(&self, lost: &[Failure]) {
+        for failure in lost {
+            self.events.emit(Event::Warning {
+                phase: Some(failure.phase),
+                host: failure.host.clone(),
+                text: brief(failure),
+                help: Some(
+                    "it answers again: looks at all hosts anew, and goes on from what is there".into(),
+                ),
+            });
+        }
     }
 
     /// Takes the lock of every host that is connected.
@@ -310,6 +336,16 @@ impl<'a> Session<'a> {
         plan: &Plan,
         seen: Observed,
     ) -> Result<(), CliError> {
+        ended(self.run(cluster, command, plan, seen).await?, command)
+    }
+
+    async fn run(
+        &self,
+        cluster: &Cluster,
+        command: &str,
+        plan: &Plan,
+        seen: Observed,
+    ) -> Result<Result<(), RunError>, CliError> {
         let stop = self.context.stop_signal()?;
         let stopping = move || *stop.borrow();
         let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
@@ -320,7 +356,7 @@ impl<'a> Session<'a> {
         }
         cx.accept_quorum_loss = self.accept_quorum_loss;
         cx.again = format!("rsadm {command}");
-        ended(exec::execute(&cx, plan).await, command)
+        Ok(exec::execute(&cx, plan).await)
     }
 
     /// How long the command has run.
@@ -334,6 +370,11 @@ pub(super) fn ended<T>(result: Result<T, RunError>, command: &str) -> Result<T, 
     result.map_err(|error| match error {
         RunError::Refused(refusal) => refusal.into(),
         RunError::Failed(failures) => failed(&failures),
+        RunError::Lost(lost) => {
+            let lost: Vec<String> = lost.iter().map(brief).collect();
+            CliError::new(Exit::StepFailed, lost.join("; "))
+                .hint("it answers again; run the same command again: it goes on from what it finds")
+        }
         RunError::Stopped(left) => {
             let text = format!("stopped as asked; {} not begun", count(left, "stage"));
             CliError::new(Exit::Interrupted, text).hint(format!("rsadm {command} goes on where this stopped"))
@@ -341,8 +382,18 @@ pub(super) fn ended<T>(result: Result<T, RunError>, command: &str) -> Result<T, 
     })
 }
 
+/// A failure in a line.
+fn brief(failure: &Failure) -> String {
+    let why = failure.cause.as_deref().unwrap_or("no cause is known");
+    [format!("{}: {why}", failure.step)]
+        .into_iter()
+        .chain(failure.state.clone())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
 /// Failures were shown as they happened; this closes the run.
-fn failed(failures: &[crate::event::Failure]) -> CliError {
+fn failed(failures: &[Failure]) -> CliError {
     let hosts: Vec<String> =
         failures.iter().filter_map(|f| f.host.as_ref()).map(ToString::to_string).collect();
     CliError::new(

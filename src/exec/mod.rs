@@ -5,15 +5,17 @@
 
 use std::{
     collections::BTreeSet,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
 use time::OffsetDateTime;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    event::{Events, Failure, Stage as StageEvents},
+    event::{Event, Events, Failure, Stage as StageEvents},
     host::{Host, Op, Output, fleet::Fleet},
     inventory::{Cluster, NodeName},
     observe::Observed,
@@ -41,6 +43,11 @@ pub mod wait;
 
 use keyring::Keyring;
 use members::Members;
+
+/// How long a lost connection is waited for: a link that was down for a moment, a host that starts anew.
+const ABSENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a run works with.
 pub struct Context<'a> {
@@ -73,6 +80,8 @@ pub struct Context<'a> {
 pub enum RunError {
     /// Steps failed; each was told as an event.
     Failed(Vec<Failure>),
+    /// Nothing but connections failed, and they stand again: how far hosts came, another look tells. Not told as an event.
+    Lost(Vec<Failure>),
     /// A gate said no in the middle.
     Refused(Refusal),
     /// The operator stopped it; how many stages were left.
@@ -166,7 +175,7 @@ async fn run_stage(cx: &Context<'_>, plan: &Plan, at: usize) -> Result<(), RunEr
         Mode::OneByOne => 1,
         Mode::Batches(n) => n.max(1),
     };
-    let mut failures = Vec::new();
+    let mut halts = Halts::default();
     for batch in stage.work.chunks(width) {
         if stage.gated {
             for work in batch {
@@ -175,37 +184,69 @@ async fn run_stage(cx: &Context<'_>, plan: &Plan, at: usize) -> Result<(), RunEr
         }
         let results: Vec<Result<(), Halt>> =
             stream::iter(batch).map(|w| host_work(cx, stage, w, &shown)).buffered(width).collect().await;
-        for halt in results.into_iter().filter_map(Result::err) {
-            match halt {
-                Halt::Failed(failure) => failures.push(*failure),
-                Halt::Refused(refusal) => return Err(RunError::Refused(refusal)),
-            }
-        }
-        if !failures.is_empty() {
+        results.into_iter().filter_map(Result::err).for_each(|halt| halts.take(halt));
+        if !halts.are_none() {
             break;
         }
     }
-    if failures.is_empty() {
-        shown.done(outcome(cx, stage));
-        return Ok(());
+    if let Some(error) = halts.end(cx, plan, at..at + 1).await {
+        return Err(error);
     }
-    aftermath::of_run(cx, plan, at..at + 1, &mut failures).await;
-    for failure in &failures {
-        shown.failed(failure.clone());
-    }
-    Err(RunError::Failed(failures))
+    shown.done(outcome(cx, stage));
+    Ok(())
 }
 
 /// Why the work of a host ended early.
 enum Halt {
     Failed(Box<Failure>),
+    /// Its connection was lost, and stands again.
+    Lost(Box<Failure>),
     Refused(Refusal),
+}
+
+/// All that ended early in a stage, or in stages beside one another.
+#[derive(Default)]
+struct Halts {
+    failed: Vec<Failure>,
+    lost: Vec<Failure>,
+    refused: Option<Refusal>,
+}
+
+impl Halts {
+    fn take(&mut self, halt: Halt) {
+        match halt {
+            Halt::Failed(failure) => self.failed.push(*failure),
+            Halt::Lost(failure) => self.lost.push(*failure),
+            Halt::Refused(refusal) => self.refused = Some(refusal),
+        }
+    }
+
+    fn are_none(&self) -> bool {
+        self.failed.is_empty() && self.lost.is_empty() && self.refused.is_none()
+    }
+
+    /// What they make of the run, failures told; `None` where there are none.
+    async fn end(mut self, cx: &Context<'_>, plan: &Plan, stages: Range<usize>) -> Option<RunError> {
+        match (self.failed.is_empty(), self.refused) {
+            (true, Some(refusal)) => return Some(RunError::Refused(refusal)),
+            (true, None) if self.lost.is_empty() => return None,
+            (true, None) => return Some(RunError::Lost(self.lost)),
+            (false, _) => self.failed.append(&mut self.lost),
+        }
+        aftermath::of_run(cx, plan, stages, &mut self.failed).await;
+        for failure in &self.failed {
+            cx.events.emit(Event::StepFailed(failure.clone()));
+        }
+        Some(RunError::Failed(self.failed))
+    }
 }
 
 /// The same as the step itself tells it.
 enum Early {
     /// The number of the step, if it was one, and why.
     Failed(Option<usize>, String),
+    /// The same of a step, or one after it, in which the connection was lost.
+    Lost(Option<usize>, String),
     /// The members do not agree, for the sake of one that may be another host's.
     Lacking(usize, wait::Lack),
     Refused(Refusal),
@@ -218,10 +259,15 @@ async fn host_work(
     work: &HostWork,
     shown: &StageEvents,
 ) -> Result<(), Halt> {
+    let mut is_back = false;
     let (step, why, culprit) = match steps(cx, work, shown).await {
         Ok(()) => return Ok(()),
         Err(Early::Refused(refusal)) => return Err(Halt::Refused(refusal)),
         Err(Early::Failed(step, why)) => (step, why, None),
+        Err(Early::Lost(step, why)) => {
+            is_back = comes_back(cx, &work.host, shown).await;
+            (step, why, None)
+        }
         Err(Early::Lacking(step, lack)) => (Some(step), lack.why, lack.host),
     };
     let action = step.and_then(|i| work.steps.get(i)).map(|s| &s.action);
@@ -229,7 +275,24 @@ async fn host_work(
     let mut failed = Failure::new(stage.phase, work.host.clone(), name, why);
     failed.host = culprit.or(failed.host);
     aftermath::of_host(cx, work, action, &mut failed).await;
-    Err(Halt::Failed(Box::new(failed)))
+    Err(if is_back { Halt::Lost(Box::new(failed)) } else { Halt::Failed(Box::new(failed)) })
+}
+
+/// Whether a host can be asked again before [`ABSENCE`] is over, for as long as nobody wants to stop.
+async fn comes_back(cx: &Context<'_>, name: &NodeName, shown: &StageEvents) -> bool {
+    let until = Instant::now() + ABSENCE;
+    let Ok(host) = cx.host(name) else { return false };
+    loop {
+        match timeout_at(until, host.run(&[], false)).await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(error)) => shown.says(name, format!("waiting for the connection: {error}")),
+            Err(_) => return false,
+        }
+        if (cx.stopping)() || Instant::now() + PAUSE >= until {
+            return false;
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 /// Runs of operations travel together, broken only by what is done from the workstation.
@@ -273,7 +336,7 @@ async fn flush(cx: &Context<'_>, work: &HostWork, batch: &mut Vec<(usize, Vec<Op
     let outputs = host.run(&ops, false).await.map_err(|e| {
         // Steps travel together and answer together.
         let one_of = if steps.last().copied() == first { "" } else { " (at this step or one after it)" };
-        Early::Failed(first, format!("{e}{one_of}; is the host on, and the network in between?"))
+        Early::Lost(first, format!("{e}{one_of}; is the host on, and the network in between?"))
     })?;
     match outputs.last() {
         Some(last) if !last.ok() || outputs.len() < ops.len() => {

@@ -9,11 +9,11 @@ use std::{
 
 use futures::future::join_all;
 
-use super::{Context, Halt, RunError, aftermath, begin, host_work, outcome};
+use super::{Context, Halt, Halts, RunError, begin, host_work, outcome};
 use crate::{
-    event::{Event, Failure, Stage as StageEvents},
+    event::Stage as StageEvents,
     inventory::NodeName,
-    plan::{Plan, Refusal, Stage},
+    plan::{Plan, Stage},
 };
 
 /// How far a stage is.
@@ -31,10 +31,8 @@ enum End {
     Done,
     /// The operator wants to stop; so many stages had nothing left of it to do.
     Stopped,
-    /// A step failed.
-    Failed(Box<Failure>),
-    /// A gate said no.
-    Refused(Refusal),
+    /// It ended early.
+    Halted(Halt),
 }
 
 /// Runs stages of a plan that belong together.
@@ -52,32 +50,20 @@ pub(super) async fn run(cx: &Context<'_>, plan: &Plan, range: Range<usize>) -> R
     }
     let ends = join_all(hosts.into_iter().map(|host| go_through(cx, stages, &progress, host))).await;
     let stopped = ends.iter().any(|end| matches!(end, End::Stopped));
-    let mut failures = Vec::new();
-    let mut refusal = None;
+    let mut halts = Halts::default();
     for end in ends {
-        match end {
-            End::Failed(failure) => failures.push(*failure),
-            End::Refused(why) => refusal = Some(why),
-            End::Done | End::Stopped => {}
+        if let End::Halted(halt) = end {
+            halts.take(halt);
         }
     }
-    if !failures.is_empty() {
-        aftermath::of_run(cx, plan, range, &mut failures).await;
+    if let Some(error) = halts.end(cx, plan, range).await {
+        return Err(error);
     }
-    for failure in &failures {
-        cx.events.emit(Event::StepFailed(failure.clone()));
+    if !stopped {
+        return Ok(());
     }
-    if let (true, Some(refusal)) = (failures.is_empty(), refusal) {
-        return Err(RunError::Refused(refusal));
-    }
-    match (failures.is_empty(), stopped) {
-        (false, _) => Err(RunError::Failed(failures)),
-        (true, true) => {
-            let done = stages.iter().zip(&progress).filter(|(s, p)| lock(p).done == s.work.len()).count();
-            Err(RunError::Stopped(left - done))
-        }
-        (true, false) => Ok(()),
-    }
+    let done = stages.iter().zip(&progress).filter(|(s, p)| lock(p).done == s.work.len()).count();
+    Err(RunError::Stopped(left - done))
 }
 
 /// One host's part of all stages, in their order.
@@ -94,10 +80,8 @@ async fn go_through(
             return End::Stopped;
         }
         let shown = lock(progress).shown.get_or_insert_with(|| begin(cx, stage)).clone();
-        match host_work(cx, stage, work, &shown).await {
-            Ok(()) => {}
-            Err(Halt::Failed(failure)) => return End::Failed(failure),
-            Err(Halt::Refused(refusal)) => return End::Refused(refusal),
+        if let Err(halt) = host_work(cx, stage, work, &shown).await {
+            return End::Halted(halt);
         }
         let mut progress = lock(progress);
         progress.done += 1;

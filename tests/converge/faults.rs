@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rsadm::{
+    exec::RunError,
     fake::{Fault, State, When, World, shape},
     inventory::Cluster,
     phases::Phase,
 };
 
-use crate::harness::{block_on, plan, run, try_to, words};
+use crate::harness::{Run, block_on, plan, run, try_to, words};
 
 /// An undisturbed run, to compare others with.
 pub(crate) struct Undisturbed {
@@ -81,7 +82,8 @@ pub(crate) fn in_parallel<T: Sync>(all: &[T], wrong: impl Fn(&T) -> Option<Strin
     })
 }
 
-/// Breaks one connection before and after every effect (of every `step`), lets the others finish, and runs again.
+/// Breaks one connection before every effect (of every `step`) for good, and after it for a moment; lets the others finish, and
+/// looks and runs again.
 pub(crate) fn heals_from_lost_connections(
     name: &str,
     cluster: &Cluster,
@@ -91,7 +93,7 @@ pub(crate) fn heals_from_lost_connections(
 ) {
     let effects = undisturbed.moments.len();
     let faults =
-        (1..=effects).step_by(step).flat_map(|n| [Fault::Lost(n, When::Before), Fault::Lost(n, When::After)]);
+        (1..=effects).step_by(step).flat_map(|n| [Fault::Lost(n, When::Before), Fault::Cut(n, When::After)]);
     let wrong = faults.filter_map(|fault| {
         let world = World::new(undisturbed.start.clone());
         world.strike_at(fault);
@@ -99,6 +101,9 @@ pub(crate) fn heals_from_lost_connections(
         let why = match first {
             Err(why) => why,
             Ok(first) if first.result.is_ok() => "the lost connection was not noticed".to_owned(),
+            Ok(Run { result: Err(RunError::Failed(failures)), .. }) if matches!(fault, Fault::Cut(..)) => {
+                format!("it came back, and the run failed: {failures:?}")
+            }
             Ok(_) => heals(cluster, World::new(world.state()), undisturbed, goal).err()?,
         };
         Some(format!("{fault:?}: {why}"))

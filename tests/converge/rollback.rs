@@ -137,7 +137,11 @@ fn a_manifest_goes_back_also_where_the_connection_was_lost_right_behind_it() {
             let world = World::new(start.clone());
             world.strike_at(fault);
             let outcome = block_on(run(&world, &bad, UP)).unwrap();
-            let Err(RunError::Failed(failures)) = outcome.result else { panic!("{component}: not noticed") };
+            let failures = match (outcome.result, fault) {
+                (Err(RunError::Lost(failures)), Fault::Cut(..)) => failures,
+                (Err(RunError::Failed(failures)), Fault::Lost(..)) => failures,
+                (result, _) => panic!("{component}, {fault:?}: {result:?}"),
+            };
             let state = failures.iter().flat_map(|f| f.state.clone()).collect::<Vec<_>>().join("\n");
             let back = format!("{component} has its manifest from before again");
             assert_eq!(

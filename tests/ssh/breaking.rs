@@ -27,11 +27,14 @@ async fn a_shell_that_dies_is_told_and_replaced() {
 async fn a_connection_that_breaks_is_told_and_replaced() {
     let Some(sshd) = Sshd::start() else { return };
     let host = sshd.connect().await.unwrap();
+    let forward = host.forward(([127, 0, 0, 1], sshd.node().ssh.port).into()).await.unwrap();
+    assert!(forward.leads().await);
     // The session's own sshd process: the parent of the remote shell.
     let kill = "pid=$PPID; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do pid=$(ps -o ppid= $pid | tr -d ' '); done; kill -9 $pid; sleep 60";
     let error = host.run(&[sh(kill)], false).await.unwrap_err();
     assert!(matches!(error, HostError::Lost { .. }), "{error}");
     ok(&host, &[run(&["true"])]).await;
+    assert!(!forward.leads().await);
     assert_eq!((host.traffic().connections, host.traffic().executions), (2, 2));
 }
 
