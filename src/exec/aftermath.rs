@@ -90,7 +90,8 @@ pub(super) async fn of_run(cx: &Context<'_>, plan: &Plan, stages: Range<usize>, 
 async fn serving(cx: &Context<'_>) -> [Vec<(NodeName, Serves)>; 2] {
     let ran =
         |name: &NodeName, process: &str| cx.ledger().hosts.get(name).is_some_and(|facts| facts.runs(process));
-    let etcd = cx.cluster.with_role(Role::Etcd).filter(|n| ran(&n.name, "etcd"));
+    // A member that is to leave serves until then.
+    let etcd = cx.cluster.nodes.iter().filter(|n| ran(&n.name, "etcd"));
     let etcd = join_all(etcd.map(|node| async move {
         let asked = async { cx.members.dial(&node.name).await.ok()?.status().await.ok() };
         let status = timeout(ANSWER, asked).await.ok().flatten();

@@ -196,11 +196,11 @@ pub fn likely(words: &str, collected: &[String]) -> Option<&'static Cause> {
         let line = line.to_lowercase();
         cause.signs.iter().any(|sign| sign.iter().all(|word| line.contains(word)))
     };
+    // A learner that was taken back was removed by this very run: what it says of that is no cause.
+    let taken_back = words.contains("was removed again");
+    let collected = || collected.iter().filter(|line| !(taken_back && line.contains("permanently removed")));
     CAUSES.iter().find(|cause| words.lines().any(|line| in_line(line, cause))).or_else(|| {
-        CAUSES
-            .iter()
-            .filter(|cause| cause.sure)
-            .find(|cause| collected.iter().any(|line| in_line(line, cause)))
+        CAUSES.iter().filter(|cause| cause.sure).find(|cause| collected().any(|line| in_line(line, cause)))
     })
 }
 
@@ -293,5 +293,12 @@ mod tests {
             .map(|c| c.why)
             .collect();
         assert_eq!(never, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn that_a_learner_was_taken_back_is_no_cause_of_it() {
+        let log = ["the member has been permanently removed from the cluster".to_owned()];
+        assert!(likely("exit status 1", &log).is_some());
+        assert_eq!(likely("silent for 3s, for 134 s; the learner was removed again", &log), None);
     }
 }

@@ -20,6 +20,7 @@ const SNAPSHOT: &str = "/var/lib/rsadm/restore/snapshot.db";
 pub(super) const TOKEN: &str = "/var/lib/rsadm/restore/token";
 pub(super) const OVER: &str = "/var/lib/rsadm/restore/over";
 pub(super) const WAITING: &str = "/var/lib/rsadm/restore/manifests";
+const BARE: &str = "/var/lib/rsadm/restore/bare";
 pub(super) const PLACED: &str = "/var/lib/rsadm/restore/placed";
 /// Where the old data went.
 pub(super) const OLD: &str = "/var/lib/rsadm/restore/old";
@@ -35,6 +36,13 @@ impl FakeHost {
         }
         match args {
             ["begin", token] => {
+                let manifests = ["etcd", "kube-apiserver"].map(layout::manifest_of);
+                let has_any = self.has(Data::PATH)
+                    || self.has(layout::IDENTITY)
+                    || manifests.iter().any(|path| self.has(path));
+                if !self.has(TOKEN) && !has_any {
+                    self.change("note that it was bare", |m| m.files.put(BARE, 0o600, b"")).await?;
+                }
                 if !self.has(TOKEN) {
                     self.change("begin a restore", |m| m.files.put(TOKEN, 0o600, token.as_bytes())).await?;
                 }
@@ -67,7 +75,7 @@ impl FakeHost {
         if self.has(TOKEN) {
             text.push_str(&format!("token {}\n", self.text(TOKEN)));
         }
-        for (path, word) in [(PLACED, "placed\n"), (OVER, "over\n")] {
+        for (path, word) in [(PLACED, "placed\n"), (BARE, "bare\n"), (OVER, "over\n")] {
             text.push_str(if self.has(path) { word } else { "" });
         }
         self.text(layout::ENDED_RESTORES)

@@ -7,7 +7,7 @@ use rsadm::{
     event::Events,
     exec::{
         self,
-        restore::{Restore, RestoreError, Source, who_runs},
+        restore::{Absent, Restore, RestoreError, Source, who_runs},
     },
     fake::{Fault, State, When, World, shape},
     inventory::{Cluster, Node, Role},
@@ -40,6 +40,16 @@ async fn restore(world: &Arc<World>, cluster: &Cluster) -> Result<(), String> {
 /// What the command line does once it has a snapshot that is good: it tidies up what is over, or goes on with the restore
 /// that hosts remember.
 async fn command(world: &Arc<World>, cluster: &Cluster, verb: Verb) -> Result<(), String> {
+    beside(world, cluster, vec![], verb).await
+}
+
+/// The same while members that it does not reach may come back.
+async fn beside(
+    world: &Arc<World>,
+    cluster: &Cluster,
+    absent: Vec<Absent>,
+    verb: Verb,
+) -> Result<(), String> {
     let fleet = world.fleet(cluster);
     exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(|r| r.to_string())?;
     let (members, events) = (world.members(cluster), Events::none());
@@ -49,6 +59,7 @@ async fn command(world: &Arc<World>, cluster: &Cluster, verb: Verb) -> Result<()
         members: &members,
         events: &events,
         targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
+        absent,
         limit: Duration::from_secs(20),
         stop: tokio::sync::watch::Sender::new(false).subscribe(),
     };
@@ -255,6 +266,10 @@ fn a_host_that_missed_the_end_of_a_restore_begins_nothing() {
     assert_eq!(left.files.below("/var/lib/rsadm/restore/").count(), 0, "something of the restore is left");
 }
 
+fn absent(node: &Node) -> Absent {
+    Absent { name: node.name.to_string(), client_url: node.client_url() }
+}
+
 #[test]
 fn a_member_that_runs_on_a_host_nobody_can_log_in_to_is_found() {
     let cluster = etcd_only();
@@ -262,7 +277,45 @@ fn a_member_that_runs_on_a_host_nobody_can_log_in_to_is_found() {
     state.machine(&cluster.nodes[2].name).power_off();
     state.settle();
     let world = World::new(state);
-    let silent: Vec<&Node> = cluster.nodes[1..].iter().collect();
-    let running = block_on(async { who_runs(&world.members(&cluster), &silent).await });
-    assert_eq!(running, [cluster.nodes[1].name.clone()]);
+    let absent: Vec<Absent> = cluster.nodes[1..].iter().map(absent).collect();
+    let running = block_on(async { who_runs(&world.members(&cluster), &absent).await });
+    assert_eq!(running, [cluster.nodes[1].name.to_string()]);
+}
+
+/// Switched on while the survivor is fenced, they are a quorum of the old cluster, and what they take is not lost.
+#[test]
+fn members_that_come_back_meanwhile_are_not_restored_beside() {
+    let cluster = etcd_only();
+    let mut survivor = cluster.clone();
+    survivor.nodes.truncate(1);
+    let mut start = ready(&cluster);
+    let others: Vec<&Node> = cluster.nodes[1..].iter().collect();
+    others.iter().for_each(|n| start.machine(&n.name).power_off());
+    start.disaster = true;
+    start.settle();
+    let world = World::new(start);
+    world.keep_snapshots();
+    let absent: Vec<Absent> = others.iter().map(|n| absent(n)).collect();
+    let dead = block_on(beside(&world, &survivor, absent.clone(), Verb::Restore));
+    assert_eq!(dead, Ok(()), "who is off stands in nobody's way");
+    let ends = |m: &&State, words: &str| m.log.last().is_some_and(|l| l.ends_with(words));
+    let moments = world.snapshots();
+    let mut moment = moments.iter().find(|m| ends(m, "take etcd away")).unwrap().clone();
+    moment.hang_up();
+    let now = moment.clock;
+    others.iter().for_each(|n| moment.machine(&n.name).power_on(now));
+    moment.settle();
+    assert!(moment.write("later"), "they are a quorum");
+    let world = World::new(moment);
+    let refused = block_on(beside(&world, &survivor, absent.clone(), Verb::Restore)).unwrap_err();
+    assert!(refused.starts_with("etcd runs again on e2, e3"), "{refused}");
+    let place = |state: &State, path: &str| state.machines[&survivor.nodes[0].name].files.has(path);
+    assert!(!place(&world.state(), "/var/lib/rsadm/restore/placed"));
+    block_on(beside(&world, &survivor, absent, Verb::RollBack)).unwrap();
+    let mut state = world.state();
+    state.settle();
+    let data = |node: &Node| state.machines[&node.name].etcd_data().unwrap();
+    assert_eq!(data(&cluster.nodes[0]).cluster, data(others[0]).cluster);
+    assert_eq!(data(others[0]).written, ["later"]);
+    assert!(state.machines[&survivor.nodes[0].name].process("etcd").is_some());
 }

@@ -109,13 +109,14 @@ impl Ground<'_> {
         if !stopped.is_empty() {
             measured.extend(restore.measure(&stopped).await.map_err(|e| self.failed(e))?);
         }
+        // The inventory may be of the survivors alone; what a member that runs knows counts, and what the data of others says.
+        let known = running.iter().filter_map(|host| seen.hosts.get(host)?.etcd_members);
+        let told = measured.values().filter_map(Measured::members);
+        let voters = known.chain(told).max().unwrap_or_default().max(report.quorum.voters);
         let survivors = survivors.into_iter().map(|survivor| {
             let measured = measured.remove(&NodeName::new(survivor.host.as_str()));
             survivor.with(measured)
         });
-        // The inventory may be of the survivors alone; what a member that runs knows counts.
-        let known = running.iter().filter_map(|host| seen.hosts.get(host)?.etcd_members);
-        let voters = known.max().unwrap_or_default().max(report.quorum.voters);
         Ok(Diagnosis::of(survivors.collect(), voters))
     }
 
@@ -151,6 +152,7 @@ fn far(status: &MemberStatus, hash: Option<String>) -> Far {
         raft_index: status.raft_applied_index.max(status.raft_index),
         revision: status.revision,
         hash,
+        members: None,
     }
 }
 
@@ -258,7 +260,7 @@ mod tests {
 
     fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
         let measured = far.map(|(raft_term, raft_index, revision)| {
-            Measured::Far(Far { raft_term, raft_index, revision, hash: None })
+            Measured::Far(Far { raft_term, raft_index, revision, hash: None, members: None })
         });
         Survivor { host: host.into(), ..Survivor::default() }.with(measured)
     }

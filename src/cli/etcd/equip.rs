@@ -13,8 +13,10 @@ use crate::{
 };
 
 impl Ground<'_> {
-    /// Fresh hosts get what the bundle carries, programs, certificates and images; then they can hold data.
-    pub(super) async fn prepare(&self, carried: &[(String, Secret)]) -> Result<(), CliError> {
+    /// Fresh hosts get programs, what the bundle carries, certificates and images; then they can hold data. The restore has
+    /// begun there by then, or `up` would found an empty cluster with the bundle's keys; and what the hosts had before
+    /// was noted, or `reset` would leave those keys.
+    pub(super) async fn prepare(&self, carried: &[(String, Secret)], sha256: &str) -> Result<(), CliError> {
         let seen = self.session.observe().await?;
         let has_authority = |f: &Facts| f.files.contains_key(&Ca::Etcd.key_path());
         let fresh = !seen.hosts.values().any(has_authority);
@@ -27,6 +29,10 @@ impl Ground<'_> {
             return Ok(());
         }
         has_no_others(nodes, &seen, carried)?;
+        let members = self.members();
+        let restore = self.restore_to(&members, self.etcd_hosts());
+        restore.begin(&self.token_of(sha256).await?).await.map_err(|e| self.failed(e))?;
+        self.build(&[prepare::PHASE]).await?;
         for node in nodes {
             let ops: Vec<Op> = carried
                 .iter()
@@ -44,9 +50,12 @@ impl Ground<'_> {
                 return Err(CliError::new(Exit::StepFailed, text));
             }
         }
-        let wants = |phase: &str| [prepare::PHASE, certs::PHASE, prepare::IMAGES].contains(&phase);
+        self.build(&[certs::PHASE, prepare::IMAGES]).await
+    }
+
+    async fn build(&self, phases: &[&str]) -> Result<(), CliError> {
         let seen = self.session.observe().await?.despite_restore();
-        let (plan, _) = self.session.plan(UP, seen.clone(), wants)?;
+        let (plan, _) = self.session.plan(UP, seen.clone(), |phase| phases.contains(&phase))?;
         self.session.execute(&self.command, &plan, seen).await
     }
 }

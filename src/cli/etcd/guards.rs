@@ -1,12 +1,17 @@
 //! What has to be so before etcd's old data makes room for other data: nobody is left who would go on with it.
 
+use std::sync::PoisonError;
+
 use time::OffsetDateTime;
 
 use super::recovery::{Ground, UnderWay};
 use crate::{
     cli::{CliError, Exit},
     etcd::status::{EtcdReport, MemberReport, Verdict},
-    exec::{gate, restore::who_runs},
+    exec::{
+        gate,
+        restore::{Absent, who_runs},
+    },
     host::HostError,
     inventory::{Cluster, Node, NodeName, Role},
     layout,
@@ -132,7 +137,9 @@ impl Ground<'_> {
             }
             .into());
         }
-        Ok(runs_out_of_reach(&who_runs(&members, &self.silent_etcd_hosts()).await)?)
+        *self.strangers.lock().unwrap_or_else(PoisonError::into_inner) =
+            strangers(&report, &self.session.cluster);
+        Ok(runs_out_of_reach(&who_runs(&members, &self.absent()).await)?)
     }
 
     /// A host that has no manifest of etcd gets one as `up` gives it, and `up` builds nothing beside hosts that somebody else
@@ -157,7 +164,7 @@ impl Ground<'_> {
     }
 
     /// etcd hosts that cannot be logged in to.
-    fn silent_etcd_hosts(&self) -> Vec<&Node> {
+    pub(super) fn silent_etcd_hosts(&self) -> Vec<&Node> {
         let nodes = self.silent.iter().filter_map(|e| self.session.cluster.node(e.host()));
         nodes.filter(|n| n.is(Role::Etcd)).collect()
     }
@@ -194,19 +201,34 @@ impl Ground<'_> {
 
 /// Members at hosts that the inventory does not have and that answer; of the dead nothing is known, as of its own.
 fn strangers_that_run(report: &EtcdReport, inventory: &Cluster) -> Vec<String> {
-    let known: Vec<String> = inventory.nodes.iter().map(Node::peer_url).collect();
-    let strange = |m: &&MemberReport| m.id.is_some() && !m.peer_urls.iter().any(|url| known.contains(url));
     let runs = |m: &&MemberReport| m.raft_term.is_some();
-    let listed = report.members.iter().filter(strange).filter(runs);
+    let listed = listed_elsewhere(report, inventory).filter(runs);
     listed.map(|m| format!("{} ({})", m.name, m.peer_urls.join(", "))).collect()
 }
 
+/// All of them.
+fn strangers(report: &EtcdReport, inventory: &Cluster) -> Vec<Absent> {
+    let dialled =
+        |m: &MemberReport| Some(Absent { name: m.name.clone(), client_url: m.client_urls.first()?.clone() });
+    listed_elsewhere(report, inventory).filter_map(dialled).collect()
+}
+
+fn listed_elsewhere<'r>(
+    report: &'r EtcdReport,
+    inventory: &Cluster,
+) -> impl Iterator<Item = &'r MemberReport> {
+    let known: Vec<String> = inventory.nodes.iter().map(Node::peer_url).collect();
+    let strange =
+        move |m: &&MemberReport| m.id.is_some() && !m.peer_urls.iter().any(|url| known.contains(url));
+    report.members.iter().filter(strange)
+}
+
 /// Members that answer others while nobody can log in to their hosts would go on with the old data, and may even serve.
-fn runs_out_of_reach(running: &[NodeName]) -> Result<(), Refusal> {
+fn runs_out_of_reach(running: &[String]) -> Result<(), Refusal> {
     if running.is_empty() {
         return Ok(());
     }
-    let names = running.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+    let names = running.join(", ");
     let its = if running.len() == 1 { "its host" } else { "their hosts" };
     Err(Refusal {
         rule: "everybody-fenced",
@@ -265,7 +287,8 @@ fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]
         ),
         help: format!(
             "put that file back there; or take the role etcd of {names} out of the inventory meanwhile, and let it join \
-             afterwards: rsadm etcd add"
+             afterwards: rsadm etcd add {}",
+            lacking.join(" ")
         ),
         ..refusal
     })
@@ -286,7 +309,8 @@ fn has_programs(seen: &Observed, targets: &[NodeName]) -> Result<(), Refusal> {
         why: "containerd does not run there, or has no image of etcd, which has the programs for it".into(),
         help: format!(
             "start containerd there; where the host is bare, take the role etcd of {names} out of the inventory, and let it \
-             join once the recovery is over: rsadm etcd add"
+             join once the recovery is over: rsadm etcd add {}",
+            lacking.join(" ")
         ),
     })
 }

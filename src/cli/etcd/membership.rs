@@ -125,7 +125,7 @@ impl<'a> Ground<'a> {
                 format!("etcd has {}, can lose {}", count(voters, "voting member"), (voters.max(1) - 1) / 2)
             }
         };
-        let next = next(&self.session.cluster, &target, &wish.command);
+        let next = next(&self.session.cluster, &target, wish);
         let elapsed = self.session.elapsed();
         self.session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed, next });
         self.report.print(context)?;
@@ -272,15 +272,18 @@ fn no_quorum() -> Refusal {
 }
 
 /// What the inventory has to say from now on, so that `up` wants the same.
-fn next(inventory: &Cluster, target: &Cluster, command: &str) -> Vec<Next> {
+fn next(inventory: &Cluster, target: &Cluster, wish: &Wish) -> Vec<Next> {
     let differs = |role: fn(&Node, &Node) -> bool| -> Vec<String> {
         let pairs = inventory.nodes.iter().zip(&target.nodes);
         pairs.filter(|(a, b)| role(a, b)).map(|(a, _)| a.name.to_string()).collect()
     };
-    let gone = differs(|a, b| a.is(Role::Etcd) && !b.is(Role::Etcd));
+    // Whoever has the role, is no member and was not named is still to join.
+    let (gone, waiting): (Vec<_>, Vec<_>) = differs(|a, b| a.is(Role::Etcd) && !b.is(Role::Etcd))
+        .into_iter()
+        .partition(|host| wish.leave.iter().any(|left| left.as_str() == host));
     let come = differs(|a, b| !a.is(Role::Etcd) && b.is(Role::Etcd));
     let inventory =
-        command.split(' ').find(|w| w.contains(['/', '.'])).map(|w| format!(" {w}")).unwrap_or_default();
+        wish.command.split(' ').find(|w| w.contains(['/', '.'])).map(|w| format!(" {w}")).unwrap_or_default();
     let mut next = Vec::new();
     if !gone.is_empty() {
         let why = format!(
@@ -295,6 +298,10 @@ fn next(inventory: &Cluster, target: &Cluster, command: &str) -> Vec<Next> {
             come.join(", ")
         );
         next.push(Next::new(format!("rsadm plan{inventory}"), why));
+    }
+    for host in waiting {
+        let why = format!("{host} has the role etcd in the inventory, and is no member yet");
+        next.push(Next::new(format!("rsadm etcd add{inventory} {host}"), why));
     }
     next.push(Next::new(format!("rsadm etcd status{inventory}"), "shows every member"));
     next
@@ -331,6 +338,21 @@ mod tests {
         }
         seen.membership = Some(members);
         seen
+    }
+
+    #[test]
+    fn what_is_next_tells_those_that_left_from_those_that_are_still_to_join() {
+        let inventory = testing::ha();
+        let mut target = inventory.clone();
+        target.nodes.iter_mut().filter(|n| n.name.as_str() != "m1").for_each(|n| {
+            n.roles.retain(|role| *role != Role::Etcd);
+        });
+        let wish = Wish { command: "etcd remove prod.yaml m2".into(), ..wish(&[], &["m2"]) };
+        let said: Vec<String> = next(&inventory, &target, &wish).into_iter().map(|n| n.command).collect();
+        assert_eq!(
+            said,
+            ["rsadm plan prod.yaml", "rsadm etcd add prod.yaml m3", "rsadm etcd status prod.yaml"]
+        );
     }
 
     #[test]

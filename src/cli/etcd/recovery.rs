@@ -1,6 +1,11 @@
 //! What `etcd restore` and `etcd recover` have in common: a cluster whose old data makes room for other data.
 
-use std::{collections::BTreeSet, fs::File, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use super::guards::lacks_manifest;
 use crate::{
@@ -12,7 +17,7 @@ use crate::{
     event::{Event, Next, count},
     exec::{
         members::SshMembers,
-        restore::{Restore, RestoreError, Source, over::Standing, revision},
+        restore::{Absent, Restore, RestoreError, Source, over::Standing, revision},
     },
     host::HostError,
     inventory::{Node, NodeName, Role},
@@ -37,6 +42,8 @@ pub(super) struct Ground<'a> {
     pub(super) inventory: String,
     pub(super) command: String,
     pub(super) silent: Vec<HostError>,
+    /// Members at hosts that the inventory does not have, as far as others told.
+    pub(super) strangers: Mutex<Vec<Absent>>,
     report: Recording,
 }
 
@@ -55,7 +62,8 @@ impl<'a> Ground<'a> {
         session.lock(command).await?;
         // Whoever confirms is asked for the inventory's name, which tells nothing of the hosts.
         session.belongs_despite_restore().await?;
-        Ok(Self { session, context, inventory: arg.as_typed(), command: command.to_owned(), silent, report })
+        let (inventory, command, strangers) = (arg.as_typed(), command.to_owned(), Mutex::default());
+        Ok(Self { session, context, inventory, command, silent, strangers, report })
     }
 
     pub(super) fn etcd_hosts(&self) -> Vec<NodeName> {
@@ -109,6 +117,16 @@ impl<'a> Ground<'a> {
         )
     }
 
+    /// The name of the restore of this snapshot: that which hosts remember, or a new one.
+    pub(super) async fn token_of(&self, sha256: &str) -> Result<String, CliError> {
+        let standing = self.standing().await?;
+        if let Some(token) = standing.under_way {
+            return Ok(token);
+        }
+        let moment = revision::moment(&self.members(), &standing).await;
+        Ok(revision::of_snapshot(&self.session.cluster.name, moment, sha256))
+    }
+
     /// From fence to end.
     pub(super) async fn restore(
         self,
@@ -120,14 +138,7 @@ impl<'a> Ground<'a> {
         let members = self.members();
         let restore = self.restore_to(&members, targets.clone());
         let source = Source { snapshot, sha256, revision: revision_of(snapshot)? };
-        let standing = self.standing().await?;
-        let token = match &standing.under_way {
-            Some(token) => token.clone(),
-            None => {
-                let moment = revision::moment(&members, &standing).await;
-                revision::of_snapshot(&self.session.cluster.name, moment, sha256)
-            }
-        };
+        let token = self.token_of(sha256).await?;
         restore.exchange(&token, &source).await.map_err(|e| self.failed(e))?;
         self.start(&restore).await?;
         let api_is_back = restore.finish(&token).await.map_err(|e| self.failed(e))?;
@@ -154,7 +165,16 @@ impl<'a> Ground<'a> {
     pub(super) async fn roll_back(self) -> Result<Exit, CliError> {
         self.context.stop_signal()?;
         let over = self.tidy_up().await?;
-        let Some(token) = self.standing().await?.under_way else {
+        let standing = self.standing().await?;
+        if standing.bare {
+            return Err(CliError::new(Exit::Refused, "there is nothing to put back: these hosts were bare").hint(
+                format!(
+                    "rsadm etcd restore{0} with the same snapshot goes on; rsadm reset{0} makes them bare again",
+                    self.inventory
+                ),
+            ));
+        }
+        let Some(token) = standing.under_way else {
             let text = match over.is_empty() {
                 true => "no restore is under way on these hosts",
                 false => "the restore was over and is not rolled back; what was left of it was tidied up",
@@ -172,6 +192,14 @@ impl<'a> Ground<'a> {
         SshMembers::new(&self.session.cluster, &self.session.fleet)
     }
 
+    /// Members that no restore stops: on hosts that cannot be logged in to, or that the inventory does not have.
+    pub(super) fn absent(&self) -> Vec<Absent> {
+        let silent = self.silent_etcd_hosts().into_iter();
+        let silent = silent.map(|n| Absent { name: n.name.to_string(), client_url: n.client_url() });
+        let strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        silent.chain(strangers).collect()
+    }
+
     pub(super) fn restore_to<'r>(
         &'r self,
         members: &'r SshMembers<'r>,
@@ -183,6 +211,7 @@ impl<'a> Ground<'a> {
             members,
             events: &self.session.events,
             targets,
+            absent: self.absent(),
             stop: self.context.asked_to_stop(),
             limit: self.context.options.timeout.unwrap_or(std::time::Duration::from_secs(120)),
         }
@@ -214,7 +243,7 @@ impl<'a> Ground<'a> {
     pub(super) fn failed(&self, error: RestoreError) -> CliError {
         let exit = match error {
             RestoreError::Interrupted(_) => Exit::Interrupted,
-            RestoreError::NoRoom(_) | RestoreError::TooHigh { .. } => Exit::Refused,
+            RestoreError::NoRoom(_) | RestoreError::TooHigh { .. } | RestoreError::Back(_) => Exit::Refused,
             _ => Exit::StepFailed,
         };
         let hint = match error {
@@ -232,6 +261,14 @@ impl<'a> Ground<'a> {
                 "choose a snapshot with lower revisions; or build the cluster anew and apply its objects again"
                     .to_owned()
             }
+            RestoreError::Back(_) => format!(
+                "rsadm etcd restore{} --rollback puts the old data back here, and the old members serve together; or                  switch them off for good and run the same again, without what only they know",
+                self.inventory
+            ),
+            RestoreError::File { doing: "write", .. } => format!(
+                "make room there, or name another folder in TMPDIR, and run the same again, it goes on where it stopped;                  or: rsadm etcd restore{} --rollback",
+                self.inventory
+            ),
             RestoreError::Interrupted(_) => format!(
                 "run the same again, it goes on where it stopped; or: rsadm etcd restore{} --rollback",
                 self.inventory

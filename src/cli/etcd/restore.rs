@@ -91,7 +91,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         manifest.map(about).unwrap_or_default(),
     );
     ground.confirm(&question, sha256).await?;
-    ground.prepare(&opened.carried).await?;
+    ground.prepare(&opened.carried, sha256).await?;
     // Bare hosts have programs by now.
     ground.can_take_data(&ground.session.observe().await?)?;
     let targets = ground.etcd_hosts();

@@ -25,7 +25,7 @@ pub mod revision;
 pub mod survivors;
 mod travel;
 
-pub use elsewhere::who_runs;
+pub use elsewhere::{Absent, who_runs};
 
 /// In brackets before its lines.
 const PHASE: &str = "restore";
@@ -44,9 +44,11 @@ pub enum RestoreError {
         /// Who, and why.
         hosts: Vec<(NodeName, String)>,
     },
-    /// The snapshot could not be read here.
-    #[error("could not read {path}")]
-    Unreadable {
+    /// The snapshot could not be read or written here.
+    #[error("could not {doing} {path}")]
+    File {
+        /// `read` or `write`.
+        doing: &'static str,
         /// Which file.
         path: String,
         /// Why.
@@ -71,6 +73,9 @@ pub enum RestoreError {
         /// By how much.
         bump: u64,
     },
+    /// Members with the old data run that were off before.
+    #[error("etcd runs again on {}, with the old data, which may be written to", .0.join(", "))]
+    Back(Vec<String>),
     /// The operator asked to stop.
     #[error("stopped before: {0}")]
     Interrupted(String),
@@ -105,6 +110,8 @@ pub struct Restore<'a> {
     pub events: &'a Events,
     /// Where the new members will be; all connected.
     pub targets: Vec<NodeName>,
+    /// Members of the old cluster that it does not reach.
+    pub absent: Vec<Absent>,
     /// How long members may take to agree.
     pub limit: Duration,
     /// True once the operator asks to stop: what runs is finished, and nothing more is begun.
@@ -123,6 +130,7 @@ impl Restore<'_> {
         self.begin(token).await?;
         self.deliver(source.snapshot, source.sha256).await?;
         self.fence().await?;
+        self.nobody_is_back().await?;
         self.place(token, &bump.to_string()).await
     }
 
@@ -133,6 +141,7 @@ impl Restore<'_> {
     /// As in [`exchange`](Self::exchange).
     pub async fn finish(&self, token: &str) -> Result<bool, RestoreError> {
         self.await_members().await?;
+        self.nobody_is_back().await?;
         self.mark_over(token).await?;
         let back = self.unfence().await?;
         self.end(&self.everybody()).await?;

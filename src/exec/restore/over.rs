@@ -17,6 +17,8 @@ pub struct Standing {
     pub placed: bool,
     /// The hosts that it has begun on.
     pub hosts: BTreeSet<NodeName>,
+    /// True where none of them had anything of a cluster before it.
+    pub bare: bool,
     /// Those that are over, with the hosts on which something of them is left.
     pub over: BTreeMap<String, Vec<NodeName>>,
     /// The moment of the newest of which any host knows.
@@ -28,6 +30,7 @@ pub struct Standing {
 struct Remembered {
     token: Option<String>,
     placed: bool,
+    bare: bool,
     over: bool,
     ended: Vec<String>,
 }
@@ -41,6 +44,7 @@ impl Remembered {
                 Some(("ended", token)) => remembered.ended.push(token.to_owned()),
                 _ => {
                     remembered.placed |= line == "placed";
+                    remembered.bare |= line == "bare";
                     remembered.over |= line == "over";
                 }
             }
@@ -65,6 +69,7 @@ impl Standing {
                     standing.over.entry(token.clone()).or_default().push((*host).clone());
                 }
                 Some(token) => {
+                    standing.bare = remembered.bare && (standing.bare || standing.under_way.is_none());
                     standing.under_way = standing.under_way.or_else(|| Some(token.clone()));
                     standing.placed |= remembered.placed;
                     standing.hosts.insert((*host).clone());
@@ -156,6 +161,19 @@ mod tests {
                 standing.under_way.as_ref().is_some_and(|token| s.contains(&format!("token {token}")))
             });
             assert_eq!(begun, of_this.map(|(h, _)| h.as_str()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn hosts_were_bare_where_all_were_that_it_has_begun_on() {
+        for (said, bare) in [
+            (&[("e1", ""), ("e2", "")][..], false),
+            (&[("e1", "token a\nbare"), ("e2", "token a\nbare"), ("e3", "")][..], true),
+            (&[("e1", "token a"), ("e2", "token a\nbare")][..], false),
+            (&[("e1", "token a\nbare"), ("e2", "token a")][..], false),
+        ] {
+            let said: Vec<_> = said.iter().map(|(h, s)| (NodeName::new(*h), (*s).to_owned())).collect();
+            assert_eq!(Standing::of(&said).bare, bare, "{said:?}");
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Far {
     pub revision: u64,
     /// The hash of its key space at that revision, eight hexadecimal digits.
     pub hash: Option<String>,
+    /// How many members its cluster has, learners included, where its data was asked.
+    pub members: Option<usize>,
 }
 
 /// An element of what `etcdctl endpoint status -w json` and `endpoint hashkv -w json` print.
@@ -64,6 +66,15 @@ struct Hash {
 }
 
 impl Measured {
+    /// How many members there are by it.
+    #[must_use]
+    pub fn members(&self) -> Option<usize> {
+        match self {
+            Self::Far(far) => far.members,
+            Self::Damaged(_) | Self::Unknown(_) => None,
+        }
+    }
+
     /// Reads what a host said.
     fn of(said: &str) -> Self {
         let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -79,6 +90,7 @@ impl Measured {
                     .and_then(endpoint)
                     .and_then(|e| e.hash_kv.hash)
                     .map(|h| format!("{h:08x}")),
+                members: field("members").and_then(|n| n.parse().ok()),
             })
         };
         match (field("damaged"), field("unknown")) {
@@ -138,12 +150,19 @@ mod tests {
 
     /// Of etcd 3.7.3.
     const SAID: &str = r#"index 13
+members 3
 status [{"Endpoint":"https://127.0.0.1:12379","Status":{"header":{"cluster_id":10051333104847645073,"member_id":10101787052884330775,"revision":6,"raft_term":3},"version":"3.7.3","dbSize":32768,"leader":10101787052884330775,"raftIndex":17,"raftTerm":3,"raftAppliedIndex":17,"dbSizeInUse":24576}}]
 hash [{"Endpoint":"https://127.0.0.1:12379","HashKV":{"header":{"cluster_id":10051333104847645073,"member_id":10101787052884330775,"revision":6,"raft_term":3},"hash":3065152303,"compact_revision":-1,"hash_revision":6}}]"#;
 
     #[test]
     fn a_copy_that_started_tells_how_far_the_data_was() {
-        let far = Far { raft_term: 2, raft_index: 13, revision: 6, hash: Some("b6b2832f".into()) };
+        let far = Far {
+            raft_term: 2,
+            raft_index: 13,
+            revision: 6,
+            hash: Some("b6b2832f".into()),
+            members: Some(3),
+        };
         assert_eq!(Measured::of(SAID), Measured::Far(far.clone()));
         let without_hash = SAID.split_once("\nhash").map(|(start, _)| start).unwrap_or_default();
         assert_eq!(Measured::of(without_hash), Measured::Far(Far { hash: None, ..far }));

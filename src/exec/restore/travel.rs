@@ -23,7 +23,7 @@ impl Restore<'_> {
     /// # Errors
     /// Hosts without the room; a host that does not answer.
     pub async fn has_room(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
-        let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
+        let unreadable = |source| failed("read", snapshot, source);
         let size = std::fs::metadata(snapshot).map_err(unreadable)?.len();
         let said = self.ask("look for room", &self.targets, |_| words(["room", sha256])).await?;
         let full = |(host, said): (NodeName, String)| Some((host, room::for_restore(&said, size).err()?));
@@ -43,7 +43,7 @@ impl Restore<'_> {
             return Ok(());
         }
         let stage = self.events.stage(PHASE, "the snapshot travels", lacking.iter().cloned());
-        let unreadable = |source| RestoreError::Unreadable { path: snapshot.display().to_string(), source };
+        let unreadable = |source| failed("read", snapshot, source);
         let mut file = std::fs::File::open(snapshot).map_err(unreadable)?;
         for number in 0.. {
             let mut piece = Vec::with_capacity(PIECE);
@@ -67,7 +67,7 @@ impl Restore<'_> {
     /// Brings the snapshot of so many bytes that a host made here.
     pub(super) async fn fetch(&self, from: &NodeName, size: u64, to: &Path) -> Result<(), RestoreError> {
         let only = [from.clone()];
-        let unwritable = |source| RestoreError::Unreadable { path: to.display().to_string(), source };
+        let unwritable = |source| failed("write", to, source);
         let mut file = std::fs::File::create(to).map_err(unwritable)?;
         for number in 0..size.div_ceil(PIECE as u64) {
             let (source, piece) = (format!("if={FOLDER}/snapshot.db"), format!("bs={PIECE}"));
@@ -79,4 +79,8 @@ impl Restore<'_> {
         }
         file.sync_all().map_err(unwritable)
     }
+}
+
+fn failed(doing: &'static str, path: &Path, source: std::io::Error) -> RestoreError {
+    RestoreError::File { doing, path: path.display().to_string(), source }
 }

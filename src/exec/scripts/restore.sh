@@ -5,6 +5,7 @@
 #   $state/restored   the new data is whole, in $new
 #   $state/over       its data takes writes: from here on nothing but tidying up is left
 #   $state/undoing    it is being rolled back
+#   $state/bare       there was nothing of a cluster here before it
 #   $ended            restores that were over, for hosts that missed that              (After processes.sh and aside.sh.)
 umask 077
 export LC_ALL=C
@@ -138,6 +139,8 @@ far() {
     index=$(sed -n 's/.*"forcing restart member".*"commit-index":\([0-9]*\).*/\1/p' $work/replay.log | tail -n 1)
     index=$((${index:-0} - $(grep -c '"msg":"removed member"' $work/replay.log)))
   fi
+  # Those that it took out of the membership, which etcd names one by one (membership/cluster.go, RemoveMember), and itself.
+  printf 'members %s\n' $((1 + $(grep -c '"msg":"removed member"' $work/replay.log)))
   printf 'index %s\nstatus %s\n' "$index" "$(ctl endpoint status -w json)"
   # Reads the whole database, which may take longer than a call usually may.
   printf 'hash %s\n' "$(ctl --command-timeout 120s endpoint hashkv -w json)"
@@ -150,7 +153,9 @@ esac
 
 case $verb in
 begin) # TOKEN: says which restore is under way here, and begins this one where none is.
+  (umask 022; mkdir -p ${state%/*})
   mkdir -p $state
+  [ -s $state/token ] || [ -e $data/member ] || [ -s $identity ] || [ -e $manifests/etcd.yaml ] || [ -e $manifests/kube-apiserver.yaml ] || touch $state/bare
   # Which cluster the data is of that makes room: for who rolls back.
   [ -s $state/token ] || [ ! -s $identity ] || cp -p $identity $state/identity || exit 1
   [ -s $state/token ] || note $state/token "$1"
@@ -158,6 +163,7 @@ begin) # TOKEN: says which restore is under way here, and begins this one where 
 under-way) # Which restore is under way here, whether its data is in place, whether it is over, and which ones were over.
   [ ! -s $state/token ] || echo "token $(cat $state/token)"
   [ ! -f $state/placed ] || echo placed
+  [ ! -f $state/bare ] || echo bare
   [ ! -f $state/over ] || echo over
   [ ! -f $ended ] || sed 's/^/ended /' $ended ;;
 fence) fence "$1" ;;
