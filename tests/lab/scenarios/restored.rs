@@ -41,6 +41,10 @@ fn restored() {
         it.rsadm("reset --yes").map(drop)
     });
     checks.check("row 48: bare hosts and a snapshot without keys: refused, nothing begun", || it.no_keys());
+    checks.check(
+        "a restore that broke off on bare hosts is not built over, and a reset takes its keys away",
+        || it.breaks_off(),
+    );
     checks.check("the bundle alone makes the cluster anew on bare hosts", || it.afresh());
     let seen = command_lines.end();
     checks.check(
@@ -200,13 +204,33 @@ impl Restored<'_> {
         refused.says("/etc/kubernetes/pki/sa.key, /etc/kubernetes/apiserver/encryption.yaml")
     }
 
+    fn of_the_bundle(&self) -> String {
+        format!("--yes etcd restore {{}} {} --identity {}", self.path("bundle.tar.age"), self.path("key.txt"))
+    }
+
+    /// Between the bundle's keys and its data, where `up` would found a cluster without any.
+    fn breaks_off(&self) -> Check {
+        let mut restore = self.lab.start_rsadm_on(&self.of_the_bundle(), &self.inventory)?;
+        restore.until_it_says("certificates issued")?;
+        restore.signal("KILL")?;
+        self.said.borrow_mut().push_str(&restore.end()?.all());
+        let up = eventually(|| self.run("up")?.exits(5))?;
+        println!("{}", up.all());
+        up.says("a restore")?;
+        let back = self.run("etcd restore --rollback")?.exits(5)?;
+        println!("{}", back.all());
+        back.says("there is nothing to put back: these hosts were bare")?;
+        self.rsadm("reset --yes")?;
+        HOSTS.iter().try_for_each(|host| {
+            let left = self.lab.on(host, "find /etc/kubernetes /var/lib/rsadm -type f 2> /dev/null; true")?;
+            let left = left.text()?;
+            ensure!(left.is_empty(), "left on {host}: {left}");
+            Ok(())
+        })
+    }
+
     fn afresh(&self) -> Check {
-        let command = format!(
-            "--yes etcd restore {{}} {} --identity {}",
-            self.path("bundle.tar.age"),
-            self.path("key.txt")
-        );
-        self.rsadm(&command)?.says("etcd restored on 3 hosts")?;
+        self.rsadm(&self.of_the_bundle())?.says("etcd restored on 3 hosts")?;
         self.rsadm("up")?.says("1 node Ready")?;
         // Of the same snapshot, when no host knows of the first time any more.
         let (old, new) = (fs::read_to_string(self.lab.path("revision"))?.parse::<u64>()?, self.revision()?);

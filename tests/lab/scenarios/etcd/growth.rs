@@ -42,6 +42,9 @@ fn growth() {
     checks.must("one member", || it.up(&["e1"])?.says("1 etcd member healthy"));
     checks.must("one grows to three and to five by up, under load", || it.grow());
     checks.check("row 39: five become three by up, the leader and another leave", || it.shrink());
+    checks.check("row 6: a connection that is cut in the middle is made anew, and the run goes on", || {
+        it.cut_off()
+    });
     checks.check("all are restarted one after another, under load", || it.roll());
     checks.check("row 37: cut in two and one: it serves, says where to look, and rolls nobody", || it.part());
     checks.check(
@@ -114,6 +117,20 @@ impl Growth<'_> {
         let members = self.cluster().members("e1")?;
         ensure!(members.len() == 3, "members: {members:?}");
         Ok(())
+    }
+
+    /// While the second of three gets other settings.
+    fn cut_off(&self) -> Check {
+        let other = self.all.with_hosts(&THREE).with("etcd.extra_args", "{snapshot-count: '6000'}");
+        self.under_load(&THREE, &THREE, || {
+            let mut up = self.lab.start_rsadm_on("up -v", &other)?;
+            up.until_it_says("new settings on e1; 3 members healthy")?;
+            self.lab.on("e2", "pkill -KILL -f '^sshd: ops'")?.ok()?;
+            let up = up.end()?;
+            println!("{}", up.all());
+            up.ok()?.says("it answers again: looks at all hosts anew, and goes on from what is there")
+        })?;
+        self.lab.rsadm_on("plan", &other)?.ok().map(drop)
     }
 
     fn roll(&self) -> Check {
