@@ -89,7 +89,7 @@ fn keys(p: &mut Planner<'_>, shared: Shared) -> Result<Option<Source>, Refusal> 
     if keepers.is_empty() {
         return Ok(None);
     }
-    one_and_the_same(p, shared)?;
+    one_and_the_same(p.cluster, p.seen(), shared)?;
     let has = |n: &&Node| shared.is_on(p.facts(&n.name));
     // A member that leaves may be the only one that has it.
     let was_member = |n: &&Node| {
@@ -123,14 +123,21 @@ fn keeps(node: &Node, shared: Shared) -> bool {
     }
 }
 
+/// Whether hosts that share a secret share the same: else they do not accept one another.
+///
+/// # Errors
+/// The first that differs.
+pub fn agree(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    SHARED.into_iter().try_for_each(|shared| one_and_the_same(cluster, seen, shared))
+}
+
 /// All hosts that have it have the same.
-fn one_and_the_same(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
+fn one_and_the_same(cluster: &Cluster, seen: &Observed, shared: Shared) -> Result<(), Refusal> {
     let path = shared.public_path().unwrap_or_else(|| shared.secret_path());
-    let found: Vec<(&NodeName, &str)> = p
-        .cluster
+    let found: Vec<(&NodeName, &str)> = cluster
         .nodes
         .iter()
-        .filter_map(|n| p.facts(&n.name).files.get(&path).map(|f| (&n.name, f.sha256.as_str())))
+        .filter_map(|n| Some((&n.name, seen.hosts.get(&n.name)?.files.get(&path)?.sha256.as_str())))
         .filter(|(_, sha)| *sha != FRESH)
         .collect();
     let kinds: BTreeSet<&str> = found.iter().map(|(_, sha)| *sha).collect();

@@ -76,8 +76,16 @@ fn only_what_concerns_certificates_stands_in_their_way() {
         let said = plan.notices.iter().any(|n| n.text.contains(told) && !n.help.is_empty());
         assert!(said, "{told}: {:?}", plan.notices);
     }
-    let grave: [Fault; 5] = [
+    let grave: [Fault; 6] = [
         (|f| f.swap = true, "swap is on"),
+        (
+            |f| {
+                let other = f.hostname == "m2";
+                let ca = f.files.get_mut("/etc/kubernetes/pki/etcd/ca.crt").filter(|_| other);
+                ca.into_iter().for_each(|ca| ca.sha256 = "another".into());
+            },
+            "/etc/kubernetes/pki/etcd/ca.crt differs: ",
+        ),
         (|f| f.disk.values_mut().for_each(|free| *free = 0), "has no room below"),
         (|f| f.addresses.clear(), "does not have the address"),
         (|f| f.time += if f.hostname == "m2" { 60_000_000_000 } else { 0 }, "ahead of the others"),

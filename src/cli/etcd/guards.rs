@@ -16,7 +16,7 @@ use crate::{
     inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{Facts, Observed},
-    phases::{ownership::may_build, settled},
+    phases::{certs, ownership::may_build, settled},
     plan::Refusal,
 };
 
@@ -142,6 +142,14 @@ impl Ground<'_> {
         Ok(runs_out_of_reach(&who_runs(&members, &self.absent()).await)?)
     }
 
+    /// Members that are signed by different authorities do not come to terms, and an API server that is not stopped, since its
+    /// host is no control plane of the inventory, goes on writing.
+    pub(super) fn can_serve_together(&self, seen: &Observed) -> Result<(), CliError> {
+        let cluster = &self.session.cluster;
+        certs::agree(cluster, seen)?;
+        Ok(serves_as_nothing_else(cluster, seen)?)
+    }
+
     /// A host that has no manifest of etcd gets one as `up` gives it, and `up` builds nothing beside hosts that somebody else
     /// built. Told before anything makes room; of a restore under way manifests wait elsewhere, and this was asked before.
     pub(super) async fn can_be_started(&self, seen: &Observed) -> Result<(), CliError> {
@@ -241,6 +249,33 @@ fn runs_out_of_reach(running: &[String]) -> Result<(), Refusal> {
     })
 }
 
+/// Whether every API server that runs is a control plane's, which a restore stops.
+fn serves_as_nothing_else(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let runs = |n: &&Node| seen.hosts.get(&n.name).is_some_and(|f| f.runs("kube-apiserver"));
+    let others: Vec<&str> = cluster
+        .nodes
+        .iter()
+        .filter(|n| !n.is(Role::ControlPlane))
+        .filter(runs)
+        .map(|n| n.name.as_str())
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let names = others.join(", ");
+    Err(Refusal {
+        rule: "everybody-fenced",
+        subject: format!("etcd cannot be made anew beside the API server of {names}"),
+        why: format!(
+            "one runs there, and {names} has not the role control-plane in the inventory: nobody would stop it, and it would \
+             go on writing"
+        ),
+        help: format!(
+            "give {names} the role control-plane for now, then run this again; nothing was stopped or changed"
+        ),
+    })
+}
+
 /// Whether the etcd of each of the hosts would find data that is put where rsadm puts it. kubeadm's `etcd.local.dataDir` can
 /// name another folder: it would go on with the old data, and all would seem well.
 fn looks_where_data_is_put(seen: &Observed, targets: &[NodeName]) -> Result<(), Refusal> {
@@ -318,7 +353,24 @@ fn has_programs(seen: &Observed, targets: &[NodeName]) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{etcd::status::tests::Scene, manifests::testing, observe::FileFact};
+    use crate::{
+        etcd::status::tests::Scene,
+        manifests::testing,
+        observe::{FileFact, facts::ProcessFact},
+    };
+
+    #[test]
+    fn an_api_server_on_a_host_that_is_no_control_plane_is_not_restored_beside() {
+        let cluster = testing::ha();
+        let server = ProcessFact { name: "kube-apiserver".into(), revision: None, etcd_servers: vec![] };
+        let on = |host: &str| {
+            let facts = Facts { processes: vec![server.clone()], ..Facts::default() };
+            Observed { hosts: [(NodeName::new(host), facts)].into(), ..Observed::default() }
+        };
+        assert_eq!(serves_as_nothing_else(&cluster, &on("m1")), Ok(()));
+        let refusal = serves_as_nothing_else(&cluster, &on("w1")).unwrap_err();
+        assert!(refusal.help.starts_with("give w1 the role control-plane"), "{refusal}");
+    }
 
     #[test]
     fn hosts_of_kubeadm_beside_one_without_a_manifest_are_refused_before_anything_makes_room() {

@@ -73,6 +73,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     }
     let best = diagnosis.choice(&args.inventory.as_typed(), under_way.as_ref().map(|u| &u.survivor))?;
     let seen = ground.session.observe().await?;
+    ground.can_serve_together(&seen)?;
     ground.can_be_started(&seen).await?;
     ground.can_take_data(&seen)?;
     let mut question = format!(

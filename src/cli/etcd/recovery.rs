@@ -7,6 +7,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use time::OffsetDateTime;
+
 use super::guards::lacks_manifest;
 use crate::{
     backup::structure::inspect,
@@ -16,6 +18,7 @@ use crate::{
     },
     event::{Event, Next, count},
     exec::{
+        gate,
         members::SshMembers,
         restore::{Absent, Restore, RestoreError, Source, over::Standing, revision},
     },
@@ -163,7 +166,6 @@ impl<'a> Ground<'a> {
 
     /// Puts the old state back.
     pub(super) async fn roll_back(self) -> Result<Exit, CliError> {
-        self.context.stop_signal()?;
         let over = self.tidy_up().await?;
         let standing = self.standing().await?;
         if standing.bare {
@@ -183,6 +185,15 @@ impl<'a> Ground<'a> {
                 .hint("the data of finished restores is in /var/lib/rsadm/aside on each host"));
         };
         let members = self.members();
+        if standing.placed && gate::report(&members, OffsetDateTime::now_utc()).await.serves {
+            let question = format!(
+                "The members that were restored serve by now. What clients have written to them since is not in the old data \
+                 of the cluster {}: it is set aside with theirs.",
+                self.session.cluster.name
+            );
+            self.context.confirm(&question, &self.session.cluster.name)?;
+        }
+        self.context.stop_signal()?;
         let restore = self.restore_to(&members, self.etcd_hosts());
         restore.roll_back(&token).await.map_err(|e| self.failed(e))?;
         self.finish("the restore was rolled back; what it had restored is set aside".into(), None)
@@ -263,6 +274,11 @@ impl<'a> Ground<'a> {
             }
             RestoreError::Back(_) => format!(
                 "rsadm etcd restore{} --rollback puts the old data back here, and the old members serve together; or                  switch them off for good and run the same again, without what only they know",
+                self.inventory
+            ),
+            RestoreError::NoAgreement(_) => format!(
+                "mend the cause and run the same again, it goes on where it stopped; rsadm etcd restore{} --rollback puts the \
+                 old data back, without what clients have written to those that serve by now",
                 self.inventory
             ),
             RestoreError::File { doing: "write", .. } => format!(

@@ -80,6 +80,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.is_its_own(manifest.map(|m| m.cluster.as_str()))?;
     ground.nobody_else_serves().await?;
     let seen = ground.session.observe().await?;
+    ground.can_serve_together(&seen)?;
     ground.can_be_started(&seen).await?;
     ground.fits(&opened, &checked, &seen).await?;
     ground.has_room(&opened.snapshot, sha256).await?;

@@ -7,7 +7,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::{PHASE, authority, found_certificate, issue, reason};
+use super::{PHASE, authority, found_certificate, issue, one_and_the_same, reason};
 use crate::{
     inventory::{Node, Role},
     phases::{control_plane, etcd, ownership, preflight, prepare},
@@ -191,6 +191,7 @@ fn etcd_reads(spec: &LeafSpec) -> bool {
 /// Somebody has to sign.
 fn authorities(p: &Planner<'_>, due: &[Due]) -> Result<(), Refusal> {
     for Due { node, spec, .. } in due {
+        one_and_the_same(p.cluster, p.seen(), Shared::Authority(spec.ca))?;
         let subject = format!("{} on {} cannot be renewed", spec.name, p.cluster.nodes[*node].name);
         if !p.seen().hosts.values().any(|facts| Shared::Authority(spec.ca).is_on(facts)) {
             let why = format!("the key of the {} is on no host that answers", spec.ca);
