@@ -382,14 +382,10 @@ pub(super) fn ended<T>(result: Result<T, RunError>, command: &str) -> Result<T, 
     })
 }
 
-/// A failure in a line.
+/// A lost connection in a line.
 fn brief(failure: &Failure) -> String {
-    let why = failure.cause.as_deref().unwrap_or("no cause is known");
-    [format!("{}: {why}", failure.step)]
-        .into_iter()
-        .chain(failure.state.clone())
-        .collect::<Vec<_>>()
-        .join("; ")
+    let why = failure.cause.clone().unwrap_or_else(|| failure.step.clone());
+    [why].into_iter().chain(failure.state.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// Failures were shown as they happened; this closes the run.

@@ -266,7 +266,8 @@ async fn host_work(
         Err(Early::Failed(step, why)) => (step, why, None),
         Err(Early::Lost(step, why)) => {
             is_back = comes_back(cx, &work.host, shown).await;
-            (step, why, None)
+            let asks = if is_back { "" } else { "; is the host on, and the network in between?" };
+            (step, format!("{why}{asks}"), None)
         }
         Err(Early::Lacking(step, lack)) => (Some(step), lack.why, lack.host),
     };
@@ -336,7 +337,7 @@ async fn flush(cx: &Context<'_>, work: &HostWork, batch: &mut Vec<(usize, Vec<Op
     let outputs = host.run(&ops, false).await.map_err(|e| {
         // Steps travel together and answer together.
         let one_of = if steps.last().copied() == first { "" } else { " (at this step or one after it)" };
-        Early::Lost(first, format!("{e}{one_of}; is the host on, and the network in between?"))
+        Early::Lost(first, format!("{e}{one_of}"))
     })?;
     match outputs.last() {
         Some(last) if !last.ok() || outputs.len() < ops.len() => {

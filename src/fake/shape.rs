@@ -94,7 +94,8 @@ fn without_hash(line: &str) -> String {
     line.split_inclusive([' ', '=', '-', '\'', '"'])
         .map(|word| {
             let bare = word.trim_end_matches([' ', '=', '-', '\'', '"']);
-            match bare.len() == 16 && bare.bytes().all(|b| b.is_ascii_hexdigit()) {
+            // Without its leading zeros a number of 64 bits has fewer than 16 digits now and then.
+            match (12..=16).contains(&bare.len()) && bare.bytes().all(|b| b.is_ascii_hexdigit()) {
                 true => word.replace(bare, "#"),
                 false => word.to_owned(),
             }

@@ -5,7 +5,7 @@
 //! in objects, in certificates and in every running pod, and Kubernetes takes no other ones afterwards. Whichever phases
 //! are wanted, a change is told before anything is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     inventory::{Cluster, Node, Role},
@@ -51,7 +51,8 @@ pub fn version(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
 /// Whether a member that is to stay runs etcd, where nobody told who is one: those that stay are whom `up` asks.
 ///
 /// # Errors
-/// Where etcd runs on hosts of the inventory that have the role no more, and on none that has it.
+/// Where etcd runs on none that has the role, but on hosts that have it no more, or that left the inventory: there API
+/// servers dial it.
 pub fn etcd(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     if seen.membership.is_some() {
         return Ok(());
@@ -62,10 +63,32 @@ pub fn etcd(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     // Of others than ours the record alone tells whose they are.
     let is_member = |node: &&Node| runs(node) && facts(node).is_some_and(|f| f.identity.is_some());
     let left = names(others.into_iter().filter(is_member));
-    if left.is_empty() || wanted.iter().any(runs) {
+    if wanted.iter().any(runs) {
         return Ok(());
     }
+    let dialled = seen.hosts.values().flat_map(|f| &f.processes).flat_map(|p| &p.etcd_servers);
+    let elsewhere: BTreeSet<&str> = dialled
+        .filter(|url| !cluster.nodes.iter().any(|n| n.client_url() == **url))
+        .map(String::as_str)
+        .collect();
     let new = names(wanted.into_iter());
+    if left.is_empty() && elsewhere.is_empty() {
+        return Ok(());
+    }
+    if left.is_empty() {
+        let urls = elsewhere.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Refusal {
+            rule: "settled-etcd",
+            subject: format!("etcd cannot move to {new} at once"),
+            why: format!(
+                "its members are at {urls}, which the inventory has no more, and none of them would stay"
+            ),
+            help: format!(
+                "put the hosts there back into the inventory, with the role etcd, beside {new}; rsadm up lets the new ones \
+                 join; then take the others out, and rsadm up lets those leave, one after the other"
+            ),
+        });
+    }
     Err(Refusal {
         rule: "settled-etcd",
         subject: format!("etcd cannot move to {new} at once"),

@@ -106,6 +106,12 @@ impl<'a> Planner<'a> {
         self.seen.hosts.get(host).unwrap_or(&NOTHING)
     }
 
+    /// True where the run finds a host that nothing was done to yet, and prepares it.
+    pub fn prepares(&self, host: &NodeName) -> bool {
+        let works = self.plan.stages.iter().flat_map(|s| &s.work).filter(|w| w.host == *host);
+        works.flat_map(|w| &w.steps).any(|step| matches!(step.action, Action::Remember { .. }))
+    }
+
     /// Adds a step.
     pub fn push(&mut self, host: &NodeName, action: Action, why: impl Into<String>) {
         if self.scope.as_ref().is_some_and(|scope| !scope.contains(host)) {

@@ -360,6 +360,16 @@ fn all_members_are_not_exchanged_at_once() {
             refusal.help
         );
     }
+    // Nobody logs in to hosts that the inventory has no more; API servers still dial their members.
+    let before = harness::external_etcd();
+    let mut external = before.clone();
+    let mut left = block_on(built(&before)).state();
+    left.hang_up();
+    external.nodes.retain(|n| !n.is(Role::Etcd));
+    external.nodes[0].roles.push(Role::Etcd);
+    let refusal = plan(&World::new(left), &external, UP, None).err().unwrap();
+    assert_eq!(refusal.rule, "settled-etcd", "{refusal}");
+    assert!(refusal.why.starts_with("its members are at https://"), "{refusal}");
     cluster.nodes[0].roles.push(Role::Etcd);
     let refusal = plan(&World::new(state), &cluster, UP, None).err().map(|refusal| refusal.rule);
     assert_ne!(refusal, Some("settled-etcd"), "m1 stays");

@@ -3,7 +3,7 @@
 use rsadm::{
     fake::{State, World},
     host::{Op, Secret},
-    inventory::{Cluster, NodeName, Role},
+    inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{NodeFact, Observed},
     phases::{self, UP},
@@ -111,6 +111,31 @@ fn a_member_that_lost_its_data_founds_nothing() {
     machine.files.remove(layout::ETCD_DATA_DIR);
     machine.power_on(now);
     refused(&cluster, state, "m2 is a member of etcd and has no etcd data");
+}
+
+/// It has to be a node again before it is a member, so its old member has to go first.
+#[test]
+fn a_member_whose_host_is_bare_is_taken_out_before_it_is_built_again() {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    state.disaster = true;
+    let bare = State::new(&cluster).machines.remove(&NodeName::new("m2")).unwrap();
+    state.machines.insert(NodeName::new("m2"), bare);
+    refused(&cluster, state, "if the host was made anew, rsadm etcd remove m2 takes its old member out");
+}
+
+/// By the same names and addresses; its snapshots are not the old one's to prune, and its members no members of the old.
+#[test]
+fn a_cluster_that_is_built_anew_is_another() {
+    let cluster = harness::etcd_only();
+    let ids = || {
+        let state = built(&cluster);
+        let identity = |n: &Node| state.machines[&n.name].files.text(layout::IDENTITY).unwrap();
+        let ids: Vec<String> = cluster.nodes.iter().map(identity).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        ids[0].clone()
+    };
+    assert_ne!(ids(), ids());
 }
 
 #[test]

@@ -274,8 +274,7 @@ fn join(p: &mut Planner<'_>, node: &Node) {
         p.push(&node.name, Action::AddLearner { member, peer_url: node.peer_url() }, "");
     }
     p.folder(node, layout::ETCD_DATA_DIR, 0o700);
-    let start =
-        EtcdStart { members: membership(p), state: InitialState::Existing, token: p.cluster.name.clone() };
+    let start = EtcdStart { members: membership(p), state: InitialState::Existing, token: super::token(p) };
     started(p, node, &start);
     p.push(&node.name, Action::Promote { member: node.name.clone(), peer_url: node.peer_url() }, "");
     p.process(node, PROCESS, &inputs(p.cluster, node));

@@ -154,12 +154,25 @@ fn manifest(p: &mut Planner<'_>, node: &Node, state: InitialState) {
 /// What the manifest shall say, and what its process reads.
 fn manifest_text(p: &Planner<'_>, node: &Node, state: InitialState) -> (String, Vec<String>) {
     let before = p.facts(&node.name).etcd_manifest.as_deref().and_then(EtcdStart::of_manifest);
+    let token = before.as_ref().map_or_else(|| token(p), |start| start.token.clone());
     let members = match before {
         Some(start) if state == InitialState::Existing => start.members,
         _ => p.cluster.with_role(Role::Etcd).map(|n| (n.name.clone(), n.peer_url())).collect(),
     };
-    let start = EtcdStart { members, state, token: p.cluster.name.clone() };
+    let start = EtcdStart { members, state, token };
     (text(p.cluster, node, &start), inputs(p.cluster, node))
+}
+
+/// What tells this foundation from every other. etcd draws the cluster's ID from it and from names and addresses alone
+/// (membership/cluster.go, `genID`): without it a cluster that is built anew on the same hosts would take the old one's
+/// snapshots for its own, and prune them. A foundation that broke off goes on with the token that a host has of it.
+fn token(p: &Planner<'_>) -> String {
+    let manifests = p.cluster.with_role(Role::Etcd).filter_map(|n| p.facts(&n.name).etcd_manifest.as_deref());
+    let begun = manifests.filter_map(EtcdStart::of_manifest).map(|start| start.token).next();
+    begun.unwrap_or_else(|| {
+        let moment = p.now.unix_timestamp_nanos().to_string();
+        format!("{}-{}", p.cluster.name, &sha256(moment.as_bytes())[..16])
+    })
 }
 
 fn started(p: &mut Planner<'_>, node: &Node, start: &EtcdStart) {
@@ -187,7 +200,8 @@ fn inputs(cluster: &Cluster, node: &Node) -> Vec<String> {
 
 fn no_data(p: &Planner<'_>, node: &Node) -> Refusal {
     let (name, facts) = (&node.name, p.facts(&node.name));
-    let is_bare = facts.begun.is_none() && !facts.runs("kubelet");
+    // By now facts are what they will be once this run has prepared the host.
+    let is_bare = p.prepares(name) || facts.begun.is_none() && !facts.runs("kubelet");
     Refusal {
         rule: "etcd-membership",
         subject: format!("{name} is a member of etcd and has no etcd data"),
