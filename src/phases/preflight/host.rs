@@ -349,7 +349,26 @@ fn wanted_ports(s: &Subject<'_>) -> Vec<(u16, &'static str)> {
     ports
 }
 
+/// What a host runs as static pods by the role that it had: nothing of `up` ends that, and a control plane without the role would
+/// go on leading and signing, seen by nobody.
+fn former_role(s: &Subject<'_>) -> Option<Verdict> {
+    let (process, was) = match s.node.is(Role::ControlPlane) {
+        true => ("haproxy", "a worker"),
+        false => ("kube-apiserver", "a control plane"),
+    };
+    s.facts.files.contains_key(&layout::manifest_of(process)).then(|| {
+        Verdict::error(
+            format!("was built as {was} and has its {process} still"),
+            "a node keeps its role; to change it take the node out of the cluster (kubectl drain, kubectl delete node, rsadm \
+             reset with an inventory of that host alone), then rsadm up",
+        )
+    })
+}
+
 fn ports(s: &Subject<'_>) -> Vec<Verdict> {
+    if let Some(verdict) = former_role(s) {
+        return vec![verdict];
+    }
     wanted_ports(s)
         .into_iter()
         .filter_map(|(port, owner)| {
@@ -361,13 +380,6 @@ fn ports(s: &Subject<'_>) -> Vec<Verdict> {
             let found = s.facts.ports.get(&port).filter(others)?;
             let (by, way_out) = match found.as_str() {
                 "-" => ("a program that does not show".to_owned(), "free it".to_owned()),
-                // Its own static pod, which the kubelet starts again: the host has another role by now.
-                "kube-apiserver" | "haproxy" if s.facts.files.contains_key(&layout::manifest_of(found)) => (
-                    found.clone(),
-                    "a node keeps its role; to change it take the node out of the cluster (kubectl drain, kubectl delete node, \
-                     rsadm reset with an inventory of that host alone), then rsadm up"
-                        .to_owned(),
-                ),
                 name => (name.to_owned(), format!("stop {name}")),
             };
             Some(Verdict::error(

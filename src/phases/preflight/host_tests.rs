@@ -226,22 +226,30 @@ const CASES: &[(&str, Change, &str)] = &[
     ),
 ];
 
-/// The kubelet would start again what somebody stops.
+/// The kubelet would start again what somebody stops, and on another port nobody would notice it.
 #[test]
 fn a_static_pod_of_a_former_role_is_told_from_a_program_to_stop() {
     let file = || FileFact { mode: 0o600, owner: "root:root".into(), sha256: "ab".into() };
-    for (manifest, words) in
-        [(None, "stop haproxy"), (Some(layout::manifest_of("haproxy")), "a node keeps its role")]
-    {
-        let verdicts = found("m1", |_, f| {
-            f.ports.insert(6443, "haproxy".into());
-            f.files.extend(manifest.clone().map(|path| (path, file())));
+    for (host, process, listens, words) in [
+        ("m1", None, true, "port 6443 is taken by haproxy"),
+        ("m1", Some("haproxy"), true, "was built as a worker and has its haproxy still"),
+        (
+            "w1",
+            Some("kube-apiserver"),
+            false,
+            "was built as a control plane and has its kube-apiserver still",
+        ),
+    ] {
+        let verdicts = found(host, |_, f| {
+            f.begun = Some("prod".into());
+            if listens {
+                f.ports.insert(6443, "haproxy".into());
+            }
+            f.files.extend(process.map(|name| (layout::manifest_of(name), file())));
         });
-        let of_port = verdicts.iter().find_map(|verdict| match verdict {
-            Verdict::Error(text, help) if text.starts_with("port 6443 ") => Some(help),
-            _ => None,
-        });
-        assert!(of_port.unwrap().contains(words), "{of_port:?}");
+        let [Verdict::Error(text, help)] = &verdicts[..] else { panic!("{verdicts:?}") };
+        assert_eq!(text, words);
+        assert_eq!(help.starts_with("a node keeps its role"), process.is_some(), "{help}");
     }
 }
 
