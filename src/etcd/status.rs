@@ -23,7 +23,7 @@ mod report;
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
 pub use disks::{Timing, advised};
-pub use host::{HostState, Process, Restoring, Words};
+pub use host::{Expired, HostState, Process, Restoring, Words};
 pub use metrics::{Histogram, Metrics};
 pub use report::{
     Advice, ApiServer, EtcdReport, Id, Level, MemberReport, Millis, Quorum, Trouble, Verdict, View,

@@ -19,7 +19,8 @@ use crate::{
     observe::etcd_host::{self, EtcdHost},
 };
 
-/// How long one member, or one host, may take to be there. Members answer in milliseconds.
+/// How long one member, or one host, may take to be there at the least, and twice that where there is time: members answer
+/// in milliseconds, and those of busy hosts are not dead.
 const DIAL: Duration = Duration::from_secs(1);
 /// What hashes get after the answers.
 const HASHES: Duration = Duration::from_millis(600);
@@ -43,12 +44,19 @@ pub struct Survey<'a> {
 impl Survey<'_> {
     /// How etcd is. Read only; comes back when it is due, whatever members and hosts do.
     pub async fn etcd(&self, now: OffsetDateTime) -> EtcdReport {
-        let members = SshMembers::new(self.cluster, self.fleet).deadline(DIAL);
-        let hosts = join_all(self.cluster.nodes.iter().map(|node| self.host(node)));
+        let patience = self.patience();
+        let members = SshMembers::new(self.cluster, self.fleet).deadline(patience);
+        let hosts = join_all(self.cluster.nodes.iter().map(|node| self.host(node, patience)));
         let (targets, hosts, old_clusters) =
-            join3(self.targets(&members), hosts, members.old_clusters()).await;
+            join3(self.targets(&members, patience), hosts, members.old_clusters()).await;
         let known = Known { old_clusters, ..self.known(hosts.into_iter().flatten().collect()) };
         assess(&gate::gather_all(&members, targets, DIAL, || self.limits()).await, &known, now)
+    }
+
+    fn patience(&self) -> Duration {
+        let left = self.due.saturating_duration_since(Instant::now());
+        // What comes after it has to fit in, too, and the way to a member.
+        (left.saturating_sub(LEAST + HASHES) * 2 / 3).clamp(DIAL, DIAL * 2)
     }
 
     fn limits(&self) -> Limits {
@@ -57,13 +65,13 @@ impl Survey<'_> {
         Limits { answers, total: answers + HASHES }
     }
 
-    async fn targets(&self, members: &SshMembers<'_>) -> Vec<Target> {
-        let silent = || Err(format!("no answer within {:.1} s", DIAL.as_secs_f64()));
+    async fn targets(&self, members: &SshMembers<'_>, patience: Duration) -> Vec<Target> {
+        let silent = || Err(format!("no answer within {:.1} s", patience.as_secs_f64()));
         join_all(self.cluster.with_role(Role::Etcd).map(|node| async move {
             let (api, served_not_after) = match self.absence(&node.name) {
                 Some(why) => (Err(why), None),
                 // The dial bounds itself; this is for the way to it.
-                None => timeout(DIAL * 3 / 2, members.dial_and_look(&node.name))
+                None => timeout(patience * 3 / 2, members.dial_and_look(&node.name))
                     .await
                     .unwrap_or_else(|_| (silent(), None)),
             };
@@ -86,7 +94,7 @@ impl Survey<'_> {
     }
 
     /// What a host says; `None` for those that neither run etcd nor an API server, and for those that said nothing.
-    async fn host(&self, node: &Node) -> Option<(NodeName, EtcdHost)> {
+    async fn host(&self, node: &Node, patience: Duration) -> Option<(NodeName, EtcdHost)> {
         if !node.is(Role::Etcd) && !node.is(Role::ControlPlane) {
             return None;
         }
@@ -97,8 +105,8 @@ impl Survey<'_> {
             return Some((node.name.clone(), unknown));
         }
         let host = self.fleet.host(&node.name)?;
-        let ops = [Op::Script(etcd_host::SCRIPT, vec![], DIAL)];
-        let outputs = timeout(DIAL * 3 / 2, host.run(&ops, false)).await.ok()?.ok()?;
+        let ops = [Op::Script(etcd_host::SCRIPT, vec![], patience)];
+        let outputs = timeout(patience * 3 / 2, host.run(&ops, false)).await.ok()?.ok()?;
         Some((node.name.clone(), etcd_host::parse(&outputs.first()?.text())?))
     }
 

@@ -4,8 +4,9 @@
 
 use crate::{
     backup::agent::State,
-    etcd::status::{HostState, Metrics, Process, Restoring, Words},
+    etcd::status::{Expired, HostState, Metrics, Process, Restoring, Words},
     host::Script,
+    pki::inspect::inspect,
 };
 
 /// The script; it changes nothing.
@@ -32,7 +33,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
     let mut process = Process::default();
     let mut etcd_servers = None;
     let mut complaint = None;
-    let (mut clock, mut metrics) = (0, Vec::new());
+    let (mut clock, mut metrics, mut certs) = (0, Vec::new(), Vec::new());
     let (mut backup, mut backup_since) = (None, None);
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -48,10 +49,12 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "backup" => backup = serde_json::from_str(rest).ok(),
             "backup-since" => backup_since = rest.parse().ok(),
             "complaint" => complaint = Words::read(rest),
+            "cert" => certs.extend(rest.split_once(' ')),
             "clock" => clock = rest.parse().unwrap_or(0),
             "metric" => metrics.push(rest),
             "end" => {
                 process.last_words = complaint.or(process.last_words);
+                process.expired = certs.into_iter().find_map(|(name, der)| expired(name, der, clock));
                 let metrics = Metrics::read(metrics.into_iter(), clock);
                 let state = HostState::Seen(process);
                 return Some(EtcdHost { state, etcd_servers, metrics, backup, backup_since });
@@ -60,6 +63,14 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
         }
     }
     None
+}
+
+/// The file and the day on which its certificate ended, where it has.
+fn expired(name: &str, der: &str, clock: u64) -> Option<Expired> {
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
+    let not_after = inspect(&pem).ok()?.not_after;
+    (not_after.unix_timestamp() < clock.cast_signed())
+        .then(|| Expired { file: name.to_owned(), on: not_after.date().to_string() })
 }
 
 fn urls(list: &str) -> Vec<String> {
@@ -81,6 +92,20 @@ mod tests {
             HostState::Seen(process) => process,
             HostState::Unreachable { why } => panic!("{why}"),
         }
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_is_told_by_the_hosts_clock() {
+        let now = time::macros::datetime!(2026-11-22 14:05:10 UTC);
+        let authority = crate::pki::issue::Authority::make(crate::pki::authorities::Ca::Etcd, now).unwrap();
+        let der: String = authority.files().cert.lines().filter(|line| !line.starts_with("---")).collect();
+        let ends = inspect(&authority.files().cert).unwrap().not_after;
+        for (clock, is_over) in [(ends - time::Duration::DAY, false), (ends + time::Duration::DAY, true)] {
+            let text = format!("clock {}\ncert peer.crt {der}\nend\n", clock.unix_timestamp());
+            let expired = seen(&text).expired.map(|e| (e.file, e.on));
+            assert_eq!(expired, is_over.then(|| ("peer.crt".to_owned(), ends.date().to_string())));
+        }
+        assert_eq!(seen("clock 1\ncert peer.crt rubbish\nend\n").expired, None);
     }
 
     #[test]

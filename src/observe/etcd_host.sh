@@ -16,6 +16,12 @@ processes kube-apiserver
 for pid in "${pids[@]}"; do
   f etcd-servers "$(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | sed -n 's/^--etcd-servers=//p')"
 done
+f clock "$(date +%s)"
+# Certificates are public.
+for n in server peer; do
+  c=/etc/kubernetes/pki/etcd/$n.crt
+  [ ! -f $c ] || f cert $n.crt "$(sed -n '/BEGIN CERT/,/END CERT/{/BEGIN/d;/END/q;p}' $c | tr -d '\n')"
+done
 # The kubelet keeps the logs of a container's last two lives and numbers them.
 log=$(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log 2>/dev/null | head -n 1)
 if [ "$log" ]; then
@@ -27,7 +33,6 @@ if [ "$log" ]; then
 fi
 # Where kubeadm's and our members have their metrics. A member that hangs must not hold up the rest.
 if [ "$up" ]; then
-  f clock "$(date +%s)"
   url=http://127.0.0.1:2381/metrics
   { curl -fsS --noproxy '*' -m 0.7 $url || env -u http_proxy wget -qO- -T 1 -t 1 $url; } 2>/dev/null |
     grep -E '^(etcd_server_leader_changes_seen_total|process_start_time_seconds|etcd_(disk_wal_fsync|disk_backend_commit)_duration_seconds_bucket|etcd_network_peer_round_trip_time_seconds_bucket)' |

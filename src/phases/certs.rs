@@ -247,8 +247,7 @@ fn public_parts(p: &mut Planner<'_>, shared: Shared, source: Option<&Source>) {
 
 fn certificate(p: &mut Planner<'_>, node: &Node, spec: &LeafSpec) -> Result<(), Refusal> {
     let server = dialled_by(p.cluster, node, spec);
-    let facts = p.facts(&node.name);
-    let Some(why) = reason(p, facts, spec, server.as_deref())? else {
+    let Some(why) = reason(p, &node.name, spec, server.as_deref())? else {
         if let Place::Pair { key, .. } = &spec.place {
             p.mode(node, key, 0o600);
         }
@@ -280,11 +279,12 @@ fn issue(p: &mut Planner<'_>, node: &Node, spec: &LeafSpec, why: &str) {
 /// Why a certificate has to be issued; `None` where it is as wanted.
 fn reason(
     p: &Planner<'_>,
-    facts: &Facts,
+    host: &NodeName,
     spec: &LeafSpec,
     server: Option<&str>,
 ) -> Result<Option<String>, Refusal> {
     let Some(ca) = authority(p, spec.ca) else { return Ok(Some("of a new authority".into())) };
+    let facts = p.facts(host);
     let has_key = facts.files.contains_key(spec.place.key_path());
     let found = found_certificate(facts, &spec.place).filter(|_| has_key);
     Ok(match verdict(spec, found.as_ref(), None, &ca, p.now) {
@@ -295,7 +295,7 @@ fn reason(
                 subject: format!(
                     "{} on {} was not signed by this cluster's {}",
                     spec.place.cert_path(),
-                    facts.hostname,
+                    host,
                     spec.ca
                 ),
                 why: format!("its issuer is another {issuer}: the host may serve another cluster"),

@@ -14,7 +14,7 @@ use crate::{
     pki::{
         authorities::{Ca, holdings},
         inspect::CertInfo,
-        leaf::{LeafSpec, URGENT_DAYS},
+        leaf::{Foreign, LeafSpec, URGENT_DAYS},
         specs,
     },
 };
@@ -82,7 +82,7 @@ pub struct Certificate {
     pub name: &'static str,
     /// Its file: a certificate, or a kubeconfig that holds one.
     pub path: String,
-    /// Who signs it.
+    /// Who signs it; where another authority of that name did, `another` before it.
     pub authority: String,
     /// When it ends, RFC 3339; `null` where there is none.
     pub not_after: Option<String>,
@@ -112,7 +112,15 @@ pub enum Served {
     },
 }
 
+/// Before the name of an authority that is not the cluster's.
+const OTHER: &str = "another ";
+
 impl Certificate {
+    /// Host, file and authority of one that another authority signed.
+    fn foreign(&self) -> Option<(&NodeName, &str, &str)> {
+        self.authority.starts_with(OTHER).then_some((&self.host, &self.path, &self.authority))
+    }
+
     /// True where nobody accepts it, or nobody could.
     pub fn is_lost(&self) -> bool {
         self.days.is_none_or(|days| days < 0)
@@ -167,7 +175,12 @@ fn certificate(sources: &Sources<'_>, node: &Node, facts: &Facts, spec: &LeafSpe
         host: node.name.clone(),
         name: spec.name,
         path: spec.place.cert_path().to_owned(),
-        authority: spec.ca.to_string(),
+        authority: match found.as_ref().zip(authority_of(sources, spec.ca)) {
+            Some((info, ca)) if spec.foreign == Foreign::Refuse && !info.is_signed_by(&ca) => {
+                format!("{OTHER}{}", spec.ca)
+            }
+            _ => spec.ca.to_string(),
+        },
         not_after: found.as_ref().and_then(ends),
         days: found.as_ref().map(|info| days(info, sources.now)),
         begins: found
@@ -177,10 +190,16 @@ fn certificate(sources: &Sources<'_>, node: &Node, facts: &Facts, spec: &LeafSpe
     }
 }
 
+/// The authority as the first host has it; where they differ it is told.
+fn authority_of(sources: &Sources<'_>, ca: Ca) -> Option<CertInfo> {
+    let hosts = sources.cluster.nodes.iter().filter_map(|n| sources.seen.hosts.get(&n.name));
+    hosts.filter_map(|f| certs::certificate_of_der(f.certs.get(&ca.cert_path())?)).next()
+}
+
 fn authority(sources: &Sources<'_>, ca: Ca, now: OffsetDateTime) -> Option<Authority> {
     let on_hosts =
         || sources.cluster.nodes.iter().filter_map(|n| Some((n, sources.seen.hosts.get(&n.name)?)));
-    let info = on_hosts().find_map(|(_, f)| certs::certificate_of_der(f.certs.get(&ca.cert_path())?))?;
+    let info = authority_of(sources, ca)?;
     let keeps = |(node, facts): &(&Node, &Facts)| {
         holdings(node).iter().any(|h| h.ca == ca && h.key) && facts.files.contains_key(&ca.key_path())
     };
@@ -222,6 +241,28 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
     // By such a clock nothing else of this can be told.
     if let Err(refusal) = clock::may_issue(sources.seen) {
         advice.push(say(Level::Warning, format!("{}; {}", refusal.why, refusal.help), None));
+    }
+    if let Err(refusal) = certs::agree(sources.cluster, sources.seen) {
+        let text = format!("{}: {}; {}", refusal.subject, refusal.why, refusal.help);
+        advice.push(say(Level::Warning, text, None));
+    }
+    for (host, path, authority) in status.certificates.iter().filter_map(Certificate::foreign) {
+        let text = format!(
+            "{path} on {host} is signed by {authority}: the host serves another cluster, or the file was put there by mistake; \
+             once it is moved away, this issues the right one:"
+        );
+        advice.push(say(Level::Warning, text, Some(format!("rsadm up{}", sources.inventory))));
+    }
+    // Whoever built with kubeadm may keep the keys elsewhere on purpose.
+    let built = sources.seen.hosts.values().any(|facts| facts.begun.is_some());
+    for authority in status.authorities.iter().filter(|a| a.keepers.is_empty()) {
+        let Authority { name, path, .. } = authority;
+        let key = path.replace(".crt", ".key");
+        let text = format!(
+            "the key of the {name} is on no host that answers: nothing can be renewed, and nobody can join; put {key} back \
+             from a backup on a host that keeps it (a bundle of rsadm etcd snapshot save --with-pki has it)"
+        );
+        advice.push(say(if built { Level::Warning } else { Level::Note }, text, None));
     }
     for authority in status.authorities.iter().filter(|a| a.days < AUTHORITY_WARNING_DAYS) {
         let Authority { name, days, .. } = authority;

@@ -93,7 +93,12 @@ fn sums(status: &ClusterStatus) -> Vec<[String; 2]> {
         ]);
     }
     if let Some(first) = &status.first_expiry {
-        let text = format!("first to expire in {} d: {} on {}", first.days, first.path, first.host);
+        let when = match first.days {
+            days @ 0.. => format!("first to expire in {days} d"),
+            // Rounded down: within the first day after its end it has -1.
+            days => format!("expired {} d ago", -days),
+        };
+        let text = format!("{when}: {} on {}", first.path, first.host);
         sums.push(["certs".to_owned(), text]);
     }
     sums.push(["changes".to_owned(), changes(status)]);

@@ -34,6 +34,9 @@ pub struct Process {
     /// A restore or a recovery of etcd that has begun there and is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restoring: Option<Restoring>,
+    /// A certificate of its that has ended, by the host's clock: the others turn it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expired: Option<Expired>,
     /// How often its container was started again; `None` where it never ran.
     pub restarts: Option<u32>,
     /// Its last complaint, or what it wrote last.
@@ -55,6 +58,15 @@ impl Restoring {
         let (state, token) = text.split_once(' ')?;
         Some(Self { token: token.trim().to_owned(), placed: state == "placed" })
     }
+}
+
+/// A certificate that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Expired {
+    /// Its file in etcd's folder: `server.crt`, `peer.crt`.
+    pub file: String,
+    /// The day: `2026-11-22`.
+    pub on: String,
 }
 
 /// A line of its log.
@@ -143,6 +155,13 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
                 crate::layout::ETCD_DATA_DIR
             ))
         },
+        Some(HostState::Seen(Process { expired: Some(Expired { file, on }), last_words, .. })) => Advice {
+            says: said(&title, last_words.as_ref()),
+            ..warning(format!(
+                "the certificate {file} of etcd on {title} has expired on {on}; this renews it:"
+            ))
+            .with(up.replacen("rsadm up", "rsadm certs renew", 1))
+        },
         Some(HostState::Seen(process)) => stopped(&title, why, process, up),
     })
 }
@@ -155,6 +174,16 @@ fn has_full_disk(member: &MemberReport) -> bool {
         }
         _ => false,
     }
+}
+
+/// True where its process runs on its host.
+fn runs(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(Process { running: true, .. })))
+}
+
+/// True where nobody accepts it any more.
+fn has_expired(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(Process { expired: Some(_), .. })))
 }
 
 /// What has stopped etcd on a member's host and has not started it again.
@@ -215,8 +244,11 @@ fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
             warning(format!("etcd stops on {title} each time its kubelet starts it ({n} {times} so far)"))
         }
     };
-    let said = process.last_words.as_ref().map(|w| format!("{title} at {}: {}", w.at, w.text));
-    Advice { says: said, ..advice }
+    Advice { says: said(title, process.last_words.as_ref()), ..advice }
+}
+
+fn said(title: &str, words: Option<&Words>) -> Option<String> {
+    words.map(|w| format!("{title} at {}: {}", w.at, w.text))
 }
 
 /// Without a quorum: which hosts would bring it back, told by what keeps each from it.
@@ -225,7 +257,9 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
     let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
     let away = names(silent.iter().filter(is_away).collect());
     // A full disk lets none start, and once there is room the kubelet does it.
-    let here = names(silent.iter().filter(|m| !is_away(m) && !has_full_disk(m)).collect());
+    let (run, stopped): (Vec<_>, Vec<_>) =
+        silent.iter().filter(|m| !is_away(m) && !has_full_disk(m) && !has_expired(m)).partition(|m| runs(m));
+    let (run, here) = (names(run), names(stopped));
     let mut advice = Vec::new();
     if !away.is_empty() {
         advice.push(warning(format!(
@@ -236,8 +270,16 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
     }
     advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
         // One command for all of them comes last.
-        self::silent(m, up, None).map(|a| Advice { command: None, ..a })
+        self::silent(m, up, None).map(|a| if has_expired(m) { a } else { Advice { command: None, ..a } })
     }));
+    if !run.is_empty() && here.is_empty() && away.is_empty() {
+        let text = format!(
+            "etcd runs on {} and does not answer in time: their hosts or disks are busy, or those that run are too few; look \
+             again, and at the load of the hosts",
+            list(&run)
+        );
+        advice.push(warning(text));
+    }
     match (here.is_empty(), away.is_empty()) {
         (true, _) => {}
         (false, true) => {

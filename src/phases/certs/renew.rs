@@ -142,7 +142,7 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
             let found = found_certificate(facts, &spec.place);
             let early = found.as_ref().and_then(|info| not_begun(info, p.now));
             let lost = early.is_some() || found.as_ref().is_none_or(|info| info.is_expired(p.now));
-            let why = reason(p, facts, &spec, None)?.or(early);
+            let why = reason(p, &node.name, &spec, None)?.or(early);
             if let Some(why) = why.or_else(|| soon(p, &spec, found.as_ref()?)) {
                 all.push(Due { node: i, spec, why, lost });
             }

@@ -48,6 +48,15 @@ impl Scene {
         Self { cluster, seen, served, unreachable: BTreeMap::new() }
     }
 
+    fn facts(&mut self) -> &mut Facts {
+        self.seen.hosts.values_mut().next().unwrap()
+    }
+
+    fn warns(&self) -> Vec<String> {
+        let advice = self.status().advice.into_iter().filter(|a| a.level == Level::Warning);
+        advice.map(|a| a.text).collect()
+    }
+
     fn status(&self) -> CertificatesStatus {
         self.status_in(0)
     }
@@ -157,4 +166,33 @@ fn people_get_a_table() {
     facts.certs.remove("/etc/kubernetes/pki/front-proxy-client.crt");
     scene.unreachable.insert(NodeName::new("m2"), "not reached: no route to host".into());
     insta::assert_snapshot!(render(&scene.status()));
+}
+
+/// Nothing can be renewed with a key that is nowhere; where nobody but kubeadm built, that may be on purpose.
+#[test]
+fn a_key_that_is_on_no_host_is_told() {
+    let mut scene = Scene::aged(1);
+    scene.facts().files.remove(&Ca::Cluster.key_path());
+    assert_eq!(scene.warns(), Vec::<String>::new());
+    scene.facts().begun = Some("prod".into());
+    let warned = scene.warns();
+    assert!(warned[0].starts_with("the key of the cluster CA is on no host that answers: "), "{warned:?}");
+    assert_eq!(scene.status().verdict, Verdict::Degraded);
+}
+
+#[test]
+fn who_signed_a_certificate_is_looked_at() {
+    let mut scene = Scene::aged(1);
+    let other = Scene::aged(1);
+    let path = "/etc/kubernetes/pki/apiserver.crt";
+    let stranger = other.seen.hosts.values().next().unwrap().certs[path].clone();
+    scene.facts().certs.insert(path.into(), stranger);
+    let status = scene.status();
+    let found = status.certificates.iter().find(|c| c.path == path).unwrap();
+    assert_eq!(found.authority, "another cluster CA");
+    assert!(
+        scene.warns()[0].contains("apiserver.crt on m1 is signed by another cluster CA: "),
+        "{:?}",
+        scene.warns()
+    );
 }
