@@ -338,6 +338,29 @@ fn a_full_disk_is_told_and_no_command_that_does_not_help() {
     }
 }
 
+/// Their processes are there: nothing is to be started.
+#[test]
+fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
+    let process = Process { kubelet: true, manifest: true, running: true, ..Process::default() };
+    let mut scene = Scene::new(3).silence(1, "late").silence(2, "late").silence(3, "late").without_quorum();
+    for host in ["m1", "m2", "m3"] {
+        scene.known.hosts.insert(host.to_owned(), HostState::Seen(process.clone()));
+    }
+    let advice = scene.report().advice;
+    let said = |words: &str| advice.iter().any(|a| a.text.contains(words));
+    assert!(said("etcd runs on m1, m2 and m3 and does not answer in time"), "{advice:?}");
+    assert!(!said("start etcd on"), "{advice:?}");
+    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
+    let mut scene = Scene::new(3).silence(3, "late");
+    scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process }));
+    let advice = scene.report().advice.remove(0);
+    assert_eq!(
+        advice.text,
+        "the certificate peer.crt of etcd on m3 has expired on 2026-11-22; this renews it:"
+    );
+    assert_eq!(advice.command.as_deref(), Some("rsadm certs renew prod.yaml"));
+}
+
 #[test]
 fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
     let restoring = |placed: bool, token: &str| {
