@@ -27,7 +27,7 @@ pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
             why: format!("it is one at {}, and it is well: there is nothing to take out", member.peer_url),
             help: format!(
                 "set internal_address of {name} back; where it has to move: `rsadm etcd remove {name}` while the \
-                 inventory has the old address, then change it and `rsadm etcd add {name}`"
+                 inventory has the old address, then change it and `rsadm up`, which makes its certificates and its member anew"
             ),
         });
     }
