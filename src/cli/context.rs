@@ -61,6 +61,14 @@ impl Context {
         self.load_by(arg, inventory::load_bytes)
     }
 
+    /// The same for hosts that are to be taken down, which may be some of a cluster.
+    ///
+    /// # Errors
+    /// As [`Context::load`].
+    pub fn load_part(&self, arg: &InventoryArg) -> Result<Loaded, CliError> {
+        self.load_by(arg, inventory::load_part)
+    }
+
     fn load_by(
         &self,
         arg: &InventoryArg,

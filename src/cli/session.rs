@@ -90,14 +90,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The same with those hosts that answer, for commands that are wanted most where some are lost: a reset, a restore, a
-    /// recovery.
+    /// The same with those hosts that answer, for commands that are wanted most where some are lost: a restore, a recovery.
     pub(super) async fn open_what_answers(
         context: &'a Context,
         arg: &InventoryArg,
         events: Events,
     ) -> Result<(Self, Vec<HostError>), CliError> {
         Self::connect(context, context.load(arg)?.cluster, events, |_| true, None).await
+    }
+
+    /// The same with hosts that may be some of a cluster, for a reset.
+    pub(super) async fn open_part(
+        context: &'a Context,
+        arg: &InventoryArg,
+        events: Events,
+    ) -> Result<(Self, Vec<HostError>), CliError> {
+        Self::connect(context, context.load_part(arg)?.cluster, events, |_| true, None).await
     }
 
     /// Connects to the wanted hosts only, and gives up soon on those that do not answer: for commands that tell how

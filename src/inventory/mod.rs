@@ -27,7 +27,7 @@ pub use settings::*;
 pub use skeleton::{HostArgument, NoHost, remark, skeleton};
 
 use locate::Place;
-use problem::{Fault, Findings, Located};
+use problem::{Fault, Findings, Located, Purpose};
 
 /// What lets a cluster of control planes alone take ordinary pods.
 const TAKES_PODS: &str = "the role worker on some of them, hosts with that role alone, or taints: []";
@@ -69,7 +69,8 @@ pub fn load(text: &str, file_name: &str, home: Option<&FsPath>) -> Result<Loaded
 /// # Errors
 /// All problems of the file at once.
 pub fn load_bytes(bytes: &[u8], file_name: &str, home: Option<&FsPath>) -> Result<Loaded, Problems> {
-    load_parts(bytes, home, false).map_err(|problems| Problems { file: file_name.to_owned(), problems })
+    load_parts(bytes, home, Purpose::Build)
+        .map_err(|problems| Problems { file: file_name.to_owned(), problems })
 }
 
 /// The same for a cluster that is there, whoever built it: what none should be built with is a warning.
@@ -77,15 +78,25 @@ pub fn load_bytes(bytes: &[u8], file_name: &str, home: Option<&FsPath>) -> Resul
 /// # Errors
 /// All problems of the file at once.
 pub fn load_built(bytes: &[u8], file_name: &str, home: Option<&FsPath>) -> Result<Loaded, Problems> {
-    load_parts(bytes, home, true).map_err(|problems| Problems { file: file_name.to_owned(), problems })
+    load_parts(bytes, home, Purpose::Keep)
+        .map_err(|problems| Problems { file: file_name.to_owned(), problems })
 }
 
-fn load_parts(bytes: &[u8], home: Option<&FsPath>, is_built: bool) -> Result<Loaded, Vec<Problem>> {
+/// The same for hosts that are taken down: they may be some of a cluster, such as a worker alone.
+///
+/// # Errors
+/// All problems of the file at once.
+pub fn load_part(bytes: &[u8], file_name: &str, home: Option<&FsPath>) -> Result<Loaded, Problems> {
+    load_parts(bytes, home, Purpose::TakeDown)
+        .map_err(|problems| Problems { file: file_name.to_owned(), problems })
+}
+
+fn load_parts(bytes: &[u8], home: Option<&FsPath>, purpose: Purpose) -> Result<Loaded, Vec<Problem>> {
     let document = file::parse(bytes).map_err(|problem| vec![problem])?;
     let findings = Findings::default();
     let draft = draft::read(&document.value, home, &findings);
     check::check(&draft, &findings);
-    let Located { errors, warnings, files } = findings.locate(&document.places, is_built);
+    let Located { errors, warnings, files } = findings.locate(&document.places, purpose);
     if !errors.is_empty() {
         return Err(errors);
     }

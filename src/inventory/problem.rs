@@ -134,11 +134,24 @@ enum Part {
     Value,
 }
 
+/// What an inventory is read for: each use takes all that the one before it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Purpose {
+    /// To build a cluster, or to make one what the inventory says.
+    Build,
+    /// To look after a cluster that is there.
+    Keep,
+    /// To take hosts down, which may be a part of their cluster.
+    TakeDown,
+}
+
 /// What a finding forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weight {
     /// Any use of the file.
     Everything,
+    /// Any use but to take hosts down.
+    Running,
     /// To build such a cluster; one that is there has to be looked after all the same.
     Building,
     /// Nothing.
@@ -185,6 +198,11 @@ impl Findings {
         self.add(path, Part::Key, Weight::Everything, Fault::new(message, help));
     }
 
+    /// What a cluster lacks, and some of its hosts may.
+    pub(super) fn lacking(&self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
+        self.add(path, Part::Value, Weight::Running, Fault::new(message, help));
+    }
+
     /// A value that no cluster is to be built with.
     pub(super) fn unwanted(&self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
         self.add(path, Part::Value, Weight::Building, Fault::new(message, help));
@@ -204,8 +222,9 @@ impl Findings {
         self.found.borrow_mut().push(Finding { path: path.clone(), part, weight, fault });
     }
 
-    /// Looks the places up. What forbids to build a cluster is an error, or a warning where it `is_built`.
-    pub(super) fn locate(self, places: &Places, is_built: bool) -> Located {
+    /// Looks the places up. What forbids to build a cluster is an error, or a warning where it is there; what only a whole
+    /// one needs is nothing where hosts are taken down.
+    pub(super) fn locate(self, places: &Places, purpose: Purpose) -> Located {
         let mut errors = places.duplicates.clone();
         let mut warnings = Vec::new();
         for finding in self.found.into_inner() {
@@ -215,7 +234,9 @@ impl Findings {
             };
             let list = match finding.weight {
                 Weight::Everything => &mut errors,
-                Weight::Building if !is_built => &mut errors,
+                Weight::Running if purpose == Purpose::TakeDown => continue,
+                Weight::Running => &mut errors,
+                Weight::Building if purpose == Purpose::Build => &mut errors,
                 Weight::Building | Weight::Nothing => &mut warnings,
             };
             list.push(problem(place, finding.path.to_string(), finding.fault));

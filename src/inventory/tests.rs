@@ -68,6 +68,19 @@ fn two_members_are_not_built_and_are_looked_after() {
     assert!(built.warnings[0].message.starts_with("2 etcd members"), "{:?}", built.warnings);
 }
 
+/// What is taken down need not be a whole cluster.
+#[test]
+fn a_worker_alone_is_taken_down_and_else_nothing() {
+    let text = "cluster_name: prod\nkubernetes_version: v1.37.2\nhosts: [{name: w1, address: 10.0.0.1, roles: [worker]}]";
+    let part = load_part(text.as_bytes(), "inventory.yaml", None).unwrap();
+    assert_eq!((part.cluster.nodes.len(), part.warnings), (1, vec![]));
+    for load in [load_bytes, load_built] {
+        let problems = load(text.as_bytes(), "inventory.yaml", None).unwrap_err().problems;
+        let found: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
+        assert_eq!(found, ["workers without a control plane", "no etcd member"]);
+    }
+}
+
 #[test]
 fn three_lines_are_a_cluster_and_the_rest_is_by_default() {
     let text = "cluster_name: prod\nkubernetes_version: v1.37.2\nhosts: [{name: m1, address: 10.0.0.1, roles: [master, etcd]}]";

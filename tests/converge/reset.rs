@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     faults,
-    harness::{block_on, built, etcd_only, run, single},
+    harness::{block_on, built, etcd_only, ha, run, single},
 };
 
 /// A built world in which everything may stop: that is what a reset is.
@@ -61,6 +61,22 @@ fn a_host_that_cannot_be_wiped_keeps_nobody_elses_from_it() {
     }
     let again = World::new(world.state());
     assert_eq!(faults::heals(&cluster, again, &undisturbed, RESET), Ok(()));
+}
+
+/// As the text says that names a node which is in the inventory no more.
+#[test]
+fn a_worker_alone_is_taken_down() {
+    let cluster = ha();
+    let mut part = cluster.clone();
+    part.nodes.retain(|n| n.name.as_str() == "w1");
+    let mut state = ready(&cluster);
+    state.hang_up();
+    let world = World::new(state);
+    block_on(run(&world, &part, RESET)).unwrap().result.unwrap();
+    let now = shape(&world.state());
+    for (host, is_bare) in [("w1", true), ("w2", false)] {
+        assert_eq!(left(&now, host).is_empty(), is_bare, "{host}: {:#?}", left(&now, host));
+    }
 }
 
 /// What the command does where a host cannot be connected to.

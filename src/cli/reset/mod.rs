@@ -42,7 +42,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded(context);
-    let (mut session, mut silent) = Session::open_what_answers(context, &args.inventory, events).await?;
+    let (mut session, mut silent) = Session::open_part(context, &args.inventory, events).await?;
     if session.fleet.hosts().is_empty() {
         return Err(session.not_begun(&silent));
     }

@@ -81,14 +81,14 @@ fn check_topology(hosts: &[HostDraft], findings: &Findings) {
     let count = |role| hosts.iter().filter(|h| h.is(role)).count();
     let members = count(Role::Etcd);
     if count(Role::Worker) > 0 && count(Role::ControlPlane) == 0 {
-        findings.error(
+        findings.lacking(
             &path,
             "workers without a control plane",
             "give at least one host the role control-plane",
         );
     }
     match members {
-        0 => findings.error(
+        0 => findings.lacking(
             &path,
             "no etcd member",
             "give one, three or five hosts the role etcd; control planes may have it too",
