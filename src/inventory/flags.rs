@@ -234,6 +234,24 @@ impl Owned {
     }
 }
 
+/// A flag, which of its values no cluster may have, and why.
+type Harmful = (&'static str, fn(&str) -> bool, &'static str);
+
+/// Of flags that are otherwise the operator's.
+const HARMFUL: [Harmful; 3] = [
+    ("unsafe-no-fsync", |v| v != "false", "writes that were acknowledged would be lost with the power"),
+    (
+        "authorization-mode",
+        |v| v.split(',').any(|mode| mode == "AlwaysAllow"),
+        "whoever can log in could do everything",
+    ),
+    (
+        "tls-min-version",
+        |v| !(v.starts_with("VersionTLS1") || ["TLS1.2", "TLS1.3"].contains(&v)),
+        "VersionTLS12 or VersionTLS13; of etcd TLS1.2 or TLS1.3",
+    ),
+];
+
 /// Whether a flag may be laid over ours.
 pub(super) fn judge(owned: &Owned, flag: &str, value: &str) -> Result<(), Fault> {
     if let Some(bare) = flag.strip_prefix("--") {
@@ -249,6 +267,9 @@ pub(super) fn judge(owned: &Owned, flag: &str, value: &str) -> Result<(), Fault>
     }
     if let Some(why) = reason(owned.flags, flag) {
         return Err(Fault::new(format!("rsadm sets --{flag} itself"), why));
+    }
+    if let Some((.., why)) = HARMFUL.iter().find(|(name, harms, _)| *name == flag && harms(value)) {
+        return Err(Fault::new(format!("{} is nothing for --{flag}", quote(value)), *why));
     }
     if value.len() > 4096 {
         return Err(Fault::new("more than 4096 characters", "a flag's value is short"));
