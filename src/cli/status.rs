@@ -10,6 +10,7 @@ use crate::{
     cli::{
         CliError, Context, Exit, InventoryArg,
         etcd::status::{DUE, exit},
+        literal::with_inventory,
         session::Session,
     },
     exec::survey::Survey,
@@ -54,7 +55,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         join3(survey.etcd(now), gather_what_answers(cluster, fleet, facts_due), api::ready(cluster, fleet))
             .await;
     errors.extend(silent);
-    let plan = is_complete.then(|| pending(&session, &seen, &errors, now)).flatten();
+    let mut plan = is_complete.then(|| pending(&session, &seen, &errors, now)).flatten();
+    if let Some(Err(refusal)) = &mut plan {
+        refusal.help = with_inventory(&refusal.help, &inventory);
+    }
     let unreachable: BTreeMap<NodeName, String> =
         errors.iter().map(|e| (e.host().clone(), e.brief())).collect();
     let status = assess(&Sources {

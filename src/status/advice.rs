@@ -3,6 +3,7 @@
 use super::{ClusterStatus, HostStatus, Sources};
 use crate::{
     etcd::status::{Advice, Level},
+    inventory::Role,
     observe::api::Workload,
     pki::leaf::URGENT_DAYS,
 };
@@ -30,6 +31,18 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
             Some(Err(_)) => warn(format!("{what}, up starts once it has nothing to refuse any more"), None),
             _ => warn(format!("{what}, this starts:"), Some(format!("rsadm up{inventory}"))),
         });
+    }
+    // Of a member's host etcd's advice tells.
+    let is_away = |h: &&HostStatus| !h.reachable && !h.roles.contains(&Role::Etcd);
+    for host in status.hosts.iter().filter(is_away) {
+        let name = &host.name;
+        advice.push(warn(
+            format!(
+                "{name} cannot be reached over SSH: is the host up? once it is, what runs there goes on by itself; where it is \
+                 gone for good: kubectl delete node {name}, and take it out of the inventory"
+            ),
+            None,
+        ));
     }
     let runs_unready = |h: &&HostStatus| {
         h.api_ready == Some(false) && h.components.get("kube-apiserver").is_some_and(|runs| *runs)
@@ -60,7 +73,7 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
         advice.push(warn(format!("{text}; this renews what ends soon:"), Some(command)));
     }
     if let Some(Err(refusal)) = sources.plan {
-        let text = format!("{}: {}", refusal.subject, refusal.why.trim());
+        let text = format!("{}: {}\n  {}", refusal.subject, refusal.why.trim(), refusal.help.trim());
         advice.push(warn(format!("up would refuse: {text}"), None));
     }
     for name in status.unlisted_nodes.iter().flatten() {

@@ -185,9 +185,26 @@ fn a_plan_that_refuses_is_said_and_one_that_cannot_be_made_too() {
         help: "nothing was changed".to_owned(),
     };
     let scene = Scene { plan: Some(Err(refusal)), ..Scene::new() };
+    insta::assert_snapshot!(summary(&scene.status()), @"
+    Degraded
+    Warning: up would refuse: 1 finding: w1: swap is on
+          swapoff -a
+      nothing was changed
+    ");
     assert_eq!(scene.status().changes.unknown.as_deref(), Some("up would refuse: 1 finding"));
     assert_eq!(scene.status().verdict, Verdict::Degraded);
     assert_eq!(Scene::new().off("w1").status().changes.unknown.as_deref(), Some("not known without w1"));
+}
+
+/// Of a member's host etcd's advice tells, and here it is well.
+#[test]
+fn a_host_that_is_off_is_told_with_what_helps() {
+    insta::assert_snapshot!(summary(&Scene::new().off("w1").status()), @"
+    Degraded
+    w1: not reached: no route to host
+    Warning: w1 cannot be reached over SSH: is the host up? once it is, what runs there goes on by itself; where it is gone for good: kubectl delete node w1, and take it out of the inventory
+    ");
+    assert!(Scene::new().off("m3").status().advice.is_empty());
 }
 
 #[test]
