@@ -20,7 +20,8 @@ use crate::{
 #[command(after_help = "\
 Read over SSH, and served ones by a handshake: it works with no API server and with certificates
 that have expired. Ends with 8 where one is missing, has expired, ends within 30 days or is not
-the one that is served, and where an authority ends within 180 days.
+the one that is served, or another authority signed it, and where an authority ends within 180 days,
+differs between hosts, or its key is on none of them.
 
 Examples:
   rsadm certs status inventories/prod.yaml
