@@ -125,6 +125,11 @@ impl Growth<'_> {
         self.under_load(&THREE, &THREE, || {
             let mut up = self.lab.start_rsadm_on("up -v", &other)?;
             up.until_it_says("new settings on e1; 3 members healthy")?;
+            // What waits for its new process has begun by then.
+            let manifest = "/etc/kubernetes/manifests/etcd.yaml";
+            let written =
+                format!("timeout 60 bash -c 'until grep -q count=6000 {manifest}; do sleep 0.05; done'");
+            self.lab.on("e2", &written)?.ok()?;
             self.lab.on("e2", "pkill -KILL -f '^sshd: ops'")?.ok()?;
             let up = up.end()?;
             println!("{}", up.all());
