@@ -273,7 +273,8 @@ impl<'a> Ground<'a> {
                     .to_owned()
             }
             RestoreError::Back(_) => format!(
-                "rsadm etcd restore{} --rollback puts the old data back here, and the old members serve together; or                  switch them off for good and run the same again, without what only they know",
+                "rsadm etcd restore{} --rollback puts the old data back here, and the old members serve together; or \
+                 switch them off for good and run the same again, without what only they know",
                 self.inventory
             ),
             RestoreError::NoAgreement(_) => format!(
@@ -282,7 +283,8 @@ impl<'a> Ground<'a> {
                 self.inventory
             ),
             RestoreError::File { doing: "write", .. } => format!(
-                "make room there, or name another folder in TMPDIR, and run the same again, it goes on where it stopped;                  or: rsadm etcd restore{} --rollback",
+                "make room there, or name another folder in TMPDIR, and run the same again, it goes on where it stopped; \
+                 or: rsadm etcd restore{} --rollback",
                 self.inventory
             ),
             RestoreError::Interrupted(_) => format!(
