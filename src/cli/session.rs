@@ -272,16 +272,16 @@ impl<'a> Session<'a> {
         let (mut planned, _) = self.plan(table, seen.clone(), &wants)?;
         planned.notices.retain(|notice| notice.phase != preflight::PHASE);
         self.notices(&planned);
-        let mut rest = planned.clone();
-        for _ in 0..LOSSES {
+        let (mut rest, mut losses) = (planned.clone(), 0);
+        loop {
             match self.run(&self.cluster, command, &rest, seen).await? {
-                Err(RunError::Lost(lost)) => self.tell_lost(&lost),
+                Err(RunError::Lost(lost)) if losses < LOSSES => self.tell_lost(&lost),
                 result => return ended(result, command).map(|()| planned),
             }
+            losses += 1;
             seen = self.observe().await?;
             (rest, _) = self.plan(table, seen.clone(), &wants)?;
         }
-        ended(self.run(&self.cluster, command, &rest, seen).await?, command).map(|()| planned)
     }
 
     /// Tells of connections that were lost and stand again.
