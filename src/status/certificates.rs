@@ -84,6 +84,9 @@ pub struct Certificate {
     pub path: String,
     /// Who signs it; where another authority of that name did, `another` before it.
     pub authority: String,
+    /// True where another authority did.
+    #[serde(skip)]
+    foreign: bool,
     /// When it ends, RFC 3339; `null` where there is none.
     pub not_after: Option<String>,
     /// Whole days until then; negative once expired.
@@ -112,15 +115,7 @@ pub enum Served {
     },
 }
 
-/// Before the name of an authority that is not the cluster's.
-const OTHER: &str = "another ";
-
 impl Certificate {
-    /// Host, file and authority of one that another authority signed.
-    fn foreign(&self) -> Option<(&NodeName, &str, &str)> {
-        self.authority.starts_with(OTHER).then_some((&self.host, &self.path, &self.authority))
-    }
-
     /// True where nobody accepts it, or nobody could.
     pub fn is_lost(&self) -> bool {
         self.days.is_none_or(|days| days < 0)
@@ -140,14 +135,20 @@ impl CertificatesStatus {
 pub fn assess(sources: &Sources<'_>) -> CertificatesStatus {
     let Sources { cluster, seen, now, .. } = *sources;
     let on_hosts = cluster.nodes.iter().filter_map(|node| Some((node, seen.hosts.get(&node.name)?)));
+    let signers = Ca::ALL.map(|ca| (ca, authority_of(sources, ca)));
     let certificates: Vec<Certificate> = on_hosts
         .flat_map(|(node, facts)| {
             let specs = specs::specs_for(cluster, node).into_iter();
-            specs.map(move |spec| certificate(sources, node, facts, &spec))
+            let signers = &signers;
+            specs.map(move |spec| {
+                let signer =
+                    signers.iter().find(|(ca, _)| *ca == spec.ca).and_then(|(_, info)| info.as_ref());
+                certificate(sources, node, facts, &spec, signer)
+            })
         })
         .collect();
     let authorities: Vec<Authority> =
-        Ca::ALL.into_iter().filter_map(|ca| authority(sources, ca, now)).collect();
+        signers.iter().filter_map(|(ca, info)| Some(authority(sources, *ca, info.as_ref()?, now))).collect();
     let mut status = CertificatesStatus {
         cluster: cluster.name.clone(),
         verdict: Verdict::Healthy,
@@ -164,8 +165,16 @@ pub fn assess(sources: &Sources<'_>) -> CertificatesStatus {
     status
 }
 
-fn certificate(sources: &Sources<'_>, node: &Node, facts: &Facts, spec: &LeafSpec) -> Certificate {
+fn certificate(
+    sources: &Sources<'_>,
+    node: &Node,
+    facts: &Facts,
+    spec: &LeafSpec,
+    signer: Option<&CertInfo>,
+) -> Certificate {
     let found = certs::found_certificate(facts, &spec.place);
+    let foreign = spec.foreign == Foreign::Refuse
+        && found.as_ref().zip(signer).is_some_and(|(info, signer)| !info.is_signed_by(signer));
     let served = sources.served.get(&(node.name.clone(), spec.name)).map(|served| match served {
         Err(why) => Served::Unknown { why: why.clone() },
         Ok(info) if found.as_ref().is_some_and(|f| f.fingerprint == info.fingerprint) => Served::Same,
@@ -175,12 +184,8 @@ fn certificate(sources: &Sources<'_>, node: &Node, facts: &Facts, spec: &LeafSpe
         host: node.name.clone(),
         name: spec.name,
         path: spec.place.cert_path().to_owned(),
-        authority: match found.as_ref().zip(authority_of(sources, spec.ca)) {
-            Some((info, ca)) if spec.foreign == Foreign::Refuse && !info.is_signed_by(&ca) => {
-                format!("{OTHER}{}", spec.ca)
-            }
-            _ => spec.ca.to_string(),
-        },
+        authority: if foreign { format!("another {}", spec.ca) } else { spec.ca.to_string() },
+        foreign,
         not_after: found.as_ref().and_then(ends),
         days: found.as_ref().map(|info| days(info, sources.now)),
         begins: found
@@ -196,20 +201,18 @@ fn authority_of(sources: &Sources<'_>, ca: Ca) -> Option<CertInfo> {
     hosts.filter_map(|f| certs::certificate_of_der(f.certs.get(&ca.cert_path())?)).next()
 }
 
-fn authority(sources: &Sources<'_>, ca: Ca, now: OffsetDateTime) -> Option<Authority> {
-    let on_hosts =
-        || sources.cluster.nodes.iter().filter_map(|n| Some((n, sources.seen.hosts.get(&n.name)?)));
-    let info = authority_of(sources, ca)?;
+fn authority(sources: &Sources<'_>, ca: Ca, info: &CertInfo, now: OffsetDateTime) -> Authority {
+    let on_hosts = sources.cluster.nodes.iter().filter_map(|n| Some((n, sources.seen.hosts.get(&n.name)?)));
     let keeps = |(node, facts): &(&Node, &Facts)| {
         holdings(node).iter().any(|h| h.ca == ca && h.key) && facts.files.contains_key(&ca.key_path())
     };
-    Some(Authority {
+    Authority {
         name: ca.to_string(),
         path: ca.cert_path(),
-        not_after: ends(&info).unwrap_or_default(),
-        days: days(&info, now),
-        keepers: on_hosts().filter(keeps).map(|(node, _)| node.name.clone()).collect(),
-    })
+        not_after: ends(info).unwrap_or_default(),
+        days: days(info, now),
+        keepers: on_hosts.filter(keeps).map(|(node, _)| node.name.clone()).collect(),
+    }
 }
 
 /// Rounded down, so that what has just expired has −1.
@@ -246,7 +249,7 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         let text = format!("{}: {}; {}", refusal.subject, refusal.why, refusal.help);
         advice.push(say(Level::Warning, text, None));
     }
-    for (host, path, authority) in status.certificates.iter().filter_map(Certificate::foreign) {
+    for Certificate { host, path, authority, .. } in status.certificates.iter().filter(|c| c.foreign) {
         let text = format!(
             "{path} on {host} is signed by {authority}: the host serves another cluster, or the file was put there by mistake; \
              once it is moved away, this issues the right one:"
