@@ -1,0 +1,100 @@
+use super::*;
+use crate::{
+    etcd::status::tests::Scene,
+    manifests::testing,
+    observe::{FileFact, facts::ProcessFact},
+};
+
+#[test]
+fn an_api_server_on_a_host_that_is_no_control_plane_is_not_restored_beside() {
+    let cluster = testing::ha();
+    let server = ProcessFact { name: "kube-apiserver".into(), revision: None, etcd_servers: vec![] };
+    let on = |host: &str| {
+        let facts = Facts { processes: vec![server.clone()], ..Facts::default() };
+        Observed { hosts: [(NodeName::new(host), facts)].into(), ..Observed::default() }
+    };
+    assert_eq!(serves_as_nothing_else(&cluster, &on("m1")), Ok(()));
+    let refusal = serves_as_nothing_else(&cluster, &on("w1")).unwrap_err();
+    assert!(refusal.help.starts_with("give w1 the role control-plane"), "{refusal}");
+}
+
+#[test]
+fn hosts_of_kubeadm_beside_one_without_a_manifest_are_refused_before_anything_makes_room() {
+    let cluster = testing::ha();
+    let targets: Vec<NodeName> = cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect();
+    let with_manifest = Facts { etcd_manifest: Some(String::new()), etcd_data: true, ..Facts::default() };
+    let ours = Facts { begun: Some(cluster.name.clone()), ..with_manifest.clone() };
+    let mut kubeadms = with_manifest;
+    let file = FileFact { mode: 0o600, owner: "0:0".into(), sha256: "ab".into() };
+    kubeadms.files.insert(layout::KUBELET_CONF.into(), file);
+    let bare = Facts { etcd_data: true, ..Facts::default() };
+    let wiped = Facts { begun: ours.begun.clone(), ..Facts::default() };
+    for (hosts, refused) in [
+        ([&kubeadms, &kubeadms, &kubeadms], None),
+        ([&kubeadms, &bare, &kubeadms], Some("etcd cannot be made anew with m2")),
+        ([&kubeadms, &bare, &bare], Some("etcd cannot be made anew with m2, m3")),
+        ([&ours, &bare, &wiped], None),
+        ([&bare, &bare, &bare], None),
+    ] {
+        let hosts = targets.iter().cloned().zip(hosts.into_iter().cloned()).collect();
+        let seen = Observed { hosts, ..Observed::default() };
+        let said = gets_its_manifest(&cluster, seen, &targets);
+        assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
+    }
+    // What lies on a host that gets none says that it is somebody else's, and `up` will not build beside it.
+    let hosts = [("m1", &ours), ("m2", &bare), ("m3", &wiped), ("w1", &bare)];
+    let hosts = hosts.map(|(name, facts)| (NodeName::new(name), facts.clone())).into();
+    let said = gets_its_manifest(&cluster, Observed { hosts, ..Observed::default() }, &targets);
+    assert_eq!(said.err().unwrap().subject, "etcd cannot be made anew with m2, m3");
+}
+
+#[test]
+fn an_etcd_that_looks_elsewhere_is_told_before_anything_makes_room() {
+    let targets = ["m1", "m2"].map(NodeName::new);
+    let with =
+        |elsewhere: Option<&str>| Facts { etcd_elsewhere: elsewhere.map(Into::into), ..Facts::default() };
+    for (second, refused) in [
+        (None, None),
+        (
+            Some("/data/etcd"),
+            Some("etcd on m2 has its data or log at /data/etcd, and rsadm puts data at /var/lib/etcd"),
+        ),
+    ] {
+        let hosts = targets.iter().cloned().zip([with(None), with(second)]).collect();
+        let said = looks_where_data_is_put(&Observed { hosts, ..Observed::default() }, &targets);
+        assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
+    }
+}
+
+#[test]
+fn a_bare_host_is_told_before_a_recovery_makes_room() {
+    let targets = ["m1", "m2"].map(NodeName::new);
+    let with = |images: &[&str]| Facts {
+        images: images.iter().map(|image| (*image).to_owned()).collect(),
+        ..Facts::default()
+    };
+    let equipped = with(&["registry.k8s.io/pause:3.10", "registry.k8s.io/etcd:3.6.6-0"]);
+    for (second, refused) in [
+        (equipped.clone(), None),
+        (with(&[]), Some("m2 cannot take etcd's data")),
+        (with(&["registry.k8s.io/pause:3.10"]), Some("m2 cannot take etcd's data")),
+    ] {
+        let hosts = targets.iter().cloned().zip([equipped.clone(), second]).collect();
+        let said = has_programs(&Observed { hosts, ..Observed::default() }, &targets);
+        assert_eq!(said.err().map(|refusal| refusal.subject).as_deref(), refused);
+    }
+}
+
+#[test]
+fn a_running_member_that_the_inventory_lacks_is_no_bystander() {
+    let mut cluster = testing::ha();
+    assert_eq!(strangers_that_run(&Scene::new(3).report(), &cluster), Vec::<String>::new());
+    cluster.nodes.retain(|n| n.name.as_str() != "m3");
+    for (scene, strangers) in [
+        (Scene::new(3), vec!["m3 (https://10.0.0.3:2380)"]),
+        (Scene::new(3).without_quorum(), vec!["m3 (https://10.0.0.3:2380)"]),
+        (Scene::new(3).silence(3, "no route to host"), vec![]),
+    ] {
+        assert_eq!(strangers_that_run(&scene.report(), &cluster), strangers);
+    }
+}
