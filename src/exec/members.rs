@@ -19,8 +19,8 @@ use tokio::{
 use super::scripts;
 use crate::{
     etcd::{
-        EtcdApi,
-        client::{Credentials, DEADLINE, Dial, EtcdClient, dial},
+        EtcdApi, EtcdError,
+        client::{Credentials, DEADLINE, Dial, Dialled, EtcdClient, dial},
         upkeep::Upkeep,
     },
     host::{Forward, Host, Op, Secret, fleet::Fleet},
@@ -141,7 +141,7 @@ impl<'a> SshMembers<'a> {
             Err(why) => (Err(why), None),
             Ok(dialled) => {
                 let client = dialled.client.map(|c| Box::new(c) as Box<dyn EtcdApi>);
-                (client.map_err(crate::etcd::EtcdError::into_why), dialled.served_not_after)
+                (client.map_err(EtcdError::into_why), dialled.served_not_after)
             }
         }
     }
@@ -151,10 +151,10 @@ impl<'a> SshMembers<'a> {
     /// # Errors
     /// In words that stand alone in a table cell.
     pub async fn client(&self, host: &NodeName) -> Result<EtcdClient, String> {
-        self.dialled(host).await?.client.map_err(crate::etcd::EtcdError::into_why)
+        self.dialled(host).await?.client.map_err(EtcdError::into_why)
     }
 
-    async fn dialled(&self, name: &NodeName) -> Result<crate::etcd::client::Dialled, String> {
+    async fn dialled(&self, name: &NodeName) -> Result<Dialled, String> {
         let node = self.cluster.node(name).ok_or("not in the inventory")?;
         let host = self.fleet.host(name).ok_or(AWAY)?;
         let to = (node.internal_address, layout::ETCD_CLIENT_PORT);
@@ -166,7 +166,7 @@ impl<'a> SshMembers<'a> {
         host: &Arc<dyn Host>,
         to: (Ipv4Addr, u16),
         endpoint: String,
-    ) -> Result<crate::etcd::client::Dialled, String> {
+    ) -> Result<Dialled, String> {
         let credentials = self.credentials(host).await?;
         let forward = self.forward(host, to.into()).await?;
         let wanted = Dial {
@@ -175,7 +175,30 @@ impl<'a> SshMembers<'a> {
             server_name: to.0.to_string(),
             deadline: self.deadline,
         };
-        Ok(dial(&wanted, &credentials).await)
+        let dialled = dial(&wanted, &credentials).await;
+        match &dialled.client {
+            Err(EtcdError::Untrusted { .. }) => {
+                Ok(self.with_others_credentials(&wanted, &credentials).await.unwrap_or(dialled))
+            }
+            _ => Ok(dialled),
+        }
+    }
+
+    /// A member that was refused, or refused us, dialled with what other hosts have: files of one host may be another
+    /// cluster's, or have expired, and say nothing about the member then. What lets us in is kept for the next ones.
+    async fn with_others_credentials(&self, wanted: &Dial, failed: &Credentials) -> Option<Dialled> {
+        for host in self.keepers() {
+            let Ok(Ok(others)) = timeout(self.deadline, read_credentials(host)).await else { continue };
+            if others == *failed {
+                continue;
+            }
+            let dialled = dial(wanted, &others).await;
+            if dialled.client.is_ok() {
+                *self.credentials.lock().await = Some(Arc::new(others));
+                return Some(dialled);
+            }
+        }
+        None
     }
 
     async fn forward(&self, host: &Arc<dyn Host>, to: SocketAddr) -> Result<Arc<Box<dyn Forward>>, String> {
@@ -214,8 +237,7 @@ impl<'a> SshMembers<'a> {
     }
 
     async fn recorded_old_clusters(&self) -> Vec<u64> {
-        let etcd = self.cluster.with_role(Role::Etcd).filter_map(|n| self.fleet.host(&n.name));
-        let asked = join_all(etcd.map(|host| async move {
+        let asked = join_all(self.keepers().map(|host| async move {
             let read = [Op::Read(layout::IDENTITY.to_owned())];
             let outputs = timeout(self.deadline, host.run(&read, true)).await.ok()?.ok()?;
             serde_json::from_slice::<Identity>(&outputs.first()?.stdout).ok()
@@ -224,27 +246,44 @@ impl<'a> SshMembers<'a> {
         ids.filter_map(|id| u64::from_str_radix(&id, 16).ok()).collect()
     }
 
-    /// Any etcd host's will do: one authority signed them all.
+    /// Any etcd host's will do while all is well: one authority signed them all. Another's where this one has none.
     async fn credentials(&self, host: &Arc<dyn Host>) -> Result<Arc<Credentials>, String> {
         let mut kept = self.credentials.lock().await;
         if let Some(credentials) = kept.as_ref() {
             return Ok(credentials.clone());
         }
-        let files = ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"];
-        let ops = files.map(|f| Op::Read(format!("{}/{f}", layout::ETCD_PKI_DIR)));
-        let outputs = host.run(&ops, false).await.map_err(|e| e.to_string())?;
-        let [ca, certificate, key] = &outputs[..] else { return Err("has no etcd certificates".into()) };
-        if !key.ok() {
-            return Err("has no etcd client key".into());
+        let mut read = read_credentials(host).await;
+        for other in self.keepers().filter(|other| other.name() != host.name()) {
+            if read.is_ok() {
+                break;
+            }
+            read = timeout(self.deadline, read_credentials(other)).await.unwrap_or(read);
         }
-        let credentials = Arc::new(Credentials {
-            ca: ca.stdout.clone(),
-            certificate: certificate.stdout.clone(),
-            key: Secret::new(key.stdout.clone()),
-        });
+        let credentials = Arc::new(read?);
         *kept = Some(credentials.clone());
         Ok(credentials)
     }
+
+    /// Hosts that have credentials, as far as they are connected.
+    fn keepers(&self) -> impl Iterator<Item = &Arc<dyn Host>> {
+        self.cluster.with_role(Role::Etcd).filter_map(|n| self.fleet.host(&n.name))
+    }
+}
+
+/// What a host has to ask etcd with.
+async fn read_credentials(host: &Arc<dyn Host>) -> Result<Credentials, String> {
+    let files = ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"];
+    let ops = files.map(|f| Op::Read(format!("{}/{f}", layout::ETCD_PKI_DIR)));
+    let outputs = host.run(&ops, false).await.map_err(|e| e.to_string())?;
+    let [ca, certificate, key] = &outputs[..] else { return Err("has no etcd certificates".into()) };
+    if !key.ok() {
+        return Err("has no etcd client key".into());
+    }
+    Ok(Credentials {
+        ca: ca.stdout.clone(),
+        certificate: certificate.stdout.clone(),
+        key: Secret::new(key.stdout.clone()),
+    })
 }
 
 #[async_trait]
@@ -280,7 +319,7 @@ fn address(client_url: &str) -> Option<(Ipv4Addr, u16)> {
 impl Tended for SshMembers<'_> {
     async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String> {
         let client = self.dialled(host).await?.client;
-        client.map(|c| Box::new(c) as Box<dyn Upkeep>).map_err(crate::etcd::EtcdError::into_why)
+        client.map(|c| Box::new(c) as Box<dyn Upkeep>).map_err(EtcdError::into_why)
     }
 
     async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, String> {

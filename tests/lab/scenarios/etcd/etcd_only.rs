@@ -91,6 +91,10 @@ impl EtcdOnly<'_> {
             status.says("3 of 3 voters healthy; needs 2; can lose 1")?;
             status.says_nothing_of("clients ")
         });
+        checks.check(
+            "members are asked with what another host has, where the first one's files are no use",
+            || self.asks_with_others_files(),
+        );
         checks.check("row 22: a disk that is full leaves no half file behind, and up heals it", || {
             self.full_disk()
         });
@@ -105,6 +109,19 @@ impl EtcdOnly<'_> {
         let sums =
             self.lab.on(host, "cd /etc/kubernetes/pki/etcd && find . -type f | sort | xargs sha256sum")?;
         Ok(sums.text()?.lines().map(str::to_owned).collect())
+    }
+
+    /// The first host's authority is another's, or its client key is gone; its member, as all others, is well.
+    fn asks_with_others_files(&self) -> Check {
+        for damage in ["cp healthcheck-client.crt ca.crt", "rm healthcheck-client.key"] {
+            let put = "cd /etc/kubernetes/pki/etcd && cp -a . /root/kept-etcd-pki";
+            self.lab.on("e1", &format!("{put} && {damage}"))?.ok()?;
+            let status = self.status(0);
+            let back = "cp -a /root/kept-etcd-pki/. /etc/kubernetes/pki/etcd && rm -r /root/kept-etcd-pki";
+            self.lab.on("e1", back)?.ok()?;
+            status?.says("3 of 3 voters healthy; needs 2; can lose 1")?;
+        }
+        Ok(())
     }
 
     /// A folder on a disk of its own, which is full to the last byte, where a certificate and a snapshot are to go.
