@@ -33,7 +33,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     }
     advice.extend(alarms(report, inventory, &replace));
     advice.extend(hashes(report, &replace));
-    advice.extend(membership(report, &up));
+    advice.extend(membership(report, &up, &format!("rsadm etcd add{inventory}")));
     advice.extend(report.members.iter().filter_map(quota));
     advice.extend(versions(report));
     advice.extend(links::advise(report));
@@ -254,7 +254,20 @@ fn hashes(report: &EtcdReport, replace: &str) -> Option<Advice> {
     })
 }
 
-fn membership(report: &EtcdReport, up: &str) -> Vec<Advice> {
+/// An etcd host that the inventory has and the cluster has not.
+fn no_member(member: &MemberReport, serves: bool, add: &str) -> Advice {
+    let title = title(member);
+    let text = format!("{title} is an etcd host of the inventory and no member of the cluster");
+    match &member.host {
+        Some(HostState::Seen(_)) if serves => {
+            warning(format!("{text}: take the role off it there, or this makes it one:"))
+                .with(format!("{add} {title}"))
+        }
+        _ => warning(text),
+    }
+}
+
+fn membership(report: &EtcdReport, up: &str, add: &str) -> Vec<Advice> {
     let of = |member: &MemberReport| {
         let title = title(member);
         let advice = match member.error {
@@ -272,9 +285,9 @@ fn membership(report: &EtcdReport, up: &str) -> Vec<Advice> {
                 ))
                 .with(up)
             }
-            _ if member.id.is_none() => {
-                warning(format!("{title} is an etcd host of the inventory and no member of the cluster"))
-            }
+            // Told with what it serves.
+            Some(Trouble::OtherCluster(_)) if member.id.is_none() => return None,
+            _ if member.id.is_none() => no_member(member, report.serves, add),
             _ if member.is_learner => {
                 note(format!("{title} is a learner: it copies the data and has no vote yet"))
             }

@@ -226,7 +226,8 @@ fn has_lost_data(process: &Process) -> bool {
 fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
     let advice = match process {
         Process { running: true, .. } => warning(format!(
-            "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why})"
+            "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why}); its kubelet ends one \
+             that is stuck within some two minutes, and starts it anew: look again"
         )),
         Process { kubelet: false, .. } => {
             warning(format!("the kubelet of {title} does not run, so its etcd does not either")).with(up)
