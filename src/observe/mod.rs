@@ -101,6 +101,11 @@ pub struct NodeFact {
 }
 
 impl NodeFact {
+    /// True where rsadm built the node; others come by `kubeadm join`.
+    pub fn is_ours(&self) -> bool {
+        self.labels.contains_key(crate::layout::NODE_LABEL)
+    }
+
     /// What the node looks like after `kubectl label` and `kubectl taint` with these arguments.
     pub fn mark(&mut self, labels: &[String], taints: &[String], managed: &str) {
         for label in labels {

@@ -49,7 +49,7 @@ impl std::fmt::Display for Stranger<'_> {
                 write!(f, "has etcd data in {} that is not of this cluster", layout::ETCD_DATA_DIR)?;
                 writer.map_or(Ok(()), |writer| write!(f, ": {writer}"))
             }
-            Self::File(path) => write!(f, "is part of another cluster: {path} is there"),
+            Self::File(path) => write!(f, "has Kubernetes that rsadm did not put there: {path}"),
             Self::Kubelet => f.write_str("runs a kubelet that is not of this cluster"),
         }
     }
@@ -282,10 +282,13 @@ mod tests {
                 },
                 Some("m1 runs a kubelet"),
             ),
-            (|f| f.etcd_manifest = Some(String::new()), Some("m1 is part of another cluster")),
+            (
+                |f| f.etcd_manifest = Some(String::new()),
+                Some("m1 has Kubernetes that rsadm did not put there"),
+            ),
             (
                 |f| (f.etcd_manifest, f.identity) = (Some(String::new()), Some(identity("prod"))),
-                Some("m1 is part of another cluster"),
+                Some("m1 has Kubernetes that rsadm did not put there"),
             ),
             (|f| (f.etcd_manifest, f.begun) = (Some(String::new()), Some("prod".into())), None),
         ];

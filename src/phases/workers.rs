@@ -128,13 +128,18 @@ fn ready(p: &mut Planner<'_>, speaker: &Node) {
 /// Nodes of the cluster that the inventory does not name: told, never silently dropped.
 fn strangers(p: &mut Planner<'_>) {
     for name in unlisted(p.cluster, p.seen().nodes.as_ref()) {
-        let address = p.seen().nodes.as_ref().and_then(|nodes| nodes.get(&name)?.address);
+        let node = p.seen().nodes.as_ref().and_then(|nodes| nodes.get(&name));
+        let address = node.and_then(|node| node.address);
         let renamed = p.cluster.nodes.iter().find(|n| Some(n.internal_address) == address);
+        let leave = format!("kubectl drain {name} --ignore-daemonsets, kubectl delete node {name}, and");
         let help = match renamed {
             Some(node) => format!("it is {} now, at the same address: kubectl delete node {name}", node.name),
+            None if node.is_some_and(NodeFact::is_ours) => format!(
+                "name it in the inventory, or: {leave} `rsadm reset` with an inventory of that host alone, which empties it"
+            ),
             None => format!(
-                "name it in the inventory, or: kubectl drain {name} --ignore-daemonsets, kubectl delete node {name}, and \
-                 `rsadm reset` with an inventory of that host alone, which empties it"
+                "rsadm did not build it, it may stay as it is; or: {leave} `kubeadm reset` there, after which an inventory may \
+                 name it"
             ),
         };
         p.notice(

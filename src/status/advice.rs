@@ -4,7 +4,7 @@ use super::{ClusterStatus, HostStatus, Sources};
 use crate::{
     etcd::status::{Advice, Level},
     inventory::Role,
-    observe::api::Workload,
+    observe::{NodeFact, api::Workload},
     pki::leaf::URGENT_DAYS,
 };
 
@@ -77,8 +77,16 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
         advice.push(warn(format!("up would refuse: {text}"), None));
     }
     for name in status.unlisted_nodes.iter().flatten() {
-        let text =
-            format!("node {name} is not in the inventory; name it there, or take it out of the cluster:");
+        let known = sources.seen.nodes.as_ref().and_then(|nodes| nodes.get(name));
+        let text = match known.is_some_and(NodeFact::is_ours) {
+            true => {
+                format!("node {name} is not in the inventory; name it there, or take it out of the cluster:")
+            }
+            false => format!(
+                "node {name} is not in the inventory, and rsadm did not build it: it may stay; this takes it out of the \
+                 cluster, before `kubeadm reset` there:"
+            ),
+        };
         let command = format!("kubectl drain {name} --ignore-daemonsets && kubectl delete node {name}");
         advice.push(note(text, Some(command)));
     }

@@ -6,6 +6,7 @@ use super::{host::components, *};
 use crate::{
     etcd::status::tests::Scene as EtcdScene,
     inventory::{Node, load},
+    layout,
     observe::{
         Facts, NodeFact,
         facts::{ProcessFact, ProgramFact, UnitFact},
@@ -166,13 +167,17 @@ fn a_stopped_component_and_a_sick_api_server() {
 fn addons_that_are_not_ready_and_nodes_that_nobody_named() {
     let mut scene = Scene::new();
     scene.api[0].1.as_mut().unwrap()[1].ready = 0;
-    scene.seen.nodes.as_mut().unwrap().insert(NodeName::new("w7"), NodeFact::default());
+    let ours =
+        NodeFact { labels: [(layout::NODE_LABEL.to_owned(), String::new())].into(), ..NodeFact::default() };
+    scene.seen.nodes.as_mut().unwrap().insert(NodeName::new("w7"), ours);
+    scene.seen.nodes.as_mut().unwrap().insert(NodeName::new("w8"), NodeFact::default());
     scene.seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w1")).unwrap().ready = false;
     insta::assert_snapshot!(summary(&scene.status()), @r"
     Degraded
     w1: node is not Ready
     Warning: 0 of 2 pods of deployment/coredns are ready; this tells more: → kubectl -n kube-system describe deployment/coredns
     Note: node w7 is not in the inventory; name it there, or take it out of the cluster: → kubectl drain w7 --ignore-daemonsets && kubectl delete node w7
+    Note: node w8 is not in the inventory, and rsadm did not build it: it may stay; this takes it out of the cluster, before `kubeadm reset` there: → kubectl drain w8 --ignore-daemonsets && kubectl delete node w8
     ");
 }
 

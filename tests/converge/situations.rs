@@ -64,11 +64,14 @@ fn nodes_that_nobody_named_and_answers_that_did_not_come_are_told() {
         let (plan, _) = planned.unwrap();
         plan.notices.into_iter().find(|n| n.text.contains(text)).map(|n| n.help).unwrap_or_default()
     };
-    for (address, words) in
-        [(Some(w1), "it is w1 now"), (None, "`rsadm reset` with an inventory of that host")]
-    {
+    for (address, labels, words) in [
+        (Some(w1), vec![], "it is w1 now"),
+        (None, vec![layout::NODE_LABEL], "`rsadm reset` with an inventory of that host"),
+        (None, vec![], "`kubeadm reset` there"),
+    ] {
         let mut seen = seen.clone();
-        let node = NodeFact { address, ..NodeFact::default() };
+        let labels = labels.into_iter().map(|label| (label.to_owned(), String::new())).collect();
+        let node = NodeFact { address, labels, ..NodeFact::default() };
         seen.nodes.as_mut().unwrap().insert(NodeName::new("old"), node);
         let help = help(&seen, "is a node of the cluster and not in the inventory");
         assert!(help.contains(words), "{address:?}: {help}");
@@ -283,7 +286,7 @@ fn static_pods_of_somebody_else_stop_up() {
     let mut state = State::new(&cluster);
     let files = &mut state.machine(&cluster.nodes[0].name).files;
     files.put("/etc/kubernetes/manifests/kube-apiserver.yaml", 0o600, b"kind: Pod\n");
-    refused(&cluster, state, "is part of another cluster");
+    refused(&cluster, state, "has Kubernetes that rsadm did not put there");
 }
 
 #[test]

@@ -191,12 +191,12 @@ const CASES: &[(&str, Change, &str)] = &[
     (
         "m1",
         |_, f| file(f, "/etc/kubernetes/manifests/kube-apiserver.yaml"),
-        "!is part of another cluster: /etc/kubernetes/manifests",
+        "!has Kubernetes that rsadm did not put there: /etc/kubernetes/manifests",
     ),
     (
         "w1",
         |_, f| file(f, "/etc/kubernetes/kubelet.conf"),
-        "!is part of another cluster: /etc/kubernetes/kubelet.conf",
+        "!has Kubernetes that rsadm did not put there: /etc/kubernetes/kubelet.conf",
     ),
     (
         "w1",
