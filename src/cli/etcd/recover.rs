@@ -76,6 +76,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.can_serve_together(&seen)?;
     ground.can_be_started(&seen).await?;
     ground.can_take_data(&seen)?;
+    // What one that broke off has made already takes no more room; it is looked for again when the data is known.
+    if under_way.is_none() {
+        ground.has_room_to_replay(&best).await?;
+    }
     let mut question = format!(
         "This makes etcd of the cluster {} anew from what {best} has.\n\
          What only the lost members knew is lost for good. All old data is set aside, none is deleted.",

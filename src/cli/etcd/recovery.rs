@@ -81,6 +81,13 @@ impl<'a> Ground<'a> {
         restore.has_room(snapshot, sha256).await.map_err(|e| self.failed(e))
     }
 
+    /// The same for a recovery, before anything is stopped for it.
+    pub(super) async fn has_room_to_replay(&self, survivor: &NodeName) -> Result<(), CliError> {
+        let members = self.members();
+        let restore = self.restore_to(&members, self.etcd_hosts());
+        restore.has_room_to_replay(survivor).await.map_err(|e| self.failed(e))
+    }
+
     /// Asks, unless this very restore is under way already and its data is in place somewhere: before that the cluster may
     /// have served again since somebody was asked.
     pub(super) async fn confirm(&self, question: &str, sha256: &str) -> Result<(), CliError> {

@@ -127,6 +127,19 @@ impl Restore<'_> {
         Ok(measured)
     }
 
+    /// Nothing is stopped where there would be no room then to replay the log of a survivor, or for what comes of it.
+    ///
+    /// # Errors
+    /// Hosts without the room; a host that does not answer.
+    pub async fn has_room_to_replay(&self, survivor: &NodeName) -> Result<(), RestoreError> {
+        let only = [survivor.clone()];
+        let said = self.ask("look at the size of etcd's data", &only, |_| words(["sizes"])).await?;
+        let size = |n: usize| said.first().and_then(|(_, said)| said.lines().nth(n)?.parse().ok());
+        let (database, all): (u64, u64) = (size(0).unwrap_or(0), size(1).unwrap_or(0));
+        // It replays on a copy of all of it; the others get the database. No snapshot of it is anywhere yet.
+        self.have_room("none", |host| if host == survivor { all.max(database) } else { database }).await
+    }
+
     /// Replays the log of one survivor into a snapshot, and brings that here. The answer is its checksum.
     ///
     /// # Errors

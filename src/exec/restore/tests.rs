@@ -206,6 +206,18 @@ fn a_copy_of_linked_data_is_a_copy() {
     assert!(copy.is_dir(), "it is a link to the data itself");
 }
 
+/// A recovery looks for room before it stops anything.
+#[test]
+fn data_tells_its_size_and_none_takes_nothing() {
+    let place = Place::new(Some("database"));
+    place.put("etcd/member/wal/0.wal", &"w".repeat(5000));
+    let said = place.succeed(&["sizes"]);
+    let sizes: Vec<u64> = said.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(sizes[0], 8);
+    assert!(sizes[1] >= 5008, "{said}");
+    assert_eq!(Place::new(None).succeed(&["sizes"]).trim(), "0");
+}
+
 /// Whatever was there of a delivery that broke off, the next one is whole; and never is there more than one copy and a piece.
 #[test]
 fn a_snapshot_is_put_together_within_the_room_of_one() {

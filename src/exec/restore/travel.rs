@@ -25,8 +25,20 @@ impl Restore<'_> {
     pub async fn has_room(&self, snapshot: &Path, sha256: &str) -> Result<(), RestoreError> {
         let unreadable = |source| failed("read", snapshot, source);
         let size = std::fs::metadata(snapshot).map_err(unreadable)?.len();
+        self.have_room(sha256, |_| size).await
+    }
+
+    /// Whether every target has room for a snapshot that takes so many bytes there.
+    pub(super) async fn have_room(
+        &self,
+        sha256: &str,
+        size: impl Fn(&NodeName) -> u64,
+    ) -> Result<(), RestoreError> {
         let said = self.ask("look for room", &self.targets, |_| words(["room", sha256])).await?;
-        let full = |(host, said): (NodeName, String)| Some((host, room::for_restore(&said, size).err()?));
+        let full = |(host, said): (NodeName, String)| {
+            let why = room::for_restore(&said, size(&host)).err()?;
+            Some((host, why))
+        };
         let full: Vec<(NodeName, String)> = said.into_iter().filter_map(full).collect();
         if full.is_empty() { Ok(()) } else { Err(RestoreError::NoRoom(full)) }
     }

@@ -245,6 +245,9 @@ diagnose) # What there is to recover from, without touching it.
   [ -e $data/member ] && echo data
   runs etcd && echo running
   echo end ;;
+sizes) # Bytes of the database, and of all of the data.
+  stat -Lc %s $data/member/snap/db 2>/dev/null || echo 0
+  du -skL $data/member 2>/dev/null | awk '{print $1 * 1024}' ;;
 measure) # SECONDS: how far data is whose etcd does not serve, by a copy that is started alone; or what is wrong with it.
   work=/var/lib/rsadm/measure
   away() { pkill -x etcd-replay && sleep 1; close_image; rm -rf --one-file-system $work; }

@@ -6,7 +6,7 @@
 use std::{thread, time::Duration};
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually, under_load,
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Writer, eventually, under_load,
 };
 
 const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
@@ -312,6 +312,7 @@ impl Members<'_> {
         self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
         eventually(|| self.on("etcd status", &three)?.exits(9))?;
         self.on("etcd recover --diagnose", &three)?.exits(9)?.says("e1 is furthest")?;
+        self.refuses_without_room()?;
         let mut recovery = self.lab.start_rsadm_on("--yes etcd recover", &self.all.with_hosts(&["e1"]))?;
         recovery.until_it_says("etcd stopped on 1 host")?;
         recovery.signal("KILL")?;
@@ -321,6 +322,24 @@ impl Members<'_> {
         recovered.says("etcd restored on 1 host")?;
         self.has("newest")?;
         self.on("etcd status", &["e1"])?.ok()?;
+        Ok(())
+    }
+
+    /// Where the disk is too small for what a recovery writes, it says so before it stops the member that is left.
+    fn refuses_without_room(&self) -> Check {
+        let before = Processes::of(self.lab, &["e1"])?;
+        let small = "cp -a /var/lib/rsadm /root/kept-rsadm && mount -t tmpfs -o size=64m none /var/lib/rsadm && \
+                     cp -a /root/kept-rsadm/. /var/lib/rsadm";
+        self.lab.on("e1", small)?.ok()?;
+        let refused = self.on("--yes etcd recover", &["e1"]);
+        self.lab.on("e1", "umount /var/lib/rsadm && rm -r /root/kept-rsadm")?.ok()?;
+        let refused = refused?.exits(5)?;
+        println!("{}", refused.stderr);
+        refused.says("/var/lib/rsadm")?;
+        refused.says("make room there")?;
+        refused.says_nothing_of("etcd stopped")?;
+        let new = Processes::of(self.lab, &["e1"])?.new_since(&before);
+        ensure!(new.is_empty(), "started anew: {new:?}");
         Ok(())
     }
 
