@@ -1,8 +1,7 @@
-//! What commands that touch hosts have in common: connecting to all, looking around, planning.
+//! What commands that touch hosts have in common: connecting to all, looking around, doing what is planned.
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::{
@@ -14,31 +13,29 @@ use crate::{
         local,
         unreachable::{unusable, way_without},
     },
-    event::{Event, Events, Failure, count, summary},
-    exec::{
-        self, RunError,
-        paths::{self, Scope},
-    },
+    event::{Event, Events, count, summary},
+    exec,
     host::{
         HostError,
         fleet::Fleet,
         ssh::{ControlDir, Options},
     },
-    inventory::{Cluster, Node, NodeName, Role},
-    observe::{Facts, Observed, gather, gather_hosts_that_answer, gather_what_answers},
-    phases::{self, Phase, preflight},
-    plan::Plan,
-    report::Report,
+    inventory::{Cluster, Node, Role},
+    observe::{Observed, gather, gather_hosts_that_answer, gather_what_answers},
+    phases,
 };
+
+mod recording;
+mod run;
+
+pub(super) use recording::{Recording, recorded, recorded_unless};
+pub(super) use run::ended;
 
 /// How long all hosts together have for a login and a root shell: who waits for an answer gets one within 15 s.
 const PATIENCE: Duration = Duration::from_secs(14);
 
 /// When every host's report is due where some may be missing: half a second on an idle host, and busy ones are not dead.
 const FACTS_DUE: Duration = Duration::from_secs(30);
-
-/// How often a run goes on after lost connections.
-const LOSSES: usize = 3;
 
 /// A cluster and the connections to its hosts.
 pub(super) struct Session<'a> {
@@ -232,179 +229,10 @@ impl<'a> Session<'a> {
         gather_hosts_that_answer(&self.cluster, &self.fleet, due).await.0
     }
 
-    /// Plans a table of phases.
-    pub(super) fn plan(
-        &self,
-        table: &[Phase],
-        seen: Observed,
-        wants: impl Fn(&str) -> bool,
-    ) -> Result<(Plan, Observed), CliError> {
-        Ok(phases::plan(table, &self.cluster, seen, OffsetDateTime::now_utc(), wants)?)
-    }
-
-    /// Tells what a plan found beside its steps.
-    pub(super) fn notices(&self, plan: &Plan) {
-        for notice in &plan.notices {
-            self.events.emit(Event::Warning {
-                phase: Some(notice.phase),
-                host: notice.host.clone(),
-                text: notice.text.clone(),
-                help: Some(notice.help.clone()),
-            });
-        }
-    }
-
-    /// Takes the locks, looks and plans again under them, and does what is planned. Where a connection was lost on the way
-    /// and stands again, it looks and plans anew, as the next run would: nothing is sent a second time unseen.
-    pub(super) async fn carry_out(
-        &self,
-        command: &str,
-        table: &[Phase],
-        wants: impl Fn(&str) -> bool,
-    ) -> Result<Plan, CliError> {
-        // From here on Ctrl-C is an orderly end, also while it still looks around: locks are held.
-        self.context.stop_signal()?;
-        self.lock(command).await?;
-        let mut seen = self.observe().await?;
-        if wants(preflight::PHASE) {
-            self.preflight(&seen, Scope::Newcomers).await?;
-        }
-        let (mut planned, _) = self.plan(table, seen.clone(), &wants)?;
-        planned.notices.retain(|notice| notice.phase != preflight::PHASE);
-        self.notices(&planned);
-        let (mut rest, mut losses) = (planned.clone(), 0);
-        loop {
-            match self.run(&self.cluster, command, &rest, seen).await? {
-                Err(RunError::Lost(lost)) if losses < LOSSES => self.tell_lost(&lost),
-                result => return ended(result, command).map(|()| planned),
-            }
-            losses += 1;
-            seen = self.observe().await?;
-            (rest, _) = self.plan(table, seen.clone(), &wants)?;
-        }
-    }
-
-    /// Tells of connections that were lost and stand again.
-    fn tell_lost(&self, lost: &[Failure]) {
-        for failure in lost {
-            self.events.emit(Event::Warning {
-                phase: Some(failure.phase),
-                host: failure.host.clone(),
-                text: brief(failure),
-                help: Some(
-                    "it answers again: looks at all hosts anew, and goes on from what is there".into(),
-                ),
-            });
-        }
-    }
-
-    /// Takes the lock of every host that is connected.
-    pub(super) async fn lock(&self, command: &str) -> Result<(), CliError> {
-        Ok(exec::lock::take(&self.fleet, &exec::lock::holder(command), &self.events).await?)
-    }
-
-    /// Looks at everything before the first change, tells it in one line with its warnings, and refuses with all that
-    /// stands in the way. To be called under the locks: it listens on ports for a moment.
-    pub(super) async fn preflight(&self, seen: &Observed, scope: Scope<'_>) -> Result<(), CliError> {
-        let names = self.cluster.nodes.iter().map(|n| n.name.clone());
-        let shown = self.events.stage(preflight::PHASE, "hosts, and the network between them", names);
-        let nothing = Facts::default();
-        let facts = |name: &NodeName| seen.hosts.get(name).unwrap_or(&nothing);
-        let mut findings = preflight::inspect(&self.cluster, facts, scope == Scope::Everything);
-        let tried = paths::attempt(&self.cluster, &self.fleet, seen, scope)
-            .await
-            .map_err(|errors| self.unreachable(&errors))?;
-        findings.extend(tried.findings);
-        for (hosts, warning) in preflight::grouped(&findings.warnings) {
-            shown.warn(None, format!("{hosts}: {}", warning.text), Some(warning.help.clone()));
-        }
-        let mut text =
-            format!("{} on {}", count(findings.checks, "check"), count(self.cluster.nodes.len(), "host"));
-        if tried.paths > 0 {
-            text.push_str(&format!(", {} between them", count(tried.paths, "path")));
-        }
-        shown.done(text);
-        match findings.refusal() {
-            Some(refusal) => Err(CliError::from(refusal).detail("findings", json!(findings.errors))),
-            None => Ok(()),
-        }
-    }
-
-    /// Does what is planned. `command` is what goes on after a failure, as it has to be typed.
-    pub(super) async fn execute(&self, command: &str, plan: &Plan, seen: Observed) -> Result<(), CliError> {
-        self.execute_for(&self.cluster, command, plan, seen).await
-    }
-
-    /// The same for a plan that another cluster than the inventory's was wanted for. Members are still asked where the
-    /// inventory has them.
-    pub(super) async fn execute_for(
-        &self,
-        cluster: &Cluster,
-        command: &str,
-        plan: &Plan,
-        seen: Observed,
-    ) -> Result<(), CliError> {
-        ended(self.run(cluster, command, plan, seen).await?, command)
-    }
-
-    async fn run(
-        &self,
-        cluster: &Cluster,
-        command: &str,
-        plan: &Plan,
-        seen: Observed,
-    ) -> Result<Result<(), RunError>, CliError> {
-        let stop = self.context.stop_signal()?;
-        let stopping = move || *stop.borrow();
-        let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
-        let now = OffsetDateTime::now_utc();
-        let mut cx = exec::Context::new(cluster, &self.fleet, &members, &self.events, seen, now, &stopping);
-        if let Some(limit) = self.context.options.timeout {
-            cx.limit = limit;
-        }
-        cx.accept_quorum_loss = self.accept_quorum_loss;
-        cx.again = format!("rsadm {command}");
-        Ok(exec::execute(&cx, plan).await)
-    }
-
     /// How long the command has run.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
-}
-
-/// How a run ended. `command` is what goes on, as it has to be typed.
-pub(super) fn ended<T>(result: Result<T, RunError>, command: &str) -> Result<T, CliError> {
-    result.map_err(|error| match error {
-        RunError::Refused(refusal) => refusal.into(),
-        RunError::Failed(failures) => failed(&failures),
-        RunError::Lost(lost) => {
-            let lost: Vec<String> = lost.iter().map(brief).collect();
-            CliError::new(Exit::StepFailed, lost.join("; "))
-                .hint("it answers again; run the same command again: it goes on from what it finds")
-        }
-        RunError::Stopped(left) => {
-            let text = format!("stopped as asked; {} not begun", count(left, "stage"));
-            CliError::new(Exit::Interrupted, text).hint(format!("rsadm {command} goes on where this stopped"))
-        }
-    })
-}
-
-/// A lost connection in a line.
-fn brief(failure: &Failure) -> String {
-    let why = failure.cause.clone().unwrap_or_else(|| failure.step.clone());
-    [why].into_iter().chain(failure.state.clone()).collect::<Vec<_>>().join("; ")
-}
-
-/// Failures were shown as they happened; this closes the run.
-fn failed(failures: &[Failure]) -> CliError {
-    let hosts: Vec<String> =
-        failures.iter().filter_map(|f| f.host.as_ref()).map(ToString::to_string).collect();
-    CliError::new(
-        Exit::StepFailed,
-        format!("{} failed on {}", count(failures.len(), "step"), hosts.join(", ")),
-    )
-    .hint("mend the cause, then run the same command again: it goes on where it stopped")
 }
 
 /// Tells which hosts a command goes on without.
@@ -412,37 +240,4 @@ pub(super) fn goes_on_without(events: &Events, silent: &[HostError]) {
     for error in silent {
         events.warn(format!("goes on without {}: {}", error.host(), error.brief()), None);
     }
-}
-
-/// What a run comes to, as it is told.
-pub(super) struct Recording(Arc<std::sync::Mutex<Report>>);
-
-impl Recording {
-    /// Prints it where a program reads; people were told as it happened.
-    pub(super) fn print(&self, context: &Context) -> Result<(), CliError> {
-        if !context.ui.settings().json {
-            return Ok(());
-        }
-        let report = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        context.print(&report, |_| String::new())
-    }
-}
-
-/// The same as [`recorded`], unless only a plan is shown: then there is nothing to tell of a run.
-pub(super) fn recorded_unless(plan_only: bool, context: &Context) -> (Events, Option<Recording>) {
-    if plan_only {
-        return (Events::none(), None);
-    }
-    let (events, report) = recorded(context);
-    (events, Some(report))
-}
-
-/// The events of a run, and the report they fold into.
-pub(super) fn recorded(context: &Context) -> (Events, Recording) {
-    let report = Arc::new(std::sync::Mutex::new(Report::default()));
-    let sink = report.clone();
-    let events = context.ui.events().tee(move |event| {
-        sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner).apply(event);
-    });
-    (events, Recording(report))
 }
