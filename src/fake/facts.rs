@@ -137,6 +137,13 @@ fn certificates(files: &Files, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         if matches!(entry, Entry::File { .. }) && (wanted || path == layout::KUBELET_SERVING_CERT) {
             f(format_args!("cert {path} {}", base64_of(&files.text(path).unwrap_or_default())));
         }
+        let kubelets = path == layout::KUBELET_SERVING_KEY;
+        if path.ends_with(".key") && [layout::PKI_DIR, layout::ETCD_PKI_DIR].contains(&folder) || kubelets {
+            let body = base64_of(&files.text(path).unwrap_or_default());
+            if [164, 184].contains(&body.len()) {
+                f(format_args!("key {path} {}", &body[body.len() - 88..]));
+            }
+        }
         if path.ends_with(".conf") && folder == layout::KUBERNETES_DIR {
             f(format_args!("kubeconfig {path} {}", kubeconfig(&files.text(path).unwrap_or_default())));
         }

@@ -153,10 +153,14 @@ pub struct Facts {
     pub units: BTreeMap<String, UnitFact>,
     /// Processes of ours or like ours.
     pub processes: Vec<ProcessFact>,
-    /// Files under the folders that rsadm and kubeadm use.
+    /// Files under the folders that rsadm and kubeadm use. One without a byte is as good as none: a disk was full, or somebody
+    /// emptied it.
     pub files: BTreeMap<String, FileFact>,
     /// Certificates by path, base64 of DER (of the first in the file).
     pub certs: BTreeMap<String, String>,
+    /// The public ends of private keys on P-256 by path, for [`CertInfo::is_of_key`](crate::pki::inspect::CertInfo::is_of_key).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, String>,
     /// Kubeconfigs by path.
     pub kubeconfigs: BTreeMap<String, KubeconfigFact>,
     /// True where `/var/lib/etcd/member` is there.

@@ -75,6 +75,12 @@ for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current
   FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
   /BEGIN CERT/{on=!over;next} /END CERT/{on=0;over=p~/\.pem$/;next} on{b=b $0}
   $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}"
+# Of a private key on P-256 the end alone, which is its public point, whether it is SEC 1 (164 characters) or PKCS#8 (184).
+for p in $K/pki/{,etcd/}*.key $L/kubelet/pki/kubelet.key; do
+  b=
+  while read -r x; do [[ $x = -* ]] || b+=$x; done <$p
+  case ${#b} in 164|184) f key $p ${b: -88} ;; esac
+done
 sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p

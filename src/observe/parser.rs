@@ -12,6 +12,9 @@ use crate::{host::Script, layout};
 /// The script; it changes nothing.
 pub const SCRIPT: Script = Script { name: "facts", text: include_str!("facts.sh") };
 
+/// SHA-256 of nothing.
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// The report of a host broke off before its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the host's report of facts broke off after {lines} lines")]
@@ -75,6 +78,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "process" => facts.processes.push(process(rest)?),
         "file" => file(facts, rest)?,
         "cert" => drop(facts.certs.insert(first.into(), others.into())),
+        "key" => drop(facts.keys.insert(first.into(), others.into())),
         "kubeconfig" => drop(facts.kubeconfigs.insert(first.into(), kubeconfig(others)?)),
         "etcd-flag" => {
             let flags = facts.etcd_manifest.get_or_insert_default();
@@ -138,7 +142,10 @@ fn file(facts: &mut Facts, words: &str) -> Option<()> {
     let mut words = words.splitn(4, ' ');
     let mode = u32::from_str_radix(words.next()?, 8).ok()?;
     let fact = FileFact { mode, owner: words.next()?.into(), sha256: words.next()?.into() };
-    facts.files.insert(words.next()?.into(), fact);
+    let path = words.next()?.to_owned();
+    if fact.sha256 != EMPTY {
+        facts.files.insert(path, fact);
+    }
     Some(())
 }
 
@@ -167,6 +174,14 @@ mod tests {
         assert_eq!(said("etcd-folder /var/lib/etcd\nend\n"), None);
         assert_eq!(said("etcd-folder /var/lib/etcd\netcd-folder /wal\nend\n").as_deref(), Some("/wal"));
         assert_eq!(said("etcd-folder /data\nend\n").as_deref(), Some("/data"));
+    }
+
+    #[test]
+    fn a_file_without_a_byte_is_none() {
+        let sha = crate::plan::sha256(b"");
+        let facts =
+            parse(&format!("file 600 0:0 {sha} /a\nfile 600 0:0 {} /b\nend\n", sha.replace('e', "f")));
+        assert_eq!(facts.unwrap().files.into_keys().collect::<Vec<_>>(), ["/b"]);
     }
 
     #[test]

@@ -287,7 +287,8 @@ fn reason(
     let facts = p.facts(host);
     let has_key = facts.files.contains_key(spec.place.key_path());
     let found = found_certificate(facts, &spec.place).filter(|_| has_key);
-    Ok(match verdict(spec, found.as_ref(), None, &ca, p.now) {
+    let key = facts.keys.get(spec.place.key_path()).map(String::as_str);
+    Ok(match verdict(spec, found.as_ref(), key, &ca, p.now) {
         Verdict::Issue(reason) => Some(reason.to_string()),
         Verdict::ForeignCa { issuer } => {
             return Err(Refusal {

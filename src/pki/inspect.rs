@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 use x509_parser::{
@@ -48,10 +49,7 @@ pub struct CertInfo {
     pub not_after: OffsetDateTime,
     /// SHA-256 of the certificate, hexadecimal.
     pub fingerprint: String,
-    /// SHA-256 of the public key's bits, hexadecimal. For a key on P-256 this is what
-    /// `sed '/^-/d' KEYFILE | base64 -d | tail -c 65 | sha256sum` prints on the host that has the private key, since both
-    /// forms of such keys end with the public point: so a host can show that key and certificate belong together, and the
-    /// key stays where it is.
+    /// SHA-256 of the public key's bits, hexadecimal.
     pub public_key_sha256: String,
     /// SHA-256 of the public key with its algorithm (SubjectPublicKeyInfo), hexadecimal: what kubeadm pins an authority by
     /// (`--discovery-token-ca-cert-hash sha256:…`).
@@ -94,6 +92,18 @@ impl CertInfo {
     /// True where these are the bits of its public key.
     pub fn has_public_key(&self, bits: &[u8]) -> bool {
         self.public_key_sha256 == hex(&Sha256::digest(bits))
+    }
+
+    /// True where the private key is its own whose PEM text, on P-256, ends with these 88 characters of base64. Both forms of
+    /// such keys end with the public point, which starts there (PKCS#8, after the count of unused bits) or lacks only the mark
+    /// of an uncompressed one (SEC 1): so a host can show that key and certificate belong together, and the key stays where it
+    /// is.
+    pub fn is_of_key(&self, end: &str) -> bool {
+        match BASE64_STANDARD.decode(end).as_deref() {
+            Ok([0, point @ ..]) if point.len() == 65 => self.has_public_key(point),
+            Ok(coordinates) if coordinates.len() == 64 => self.has_public_key(&[&[4], coordinates].concat()),
+            _ => false,
+        }
     }
 
     /// The certificate in PEM form, alone.

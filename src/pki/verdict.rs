@@ -67,15 +67,15 @@ fn list<T: fmt::Display>(items: &BTreeSet<T>) -> String {
 
 /// Judges what a host has for a line of the table.
 ///
-/// `found` is `None` where the certificate or its key is missing or cannot be read; `key_sha256` is what the command at
-/// [`CertInfo::public_key_sha256`] printed for its key, where that is known. More than the table asks for (another name
+/// `found` is `None` where the certificate or its key is missing or cannot be read; `key` is the end of its key as
+/// [`CertInfo::is_of_key`] takes it, where that is known. More than the table asks for (another name
 /// vouched for, another usage) is no reason to replace a certificate, and neither is a validity that has not begun: the
 /// clock of this machine is then the likelier to be wrong. One that expires soon is kept too; renewing is its own command,
 /// which also replaces what begins in the future of its hosts.
 pub fn verdict(
     spec: &LeafSpec,
     found: Option<&CertInfo>,
-    key_sha256: Option<&str>,
+    key: Option<&str>,
     ca: &CertInfo,
     now: OffsetDateTime,
 ) -> Verdict {
@@ -87,11 +87,11 @@ pub fn verdict(
             Foreign::Replace => Verdict::Issue(Reason::OtherIssuer(issuer)),
         };
     }
-    reason(spec, info, key_sha256, now).map_or(Verdict::Keep, Verdict::Issue)
+    reason(spec, info, key, now).map_or(Verdict::Keep, Verdict::Issue)
 }
 
-fn reason(spec: &LeafSpec, info: &CertInfo, key_sha256: Option<&str>, now: OffsetDateTime) -> Option<Reason> {
-    if key_sha256.is_some_and(|hash| hash != info.public_key_sha256) {
+fn reason(spec: &LeafSpec, info: &CertInfo, key: Option<&str>, now: OffsetDateTime) -> Option<Reason> {
+    if key.is_some_and(|end| !info.is_of_key(end)) {
         return Some(Reason::OtherKey);
     }
     if info.is_expired(now) {
