@@ -50,7 +50,7 @@ async fn words_and_input_reach_a_command_untouched() {
 async fn a_command_ends_at_its_time_limit_with_its_children() {
     let Some(sshd) = Sshd::start() else { return };
     let host = sshd.connect().await.unwrap();
-    let limited = |text: &str| Op::Run(Cmd::new(["bash", "-c", text]).timeout(Duration::from_millis(300)));
+    let limited = |text: &str| Op::Run(Cmd::new(["bash", "-c", text]).timeout(Duration::from_secs(3)));
     let ops = [limited("echo begun; sleep 61 & sleep 62"), run(&["nosuchcommand"]), sh("kill -9 $$")];
     let done = host.run(&ops, true).await.unwrap();
     assert_eq!(done.iter().map(|o| o.status).collect::<Vec<_>>(), [124, 127, 137]);

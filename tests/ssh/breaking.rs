@@ -56,7 +56,7 @@ async fn a_dropped_batch_disturbs_no_later_one_and_leaves_no_half_file() {
         assert!(content == b"old" || content == big, "{} bytes", content.len());
     }
     // The shells that were cut off clear up behind them.
-    for _ in 0..100 {
+    for _ in 0..1500 {
         let list = sh(&format!("ls -d {}/.rsadm* 2>/dev/null || true", sshd.path("").display()));
         if ok(&host, &[list]).await[0].stdout.is_empty() {
             return;
@@ -79,7 +79,7 @@ async fn nothing_is_left_on_either_side() {
     assert!(tokio::time::timeout(Duration::from_millis(200), host.run(&long, false)).await.is_err());
     ok(&host, &[run(&["true"])]).await;
     drop((host, options));
-    for _ in 0..400 {
+    for _ in 0..1500 {
         let socket = format!("{}", control.display());
         let ssh = std::process::Command::new("pgrep").args(["-f", &socket]).output().unwrap();
         if !control.exists() && !std::path::Path::new(spool.trim()).exists() && ssh.stdout.is_empty() {

@@ -92,7 +92,7 @@ async fn a_forwarded_port_leads_to_where_the_host_sees_it() {
     far.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"ping");
     drop((near, far, forward));
-    for _ in 0..100 {
+    for _ in 0..1500 {
         if tokio::net::TcpStream::connect(local).await.is_err() {
             return;
         }

@@ -169,7 +169,7 @@ fn spawn(dir: &Path) -> Child {
     let mut command = Command::new("/usr/sbin/sshd");
     command.arg("-D").arg("-e").arg("-f").arg(dir.join("sshd_config"));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    for _ in 0..200 {
+    for _ in 0..1500 {
         if std::fs::read_to_string(dir.join("log")).unwrap().contains("Server listening") {
             return child;
         }
