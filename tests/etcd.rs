@@ -60,14 +60,16 @@ async fn until<T, F: Future<Output = Result<T, EtcdError>>>(mut attempt: impl Fn
     }
 }
 
-/// Tries until it is refused.
-async fn until_err<F: Future<Output = Result<(), EtcdError>>>(mut attempt: impl FnMut() -> F) -> EtcdError {
-    for _ in 0..100 {
-        if let Err(error) = attempt().await {
-            return error;
+/// Tries until the database has no space left; a slow machine may fail a write before.
+async fn until_full<F: Future<Output = Result<(), EtcdError>>>(mut attempt: impl FnMut() -> F) {
+    let mut last = Ok(());
+    for _ in 0..200 {
+        last = attempt().await;
+        if last.as_ref().is_err_and(|error| error.to_string().contains("database space exceeded")) {
+            return;
         }
     }
-    panic!("never refused")
+    panic!("never full: {last:?}")
 }
 
 async fn connect(cluster: &Cluster, n: usize) -> EtcdClient {

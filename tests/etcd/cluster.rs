@@ -152,9 +152,11 @@ impl Cluster {
     pub(crate) fn fill(&self) {
         let value = "x".repeat(1 << 20);
         for i in 0..32 {
-            let mut put = self.etcdctl(&["put", &format!("key{i}")]).stdin(Stdio::piped()).spawn().unwrap();
+            let mut put = self.etcdctl(&["put", &format!("key{i}")]);
+            let mut put = put.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             put.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
-            if !put.wait().unwrap().success() {
+            let put = put.wait_with_output().unwrap();
+            if String::from_utf8_lossy(&put.stderr).contains("database space exceeded") {
                 return;
             }
         }
