@@ -98,9 +98,13 @@ impl Processes {
         Ok(Self(found))
     }
 
-    /// `host/program` of those that are not in `before`, sorted.
+    /// `host/program` of those that are not in `before`, sorted; without controller managers and schedulers.
+    /// One that led, and whose API server restarts or is slow, loses its lease, ends, and is started anew by
+    /// its kubelet when that has waited long enough: this tells nothing of what rsadm did.
     pub fn new_since(&self, before: &Self) -> Vec<String> {
-        self.0.difference(&before.0).map(|(host, program, _)| format!("{host}/{program}")).collect()
+        let of_others = |program: &str| !matches!(program, "kube-controller" | "kube-scheduler");
+        let new = self.0.difference(&before.0).filter(|(_, program, _)| of_others(program));
+        new.map(|(host, program, _)| format!("{host}/{program}")).collect()
     }
 }
 

@@ -23,6 +23,8 @@ use crate::harness::{
     Check, Checks, Cluster, CommandLines, Fault, Inventory, Lab, Outcome, Secrets, eventually,
 };
 
+use super::steady;
+
 const MEMBERS: [&str; 3] = ["e1", "e2", "e3"];
 
 /// A cluster of this lab and what is looked at in it.
@@ -188,10 +190,9 @@ impl<'a> Aged<'a> {
 
     fn is_well(&self) -> Check {
         self.keep_secrets()?;
-        self.status(0)?.says_nothing_of("another")?;
+        self.status(0, &[])?.says_nothing_of("another")?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.ok())?;
-        self.lab.rsadm_on("plan", &self.inventory)?.ok()?;
-        Ok(())
+        steady::settles(self.lab, &self.inventory)
     }
 
     /// As programs have it, with all that there is to tell.

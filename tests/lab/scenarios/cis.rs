@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Check, Checks, Fault, Footprint, Inventory, Lab};
+use crate::harness::{Check, Checks, Fault, Footprint, Inventory, Lab, eventually};
 
 const NODES: [&str; 2] = ["m1", "w1"];
 
@@ -101,6 +101,6 @@ impl Cis<'_> {
             ensure!(failed == numbers, "after {spoil} on {host} these fail: {failed:?}");
         }
         self.lab.rsadm_on("up", &self.inventory)?.ok()?;
-        self.all_pass()
+        eventually(|| self.all_pass())
     }
 }

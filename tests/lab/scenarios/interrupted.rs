@@ -10,6 +10,8 @@ use crate::harness::{
     eventually, run,
 };
 
+use super::steady;
+
 const NODES: [&str; 2] = ["m1", "w1"];
 
 /// A program that every host fetches, by its path on the mirror.
@@ -204,7 +206,7 @@ impl Interrupted<'_> {
             let (host, step) = steps.find(not_done).ok_or("too few steps for so many kills")?;
             let mut up = self.lab.start_rsadm_on("up -vv", &self.inventory)?;
             up.until_it_says("[connect]")?;
-            let done = self.lab.on(host, &format!("timeout 120 bash -c 'until {step}; do sleep 0.01; done'"));
+            let done = self.lab.on(host, &format!("timeout 300 bash -c 'until {step}; do sleep 0.01; done'"));
             up.signal("KILL")?;
             let outcome = up.end()?;
             self.said += &outcome.all();
@@ -216,7 +218,7 @@ impl Interrupted<'_> {
             }
         }
         self.run("up -vv")?.ok()?;
-        self.run("plan")?.ok()?;
+        steady::settles_by(|| self.run("plan"))?;
         for host in NODES {
             let litter = self.lab.on(host, "find / -xdev -name '.rsadm*' -not -path '/proc/*'")?.text()?;
             ensure!(litter.is_empty(), "left on {host}: {litter}");

@@ -12,6 +12,8 @@ use crate::harness::{
     Check, Checks, Cluster, CommandLines, Fault, Inventory, Lab, Outcome, Secrets, eventually, items, text,
 };
 
+use super::steady;
+
 const NODES: [&str; 3] = ["m1:10.77.0.11", "e2:10.77.0.32", "e3:10.77.0.33"];
 const HOSTS: [&str; 3] = ["m1", "e2", "e3"];
 
@@ -154,7 +156,7 @@ impl Restored<'_> {
         watcher.wait()?;
         done?;
         self.controllers_work()?;
-        self.rsadm("plan").map(drop)
+        steady::settles_by(|| self.run("plan"))
     }
 
     fn restored_under_watch(&self, told: &str) -> Check {
@@ -238,7 +240,7 @@ impl Restored<'_> {
         self.has_secret("before")?;
         self.has_no_secret("after")?;
         self.controllers_work()?;
-        self.rsadm("plan").map(drop)
+        steady::settles_by(|| self.run("plan"))
     }
 
     fn no_secret_shows(&self, command_lines: &str) -> Check {

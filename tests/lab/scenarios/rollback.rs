@@ -3,18 +3,20 @@
 //!
 //! Row 51 of the fault matrix (a bad flag on one of three control planes).
 
-use std::collections::BTreeSet;
-
 use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, eventually};
+
+use super::steady;
 
 const NODES: [&str; 3] = ["m1", "m2", "m3"];
 
-/// The key of the inventory, the component, and what of its own words has to be shown.
+/// The key of the inventory, the component, and what of its own words has to be shown. The API server comes
+/// last: who loses its lease with it is started anew ever later, and in its own turn has to be back within a
+/// minute.
 const BAD: [(&str, &str, &str); 4] = [
-    ("kube_apiserver", "kube-apiserver", "unknown flag: --no-such-flag"),
     ("kube_controller_manager", "kube-controller-manager", "unknown flag: --no-such-flag"),
     ("kube_scheduler", "kube-scheduler", "unknown flag: --no-such-flag"),
     ("etcd", "etcd", "flag provided but not defined: -no-such-flag"),
+    ("kube_apiserver", "kube-apiserver", "unknown flag: --no-such-flag"),
 ];
 
 /// Taken by the parser of arguments, and refused by the component after that.
@@ -52,12 +54,7 @@ fn rollback() {
     });
     checks.check("the corrected inventory converges", || {
         lab.rsadm_on("up", &it.good())?.ok()?;
-        // A scheduler that led, and whose API server was away for longer than its lease, ends after `up` has seen it, and is
-        // started again by its kubelet.
-        eventually(|| {
-            lab.rsadm_on("plan", &it.good())?.ok()?;
-            Ok(())
-        })?;
+        steady::settles(&lab, &it.good())?;
         Cluster::new(&lab, "m1").are_ready(&NODES)
     });
     let damage = [
@@ -79,8 +76,7 @@ fn rollback() {
         cluster.kubectl("-n kube-system label deployment coredns team=dns")?.ok()?;
         cluster.kubectl("-n kube-system rollout restart daemonset kube-proxy")?.ok()?;
         lab.rsadm_on("token create", &it.good())?.ok()?;
-        lab.rsadm_on("plan", &it.good())?.ok()?;
-        Ok(())
+        steady::settles(&lab, &it.good())
     });
     checks.finish();
 }
@@ -99,8 +95,7 @@ impl Rollback<'_> {
         let deployment = cluster.json("get deployment -n kube-system coredns")?;
         ensure!(deployment["status"]["readyReplicas"] == 2, "CoreDNS: {}", deployment["status"]);
         cluster.pods_become_ready("kube-system")?;
-        self.lab.rsadm_on("plan", &self.good())?.ok()?;
-        Ok(())
+        steady::settles(self.lab, &self.good())
     }
 
     /// What is left to the operator of the add-ons; and is rsadm's again where the object is deleted.
@@ -123,13 +118,12 @@ impl Rollback<'_> {
         let deployment = cluster.json("get deployment -n kube-system coredns")?;
         ensure!(deployment["spec"]["replicas"] == 3, "CoreDNS: {}", deployment["spec"]);
         ensure!(corefile()? == theirs && theirs != ours, "the Corefile: {}", corefile()?);
-        self.lab.rsadm_on("plan", &self.good())?.ok()?;
+        steady::settles(self.lab, &self.good())?;
         cluster.kubectl("-n kube-system delete configmap coredns")?.ok()?;
         self.lab.rsadm_on("up", &self.good())?.ok()?;
         ensure!(corefile()? == ours, "the Corefile: {}", corefile()?);
         cluster.kubectl("-n kube-system scale deployment coredns --replicas=2")?.ok()?;
-        self.lab.rsadm_on("plan", &self.good())?.ok()?;
-        Ok(())
+        steady::settles(self.lab, &self.good())
     }
 
     /// `up` fails on m1, which then is as before; what it said.
@@ -144,13 +138,7 @@ impl Rollback<'_> {
         up.says("serving now: etcd on m1 m2 m3, API server on m1 m2 m3")?;
         up.says("extra_args")?;
         ensure!(self.manifests()? == manifests, "manifests are not as they were");
-        // Those whose own API server restarts lose their lease, if they held it, and start anew by themselves.
         let new = Processes::of(self.lab, &["m2", "m3"])?.new_since(&before);
-        let new: BTreeSet<&str> = new
-            .iter()
-            .map(String::as_str)
-            .filter(|p| !p.ends_with("kube-controller") && !p.ends_with("kube-scheduler"))
-            .collect();
         ensure!(new.is_empty(), "started anew: {new:?}");
         eventually(|| Cluster::new(self.lab, "m1").are_ready(&NODES))?;
         eventually(|| {
@@ -158,7 +146,7 @@ impl Rollback<'_> {
             ensure!(members.len() == 3, "m1 knows {members:?}");
             Ok(())
         })?;
-        self.lab.rsadm_on("plan", &self.inventory)?.ok()?;
+        steady::settles(self.lab, &self.inventory)?;
         Ok(up)
     }
 

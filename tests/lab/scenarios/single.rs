@@ -206,7 +206,7 @@ impl Single<'_> {
         self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("1 node Ready")?;
         self.cluster().are_ready(&NODES)?;
         eventually(|| self.cluster().pods_become_ready("kube-system"))?;
-        steady::nothing_is_pending(self.lab, &self.inventory)
+        steady::settles(self.lab, &self.inventory)
     }
 
     /// The kernel may have cgroup v1 alone, which kubeadm is right to complain of.

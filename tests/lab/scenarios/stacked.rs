@@ -51,7 +51,7 @@ impl Stacked<'_> {
         checks
             .check("all pods of the system become Ready", || self.cluster().pods_become_ready("kube-system"));
         checks.check("CoreDNS is on two hosts", || self.dns_is_on_two_hosts());
-        checks.check("plan has nothing to do", || self.nothing_is_pending(&self.inventory));
+        checks.check("plan has nothing to do", || self.settles(&self.inventory));
         checks.check("a second up changes nothing and says so, asking as little", || {
             self.asks_once(|| steady::second_up_changes_nothing(self.lab, &self.inventory))
         });
@@ -109,6 +109,10 @@ impl Stacked<'_> {
 
     fn nothing_is_pending(&self, inventory: &Inventory) -> Check {
         steady::nothing_is_pending(self.lab, inventory)
+    }
+
+    fn settles(&self, inventory: &Inventory) -> Check {
+        steady::settles(self.lab, inventory)
     }
 
     /// Everyday changes of the inventory; each does what it needs and no more.
@@ -175,9 +179,7 @@ impl Stacked<'_> {
         up?.ok()?;
         client.were_all_good()?;
         took_turns(&servers)?;
-        let mut new = Processes::of(self.lab, &NODES)?.new_since(&before);
-        // Those whose own API server restarts lose their lease, if they held it, and start anew by themselves.
-        new.retain(|program| !program.ends_with("/kube-controller") && !program.ends_with("/kube-scheduler"));
+        let new = Processes::of(self.lab, &NODES)?.new_since(&before);
         ensure!(new == CONTROL_PLANES.map(|h| format!("{h}/kube-apiserver")), "started anew: {new:?}");
         for host in CONTROL_PLANES {
             self.lab
@@ -191,7 +193,7 @@ impl Stacked<'_> {
                 ensure!(answer == "ok", "{host} answers as {name}: {answer}");
             }
         }
-        self.nothing_is_pending(changed)
+        self.settles(changed)
     }
 
     fn roll_etcd(&self, changed: &Inventory) -> Check {
@@ -204,13 +206,12 @@ impl Stacked<'_> {
         let members = members.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
         up?.ok()?;
         took_turns(&members)?;
-        let mut new = Processes::of(self.lab, &NODES)?.new_since(&before);
-        new.retain(|program| !program.ends_with("/kube-controller") && !program.ends_with("/kube-scheduler"));
+        let new = Processes::of(self.lab, &NODES)?.new_since(&before);
         ensure!(new == CONTROL_PLANES.map(|h| format!("{h}/etcd")), "started anew: {new:?}");
         CONTROL_PLANES.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
         written.forget(&self.cluster(), "m1")?;
         self.one_leader()?;
-        self.nothing_is_pending(changed)
+        self.settles(changed)
     }
 
     fn leave_worker(&self) -> Check {
@@ -240,7 +241,7 @@ impl Stacked<'_> {
             self.lab.verb(&["reboot", "w1"])?.ok()?;
             eventually(|| self.cluster().are_ready(&NODES))?;
             eventually(|| pods::answer_each_other(&self.cluster()))?;
-            self.nothing_is_pending(&self.inventory)
+            self.settles(&self.inventory)
         });
         checks.check(
             "row 52: all control planes lose their power at once, and come back with all they had",
@@ -265,7 +266,7 @@ impl Stacked<'_> {
         }
         eventually(|| self.cluster().are_ready(&NODES))?;
         eventually(|| pods::answer_each_other(&self.cluster()))?;
-        self.nothing_is_pending(&self.inventory)
+        self.settles(&self.inventory)
     }
 
     fn serves_without(&self, checks: &mut Checks, lost: &str, other: &str) {

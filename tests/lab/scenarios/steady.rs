@@ -1,11 +1,32 @@
 //! What holds of every cluster that is as its inventory says: nothing is pending, and another run changes nothing.
 
-use crate::harness::{Check, Footprint, Inventory, Lab, Processes};
+use crate::harness::{Check, Fault, Footprint, Inventory, Lab, Outcome, Processes, eventually};
 
 /// `plan` has nothing to do, and says so by its exit code.
 pub fn nothing_is_pending(lab: &Lab, inventory: &Inventory) -> Check {
     lab.rsadm_on("plan", inventory)?.ok()?;
     Ok(())
+}
+
+/// The same after something restarted. A controller manager or scheduler that led, and whose API server was
+/// away for longer than its lease, ends, maybe after `up` has seen it, and is started anew by its kubelet. A
+/// node that was away takes a moment to be Ready. A plan that only waits is made again; one that has a change
+/// to make fails at once.
+pub fn settles(lab: &Lab, inventory: &Inventory) -> Check {
+    settles_by(|| lab.rsadm_on("plan", inventory))
+}
+
+/// The same by a plan that is made so.
+pub fn settles_by(mut plan: impl FnMut() -> Result<Outcome, Fault>) -> Check {
+    let last = eventually(|| {
+        let plan = plan()?;
+        let waits = plan.stdout.lines().any(|line| line.starts_with("0 changes on "));
+        // Where it could not ask, all of Kubernetes counts as missing.
+        let knows = plan.says("no API server answered").is_err();
+        ensure!(plan.code != 7 || knows && !waits, "it is not settled: {}", plan.all());
+        Ok(plan)
+    })?;
+    last.ok().map(drop)
 }
 
 /// `up` says that nothing was to change, and no file and no process is another one afterwards.
