@@ -33,6 +33,18 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
+    /// Creates an object, by words of `kubectl create`, as soon as the API takes it.
+    pub fn create(&self, object: &str) -> Check {
+        let mut tried = false;
+        eventually(|| {
+            let made = self.kubectl(&format!("create {object}"))?;
+            // By a try before, whose answer was lost.
+            let is_there = tried && made.stderr.contains("(AlreadyExists)");
+            tried = true;
+            if is_there { Ok(()) } else { made.ok().map(drop) }
+        })
+    }
+
     /// What kubectl answers in JSON.
     pub fn json(&self, args: &str) -> Result<Value, Fault> {
         Ok(serde_json::from_str(&self.kubectl(&format!("{args} -o json"))?.ok()?.stdout)?)

@@ -141,10 +141,9 @@ impl External<'_> {
     fn loses_an_etcd_host(&self) -> Check {
         self.lab.verb(&["poweroff", "--hard", "e1"])?.ok()?;
         for host in CONTROL_PLANES {
-            let cluster = Cluster::new(self.lab, host);
-            eventually(|| cluster.kubectl(&format!("create configmap without-e1-{host}"))?.ok())?;
+            Cluster::new(self.lab, host).create(&format!("configmap without-e1-{host}"))?;
         }
-        self.lab.rsadm_on("status", &self.inventory)?.exits(8)?.says("e1")?;
+        eventually(|| self.lab.rsadm_on("status", &self.inventory)?.exits(8)?.says("e1"))?;
         self.lab.verb(&["up", "e1"])?.ok()?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.ok())?;
         Ok(())

@@ -107,9 +107,7 @@ impl KubeadmBuilt<'_> {
     }
 
     fn configmap(&self, name: &str) -> Check {
-        eventually(|| {
-            self.cluster().kubectl(&format!("create configmap {name} --from-literal=a=1"))?.ok().map(drop)
-        })
+        self.cluster().create(&format!("configmap {name} --from-literal=a=1"))
     }
 
     /// The names of ConfigMaps as each control plane's own API server has them.

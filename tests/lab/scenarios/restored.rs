@@ -78,12 +78,7 @@ impl Restored<'_> {
     }
 
     fn secret(&self, name: &str) -> Check {
-        eventually(|| {
-            self.cluster()
-                .kubectl(&format!("create secret generic {name} --from-literal=of={name}"))?
-                .ok()
-                .map(drop)
-        })
+        self.cluster().create(&format!("secret generic {name} --from-literal=of={name}"))
     }
 
     /// It is there, and can be decrypted.

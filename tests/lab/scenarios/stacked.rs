@@ -282,8 +282,7 @@ impl Stacked<'_> {
             Ok(())
         });
         checks.check(&format!("without {lost}: the API takes writes"), || {
-            eventually(|| cluster.kubectl(&format!("create configmap without-{lost}"))?.ok())?;
-            Ok(())
+            cluster.create(&format!("configmap without-{lost}"))
         });
         checks.check(&format!("without {lost}: names resolve and pods answer across workers"), || {
             eventually(|| pods::answer_each_other(&cluster))
