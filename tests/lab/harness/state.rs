@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Fault, Lab};
 
+/// A host that one can log in to may still boot; this waits for the end of that, whatever came of it.
+const BOOTED: &str = "timeout 60 systemctl is-system-running --wait > /dev/null";
+
 /// The whole of a host but for what moves by itself: logs, timers' stamps, /run.
 const EVERYTHING: &str = "find / /var/lib/containerd /var/lib/kubelet /var/lib/etcd -xdev \\( -path /var/log \
     -o -path /var/lib/systemd -o -path /run -o -path '/tmp/systemd-private-*' -o -path '/var/tmp/systemd-private-*' \\) -prune -o";
@@ -29,12 +32,13 @@ pub struct Footprint(BTreeMap<String, BTreeSet<String>>);
 impl Footprint {
     /// Everything on these hosts.
     pub fn of(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
-        Self::take(lab, hosts, &format!("{EVERYTHING} -printf '%p %C@\n'\n{}", include_str!("../footprint")))
+        let all = format!("{BOOTED}\n{EVERYTHING} -printf '%p %C@\n'\n{}", include_str!("../footprint"));
+        Self::take(lab, hosts, &all)
     }
 
     /// The same without times: what is there, whenever it was made.
     pub fn of_what_is_left(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
-        Self::take(lab, hosts, include_str!("../footprint"))
+        Self::take(lab, hosts, &format!("{BOOTED}\n{}", include_str!("../footprint")))
     }
 
     /// What rsadm alone writes on running hosts.
