@@ -65,16 +65,19 @@ pub fn under_load(
 }
 
 impl Written {
-    /// Passes where the member on a host has every acknowledged write, by its own account.
+    /// Passes where the member on a host has every acknowledged write, by its own account. Who follows may be
+    /// behind for a moment; what is lost stays so.
     pub fn is_all_on(&self, cluster: &Cluster<'_>, host: &str) -> Check {
-        let keys =
-            cluster.etcdctl(host, &format!("get --prefix {PREFIX} --keys-only --consistency=s"))?.ok()?;
-        let kept: BTreeSet<u64> =
-            keys.stdout.lines().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok()).collect();
-        let good = || self.0.all.iter().filter(|w| w.good).map(|w| w.number);
-        let lost: Vec<u64> = good().filter(|n| !kept.contains(n)).collect();
-        ensure!(lost.is_empty(), "{host} lost acknowledged writes: {lost:?}");
-        Ok(())
+        eventually(|| {
+            let keys =
+                cluster.etcdctl(host, &format!("get --prefix {PREFIX} --keys-only --consistency=s"))?.ok()?;
+            let kept: BTreeSet<u64> =
+                keys.stdout.lines().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok()).collect();
+            let good = self.0.all.iter().filter(|w| w.good).map(|w| w.number);
+            let lost: Vec<u64> = good.filter(|n| !kept.contains(n)).collect();
+            ensure!(lost.is_empty(), "{host} lost acknowledged writes: {lost:?}");
+            Ok(())
+        })
     }
 
     /// Takes the keys away.

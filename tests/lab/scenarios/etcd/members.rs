@@ -241,7 +241,7 @@ impl Members<'_> {
         let writer = Writer::start(self.lab, &self.cluster(), &three)?;
         thread::sleep(Duration::from_secs(2));
         let written = writer.end()?;
-        eventually(|| written.is_all_on(&self.cluster(), "e1"))?;
+        written.is_all_on(&self.cluster(), "e1")?;
         self.stop(&["e2", "e3"])?;
         ["e2", "e3"].iter().try_for_each(|host| {
             self.lab.on(host, "rm -r /root/etcd.yaml /var/lib/etcd/member")?.ok().map(drop)
