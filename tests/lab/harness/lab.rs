@@ -2,11 +2,11 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
-    sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    thread,
+    process::{Child, ChildStderr, Command, Output, Stdio},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread::{self, JoinHandle},
 };
 
 use super::{Check, Fault, Inventory, Outcome};
@@ -172,14 +172,28 @@ pub struct Running {
     /// The process: `lab workstation` becomes what it runs.
     child: Child,
     command: String,
-    said: Option<(BufReader<ChildStderr>, String)>,
+    said: (BufReader<ChildStderr>, String),
+    /// Its results so far, and who reads them: each of the two streams may fill its pipe.
+    shown: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<io::Result<()>>,
 }
 
 impl Running {
     fn start(command: &mut Command, what: String) -> Result<Self, Fault> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().ok_or("no messages")?;
-        Ok(Self { child, command: what, said: Some((BufReader::new(stderr), String::new())) })
+        let mut stdout = BufReader::new(child.stdout.take().ok_or("no results")?);
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&shown);
+        let reader = thread::spawn(move || {
+            let mut line = Vec::new();
+            while stdout.read_until(b'\n', &mut line)? > 0 {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).append(&mut line);
+            }
+            Ok(())
+        });
+        let said = (BufReader::new(stderr), String::new());
+        Ok(Self { child, command: what, said, shown, reader })
     }
 
     /// Waits until it says that, or ends without.
@@ -189,13 +203,20 @@ impl Running {
                 return Ok(());
             }
         }
-        let said = self.said.as_ref().map(|(_, said)| said.as_str()).unwrap_or_default();
-        Err(format!("ended without {text:?}: {}\n{said}", self.command).into())
+        Err(format!("ended without {text:?}: {}\n{}", self.command, self.said.1).into())
+    }
+
+    /// Passes where its results have that by now.
+    pub fn has_shown(&self, text: &str) -> Check {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = String::from_utf8_lossy(&shown);
+        ensure!(shown.contains(text), "has not shown {text:?}: {}\n{shown}", self.command);
+        Ok(())
     }
 
     /// Waits for its next message; `None` at its end.
     pub fn line(&mut self) -> Result<Option<String>, Fault> {
-        let (reader, said) = self.said.as_mut().ok_or("not read")?;
+        let (reader, said) = &mut self.said;
         let start = said.len();
         Ok((reader.read_line(said)? > 0).then(|| said[start..].to_owned()))
     }
@@ -213,11 +234,12 @@ impl Running {
 
     /// Waits for its end.
     pub fn end(mut self) -> Result<Outcome, Fault> {
-        // What follows on stderr is read aside: each of the two streams may fill its pipe.
-        let (mut reader, mut said) = self.said.take().ok_or("not read")?;
-        let rest = thread::spawn(move || reader.read_to_string(&mut said).map(|_| said));
-        let mut outcome = Outcome::new(&self.command, &self.child.wait_with_output()?);
-        outcome.stderr = rest.join().map_err(|_| "the reader panicked")??;
+        let (mut messages, mut said) = self.said;
+        messages.read_to_string(&mut said)?;
+        self.reader.join().map_err(|_| "the reader panicked")??;
+        let stdout = std::mem::take(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+        let output = Output { status: self.child.wait()?, stdout, stderr: said.into_bytes() };
+        let outcome = Outcome::new(&self.command, &output);
         if env::var_os("LAB_SHOW").is_some() {
             println!("$ {}", outcome.all());
         }
