@@ -45,9 +45,11 @@ fn external() {
     checks
         .check("keys are where they are needed, and their owner's alone", || it.keys_are_where_they_belong());
     checks.check("etcd status tells whom the API servers dial", || {
-        let status = lab.rsadm_on("etcd status", &it.inventory)?.ok()?;
-        status.says("3 of 3 voters healthy; needs 2; can lose 1")?;
-        status.says("API servers m1 m2 each dial e1 e2 e3")
+        eventually(|| {
+            let status = lab.rsadm_on("etcd status", &it.inventory)?.ok()?;
+            status.says("3 of 3 voters healthy; needs 2; can lose 1")?;
+            status.says("API servers m1 m2 each dial e1 e2 e3")
+        })
     });
     checks.check("pods answer each other across nodes, by Service and DNS name", || {
         pods::start(&it.cluster(), ["m2", WORKER])?;

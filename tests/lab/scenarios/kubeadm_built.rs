@@ -22,7 +22,9 @@ fn kubeadm_built() {
     checks.must("the real kubeadm builds three control planes", || {
         lab.script("kubeadm-cluster", &NODES)?.ok().map(drop)
     });
-    checks.must("etcd status finds three members well, without having built them", || it.is_healthy());
+    checks.must("etcd status finds three members well, without having built them", || {
+        eventually(|| it.is_healthy())
+    });
     checks.must("its objects are written and a snapshot is taken", || it.snapshot());
     it.looked_after(&mut checks);
     checks.check("a restore brings the snapshot's objects back, and no later ones", || it.restore());

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::harness::{Check, Checks, Fault, Footprint, Inventory, Lab};
+use crate::harness::{Check, Checks, Fault, Footprint, Inventory, Lab, eventually};
 
 const NODES: [&str; 5] = ["m1", "m2", "m3", "w1", "w2"];
 
@@ -89,13 +89,13 @@ impl Refusals<'_> {
         outcome.says("5 of 5 hosts cannot be used")?;
         outcome.says_nothing_of("wrong-password")?;
         for host in NODES {
-            let tries = self
-                .lab
-                .on(host, "journalctl -o cat _COMM=sudo | grep -c 'sec : .*incorrect password'; true")?;
-            let one = self
-                .lab
-                .on(host, "journalctl -o cat _COMM=sudo | grep -c 'sec : 1 incorrect password'; true")?;
-            ensure!(tries.stdout == "1\n" && one.stdout == "1\n", "tried again on {host}: {}", tries.stdout);
+            // The journal has it a moment later.
+            let tries = eventually(|| {
+                let told = "journalctl -o cat -t sudo | grep 'sec : .*incorrect password'";
+                self.lab.on(host, told)?.text()
+            })?;
+            let once = tries.lines().count() == 1 && tries.contains("sec : 1 incorrect password");
+            ensure!(once, "tried again on {host}: {tries}");
         }
         Ok(())
     }

@@ -92,8 +92,12 @@ impl Restored<'_> {
     }
 
     fn has_no_secret(&self, name: &str) -> Check {
-        let gone = self.cluster().kubectl(&format!("get secret {name}"))?;
-        ensure!(gone.code != 0 && gone.stderr.contains("NotFound"), "{}", gone.all());
+        let answer = eventually(|| {
+            let answer = self.cluster().kubectl(&format!("get secret {name}"))?;
+            ensure!(answer.code == 0 || answer.stderr.contains("NotFound"), "{}", answer.all());
+            Ok(answer)
+        })?;
+        ensure!(answer.code != 0, "it is there: {}", answer.all());
         Ok(())
     }
 
@@ -104,7 +108,8 @@ impl Restored<'_> {
             Ok(items(&pods["items"]).iter().map(|pod| text(&pod["metadata"]["name"])).collect())
         };
         let before = eventually(pods)?;
-        self.cluster().kubectl("-n kube-system delete pod -l k8s-app=kube-dns --wait=false")?.ok()?;
+        let delete = "-n kube-system delete pod -l k8s-app=kube-dns --wait=false";
+        eventually(|| self.cluster().kubectl(delete)?.ok())?;
         eventually(|| {
             let now = pods()?;
             ensure!(!now.iter().any(|pod| before.contains(pod)), "{now:?}, before {before:?}");
@@ -211,9 +216,12 @@ impl Restored<'_> {
         restore.until_it_says("certificates issued")?;
         restore.signal("KILL")?;
         self.said.borrow_mut().push_str(&restore.end()?.all());
-        let up = eventually(|| self.run("up")?.exits(5))?;
+        let up = eventually(|| {
+            let up = self.run("up")?.exits(5)?;
+            up.says("a restore")?;
+            Ok(up)
+        })?;
         println!("{}", up.all());
-        up.says("a restore")?;
         let back = self.run("etcd restore --rollback")?.exits(5)?;
         println!("{}", back.all());
         back.says("there is nothing to put back: these hosts were bare")?;

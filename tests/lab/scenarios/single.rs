@@ -142,14 +142,17 @@ impl Single<'_> {
     }
 
     fn tells_how_it_is(&self) -> Check {
-        let status = self.lab.rsadm_on("status", &self.inventory)?.ok()?;
-        for part in ["healthy", "1 of 1 voters healthy, leader m1", "1 of 1 servers ready", "in sync: "] {
-            status.says(part)?;
-        }
-        let status = self.json("status -o json")?;
+        eventually(|| {
+            let status = self.lab.rsadm_on("status", &self.inventory)?.ok()?;
+            let parts = ["healthy", "1 of 1 voters healthy, leader m1", "1 of 1 servers ready", "in sync: "];
+            parts.iter().try_for_each(|part| status.says(part))
+        })?;
+        let status = eventually(|| self.json("status -o json"))?;
         ensure!(status["verdict"] == "healthy" && status["changes"]["pending"] == 0, "{status:#}");
-        self.lab.rsadm_on("etcd status", &self.inventory)?.ok()?.says("1 of 1 voters healthy")?;
-        let etcd = self.json("etcd status -o json")?;
+        eventually(|| {
+            self.lab.rsadm_on("etcd status", &self.inventory)?.ok()?.says("1 of 1 voters healthy")
+        })?;
+        let etcd = eventually(|| self.json("etcd status -o json"))?;
         ensure!(etcd["quorum"]["voters"] == 1 && etcd["quorum"]["healthy"] == 1, "{etcd:#}");
         ensure!(etcd["quorum"]["can_lose"] == 0, "{etcd:#}");
         let member = &etcd["members"][0];

@@ -97,14 +97,17 @@ impl Stacked<'_> {
     }
 
     fn one_leader(&self) -> Check {
-        let mut seen = BTreeSet::new();
-        for host in CONTROL_PLANES {
-            let members = self.cluster().members(host)?;
-            ensure!(members.len() == 3, "{host} knows {members:?}");
-            seen.extend(members.iter().map(|m| (m.cluster, m.leader)));
-        }
-        ensure!(seen.len() == 1, "clusters and leaders: {seen:?}");
-        Ok(())
+        // They are asked one after the other, and may elect another meanwhile.
+        eventually(|| {
+            let mut seen = BTreeSet::new();
+            for host in CONTROL_PLANES {
+                let members = self.cluster().members(host)?;
+                ensure!(members.len() == 3, "{host} knows {members:?}");
+                seen.extend(members.iter().map(|m| (m.cluster, m.leader)));
+            }
+            ensure!(seen.len() == 1, "clusters and leaders: {seen:?}");
+            Ok(())
+        })
     }
 
     fn nothing_is_pending(&self, inventory: &Inventory) -> Check {
@@ -139,7 +142,7 @@ impl Stacked<'_> {
         });
         checks.check("back in the inventory it is a node as before", || {
             self.lab.rsadm_on("up", &self.inventory)?.ok()?;
-            pods::answer_each_other(&self.cluster())?;
+            eventually(|| pods::answer_each_other(&self.cluster()))?;
             self.nothing_is_pending(&self.inventory)
         });
     }
@@ -232,7 +235,7 @@ impl Stacked<'_> {
             self.serves_without(checks, lost, other);
             checks.must(&format!("{lost} comes back by itself"), || {
                 self.lab.verb(&["up", lost])?.ok()?;
-                eventually(|| self.one_leader())?;
+                self.one_leader()?;
                 eventually(|| Cluster::new(self.lab, other).are_ready(&NODES))?;
                 eventually(|| self.nothing_is_pending(&self.inventory))
             });
@@ -261,7 +264,7 @@ impl Stacked<'_> {
         })?;
         self.one_leader()?;
         for (object, kept) in [("before-the-dark", "kept"), ("without-m1", "")] {
-            let found = self.cluster().json(&format!("get configmap {object}"))?;
+            let found = eventually(|| self.cluster().json(&format!("get configmap {object}")))?;
             ensure!(found["data"]["word"].as_str().unwrap_or_default() == kept, "{found:#}");
         }
         eventually(|| self.cluster().are_ready(&NODES))?;
@@ -341,6 +344,10 @@ impl Stacked<'_> {
             Ok(())
         })?;
         eventually(|| self.lab.on(guest, "curl -fsSk -m 5 https://10.96.0.1/readyz")?.ok())?;
-        self.lab.rsadm_on("status", &self.inventory)?.ok()?.says(&format!("node {guest} is not in"))
+        // How many pods of a DaemonSet are ready is counted a moment after the pod is.
+        eventually(|| {
+            let status = self.lab.rsadm_on("status", &self.inventory)?.ok()?;
+            status.says(&format!("node {guest} is not in"))
+        })
     }
 }
