@@ -19,6 +19,9 @@ const NODES: [&str; 3] = ["e1", "e2", "e3"];
 const KEY: &str = "lab/load-";
 const BUCKET: &str = "s3://lab-bucket/etcd";
 
+/// Where hosts keep theirs.
+const FOLDER: &str = "/var/lib/rsadm/backups";
+
 struct Snapshots<'a> {
     lab: &'a Lab,
     inventory: Inventory,
@@ -95,7 +98,9 @@ impl Snapshots<'_> {
         let etcdctl = self.etcdctl()?;
         self.shell(&format!("head -c 900000 /dev/urandom | base64 -w0 > {0}; for i in $(seq 30); do {etcdctl} put lab/bulk-$i < {0} >/dev/null || exit 1; done",
             self.lab.path("home/bulk").display()))?;
-        let load = Probe::on_workstation(self.lab, &format!("{etcdctl} put {KEY}$n v"))?;
+        // As long as clients of Kubernetes bear, and the others that write here.
+        let put = format!("{etcdctl} --command-timeout=20s put {KEY}$n v");
+        let load = Probe::on_workstation(self.lab, &put)?;
         eventually(|| {
             let n: u64 = self.count(&etcdctl)?;
             ensure!(n > 20, "{n} keys so far");
@@ -251,10 +256,14 @@ impl Snapshots<'_> {
             let is_fine = worked || (node != host && journal.contains("takes the snapshot"));
             ensure!(is_fine, "{node}, with {host} at work: {journal}");
         }
-        // Two seconds for a login are little on a machine that has much else to do.
-        let status = eventually(|| self.rsadm("etcd status", &[])?.ok())?;
-        status.says("backup   newest verified")?;
-        status.says(&format!("by {host} (every 60 s)"))
+        // Two seconds for a login are little on a machine that has much else to do; and another host may have
+        // taken a newer one.
+        eventually(|| {
+            let (host, _) = self.newest_scheduled()?;
+            let status = self.rsadm("etcd status", &[])?.ok()?;
+            status.says("backup   newest verified")?;
+            status.says(&format!("by {host} (every 60 s)"))
+        })
     }
 
     /// Runs what the timer starts, on every host, whatever comes of it.
@@ -262,21 +271,30 @@ impl Snapshots<'_> {
         NODES.iter().try_for_each(|node| self.lab.on(node, "systemctl start rsadm-backup.service").map(drop))
     }
 
+    /// Puts a full disk where a host keeps its snapshots.
+    fn fill(&self, node: &str) -> Check {
+        let mount = format!("mkdir -p -m 700 {FOLDER}; mount -t tmpfs -o size=64k full {FOLDER}");
+        self.lab.on(node, &mount)?.ok().map(drop)
+    }
+
+    /// Takes it away again, as soon as no run of the timer is in it.
+    fn empty(&self, node: &str) -> Check {
+        let script = format!("timeout 60 bash -c 'until umount {FOLDER}; do sleep 0.2; done'");
+        self.lab.on(node, &script)?.ok().map(drop)
+    }
+
     fn failing(&self) -> Check {
-        let folder = "/var/lib/rsadm/backups";
-        let on_all =
-            |script: &str| NODES.iter().try_for_each(|node| self.lab.on(node, script)?.ok().map(drop));
-        on_all(&format!("mkdir -p -m 700 {folder}; mount -t tmpfs -o size=64k full {folder}"))?;
+        NODES.iter().try_for_each(|node| self.fill(node))?;
         let failed = eventually(|| {
             self.fire()?;
             let status = self.rsadm("etcd status", &[])?;
             status.says("the last scheduled snapshot failed")?;
             Ok(status)
         });
-        on_all(&format!("umount {folder}"))?;
+        NODES.iter().try_for_each(|node| self.empty(node))?;
         let failed = failed?;
         println!("{}", failed.stdout);
-        failed.says(&format!("no room in {folder}: "))?;
+        failed.says(&format!("no room in {FOLDER}: "))?;
         eventually(|| {
             self.fire()?;
             self.rsadm("etcd status", &[])?.ok()?.says_nothing_of("the last scheduled snapshot failed")
@@ -285,16 +303,16 @@ impl Snapshots<'_> {
 
     fn stepped_in(&self) -> Check {
         let (host, before) = self.newest_scheduled()?;
-        let folder = "/var/lib/rsadm/backups";
-        self.lab.on(&host, &format!("mount -t tmpfs -o size=64k full {folder}"))?.ok()?;
+        self.fill(&host)?;
         let taken = eventually(|| {
+            self.fire()?;
             let (other, taken_at) = self.newest_scheduled()?;
             ensure!(other != host && taken_at > before, "the newest is {other}'s, of {taken_at}");
             self.rsadm("etcd status", &[])?
                 .says("a host fails to take scheduled snapshots, and another stepped in")?;
             Ok(other)
         });
-        self.lab.on(&host, &format!("umount {folder}"))?.ok()?;
+        self.empty(&host)?;
         println!("    {host} failed, {} stepped in", taken?);
         Ok(())
     }
