@@ -264,3 +264,15 @@ fn rsadm() -> &'static str {
     });
     path
 }
+
+#[test]
+fn what_runs_is_heard_on_both_streams_before_its_end() {
+    let script = "trap 'echo three; exit 7' TERM; echo one; echo two >&2; while :; do sleep 0.1; done";
+    let mut running = Running::start(Command::new("sh").args(["-c", script]), "a loop".into()).unwrap();
+    running.until_it_says("two").unwrap();
+    super::eventually(|| running.has_shown("one")).unwrap();
+    assert!(running.has_shown("three").is_err());
+    running.signal("TERM").unwrap();
+    let ended = running.end().unwrap().exits(7).unwrap();
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("one\nthree\n", "two\n"));
+}
