@@ -158,8 +158,10 @@ fn far(status: &MemberStatus, hash: Option<String>) -> Far {
 
 impl Diagnosis {
     fn of(survivors: Vec<Survivor>, voters: usize) -> Self {
-        // Raft's own measure of who is further: term first, then index (raft, section 5.4.1). Of equals the first.
-        let further = |s: &&Survivor| (s.raft_term, s.raft_index, s.revision);
+        // What a quorum has agreed on is one log, of which each knows the start: who knows of a later entry knows all of the
+        // earlier ones, in whatever term (raft, section 5.4). A term alone proves nothing, a vote is enough to have a high one.
+        // Of equals the first.
+        let further = |s: &&Survivor| (s.raft_index, s.revision);
         let best = survivors.iter().rev().filter(|s| s.is_sound()).max_by_key(further);
         Self { voters, best: best.map(|s| s.host.clone()), survivors }
     }
@@ -270,10 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn the_furthest_is_by_term_then_index_then_revision() {
-        let [a, b, c, d] = [(3, 10, 9), (4, 8, 7), (4, 8, 8), (4, 7, 50)].map(Some);
+    fn the_furthest_knows_of_most_that_was_agreed_on_whoever_has_voted_since() {
+        let [a, b, c, d] = [(3, 10, 9), (3, 10, 8), (4, 8, 7), (5, 7, 7)].map(Some);
         let all = [survivor("a", a), survivor("b", b), survivor("c", c), survivor("d", d)];
-        assert_eq!(best(&all).as_deref(), Some("c"));
+        assert_eq!(best(&all).as_deref(), Some("a"));
         assert_eq!(best(&[all[0].clone(), survivor("e", None)]).as_deref(), Some("a"));
         assert_eq!(best(&[survivor("e", None), survivor("f", None)]).as_deref(), Some("e"));
         assert_eq!(best(&[]), None);
