@@ -49,7 +49,9 @@ fn add_reader(
     documents.add(&binding)
 }
 
-/// `kubeadm-config`: the cluster as kubeadm would describe it.
+/// `kubeadm-config`: the cluster as kubeadm would describe it, but for `controlPlaneEndpoint`. Without that kubeadm joins no
+/// control plane (`cmd/join.go`, `checkIfReadyForAdditionalControlPlane`): it would make its etcd a member, and its API server
+/// could not read what ours encrypt.
 fn kubeadm_config(cluster: &Cluster) -> Result<ConfigMap, Error> {
     let description = json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -57,7 +59,6 @@ fn kubeadm_config(cluster: &Cluster) -> Result<ConfigMap, Error> {
         "apiServer": api_server(cluster),
         "certificatesDir": layout::PKI_DIR,
         "clusterName": cluster.name,
-        "controlPlaneEndpoint": cluster.api_endpoint(),
         "controllerManager": arguments(&cluster.controller_manager),
         "dns": {},
         "encryptionAlgorithm": "ECDSA-P256",

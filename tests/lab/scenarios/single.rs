@@ -218,6 +218,9 @@ impl Single<'_> {
         let join =
             self.lab.rsadm_on("token create --print-join-command --ttl 10m", &self.inventory)?.text()?;
         let join = format!("{join} --ignore-preflight-errors=SystemVerification");
+        // Its etcd would be a member before its API server met what it cannot read.
+        let control_plane = self.lab.verb(&["ssh", GUEST, &format!("{join} --control-plane")])?;
+        control_plane.says("stable controlPlaneEndpoint address")?;
         self.lab.verb(&["ssh", GUEST, &join])?.ok()?.says("This node has joined the cluster")?;
         let node = eventually(|| self.cluster().json(&format!("get node {GUEST}")))?;
         ensure!(node["status"]["nodeInfo"]["kubeletVersion"] == "v1.37.2", "{node:#}");
