@@ -13,7 +13,7 @@ use crate::{
         literal::with_inventory,
         session::Session,
     },
-    exec::survey::Survey,
+    exec::{gate, members::SshMembers, survey::Survey},
     host::HostError,
     inventory::NodeName,
     observe::{Observed, api, gather_what_answers},
@@ -51,10 +51,12 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let now = OffsetDateTime::now_utc();
     let survey = Survey { cluster, fleet, unreachable: &errors, inventory: inventory.clone(), due };
     // One batch at a time goes to a host, first come first served: etcd's few words before a host's many.
-    let (etcd, (seen, silent), api) =
+    let (etcd, (mut seen, silent), api) =
         join3(survey.etcd(now), gather_what_answers(cluster, fleet, facts_due), api::ready(cluster, fleet))
             .await;
     errors.extend(silent);
+    // What `up` would see, too: a member more or less than the inventory has is a change.
+    gate::look_up(cluster, &SshMembers::new(cluster, fleet), &mut seen, now).await;
     let mut plan = is_complete.then(|| pending(&session, &seen, &errors, now)).flatten();
     if let Some(Err(refusal)) = &mut plan {
         refusal.help = with_inventory(&refusal.help, &inventory);
