@@ -4,7 +4,7 @@ exec 2>/dev/null
 K=/etc/kubernetes L=/var/lib R=/var/lib/rsadm E=/var/lib/etcd U=/etc/systemd/system
 f() { echo "$*"; }
 # r WORD FILE: the fact that is the file's first line.
-r() { v=; IFS= read -r v < "$2"; [ -z "$v" ] || f "$1" "$v"; }
+r() { v=; IFS= read -r v <"$2"; [ -z "$v" ] || f "$1" "$v"; }
 . /etc/os-release
 r machine-id /etc/machine-id
 [ -e /run/systemd/container ] || r product /sys/class/dmi/id/product_uuid
@@ -12,18 +12,17 @@ r boot-id /proc/sys/kernel/random/boot_id
 # shellcheck disable=SC2046,SC2183  # three words
 printf 'hostname %s\nkernel %s\narch %s\n' $(uname -nrm)
 f os "${ID:-linux} ${VERSION_ID:-unknown}"
-v=${EPOCHREALTIME/./}
-f time "${v:-$(date +%s%6N)}000"
+f time "$(date +%s%N)"
 f cpus "$(nproc)"
-read -r _ v _ < /proc/meminfo
-f memory $((v * 1024))
-w=(-); mapfile -t w < /proc/swaps
-f swap $((${#w[@]} - 1))
+read -r _ v _ </proc/meminfo
+f memory $((v*1024))
+w=(-); mapfile -t w </proc/swaps
+f swap $((${#w[@]}-1))
 [ -d /run/systemd/system ] && read -r _ v _ < <(systemctl --version) && f systemd "$v"
-if IFS= read -r v < /sys/fs/cgroup/cgroup.controllers; then f cgroup 2; f controllers "$v"
+if IFS= read -r v </sys/fs/cgroup/cgroup.controllers; then f cgroup 2; f controllers "$v"
 else f cgroup 1; f controllers "$(awk 'NR>1&&$4==1{printf "%s ",$1}' /proc/cgroups)"; fi
 for t in tar gzip sha256sum mount ip ss awk sed grep find sysctl systemctl timeout setsid curl wget nft iptables flock; do hash $t || f missing $t; done
-m() { if "${@:2}"; then f feature $1; else modinfo $1 >/dev/null && f loadable $1; fi; }
+m() { "${@:2}" && f feature $1 || { modinfo $1 >/dev/null && f loadable $1; }; }
 m overlay grep -qw overlay /proc/filesystems
 m br_netfilter [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]
 # Each may be a disk of its own; of those that are still to come it is the nearest folder above.
@@ -47,17 +46,18 @@ while IFS== read -r k x; do
         case $u$d in rsadm-backup.timer*RSADM_REVISION=*) b=${d##*RSADM_REVISION=} ;; esac ;;
   esac
 done < <(systemctl show -p MainPID,Id,ActiveState,UnitFileState,Description kubelet containerd rsadm-network rsadm-backup.timer && echo)
-# What each process of ours was started with, from the process itself. Which those are, processes.sh tells.
+# What each process of ours was started with, from the process itself. Which those are, processes.sh tells; there are no others
+# of Kubernetes' called kube-a…, kube-c… or kube-s….
 for p in /proc/[0-9]*; do
   read -r c <$p/comm
   [ $p != /proc/$n ] || c=rsadm-network
-  case $c in etcd|kube-apiserver|kube-controller|kube-scheduler|kubelet|haproxy|containerd|rsadm-network) ;; *) continue ;; esac
+  case $c in etcd|kube-[acs]*|kubelet|haproxy|containerd|rsadm-network) ;; *) continue ;; esac
   # shellcheck disable=SC2128  # the first word says enough
   [ $p/ns/net -ef /proc/self/ns/net ] && mapfile -d '' -t w <$p/cmdline && [ "$w" ] || continue
   mapfile -d '' -t -O ${#w[@]} w <$p/environ
   # shellcheck disable=SC1007
   v=- e= d= u=
-  for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=} ;; RSADM_REVISION=*) v=${x#*=} ;; --data-dir=$E*|--listen-c*:2379*) d=$E ;; --data-dir=*) d=${d:-1} ;; --listen-c*) u=1 ;; esac; done
+  for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=};; RSADM_REVISION=*) v=${x#*=};; --data-dir=$E*|--listen-c*:2379*) d=$E;; --data-dir=*) d=${d:-1};; --listen-c*) u=1;; esac; done
   [ $c$d$u = etcd11 ] || f process "$c" "$v" "$e"
 done
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
@@ -66,28 +66,23 @@ stat -Lc 'file %a %U:%G folder %n' $E
 # Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
 mapfile -d '' -t a < <(find $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsadm.conf,modules-load.d/rsadm.conf} $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} \( -type f -o -type l \) -printf '%m %U:%G %p\0')
-for p in "${a[@]}"; do echo "known $p"; done | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
+printf 'known %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^known /{p=$0;sub(/^known [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
-# Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows.
+# Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key of its own
+# on P-256 the end, which is its public point, whether it is SEC 1 (164 characters) or PKCS#8 (184).
 w=()
-for p in $K/pki/{,etcd/}*.crt $L/kubelet/pki/{kubelet.crt,kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
-[ ${#w[@]} = 0 ] || awk 'function tell(){if(p~/\.conf$/)print "kubeconfig",p,s,a,c;else if(p)print "cert",p,b}
+for p in $K/pki/{,etcd/}*.{crt,key} $L/kubelet/pki/{kubelet.{crt,key},kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
+awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){if(length(b)~/^1[68]4$/)print "key",p,substr(b,length(b)-87)}else if(p)print "cert",p,b}
   FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
-  /BEGIN CERT/{on=!over;next} /END CERT/{on=0;over=p~/\.pem$/;next} on{b=b $0}
-  $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}"
-# Of a private key on P-256 the end alone, which is its public point, whether it is SEC 1 (164 characters) or PKCS#8 (184).
-for p in $K/pki/{,etcd/}*.key $L/kubelet/pki/kubelet.key; do
-  b=
-  while read -r x; do [[ $x = -* ]] || b+=$x; done <$p
-  case ${#b} in 164|184) f key $p ${b: -88} ;; esac
-done
+  /BEGIN CERT/{on=!over;next} /END CERT/{on=0;over=p~/pem$/;next} /^-.* KEY/{on=p~/y$/&&/BEG/;next} on{b=b $0}
+  $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}" </dev/null
 sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
   s/^ *"made": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/{cni/net.d/10-rsadm.conflist,rsadm/{backup.json,network.sh}} \
   $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
-case $'\n'$(< /etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
+case $'\n'$(</etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
 for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done
 [ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"
 # Whose it is, where no record of ours tells.
@@ -102,10 +97,10 @@ r begun $R/before/cluster
 r identity $R/cluster.json
 # Programs that we installed, and whether they are still as we left them.
 w=() n=$'\n'
-for p in $R/installed/*; do while read -r _ _ p; do w+=("$p"); done < "$p"; done
+for p in $R/installed/*; do while read -r _ _ p; do w+=("$p"); done <"$p"; done
 k=$n$(stat -c '%s %Y %n' "${w[@]}")$n b=
 for p in $R/installed/*; do
-  { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b+="$p "; } < "$p"
+  { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b+="$p "; } <"$p"
 done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'

@@ -2,7 +2,7 @@
 k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$url" --request-timeout 5s "$@"; }
 url=$1
 # One question for both, since it is kubectl's start that takes the time.
-seen=$(k -n kube-system get nodes,configmaps -o go-template='{{range .items}}{{$n := .metadata.name}}{{if eq .kind "Node"}}node {{$n}} {{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}} {{with .metadata.annotations}}{{with index . "rsadm/managed"}}{{.}}{{end}}{{end}}{{"\n"}}{{range .status.addresses}}{{if eq .type "InternalIP"}}address {{$n}} {{.address}}{{"\n"}}{{end}}{{end}}{{range $k, $v := .metadata.labels}}label {{$n}} {{$k}}={{$v}}{{"\n"}}{{end}}{{range .spec.taints}}taint {{$n}} {{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{else if eq $n "rsadm"}}{{range $k, $v := .data}}bundle {{$k}} {{$v}}{{"\n"}}{{end}}{{end}}{{end}}') || exit 1
+seen=$(k -n kube-system get nodes,configmaps -o go-template='{{range .items}}{{$n:=.metadata.name}}{{if eq .kind "Node"}}node {{$n}} {{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}} {{with .metadata.annotations}}{{with index . "rsadm/managed"}}{{.}}{{end}}{{end}}{{"\n"}}{{range .status.addresses}}{{if eq .type "InternalIP"}}address {{$n}} {{.address}}{{"\n"}}{{end}}{{end}}{{range $k,$v:=.metadata.labels}}label {{$n}} {{$k}}={{$v}}{{"\n"}}{{end}}{{range .spec.taints}}taint {{$n}} {{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{else if eq $n "rsadm"}}{{range $k,$v:=.data}}bundle {{$k}} {{$v}}{{"\n"}}{{end}}{{end}}{{end}}') || exit 1
 grep -v '^bundle [^ ]*\.' <<< "$seen"
 record=$(sed -n 's/^bundle //p' <<< "$seen")
 

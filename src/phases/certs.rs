@@ -287,8 +287,7 @@ fn reason(
     let facts = p.facts(host);
     let has_key = facts.files.contains_key(spec.place.key_path());
     let found = found_certificate(facts, &spec.place).filter(|_| has_key);
-    let key = facts.keys.get(spec.place.key_path()).map(String::as_str);
-    Ok(match verdict(spec, found.as_ref(), key, &ca, p.now) {
+    Ok(match verdict(spec, found.as_ref(), key_end(facts, &spec.place), &ca, p.now) {
         Verdict::Issue(reason) => Some(reason.to_string()),
         Verdict::ForeignCa { issuer } => {
             return Err(Refusal {
@@ -346,6 +345,18 @@ pub fn found_certificate(facts: &Facts, place: &Place) -> Option<CertInfo> {
         }
         Place::Pair { .. } | Place::Bundle { .. } => certificate_of_der(facts.certs.get(place.cert_path())?),
     }
+}
+
+/// The same where its key is there too, and is its own as far as the host tells.
+pub fn usable_certificate(facts: &Facts, place: &Place) -> Option<CertInfo> {
+    let found = found_certificate(facts, place)?;
+    let fits = key_end(facts, place).is_none_or(|end| found.is_of_key(end));
+    (facts.files.contains_key(place.key_path()) && fits).then_some(found)
+}
+
+/// What the host tells of the key, for [`CertInfo::is_of_key`].
+fn key_end<'f>(facts: &'f Facts, place: &Place) -> Option<&'f str> {
+    facts.keys.get(place.key_path()).map(String::as_str)
 }
 
 /// A certificate from base64 of its DER form, as facts have it.

@@ -87,7 +87,7 @@ pub struct Certificate {
     /// True where another authority did.
     #[serde(skip)]
     foreign: bool,
-    /// When it ends, RFC 3339; `null` where there is none.
+    /// When it ends, RFC 3339; `null` where there is none, or its key is not beside it.
     pub not_after: Option<String>,
     /// Whole days until then; negative once expired.
     pub days: Option<i64>,
@@ -172,7 +172,7 @@ fn certificate(
     spec: &LeafSpec,
     signer: Option<&CertInfo>,
 ) -> Certificate {
-    let found = certs::found_certificate(facts, &spec.place);
+    let found = certs::usable_certificate(facts, &spec.place);
     let foreign = spec.foreign == Foreign::Refuse
         && found.as_ref().zip(signer).is_some_and(|(info, signer)| !info.is_signed_by(signer));
     let served = sources.served.get(&(node.name.clone(), spec.name)).map(|served| match served {
@@ -283,9 +283,9 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
     let lost = hosts(&Certificate::is_lost);
     if let Some(hosts) = &lost {
         let or = if status.has_early() {
-            "are missing, have expired or begin in the future"
+            "are missing, lack their keys, have expired or begin in the future"
         } else {
-            "are missing or have expired"
+            "are missing, lack their keys or have expired"
         };
         let text = format!("certificates on {hosts} {or}; no API server is needed to renew them:");
         advice.push(say(Level::Warning, text, renew()));

@@ -103,6 +103,31 @@ fn a_client_certificate_that_the_kubelet_rotated_is_kept() {
     block_on(in_sync(&World::new(state), &cluster, UP));
 }
 
+/// A run that ends between the two files leaves a new key beside the old certificate; a full disk, or somebody, an empty one.
+#[test]
+fn a_certificate_whose_key_is_not_its_own_is_issued_anew() {
+    let cluster = harness::ha();
+    let m2 = NodeName::new("m2");
+    let (key, cert) =
+        (format!("{}/server.key", layout::ETCD_PKI_DIR), format!("{}/server.crt", layout::ETCD_PKI_DIR));
+    let others = format!("{}/peer.key", layout::ETCD_PKI_DIR);
+    for (is_empty, why) in [(true, "missing"), (false, "does not fit its key")] {
+        let mut state = built(&cluster);
+        let files = &mut state.machine(&m2).files;
+        let before = files.text(&cert).unwrap();
+        let spoiled = if is_empty { vec![] } else { files.read(&others).unwrap().to_vec() };
+        files.put(&key, 0o600, &spoiled);
+        let world = World::new(state);
+        let run = block_on(run(&world, &cluster, UP)).unwrap();
+        let words = harness::words(&run.plan);
+        assert!(words.contains(why), "{why}: {words}");
+        let mut state = world.state();
+        let after = state.machine(&m2).files.text(&cert).unwrap();
+        assert_ne!(after, before, "{why}");
+        block_on(in_sync(&World::new(state), &cluster, UP));
+    }
+}
+
 #[test]
 fn a_member_that_lost_its_data_founds_nothing() {
     let cluster = harness::ha();

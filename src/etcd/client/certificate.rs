@@ -131,7 +131,7 @@ pub(super) fn tls_words(error: &(dyn StdError + 'static)) -> Option<String> {
     }
 }
 
-/// The member's complaint about our certificate, as far as TLS lets it say.
+/// The member's complaint about our certificate, or its own, as far as TLS lets it say.
 fn alert_words(alert: AlertDescription) -> Option<String> {
     use AlertDescription as A;
     match alert {
@@ -143,6 +143,8 @@ fn alert_words(alert: AlertDescription) -> Option<String> {
         | A::UnknownCA
         | A::AccessDenied
         | A::CertificateRequired => Some(format!("it did not accept our client certificate ({alert:?})")),
+        // So it says where it cannot read its own certificate and key as a pair (crypto/tls, `getCertificate`).
+        A::InternalError => Some(format!("it has no certificate with its key that it can use ({alert:?})")),
         _ => None,
     }
 }

@@ -225,6 +225,11 @@ fn has_lost_data(process: &Process) -> bool {
 
 fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
     let advice = match process {
+        // Whoever starts or hangs says nothing of certificates.
+        Process { running: true, .. } if why.contains("certificate") => {
+            warning(format!("etcd on {title} runs, and {why}; this tells what its certificates are like:"))
+                .with(up.replacen("rsadm up", "rsadm certs status", 1))
+        }
         Process { running: true, .. } => warning(format!(
             "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why}); its kubelet ends one \
              that is stuck within some two minutes, and starts it anew: look again"

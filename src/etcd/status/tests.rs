@@ -350,6 +350,12 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
     let said = |words: &str| advice.iter().any(|a| a.text.contains(words));
     assert!(said("etcd runs on m1, m2 and m3 and does not answer in time"), "{advice:?}");
     assert!(!said("start etcd on"), "{advice:?}");
+    let why = "it has no certificate with its key that it can use (InternalError)";
+    let mut keyless = Scene::new(3).silence(3, why);
+    keyless.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));
+    let told = keyless.report().advice.remove(0);
+    assert_eq!(told.text, format!("etcd on m3 runs, and {why}; this tells what its certificates are like:"));
+    assert_eq!(told.command.as_deref(), Some("rsadm certs status prod.yaml"));
     let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
     let mut scene = Scene::new(3).silence(3, "late");
     scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process }));

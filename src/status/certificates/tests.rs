@@ -27,10 +27,11 @@ impl Scene {
         for ca in Ca::ALL {
             let signer = Signer::make(ca, NOW).unwrap();
             facts.certs.insert(ca.cert_path(), der(&signer.files().cert));
-            let key = FileFact { mode: 0o600, owner: "0:0".into(), sha256: String::new() };
-            facts.files.insert(ca.key_path(), key);
+            let file = FileFact { mode: 0o600, owner: "0:0".into(), sha256: String::new() };
+            facts.files.insert(ca.key_path(), file.clone());
             for spec in specs::specs_for(&cluster, &node).into_iter().filter(|s| s.ca == ca) {
                 let issued = signer.issue(&spec, NOW - Duration::days(days)).unwrap();
+                facts.files.insert(spec.place.key_path().to_owned(), file.clone());
                 if ["apiserver", "etcd-server", "etcd-peer", "kubelet-server"].contains(&spec.name) {
                     served.insert((node.name.clone(), spec.name), Ok(inspect(&issued.cert).unwrap()));
                 }
@@ -178,6 +179,21 @@ fn a_key_that_is_on_no_host_is_told() {
     let warned = scene.warns();
     assert!(warned[0].starts_with("the key of the cluster CA is on no host that answers: "), "{warned:?}");
     assert_eq!(scene.status().verdict, Verdict::Degraded);
+}
+
+/// Its process may still have the one that was there, until it is started anew.
+#[test]
+fn a_certificate_without_its_own_key_is_lost() {
+    let mut keyless = Scene::aged(1);
+    keyless.facts().files.remove("/etc/kubernetes/pki/apiserver.key");
+    let mut foreign = Scene::aged(1);
+    foreign.facts().keys.insert("/etc/kubernetes/pki/apiserver.key".into(), BASE64_STANDARD.encode([7; 64]));
+    for scene in [keyless, foreign] {
+        let status = scene.status();
+        let found = status.certificates.iter().find(|c| c.name == "apiserver").unwrap();
+        assert!(found.is_lost(), "{found:?}");
+        assert_eq!(Scene::commands(&status), ["rsadm certs renew prod.yaml"]);
+    }
 }
 
 #[test]
