@@ -34,6 +34,8 @@ belongs_here() {
 but_noted() { grep -vxFf <(cat "$before/$1" 2>/dev/null); }
 was_there() { [ -f $before/paths ] && grep -qxF -- "$1" $before/paths; }
 ours() { [ -f "$1" ] && head -n 1 "$1" | grep -q '^# Written by rsadm'; }
+# What another containerd left here, ours went on with. Its database stays, and containerd alone knows which files belong to what.
+had_containerd() { grep -qsx /var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db $before/paths; }
 # What these units were before, in words of systemctl: was kubelet active|enabled.
 was() { awk -v u="$1" -v w="$2" '$1 == u && ($2 == w || $3 == w) {found = 1} END {exit !found}' $before/units 2>/dev/null; }
 
@@ -65,6 +67,7 @@ end_containers() {
   kube_proxy_rules
   case $runtime in
     yes)
+      ! had_containerd || forget_containers
       systemctl disable --now containerd >/dev/null 2>&1
       for pid in $(our_shims); do kill -KILL "$pid" 2>/dev/null; done ;;
     no) forget_containers ;;
@@ -202,6 +205,7 @@ remove_files() {
   done
   for folder in "${folders[@]}"; do
     [ -e "$folder" ] || [ -L "$folder" ] || continue
+    [ "$folder" != /var/lib/containerd ] || ! had_containerd || continue
     clear_folder "$folder"
     # Folders above that had to be made, such as /opt/cni.
     [ ! -s $before/paths ] || while folder=${folder%/*}; [ -n "$folder" ] && ! was_there "$folder"; do rmdir "$folder" 2>/dev/null || break; done

@@ -59,6 +59,9 @@ fn etcd_only() {
         "row 56: reset goes on past a host without power, and the next one leaves all as they were",
         || it.reset(&bare),
     );
+    checks.check("what another containerd has left is whole after a reset, and serves the next up", || {
+        EtcdOnly { lab: &lab, inventory: five.with_hosts(&["e4"]) }.goes_on_with_a_containerds_folder()
+    });
     it.inventory = five;
     checks.must("up, with five", || it.up(5));
     checks.check("five members can lose two, and not three", || it.loses_two_of_five());
@@ -291,6 +294,22 @@ impl EtcdOnly<'_> {
         ensure!(left.is_empty(), "beside a host without power: {left:#?}");
         again?.ok()?;
         bare.is_still(&Footprint::of_what_is_left(self.lab, &FIVE)?)
+    }
+
+    /// As a package leaves its folder that was removed: its database and what that knows go on with ours, and stay.
+    fn goes_on_with_a_containerds_folder(&self) -> Check {
+        let reset = || self.lab.rsadm_on("reset --yes", &self.inventory)?.ok().map(drop);
+        self.up(1)?;
+        self.lab
+            .on("e4", "systemctl stop kubelet containerd && cp -a /var/lib/containerd /root/left")?
+            .ok()?;
+        reset()?;
+        self.lab.on("e4", "mv -T /root/left /var/lib/containerd")?.ok()?;
+        for _ in 0..2 {
+            self.up(1)?;
+            reset()?;
+        }
+        self.lab.on("e4", "rm -r /var/lib/containerd")?.ok().map(drop)
     }
 
     fn loses_two_of_five(&self) -> Check {
