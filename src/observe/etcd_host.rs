@@ -41,6 +41,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "prepared" => process.prepared = true,
             "kubelet" => process.kubelet = rest.trim() == "active",
             "manifest" => process.manifest = true,
+            "data" => process.data = true,
             "running" => process.running = true,
             "restoring" => process.restoring = Restoring::read(rest),
             "restarts" => process.restarts = rest.parse().ok(),

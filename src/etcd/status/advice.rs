@@ -35,7 +35,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(hashes(report, &replace));
     advice.extend(membership(report, &up, &format!("rsadm etcd add{inventory}")));
     advice.extend(report.members.iter().filter_map(quota));
-    advice.extend(versions(report));
+    advice.extend(versions(report, inventory));
     advice.extend(links::advise(report));
     advice.extend(terms(report));
     advice.extend(disks::advise(report, timing));
@@ -255,14 +255,15 @@ fn hashes(report: &EtcdReport, replace: &str) -> Option<Advice> {
 }
 
 /// An etcd host that the inventory has and the cluster has not.
-fn no_member(member: &MemberReport, serves: bool, add: &str) -> Advice {
+fn no_member(member: &MemberReport, report: &EtcdReport, up: &str, add: &str) -> Advice {
     let title = title(member);
     let text = format!("{title} is an etcd host of the inventory and no member of the cluster");
+    let this = || format!("{text}: take the role off it there, or this makes it one:");
     match &member.host {
-        Some(HostState::Seen(_)) if serves => {
-            warning(format!("{text}: take the role off it there, or this makes it one:"))
-                .with(format!("{add} {title}"))
+        Some(HostState::Seen(_)) if report.serves && is_of_others(report) => {
+            warning(this()).with(format!("{add} {title}"))
         }
+        Some(HostState::Seen(_)) if report.serves => warning(this()).with(up),
         _ => warning(text),
     }
 }
@@ -287,7 +288,7 @@ fn membership(report: &EtcdReport, up: &str, add: &str) -> Vec<Advice> {
             }
             // Told with what it serves.
             Some(Trouble::OtherCluster(_)) if member.id.is_none() => return None,
-            _ if member.id.is_none() => no_member(member, report.serves, add),
+            _ if member.id.is_none() => no_member(member, report, up, add),
             _ if member.is_learner => {
                 note(format!("{title} is a learner: it copies the data and has no vote yet"))
             }
@@ -326,7 +327,7 @@ fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
     let mut advice = Vec::new();
     for (concerns, of_one, of_several) in &kinds {
         for ours in [true, false] {
-            let those = report.members.iter().filter(|m| concerns(m) && is_of_others(m) != ours);
+            let those = report.members.iter().filter(|m| concerns(m) && is_on_others_host(m) != ours);
             let names = names(those);
             let text = match names.len() {
                 0 => continue,
@@ -344,15 +345,27 @@ fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
     advice
 }
 
+/// True where somebody else than rsadm built hosts of members that run.
+fn is_of_others(report: &EtcdReport) -> bool {
+    report.members.iter().any(|m| m.version.is_some() && is_on_others_host(m))
+}
+
 /// True where somebody else than rsadm built the host of a member.
-fn is_of_others(member: &MemberReport) -> bool {
+fn is_on_others_host(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(process)) if !process.prepared)
 }
 
-fn versions(report: &EtcdReport) -> Option<Advice> {
+fn versions(report: &EtcdReport, inventory: &str) -> Option<Advice> {
     let versions: BTreeSet<&str> = report.members.iter().filter_map(|m| m.version.as_deref()).collect();
     let all: Vec<&str> = versions.into_iter().collect();
-    (all.len() > 1).then(|| warning(format!("members run different versions: {}", list(&all))))
+    (all.len() > 1).then(|| {
+        let text = format!("members run different versions: {}", list(&all));
+        match is_of_others(report) {
+            true => warning(text),
+            false => warning(format!("{text}; this goes on to that of the inventory:"))
+                .with(format!("rsadm etcd upgrade{inventory}")),
+        }
+    })
 }
 
 fn terms(report: &EtcdReport) -> Option<Advice> {

@@ -29,6 +29,8 @@ pub struct Process {
     pub kubelet: bool,
     /// True where its static pod's manifest is in place.
     pub manifest: bool,
+    /// True where there is data of a member.
+    pub data: bool,
     /// True where a process runs.
     pub running: bool,
     /// A restore or a recovery of etcd that has begun there and is not over.
@@ -148,6 +150,13 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
         Some(HostState::Unreachable { .. }) => warning(format!(
             "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
         )),
+        // Told as one that is still to join.
+        Some(HostState::Seen(_)) if member.id.is_none() && replace.is_some() => return None,
+        Some(HostState::Seen(process)) if replace.is_some() && is_bare(process) => warning(format!(
+            "nothing of etcd is on {title} any more, as after a reset or where the host was made anew; this takes its old \
+             member out, and then {up} makes it one again:"
+        ))
+        .with(format!("{} {title}", up.replacen("rsadm up", "rsadm etcd remove", 1))),
         Some(HostState::Seen(process)) if has_full_disk(member) => Advice {
             says: stopped(&title, why, process, up).says,
             ..warning(format!(
@@ -164,6 +173,11 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
         },
         Some(HostState::Seen(process)) => stopped(&title, why, process, up),
     })
+}
+
+/// True where nothing has been built, or all of it is gone.
+fn is_bare(process: &Process) -> bool {
+    !(process.prepared || process.kubelet || process.manifest || process.data || process.running)
 }
 
 /// True where a member ended because its disk is full.
@@ -241,6 +255,10 @@ fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
             warning(format!("{title} has no manifest of etcd any more, so its kubelet does not run it"))
                 .with(up)
         }
+        Process { restarts: None, data: true, .. } => warning(format!(
+            "etcd on {title} is not started yet, which takes its kubelet some seconds after its manifest has changed: look \
+             again; if it stays so, look at the kubelet there: journalctl -u kubelet"
+        )),
         Process { restarts: None, .. } => warning(format!("etcd never ran on {title}")).with(up),
         Process { restarts: Some(0), .. } => {
             warning(format!("etcd stopped on {title}, and its kubelet has not started it again"))

@@ -188,7 +188,7 @@ fn smaller_complaints() {
     Warning: the certificate that m3 serves has expired; this renews what ends soon, with or without a quorum:
     Warning: the certificate that m2 serves will expire within 30 days; this renews what ends soon, with or without a quorum:
     Warning: the database of m1 takes 87% of its quota; at 100% etcd takes no writes (etcd.quota_backend_bytes)
-    Warning: members run different versions: 3.6.8 and 3.7.0
+    Warning: members run different versions: 3.6.8 and 3.7.0; this goes on to that of the inventory:
     Warning: --etcd-servers on m2 names what is no member: https://10.0.0.9:2379
     Warning: --etcd-servers on m1 lacks https://10.0.0.3:2379
     Note: members are in different raft terms: an election was under way; if it stays so, look at the network
@@ -350,6 +350,15 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
     let said = |words: &str| advice.iter().any(|a| a.text.contains(words));
     assert!(said("etcd runs on m1, m2 and m3 and does not answer in time"), "{advice:?}");
     assert!(!said("start etcd on"), "{advice:?}");
+    let mut starting = Scene::new(3).silence(3, "connection refused");
+    let waits = Process { running: false, data: true, prepared: true, ..process.clone() };
+    starting.known.hosts.insert("m3".to_owned(), HostState::Seen(waits));
+    let told = starting.report().advice.remove(0);
+    assert!(told.text.starts_with("etcd on m3 is not started yet") && told.command.is_none(), "{told:?}");
+    let mut bare = Scene::new(3).silence(3, "connection refused");
+    bare.known.hosts.insert("m3".to_owned(), HostState::Seen(Process::default()));
+    let told = bare.report().advice.remove(0);
+    assert_eq!(told.command.as_deref(), Some("rsadm etcd remove prod.yaml m3"), "{told:?}");
     let why = "it has no certificate with its key that it can use (InternalError)";
     let mut keyless = Scene::new(3).silence(3, why);
     keyless.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));

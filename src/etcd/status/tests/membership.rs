@@ -37,11 +37,17 @@ fn membership_against_the_inventory() {
     Warning: --etcd-servers on m1, m2 and m3 names what is no member: https://10.0.0.3:2379
     Note: 2 voters can lose no more than 1 can: an odd number is better
     ");
-    let mut free = Scene::new(3).listing(|list| list.truncate(2));
-    free.known.hosts.insert("m3".to_owned(), HostState::Seen(Process::default()));
-    let advice = free.report().advice;
-    let add = advice.iter().find(|a| a.text.contains("no member of the cluster: take the role off it there"));
-    assert_eq!(add.unwrap().command.as_deref(), Some("rsadm etcd add prod.yaml m3"));
+    for (prepared, command) in [(true, "rsadm up prod.yaml"), (false, "rsadm etcd add prod.yaml m3")] {
+        let mut free = Scene::new(3).listing(|list| list.truncate(2));
+        for host in ["m1", "m2", "m3"] {
+            let process = Process { prepared, ..Process::default() };
+            free.known.hosts.insert(host.to_owned(), HostState::Seen(process));
+        }
+        let advice = free.report().advice;
+        let add =
+            advice.iter().find(|a| a.text.contains("no member of the cluster: take the role off it there"));
+        assert_eq!(add.unwrap().command.as_deref(), Some(command));
+    }
     let mut foreign = Scene::new(3);
     foreign.status(3).cluster_id = 0xbad;
     foreign.answer(3).hash = None;
