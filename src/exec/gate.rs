@@ -25,7 +25,7 @@ use crate::{
     phases::{certs, etcd::members::is_in_question},
     plan::{
         Refusal,
-        quorum::{Change, Membership, STOPPING, can_be_accepted, gate},
+        quorum::{Change, Membership, can_be_accepted, gate},
     },
 };
 
@@ -41,13 +41,13 @@ const ELECTION: Duration = Duration::from_secs(15);
 /// Where API servers keep what they keep; rsadm lets nobody change it.
 const OBJECTS: &str = "/registry/";
 
-/// Whether the member on a host may be restarted now.
+/// Whether the member on a host may be restarted now, or get what may stop it; `doing` says which in a refusal.
 ///
 /// # Errors
 /// The reason why not, with the way out.
-pub async fn may_restart(cx: &Context<'_>, host: &NodeName) -> Result<(), Refusal> {
+pub async fn may_restart(cx: &Context<'_>, host: &NodeName, doing: &'static str) -> Result<(), Refusal> {
     // With one or two voters every restart is an outage; whoever runs so small a cluster has chosen that.
-    let change = Change::Restart { name: host.to_string(), doing: STOPPING, allow_outage: true };
+    let change = Change::Restart { name: host.to_string(), doing, allow_outage: true };
     // The member that was restarted before this one may still be catching up.
     let until = Instant::now() + PATIENCE.min(cx.limit);
     loop {
@@ -255,7 +255,7 @@ mod tests {
         event::Event,
         inventory::Role,
         manifests::testing,
-        plan::quorum::Reach,
+        plan::quorum::{Reach, STOPPING},
     };
 
     #[test]

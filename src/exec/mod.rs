@@ -19,7 +19,10 @@ use crate::{
     host::{Host, Op, Output, fleet::Fleet},
     inventory::{Cluster, NodeName},
     observe::Observed,
-    plan::{Action, HostWork, Mode, Plan, Refusal, Stage},
+    plan::{
+        Action, HostWork, Mode, Plan, Refusal, Stage,
+        quorum::{RENEWING, STOPPING},
+    },
 };
 
 mod aftermath;
@@ -163,6 +166,12 @@ pub async fn execute(cx: &Context<'_>, plan: &Plan) -> Result<(), RunError> {
 }
 
 /// Tells that a stage begins.
+/// What of a host's work may cost its member.
+fn endangering(work: &HostWork) -> &'static str {
+    let renews = work.steps.iter().any(|step| matches!(step.action, Action::PutCert { .. }));
+    if renews { RENEWING } else { STOPPING }
+}
+
 fn begin(cx: &Context<'_>, stage: &Stage) -> StageEvents {
     cx.events.stage(stage.phase, stage.title.clone(), stage.work.iter().map(|w| w.host.clone()))
 }
@@ -179,7 +188,7 @@ async fn run_stage(cx: &Context<'_>, plan: &Plan, at: usize) -> Result<(), RunEr
     for batch in stage.work.chunks(width) {
         if stage.gated {
             for work in batch {
-                gate::may_restart(cx, &work.host).await.map_err(RunError::Refused)?;
+                gate::may_restart(cx, &work.host, endangering(work)).await.map_err(RunError::Refused)?;
             }
         }
         let results: Vec<Result<(), Halt>> =

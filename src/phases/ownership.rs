@@ -163,20 +163,23 @@ fn each_in_its_place(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> 
     })
 }
 
-/// The other host of the inventory that a host was built as, by the certificates that name it.
+/// The other host of the inventory that a host was built as, by the certificates that name it. One that names the host itself
+/// among them shows that it is, and that the others are files which somebody copied.
 fn built_as<'c>(cluster: &'c Cluster, node: &Node, facts: &Facts) -> Option<&'c Node> {
     if !is_prepared(facts) {
         return None;
     }
-    let member = format!("{}/server.crt", layout::ETCD_PKI_DIR);
-    [layout::KUBELET_CLIENT_CURRENT, &member].into_iter().find_map(|path| {
+    let of_member = ["server", "peer"].map(|name| format!("{}/{name}.crt", layout::ETCD_PKI_DIR));
+    let paths = [layout::KUBELET_CLIENT_CURRENT, layout::KUBELET_SERVING_CERT, &of_member[0], &of_member[1]];
+    let named = paths.into_iter().filter_map(|path| {
         let subject = certificate_of_der(facts.certs.get(path)?)?.common_name;
-        let name = subject.strip_prefix("system:node:").unwrap_or(&subject);
-        if name == node.name.as_str() {
-            return None;
-        }
-        cluster.nodes.iter().find(|other| other.name.as_str() == name)
-    })
+        Some(subject.strip_prefix("system:node:").unwrap_or(&subject).to_owned())
+    });
+    let named: Vec<String> = named.collect();
+    if named.iter().any(|name| name == node.name.as_str()) {
+        return None;
+    }
+    cluster.nodes.iter().find(|other| named.iter().any(|name| name == other.name.as_str()))
 }
 
 /// Whether a restore began on a host and is not over: manifests wait out of the kubelet's sight, and a command that wrote

@@ -23,7 +23,7 @@ pub enum Change {
     Restart {
         /// Whose.
         name: String,
-        /// What takes it away, as it stands before its name: [`STOPPING`], or `defragmenting`.
+        /// What takes it away, as it stands before its name: [`STOPPING`], [`RENEWING`], or `defragmenting`.
         doing: &'static str,
         /// Agrees to an outage where the membership is too small to ever spare a member (one or two voters).
         allow_outage: bool,
@@ -71,6 +71,8 @@ pub fn can_be_accepted(refusal: &Refusal) -> bool {
 
 /// What takes a member away that is started anew.
 pub const STOPPING: &str = "stopping etcd on";
+/// A member reads its certificates with every connection, and is lost to the others where one of them is of no use.
+pub const RENEWING: &str = "exchanging the certificates of etcd on";
 
 /// How many of `voters` are a majority.
 pub const fn quorum(voters: usize) -> usize {

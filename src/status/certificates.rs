@@ -87,6 +87,9 @@ pub struct Certificate {
     /// True where another authority did.
     #[serde(skip)]
     foreign: bool,
+    /// Whom it is issued to instead of its host, where rsadm built that.
+    #[serde(skip)]
+    of_another: Option<String>,
     /// When it ends, RFC 3339; `null` where there is none, or its key is not beside it.
     pub not_after: Option<String>,
     /// Whole days until then; negative once expired.
@@ -186,6 +189,10 @@ fn certificate(
         path: spec.place.cert_path().to_owned(),
         authority: if foreign { format!("another {}", spec.ca) } else { spec.ca.to_string() },
         foreign,
+        of_another: found
+            .as_ref()
+            .map(|info| info.common_name.clone())
+            .filter(|name| facts.begun.is_some() && *name != spec.common_name),
         not_after: found.as_ref().and_then(ends),
         days: found.as_ref().map(|info| days(info, sources.now)),
         begins: found
@@ -253,6 +260,13 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         let text = format!(
             "{path} on {host} is signed by {authority}: the host serves another cluster, or the file was put there by mistake; \
              once it is moved away, this issues the right one:"
+        );
+        advice.push(say(Level::Warning, text, Some(format!("rsadm up{}", sources.inventory))));
+    }
+    for Certificate { host, path, of_another, .. } in &status.certificates {
+        let Some(name) = of_another else { continue };
+        let text = format!(
+            "{path} on {host} is issued to {name}: it was put there by mistake; this issues the right one:"
         );
         advice.push(say(Level::Warning, text, Some(format!("rsadm up{}", sources.inventory))));
     }

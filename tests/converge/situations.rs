@@ -128,6 +128,23 @@ fn a_certificate_whose_key_is_not_its_own_is_issued_anew() {
     }
 }
 
+/// A file that somebody copied makes no other host of it.
+#[test]
+fn a_certificate_that_was_copied_from_another_host_is_issued_anew() {
+    let cluster = harness::etcd_only();
+    let mut state = built(&cluster);
+    let server = |end: &str| format!("{}/server.{end}", layout::ETCD_PKI_DIR);
+    for end in ["crt", "key"] {
+        let copied = state.machine(&NodeName::new("e1")).files.read(&server(end)).unwrap().to_vec();
+        state.machine(&NodeName::new("e3")).files.put(&server(end), 0o600, &copied);
+    }
+    let world = World::new(state);
+    let run = block_on(run(&world, &cluster, UP)).unwrap();
+    let words = harness::words(&run.plan);
+    assert!(words.contains("issued to e1, not to e3"), "{words}");
+    block_on(in_sync(&World::new(world.state()), &cluster, UP));
+}
+
 #[test]
 fn a_member_that_lost_its_data_founds_nothing() {
     let cluster = harness::ha();

@@ -197,7 +197,9 @@ impl Diagnosis {
             let help = match begun {
                 Some(_) => back,
                 None => format!(
-                    "rsadm up{inventory} --only etcd starts members that are down; on hosts that kubeadm built: systemctl restart kubelet"
+                    "rsadm up{inventory} --only etcd starts members that are down, where all hosts answer; without the others, \
+                     or where kubeadm built, their kubelets do{}: systemctl enable kubelet && systemctl restart kubelet",
+                    self.stopped()
                 ),
             };
             return Err(no(why, help));
@@ -225,6 +227,13 @@ impl Diagnosis {
             return Err(no(why, back));
         }
         Ok(NodeName::new(best.as_str()))
+    }
+
+    /// Where members are that could be started.
+    fn stopped(&self) -> String {
+        let stopped = self.survivors.iter().filter(|s| s.is_sound() && !s.running);
+        let hosts: Vec<&str> = stopped.map(|s| s.host.as_str()).collect();
+        if hosts.is_empty() { String::new() } else { format!(", on {}", hosts.join(" and ")) }
     }
 
     /// For people.

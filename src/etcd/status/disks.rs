@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     advice::note,
-    report::{Advice, EtcdReport},
+    report::{Advice, EtcdReport, MemberReport},
 };
 
 /// The heartbeat interval and the election timeout.
@@ -43,18 +43,25 @@ pub(super) fn advise(report: &EtcdReport, timing: Timing) -> Vec<Advice> {
         );
         Some(judged(text, p99, timing))
     });
-    let slow_networks = report.members.iter().filter_map(|m| {
-        let (to, p99) = m.metrics.as_ref()?.longest_round_trip()?;
-        let text =
-            format!("messages from {} to {to} and back take {} (99th percentile)", m.name, millis(p99));
-        (p99 > timing.0).then(|| judged(text, p99, timing))
-    });
+    let slow_networks = report.members.iter().filter_map(|m| slow_network(report, m, timing));
     slow_disks.chain(slow_networks).chain(elections(report)).collect()
 }
 
-fn judged(text: String, p99: Duration, timing: Timing) -> Advice {
-    let (heartbeat, election) = advised(p99);
-    if p99 <= timing.0 || timing.0.is_zero() || heartbeat <= timing.0 {
+/// By the median: the time for which a member was away is in the percentiles for hours, and a network that is slow is always
+/// slow. Of members that are away now nothing is told.
+fn slow_network(report: &EtcdReport, member: &MemberReport, timing: Timing) -> Option<Advice> {
+    let is_well = |name: &str| report.members.iter().any(|m| m.name == name && m.healthy);
+    let trips = member.metrics.as_ref().filter(|_| report.serves && member.healthy)?.round_trips.iter();
+    let known =
+        trips.filter(|(to, _)| is_well(to)).filter_map(|(to, times)| Some((times.median()?, to.as_str())));
+    let (median, to) = known.max().filter(|(median, _)| *median > timing.0)?;
+    let text = format!("messages from {} to {to} and back take {} (median)", member.name, millis(median));
+    Some(judged(text, median, timing))
+}
+
+fn judged(text: String, time: Duration, timing: Timing) -> Advice {
+    let (heartbeat, election) = advised(time);
+    if time <= timing.0 || timing.0.is_zero() || heartbeat <= timing.0 {
         return note(text);
     }
     note(format!(
@@ -126,6 +133,32 @@ mod tests {
             slower.text.contains("etcd.heartbeat_interval: 250ms and etcd.election_timeout: 2500ms"),
             "{slower:?}"
         );
+    }
+
+    /// Round trips of m1 to m2: so many of less than 0.1 ms, and the others of up to 3 s.
+    fn network(fast: u64, slow: u64, silent: usize) -> Vec<String> {
+        let mut scene = Scene::new(3);
+        scene.known.timing = (Duration::from_millis(100), Duration::from_secs(1));
+        let (name, all) = ("etcd_network_peer_round_trip_time_seconds_bucket", fast + slow);
+        let text = format!(
+            "{name}{{To=\"a102\",le=\"0.0001\"}} {fast}\n{name}{{To=\"a102\",le=\"3\"}} {all}\n\
+             {name}{{To=\"a102\",le=\"+Inf\"}} {all}\netcd_server_leader_changes_seen_total 1\n"
+        );
+        scene.known.metrics.insert("m1".into(), Metrics::read(text.lines(), 0).unwrap());
+        if silent > 0 {
+            scene = scene.silence(silent, "connection refused");
+        }
+        scene.report().advice.into_iter().map(|a| a.text).filter(|t| t.starts_with("messages from")).collect()
+    }
+
+    /// The time for which a member was away is no property of the network.
+    #[test]
+    fn a_network_is_slow_where_most_messages_are() {
+        assert_eq!(network(900, 100, 0), [""; 0], "a member was away for a while");
+        assert_eq!(network(100, 900, 2), [""; 0], "it is away now");
+        let slow = network(100, 900, 0);
+        assert!(slow[0].starts_with("messages from m1 to m2 and back take 1"), "{slow:?}");
+        assert!(slow[0].contains("etcd.heartbeat_interval: "), "{slow:?}");
     }
 
     #[test]

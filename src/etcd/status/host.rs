@@ -283,6 +283,11 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
     // A full disk lets none start, and once there is room the kubelet does it.
     let (run, stopped): (Vec<_>, Vec<_>) =
         silent.iter().filter(|m| !is_away(m) && !has_full_disk(m) && !has_expired(m)).partition(|m| runs(m));
+    // What is to start is there, and its kubelet alone does it: no other host is needed for that.
+    let is_ready = |m: &&&&MemberReport| {
+        matches!(&m.host, Some(HostState::Seen(Process { kubelet: false, manifest: true, data: true, .. })))
+    };
+    let kubelets_off = names(stopped.iter().filter(is_ready).copied().collect());
     let (run, here) = (names(run), names(stopped));
     let mut advice = Vec::new();
     if !away.is_empty() {
@@ -312,7 +317,14 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
             advice.push(warning(text).with(up));
         }
         (false, false) => {
-            let text = format!("once all hosts can be reached, this starts etcd on {} again:", list(&here));
+            let without = match kubelets_off.is_empty() {
+                true => String::new(),
+                false => {
+                    format!("; without those, on {}: systemctl enable --now kubelet", list(&kubelets_off))
+                }
+            };
+            let text =
+                format!("once all hosts can be reached, this starts etcd on {} again{without}:", list(&here));
             advice.push(warning(text).with(up));
         }
     }

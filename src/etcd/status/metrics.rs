@@ -24,13 +24,23 @@ impl Histogram {
         self.buckets.last().map_or(0, |(_, count)| *count)
     }
 
-    /// The 99th percentile, interpolated within its bucket as Prometheus does; `None` where too few were seen.
+    /// The 99th percentile; `None` where too few were seen.
     pub fn p99(&self) -> Option<Duration> {
+        self.percentile(99)
+    }
+
+    /// The median; `None` where too few were seen.
+    pub fn median(&self) -> Option<Duration> {
+        self.percentile(50)
+    }
+
+    /// Interpolated within its bucket as Prometheus does.
+    fn percentile(&self, percent: u64) -> Option<Duration> {
         let total = self.count();
         if total < ENOUGH {
             return None;
         }
-        let rank = total * 99 / 100;
+        let rank = total * percent / 100;
         let mut below = (0, 0);
         for (bound, count) in &self.buckets {
             if *count >= rank && *bound == u64::MAX {

@@ -202,6 +202,14 @@ fn no_data(p: &Planner<'_>, node: &Node) -> Refusal {
     let (name, facts) = (&node.name, p.facts(&node.name));
     // By now facts are what they will be once this run has prepared the host.
     let is_bare = p.prepares(name) || facts.begun.is_none() && !facts.runs("kubelet");
+    if is_bare && p.seen().membership.is_none() {
+        return Refusal {
+            rule: "etcd-membership",
+            subject: format!("{name} has no etcd data, and no quorum tells whether it is a member"),
+            why: "others have data; founded beside them, it would be a cluster of its own".into(),
+            help: "rsadm etcd status tells how the quorum comes back; after that rsadm up joins it".into(),
+        };
+    }
     Refusal {
         rule: "etcd-membership",
         subject: format!("{name} is a member of etcd and has no etcd data"),

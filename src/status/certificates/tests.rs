@@ -197,6 +197,19 @@ fn a_certificate_without_its_own_key_is_lost() {
 }
 
 #[test]
+fn a_certificate_of_another_host_is_told() {
+    let mut scene = Scene::aged(1);
+    let pki = "/etc/kubernetes/pki";
+    let other = scene.facts().certs[&format!("{pki}/apiserver.crt")].clone();
+    let path = format!("{pki}/front-proxy-client.crt");
+    scene.facts().certs.insert(path.clone(), other);
+    assert!(!scene.warns().iter().any(|w| w.contains("is issued to")), "kubeadm may name them otherwise");
+    scene.facts().begun = Some("prod".into());
+    let told = format!("{path} on m1 is issued to kube-apiserver: ");
+    assert!(scene.warns().iter().any(|w| w.starts_with(&told)), "{:?}", scene.warns());
+}
+
+#[test]
 fn who_signed_a_certificate_is_looked_at() {
     let mut scene = Scene::aged(1);
     let other = Scene::aged(1);
