@@ -30,7 +30,7 @@ if [ "$log" ]; then
   tail -n 1 "$log" | cut -c1-2000 | sed 's/^/last /'
   # A life that has only begun has not complained yet. (The names of these files have no spaces.)
   # shellcheck disable=SC2046
-  tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):' | tail -n 1 | cut -c1-2000 | sed 's/^/complaint /'
+  tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):|permanently removed' | tail -n 1 | cut -c1-2000 | sed 's/^/complaint /'
 fi
 # Where kubeadm's and our members have their metrics. A member that hangs must not hold up the rest.
 if [ "$up" ]; then

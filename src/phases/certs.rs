@@ -23,6 +23,7 @@ use crate::{
     plan::{
         Action, Mode, Planner, Refusal,
         action::{FRESH, Shared, Source},
+        sha256,
     },
 };
 
@@ -131,16 +132,22 @@ pub fn agree(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     SHARED.into_iter().try_for_each(|shared| one_and_the_same(cluster, seen, shared))
 }
 
-/// All hosts that have it have the same.
+/// All hosts that have it have the same: its public part, or all of it, and keys of the same public part.
+///
+/// # Errors
+/// Where some differ.
 fn one_and_the_same(cluster: &Cluster, seen: &Observed, shared: Shared) -> Result<(), Refusal> {
     let path = shared.public_path().unwrap_or_else(|| shared.secret_path());
-    let found: Vec<(&NodeName, &str)> = cluster
-        .nodes
-        .iter()
-        .filter_map(|n| Some((&n.name, seen.hosts.get(&n.name)?.files.get(&path)?.sha256.as_str())))
-        .filter(|(_, sha)| *sha != FRESH)
-        .collect();
-    let kinds: BTreeSet<&str> = found.iter().map(|(_, sha)| *sha).collect();
+    let hosts = || cluster.nodes.iter().filter_map(|n| Some((&n.name, seen.hosts.get(&n.name)?)));
+    let of_file = hosts().filter_map(|(name, facts)| Some((name, facts.files.get(&path)?.sha256.clone())));
+    of_one_kind(shared, &path, &of_file.filter(|(_, sha)| sha != FRESH).collect::<Vec<_>>())?;
+    let path = shared.secret_path();
+    let of_key = hosts().filter_map(|(name, facts)| Some((name, sha256(facts.keys.get(&path)?.as_bytes()))));
+    of_one_kind(shared, &path, &of_key.collect::<Vec<_>>())
+}
+
+fn of_one_kind(shared: Shared, path: &str, found: &[(&NodeName, String)]) -> Result<(), Refusal> {
+    let kinds: BTreeSet<&str> = found.iter().map(|(_, sha)| sha.as_str()).collect();
     if kinds.len() <= 1 {
         return Ok(());
     }

@@ -143,6 +143,20 @@ fn a_key_that_one_host_alone_has_stays_by_the_advice() {
     }
 }
 
+/// Tokens of that host's API server would be refused by all others, and by itself.
+#[test]
+fn a_private_key_that_one_host_alone_has_is_refused_beside_the_right_public_one() {
+    let cluster = harness::ha();
+    let mut state = block_on(built(&cluster)).state();
+    state.hang_up();
+    let files = &mut state.machine(&NodeName::new("m2")).files;
+    let other = files.read("/etc/kubernetes/pki/etcd/server.key").unwrap().to_vec();
+    files.put("/etc/kubernetes/pki/sa.key", 0o600, &other);
+    let refusal = plan(&World::new(state), &cluster, UP, Some("certificates")).err().unwrap();
+    assert_eq!(refusal.rule, "one-authority", "{refusal}");
+    assert!(refusal.why.starts_with("/etc/kubernetes/pki/sa.key differs: m1 "), "{refusal}");
+}
+
 #[test]
 fn a_certificate_of_another_cluster_is_moved_away_by_the_advice() {
     const PAIR: [&str; 2] = ["/etc/kubernetes/pki/etcd/server.crt", "/etc/kubernetes/pki/etcd/server.key"];

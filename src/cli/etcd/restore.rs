@@ -10,6 +10,9 @@ use super::{
 use crate::{
     backup::{Checked, Manifest, bundle, file, manifest},
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes, shell::quoted},
+    inventory::Cluster,
+    observe::Observed,
+    phases::etcd::upgrade::other_version,
 };
 
 /// Make etcd anew from a snapshot, on the same hosts or on fresh ones
@@ -86,10 +89,11 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.has_room(&opened.snapshot, sha256).await?;
     let question = format!(
         "This replaces all data of etcd in the cluster {} by that of {}{}.\n\
-         What was written since is lost. The old data is set aside on every host.",
+         What was written since is lost. The old data is set aside on every host.{}",
         ground.session.cluster.name,
         snapshot.display(),
         manifest.map(about).unwrap_or_default(),
+        goes_on_as(&ground.session.cluster, &seen).map(|text| format!("\n{text}")).unwrap_or_default(),
     );
     ground.confirm(&question, sha256).await?;
     ground.prepare(&opened.carried, sha256).await?;
@@ -133,6 +137,15 @@ fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, 
             ..opened.manifest
         }),
     })
+}
+
+/// A restore brings data, and leaves etcd as its hosts have it.
+fn goes_on_as(cluster: &Cluster, seen: &Observed) -> Option<String> {
+    let found = seen.hosts.values().find_map(|facts| other_version(cluster, facts))?;
+    Some(format!(
+        "Members go on with etcd {found}, which their hosts have; the inventory says {}.",
+        cluster.release.etcd
+    ))
 }
 
 fn about(manifest: &Manifest) -> String {

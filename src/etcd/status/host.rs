@@ -105,8 +105,9 @@ impl Words {
 }
 
 /// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
-/// database, and a member that should have data and starts with none.
-const LOST: [&str; 6] = [
+/// database, a member that should have data and starts with none, and one that has the data of a member that was removed.
+const LOST: [&str; 7] = [
+    "permanently removed",
     "Was the raft log corrupted, truncated, or lost",
     "found data inconsistency with peers",
     "crc mismatch",
