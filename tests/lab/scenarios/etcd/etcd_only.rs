@@ -74,7 +74,8 @@ impl EtcdOnly<'_> {
     }
 
     fn up(&self, members: usize) -> Check {
-        self.lab.rsadm_on("up", &self.inventory)?.ok()?.says(&format!("{members} etcd members healthy"))
+        let noun = if members == 1 { "member" } else { "members" };
+        self.lab.rsadm_on("up", &self.inventory)?.ok()?.says(&format!("{members} etcd {noun} healthy"))
     }
 
     fn build(&self, checks: &mut Checks) {
@@ -304,12 +305,12 @@ impl EtcdOnly<'_> {
             .on("e4", "systemctl stop kubelet containerd && cp -a /var/lib/containerd /root/left")?
             .ok()?;
         reset()?;
-        self.lab.on("e4", "mv -T /root/left /var/lib/containerd")?.ok()?;
+        self.lab.on("e4", "cp -a /root/left/. /var/lib/containerd && rm -r /root/left")?.ok()?;
         for _ in 0..2 {
             self.up(1)?;
             reset()?;
         }
-        self.lab.on("e4", "rm -r /var/lib/containerd")?.ok().map(drop)
+        self.lab.on("e4", "find /var/lib/containerd -mindepth 1 -delete")?.ok().map(drop)
     }
 
     fn loses_two_of_five(&self) -> Check {
