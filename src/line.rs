@@ -8,15 +8,36 @@ pub fn one_line(text: &str, between: &str) -> String {
     lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(between)
 }
 
-/// An error and its causes.
+/// An error and its causes. Some libraries put the words of causes into their own: what was said is not said again.
 pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut text = one_line(&error.to_string(), " ");
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        if let Some(more) = unsaid(&text, &one_line(&cause.to_string(), " ")) {
+            text = format!("{text}: {more}");
+        }
         source = cause.source();
     }
-    one_line(&text, " ")
+    text
+}
+
+/// A cause without the parts at its beginning that a text has; `None` where it has all of it.
+fn unsaid<'a>(text: &str, cause: &'a str) -> Option<&'a str> {
+    if cause.is_empty() || has(text, cause) {
+        return None;
+    }
+    match cause.split_once(": ") {
+        Some((part, rest)) if has(text, part) => unsaid(text, rest),
+        _ => Some(cause),
+    }
+}
+
+/// True where these words are in a text, and not only as a piece of others.
+fn has(text: &str, words: &str) -> bool {
+    text.match_indices(words).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + words.len()..].chars().next());
+        [before, after].into_iter().flatten().all(|c| !c.is_alphanumeric())
+    })
 }
 
 #[cfg(test)]
@@ -43,5 +64,27 @@ mod tests {
         let told = |text, source: Option<Told>| Told { text, source: source.map(Box::new) };
         let error = told("not listed", Some(told("no answer:\n  403", Some(told("closed", None)))));
         assert_eq!(chain(&error), "not listed: no answer: 403: closed");
+    }
+
+    /// As the object store tells a bucket that hangs.
+    #[test]
+    fn what_an_error_says_of_its_causes_is_said_once() {
+        let told = |text, source: Option<Told>| Told { text, source: source.map(Box::new) };
+        let error = told("HTTP error: error sending request", Some(told("operation timed out", None)));
+        let error = told("GET http://s3/b in 30s - HTTP error: error sending request", Some(error));
+        let error = told("list: GET http://s3/b in 30s - HTTP error: error sending request", Some(error));
+        let error = told("S3: list: GET http://s3/b in 30s - HTTP error: error sending request", Some(error));
+        assert_eq!(
+            chain(&told("not listed", Some(error))),
+            "not listed: S3: list: GET http://s3/b in 30s - HTTP error: error sending request: operation timed out"
+        );
+        for (outer, inner, line) in [
+            ("put: denied", "denied: no key", "put: denied: no key"),
+            ("open /a1: failed", "open /a", "open /a1: failed: open /a"),
+            ("open /a: failed", "open /b: failed", "open /a: failed: open /b: failed"),
+            ("reset", "", "reset"),
+        ] {
+            assert_eq!(chain(&told(outer, Some(told(inner, None)))), line);
+        }
     }
 }

@@ -72,15 +72,32 @@ impl Newest {
     }
 }
 
-/// An error with its causes, cut off where nobody reads on.
+/// An error with its causes, no longer than anybody reads: the last cause, at its end, is what says most.
 pub(super) fn brief(error: &BackupError) -> String {
-    chain(error).chars().take(500).collect()
+    end_of(&chain(error), 500)
+}
+
+/// The last characters of a text, with a sign where it has more.
+fn end_of(text: &str, most: usize) -> String {
+    match text.chars().count().checked_sub(most) {
+        None | Some(0) => text.to_owned(),
+        Some(more) => format!("…{}", text.chars().skip(more + 1).collect::<String>()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backup::manifest::tests::sample;
+
+    #[test]
+    fn a_long_error_keeps_its_end() {
+        let long = "GET ".repeat(200) + "operation timed out";
+        let said = brief(&BackupError::Refused(long));
+        assert_eq!(said.chars().count(), 500);
+        assert!(said.starts_with('…') && said.ends_with("GET operation timed out"), "{said}");
+        assert_eq!(["é", "éé", "ééé", "éééé"].map(|text| end_of(text, 3)), ["é", "éé", "ééé", "…éé"]);
+    }
 
     #[test]
     fn what_nobody_can_rely_on_takes_no_good_ones_place() {
