@@ -9,7 +9,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, args::duration, session::Session},
     host::{Cmd, Host, Op, Output, Secret},
-    inventory::Role,
+    inventory::{Cluster, Node, Role},
     layout,
     line::chain,
     manifests::{BootstrapToken, bootstrap_token},
@@ -70,10 +70,10 @@ async fn create(args: &CreateArgs, context: &Context) -> Result<Exit, CliError> 
         expiration: String::new(),
         description: args.description.clone().unwrap_or_else(|| "rsadm token create".to_owned()),
     };
-    let authority = apply(&session, &mut token, args.ttl).await?;
+    let (authority, took) = apply(&session, &mut token, args.ttl).await?;
     let whole = format!("{}.{}", token.id, String::from_utf8_lossy(token.secret.expose()));
     let made = Made {
-        join_command: join_command(&session.cluster.api_endpoint(), &whole, &authority),
+        join_command: join_command(&endpoint(&session.cluster, took), &whole, &authority),
         token: whole,
         expires: token.expiration,
     };
@@ -90,6 +90,16 @@ struct Made {
     token: String,
     expires: String,
     join_command: String,
+}
+
+/// Whom the host that shall join asks. One control plane's own address, as it is where no `api.host` is set, may be that of one
+/// that is down; the one that took the token answers.
+fn endpoint(cluster: &Cluster, took: &Node) -> String {
+    let is_own = |node: &Node| node.internal_address.to_string() == cluster.api.host;
+    match cluster.with_role(Role::ControlPlane).any(is_own) {
+        true => format!("{}:{}", took.internal_address, cluster.api.port),
+        false => cluster.api_endpoint(),
+    }
 }
 
 /// What is typed on the host that shall join. `pin` is the SHA-256 of the authority's public key, by which the host knows
@@ -121,14 +131,18 @@ fn expiry(now: OffsetDateTime, ttl: Duration) -> Result<String, String> {
 }
 
 /// Puts the token into the cluster through the first control plane whose API server takes it; answers the pin of the
-/// authority there.
-async fn apply(session: &Session<'_>, token: &mut BootstrapToken, ttl: Duration) -> Result<String, CliError> {
+/// authority there, and which one that is.
+async fn apply<'s>(
+    session: &'s Session<'_>,
+    token: &mut BootstrapToken,
+    ttl: Duration,
+) -> Result<(String, &'s Node), CliError> {
     let mut failures = Vec::new();
     for node in session.cluster.with_role(Role::ControlPlane) {
         let Some(host) = session.fleet.host(&node.name) else { continue };
         let server = node.api_url(session.cluster.api.port);
         match by_its_clock(host.as_ref(), &server, token, ttl).await {
-            Ok(pin) => return Ok(pin),
+            Ok(pin) => return Ok((pin, node)),
             Err(why) => failures.push(why),
         }
     }
@@ -212,6 +226,7 @@ mod tests {
     use crate::{
         host::{Forward, HostError},
         inventory::NodeName,
+        manifests::testing,
         pki::issue::Authority,
     };
 
@@ -292,6 +307,18 @@ mod tests {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         assert!(id.chars().all(fits) && secret.chars().all(fits), "{id} {secret}");
         assert_ne!(secret, random(16).unwrap());
+    }
+
+    #[test]
+    fn whoever_took_the_token_is_asked_where_the_cluster_has_no_address_of_its_own() {
+        let mut cluster = testing::ha();
+        let m2 = cluster.node(&NodeName::new("m2")).unwrap().clone();
+        let (first, second) =
+            (cluster.nodes[0].internal_address.to_string(), m2.internal_address.to_string());
+        for (host, asked) in [(first.as_str(), second.as_str()), ("api.example", "api.example")] {
+            cluster.api.host = host.to_owned();
+            assert_eq!(endpoint(&cluster, &m2), format!("{asked}:6443"));
+        }
     }
 
     #[test]
