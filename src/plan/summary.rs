@@ -120,16 +120,17 @@ fn awaited(stage: &Stage) -> Option<String> {
 /// What was made or fetched, where that is the sum of it.
 fn made(stage: &Stage) -> Option<String> {
     let number = |is: fn(&Action) -> bool| actions(stage).filter(|(_, a)| is(a)).count();
-    let (programs, images) = (told(stage, programs).1, told(stage, images).1);
-    let text = match [number(is_certificate), number(is_shared), number(is_wipe)] {
-        [0, 0, 0] if !programs.is_empty() => programs.join(", "),
-        [0, 0, 0] if !images.is_empty() => count(images.len(), "image"),
+    let ((installed, programs), (pulled, images)) = (told(stage, programs), told(stage, images));
+    // Other hosts of the stage may have had something else done, such as a route.
+    let (text, hosts) = match [number(is_certificate), number(is_shared), number(is_wipe)] {
+        [0, 0, 0] if !programs.is_empty() => (programs.join(", "), installed.len()),
+        [0, 0, 0] if !images.is_empty() => (count(images.len(), "image"), pulled.len()),
         [0, 0, 0] => return None,
         [0, 0, _] => return Some(format!("{} as before", count(stage.work.len(), "host"))),
-        [0, n, _] => format!("{} in place", count(n, "authority file")),
-        [n, ..] => format!("{} issued", count(n, "certificate")),
+        [0, n, _] => (format!("{} in place", count(n, "authority file")), stage.work.len()),
+        [n, ..] => (format!("{} issued", count(n, "certificate")), stage.work.len()),
     };
-    Some(format!("{text} on {}", count(stage.work.len(), "host")))
+    Some(format!("{text} on {}", count(hosts, "host")))
 }
 
 /// What else was done, side by side.
@@ -213,6 +214,7 @@ mod tests {
     use crate::{
         inventory::NodeName,
         plan::{HostWork, Mode, Step},
+        programs::Program,
     };
 
     fn stage(work: &[(&str, &[Action])]) -> Stage {
@@ -247,7 +249,16 @@ mod tests {
         let api = |host: &str| Action::AwaitApi { url: format!("https://{host}:6443") };
         let file = Action::Folder { path: "/etc/kubernetes".into(), mode: 0o755 };
         type Work<'a> = &'a [(&'a str, &'a [Action])];
-        let cases: [(Work<'_>, &str); 6] = [
+        let program = Program {
+            name: "kubelet".into(),
+            url: String::new(),
+            checksum_url: String::new(),
+            target: String::new(),
+            members: vec![],
+        };
+        let install = Action::Install { program };
+        let cases: [(Work<'_>, &str); 7] = [
+            (&[("m1", std::slice::from_ref(&file)), ("w1", &[install])], "kubelet on 1 host"),
             (
                 &[("m1", &[kubelet.clone(), etcd.clone()]), ("m2", &[etcd])],
                 "etcd, kubelet running on 2 hosts",
@@ -262,7 +273,7 @@ mod tests {
             ),
             (&[("m1", &[mark("m1"), mark("w1")])], "labels and taints of 2 nodes"),
             (&[("m1", &[kubelet, api("m1")]), ("m2", &[api("m2")])], "API servers m1 m2 ready"),
-            (&[("m1", &[file])], "x: done on 1 host"),
+            (&[("m1", std::slice::from_ref(&file))], "x: done on 1 host"),
         ];
         for (work, text) in cases {
             assert_eq!(outcome(&stage(work)), text);
