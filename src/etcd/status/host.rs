@@ -119,6 +119,10 @@ const LOST: [&str; 7] = [
 /// What etcd ends with where its disk is full; it starts again as soon as there is room.
 const FULL: &str = "no space left on device";
 
+/// What it ends with where nothing can be written, as on a file system that had an error: it starts again once that is
+/// writable.
+const READ_ONLY: &str = "read-only file system";
+
 /// Why a member that does not answer does not, as far as its host knows; `up` is the command that puts back what is
 /// missing, `replace` (with the host's name after it) that which gives a member
 /// the data of the others, where a quorum can do that.
@@ -158,10 +162,18 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
              member out, and then {up} makes it one again:"
         ))
         .with(format!("{} {title}", up.replacen("rsadm up", "rsadm etcd remove", 1))),
-        Some(HostState::Seen(process)) if has_full_disk(member) => Advice {
+        Some(HostState::Seen(process)) if ended_with(member, FULL) => Advice {
             says: stopped(&title, why, process, up).says,
             ..warning(format!(
                 "the disk of {title} is full, which ends its etcd: make room there (df -h {}), and its kubelet starts it again",
+                crate::layout::ETCD_DATA_DIR
+            ))
+        },
+        Some(HostState::Seen(process)) if ended_with(member, READ_ONLY) => Advice {
+            says: stopped(&title, why, process, up).says,
+            ..warning(format!(
+                "{0} of {title} is read only, as after an error of its disk (findmnt -T {0} and dmesg tell more), which ends \
+                 its etcd: mount it writable again, and its kubelet then starts it",
                 crate::layout::ETCD_DATA_DIR
             ))
         },
@@ -181,14 +193,19 @@ fn is_bare(process: &Process) -> bool {
     !(process.prepared || process.kubelet || process.manifest || process.data || process.running)
 }
 
-/// True where a member ended because its disk is full.
-fn has_full_disk(member: &MemberReport) -> bool {
+/// True where a member does not run, and had such words at its end.
+fn ended_with(member: &MemberReport, sign: &str) -> bool {
     match &member.host {
         Some(HostState::Seen(process)) => {
-            !process.running && process.last_words.as_ref().is_some_and(|words| words.text.contains(FULL))
+            !process.running && process.last_words.as_ref().is_some_and(|words| words.text.contains(sign))
         }
         _ => false,
     }
+}
+
+/// True where its disk lets none start: once that is mended the kubelet does it.
+fn has_bad_disk(member: &MemberReport) -> bool {
+    [FULL, READ_ONLY].iter().any(|sign| ended_with(member, sign))
 }
 
 /// True where its process runs on its host.
@@ -281,9 +298,8 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
     let is_away = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
     let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
     let away = names(silent.iter().filter(is_away).collect());
-    // A full disk lets none start, and once there is room the kubelet does it.
     let (run, stopped): (Vec<_>, Vec<_>) =
-        silent.iter().filter(|m| !is_away(m) && !has_full_disk(m) && !has_expired(m)).partition(|m| runs(m));
+        silent.iter().filter(|m| !is_away(m) && !has_bad_disk(m) && !has_expired(m)).partition(|m| runs(m));
     // What is to start is there, and its kubelet alone does it: no other host is needed for that.
     let is_ready = |m: &&&&MemberReport| {
         matches!(&m.host, Some(HostState::Seen(Process { kubelet: false, manifest: true, data: true, .. })))

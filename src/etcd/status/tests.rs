@@ -316,25 +316,33 @@ fn an_inventory_without_the_members_hosts_is_told_from_a_lost_quorum() {
     assert!(lost().report().advice.iter().any(|a| a.command.is_some()));
 }
 
-/// `up` is refused there, and nothing but room is needed.
+/// `up` is refused there, and nothing but room, or a disk that takes something, is needed.
 #[test]
-fn a_full_disk_is_told_and_no_command_that_does_not_help() {
-    let text = "failed to commit tx: write /var/lib/etcd/member/snap/db: no space left on device".to_owned();
-    let last_words = Some(Words { at: "now".into(), text });
-    let full = Process { kubelet: true, manifest: true, restarts: Some(3), last_words, ..Process::default() };
+fn a_disk_that_takes_nothing_is_told_and_no_command_that_does_not_help() {
+    let full = "failed to commit tx: write /var/lib/etcd/member/snap/db: no space left on device";
+    let read_only = "failed to open WAL: open /var/lib/etcd/member/wal/0.wal: read-only file system";
     let lost = || Scene::new(3).silence(1, "refused").silence(3, "refused").without_quorum();
-    for (mut scene, hosts) in [(Scene::new(3).silence(3, "refused"), &["m3"][..]), (lost(), &["m1", "m3"])] {
-        for host in hosts {
-            scene.known.hosts.insert((*host).to_owned(), HostState::Seen(full.clone()));
+    let scenes = [(Scene::new(3).silence(3, "refused"), &["m3"][..]), (lost(), &["m1", "m3"])];
+    for (words, told) in
+        [(full, "the disk of HOST is full"), (read_only, "/var/lib/etcd of HOST is read only")]
+    {
+        let last_words = Some(Words { at: "now".into(), text: words.to_owned() });
+        let process =
+            Process { kubelet: true, manifest: true, restarts: Some(3), last_words, ..Process::default() };
+        for (scene, hosts) in &scenes {
+            let Scene { gathered, known } = scene;
+            let mut scene = Scene { gathered: gathered.clone(), known: known.clone() };
+            for host in *hosts {
+                scene.known.hosts.insert((*host).to_owned(), HostState::Seen(process.clone()));
+            }
+            let advice = scene.report().advice;
+            for host in *hosts {
+                let told = advice.iter().find(|a| a.text.contains(&told.replace("HOST", host))).expect(told);
+                assert!(told.says.as_ref().unwrap().contains(words), "{told:?}");
+            }
+            let commands: Vec<_> = advice.iter().filter_map(|a| a.command.as_deref()).collect();
+            assert!(!commands.iter().any(|c| c.starts_with("rsadm up")), "{commands:?}");
         }
-        let advice = scene.report().advice;
-        for host in hosts {
-            let told =
-                advice.iter().find(|a| a.text.contains(&format!("the disk of {host} is full"))).unwrap();
-            assert!(told.says.as_ref().unwrap().contains("no space left on device"), "{told:?}");
-        }
-        let commands: Vec<_> = advice.iter().filter_map(|a| a.command.as_deref()).collect();
-        assert!(!commands.iter().any(|c| c.starts_with("rsadm up")), "{commands:?}");
     }
 }
 
