@@ -72,9 +72,7 @@ impl Ground<'_> {
             (Verdict::NoQuorum, _) => return Ok(()),
             (_, None) => (
                 "etcd has a quorum: there is nothing to recover from".to_owned(),
-                format!(
-                    "rsadm etcd status{inventory} shows every member; rsadm etcd replace heals a single one"
-                ),
+                heals_one(report, inventory),
             ),
             (_, Some(UnderWay { survivor, .. })) => (
                 format!(
@@ -205,6 +203,17 @@ impl Ground<'_> {
             )
         })
     }
+}
+
+/// What to do where a member is ill and the others go on without it: by its name where it is the only one.
+fn heals_one(report: &EtcdReport, inventory: &str) -> String {
+    let ill: Vec<&str> = report.members.iter().filter(|m| !m.healthy).map(|m| m.name.as_str()).collect();
+    let heals = match ill.as_slice() {
+        [] => "HOST heals a single one".to_owned(),
+        [one] => format!("{one} heals {one}"),
+        several => format!("HOST heals a single one of {}", several.join(", ")),
+    };
+    format!("rsadm etcd status{inventory} shows every member; rsadm etcd replace{inventory} {heals}")
 }
 
 /// Members at hosts that the inventory does not have and that answer; of the dead nothing is known, as of its own.

@@ -98,3 +98,18 @@ fn a_running_member_that_the_inventory_lacks_is_no_bystander() {
         assert_eq!(strangers_that_run(&scene.report(), &cluster), strangers);
     }
 }
+
+#[test]
+fn the_command_that_heals_a_member_names_it() {
+    let silent = |members: &[usize]| {
+        members.iter().fold(Scene::new(5), |scene, n| scene.silence(*n, "refused")).report()
+    };
+    for (ill, command) in [
+        (&[][..], "HOST heals a single one"),
+        (&[2], "m2 heals m2"),
+        (&[2, 4], "HOST heals a single one of m2, m4"),
+    ] {
+        let hint = heals_one(&silent(ill), " prod.yaml");
+        assert!(hint.ends_with(&format!("; rsadm etcd replace prod.yaml {command}")), "{hint}");
+    }
+}
