@@ -53,21 +53,27 @@ pub async fn run() -> Result<Outcome, BackupError> {
     let state_file = Path::new(layout::BACKUP_STATE);
     let before: State =
         fs::read(state_file).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
-    let outcome = attempt(before.last_run != 0).await;
-    let state = before.after(&outcome, OffsetDateTime::now_utc());
+    let (outcome, target) = match config() {
+        Ok(config) => (attempt(&config, before.last_run != 0).await, Some(config.target)),
+        Err(error) => (Err(error), None),
+    };
+    let state = before.after(&outcome, target.as_deref(), OffsetDateTime::now_utc());
     let text = serde_json::to_string(&state).unwrap_or_default() + "\n";
     file::write(state_file, text.as_bytes())?;
     outcome
 }
 
-/// Who fires for the first time steps in for nobody: others had no time yet to leave notes.
-async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
+fn config() -> Result<BackupConfig, BackupError> {
     let text = fs::read(layout::BACKUP_CONFIG)
         .map_err(BackupError::io(format!("read {}", layout::BACKUP_CONFIG)))?;
-    let config: BackupConfig = serde_json::from_slice(&text)
-        .map_err(|e| BackupError::Refused(format!("{} is not as it must be: {e}", layout::BACKUP_CONFIG)))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| BackupError::Refused(format!("{} is not as it must be: {e}", layout::BACKUP_CONFIG)))
+}
+
+/// Who fires for the first time steps in for nobody: others had no time yet to leave notes.
+async fn attempt(config: &BackupConfig, may_step_in: bool) -> Result<Outcome, BackupError> {
     let credentials = ask::credentials()?;
-    let answers = everybody_once_served(&config, &credentials).await;
+    let answers = everybody_once_served(config, &credentials).await;
     let voters = voters(&answers);
     let ranked = ranked(&voters);
     let Some(first) = ranked.first() else {
@@ -77,32 +83,32 @@ async fn attempt(may_step_in: bool) -> Result<Outcome, BackupError> {
     let rank = ranked.iter().position(|v| v.name == config.host);
     let own = answers.iter().find(|a| a.name == config.host);
     let (Some(rank), Some(own)) = (rank, own) else { return Ok(elsewhere) };
-    let place = Place::open(&config.target, &settings(&config)?)?;
+    let place = Place::open(&config.target, &settings(config)?)?;
     let is_corrupt = ranked[rank].is_corrupt;
     let manifest = match rank {
         0 => {
             // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
             place.list().await?;
-            work(&config, &place, own, is_corrupt).await?
+            work(config, &place, own, is_corrupt).await?
         }
-        _ if !may_step_in || !steps_in(&config, &place, own, &ranked[..=rank]).await? => {
+        _ if !may_step_in || !steps_in(config, &place, own, &ranked[..=rank]).await? => {
             return Ok(elsewhere);
         }
         _ => {
             // What keeps the first from its work may keep others from theirs, and never all of them begin at once.
             tokio::time::sleep(turn::pause(rank, config.interval)).await;
-            let Some(own) = ask_own(&config, &credentials).await else { return Ok(elsewhere) };
-            if !steps_in(&config, &place, &own, &ranked[..=rank]).await? {
+            let Some(own) = ask_own(config, &credentials).await else { return Ok(elsewhere) };
+            if !steps_in(config, &place, &own, &ranked[..=rank]).await? {
                 return Ok(elsewhere);
             }
-            work(&config, &place, &own, is_corrupt).await?
+            work(config, &place, &own, is_corrupt).await?
         }
     };
     // It is taken, whatever becomes of older ones.
     if manifest.is_verified() {
-        leave_note(&config, &credentials).await;
+        leave_note(config, &credentials).await;
     }
-    let unpruned = prune(&config, own.status.cluster_id, &place).await.err().map(|error| brief(&error));
+    let unpruned = prune(config, own.status.cluster_id, &place).await.err().map(|error| brief(&error));
     Ok(Outcome::Taken(Box::new(manifest), unpruned))
 }
 
@@ -255,7 +261,7 @@ mod tests {
     use super::*;
     use crate::backup::{manifest::tests::sample, retention::Retention};
 
-    fn config() -> BackupConfig {
+    fn sample_config() -> BackupConfig {
         BackupConfig {
             cluster: "prod".into(),
             kubernetes: None,
@@ -282,7 +288,7 @@ mod tests {
 
     #[test]
     fn another_cluster_of_the_same_name_keeps_its_snapshots() {
-        let config = config();
+        let config = sample_config();
         let of = |cluster: &str, id: &str, hours: u64| {
             let taken_at = sample().taken_at - std::time::Duration::from_secs(hours * 3600);
             let (file, id) = (format!("{id}-{hours}.db"), id.to_owned());

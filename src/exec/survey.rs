@@ -13,10 +13,11 @@ use super::{
     members::{Members, SshMembers},
 };
 use crate::{
+    backup::agent::Newest,
     etcd::status::{ApiServer, Backups, EtcdReport, HostBackups, HostState, Known, Limits, Target, assess},
     host::{HostError, Op, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
-    observe::etcd_host::{self, EtcdHost},
+    observe::etcd_host::{self, EtcdHost, Schedule},
 };
 
 /// How long one member, or one host, may take to be there at the least, and twice that where there is time: members answer
@@ -100,8 +101,7 @@ impl Survey<'_> {
         }
         if let Some(why) = self.absence(&node.name) {
             let state = HostState::Unreachable { why };
-            let unknown =
-                EtcdHost { state, etcd_servers: None, metrics: None, backup: None, backup_since: None };
+            let unknown = EtcdHost { state, etcd_servers: None, metrics: None, backup: Schedule::default() };
             return Some((node.name.clone(), unknown));
         }
         let host = self.fleet.host(&node.name)?;
@@ -115,18 +115,8 @@ impl Survey<'_> {
         let interval = self.cluster.etcd.backup.as_ref()?.interval.as_secs();
         let seen = hosts.iter().filter(|(_, host)| matches!(host.state, HostState::Seen(_)));
         let is_etcd = |name: &NodeName| self.cluster.node(name).is_some_and(|n| n.is(Role::Etcd));
-        let hosts = seen.filter(|(name, _)| is_etcd(name)).map(|(name, host)| {
-            let state = host.backup.clone().unwrap_or_default();
-            HostBackups {
-                host: name.to_string(),
-                since: host.backup_since,
-                damaged: state.newest.as_ref().filter(|n| n.damaged).map(|n| (n.taken_at, n.file.clone())),
-                newest: state.newest.filter(|n| !n.damaged).map(|n| (n.taken_at, n.file)),
-                last_run: state.last_run,
-                error: state.error,
-                unpruned: state.unpruned,
-            }
-        });
+        let hosts = seen.filter(|(name, _)| is_etcd(name));
+        let hosts = hosts.map(|(name, host)| backups_of(name, host.backup.clone()));
         Some(Backups { interval, hosts: hosts.collect() })
     }
 
@@ -143,6 +133,63 @@ impl Survey<'_> {
             timing: (self.cluster.etcd.heartbeat_interval, self.cluster.etcd.election_timeout),
             metrics: hosts.iter().filter_map(|(n, h)| Some((n.to_string(), h.metrics.clone()?))).collect(),
             hosts: hosts.into_iter().map(|(name, host)| (name.to_string(), host.state)).collect(),
+        }
+    }
+}
+
+/// What one host remembers, as far as it is so: of another target than the present one's nobody looks after what lies there.
+fn backups_of(name: &NodeName, told: Schedule) -> HostBackups {
+    let Schedule { state, since, target, gone } = told;
+    let state = state.unwrap_or_default();
+    let is_elsewhere = |of: &str| target.as_deref().is_some_and(|target| of != target);
+    let newest = state.newest.filter(|n| !n.target.as_deref().is_some_and(is_elsewhere));
+    let entry = |n: &Newest| (n.taken_at, n.file.clone());
+    HostBackups {
+        host: name.to_string(),
+        since,
+        damaged: newest.as_ref().filter(|n| n.damaged).map(entry),
+        newest: newest.as_ref().filter(|n| !n.damaged && !gone).map(entry),
+        gone: newest.as_ref().filter(|n| !n.damaged && gone).map(|n| {
+            let folder = target.as_deref().unwrap_or_default();
+            (n.taken_at, format!("{folder}/{}", n.file))
+        }),
+        last_run: state.last_run,
+        error: state.error,
+        unpruned: state.unpruned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::{Check, agent::State};
+
+    #[test]
+    fn only_what_is_still_at_the_present_target_counts() {
+        let newest = |target: Option<&str>, damaged| Newest {
+            taken_at: 7,
+            file: "a.db".into(),
+            revision: 1,
+            check: Check::Restored,
+            damaged,
+            target: target.map(str::to_owned),
+        };
+        let is = |file: &str| Some((7, file.to_owned()));
+        // Of hosts whose target is `/nas`, or that told none: the newest, the one that is gone, the damaged one.
+        for (told, newest, gone, expected) in [
+            (Some("/nas"), newest(Some("/nas"), false), false, (is("a.db"), None, None)),
+            (Some("/nas"), newest(None, false), false, (is("a.db"), None, None)),
+            (None, newest(Some("/nas"), false), false, (is("a.db"), None, None)),
+            (Some("/nas"), newest(Some("/nas"), false), true, (None, is("/nas/a.db"), None)),
+            (Some("/nas"), newest(Some("/old"), false), true, (None, None, None)),
+            (Some("/nas"), newest(Some("s3://b"), true), false, (None, None, None)),
+            (Some("/nas"), newest(Some("/nas"), true), false, (None, None, is("a.db"))),
+        ] {
+            let what = format!("{told:?} {newest:?} {gone}");
+            let state = Some(State { newest: Some(newest), ..State::default() });
+            let schedule = Schedule { state, since: None, target: told.map(str::to_owned), gone };
+            let of = backups_of(&NodeName::new("e1"), schedule);
+            assert_eq!((of.newest, of.gone, of.damaged), expected, "{what}");
         }
     }
 }

@@ -22,10 +22,21 @@ pub struct EtcdHost {
     pub etcd_servers: Option<Vec<String>>,
     /// What its member measured; `None` where it did not say.
     pub metrics: Option<Metrics>,
-    /// What it remembers of scheduled snapshots.
-    pub backup: Option<State>,
+    /// What it says of scheduled snapshots.
+    pub backup: Schedule,
+}
+
+/// What a host says of scheduled snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// What it remembers of them.
+    pub state: Option<State>,
     /// Since when it has its present schedule, seconds since 1970.
-    pub backup_since: Option<i64>,
+    pub since: Option<i64>,
+    /// Where they go by that: a folder, or the URL of a bucket.
+    pub target: Option<String>,
+    /// True where the newest that it remembers is not in that folder.
+    pub gone: bool,
 }
 
 /// Reads what [`SCRIPT`] printed; `None` where it broke off.
@@ -34,7 +45,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
     let mut etcd_servers = None;
     let mut complaint = None;
     let (mut clock, mut metrics, mut certs) = (0, Vec::new(), Vec::new());
-    let (mut backup, mut backup_since) = (None, None);
+    let mut backup = Schedule::default();
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
@@ -47,8 +58,10 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "restarts" => process.restarts = rest.parse().ok(),
             "etcd-servers" => etcd_servers = Some(urls(rest)),
             "last" => process.last_words = Words::read(rest),
-            "backup" => backup = serde_json::from_str(rest).ok(),
-            "backup-since" => backup_since = rest.parse().ok(),
+            "backup" => backup.state = serde_json::from_str(rest).ok(),
+            "backup-since" => backup.since = rest.parse().ok(),
+            "backup-to" => backup.target = Some(rest.to_owned()).filter(|target| !target.is_empty()),
+            "backup-gone" => backup.gone = true,
             "complaint" => complaint = Words::read(rest),
             "cert" => certs.extend(rest.split_once(' ')),
             "clock" => clock = rest.parse().unwrap_or(0),
@@ -58,7 +71,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
                 process.expired = certs.into_iter().find_map(|(name, der)| expired(name, der, clock));
                 let metrics = Metrics::read(metrics.into_iter(), clock);
                 let state = HostState::Seen(process);
-                return Some(EtcdHost { state, etcd_servers, metrics, backup, backup_since });
+                return Some(EtcdHost { state, etcd_servers, metrics, backup });
             }
             _ => {}
         }
@@ -80,7 +93,13 @@ fn urls(list: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, process::Command};
+
     use super::*;
+    use crate::{
+        backup::{Check, agent::Newest, retention::Retention},
+        manifests::BackupConfig,
+    };
 
     const RUNS: &str = "kubelet active\nmanifest\nrunning\netcd-servers https://10.0.0.1:2379,https://10.0.0.2:2379\n\
         restarts 0\nlast 2026-11-22T14:02:11.5Z stderr F {\"level\":\"info\",\"msg\":\"ready\"}\nend\n";
@@ -137,15 +156,62 @@ mod tests {
 
     #[test]
     fn what_it_remembers_of_snapshots() {
-        let text = "kubelet active\nbackup-since 1700000000\nbackup {\"newest\":{\"taken_at\":1700000100,\
+        let text = "kubelet active\nbackup-since 1700000000\nbackup-to /mnt/nas\nbackup-gone\nbackup {\"newest\":{\"taken_at\":1700000100,\
             \"file\":\"a.db\",\"revision\":7,\"check\":\"restored\"},\"last_run\":1700000100,\"error\":null}\nend\n";
         let host = parse(text).unwrap();
-        let newest = host.backup.unwrap().newest.unwrap();
-        assert_eq!(
-            (newest.file.as_str(), newest.revision, host.backup_since),
-            ("a.db", 7, Some(1_700_000_000))
-        );
-        assert_eq!(parse("backup {\nend\n").unwrap().backup, None);
+        let Schedule { state, since, target, gone } = host.backup;
+        let newest = state.unwrap().newest.unwrap();
+        assert_eq!((newest.file.as_str(), newest.revision, newest.target), ("a.db", 7, None));
+        assert_eq!((since, target.as_deref(), gone), (Some(1_700_000_000), Some("/mnt/nas"), true));
+        assert_eq!(parse("backup-to \nbackup {\nend\n").unwrap().backup, Schedule::default());
+    }
+
+    /// The script itself, with a folder of ours for the host's.
+    #[test]
+    fn a_snapshot_that_is_not_there_any_more_is_told() {
+        let host = tempfile::tempdir().unwrap();
+        let at = |path: &str| format!("{}{path}", host.path().display());
+        let look = |target: &str, newest: Option<&str>| {
+            let config = BackupConfig {
+                cluster: "prod".into(),
+                kubernetes: None,
+                host: "e1".into(),
+                members: vec![],
+                interval: 3600,
+                retention: Retention::Count(3),
+                target: target.into(),
+                made: Some(target.into()),
+                settings: [("target".into(), "x".into())].into(),
+                recipient: None,
+            };
+            let newest = newest.map(|file| Newest {
+                taken_at: 1,
+                file: file.into(),
+                revision: 1,
+                check: Check::Checksum,
+                damaged: false,
+                target: None,
+            });
+            let state = State { newest, error: Some("\"file\":\"gone.db\"".into()), ..State::default() };
+            fs::write(at("/backup.json"), serde_json::to_string_pretty(&config).unwrap() + "\n").unwrap();
+            fs::write(at("/backup-state.json"), serde_json::to_string(&state).unwrap() + "\n").unwrap();
+            let text = SCRIPT.text.replace("/etc/rsadm/", &at("/")).replace("/var/lib/rsadm/", &at("/"));
+            let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
+            let told = parse(&String::from_utf8_lossy(&said)).unwrap().backup;
+            assert_eq!((told.target.as_deref(), told.state), (Some(target), Some(state)));
+            told.gone
+        };
+        fs::write(at("/a.db"), "").unwrap();
+        let folder = at("");
+        for (target, newest, gone) in [
+            (folder.as_str(), Some("a.db"), false),
+            (&folder, Some("b.db"), true),
+            (&at("/unmounted"), Some("a.db"), true),
+            (&folder, None, false),
+            ("s3://bucket/prod", Some("b.db"), false),
+        ] {
+            assert_eq!(look(target, newest), gone, "{target} {newest:?}");
+        }
     }
 
     #[test]

@@ -46,7 +46,21 @@ if [ "$up" ]; then
       END{for(p in a) print "metric heard{From=\"" p "\"} " a[p]}'
 fi
 p=/etc/rsadm/backup.json
-[ -f $p ] && f backup-since "$(stat -c %Y $p)"
+to=
+if [ -f $p ]; then
+  f backup-since "$(stat -c %Y $p)"
+  to=$(sed -n 's/^  "target": "\(.*\)",*$/\1/p' $p)
+  f backup-to "$to"
+fi
 p=/var/lib/rsadm/backup-state.json
-[ -f $p ] && { IFS= read -r v < $p; f backup "$v"; }
+if [ -f $p ]; then
+  IFS= read -r v < $p; f backup "$v"
+  # A folder of another machine that hangs must not hold up the rest, and nothing is known of it then.
+  case $to$v in
+  /*'"file":"'*)
+    v=${v#*'"file":"'}
+    case $(LC_ALL=C timeout -s KILL 0.3 stat -L "$to/${v%%'"'*}" 2>&1) in *': No such file or directory') f backup-gone ;; esac
+    ;;
+  esac
+fi
 f end

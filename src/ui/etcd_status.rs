@@ -114,6 +114,7 @@ fn backup(backup: &BackupReport) -> String {
     let every = span(i64::try_from(backup.interval_seconds).unwrap_or(i64::MAX));
     match (backup.newest_age_seconds, &backup.newest_host) {
         (Some(age), Some(host)) => format!("newest verified {} ago, by {host} (every {every})", span(age)),
+        _ if backup.gone.is_some() => format!("none that is still there (every {every})"),
         _ => format!("none yet (every {every})"),
     }
 }

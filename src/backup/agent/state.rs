@@ -37,18 +37,26 @@ pub struct Newest {
     /// True where a later look found it damaged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
+    /// Where it was put: what the schedule's target was. `None` for those of before that was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 impl State {
     /// The same after a run. One that nobody can rely on takes no good one's place: how old that is has to be seen.
-    pub(super) fn after(self, outcome: &Result<Outcome, BackupError>, now: OffsetDateTime) -> Self {
+    pub(super) fn after(
+        self,
+        outcome: &Result<Outcome, BackupError>,
+        target: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Self {
         let unpruned = match outcome {
             Ok(Outcome::Taken(_, unpruned)) => unpruned.clone(),
             Ok(Outcome::Elsewhere(_)) => None,
             Err(_) => self.unpruned.clone(),
         };
         let (newest, error) = match outcome {
-            Ok(Outcome::Taken(m, _)) if m.is_verified() => (Some(Newest::of(m)), None),
+            Ok(Outcome::Taken(m, _)) if m.is_verified() => (Some(Newest::of(m, target)), None),
             Ok(Outcome::Taken(m, _)) => {
                 let why = m.damaged.clone().unwrap_or_else(|| "no quorum stood behind its member".to_owned());
                 (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
@@ -61,13 +69,14 @@ impl State {
 }
 
 impl Newest {
-    fn of(m: &Manifest) -> Self {
+    fn of(m: &Manifest, target: Option<&str>) -> Self {
         Self {
             taken_at: m.taken_at.unix_timestamp(),
             file: m.file.clone(),
             revision: m.revision,
             check: m.check.unwrap_or(Check::Checksum),
             damaged: m.damaged.is_some(),
+            target: target.map(str::to_owned),
         }
     }
 }
@@ -102,28 +111,28 @@ mod tests {
     #[test]
     fn what_nobody_can_rely_on_takes_no_good_ones_place() {
         let good = sample();
-        let now = good.taken_at;
+        let (now, nas) = (good.taken_at, Some("/mnt/nas"));
         let taken = |m: &Manifest| Ok(Outcome::Taken(Box::new(m.clone()), None));
-        let state = State::default().after(&taken(&good), now);
-        assert_eq!((state.newest.clone(), state.error.clone()), (Some(Newest::of(&good)), None));
+        let state = State::default().after(&taken(&good), nas, now);
+        assert_eq!((state.newest.clone(), state.error.clone()), (Some(Newest::of(&good, nas)), None));
         for (worse, why) in [
             (Manifest { without_quorum: true, ..sample() }, "no quorum stood behind its member"),
             (Manifest { damaged: Some("it was cut off".into()), ..sample() }, "it was cut off"),
         ] {
-            let after = state.clone().after(&taken(&worse), now + time::Duration::hours(9));
+            let after = state.clone().after(&taken(&worse), Some("s3://b"), now + time::Duration::hours(9));
             assert_eq!(after.newest, state.newest);
             assert_eq!(after.last_run - state.last_run, 9 * 3600);
             assert!(after.error.as_ref().unwrap().ends_with(why), "{:?}", after.error);
         }
         let full =
-            state.clone().after(&Ok(Outcome::Taken(Box::new(good.clone()), Some("locked".into()))), now);
+            state.clone().after(&Ok(Outcome::Taken(Box::new(good.clone()), Some("locked".into()))), nas, now);
         assert_eq!(
             full,
             State { unpruned: Some("locked".into()), ..state.clone() },
             "it is taken all the same"
         );
-        assert_eq!(full.after(&Ok(Outcome::Elsewhere("m1".into())), now), state);
-        let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), now);
+        assert_eq!(full.after(&Ok(Outcome::Elsewhere("m1".into())), nas, now), state);
+        let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), nas, now);
         assert_eq!(elsewhere, state);
     }
 }

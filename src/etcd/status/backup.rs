@@ -20,6 +20,8 @@ pub struct HostBackups {
     pub newest: Option<(i64, String)>,
     /// The same of its newest one, where that was found damaged later: it counts for nothing.
     pub damaged: Option<(i64, String)>,
+    /// The same, with its whole path, where it is not in its folder any more.
+    pub gone: Option<(i64, String)>,
     /// When its timer last fired.
     pub last_run: i64,
     /// Why its last run failed.
@@ -54,6 +56,8 @@ pub struct BackupReport {
     pub missing: bool,
     /// The newest scheduled snapshot, `HOST:FILE`, where it was found damaged and no good one came after it.
     pub damaged: Option<String>,
+    /// The newest scheduled snapshot, `HOST:PATH`, where it is not there any more and no other came after it.
+    pub gone: Option<String>,
     /// The newest failure, `HOST: why`, where no snapshot came after it, or only others' that stepped in.
     pub failure: Option<String>,
     /// True where another host stepped in after that failure.
@@ -86,10 +90,15 @@ impl BackupReport {
             h.since.is_some_and(|since| now.saturating_sub(since.max(h.last_run)) > patience)
         };
         let unpruned = backups.hosts.iter().filter(|h| h.unpruned.is_some()).max_by_key(|h| h.last_run);
-        let damaged = backups.hosts.iter().filter_map(|h| Some((h.damaged.as_ref()?, &h.host))).max();
-        let damaged = damaged.filter(|((at, _), _)| newest_at.is_none_or(|good| good < *at));
+        // In a folder that hosts share, one host's newest goes when another's has come.
+        let unfollowed = |of: fn(&HostBackups) -> Option<&(i64, String)>| {
+            let last = backups.hosts.iter().filter_map(|h| Some((of(h)?, &h.host))).max();
+            let last = last.filter(|((at, _), _)| newest_at.is_none_or(|good| good < *at));
+            last.map(|((_, file), host)| format!("{host}:{file}"))
+        };
         Self {
-            damaged: damaged.map(|((_, file), host)| format!("{host}:{file}")),
+            damaged: unfollowed(|h| h.damaged.as_ref()),
+            gone: unfollowed(|h| h.gone.as_ref()),
             interval_seconds: backups.interval,
             newest_age_seconds: newest_at.map(|at| (now - at).max(0)),
             newest_file: newest.map(|((_, file), _)| file.clone()),
@@ -115,6 +124,14 @@ impl BackupReport {
             });
             let text = format!("the newest scheduled snapshot, {file}, was found damaged; {age}");
             return Some(warning(text).with(take));
+        }
+        if let Some(file) = &self.gone {
+            let age = self.newest_age_seconds.map_or("no other is known".to_owned(), |age| {
+                format!("the newest one that is there is {} old", span(age))
+            });
+            let text = format!("the newest scheduled snapshot, {file}, is not there any more; {age}");
+            let says = "it was removed or renamed, or the disk that it lies on is not mounted".to_owned();
+            return Some(Advice { says: Some(says), ..warning(text).with(take) });
         }
         let text = match (self.overdue, self.newest_age_seconds, &self.failure) {
             (true, Some(age), _) => format!(
@@ -175,6 +192,7 @@ mod tests {
             since: since.map(|hours| NOW - hours * HOUR),
             newest: newest.map(|hours| (NOW - hours * HOUR, format!("{name}.db"))),
             damaged: None,
+            gone: None,
             last_run: NOW - failed.or(newest.filter(|hours| *hours > 0)).unwrap_or(1) * HOUR,
             error: failed.map(|_| "disk full".into()),
             unpruned: None,
@@ -190,6 +208,12 @@ mod tests {
     fn damaged(hours: i64) -> HostBackups {
         let damaged = Some((NOW - hours * HOUR, "bad.db".to_owned()));
         HostBackups { damaged, ..host("e1", Some(99), None, None) }
+    }
+
+    /// What a host took last, so many hours ago, is not there any more.
+    fn gone(hours: i64) -> HostBackups {
+        let gone = Some((NOW - hours * HOUR, "/nas/e1.db".to_owned()));
+        HostBackups { gone, ..host("e1", Some(99), None, None) }
     }
 
     /// An interval of six hours; hours ago.
@@ -261,6 +285,13 @@ mod tests {
                 vec![damaged(2)],
                 Some("e1:bad.db, was found damaged; there is no other"),
             ),
+            (
+                "gone",
+                vec![gone(2), host("e2", Some(99), Some(8), None)],
+                Some("e1:/nas/e1.db, is not there any more; the newest one that is there is 8 h old"),
+            ),
+            ("gone, and no other", vec![gone(2)], Some("is not there any more; no other is known")),
+            ("gone long ago", vec![gone(9), host("e2", Some(99), Some(1), None)], None),
             ("damaged long ago", vec![damaged(9), host("e2", Some(99), Some(1), None)], None),
         ];
         let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
