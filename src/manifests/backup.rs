@@ -1,6 +1,6 @@
 //! What an etcd host needs to take snapshots by itself: settings for our own program, and a systemd timer.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,12 +66,18 @@ pub fn backup_config(cluster: &Cluster, node: &Node, backup: &Backup) -> BackupC
     }
 }
 
+/// How long a run may take, whatever the interval: at the least what a large database needs, at the most what none does.
+const LEAST: Duration = Duration::from_secs(15 * 60);
+const MOST: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// The unit that takes one snapshot. The member's own disk and processor come first.
-pub fn backup_service() -> String {
+pub fn backup_service(backup: &Backup) -> String {
+    // A run that hangs, as on a folder of another machine that is gone, keeps the timer from the next.
+    let timeout = backup.interval.saturating_mul(3).clamp(LEAST, MOST).as_secs();
     format!(
         "# Written by rsadm.\n[Unit]\nDescription=Snapshot of etcd\nAfter=network-online.target\n\
          \n[Service]\nType=oneshot\nExecStart={} agent backup\nUMask=0077\nNice=10\nIOSchedulingClass=idle\n\
-         TimeoutStartSec=2h\n",
+         TimeoutStartSec={timeout}s\n",
         layout::AGENT
     )
 }
@@ -89,4 +95,26 @@ pub fn backup_timer(backup: &Backup) -> String {
 /// A drop-in by which the loaded timer tells with which files it was loaded.
 pub fn backup_timer_revision(mark: &str) -> String {
     format!("[Unit]\nDescription=Snapshots of etcd, {}={mark}\n", layout::REVISION_VARIABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_hangs_ends_after_some_intervals() {
+        for (interval, timeout) in [(60, 900), (300, 900), (600, 1800), (6 * 3600, 7200)] {
+            let backup = Backup {
+                interval: Duration::from_secs(interval),
+                retention: Retention::Count(3),
+                target: "/mnt/nas".into(),
+                endpoint: None,
+                region: None,
+                credentials: None,
+                recipient: None,
+            };
+            let unit = backup_service(&backup);
+            assert!(unit.ends_with(&format!("\nTimeoutStartSec={timeout}s\n")), "{interval}: {unit}");
+        }
+    }
 }

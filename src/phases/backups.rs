@@ -99,7 +99,7 @@ fn schedule(p: &mut Planner<'_>, node: &Node, backup: &Backup) {
         Some(secret) => credentials(p, node, secret),
         None => _ = p.no_file(node, layout::BACKUP_CREDENTIALS, "no longer used"),
     }
-    p.file(node, layout::BACKUP_SERVICE, 0o644, backup_service());
+    p.file(node, layout::BACKUP_SERVICE, 0o644, backup_service(backup));
     p.file(node, layout::BACKUP_TIMER, 0o644, backup_timer(backup));
     let inputs = [layout::BACKUP_TIMER, layout::BACKUP_SERVICE].map(String::from);
     p.file_with_inputs(
