@@ -139,7 +139,7 @@ impl Survey<'_> {
 
 /// What one host remembers, as far as it is so: of another target than the present one's nobody looks after what lies there.
 fn backups_of(name: &NodeName, told: Schedule) -> HostBackups {
-    let Schedule { state, since, target, gone } = told;
+    let Schedule { state, since, target, gone, runs } = told;
     let state = state.unwrap_or_default();
     let is_elsewhere = |of: &str| target.as_deref().is_some_and(|target| of != target);
     let newest = state.newest.filter(|n| !n.target.as_deref().is_some_and(is_elsewhere));
@@ -153,6 +153,7 @@ fn backups_of(name: &NodeName, told: Schedule) -> HostBackups {
             let folder = target.as_deref().unwrap_or_default();
             (n.taken_at, format!("{folder}/{}", n.file))
         }),
+        runs,
         last_run: state.last_run,
         error: state.error,
         unpruned: state.unpruned,
@@ -187,7 +188,7 @@ mod tests {
         ] {
             let what = format!("{told:?} {newest:?} {gone}");
             let state = Some(State { newest: Some(newest), ..State::default() });
-            let schedule = Schedule { state, since: None, target: told.map(str::to_owned), gone };
+            let schedule = Schedule { state, since: None, target: told.map(str::to_owned), gone, runs: None };
             let of = backups_of(&NodeName::new("e1"), schedule);
             assert_eq!((of.newest, of.gone, of.damaged), expected, "{what}");
         }

@@ -37,6 +37,8 @@ pub struct Schedule {
     pub target: Option<String>,
     /// True where the newest that it remembers is not in that folder.
     pub gone: bool,
+    /// For how many seconds a run has been under way; `None` where none is.
+    pub runs: Option<i64>,
 }
 
 /// Reads what [`SCRIPT`] printed; `None` where it broke off.
@@ -61,6 +63,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "backup" => backup.state = serde_json::from_str(rest).ok(),
             "backup-since" => backup.since = rest.parse().ok(),
             "backup-to" => backup.target = Some(rest.to_owned()).filter(|target| !target.is_empty()),
+            "backup-runs" => backup.runs = rest.parse().ok(),
             "backup-gone" => backup.gone = true,
             "complaint" => complaint = Words::read(rest),
             "cert" => certs.extend(rest.split_once(' ')),
@@ -156,14 +159,36 @@ mod tests {
 
     #[test]
     fn what_it_remembers_of_snapshots() {
-        let text = "kubelet active\nbackup-since 1700000000\nbackup-to /mnt/nas\nbackup-gone\nbackup {\"newest\":{\"taken_at\":1700000100,\
+        let text = "kubelet active\nbackup-since 1700000000\nbackup-to /mnt/nas\nbackup-gone\nbackup-runs 720\nbackup {\"newest\":{\"taken_at\":1700000100,\
             \"file\":\"a.db\",\"revision\":7,\"check\":\"restored\"},\"last_run\":1700000100,\"error\":null}\nend\n";
         let host = parse(text).unwrap();
-        let Schedule { state, since, target, gone } = host.backup;
+        let Schedule { state, since, target, gone, runs } = host.backup;
         let newest = state.unwrap().newest.unwrap();
         assert_eq!((newest.file.as_str(), newest.revision, newest.target), ("a.db", 7, None));
         assert_eq!((since, target.as_deref(), gone), (Some(1_700_000_000), Some("/mnt/nas"), true));
+        assert_eq!(runs, Some(720));
         assert_eq!(parse("backup-to \nbackup {\nend\n").unwrap().backup, Schedule::default());
+    }
+
+    /// The script itself, with words of systemd's in the orders that it may have them in.
+    #[test]
+    fn a_run_that_is_under_way_is_told() {
+        let host = tempfile::tempdir().unwrap();
+        fs::write(host.path().join("backup.json"), "{\n}\n").unwrap();
+        let since = "ExecMainStartTimestampMonotonic=1000000";
+        for (state, runs) in [
+            (format!("ActiveState=activating\\n{since}\\n"), true),
+            (format!("{since}\\nActiveState=deactivating\\n"), true),
+            (format!("{since}\\nActiveState=inactive\\n"), false),
+            ("ActiveState=activating\\nExecMainStartTimestampMonotonic=0\\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let text = SCRIPT.text.replace("/etc/rsadm/", &format!("{}/", host.path().display()));
+            let text = format!("systemctl() {{ [ $1 = is-active ] || printf '{state}'; }}\n{text}");
+            let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
+            let told = parse(&String::from_utf8_lossy(&said)).unwrap().backup.runs;
+            assert_eq!(told.is_some_and(|seconds| seconds > 1), runs, "{state} {told:?}");
+        }
     }
 
     /// The script itself, with a folder of ours for the host's.

@@ -51,6 +51,14 @@ if [ -f $p ]; then
   f backup-since "$(stat -c %Y $p)"
   to=$(sed -n 's/^  "target": "\(.*\)",*$/\1/p' $p)
   f backup-to "$to"
+  # For how long a run is under way, or is being ended, by a clock that nobody sets.
+  v=$(systemctl show -p ActiveState -p ExecMainStartTimestampMonotonic rsadm-backup.service 2>/dev/null)
+  case $v in
+  *activating*Monotonic=[1-9]* | *Monotonic=[1-9]*activating*)
+    v=${v##*Monotonic=}; v=${v%%[!0-9]*}; read -r n _ < /proc/uptime
+    f backup-runs $((${n%.*} - v / 1000000))
+    ;;
+  esac
 fi
 p=/var/lib/rsadm/backup-state.json
 if [ -f $p ]; then

@@ -22,6 +22,8 @@ pub struct HostBackups {
     pub damaged: Option<(i64, String)>,
     /// The same, with its whole path, where it is not in its folder any more.
     pub gone: Option<(i64, String)>,
+    /// For how many seconds a run of it has been under way.
+    pub runs: Option<i64>,
     /// When its timer last fired.
     pub last_run: i64,
     /// Why its last run failed.
@@ -62,11 +64,25 @@ pub struct BackupReport {
     pub failure: Option<String>,
     /// True where another host stepped in after that failure.
     pub stepped_in: bool,
+    /// Runs that have been under way for longer than the interval, or than any takes.
+    pub hanging: Vec<Hanging>,
     /// Hosts whose timer has not fired for two intervals, though others' did.
     pub idle: Vec<String>,
     /// The newest failure to remove what the retention no longer keeps, `HOST: why`.
     pub unpruned: Option<String>,
 }
+
+/// A run that does not end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hanging {
+    /// Where.
+    pub host: String,
+    /// For how many seconds it has been under way.
+    pub seconds: i64,
+}
+
+/// Longer than any snapshot takes, with its trial.
+const LONGEST: i64 = 60 * 60;
 
 impl BackupReport {
     pub(super) fn of(backups: &Backups, now: OffsetDateTime) -> Self {
@@ -87,7 +103,12 @@ impl BackupReport {
         let failed = backups.hosts.iter().filter(fails).max_by_key(|h| h.last_run);
         // A timer that is off writes no failure, and another host does its work.
         let is_idle = |h: &&HostBackups| {
-            h.since.is_some_and(|since| now.saturating_sub(since.max(h.last_run)) > patience)
+            let is_late = |since: i64| now.saturating_sub(since.max(h.last_run)) > patience;
+            h.runs.is_none() && h.since.is_some_and(is_late)
+        };
+        let hangs = |h: &HostBackups| {
+            let seconds = h.runs.filter(|seconds| *seconds > interval.min(LONGEST))?;
+            Some(Hanging { host: h.host.clone(), seconds })
         };
         let unpruned = backups.hosts.iter().filter(|h| h.unpruned.is_some()).max_by_key(|h| h.last_run);
         // In a folder that hosts share, one host's newest goes when another's has come.
@@ -107,6 +128,7 @@ impl BackupReport {
             missing: !backups.hosts.is_empty() && since.is_none(),
             failure: failed.and_then(|h| Some(format!("{}: {}", h.host, h.error.as_ref()?))),
             stepped_in: failed.is_some_and(|h| !is_later(h)),
+            hanging: backups.hosts.iter().filter_map(hangs).collect(),
             idle: backups.hosts.iter().filter(is_idle).map(|h| h.host.clone()).collect(),
             unpruned: unpruned.and_then(|h| Some(format!("{}: {}", h.host, h.unpruned.as_ref()?))),
         }
@@ -133,6 +155,10 @@ impl BackupReport {
             let says = "it was removed or renamed, or the disk that it lies on is not mounted".to_owned();
             return Some(Advice { says: Some(says), ..warning(text).with(take) });
         }
+        let hanging = self.hanging();
+        if let (false, Some((text, ends))) = (self.overdue, &hanging) {
+            return Some(Advice { says: Some(ends.clone()), ..warning(text.clone()) });
+        }
         let text = match (self.overdue, self.newest_age_seconds, &self.failure) {
             (true, Some(age), _) => format!(
                 "the newest verified snapshot is {} old, and one is due every {}",
@@ -147,8 +173,23 @@ impl BackupReport {
             (false, _, None) => return self.aside(inventory),
         };
         let logs = format!("journalctl -u rsadm-backup.service on {} tells more", list(hosts));
-        let says = self.failure.clone().unwrap_or(logs);
+        let says = hanging.map(|(text, ends)| format!("{text} {ends}"));
+        let says = says.or_else(|| self.failure.clone()).unwrap_or(logs);
         Some(Advice { says: Some(says), ..warning(text).with(take) })
+    }
+
+    /// Which runs do not end, and what ends them: one that is stuck hears nothing less than KILL.
+    fn hanging(&self) -> Option<(String, String)> {
+        let hosts: Vec<&str> = self.hanging.iter().map(|h| h.host.as_str()).collect();
+        let longest = self.hanging.iter().map(|h| h.seconds).max()?;
+        let text = format!(
+            "the run of scheduled snapshots on {} has been under way for {}, and one is due every {}: does their target answer \
+             there?",
+            list(&hosts),
+            span(longest),
+            span(i64::try_from(self.interval_seconds).unwrap_or(i64::MAX))
+        );
+        Some((text, format!("systemctl kill -s KILL rsadm-backup.service on {} ends it", list(&hosts))))
     }
 
     /// What is off although snapshots come.
@@ -180,126 +221,4 @@ pub fn span(seconds: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: i64 = 1_800_000_000;
-    const HOUR: i64 = 3600;
-
-    fn host(name: &str, since: Option<i64>, newest: Option<i64>, failed: Option<i64>) -> HostBackups {
-        HostBackups {
-            host: name.into(),
-            since: since.map(|hours| NOW - hours * HOUR),
-            newest: newest.map(|hours| (NOW - hours * HOUR, format!("{name}.db"))),
-            damaged: None,
-            gone: None,
-            last_run: NOW - failed.or(newest.filter(|hours| *hours > 0)).unwrap_or(1) * HOUR,
-            error: failed.map(|_| "disk full".into()),
-            unpruned: None,
-        }
-    }
-
-    /// What ran so many hours ago, and never since.
-    fn ran(hours: i64, host: HostBackups) -> HostBackups {
-        HostBackups { last_run: NOW - hours * HOUR, ..host }
-    }
-
-    /// What a host took last, so many hours ago, is damaged.
-    fn damaged(hours: i64) -> HostBackups {
-        let damaged = Some((NOW - hours * HOUR, "bad.db".to_owned()));
-        HostBackups { damaged, ..host("e1", Some(99), None, None) }
-    }
-
-    /// What a host took last, so many hours ago, is not there any more.
-    fn gone(hours: i64) -> HostBackups {
-        let gone = Some((NOW - hours * HOUR, "/nas/e1.db".to_owned()));
-        HostBackups { gone, ..host("e1", Some(99), None, None) }
-    }
-
-    /// An interval of six hours; hours ago.
-    #[test]
-    fn late_is_what_is_older_than_two_intervals() {
-        let table = [
-            ("fresh", vec![host("e1", Some(99), Some(3), None), host("e2", Some(99), None, None)], None),
-            (
-                "just late",
-                vec![host("e1", Some(99), Some(13), None)],
-                Some("13 h old, and one is due every 6 h"),
-            ),
-            (
-                "one from the future",
-                vec![host("e1", Some(99), Some(-9999), Some(1)), host("e2", Some(99), Some(13), None)],
-                Some("13 h old, and one is due every 6 h"),
-            ),
-            (
-                "another took over",
-                vec![ran(2, host("e1", Some(99), Some(40), None)), host("e2", Some(99), Some(2), None)],
-                None,
-            ),
-            (
-                "another took over from one whose timer is off",
-                vec![host("e1", Some(99), Some(13), None), host("e2", Some(99), Some(2), None)],
-                Some("has not fired on e1 for two intervals"),
-            ),
-            (
-                "one that never fired",
-                vec![ran(999, host("e1", Some(13), None, None)), host("e2", Some(99), Some(2), None)],
-                Some("has not fired on e1 for two intervals"),
-            ),
-            (
-                "one that is still new",
-                vec![ran(999, host("e1", Some(11), None, None)), host("e2", Some(99), Some(2), None)],
-                None,
-            ),
-            (
-                "older ones stay",
-                vec![HostBackups { unpruned: Some("locked".into()), ..host("e1", Some(99), Some(2), None) }],
-                Some("older ones could not be removed"),
-            ),
-            ("new schedule", vec![host("e1", Some(1), None, None)], None),
-            ("never", vec![host("e1", Some(99), None, None)], Some("no snapshot was ever taken on schedule")),
-            (
-                "failed since",
-                vec![host("e1", Some(99), Some(7), Some(1))],
-                Some("the last scheduled snapshot failed"),
-            ),
-            (
-                "failed before",
-                vec![host("e1", Some(99), None, Some(9)), host("e2", Some(99), Some(1), None)],
-                None,
-            ),
-            (
-                "failed, and another stepped in",
-                vec![host("e1", Some(99), Some(20), Some(3)), host("e2", Some(99), Some(2), None)],
-                Some("a host fails to take scheduled snapshots, and another stepped in"),
-            ),
-            ("not there", vec![host("e1", None, None, None)], Some("no host has it yet")),
-            ("nobody answers", vec![], None),
-            (
-                "damaged",
-                vec![damaged(2), host("e2", Some(99), Some(8), None)],
-                Some("the newest good one is 8 h old"),
-            ),
-            (
-                "damaged, and no other",
-                vec![damaged(2)],
-                Some("e1:bad.db, was found damaged; there is no other"),
-            ),
-            (
-                "gone",
-                vec![gone(2), host("e2", Some(99), Some(8), None)],
-                Some("e1:/nas/e1.db, is not there any more; the newest one that is there is 8 h old"),
-            ),
-            ("gone, and no other", vec![gone(2)], Some("is not there any more; no other is known")),
-            ("gone long ago", vec![gone(9), host("e2", Some(99), Some(1), None)], None),
-            ("damaged long ago", vec![damaged(9), host("e2", Some(99), Some(1), None)], None),
-        ];
-        let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
-        for (what, hosts, expected) in table {
-            let report = BackupReport::of(&Backups { interval: 6 * 3600, hosts }, now);
-            let advice = report.advice("", &["e1".into()]).map(|a| a.text);
-            assert_eq!(advice.is_some(), expected.is_some(), "{what}: {advice:?}");
-            assert!(advice.unwrap_or_default().contains(expected.unwrap_or_default()), "{what}");
-        }
-    }
-}
+mod tests;
