@@ -42,7 +42,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(api_servers(report, &up));
     advice.extend(even(report));
     let names: Vec<String> = report.members.iter().map(title).collect();
-    advice.extend(report.backup.as_ref().and_then(|b| b.advice(inventory, &names)));
+    advice.extend(report.backup.iter().flat_map(|b| b.advice(inventory, &names)));
     advice.sort_by_key(|a| a.level);
     advice
 }

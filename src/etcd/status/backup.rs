@@ -134,38 +134,46 @@ impl BackupReport {
         }
     }
 
-    pub(super) fn advice(&self, inventory: &str, hosts: &[String]) -> Option<Advice> {
+    pub(super) fn advice(&self, inventory: &str, hosts: &[String]) -> Vec<Advice> {
         let take = format!("rsadm etcd snapshot save{inventory}");
         if self.missing {
             let text = "the inventory has a schedule of snapshots, and no host has it yet".to_owned();
-            return Some(warning(text).with(format!("rsadm up{inventory}")));
+            return vec![warning(text).with(format!("rsadm up{inventory}"))];
         }
         if let Some(file) = &self.damaged {
             let age = self.newest_age_seconds.map_or("there is no other".to_owned(), |age| {
                 format!("the newest good one is {} old", span(age))
             });
             let text = format!("the newest scheduled snapshot, {file}, was found damaged; {age}");
-            return Some(warning(text).with(take));
+            return vec![warning(text).with(take)];
         }
-        if let Some(file) = &self.gone {
-            let age = self.newest_age_seconds.map_or("no other is known".to_owned(), |age| {
-                format!("the newest one that is there is {} old", span(age))
-            });
-            let text = format!("the newest scheduled snapshot, {file}, is not there any more; {age}");
-            let says = "it was removed or renamed, or the disk that it lies on is not mounted".to_owned();
-            return Some(Advice { says: Some(says), ..warning(text).with(take) });
-        }
+        self.gone(&take).into_iter().chain(self.late(inventory, hosts, &take)).collect()
+    }
+
+    fn gone(&self, take: &str) -> Option<Advice> {
+        let file = self.gone.as_ref()?;
+        let age = self.newest_age_seconds.map_or("no other is known".to_owned(), |age| {
+            format!("the newest one that is there is {} old", span(age))
+        });
+        let text = format!("the newest scheduled snapshot, {file}, is not there any more; {age}");
+        let says = "it was removed or renamed, or the disk that it lies on is not mounted".to_owned();
+        Some(Advice { says: Some(says), ..warning(text).with(take) })
+    }
+
+    fn late(&self, inventory: &str, hosts: &[String], take: &str) -> Option<Advice> {
+        // How old what is left is was told with what is gone.
+        let overdue = self.overdue && self.gone.is_none();
         let hanging = self.hanging();
-        if let (false, Some((text, ends))) = (self.overdue, &hanging) {
+        if let (false, Some((text, ends))) = (overdue, &hanging) {
             return Some(Advice { says: Some(ends.clone()), ..warning(text.clone()) });
         }
-        let text = match (self.overdue, self.newest_age_seconds, &self.failure) {
+        let text = match (overdue, self.newest_age_seconds, &self.failure) {
             (true, Some(age), _) => format!(
                 "the newest verified snapshot is {} old, and one is due every {}",
                 span(age),
                 span(i64::try_from(self.interval_seconds).unwrap_or(i64::MAX))
             ),
-            (true, None, _) => "no snapshot was ever taken on schedule".to_owned(),
+            (true, None, _) => "no snapshot was ever taken on the present schedule".to_owned(),
             (false, _, Some(_)) if self.stepped_in => {
                 "a host fails to take scheduled snapshots, and another stepped in".to_owned()
             }
