@@ -158,7 +158,7 @@ pub struct Facts {
     pub files: BTreeMap<String, FileFact>,
     /// Certificates by path, base64 of DER (of the first in the file).
     pub certs: BTreeMap<String, String>,
-    /// The public ends of private keys on P-256 by path, for [`CertInfo::is_of_key`](crate::pki::inspect::CertInfo::is_of_key).
+    /// The public ends of private keys on P-256 by path ([`public_point`](crate::pki::inspect::public_point)).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, String>,
     /// Kubeconfigs by path.

@@ -15,7 +15,7 @@ use crate::{
     phases::control_plane,
     pki::{
         authorities::{Ca, holdings},
-        inspect::{CertInfo, inspect},
+        inspect::{CertInfo, inspect, public_point},
         leaf::{LeafSpec, Place},
         specs,
         verdict::{Verdict, verdict},
@@ -142,7 +142,8 @@ fn one_and_the_same(cluster: &Cluster, seen: &Observed, shared: Shared) -> Resul
     let of_file = hosts().filter_map(|(name, facts)| Some((name, facts.files.get(&path)?.sha256.clone())));
     of_one_kind(shared, &path, &of_file.filter(|(_, sha)| sha != FRESH).collect::<Vec<_>>())?;
     let path = shared.secret_path();
-    let of_key = hosts().filter_map(|(name, facts)| Some((name, sha256(facts.keys.get(&path)?.as_bytes()))));
+    let of_key =
+        hosts().filter_map(|(name, facts)| Some((name, sha256(&public_point(facts.keys.get(&path)?)?))));
     of_one_kind(shared, &path, &of_key.collect::<Vec<_>>())
 }
 

@@ -94,16 +94,9 @@ impl CertInfo {
         self.public_key_sha256 == hex(&Sha256::digest(bits))
     }
 
-    /// True where the private key is its own whose PEM text, on P-256, ends with these 88 characters of base64. Both forms of
-    /// such keys end with the public point, which starts there (PKCS#8, after the count of unused bits) or lacks only the mark
-    /// of an uncompressed one (SEC 1): so a host can show that key and certificate belong together, and the key stays where it
-    /// is.
+    /// True where the private key is its own of which a host tells this end.
     pub fn is_of_key(&self, end: &str) -> bool {
-        match BASE64_STANDARD.decode(end).as_deref() {
-            Ok([0, point @ ..]) if point.len() == 65 => self.has_public_key(point),
-            Ok(coordinates) if coordinates.len() == 64 => self.has_public_key(&[&[4], coordinates].concat()),
-            _ => false,
-        }
+        public_point(end).is_some_and(|point| self.has_public_key(&[&[4], &point[..]].concat()))
     }
 
     /// The certificate in PEM form, alone.
@@ -121,6 +114,13 @@ impl fmt::Debug for CertInfo {
             self.common_name, self.issuer, self.not_after, self.fingerprint
         )
     }
+}
+
+/// The public point of a private key on P-256, without the mark of an uncompressed one, from the last 88 characters of base64
+/// in its PEM text. Both forms of such keys end with it (PKCS#8, SEC 1): so a host can show which key it has, and the key stays
+/// where it is.
+pub fn public_point(end: &str) -> Option<[u8; 64]> {
+    BASE64_STANDARD.decode(end).ok()?.last_chunk().copied()
 }
 
 /// Reads the first certificate of a PEM text: a file, a chain (the leaf comes first), or a bundle with its key.
