@@ -116,7 +116,8 @@ async fn read(shared: Shared, host: &dyn Host) -> Result<Material, String> {
     let secret = Secret::new(texts.next().unwrap_or_default());
     let public = String::from_utf8_lossy(&texts.next().unwrap_or_default()).into_owned();
     match shared {
-        Shared::Authority(ca) => load(ca, Issued { cert: public, key: secret }),
+        Shared::Authority(ca) => load(ca, Issued { cert: public, key: secret })
+            .map_err(|why| format!("{} on {}: {why}", paths.join(" and "), host.name())),
         Shared::ServiceAccounts => Ok(Material::ServiceAccounts(Keys { public, private: secret })),
         Shared::Encryption => Ok(Material::Encryption(secret)),
     }

@@ -14,6 +14,7 @@ use crate::{
         restore::survivors::{Far, Measured},
     },
     inventory::{Node, NodeName},
+    observe::wal::{self, Writer},
     plan::{Refusal, quorum::quorum},
     ui::text::table,
 };
@@ -38,6 +39,11 @@ struct Survivor {
     hash: Option<String>,
     /// The cluster whose data it has, where that made room for the present one.
     old_cluster: Option<String>,
+    /// Which member's data it has, by what that says itself.
+    #[serde(skip)]
+    writer: Option<Writer>,
+    /// Another host with the data of the same member, which counts in its place.
+    copy_of: Option<String>,
     /// What etcd says of its data, where it ends over it.
     damaged: Option<String>,
     /// Why nothing is known of it.
@@ -47,7 +53,13 @@ struct Survivor {
 impl Survivor {
     /// True where it has data of this cluster that etcd can start with, as far as is known.
     fn is_sound(&self) -> bool {
-        self.old_cluster.is_none() && self.damaged.is_none()
+        self.old_cluster.is_none() && self.damaged.is_none() && self.copy_of.is_none()
+    }
+
+    /// What a quorum has agreed on is one log, of which each knows the start: who knows of a later entry knows all of the
+    /// earlier ones, in whatever term (raft, section 5.4). A term alone proves nothing, a vote is enough to have a high one.
+    fn is_so_far(&self) -> (Option<u64>, Option<u64>) {
+        (self.raft_index, self.revision)
     }
 
     fn with(mut self, measured: Option<Measured>) -> Self {
@@ -69,6 +81,11 @@ impl Survivor {
         if let Some(id) = &self.old_cluster {
             return Some(format!(
                 "{host} has the data of an old cluster ({id}), which this one took the place of."
+            ));
+        }
+        if let Some(other) = &self.copy_of {
+            return Some(format!(
+                "{host} has a copy of the data of {other}: etcd on both would be one member, which counts once."
             ));
         }
         if let Some(why) = &self.damaged {
@@ -93,6 +110,7 @@ impl Ground<'_> {
             .map(|(host, said)| Survivor {
                 running: has(&said, "running"),
                 old_cluster: seen.old_cluster_of(&host).map(str::to_owned),
+                writer: said.lines().find_map(|line| wal::writer(line.strip_prefix("writer ")?)),
                 host: host.to_string(),
                 ..Survivor::default()
             })
@@ -156,13 +174,21 @@ fn far(status: &MemberStatus, hash: Option<String>) -> Far {
     }
 }
 
+/// Of hosts with the data of one member, as after a folder was copied, the one counts that is furthest, or else runs.
+fn mark_copies(survivors: &mut [Survivor]) {
+    for n in 0..survivors.len() {
+        let Some(writer) = survivors[n].writer.clone().filter(|_| survivors[n].is_sound()) else { continue };
+        let same = survivors.iter().filter(|s| s.is_sound() && s.writer.as_ref() == Some(&writer));
+        let kept = same.rev().max_by_key(|s| (s.is_so_far(), s.running)).map(|s| s.host.clone());
+        survivors[n].copy_of = kept.filter(|host| *host != survivors[n].host);
+    }
+}
+
 impl Diagnosis {
-    fn of(survivors: Vec<Survivor>, voters: usize) -> Self {
-        // What a quorum has agreed on is one log, of which each knows the start: who knows of a later entry knows all of the
-        // earlier ones, in whatever term (raft, section 5.4). A term alone proves nothing, a vote is enough to have a high one.
+    fn of(mut survivors: Vec<Survivor>, voters: usize) -> Self {
+        mark_copies(&mut survivors);
         // Of equals the first.
-        let further = |s: &&Survivor| (s.raft_index, s.revision);
-        let best = survivors.iter().rev().filter(|s| s.is_sound()).max_by_key(further);
+        let best = survivors.iter().rev().filter(|s| s.is_sound()).max_by_key(|s| s.is_so_far());
         Self { voters, best: best.map(|s| s.host.clone()), survivors }
     }
 
@@ -305,6 +331,22 @@ mod tests {
         assert!(refusal.why.contains("walpb: crc mismatch"), "{refusal}");
         let two = Diagnosis::of(vec![sound, survivor("e2", None)], 3).choice("", None).unwrap_err();
         assert!(two.why.starts_with("2 of 3 members have their data (e1, e2)"), "{two}");
+    }
+
+    /// A folder that somebody copied to heal a host makes no second member.
+    #[test]
+    fn a_copy_of_a_members_data_is_not_counted() {
+        let of = |host: &str, member: &str, far: u64, running: bool| {
+            let writer = Some(Writer { member: member.into(), cluster: "c".into() });
+            Survivor { writer, running, ..survivor(host, Some((2, far, far))) }
+        };
+        let diagnosis = Diagnosis::of(vec![of("e2", "a", 5, false), of("e1", "a", 5, true)], 3);
+        assert_eq!(diagnosis.choice("", None).map_err(|r| r.why), Ok(NodeName::new("e1")));
+        assert!(diagnosis.text().contains("e2 has a copy of the data of e1"), "{}", diagnosis.text());
+        let stopped = Diagnosis::of(vec![of("e1", "a", 5, false), of("e2", "a", 9, false)], 3);
+        assert_eq!(stopped.choice("", None).map_err(|r| r.why), Ok(NodeName::new("e2")));
+        let two = Diagnosis::of(vec![of("e1", "a", 5, true), of("e2", "b", 9, false)], 3);
+        assert!(two.choice("", None).is_err());
     }
 
     #[test]

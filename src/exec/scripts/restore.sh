@@ -243,6 +243,7 @@ replay) # A snapshot of the data with its write-ahead log applied.
   stat -c %s $state/snapshot.db ;;
 diagnose) # What there is to recover from, without touching it.
   [ -e $data/member ] && echo data
+  for wal in $data/member/wal/*.wal; do echo "writer $(head -c 96 "$wal" 2>/dev/null | base64 -w0)"; break; done
   runs etcd && echo running
   echo end ;;
 sizes) # Bytes of the database, and of all of the data.
