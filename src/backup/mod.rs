@@ -6,7 +6,7 @@
 //! cluster needs, `place` keeps many of them, `retention` says which may go, and `agent` does all of it on an etcd host
 //! when its timer fires.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 /// What the timer of an etcd host starts.
 pub mod agent;
@@ -42,6 +42,9 @@ pub mod turn;
 pub use digest::{Broken, Digest};
 pub use file::Checked;
 pub use manifest::{Check, Manifest};
+
+/// What a scheduled run may take at the least, however short the interval is: a large database needs it.
+pub const RUN_AT_LEAST: Duration = Duration::from_secs(15 * 60);
 
 /// Why something with a snapshot did not come about.
 #[derive(Debug, thiserror::Error)]

@@ -14,11 +14,9 @@ use crate::{
         session::Session,
     },
     exec::{gate, members::SshMembers, survey::Survey},
-    host::HostError,
     inventory::NodeName,
-    observe::{Observed, api, gather_what_answers},
+    observe::{api, gather_what_answers},
     phases::{self, UP},
-    plan::{Plan, Refusal},
     status::{Sources, assess},
     ui::status::render,
 };
@@ -55,9 +53,13 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         join3(survey.etcd(now), gather_what_answers(cluster, fleet, facts_due), api::ready(cluster, fleet))
             .await;
     errors.extend(silent);
-    // What `up` would see, too: a member more or less than the inventory has is a change.
-    gate::look_up(cluster, &SshMembers::new(cluster, fleet), &mut seen, now).await;
-    let mut plan = is_complete.then(|| pending(&session, &seen, &errors, now)).flatten();
+    let mut plan = None;
+    // Half a picture makes no plan.
+    if is_complete && errors.is_empty() {
+        // What `up` would see, too: a member more or less than the inventory has is a change.
+        gate::look_up(cluster, &SshMembers::new(cluster, fleet), &mut seen, now).await;
+        plan = Some(phases::plan(UP, cluster, seen.clone(), now, |_| true).map(|(plan, _)| plan));
+    }
     if let Some(Err(refusal)) = &mut plan {
         refusal.help = with_inventory(&refusal.help, &inventory);
     }
@@ -75,15 +77,4 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     });
     context.print(&status, render)?;
     Ok(exit(status.verdict))
-}
-
-/// What `up` would change; half a picture makes no plan.
-fn pending(
-    session: &Session<'_>,
-    seen: &Observed,
-    errors: &[HostError],
-    now: OffsetDateTime,
-) -> Option<Result<Plan, Refusal>> {
-    let plan = || phases::plan(UP, &session.cluster, seen.clone(), now, |_| true).map(|(plan, _)| plan);
-    errors.is_empty().then(plan)
 }

@@ -16,7 +16,7 @@ use crate::{
     pki::{authorities::Ca, inspect::inspect},
 };
 
-/// Manage bootstrap tokens, with which kubeadm join adds nodes
+/// Manage bootstrap tokens, with which kubeadm join adds workers
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -165,13 +165,13 @@ pub async fn execute(cx: &Context<'_>, plan: &Plan) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Tells that a stage begins.
 /// What of a host's work may cost its member.
 fn endangering(work: &HostWork) -> &'static str {
     let renews = work.steps.iter().any(|step| matches!(step.action, Action::PutCert { .. }));
     if renews { RENEWING } else { STOPPING }
 }
 
+/// Tells that a stage begins.
 fn begin(cx: &Context<'_>, stage: &Stage) -> StageEvents {
     cx.events.stage(stage.phase, stage.title.clone(), stage.work.iter().map(|w| w.host.clone()))
 }

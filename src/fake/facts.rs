@@ -140,7 +140,8 @@ fn certificates(files: &Files, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         let kubelets = path == layout::KUBELET_SERVING_KEY;
         if path.ends_with(".key") && [layout::PKI_DIR, layout::ETCD_PKI_DIR].contains(&folder) || kubelets {
             let body = base64_of(&files.text(path).unwrap_or_default());
-            if [164, 184].contains(&body.len()) {
+            let is_whole = |head: &str, length: usize| body.len() == length && body.starts_with(head);
+            if is_whole("MHcCAQE", 164) || is_whole("MIGHAgEAMBM", 184) {
                 f(format_args!("key {path} {}", &body[body.len() - 88..]));
             }
         }

@@ -12,7 +12,7 @@ r boot-id /proc/sys/kernel/random/boot_id
 # shellcheck disable=SC2046,SC2183  # three words
 printf 'hostname %s\nkernel %s\narch %s\n' $(uname -nrm)
 f os "${ID:-linux} ${VERSION_ID:-unknown}"
-f time "$(date +%s%N)"
+date "+time %s%N"
 f cpus "$(nproc)"
 read -r _ v _ </proc/meminfo
 f memory $((v*1024))
@@ -27,7 +27,7 @@ m overlay grep -qw overlay /proc/filesystems
 m br_netfilter [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]
 # Each may be a disk of its own; of those that are still to come it is the nearest folder above.
 d="$L /usr $E $L/containerd $L/kubelet" w=()
-for p in ${d/usr/usr\/local}; do until [ -d "$p" ]; do p=${p%/*}; done; w+=("$p"); done
+for p in ${d/usr/usr\/local}; do until [ -d $p ]; do p=${p%/*}; done; w+=("$p"); done
 df -PB1 "${w[@]}" | awk -v d="$d" 'BEGIN{split(d,n)} NR>1{print "disk",n[NR-1],$4,$2}'
 ip -o addr | awk '{split($4,a,"/");print "address",a[1]}'
 ss -Hltnp | awk '{n=split($4,a,":");p="-";if(match($0,/users:\(\("[^"]+/))p=substr($0,RSTART+9,RLENGTH-9);print "port",a[n],p}' | sort -u
@@ -43,22 +43,22 @@ while IFS== read -r k x; do
     UnitFileState) boot=$x;;
     '') f unit "$u" "$on" "$boot"
         [ "$u" != rsadm-network ] || n=$pid
-        case $u$d in rsadm-backup.timer*RSADM_REVISION=*) b=${d##*RSADM_REVISION=} ;; esac ;;
+        case $u$d in rsadm-backup.timer*RSADM_REVISION=*) b=${d##*RSADM_REVISION=};; esac;;
   esac
 done < <(systemctl show -p MainPID,Id,ActiveState,UnitFileState,Description kubelet containerd rsadm-network rsadm-backup.timer && echo)
-# What each process of ours was started with, from the process itself. Which those are, processes.sh tells; there are no others
-# of Kubernetes' called kube-a…, kube-c… or kube-s….
+# What each process of ours was started with, from the process itself. Which those are, processes.sh tells; nobody asks
+# for others of such names.
 for p in /proc/[0-9]*; do
   read -r c <$p/comm
   [ $p != /proc/$n ] || c=rsadm-network
-  case $c in etcd|kube-[acs]*|kubelet|haproxy|containerd|rsadm-network) ;; *) continue ;; esac
+  case $c in etcd|kube-[acs]*|kubelet|haproxy|containerd|rsadm-network);; *) continue;; esac
   # shellcheck disable=SC2128  # the first word says enough
   [ $p/ns/net -ef /proc/self/ns/net ] && mapfile -d '' -t w <$p/cmdline && [ "$w" ] || continue
   mapfile -d '' -t -O ${#w[@]} w <$p/environ
   # shellcheck disable=SC1007
   v=- e= d= u=
   for x in "${w[@]}"; do case $x in --etcd-servers=*) e=${x#*=};; RSADM_REVISION=*) v=${x#*=};; --data-dir=$E*|--listen-c*:2379*) d=$E;; --data-dir=*) d=${d:-1};; --listen-c*) u=1;; esac; done
-  [ $c$d$u = etcd11 ] || f process "$c" "$v" "$e"
+  [ $c$d$u = etcd11 ] || f process $c $v $e
 done
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
 stat -c 'file %a %u:%g folder %n' $K/manifests /var/log/kubernetes/audit
@@ -69,12 +69,13 @@ mapfile -d '' -t a < <(find $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsad
 printf 'known %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^known /{p=$0;sub(/^known [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key of its own
-# on P-256 the end, which is its public point, whether it is SEC 1 (164 characters) or PKCS#8 (184).
+# on P-256 the end, which is its public point: of SEC 1 in 164 characters (30 77 02 01 01) or of PKCS#8 in 184 (30 81 87 02 01 00
+# 30 13), which no other key, and no part of one, begins with and is as long as. The end of others is secret.
 w=()
 for p in $K/pki/{,etcd/}*.{crt,key} $L/kubelet/pki/{kubelet.{crt,key},kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
-awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){if(length(b)~/^1[68]4$/)print "key",p,substr(b,length(b)-87)}else if(p)print "cert",p,b}
+awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){n=length(b);if(n==164&&b~/^MHcCAQE/||n==184&&b~/^MIGHAgEAMBM/)print "key",p,substr(b,n-87)}else if(p)print "cert",p,b}
   FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
-  /BEGIN CERT/{on=!over;next} /END CERT/{on=0;over=p~/pem$/;next} /^-.* KEY/{on=p~/y$/&&/BEG/;next} on{b=b $0}
+  /BEGIN CERT/{on=!over;next} /END CERT/{on=0;over=p~/pem$/;next} /-.* KEY/{on=p~/y$/&&/BEG/;next} on{b=b $0}
   $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}" </dev/null
 sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
@@ -82,7 +83,7 @@ sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- 
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
   s/^ *"made": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/{cni/net.d/10-rsadm.conflist,rsadm/{backup.json,network.sh}} \
   $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
-case $'\n'$(</etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf ;;& *$'\nnameserver'*) f feature resolver ;; esac
+case $'\n'$(</etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf;;& *$'\nnameserver'*) f feature resolver;; esac
 for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done
 [ -d $E/member ] && f etcd-data "$(find $E/member/snap/db -printf %s)"
 # Whose it is, where no record of ours tells.
@@ -100,7 +101,7 @@ w=() n=$'\n'
 for p in $R/installed/*; do while read -r _ _ p; do w+=("$p"); done <"$p"; done
 k=$n$(stat -c '%s %Y %n' "${w[@]}")$n b=
 for p in $R/installed/*; do
-  { IFS= read -r u; s=kept; while IFS= read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program "$p" "$u"; b+="$p "; } <"$p"
+  { read -r u; s=kept; while read -r v; do [[ $k = *"$n$v$n"* ]] || s=changed; done; p="${p##*/} $s"; f program $p $u; b+="$p "; } <"$p"
 done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'

@@ -165,7 +165,7 @@ fn each_in_its_place(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> 
 
 /// The other host of the inventory that a host was built as, by the certificates that name it. One that names the host itself
 /// among them shows that it is, and that the others are files which somebody copied.
-fn built_as<'c>(cluster: &'c Cluster, node: &Node, facts: &Facts) -> Option<&'c Node> {
+pub fn built_as<'c>(cluster: &'c Cluster, node: &Node, facts: &Facts) -> Option<&'c Node> {
     if !is_prepared(facts) {
         return None;
     }

@@ -105,6 +105,7 @@ impl Action {
                 let gone = |file: &str| paths.iter().any(|p| file == p || file.starts_with(&format!("{p}/")));
                 facts.files.retain(|file, _| !gone(file));
                 facts.certs.retain(|file, _| !gone(file));
+                facts.keys.retain(|file, _| !gone(file));
                 if gone(layout::IDENTITY) {
                     facts.identity = None;
                 }

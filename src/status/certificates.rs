@@ -10,7 +10,7 @@ use crate::{
     etcd::status::{Advice, Level, Verdict},
     inventory::{Cluster, Node, NodeName},
     observe::{Facts, Observed},
-    phases::{certs, clock},
+    phases::{certs, clock, ownership},
     pki::{
         authorities::{Ca, holdings},
         inspect::CertInfo,
@@ -192,7 +192,9 @@ fn certificate(
         of_another: found
             .as_ref()
             .map(|info| info.common_name.clone())
-            .filter(|name| facts.begun.is_some() && *name != spec.common_name),
+            .filter(|name| facts.begun.is_some() && !foreign && *name != spec.common_name)
+            // A host at another's address is another matter, which up tells.
+            .filter(|_| ownership::built_as(sources.cluster, node, facts).is_none()),
         not_after: found.as_ref().and_then(ends),
         days: found.as_ref().map(|info| days(info, sources.now)),
         begins: found
@@ -234,7 +236,8 @@ fn ends(info: &CertInfo) -> Option<String> {
 fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
     let say = |level, text: String, command: Option<String>| Advice { level, text, says: None, command };
     let renew = || Some(format!("rsadm certs renew{}", sources.inventory));
-    if !status.certificates.is_empty() && status.certificates.iter().all(|c| c.days.is_none()) {
+    let is_bare = sources.seen.hosts.values().all(|facts| facts.certs.is_empty());
+    if !status.certificates.is_empty() && is_bare {
         let up = format!("rsadm up{}", sources.inventory);
         return vec![say(Level::Warning, "nothing is built yet; this does it:".to_owned(), Some(up))];
     }

@@ -177,8 +177,10 @@ fn far(status: &MemberStatus, hash: Option<String>) -> Far {
 /// Of hosts with the data of one member, as after a folder was copied, the one counts that is furthest, or else runs.
 fn mark_copies(survivors: &mut [Survivor]) {
     for n in 0..survivors.len() {
-        let Some(writer) = survivors[n].writer.clone().filter(|_| survivors[n].is_sound()) else { continue };
-        let same = survivors.iter().filter(|s| s.is_sound() && s.writer.as_ref() == Some(&writer));
+        // Of one that could not be measured nobody knows which of the two is the copy.
+        let is_known = |s: &Survivor| s.is_sound() && s.unknown.is_none();
+        let Some(writer) = survivors[n].writer.clone().filter(|_| is_known(&survivors[n])) else { continue };
+        let same = survivors.iter().filter(|s| is_known(s) && s.writer.as_ref() == Some(&writer));
         let kept = same.rev().max_by_key(|s| (s.is_so_far(), s.running)).map(|s| s.host.clone());
         survivors[n].copy_of = kept.filter(|host| *host != survivors[n].host);
     }
@@ -347,6 +349,9 @@ mod tests {
         assert_eq!(stopped.choice("", None).map_err(|r| r.why), Ok(NodeName::new("e2")));
         let two = Diagnosis::of(vec![of("e1", "a", 5, true), of("e2", "b", 9, false)], 3);
         assert!(two.choice("", None).is_err());
+        let unknown =
+            Survivor { raft_index: None, unknown: Some("no room".into()), ..of("e1", "a", 5, true) };
+        assert!(Diagnosis::of(vec![unknown, of("e2", "a", 4, false)], 5).choice("", None).is_err());
     }
 
     #[test]

@@ -207,7 +207,8 @@ impl Ground<'_> {
 
 /// What to do where a member is ill and the others go on without it: by its name where it is the only one.
 fn heals_one(report: &EtcdReport, inventory: &str) -> String {
-    let ill: Vec<&str> = report.members.iter().filter(|m| !m.healthy).map(|m| m.name.as_str()).collect();
+    let is_ill = |m: &&MemberReport| !m.healthy && m.id.is_some() && m.in_inventory && !m.name.is_empty();
+    let ill: Vec<&str> = report.members.iter().filter(is_ill).map(|m| m.name.as_str()).collect();
     let heals = match ill.as_slice() {
         [] => "HOST heals a single one".to_owned(),
         [one] => format!("{one} heals {one}"),

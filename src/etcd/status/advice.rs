@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     assess::Known,
     disks,
-    host::{HostState, revive, silent, unfinished},
+    host::{HostState, revive, silent, unfinished, was_removed},
     links,
     report::{Advice, EtcdReport, Level, MemberReport, Trouble},
 };
@@ -85,7 +85,7 @@ pub(super) fn title(member: &MemberReport) -> String {
 
 fn unhealthy(report: &EtcdReport, up: &str, replace: &str) -> Vec<Advice> {
     let mut advice: Vec<Advice> =
-        report.members.iter().filter_map(|m| silent(m, up, Some(replace))).collect();
+        report.members.iter().filter_map(|m| silent(m, up, Some(replace), is_of_others(report))).collect();
     advice.extend(report.members.iter().filter_map(|m| astray(m, replace)));
     advice.extend(spare(report));
     advice
@@ -260,6 +260,10 @@ fn no_member(member: &MemberReport, report: &EtcdReport, up: &str, add: &str) ->
     let text = format!("{title} is an etcd host of the inventory and no member of the cluster");
     let this = || format!("{text}: take the role off it there, or this makes it one:");
     match &member.host {
+        // It has to be a node before it is a member, and kubeadm alone makes it one there.
+        Some(HostState::Seen(process)) if is_of_others(report) && !process.kubelet => {
+            warning(format!("{text}: take the role off it there, or let it join first, with kubeadm join"))
+        }
         Some(HostState::Seen(_)) if report.serves && is_of_others(report) => {
             warning(this()).with(format!("{add} {title}"))
         }
@@ -288,6 +292,7 @@ fn membership(report: &EtcdReport, up: &str, add: &str) -> Vec<Advice> {
             }
             // Told with what it serves.
             Some(Trouble::OtherCluster(_)) if member.id.is_none() => return None,
+            _ if member.id.is_none() && was_removed(member) => return None,
             _ if member.id.is_none() => no_member(member, report, up, add),
             _ if member.is_learner => {
                 note(format!("{title} is a learner: it copies the data and has no vote yet"))

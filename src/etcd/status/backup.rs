@@ -1,5 +1,7 @@
 //! Whether scheduled snapshots come: from what the hosts remember of them. Pure.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -7,7 +9,7 @@ use super::{
     Advice,
     advice::{list, warning},
 };
-use crate::backup::retention::SKEW;
+use crate::backup::{RUN_AT_LEAST, retention::SKEW};
 
 /// What one host remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +66,7 @@ pub struct BackupReport {
     pub failure: Option<String>,
     /// True where another host stepped in after that failure.
     pub stepped_in: bool,
-    /// Runs that have been under way for longer than the interval, or than any takes.
+    /// Runs that have been under way for longer than they take.
     pub hanging: Vec<Hanging>,
     /// Hosts whose timer has not fired for two intervals, though others' did.
     pub idle: Vec<String>,
@@ -81,8 +83,8 @@ pub struct Hanging {
     pub seconds: i64,
 }
 
-/// Longer than any snapshot takes, with its trial.
-const LONGEST: i64 = 60 * 60;
+/// A run that takes so long is told, however long the interval is: snapshots and their trials take minutes.
+const LONG: Duration = Duration::from_secs(60 * 60);
 
 impl BackupReport {
     pub(super) fn of(backups: &Backups, now: OffsetDateTime) -> Self {
@@ -107,7 +109,9 @@ impl BackupReport {
             h.runs.is_none() && h.since.is_some_and(is_late)
         };
         let hangs = |h: &HostBackups| {
-            let seconds = h.runs.filter(|seconds| *seconds > interval.min(LONGEST))?;
+            let long =
+                Duration::from_secs(backups.interval).clamp(RUN_AT_LEAST, LONG).as_secs().cast_signed();
+            let seconds = h.runs.filter(|seconds| *seconds > long)?;
             Some(Hanging { host: h.host.clone(), seconds })
         };
         let unpruned = backups.hosts.iter().filter(|h| h.unpruned.is_some()).max_by_key(|h| h.last_run);
@@ -147,7 +151,8 @@ impl BackupReport {
             let text = format!("the newest scheduled snapshot, {file}, was found damaged; {age}");
             return vec![warning(text).with(take)];
         }
-        self.gone(&take).into_iter().chain(self.late(inventory, hosts, &take)).collect()
+        let here = [self.gone(&take), self.hanging(), self.late(inventory, hosts, &take)];
+        here.into_iter().flatten().collect()
     }
 
     fn gone(&self, take: &str) -> Option<Advice> {
@@ -163,10 +168,6 @@ impl BackupReport {
     fn late(&self, inventory: &str, hosts: &[String], take: &str) -> Option<Advice> {
         // How old what is left is was told with what is gone.
         let overdue = self.overdue && self.gone.is_none();
-        let hanging = self.hanging();
-        if let (false, Some((text, ends))) = (overdue, &hanging) {
-            return Some(Advice { says: Some(ends.clone()), ..warning(text.clone()) });
-        }
         let text = match (overdue, self.newest_age_seconds, &self.failure) {
             (true, Some(age), _) => format!(
                 "the newest verified snapshot is {} old, and one is due every {}",
@@ -181,13 +182,12 @@ impl BackupReport {
             (false, _, None) => return self.aside(inventory),
         };
         let logs = format!("journalctl -u rsadm-backup.service on {} tells more", list(hosts));
-        let says = hanging.map(|(text, ends)| format!("{text} {ends}"));
-        let says = says.or_else(|| self.failure.clone()).unwrap_or(logs);
+        let says = self.failure.clone().unwrap_or(logs);
         Some(Advice { says: Some(says), ..warning(text).with(take) })
     }
 
     /// Which runs do not end, and what ends them: one that is stuck hears nothing less than KILL.
-    fn hanging(&self) -> Option<(String, String)> {
+    fn hanging(&self) -> Option<Advice> {
         let hosts: Vec<&str> = self.hanging.iter().map(|h| h.host.as_str()).collect();
         let longest = self.hanging.iter().map(|h| h.seconds).max()?;
         let text = format!(
@@ -197,7 +197,8 @@ impl BackupReport {
             span(longest),
             span(i64::try_from(self.interval_seconds).unwrap_or(i64::MAX))
         );
-        Some((text, format!("systemctl kill -s KILL rsadm-backup.service on {} ends it", list(&hosts))))
+        let ends = format!("systemctl kill -s KILL rsadm-backup.service on {} ends it", list(&hosts));
+        Some(Advice { says: Some(ends), ..warning(text) })
     }
 
     /// What is off although snapshots come.

@@ -105,9 +105,8 @@ impl Words {
 }
 
 /// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
-/// database, a member that should have data and starts with none, and one that has the data of a member that was removed.
-const LOST: [&str; 7] = [
-    "permanently removed",
+/// database, and a member that should have data and starts with none.
+const LOST: [&str; 6] = [
     "Was the raft log corrupted, truncated, or lost",
     "found data inconsistency with peers",
     "crc mismatch",
@@ -115,6 +114,9 @@ const LOST: [&str; 7] = [
     "has already been bootstrapped",
     "database snapshot file",
 ];
+
+/// What it ends with whose data is that of a member which was removed.
+const REMOVED: &str = "permanently removed";
 
 /// What etcd ends with where its disk is full; it starts again as soon as there is room.
 const FULL: &str = "no space left on device";
@@ -125,14 +127,29 @@ const READ_ONLY: &str = "read-only file system";
 
 /// Why a member that does not answer does not, as far as its host knows; `up` is the command that puts back what is
 /// missing, `replace` (with the host's name after it) that which gives a member
-/// the data of the others, where a quorum can do that.
-pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> Option<Advice> {
+/// the data of the others, where a quorum can do that; where hosts are of others, rsadm builds none.
+pub(super) fn silent(
+    member: &MemberReport,
+    up: &str,
+    replace: Option<&str>,
+    is_of_others: bool,
+) -> Option<Advice> {
     let Some(Trouble::Silent(why)) = &member.error else { return None };
     // What has stopped it is told first of all.
     if restoring(member).is_some() {
         return None;
     }
     let title = title(member);
+    if let (true, Some(HostState::Seen(process)), Some(replace)) =
+        (was_removed(member), &member.host, replace)
+    {
+        let text = format!(
+            "etcd stops on {title}: its data is that of a member which was removed. If a disk is only not mounted, mount it; \
+             else this sets the data aside and makes it a member again:"
+        );
+        let says = said(&title, process.last_words.as_ref());
+        return Some(Advice { says, ..warning(text).with(format!("{replace} {title}")) });
+    }
     if let (Some(HostState::Seen(process)), Some(replace)) = (&member.host, replace)
         && !process.running
         && has_lost_data(process)
@@ -159,7 +176,8 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
         Some(HostState::Seen(_)) if member.id.is_none() && replace.is_some() => return None,
         Some(HostState::Seen(process)) if replace.is_some() && is_bare(process) => warning(format!(
             "nothing of etcd is on {title} any more, as after a reset or where the host was made anew; this takes its old \
-             member out, and then {up} makes it one again:"
+             member out, and then {} makes it one again:",
+            if is_of_others { "kubeadm join" } else { up }
         ))
         .with(format!("{} {title}", up.replacen("rsadm up", "rsadm etcd remove", 1))),
         Some(HostState::Seen(process)) if ended_with(member, FULL) => Advice {
@@ -186,6 +204,12 @@ pub(super) fn silent(member: &MemberReport, up: &str, replace: Option<&str>) -> 
         },
         Some(HostState::Seen(process)) => stopped(&title, why, process, up),
     })
+}
+
+/// True where etcd ends because its member was removed, whoever that was.
+pub(super) fn was_removed(member: &MemberReport) -> bool {
+    let Some(HostState::Seen(process)) = &member.host else { return false };
+    !process.running && process.last_words.as_ref().is_some_and(|words| words.text.contains(REMOVED))
 }
 
 /// True where nothing has been built, or all of it is gone.
@@ -262,6 +286,10 @@ fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
             warning(format!("etcd on {title} runs, and {why}; this tells what its certificates are like:"))
                 .with(up.replacen("rsadm up", "rsadm certs status", 1))
         }
+        Process { running: true, kubelet: false, .. } => warning(format!(
+            "etcd on {title} is stuck, and its kubelet, which would start it anew, does not run ({why})"
+        ))
+        .with(up),
         Process { running: true, .. } => warning(format!(
             "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why}); its kubelet ends one \
              that is stuck within some two minutes, and starts it anew: look again"
@@ -316,7 +344,8 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
     }
     advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
         // One command for all of them comes last.
-        self::silent(m, up, None).map(|a| if has_expired(m) { a } else { Advice { command: None, ..a } })
+        self::silent(m, up, None, false)
+            .map(|a| if has_expired(m) { a } else { Advice { command: None, ..a } })
     }));
     if !run.is_empty() && here.is_empty() && away.is_empty() {
         let text = format!(

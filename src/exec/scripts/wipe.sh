@@ -67,7 +67,7 @@ end_containers() {
   kube_proxy_rules
   case $runtime in
     yes)
-      ! had_containerd || forget_containers
+      ! had_containerd || { systemctl start containerd >/dev/null 2>&1; forget_containers; }
       systemctl disable --now containerd >/dev/null 2>&1
       for pid in $(our_shims); do kill -KILL "$pid" 2>/dev/null; done ;;
     no) forget_containers ;;

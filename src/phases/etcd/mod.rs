@@ -207,7 +207,7 @@ fn no_data(p: &Planner<'_>, node: &Node) -> Refusal {
             rule: "etcd-membership",
             subject: format!("{name} has no etcd data, and no quorum tells whether it is a member"),
             why: "others have data; founded beside them, it would be a cluster of its own".into(),
-            help: "rsadm etcd status tells how the quorum comes back; after that rsadm up joins it".into(),
+            help: "rsadm etcd status tells how the quorum comes back; after that rsadm up joins it, or names what takes its old member out".into(),
         };
     }
     Refusal {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, process::Command};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 use super::{
@@ -98,6 +99,27 @@ fn authorities_are_valid_for_ten_years_and_survive_a_round_trip() {
         assert!(made.files().key.expose().starts_with(b"-----BEGIN EC PRIVATE KEY-----\n"));
         let loaded = Authority::load(ca, made.files().clone()).unwrap();
         assert_eq!((loaded.info(), loaded.files()), (made.info(), made.files()));
+    }
+}
+
+/// Of whatever is not one whole key on P-256 the end may be secret.
+#[test]
+fn what_is_no_whole_key_on_p256_tells_nothing() {
+    let pem = |der: &[u8]| {
+        let body = BASE64_STANDARD.encode(der);
+        format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+    };
+    let filled = |head: &[u8], length: usize| [head, &vec![7; length - head.len()]].concat();
+    // SEC 1 and PKCS#8 on P-256; the same lengths of PKCS#8 on P-224, and of SEC 1 on a larger curve.
+    let (sec1, pkcs8) =
+        (filled(&[0x30, 0x77, 2, 1, 1, 4], 121), filled(&[0x30, 0x81, 0x87, 2, 1, 0, 0x30, 0x13], 138));
+    let (p224, large) = (filled(&[0x30, 0x78, 2, 1, 0], 122), filled(&[0x30, 0x81, 0x87, 2, 1, 1], 138));
+    let halves = pem(&filled(&[0x30, 0x41, 2, 1, 0], 67)).repeat(2);
+    let cut = pem(&pkcs8)[..28 + 164].to_owned();
+    assert_eq!(key_end(&Secret::new(pem(&sec1))).len(), 88);
+    assert_eq!(key_end(&Secret::new(pem(&pkcs8))).len(), 88);
+    for text in [pem(&p224), pem(&large), halves, cut] {
+        assert_eq!(key_end(&Secret::new(text.as_str())), "", "{text}");
     }
 }
 

@@ -201,7 +201,7 @@ fn a_certificate_of_another_host_is_told() {
     let mut scene = Scene::aged(1);
     let pki = "/etc/kubernetes/pki";
     let other = scene.facts().certs[&format!("{pki}/apiserver.crt")].clone();
-    let path = format!("{pki}/front-proxy-client.crt");
+    let path = format!("{pki}/apiserver-kubelet-client.crt");
     scene.facts().certs.insert(path.clone(), other);
     assert!(!scene.warns().iter().any(|w| w.contains("is issued to")), "kubeadm may name them otherwise");
     scene.facts().begun = Some("prod".into());

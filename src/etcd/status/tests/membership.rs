@@ -37,16 +37,20 @@ fn membership_against_the_inventory() {
     Warning: --etcd-servers on m1, m2 and m3 names what is no member: https://10.0.0.3:2379
     Note: 2 voters can lose no more than 1 can: an odd number is better
     ");
-    for (prepared, command) in [(true, "rsadm up prod.yaml"), (false, "rsadm etcd add prod.yaml m3")] {
+    let up = Some("rsadm up prod.yaml");
+    let add = Some("rsadm etcd add prod.yaml m3");
+    for (prepared, kubelet, command) in
+        [(true, true, up), (true, false, up), (false, true, add), (false, false, None)]
+    {
         let mut free = Scene::new(3).listing(|list| list.truncate(2));
         for host in ["m1", "m2", "m3"] {
-            let process = Process { prepared, ..Process::default() };
+            let process = Process { prepared, kubelet, ..Process::default() };
             free.known.hosts.insert(host.to_owned(), HostState::Seen(process));
         }
         let advice = free.report().advice;
-        let add =
+        let told =
             advice.iter().find(|a| a.text.contains("no member of the cluster: take the role off it there"));
-        assert_eq!(add.unwrap().command.as_deref(), Some(command));
+        assert_eq!(told.unwrap().command.as_deref(), command);
     }
     let mut foreign = Scene::new(3);
     foreign.status(3).cluster_id = 0xbad;
