@@ -19,6 +19,7 @@ mod host;
 mod links;
 mod metrics;
 mod report;
+mod silence;
 
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};

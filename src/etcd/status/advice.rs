@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     assess::Known,
     disks,
-    host::{HostState, revive, silent, unfinished, was_removed},
+    host::HostState,
     links,
     report::{Advice, EtcdReport, Level, MemberReport, Trouble},
+    silence::{revive, silent, unfinished, was_removed},
 };
 use crate::{etcd::Alarm, pki::leaf::URGENT_DAYS};
 

@@ -1,0 +1,304 @@
+//! What to do about members that are silent, by what their hosts say instead.
+
+use super::{
+    advice::{list, title, warning},
+    host::{Expired, HostState, Process, Restoring, Words},
+    report::{Advice, EtcdReport, MemberReport, Trouble},
+};
+
+/// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
+/// database, and a member that should have data and starts with none.
+const LOST: [&str; 6] = [
+    "Was the raft log corrupted, truncated, or lost",
+    "found data inconsistency with peers",
+    "crc mismatch",
+    "freepages",
+    "has already been bootstrapped",
+    "database snapshot file",
+];
+
+/// What it ends with whose data is that of a member which was removed.
+const REMOVED: &str = "permanently removed";
+
+/// What etcd ends with where its disk is full; it starts again as soon as there is room.
+const FULL: &str = "no space left on device";
+
+/// What it ends with where nothing can be written, as on a file system that had an error: it starts again once that is
+/// writable.
+const READ_ONLY: &str = "read-only file system";
+
+/// Why a member that does not answer does not, as far as its host knows; `up` is the command that puts back what is
+/// missing, `replace` (with the host's name after it) that which gives a member the data of the others, where a quorum can do
+/// that; where hosts are of others, rsadm builds none.
+pub(super) fn silent(
+    member: &MemberReport,
+    up: &str,
+    replace: Option<&str>,
+    is_of_others: bool,
+) -> Option<Advice> {
+    let Some(Trouble::Silent(why)) = &member.error else { return None };
+    // What has stopped it is told first of all.
+    if restoring(member).is_some() {
+        return None;
+    }
+    let title = title(member);
+    if let (true, Some(HostState::Seen(process)), Some(replace)) =
+        (was_removed(member), &member.host, replace)
+    {
+        let text = format!(
+            "etcd stops on {title}: its data is that of a member which was removed. If a disk is only not mounted, mount it; \
+             else this sets the data aside and makes it a member again:"
+        );
+        let says = said(&title, process.last_words.as_ref());
+        return Some(Advice { says, ..warning(text).with(format!("{replace} {title}")) });
+    }
+    if let (Some(HostState::Seen(process)), Some(replace)) = (&member.host, replace)
+        && !process.running
+        && has_lost_data(process)
+    {
+        let text = format!(
+            "etcd stops on {title}: its data is lost or damaged. If a disk is only not mounted, mount it; else this gives \
+             it the data of the others and sets aside what is there:"
+        );
+        let says = said(&title, process.last_words.as_ref());
+        return Some(Advice { says, ..warning(text).with(format!("{replace} {title}")) });
+    }
+    Some(match &member.host {
+        None => warning(format!("{title} does not answer ({why})")),
+        Some(HostState::Unreachable { .. }) if member.id.is_none() && replace.is_some() => warning(format!(
+            "{title} cannot be reached over SSH and is no member of this cluster: if it has the data of an older one, from \
+             before a restore or a recovery, keep it switched off, or cut off from the others, until {} there was moved \
+             away; {up} makes it a member again",
+            crate::layout::ETCD_DATA_DIR
+        )),
+        Some(HostState::Unreachable { .. }) => warning(format!(
+            "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
+        )),
+        // Told as one that is still to join.
+        Some(HostState::Seen(_)) if member.id.is_none() && replace.is_some() => return None,
+        Some(HostState::Seen(process)) if replace.is_some() && is_bare(process) => warning(format!(
+            "nothing of etcd is on {title} any more, as after a reset or where the host was made anew; this takes its old \
+             member out, and then {} makes it one again:",
+            if is_of_others { "kubeadm join" } else { up }
+        ))
+        .with(format!("{} {title}", up.replacen("rsadm up", "rsadm etcd remove", 1))),
+        Some(HostState::Seen(process)) if ended_with(member, FULL) => Advice {
+            says: said(&title, process.last_words.as_ref()),
+            ..warning(format!(
+                "the disk of {title} is full, which ends its etcd: make room there (df -h {}), and its kubelet starts it again",
+                crate::layout::ETCD_DATA_DIR
+            ))
+        },
+        Some(HostState::Seen(process)) if ended_with(member, READ_ONLY) => Advice {
+            says: said(&title, process.last_words.as_ref()),
+            ..warning(format!(
+                "{0} of {title} is read only, as after an error of its disk (findmnt -T {0} and dmesg tell more), which ends \
+                 its etcd: mount it writable again, and its kubelet then starts it",
+                crate::layout::ETCD_DATA_DIR
+            ))
+        },
+        Some(HostState::Seen(Process { expired: Some(Expired { file, on }), last_words, .. })) => Advice {
+            says: said(&title, last_words.as_ref()),
+            ..warning(format!(
+                "the certificate {file} of etcd on {title} has expired on {on}; this renews it:"
+            ))
+            .with(up.replacen("rsadm up", "rsadm certs renew", 1))
+        },
+        Some(HostState::Seen(process)) => stopped(&title, why, process, up),
+    })
+}
+
+/// True where etcd ends because its member was removed, whoever that was.
+pub(super) fn was_removed(member: &MemberReport) -> bool {
+    ended_with(member, REMOVED)
+}
+
+/// True where nothing has been built, or all of it is gone.
+fn is_bare(process: &Process) -> bool {
+    !(process.prepared || process.kubelet || process.manifest || process.data || process.running)
+}
+
+/// True where a member does not run, and had such words at its end.
+fn ended_with(member: &MemberReport, sign: &str) -> bool {
+    match &member.host {
+        Some(HostState::Seen(process)) => {
+            !process.running && process.last_words.as_ref().is_some_and(|words| words.text.contains(sign))
+        }
+        _ => false,
+    }
+}
+
+/// True where its disk lets none start: once that is mended the kubelet does it.
+fn has_bad_disk(member: &MemberReport) -> bool {
+    [FULL, READ_ONLY].iter().any(|sign| ended_with(member, sign))
+}
+
+/// True where its process runs on its host.
+fn runs(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(Process { running: true, .. })))
+}
+
+/// True where nobody accepts it any more.
+fn has_expired(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(Process { expired: Some(_), .. })))
+}
+
+/// What has stopped etcd on a member's host and has not started it again.
+fn restoring(member: &MemberReport) -> Option<&Restoring> {
+    match &member.host {
+        Some(HostState::Seen(process)) => process.restoring.as_ref(),
+        _ => None,
+    }
+}
+
+/// A restore or a recovery that is not over, and the ways out of it: on, or back.
+pub(super) fn unfinished(report: &EtcdReport, inventory: &str) -> Option<Advice> {
+    let concerned: Vec<&MemberReport> = report.members.iter().filter(|m| restoring(m).is_some()).collect();
+    let unfinished = || concerned.iter().filter_map(|m| restoring(m));
+    let is_recovery = unfinished().next()?.token.contains(crate::layout::RECOVERED);
+    let (what, again) = match is_recovery {
+        true => ("recovery", format!("rsadm etcd recover{inventory}")),
+        false => ("restore", format!("rsadm etcd restore{inventory} with the same snapshot")),
+    };
+    let back = format!("rsadm etcd restore{inventory} --rollback");
+    let names: Vec<String> = concerned.iter().map(|m| title(m)).collect();
+    let begun = format!("a {what} of etcd has begun on {} and is not over", list(&names));
+    let placed = unfinished().any(|r| r.placed);
+    Some(match (placed, report.serves) {
+        (false, true) => {
+            warning(format!("{begun}; etcd serves without it. This ends it and keeps what etcd has:"))
+                .with(back)
+        }
+        _ => warning(format!("{begun}: {again} goes on with it; this puts the old data back instead:"))
+            .with(back),
+    })
+}
+
+/// True where it fell over its data more than once in a row: its log of an earlier life says nothing.
+fn has_lost_data(process: &Process) -> bool {
+    process.restarts.is_some_and(|n| n > 0)
+        && process.last_words.as_ref().is_some_and(|w| LOST.iter().any(|sign| w.text.contains(sign)))
+}
+
+fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
+    let advice = match process {
+        // Whoever starts or hangs says nothing of certificates.
+        Process { running: true, .. } if why.contains("certificate") => {
+            warning(format!("etcd on {title} runs, and {why}; this tells what its certificates are like:"))
+                .with(up.replacen("rsadm up", "rsadm certs status", 1))
+        }
+        Process { running: true, kubelet: false, .. } => warning(format!(
+            "etcd on {title} is stuck, and its kubelet, which would start it anew, does not run ({why})"
+        ))
+        .with(up),
+        Process { running: true, .. } => warning(format!(
+            "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why}); its kubelet ends one \
+             that is stuck within some two minutes, and starts it anew: look again"
+        )),
+        Process { kubelet: false, .. } => {
+            warning(format!("the kubelet of {title} does not run, so its etcd does not either")).with(up)
+        }
+        Process { manifest: false, .. } => {
+            warning(format!("{title} has no manifest of etcd any more, so its kubelet does not run it"))
+                .with(up)
+        }
+        Process { restarts: None, data: true, .. } => warning(format!(
+            "etcd on {title} is not started yet, which takes its kubelet some seconds after its manifest has changed: look \
+             again; if it stays so, look at the kubelet there: journalctl -u kubelet"
+        )),
+        Process { restarts: None, .. } => warning(format!("etcd never ran on {title}")).with(up),
+        Process { restarts: Some(0), .. } => {
+            warning(format!("etcd stopped on {title}, and its kubelet has not started it again"))
+        }
+        Process { restarts: Some(n), .. } => {
+            let times = if *n == 1 { "time" } else { "times" };
+            warning(format!("etcd stops on {title} each time its kubelet starts it ({n} {times} so far)"))
+        }
+    };
+    Advice { says: said(title, process.last_words.as_ref()), ..advice }
+}
+
+fn said(title: &str, words: Option<&Words>) -> Option<String> {
+    words.map(|w| format!("{title} at {}: {}", w.at, w.text))
+}
+
+/// Without a quorum: which hosts would bring it back, told by what keeps each from it.
+pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: &str) -> Vec<Advice> {
+    let is_away = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
+    let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
+    let away = names(silent.iter().filter(is_away).collect());
+    let (run, stopped): (Vec<_>, Vec<_>) =
+        silent.iter().filter(|m| !is_away(m) && !has_bad_disk(m) && !has_expired(m)).partition(|m| runs(m));
+    // What is to start is there, and its kubelet alone does it: no other host is needed for that.
+    let is_ready = |m: &&&&MemberReport| {
+        matches!(&m.host, Some(HostState::Seen(Process { kubelet: false, manifest: true, data: true, .. })))
+    };
+    let kubelets_off = names(stopped.iter().filter(is_ready).copied().collect());
+    let (run, here) = (names(run), names(stopped));
+    let mut advice = Vec::new();
+    if !away.is_empty() {
+        advice.push(warning(format!(
+            "{} cannot be reached over SSH: bring back as many hosts as it takes for {needs} of {voters} members to run; etcd \
+             then serves again by itself",
+            list(&away)
+        )));
+    }
+    advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
+        // One command for all of them comes last.
+        self::silent(m, up, None, false)
+            .map(|a| if has_expired(m) { a } else { Advice { command: None, ..a } })
+    }));
+    if !run.is_empty() && here.is_empty() && away.is_empty() {
+        let text = format!(
+            "etcd runs on {} and does not answer in time: their hosts or disks are busy, or those that run are too few; look \
+             again, and at the load of the hosts",
+            list(&run)
+        );
+        advice.push(warning(text));
+    }
+    match (here.is_empty(), away.is_empty()) {
+        (true, _) => {}
+        (false, true) => {
+            let text =
+                format!("start etcd on {} again; this starts all that are stopped, together:", list(&here));
+            advice.push(warning(text).with(up));
+        }
+        (false, false) => {
+            let without = match kubelets_off.is_empty() {
+                true => String::new(),
+                false => {
+                    format!("; without those, on {}: systemctl enable --now kubelet", list(&kubelets_off))
+                }
+            };
+            let text =
+                format!("once all hosts can be reached, this starts etcd on {} again{without}:", list(&here));
+            advice.push(warning(text).with(up));
+        }
+    }
+    advice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of etcd 3.7 itself; a log of an earlier life, and one that is only slow, is no reason to replace anybody.
+    #[test]
+    fn lost_data_is_told_by_etcds_own_words() {
+        for (restarts, words, lost) in [
+            (
+                3,
+                "panic: tocommit(41) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?",
+                true,
+            ),
+            (1, "discovery failed: 8f3466efda134769 found data inconsistency with peers", true),
+            (1, "panic: freepages: failed to get all reachable pages", true),
+            (0, "panic: freepages: failed to get all reachable pages", false),
+            (3, "listen tcp 10.0.0.1:2380: bind: address already in use", false),
+        ] {
+            let last_words = Some(Words { at: "now".into(), text: words.into() });
+            let process = Process { restarts: Some(restarts), last_words, ..Process::default() };
+            assert_eq!(has_lost_data(&process), lost, "{restarts} {words}");
+        }
+    }
+}
