@@ -355,11 +355,9 @@ pub fn found_certificate(facts: &Facts, place: &Place) -> Option<CertInfo> {
     }
 }
 
-/// The same where its key is there too, and is its own as far as the host tells.
-pub fn usable_certificate(facts: &Facts, place: &Place) -> Option<CertInfo> {
-    let found = found_certificate(facts, place)?;
-    let fits = key_end(facts, place).is_none_or(|end| found.is_of_key(end));
-    (facts.files.contains_key(place.key_path()) && fits).then_some(found)
+/// True where the key of what was found in a place is there too, and is its own as far as the host tells.
+pub fn has_its_key(facts: &Facts, place: &Place, found: &CertInfo) -> bool {
+    facts.files.contains_key(place.key_path()) && key_end(facts, place).is_none_or(|end| found.is_of_key(end))
 }
 
 /// What the host tells of the key, for [`CertInfo::is_of_key`].

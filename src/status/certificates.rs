@@ -175,7 +175,8 @@ fn certificate(
     spec: &LeafSpec,
     signer: Option<&CertInfo>,
 ) -> Certificate {
-    let found = certs::usable_certificate(facts, &spec.place);
+    let found = certs::found_certificate(facts, &spec.place)
+        .filter(|info| certs::has_its_key(facts, &spec.place, info));
     let foreign = spec.foreign == Foreign::Refuse
         && found.as_ref().zip(signer).is_some_and(|(info, signer)| !info.is_signed_by(signer));
     let served = sources.served.get(&(node.name.clone(), spec.name)).map(|served| match served {

@@ -7,7 +7,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::{PHASE, authority, found_certificate, issue, one_and_the_same, reason, usable_certificate};
+use super::{PHASE, authority, found_certificate, has_its_key, issue, one_and_the_same, reason};
 use crate::{
     inventory::{Node, Role},
     phases::{control_plane, etcd, ownership, preflight, prepare},
@@ -141,8 +141,9 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
         for spec in specs::specs_for(p.cluster, node) {
             let found = found_certificate(facts, &spec.place);
             let early = found.as_ref().and_then(|info| not_begun(info, p.now));
-            let usable = usable_certificate(facts, &spec.place);
-            let lost = early.is_some() || usable.is_none_or(|info| info.is_expired(p.now));
+            let is_of_use =
+                |info: &CertInfo| has_its_key(facts, &spec.place, info) && !info.is_expired(p.now);
+            let lost = early.is_some() || !found.as_ref().is_some_and(is_of_use);
             let why = reason(p, &node.name, &spec, None)?.or(early);
             if let Some(why) = why.or_else(|| soon(p, &spec, found.as_ref()?)) {
                 all.push(Due { node: i, spec, why, lost });
