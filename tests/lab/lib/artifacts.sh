@@ -6,7 +6,6 @@
 source "$LAB_DIR/build/releases.sh"
 
 KUBERNETES=v1.37.2 CONTAINERD=v2.4.2 RUNC=v1.5.2 CNI_PLUGINS=v1.9.1 CRANE=v0.22.1
-ETCD=v3.7.3                # for hosts that run etcd by itself; the etcd image is of the version that kubeadm names
 HAPROXY=3.0 BUSYBOX=1.37   # what Debian $DEBIAN has
 DEBIAN=trixie
 ARTIFACTS=${ARTIFACTS:-build}
@@ -22,7 +21,6 @@ artifacts_build() {
   artifact_release containerd "$CONTAINERD"
   artifact_release runc "$RUNC"
   artifact_release cni-plugins "$CNI_PLUGINS"
-  artifact_release etcd "$ETCD"
   artifact_image "docker.io/library/haproxy:$HAPROXY"
   artifact_image "docker.io/library/busybox:$BUSYBOX"
   for version in "$@"; do
@@ -69,6 +67,8 @@ artifact_release() {
 artifact_image() {
   local image=${1#*/} programs debian
   local name=${image%:*} tag=${image##*:}
+  # Hosts download the programs that look after etcd's data.
+  [[ $name != etcd ]] || artifact_release etcd "v${tag%-*}"
   if [[ $ARTIFACTS == upstream ]]; then
     artifact_push "$image" pull "$1"
     return
@@ -93,7 +93,6 @@ artifact_image() {
       programs=$(artifact_programs coredns "$tag")
       artifact_push "$image" make --user nonroot:nonroot --entrypoint /coredns "${base[@]}" -- "$programs/coredns:/coredns" ;;
     etcd)
-      artifact_release etcd "v${tag%-*}"
       artifact_push "$image" make "${base[@]}" -- "$(artifact_programs etcd "v${tag%-*}"):/usr/local/bin" ;;
     *) die "no recipe for the image $1" ;;
   esac

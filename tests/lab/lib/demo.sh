@@ -28,14 +28,22 @@ verb_build() {
 }
 
 verb_demo() {
-  local start=$EPOCHREALTIME inventory=$REPOSITORY/inventories/lab.yaml
+  local start=$EPOCHREALTIME inventory=$REPOSITORY/inventories/lab.yaml compiling
   require_cargo
   [[ " $* " == *" upstream "* ]] || require_go
   # A minimal Debian has no `ip`, with which the kernel is tried.
   verb_packages
   require_kernel
+  # Beside the other programs, since each leaves a core idle now and then; in a group of its own, which ends with us.
+  set -m
+  step rsadm "cargo build" demo_compile &
+  compiling=$!
+  set +m
+  # shellcheck disable=SC2064  # this one
+  trap "kill -- -$compiling 2> /dev/null" EXIT
   verb_build "$@"
-  step rsadm "cargo build --release" demo_compile
+  wait "$compiling"
+  trap - EXIT
   verb_up
   # Each in a process of its own, since `workstation` becomes what it runs.
   operator rsadm up "$inventory"
@@ -53,4 +61,5 @@ demo_show() {
   operator "$@"
 }
 
-demo_compile() { cargo build --release --locked --manifest-path "$REPOSITORY/Cargo.toml"; }
+# Unoptimized: half the time to build, and hardly another to run, since rsadm waits for hosts most of its time.
+demo_compile() { cargo build --locked --manifest-path "$REPOSITORY/Cargo.toml"; }

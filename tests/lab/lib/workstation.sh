@@ -51,7 +51,7 @@ workstation_ssh_folder() {
 workstation_path() {
   local kubernetes
   kubernetes=$(find "$CACHE/bin" -maxdepth 1 -name 'kubernetes-v*' 2> /dev/null | sort -V | tail -n 1)
-  PATH=$CARGO_TARGET_DIR/release:${kubernetes:+$kubernetes:}$PATH
+  PATH=$CARGO_TARGET_DIR/debug:${kubernetes:+$kubernetes:}$PATH
 }
 
 verb_ssh() {
