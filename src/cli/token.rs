@@ -146,8 +146,13 @@ async fn apply<'s>(
             Err(why) => failures.push(why),
         }
     }
-    Err(CliError::new(Exit::StepFailed, format!("no API server took the token\n  {}", failures.join("\n  ")))
-        .hint("rsadm status shows what keeps them from it"))
+    let failures = failures.join("\n  ");
+    // kubectl names it where it cannot be used.
+    let hint = match failures.contains(layout::SUPER_ADMIN_CONF) {
+        true => "rsadm up puts a kubeconfig back that is gone or of no use",
+        false => "rsadm status shows what keeps them from it",
+    };
+    Err(CliError::new(Exit::StepFailed, format!("no API server took the token\n  {failures}")).hint(hint))
 }
 
 /// How far a control plane's clock may be from this computer's.

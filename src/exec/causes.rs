@@ -50,7 +50,7 @@ const CAUSES: &[Cause] = &[
     sure(
         &[&["no space left on device"], &[" 100% /"], &["disk quota exceeded"]],
         "a disk is full",
-        "on HOST: df -h /etc /var/lib /var/lib/etcd /usr; make room, then run the same command again",
+        "on HOST: df -h /etc /var/lib /var/lib/etcd /usr, and df -i of the same; make room, then run the same command again",
     ),
     sure(
         &[&["cannot access socket", "containerd.sock"]],

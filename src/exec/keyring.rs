@@ -16,7 +16,7 @@ use crate::{
         files,
         issue::{self, Authority, Issued, Keys},
     },
-    plan::action::Shared,
+    plan::shared::Shared,
 };
 
 /// What was read or made so far.

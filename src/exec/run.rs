@@ -19,8 +19,9 @@ use crate::{
     },
     plan::{
         Action,
-        action::{CA_MARK, REVISION_MARK, Shared, Source, UnitVerb, bundle_hash, revision},
+        action::{CA_MARK, REVISION_MARK, UnitVerb, bundle_hash, revision},
         sha256,
+        shared::{Shared, Source},
     },
 };
 
@@ -47,7 +48,15 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             vec![script(scripts::ETCD_DATA, [path.clone(), layout::ETCD_USER.into()], MINUTE)]
         }
         Action::Folder { path, mode } => {
-            vec![Op::Run(Cmd::new(["install", "-d", "-m", &format!("{mode:o}"), path.as_str()]))]
+            vec![Op::Run(Cmd::new([
+                "install",
+                "-d",
+                "-o0",
+                "-g0",
+                "-m",
+                &format!("{mode:o}"),
+                path.as_str(),
+            ]))]
         }
         Action::SnapshotFolder { path } => {
             vec![Op::Run(Cmd::new(["mkdir", "-p", "-m", "700", "--", path.as_str()]))]

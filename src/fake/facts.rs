@@ -89,7 +89,8 @@ fn containerd_version(machine: &Machine) -> Option<String> {
 }
 
 fn files(files: &Files, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
-    for path in ["/etc/kubernetes/manifests", "/var/lib/etcd", "/var/log/kubernetes/audit"] {
+    let kubernetes = [layout::KUBERNETES_DIR, layout::PKI_DIR, layout::ETCD_PKI_DIR, layout::MANIFESTS_DIR];
+    for path in kubernetes.into_iter().chain([layout::ETCD_DATA_DIR, layout::AUDIT_LOG_DIR]) {
         if let Some(Entry::Folder { mode }) = files.resolve(path) {
             f(format_args!("file {mode:o} {} folder {path}", layout::owner_of(path)));
         }
@@ -139,9 +140,12 @@ fn certificates(files: &Files, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         }
         let kubelets = path == layout::KUBELET_SERVING_KEY;
         if path.ends_with(".key") && [layout::PKI_DIR, layout::ETCD_PKI_DIR].contains(&folder) || kubelets {
-            let body = base64_of(&files.text(path).unwrap_or_default());
+            let text = files.text(path).unwrap_or_default();
+            let body = base64_of(&text);
             let is_whole = |head: &str, length: usize| body.len() == length && body.starts_with(head);
-            if is_whole("MHcCAQE", 164) || is_whole("MIGHAgEAMBM", 184) {
+            if body.is_empty() || !text.contains("-----END ") {
+                f(format_args!("key {path} "));
+            } else if is_whole("MHcCAQE", 164) || is_whole("MIGHAgEAMBM", 184) {
                 f(format_args!("key {path} {}", &body[body.len() - 88..]));
             }
         }

@@ -134,7 +134,7 @@ impl FakeHost {
                 })
                 .await?;
             }
-            ["install", "-d", "-m", bits, path] => {
+            ["install", "-d", "-o0", "-g0", "-m", bits, path] => {
                 self.effect(&doing, |state, name| state.machine(name).files.folder(path, mode(bits))).await?;
             }
             ["mkdir", "-p", "-m", bits, "--", path] => {

@@ -1,7 +1,7 @@
 //! What one host says of itself.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -153,9 +153,13 @@ pub struct Facts {
     pub units: BTreeMap<String, UnitFact>,
     /// Processes of ours or like ours.
     pub processes: Vec<ProcessFact>,
-    /// Files under the folders that rsadm and kubeadm use. One without a byte is as good as none: a disk was full, or somebody
-    /// emptied it.
+    /// Files under the folders that rsadm and kubeadm use. One without a byte, or a key that ends early, is as good as none: a
+    /// disk was full, or somebody emptied it.
     pub files: BTreeMap<String, FileFact>,
+    /// Folders of Kubernetes that are not root's, or that root may not use by their modes: containers without that privilege
+    /// read there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shut: BTreeSet<String>,
     /// Certificates by path, base64 of DER (of the first in the file).
     pub certs: BTreeMap<String, String>,
     /// The public ends of private keys on P-256 by path ([`public_point`](crate::pki::inspect::public_point)).

@@ -1,7 +1,7 @@
 # Tells what is on this host, one fact a line: a word, then its values. Changes nothing, and shows no key.
 # Every run waits for it on every host: processes are started for many things at once, and builtins do the rest.
 exec 2>/dev/null
-K=/etc/kubernetes L=/var/lib R=/var/lib/rsadm E=/var/lib/etcd U=/etc/systemd/system
+K=/etc/kubernetes L=/var/lib R=/var/lib/rsadm E=$L/etcd U=/etc/systemd/system
 f() { echo "$*"; }
 # r WORD FILE: the fact that is the file's first line.
 r() { v=; IFS= read -r v <"$2"; [ -z "$v" ] || f "$1" "$v"; }
@@ -30,7 +30,7 @@ d="$L /usr $E $L/containerd $L/kubelet" w=()
 for p in ${d/usr/usr\/local}; do until [ -d $p ]; do p=${p%/*}; done; w+=("$p"); done
 df -PB1 "${w[@]}" | awk -v d="$d" 'BEGIN{split(d,n)} NR>1{print "disk",n[NR-1],$4,$2}'
 ip -o addr | awk '{split($4,a,"/");print "address",a[1]}'
-ss -Hltnp | awk '{n=split($4,a,":");p="-";if(match($0,/users:\(\("[^"]+/))p=substr($0,RSTART+9,RLENGTH-9);print "port",a[n],p}' | sort -u
+ss -Hltnp | awk '{n=split($4,a,":");p="-";if(match($0,/users:\(\("[^"]+/))p=substr($0,RSTART+9,RLENGTH-9);print "port",a[n],p}'
 # An empty line ends a unit.
 n=0 b=
 # shellcheck disable=SC1097  # IFS is "="
@@ -61,21 +61,21 @@ for p in /proc/[0-9]*; do
   [ $c$d$u = etcd11 ] || f process $c $v $e
 done
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
-stat -c 'file %a %u:%g folder %n' $K/manifests /var/log/kubernetes/audit
+stat -c 'file %a %u:%g folder %n' $K{,/pki{,/etcd},/manifests} /var/log/kubernetes/audit
 stat -Lc 'file %a %U:%G folder %n' $E
 # Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
 mapfile -d '' -t a < <(find $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsadm.conf,modules-load.d/rsadm.conf} $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} \( -type f -o -type l \) -printf '%m %U:%G %p\0')
-printf 'known %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
-  awk '/^known /{p=$0;sub(/^known [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
-# Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key of its own
-# on P-256 the end, which is its public point: of SEC 1 in 164 characters (30 77 02 01 01) or of PKCS#8 in 184 (30 81 87 02 01 00
-# 30 13), which no other key, and no part of one, begins with and is as long as. The end of others is secret.
+printf 'k %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
+  awk '/^k /{p=$0;sub(/^k [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
+# Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key that its
+# file cuts short, nothing; on P-256 its end, the public point: of SEC 1 in 164 characters (30 77 02 01 01) or of PKCS#8 in
+# 184 (30 81 87 02 01 00 30 13), as no other key, and no part of one, begins and is long. The end of others is secret.
 w=()
 for p in $K/pki/{,etcd/}*.{crt,key} $L/kubelet/pki/{kubelet.{crt,key},kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
-awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){n=length(b);if(n==164&&b~/^MHcCAQE/||n==184&&b~/^MIGHAgEAMBM/)print "key",p,substr(b,n-87)}else if(p)print "cert",p,b}
+awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){if(on)b="";n=length(b);if(!n||n==164&&b~/^MHcCAQE/||n==184&&b~/^MIGHAgEAMBM/)print "key",p,substr(b,n-87)}else if(p)print "cert",p,b}
   FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
-  /BEGIN CERT/{on=!over;next} /END CERT/{on=0;over=p~/pem$/;next} /-.* KEY/{on=p~/y$/&&/BEG/;next} on{b=b $0}
+  /N CERT/{on=!over;next} /END CERT/{on=0;over=p~/m$/;next} /-.* KEY/{on=p~/y$/&&/BE/;next} on{b=b $0}
   $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}" </dev/null
 sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
@@ -105,5 +105,6 @@ for p in $R/installed/*; do
 done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'
-[ -S /run/containerd/containerd.sock ] && timeout 5 ctr -n k8s.io images ls -q | awk '!/@|^sha256:/{print "image",$1}'
+# Of images whose content is gone containerd has the names, and no more.
+[ -S /run/containerd/containerd.sock ] && timeout 5 ctr -n k8s.io images check -q | awk '!/@|^sha256:/{print "image",$1}'
 f end

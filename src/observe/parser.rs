@@ -78,6 +78,8 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "process" => facts.processes.push(process(rest)?),
         "file" => file(facts, rest)?,
         "cert" => drop(facts.certs.insert(first.into(), others.into())),
+        // Its file does not have all of it.
+        "key" if others.is_empty() => drop(facts.files.remove(first)),
         "key" => drop(facts.keys.insert(first.into(), others.into())),
         "kubeconfig" => drop(facts.kubeconfigs.insert(first.into(), kubeconfig(others)?)),
         "etcd-flag" => {
@@ -143,7 +145,12 @@ fn file(facts: &mut Facts, words: &str) -> Option<()> {
     let mode = u32::from_str_radix(words.next()?, 8).ok()?;
     let fact = FileFact { mode, owner: words.next()?.into(), sha256: words.next()?.into() };
     let path = words.next()?.to_owned();
-    if fact.sha256 != EMPTY {
+    if [layout::KUBERNETES_DIR, layout::PKI_DIR, layout::ETCD_PKI_DIR].contains(&path.as_str()) {
+        // Containers of root's that may not go past modes read there.
+        if fact.mode & 0o700 != 0o700 || fact.owner != "0:0" {
+            facts.shut.insert(path);
+        }
+    } else if fact.sha256 != EMPTY {
         facts.files.insert(path, fact);
     }
     Some(())
@@ -182,6 +189,24 @@ mod tests {
         let facts =
             parse(&format!("file 600 0:0 {sha} /a\nfile 600 0:0 {} /b\nend\n", sha.replace('e', "f")));
         assert_eq!(facts.unwrap().files.into_keys().collect::<Vec<_>>(), ["/b"]);
+    }
+
+    #[test]
+    fn folders_that_root_alone_cannot_use_are_shut() {
+        let lines = "file 755 0:0 folder /etc/kubernetes\nfile 0 0:0 folder /etc/kubernetes/pki\n\
+                     file 700 1:1 folder /etc/kubernetes/pki/etcd\nfile 700 0:0 folder /etc/kubernetes/manifests\nend\n";
+        let facts = parse(lines).unwrap();
+        let shut: Vec<_> = facts.shut.into_iter().collect();
+        assert_eq!(shut, ["/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd"]);
+        assert_eq!(facts.files.into_keys().collect::<Vec<_>>(), ["/etc/kubernetes/manifests"]);
+    }
+
+    #[test]
+    fn a_key_of_which_a_part_is_there_is_none() {
+        let lines = "file 600 0:0 aa /a.key\nfile 600 0:0 bb /b.key\nkey /a.key \nkey /b.key AAAA\nend\n";
+        let facts = parse(lines).unwrap();
+        assert_eq!(facts.files.into_keys().collect::<Vec<_>>(), ["/b.key"]);
+        assert_eq!(facts.keys.into_keys().collect::<Vec<_>>(), ["/b.key"]);
     }
 
     #[test]

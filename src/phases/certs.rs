@@ -22,8 +22,9 @@ use crate::{
     },
     plan::{
         Action, Mode, Planner, Refusal,
-        action::{FRESH, Shared, Source},
+        action::FRESH,
         sha256,
+        shared::{Shared, Source},
     },
 };
 

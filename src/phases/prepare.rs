@@ -42,10 +42,19 @@ pub fn binaries(p: &mut Planner<'_>) -> Result<(), Refusal> {
             p.program(node, program);
         }
         kernel(p, node);
+        open_folders(p, node);
         containerd(p, node);
         pod_network::host(p, node, &pods);
     }
     Ok(())
+}
+
+/// Static pods read below these as root, without the privilege to go past modes.
+fn open_folders(p: &mut Planner<'_>, node: &Node) {
+    for path in p.facts(&node.name).shut.clone() {
+        let mode = if path == layout::KUBERNETES_DIR { 0o755 } else { 0o700 };
+        p.push(&node.name, Action::Folder { path, mode }, "root's own containers cannot use it");
+    }
 }
 
 /// The images that each host runs, and no others.

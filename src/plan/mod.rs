@@ -15,6 +15,7 @@ mod made;
 pub mod planner;
 mod predict;
 pub mod quorum;
+pub mod shared;
 pub mod standing;
 pub mod summary;
 

@@ -4,8 +4,9 @@
 
 use super::{
     Action,
-    action::{FOLDER, FRESH, Shared, UnitVerb, bundle_hash, file_hash, revision},
+    action::{FOLDER, FRESH, UnitVerb, bundle_hash, file_hash, revision},
     sha256,
+    shared::Shared,
 };
 use crate::{
     inventory::NodeName,
@@ -93,7 +94,11 @@ impl Action {
                 put(facts, layout::KUBELET_CONF, 0o600, FRESH);
                 predict_kubeconfig(facts, layout::KUBELET_CONF, server);
             }
-            Self::Folder { path, mode } => put(facts, path, *mode, FOLDER),
+            Self::Folder { path, mode } => {
+                if !facts.shut.remove(path) {
+                    put(facts, path, *mode, FOLDER);
+                }
+            }
             // Nobody looks there: it may lie on a disk of another machine that does not answer.
             Self::SnapshotFolder { .. } => {}
             Self::Mode { path, mode } => {

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::{
-    Action, Stage,
-    action::{Source, UnitVerb},
-};
+use super::{Action, Stage, action::UnitVerb, shared::Source};
 use crate::event::count;
 
 impl fmt::Display for Action {

@@ -43,7 +43,8 @@ fn a_client_certificate_that_the_kubelet_rotated_is_kept() {
     block_on(in_sync(&World::new(state), &cluster, UP));
 }
 
-/// A run that ends between the two files leaves a new key beside the old certificate; a full disk, or somebody, an empty one.
+/// A run that ends between the two files leaves a new key beside the old certificate; a full disk, or somebody, an empty one or a
+/// part of one.
 #[test]
 fn a_certificate_whose_key_is_not_its_own_is_issued_anew() {
     let cluster = harness::ha();
@@ -51,11 +52,11 @@ fn a_certificate_whose_key_is_not_its_own_is_issued_anew() {
     let (key, cert) =
         (format!("{}/server.key", layout::ETCD_PKI_DIR), format!("{}/server.crt", layout::ETCD_PKI_DIR));
     let others = format!("{}/peer.key", layout::ETCD_PKI_DIR);
-    for (is_empty, why) in [(true, "missing"), (false, "does not fit its key")] {
+    for (length, why) in [(0, "missing"), (100, "missing"), (usize::MAX, "does not fit its key")] {
         let mut state = built(&cluster);
         let files = &mut state.machine(&m2).files;
         let before = files.text(&cert).unwrap();
-        let spoiled = if is_empty { vec![] } else { files.read(&others).unwrap().to_vec() };
+        let spoiled = files.read(&others).unwrap().iter().copied().take(length).collect::<Vec<u8>>();
         files.put(&key, 0o600, &spoiled);
         let world = World::new(state);
         let run = block_on(run(&world, &cluster, UP)).unwrap();
@@ -83,4 +84,20 @@ fn a_certificate_that_was_copied_from_another_host_is_issued_anew() {
     let words = harness::words(&run.plan);
     assert!(words.contains("issued to e1, not to e3"), "{words}");
     block_on(in_sync(&World::new(world.state()), &cluster, UP));
+}
+
+/// API servers run as root without the privilege to go past modes, and would not start again.
+#[test]
+fn folders_that_nobody_can_use_are_opened() {
+    let cluster = harness::single();
+    let node = cluster.nodes[0].name.clone();
+    for folder in [layout::KUBERNETES_DIR, layout::PKI_DIR, layout::ETCD_PKI_DIR] {
+        let mut state = built(&cluster);
+        state.machine(&node).files.folder(folder, 0);
+        let world = World::new(state);
+        let run = block_on(run(&world, &cluster, UP)).unwrap();
+        let words = harness::words(&run.plan);
+        assert!(words.contains("root's own containers cannot use it"), "{folder}: {words}");
+        block_on(in_sync(&World::new(world.state()), &cluster, UP));
+    }
 }

@@ -116,6 +116,7 @@ fn an_inventory_of_another_cluster_plans_nothing() {
 /// is told loses nothing of it.
 #[test]
 fn a_key_that_one_host_alone_has_stays_by_the_advice() {
+    const ANOTHER: &[u8] = b"-----BEGIN PRIVATE KEY-----\nYW5vdGhlcg==\n-----END PRIVATE KEY-----\n";
     let cluster = harness::ha();
     let built = block_on(built(&cluster)).state();
     let control: Vec<NodeName> = cluster.with_role(Role::ControlPlane).map(|n| n.name.clone()).collect();
@@ -131,13 +132,13 @@ fn a_key_that_one_host_alone_has_stays_by_the_advice() {
     ] {
         let mut state = built.clone();
         state.hang_up();
-        paths.iter().for_each(|path| state.machine(&control[1]).files.put(path, 0o600, b"another"));
+        paths.iter().for_each(|path| state.machine(&control[1]).files.put(path, 0o600, ANOTHER));
         let refusal = plan(&World::new(state.clone()), &cluster, UP, Some("certificates")).err().unwrap();
         assert_eq!(refusal.rule, "one-authority", "{refusal}");
         assert!(refusal.help.contains(words), "{}", refusal.help);
         assert!(!refusal.help.contains("reset"), "{}", refusal.help);
         for host in &control {
-            paths.iter().for_each(|path| state.machine(host).files.put(path, 0o600, b"another"));
+            paths.iter().for_each(|path| state.machine(host).files.put(path, 0o600, ANOTHER));
         }
         assert_eq!(plan(&World::new(state), &cluster, UP, Some("certificates")), Ok(()));
     }

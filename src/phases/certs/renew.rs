@@ -17,7 +17,7 @@ use crate::{
         leaf::{LeafSpec, Place},
         specs,
     },
-    plan::{Mode, Planner, Refusal, action::Shared},
+    plan::{Mode, Planner, Refusal, shared::Shared},
 };
 
 /// The phase in which kubelets start anew.
