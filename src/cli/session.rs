@@ -205,7 +205,7 @@ impl<'a> Session<'a> {
         let mut seen =
             gather(&self.cluster, &self.fleet).await.map_err(|errors| self.unreachable(&errors))?;
         let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
-        exec::gate::look_up(&self.cluster, &members, &mut seen, OffsetDateTime::now_utc()).await;
+        exec::gate::look_up(&self.cluster, &members, &mut seen, None, OffsetDateTime::now_utc()).await;
         Ok(seen)
     }
 

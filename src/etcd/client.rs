@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use etcd_client::{AlarmAction, AlarmType, Channel, Client, GetOptions, MemberAddOptions};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Channel, Client, GetOptions, MemberAddOptions};
 use time::OffsetDateTime;
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
@@ -221,6 +221,19 @@ impl EtcdApi for EtcdClient {
             .to_owned(),
         };
         Ok(answer.alarms().iter().map(alarm).collect())
+    }
+
+    async fn disarm(&self, alarm: &Alarm) -> Result<(), EtcdError> {
+        let kind = match alarm.kind.as_str() {
+            Alarm::NOSPACE => AlarmType::Nospace,
+            Alarm::CORRUPT => AlarmType::Corrupt,
+            _ => AlarmType::None,
+        };
+        let mut options = AlarmOptions::new();
+        options.with_member(alarm.member_id);
+        let disarm =
+            |mut c: Client| async move { c.alarm(AlarmAction::Deactivate, kind, Some(options)).await };
+        self.call(disarm).await.map(drop)
     }
 
     async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {

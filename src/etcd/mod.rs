@@ -157,6 +157,11 @@ pub trait EtcdApi: Send + Sync {
     /// # Errors
     /// See [`EtcdError`].
     async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError>;
+    /// Takes an alarm back.
+    ///
+    /// # Errors
+    /// See [`EtcdError`].
+    async fn disarm(&self, alarm: &Alarm) -> Result<(), EtcdError>;
     /// The hash of this member's key space at a revision (0: its newest).
     ///
     /// # Errors

@@ -14,9 +14,11 @@ use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
 mod advice;
 mod assess;
 mod backup;
+mod commands;
 mod disks;
 mod host;
 mod links;
+mod membership;
 mod metrics;
 mod report;
 mod silence;
@@ -27,7 +29,8 @@ pub use disks::{Timing, advised};
 pub use host::{Expired, HostState, Process, Restoring, Words};
 pub use metrics::{Histogram, Metrics};
 pub use report::{
-    Advice, ApiServer, EtcdReport, Id, Level, MemberReport, Millis, Quorum, Trouble, Verdict, View,
+    Advice, ApiServer, EtcdReport, Id, Level, MemberReport, Millis, OrphanedAlarm, Quorum, Trouble, Verdict,
+    View,
 };
 
 /// A host that should run a member, or a member that no etcd host of the inventory is, and the way to ask it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Alarm, EtcdApi, EtcdError};
+use super::{EtcdApi, EtcdError};
 
 /// The calls of upkeep, to one endpoint.
 #[async_trait]
@@ -28,11 +28,6 @@ pub trait Upkeep: EtcdApi {
     /// # Errors
     /// See [`EtcdError`]; refused while the alarm NOSPACE is on.
     async fn touch(&self) -> Result<(), EtcdError>;
-    /// Takes an alarm back.
-    ///
-    /// # Errors
-    /// See [`EtcdError`].
-    async fn disarm(&self, alarm: &Alarm) -> Result<(), EtcdError>;
     /// Writes a key.
     ///
     /// # Errors

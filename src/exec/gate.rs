@@ -119,10 +119,19 @@ fn accept(judged: Result<(), Refusal>, accepts: bool, events: &Events) -> Result
 }
 
 /// Looks up etcd's membership where hosts and inventory differ on it, and whether Kubernetes has data in it where that
-/// decides if an authority is new. Both stay unknown where no quorum tells.
-pub async fn look_up(cluster: &Cluster, members: &dyn Members, seen: &mut Observed, now: OffsetDateTime) {
+/// decides if an authority is new. Both stay unknown where no quorum tells. Members are asked unless what they said is `known`.
+pub async fn look_up(
+    cluster: &Cluster,
+    members: &dyn Members,
+    seen: &mut Observed,
+    known: Option<&EtcdReport>,
+    now: OffsetDateTime,
+) {
     if is_in_question(cluster, seen) {
-        seen.membership = membership(&report(members, now).await);
+        seen.membership = match known {
+            Some(report) => membership(report),
+            None => membership(&report(members, now).await),
+        };
     }
     if certs::depends_on_objects(cluster, seen) {
         seen.has_objects = has_objects(members).await;

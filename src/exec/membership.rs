@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Context, gate, heir, wait::patiently};
+use super::{Context, gate, heir, orphans, wait::patiently};
 use crate::{
     etcd::{
         EtcdApi, EtcdError,
@@ -173,7 +173,10 @@ async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), 
         let report = gate::report(cx.members, cx.now).await;
         let Some(member) = by_url(&report, peer_url) else {
             return match stands(&report) {
-                true => Ok(()),
+                true => {
+                    orphans::disarm(cx.members, &report, cx.events).await;
+                    Ok(())
+                }
                 // After a leader that could not hand over there is an election first.
                 false if Instant::now() < until => {
                     told(format!("waiting for etcd: {NO_LIST}"));
@@ -187,7 +190,7 @@ async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), 
         let Some(report) =
             allowed(cx, &Change::Remove { id }, told, |r| by_url(r, peer_url).is_none()).await?
         else {
-            return Ok(());
+            continue;
         };
         hand_over(cx, &report, id, told).await?;
         let api = voter(cx, &report, Some(id)).await?;

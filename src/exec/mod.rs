@@ -34,6 +34,7 @@ pub mod keyring;
 pub mod lock;
 pub mod members;
 pub mod membership;
+mod orphans;
 pub mod paths;
 pub mod restore;
 pub mod run;

@@ -105,7 +105,7 @@ pub(crate) fn block_on<T>(run: impl Future<Output = T>) -> T {
 /// What is there.
 pub(crate) async fn observe(world: &Arc<World>, cluster: &Cluster) -> Observed {
     let mut seen = gather(cluster, &world.fleet(cluster)).await.unwrap_or_else(|e| panic!("{e:?}"));
-    exec::gate::look_up(cluster, &world.members(cluster), &mut seen, OffsetDateTime::now_utc()).await;
+    exec::gate::look_up(cluster, &world.members(cluster), &mut seen, None, OffsetDateTime::now_utc()).await;
     seen
 }
 
@@ -135,7 +135,7 @@ pub(crate) async fn run_through(
     exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(refused)?;
     let mut seen = gather(cluster, &fleet).await.map_err(|e| format!("{e:?}"))?;
     let now = OffsetDateTime::now_utc();
-    exec::gate::look_up(cluster, members, &mut seen, now).await;
+    exec::gate::look_up(cluster, members, &mut seen, None, now).await;
     let (plan, predicted) = phases::plan(table, cluster, seen.clone(), now, |_| true).map_err(refused)?;
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = told.clone();

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use super::{
     live::Live,
@@ -9,13 +10,14 @@ use super::{
     tending::{Outcome, tend},
 };
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, session::Session},
     etcd::{
         Alarm,
         status::{EtcdReport, Verdict},
     },
     event::{Events, count},
-    exec::upkeep::space::disarm,
+    exec::{gate, members::SshMembers, upkeep::space::disarm},
+    inventory::Cluster,
     ui::table,
 };
 
@@ -53,7 +55,8 @@ Examples:
 /// An alarm, as JSON has it.
 #[derive(Serialize)]
 struct Raised<'r> {
-    member: &'r str,
+    /// By name, or by ID where it was removed.
+    member: String,
     alarm: &'r str,
 }
 
@@ -87,9 +90,18 @@ async fn list(inventory: &InventoryArg, context: &Context) -> Result<Exit, CliEr
 }
 
 fn raised(report: &EtcdReport) -> Vec<Raised<'_>> {
-    let of = |m: &'_ crate::etcd::status::MemberReport| m.alarms.len();
-    let members = report.members.iter().filter(|m| of(m) > 0);
-    members.flat_map(|m| m.alarms.iter().map(|alarm| Raised { member: &m.name, alarm })).collect()
+    report.alarms().map(|(member, alarm)| Raised { member, alarm }).collect()
+}
+
+/// Whoever has changed etcd has to know where it takes no writes.
+pub(super) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) {
+    let members = SshMembers::new(cluster, &session.fleet);
+    let full = gate::report(&members, OffsetDateTime::now_utc()).await.raised(Alarm::NOSPACE);
+    if !full.is_empty() {
+        let text = format!("etcd takes no writes: the alarm NOSPACE of {} is on", full.join(", "));
+        let help = "rsadm etcd defrag makes room, and then takes the alarm back".to_owned();
+        session.events.warn(text, Some(help));
+    }
 }
 
 fn text(raised: &[Raised<'_>], inventory: &InventoryArg) -> String {
@@ -100,10 +112,10 @@ fn text(raised: &[Raised<'_>], inventory: &InventoryArg) -> String {
     rows.extend(raised.iter().map(|r| {
         let meaning = match r.alarm {
             Alarm::NOSPACE => "its database reached the quota: etcd takes no writes",
-            Alarm::CORRUPT => "its data is not that of the others",
+            Alarm::CORRUPT => "its data is not that of the others: etcd takes no writes",
             _ => "",
         };
-        [r.member, r.alarm, meaning]
+        [r.member.as_str(), r.alarm, meaning]
     }));
     let way_out = match raised.iter().any(|r| r.alarm == Alarm::NOSPACE) {
         true => {

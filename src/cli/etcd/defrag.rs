@@ -5,10 +5,11 @@ use serde::Serialize;
 use super::tending::{Outcome, tend};
 use crate::{
     cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    etcd::Alarm,
     event::Next,
     exec::upkeep::{
         defrag::{Defragmented, defragment},
-        space::{Compacted, full, relieve},
+        space::{Compacted, relieve},
     },
 };
 
@@ -51,7 +52,7 @@ struct Report {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     tend(context, &args.inventory, "etcd defrag", &args.gate, async |t| {
         let report = t.report().await;
-        let names: Vec<&str> = full(&report).iter().map(|m| m.name.as_str()).collect();
+        let names = report.raised(Alarm::NOSPACE);
         let report = if names.is_empty() {
             let defragmented = defragment(t, args.min_gain).await?;
             Report { compacted: None, defragmented, disarmed: vec![] }

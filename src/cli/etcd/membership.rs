@@ -121,6 +121,7 @@ impl<'a> Ground<'a> {
             true => "nothing to change".to_owned(),
             false => {
                 self.session.execute_for(&target, &wish.command, &plan, self.seen).await?;
+                super::alarm::warn_where_full(&self.session, &target).await;
                 let voters = predicted.membership.iter().flatten().filter(|m| !m.learner).count();
                 format!("etcd has {}, can lose {}", count(voters, "voting member"), (voters.max(1) - 1) / 2)
             }

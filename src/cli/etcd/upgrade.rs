@@ -53,6 +53,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     }
     session.consent(&args.gate)?;
     let plan = upgrade(&session, &args.inventory).await?;
+    super::alarm::warn_where_full(&session, &session.cluster).await;
     session.events.emit(finished(&session, &plan, &args.inventory.as_typed()));
     if let Some(report) = report {
         report.print(context)?;

@@ -3,14 +3,14 @@
 use std::{future::Future, time::Duration};
 
 use async_trait::async_trait;
-use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, DeleteOptions};
+use etcd_client::{Client, CompactionOptions, DeleteOptions};
 
 use super::{
     EtcdClient,
     failure::{COMPACTED, classify, says},
     unsigned, within,
 };
-use crate::etcd::{Alarm, EtcdError, upkeep::Upkeep};
+use crate::etcd::{EtcdError, upkeep::Upkeep};
 
 impl EtcdClient {
     /// Runs one call under a limit of its own.
@@ -48,19 +48,6 @@ impl Upkeep for EtcdClient {
     async fn touch(&self) -> Result<(), EtcdError> {
         let lease = self.call(|mut c| async move { c.lease_grant(60, None).await }).await?;
         self.call(|mut c| async move { c.lease_revoke(lease.id()).await }).await.map(drop)
-    }
-
-    async fn disarm(&self, alarm: &Alarm) -> Result<(), EtcdError> {
-        let kind = match alarm.kind.as_str() {
-            Alarm::NOSPACE => AlarmType::Nospace,
-            Alarm::CORRUPT => AlarmType::Corrupt,
-            _ => AlarmType::None,
-        };
-        let mut options = AlarmOptions::new();
-        options.with_member(alarm.member_id);
-        let disarm =
-            |mut c: Client| async move { c.alarm(AlarmAction::Deactivate, kind, Some(options)).await };
-        self.call(disarm).await.map(drop)
     }
 
     async fn put(&self, key: &str, value: &[u8]) -> Result<(), EtcdError> {

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     assess::Known,
+    commands::Commands,
     disks,
     host::HostState,
     links,
-    report::{Advice, EtcdReport, Level, MemberReport, Trouble},
-    silence::{revive, silent, unfinished, was_removed},
+    membership::{astray, membership, other_clusters},
+    report::{Advice, EtcdReport, Level, MemberReport, OrphanedAlarm, Trouble},
+    silence::{revive, silent, unfinished},
 };
 use crate::{etcd::Alarm, pki::leaf::URGENT_DAYS};
 
@@ -17,33 +19,31 @@ const QUOTA_WARNING_PERCENT: u64 = 80;
 
 /// All there is to say, warnings first. `inventory` is what stands after a command that takes one.
 pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
-    let (inventory, timing) = (known.inventory.as_str(), known.timing);
-    let up = format!("rsadm up{inventory}");
-    let replace = format!("rsadm etcd replace{inventory}");
+    let commands = Commands::new(&known.inventory);
     let mut advice: Vec<Advice> = Vec::new();
     // Members whose certificates have expired trust nobody and are trusted by nobody: first, as it may be all that is wrong.
-    advice.extend(other_clusters(report, &replace, &known.old_clusters));
-    advice.extend(certificates(report, inventory));
-    let unfinished = unfinished(report, inventory);
+    advice.extend(other_clusters(report, commands, &known.old_clusters));
+    advice.extend(certificates(report, commands));
+    let unfinished = unfinished(report, commands);
     let may_be_started = unfinished.is_none();
     advice.extend(unfinished);
     if report.serves {
-        advice.extend(unhealthy(report, &up, &replace));
+        advice.extend(unhealthy(report, commands));
     } else if may_be_started {
-        advice.extend(no_quorum(report, &up));
+        advice.extend(no_quorum(report, commands));
     }
-    advice.extend(alarms(report, inventory, &replace));
-    advice.extend(hashes(report, &replace));
-    advice.extend(membership(report, &up, &format!("rsadm etcd add{inventory}")));
+    advice.extend(alarms(report, commands));
+    advice.extend(hashes(report, commands));
+    advice.extend(membership(report, commands));
     advice.extend(report.members.iter().filter_map(quota));
-    advice.extend(versions(report, inventory));
+    advice.extend(versions(report, commands));
     advice.extend(links::advise(report));
     advice.extend(terms(report));
-    advice.extend(disks::advise(report, timing));
-    advice.extend(api_servers(report, &up));
+    advice.extend(disks::advise(report, known.timing));
+    advice.extend(api_servers(report, commands));
     advice.extend(even(report));
     let names: Vec<String> = report.members.iter().map(title).collect();
-    advice.extend(report.backup.iter().flat_map(|b| b.advice(inventory, &names)));
+    advice.extend(report.backup.iter().flat_map(|b| b.advice(&known.inventory, &names)));
     advice.sort_by_key(|a| a.level);
     advice
 }
@@ -84,64 +84,17 @@ pub(super) fn title(member: &MemberReport) -> String {
     }
 }
 
-fn unhealthy(report: &EtcdReport, up: &str, replace: &str) -> Vec<Advice> {
-    let mut advice: Vec<Advice> =
-        report.members.iter().filter_map(|m| silent(m, up, Some(replace), is_of_others(report))).collect();
-    advice.extend(report.members.iter().filter_map(|m| astray(m, replace)));
+fn unhealthy(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
+    let mut advice: Vec<Advice> = report.members.iter().filter_map(|m| silent(m, report, commands)).collect();
+    advice.extend(report.members.iter().filter_map(|m| astray(m, commands)));
     advice.extend(spare(report));
     advice
 }
 
-/// Members that serve the data of another cluster: first of all, since whoever reads there reads what is not so. Which of two
-/// clusters is the one to keep is known only where a restore or a recovery recorded it.
-fn other_clusters(report: &EtcdReport, replace: &str, old: &[u64]) -> Vec<Advice> {
-    let of = |member: &MemberReport| {
-        let Some(Trouble::OtherCluster(id)) = member.error else { return None };
-        let title = title(member);
-        let text = match old.contains(&id) {
-            true => format!(
-                "{title} missed a restore or a recovery and still serves the old data (of cluster {id:x}): let no API server \
-                 ask it. This sets the old data aside and makes it a member again:"
-            ),
-            false => {
-                let text = format!(
-                    "{title} serves the data of another cluster ({id:x}), and only you can tell which of the two is the one \
-                     to keep: stop etcd on the hosts of the other, by moving {} away there",
-                    crate::layout::ETCD_MANIFEST
-                );
-                return Some(warning(text));
-            }
-        };
-        let advice = warning(text);
-        Some(if report.serves { advice.with(format!("{replace} {title}")) } else { advice })
-    };
-    report.members.iter().filter_map(of).collect()
-}
-
-/// Members that run, and not as part of this cluster.
-fn astray(member: &MemberReport, replace: &str) -> Option<Advice> {
-    let title = title(member);
-    let text = match member.error.as_ref()? {
-        Trouble::OtherMember(id) => {
-            let text = format!(
-                "etcd on {title} runs with the data of another member ({id:x}), which was removed or restored; this sets it \
-                 aside and lets {title} join anew:"
-            );
-            return Some(warning(text).with(format!("{replace} {title}")));
-        }
-        Trouble::NoLeader | Trouble::NoReads(_) => {
-            format!("{title} is cut off from the other members: look at the network between them, port 2380")
-        }
-        Trouble::Behind(_) => format!("{title} does not keep up: look at the latency of its disk"),
-        _ => return None,
-    };
-    Some(warning(text))
-}
-
 /// With the command that gives the first of these members the data of the others, where there is a quorum to do it.
-fn anew(advice: Advice, report: &EtcdReport, names: &[String], replace: &str) -> Advice {
+fn anew(advice: Advice, report: &EtcdReport, names: &[String], commands: Commands<'_>) -> Advice {
     match names.first().filter(|_| report.serves) {
-        Some(name) => advice.with(format!("{replace} {name}")),
+        Some(name) => advice.with(commands.replace(name)),
         None => advice,
     }
 }
@@ -170,7 +123,7 @@ fn spare(report: &EtcdReport) -> Option<Advice> {
     Some(warning(text))
 }
 
-fn no_quorum(report: &EtcdReport, up: &str) -> Vec<Advice> {
+fn no_quorum(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     let voters = || report.members.iter().filter(|m| !m.is_learner);
     let silent: Vec<&MemberReport> = voters().filter(|m| m.version.is_none()).collect();
     let answering = voters().count() - silent.len();
@@ -185,7 +138,7 @@ fn no_quorum(report: &EtcdReport, up: &str) -> Vec<Advice> {
     {
         return vec![advice];
     }
-    let mut advice = revive(&silent, q.needs, q.voters, up);
+    let mut advice = revive(&silent, report, commands);
     if answering == 0 {
         let text = "no member answers; whether etcd serves where we cannot see it cannot be told from here";
         advice.insert(0, warning(text.to_owned()));
@@ -211,31 +164,45 @@ fn elsewhere(report: &EtcdReport) -> Option<Advice> {
     })
 }
 
-fn alarms(report: &EtcdReport, inventory: &str, replace: &str) -> Vec<Advice> {
+fn alarms(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     let raised = |kind: &str| names(report.members.iter().filter(|m| m.alarms.iter().any(|a| a == kind)));
     let full = raised(Alarm::NOSPACE);
     let corrupt = raised(Alarm::CORRUPT);
-    let mut advice = Vec::new();
+    let mut advice: Vec<Advice> =
+        report.orphaned_alarms.iter().map(|alarm| orphaned(alarm, &full, commands)).collect();
     if !full.is_empty() {
         let text = format!(
             "etcd takes no writes: the database of {} reached its quota (alarm NOSPACE); this drops history, defragments \
              one member at a time, the leader last, and takes the alarm back:",
             list(&full)
         );
-        advice.push(warning(text).with(format!("rsadm etcd defrag{inventory}")));
+        advice.push(warning(text).with(commands.defrag()));
     }
     if !corrupt.is_empty() {
         let text = format!(
-            "the data of {} is corrupt (alarm CORRUPT): do not restart the other members; this gives it theirs, and sets \
-             its own aside:",
+            "the data of {} is corrupt (alarm CORRUPT), and etcd takes no writes: do not restart the other members; this gives \
+             it theirs, sets its own aside, and takes the alarm back:",
             list(&corrupt)
         );
-        advice.push(anew(warning(text), report, &corrupt, replace));
+        advice.push(anew(warning(text), report, &corrupt, commands));
     }
     advice
 }
 
-fn hashes(report: &EtcdReport, replace: &str) -> Option<Advice> {
+/// What a member has left that was removed with its alarm on.
+fn orphaned(alarm: &OrphanedAlarm, full: &[String], commands: Commands<'_>) -> Advice {
+    let text = format!(
+        "etcd takes no writes: the alarm {} of member {} is on, which is none any more",
+        alarm.alarm, alarm.member_id
+    );
+    // What makes room for the others takes this one back, too.
+    match full.is_empty() || alarm.alarm != Alarm::NOSPACE {
+        true => warning(format!("{text}; this takes it back:")).with(commands.disarm()),
+        false => warning(text),
+    }
+}
+
+fn hashes(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     let odd = names(report.members.iter().filter(|m| m.error == Some(Trouble::Differs)));
     let hashes: BTreeSet<_> =
         report.members.iter().filter_map(|m| Some((m.hash_compact_revision?, m.hash.as_deref()?))).collect();
@@ -246,64 +213,13 @@ fn hashes(report: &EtcdReport, replace: &str) -> Option<Advice> {
              theirs, and sets its own aside:",
             list(&odd)
         );
-        return Some(anew(warning(text), report, &odd, replace));
+        return Some(anew(warning(text), report, &odd, commands));
     }
     (hashes.len() > compactions.len()).then(|| {
         warning(
             "at one revision members hold different data, and no majority tells which is right".to_owned(),
         )
     })
-}
-
-/// An etcd host that the inventory has and the cluster has not.
-fn no_member(member: &MemberReport, report: &EtcdReport, up: &str, add: &str) -> Advice {
-    let title = title(member);
-    let text = format!("{title} is an etcd host of the inventory and no member of the cluster");
-    let this = || format!("{text}: take the role off it there, or this makes it one:");
-    match &member.host {
-        // It has to be a node before it is a member, and kubeadm alone makes it one there.
-        Some(HostState::Seen(process)) if is_of_others(report) && !process.kubelet => {
-            warning(format!("{text}: take the role off it there, or let it join first, with kubeadm join"))
-        }
-        Some(HostState::Seen(_)) if report.serves && is_of_others(report) => {
-            warning(this()).with(format!("{add} {title}"))
-        }
-        Some(HostState::Seen(_)) if report.serves => warning(this()).with(up),
-        _ => warning(text),
-    }
-}
-
-fn membership(report: &EtcdReport, up: &str, add: &str) -> Vec<Advice> {
-    let of = |member: &MemberReport| {
-        let title = title(member);
-        let advice = match member.error {
-            Some(Trouble::Unstarted) if member.is_learner => {
-                let end = if member.in_inventory { "goes on with it" } else { "takes it out" };
-                note(format!("{title} is a learner that was added and never started: this {end}:")).with(up)
-            }
-            Some(Trouble::Unstarted) => {
-                warning(format!("{title} was added and never started: it counts as a voter that is down"))
-            }
-            _ if !member.in_inventory && member.id.is_some() => {
-                let at = list(&member.peer_urls);
-                warning(format!(
-                    "{title} ({at}) is a member, and the inventory has no etcd host there: put it in, or this takes it out:"
-                ))
-                .with(up)
-            }
-            // Told with what it serves.
-            Some(Trouble::OtherCluster(_)) if member.id.is_none() => return None,
-            _ if member.id.is_none() && was_removed(member) => return None,
-            _ if member.id.is_none() => no_member(member, report, up, add),
-            _ if member.is_learner => {
-                note(format!("{title} is a learner: it copies the data and has no vote yet"))
-            }
-            _ => return None,
-        };
-        Some(advice)
-    };
-    // Without a member list the rows are the inventory's, and nothing can be said.
-    report.view.iter().flat_map(|_| report.members.iter().filter_map(of)).collect()
 }
 
 fn quota(member: &MemberReport) -> Option<Advice> {
@@ -317,7 +233,7 @@ fn quota(member: &MemberReport) -> Option<Advice> {
 }
 
 /// Certificates that have ended, those that have not begun, and those that soon end: each kind once, by who built the hosts.
-fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
+fn certificates(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     const CLOCKS: &str = "(rsadm preflight compares the clocks)";
     let soon = format!("will expire within {URGENT_DAYS} days");
     let ended = |m: &MemberReport| m.certificate_days.is_some_and(|d| d < 0);
@@ -342,7 +258,7 @@ fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
             };
             advice.push(match ours {
                 true => warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
-                    .with(format!("rsadm certs renew{inventory}")),
+                    .with(commands.renew()),
                 false => warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
                     .with("kubeadm certs renew all"),
             });
@@ -352,7 +268,7 @@ fn certificates(report: &EtcdReport, inventory: &str) -> Vec<Advice> {
 }
 
 /// True where somebody else than rsadm built hosts of members that run.
-fn is_of_others(report: &EtcdReport) -> bool {
+pub(super) fn is_of_others(report: &EtcdReport) -> bool {
     report.members.iter().any(|m| m.version.is_some() && is_on_others_host(m))
 }
 
@@ -361,15 +277,16 @@ fn is_on_others_host(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(process)) if !process.prepared)
 }
 
-fn versions(report: &EtcdReport, inventory: &str) -> Option<Advice> {
+fn versions(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     let versions: BTreeSet<&str> = report.members.iter().filter_map(|m| m.version.as_deref()).collect();
     let all: Vec<&str> = versions.into_iter().collect();
     (all.len() > 1).then(|| {
         let text = format!("members run different versions: {}", list(&all));
         match is_of_others(report) {
             true => warning(text),
-            false => warning(format!("{text}; this goes on to that of the inventory:"))
-                .with(format!("rsadm etcd upgrade{inventory}")),
+            false => {
+                warning(format!("{text}; this goes on to that of the inventory:")).with(commands.upgrade())
+            }
         }
     })
 }
@@ -382,7 +299,7 @@ fn terms(report: &EtcdReport) -> Option<Advice> {
     (terms.len() > 1).then(|| note(text.to_owned()))
 }
 
-fn api_servers(report: &EtcdReport, up: &str) -> Vec<Advice> {
+fn api_servers(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     if report.view.is_none() {
         return Vec::new();
     }
@@ -406,7 +323,7 @@ fn api_servers(report: &EtcdReport, up: &str) -> Vec<Advice> {
         let text = |(urls, on): (Vec<&str>, Vec<&str>)| {
             format!("--etcd-servers on {} {verb} {}", list(&on), list(&urls))
         };
-        found.map(|f| warning(text(f)).with(up)).collect()
+        found.map(|f| warning(text(f)).with(commands.up())).collect()
     };
     [differs(unknown, "names what is no member:"), differs(missing, "lacks")].concat()
 }

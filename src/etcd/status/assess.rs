@@ -11,7 +11,9 @@ use super::{
     disks::Timing,
     host::HostState,
     metrics::Metrics,
-    report::{ApiServer, EtcdReport, Id, MemberReport, Millis, Quorum, Trouble, Verdict, View},
+    report::{
+        ApiServer, EtcdReport, Id, MemberReport, Millis, OrphanedAlarm, Quorum, Trouble, Verdict, View,
+    },
 };
 use crate::etcd::{Alarm, KvHash, Member, MemberStatus};
 
@@ -58,6 +60,7 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
         serves: facts.serves,
         view: facts.view.clone(),
         members,
+        orphaned_alarms: facts.orphaned_alarms(),
         api_servers: known.api_servers.clone(),
         backup: known.backups.as_ref().map(|b| BackupReport::of(b, now)),
         advice: Vec::new(),
@@ -142,6 +145,14 @@ impl<'g> Facts<'g> {
         let known = self.answers.iter().map(|a| self.row(Some(a), of(a), now));
         let strangers = list.iter().filter(|m| !self.answers.iter().any(|a| belongs(m, a)));
         known.chain(strangers.map(|m| self.row(None, Some(m), now))).collect()
+    }
+
+    /// Only a quorum knows who is no member any more.
+    fn orphaned_alarms(&self) -> Vec<OrphanedAlarm> {
+        let Some(list) = self.list.filter(|_| self.serves) else { return vec![] };
+        let is_orphaned = |alarm: &&Alarm| list.iter().all(|member| member.id != alarm.member_id);
+        let orphaned = self.alarms.iter().filter(is_orphaned);
+        orphaned.map(|a| OrphanedAlarm { member_id: Id(a.member_id), alarm: a.kind.clone() }).collect()
     }
 
     fn row(&self, answer: Option<&Answer>, member: Option<&Member>, now: OffsetDateTime) -> MemberReport {

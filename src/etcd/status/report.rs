@@ -62,12 +62,37 @@ pub struct EtcdReport {
     pub view: Option<View>,
     /// Inventory order; members that the inventory does not know come last.
     pub members: Vec<MemberReport>,
+    /// Alarms of members that are none any more: etcd keeps those, and takes no writes for their sake, too.
+    pub orphaned_alarms: Vec<OrphanedAlarm>,
     /// Which members each API server is configured with.
     pub api_servers: Vec<ApiServer>,
     /// Whether scheduled snapshots come; `null` without a schedule.
     pub backup: Option<BackupReport>,
     /// What is off and what to do about it, the worst first.
     pub advice: Vec<Advice>,
+}
+
+impl EtcdReport {
+    /// Alarms that are on, each with who raised it: a member's name, or the ID of one that was removed.
+    pub fn alarms(&self) -> impl Iterator<Item = (String, &str)> {
+        let of_members =
+            self.members.iter().flat_map(|m| m.alarms.iter().map(|a| (m.name.clone(), a.as_str())));
+        of_members.chain(self.orphaned_alarms.iter().map(|a| (a.member_id.to_string(), a.alarm.as_str())))
+    }
+
+    /// Who has an alarm of this kind on.
+    pub fn raised(&self, kind: &str) -> Vec<String> {
+        self.alarms().filter(|(_, alarm)| *alarm == kind).map(|(name, _)| name).collect()
+    }
+}
+
+/// An alarm of a member that was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OrphanedAlarm {
+    /// Which member that was.
+    pub member_id: Id,
+    /// What it raised.
+    pub alarm: String,
 }
 
 /// What the state of a cluster comes to.

@@ -1,7 +1,8 @@
 //! What to do about members that are silent, by what their hosts say instead.
 
 use super::{
-    advice::{list, title, warning},
+    advice::{is_of_others, list, title, warning},
+    commands::Commands,
     host::{Expired, HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
 };
@@ -27,32 +28,35 @@ const FULL: &str = "no space left on device";
 /// writable.
 const READ_ONLY: &str = "read-only file system";
 
-/// Why a member that does not answer does not, as far as its host knows; `up` is the command that puts back what is
-/// missing, `replace` (with the host's name after it) that which gives a member the data of the others, where a quorum can do
-/// that; where hosts are of others, rsadm builds none.
-pub(super) fn silent(
-    member: &MemberReport,
-    up: &str,
-    replace: Option<&str>,
-    is_of_others: bool,
-) -> Option<Advice> {
+/// What it ends with where a file of its own is no key, or not that of the certificate beside it (Go, `crypto/tls`).
+const KEYS: [&str; 3] = [
+    "tls: failed to find any PEM data",
+    "tls: failed to parse private key",
+    "tls: private key does not match public key",
+];
+
+/// Why a member that does not answer does not, as far as its host knows. Only a quorum takes members out and in, and where
+/// hosts are of others rsadm builds none.
+pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     let Some(Trouble::Silent(why)) = &member.error else { return None };
     // What has stopped it is told first of all.
     if restoring(member).is_some() {
         return None;
     }
     let title = title(member);
-    if let (true, Some(HostState::Seen(process)), Some(replace)) =
-        (was_removed(member), &member.host, replace)
+    if let Some(HostState::Seen(process)) = &member.host
+        && report.serves
+        && was_removed(member)
     {
         let text = format!(
             "etcd stops on {title}: its data is that of a member which was removed. If a disk is only not mounted, mount it; \
              else this sets the data aside and makes it a member again:"
         );
         let says = said(&title, process.last_words.as_ref());
-        return Some(Advice { says, ..warning(text).with(format!("{replace} {title}")) });
+        return Some(Advice { says, ..warning(text).with(commands.replace(&title)) });
     }
-    if let (Some(HostState::Seen(process)), Some(replace)) = (&member.host, replace)
+    if let Some(HostState::Seen(process)) = &member.host
+        && report.serves
         && !process.running
         && has_lost_data(process)
     {
@@ -61,27 +65,28 @@ pub(super) fn silent(
              it the data of the others and sets aside what is there:"
         );
         let says = said(&title, process.last_words.as_ref());
-        return Some(Advice { says, ..warning(text).with(format!("{replace} {title}")) });
+        return Some(Advice { says, ..warning(text).with(commands.replace(&title)) });
     }
     Some(match &member.host {
         None => warning(format!("{title} does not answer ({why})")),
-        Some(HostState::Unreachable { .. }) if member.id.is_none() && replace.is_some() => warning(format!(
+        Some(HostState::Unreachable { .. }) if member.id.is_none() && report.serves => warning(format!(
             "{title} cannot be reached over SSH and is no member of this cluster: if it has the data of an older one, from \
              before a restore or a recovery, keep it switched off, or cut off from the others, until {} there was moved \
-             away; {up} makes it a member again",
-            crate::layout::ETCD_DATA_DIR
+             away; {} makes it a member again",
+            crate::layout::ETCD_DATA_DIR,
+            commands.up()
         )),
         Some(HostState::Unreachable { .. }) => warning(format!(
             "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
         )),
         // Told as one that is still to join.
-        Some(HostState::Seen(_)) if member.id.is_none() && replace.is_some() => return None,
-        Some(HostState::Seen(process)) if replace.is_some() && is_bare(process) => warning(format!(
+        Some(HostState::Seen(_)) if member.id.is_none() && report.serves => return None,
+        Some(HostState::Seen(process)) if report.serves && is_bare(process) => warning(format!(
             "nothing of etcd is on {title} any more, as after a reset or where the host was made anew; this takes its old \
              member out, and then {} makes it one again:",
-            if is_of_others { "kubeadm join" } else { up }
+            if is_of_others(report) { "kubeadm join".to_owned() } else { commands.up() }
         ))
-        .with(format!("{} {title}", up.replacen("rsadm up", "rsadm etcd remove", 1))),
+        .with(commands.remove(&title)),
         Some(HostState::Seen(process)) if ended_with(member, FULL) => Advice {
             says: said(&title, process.last_words.as_ref()),
             ..warning(format!(
@@ -102,9 +107,9 @@ pub(super) fn silent(
             ..warning(format!(
                 "the certificate {file} of etcd on {title} has expired on {on}; this renews it:"
             ))
-            .with(up.replacen("rsadm up", "rsadm certs renew", 1))
+            .with(commands.renew())
         },
-        Some(HostState::Seen(process)) => stopped(&title, why, process, up),
+        Some(HostState::Seen(process)) => stopped(&title, why, process, commands),
     })
 }
 
@@ -152,15 +157,15 @@ fn restoring(member: &MemberReport) -> Option<&Restoring> {
 }
 
 /// A restore or a recovery that is not over, and the ways out of it: on, or back.
-pub(super) fn unfinished(report: &EtcdReport, inventory: &str) -> Option<Advice> {
+pub(super) fn unfinished(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     let concerned: Vec<&MemberReport> = report.members.iter().filter(|m| restoring(m).is_some()).collect();
     let unfinished = || concerned.iter().filter_map(|m| restoring(m));
     let is_recovery = unfinished().next()?.token.contains(crate::layout::RECOVERED);
     let (what, again) = match is_recovery {
-        true => ("recovery", format!("rsadm etcd recover{inventory}")),
-        false => ("restore", format!("rsadm etcd restore{inventory} with the same snapshot")),
+        true => ("recovery", commands.recover()),
+        false => ("restore", format!("{} with the same snapshot", commands.restore())),
     };
-    let back = format!("rsadm etcd restore{inventory} --rollback");
+    let back = commands.roll_back();
     let names: Vec<String> = concerned.iter().map(|m| title(m)).collect();
     let begun = format!("a {what} of etcd has begun on {} and is not over", list(&names));
     let placed = unfinished().any(|r| r.placed);
@@ -180,35 +185,52 @@ fn has_lost_data(process: &Process) -> bool {
         && process.last_words.as_ref().is_some_and(|w| LOST.iter().any(|sign| w.text.contains(sign)))
 }
 
-fn stopped(title: &str, why: &str, process: &Process, up: &str) -> Advice {
+/// True where it does not start for the sake of its certificates or their keys.
+fn has_bad_keys(process: &Process) -> bool {
+    let is_gone = |text: &str| text.contains(crate::layout::ETCD_PKI_DIR) && text.contains("no such file");
+    process
+        .last_words
+        .as_ref()
+        .is_some_and(|w| is_gone(&w.text) || KEYS.iter().any(|sign| w.text.contains(sign)))
+}
+
+fn stopped(title: &str, why: &str, process: &Process, commands: Commands<'_>) -> Advice {
     let advice = match process {
         // Whoever starts or hangs says nothing of certificates.
         Process { running: true, .. } if why.contains("certificate") => {
             warning(format!("etcd on {title} runs, and {why}; this tells what its certificates are like:"))
-                .with(up.replacen("rsadm up", "rsadm certs status", 1))
+                .with(commands.certificates())
         }
         Process { running: true, kubelet: false, .. } => warning(format!(
             "etcd on {title} is stuck, and its kubelet, which would start it anew, does not run ({why})"
         ))
-        .with(up),
+        .with(commands.up()),
         Process { running: true, .. } => warning(format!(
             "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why}); its kubelet ends one \
              that is stuck within some two minutes, and starts it anew: look again"
         )),
         Process { kubelet: false, .. } => {
-            warning(format!("the kubelet of {title} does not run, so its etcd does not either")).with(up)
+            warning(format!("the kubelet of {title} does not run, so its etcd does not either"))
+                .with(commands.up())
         }
         Process { manifest: false, .. } => {
             warning(format!("{title} has no manifest of etcd any more, so its kubelet does not run it"))
-                .with(up)
+                .with(commands.up())
         }
         Process { restarts: None, data: true, .. } => warning(format!(
             "etcd on {title} is not started yet, which takes its kubelet some seconds after its manifest has changed: look \
              again; if it stays so, look at the kubelet there: journalctl -u kubelet"
         )),
-        Process { restarts: None, .. } => warning(format!("etcd never ran on {title}")).with(up),
+        Process { restarts: None, .. } => warning(format!("etcd never ran on {title}")).with(commands.up()),
         Process { restarts: Some(0), .. } => {
             warning(format!("etcd stopped on {title}, and its kubelet has not started it again"))
+        }
+        Process { restarts: Some(_), prepared: true, .. } if has_bad_keys(process) => {
+            let text = format!(
+                "etcd stops on {title}, since it cannot use a certificate or a key of its own; this issues anew what is of no \
+                 use:"
+            );
+            warning(text).with(commands.up())
         }
         Process { restarts: Some(n), .. } => {
             let times = if *n == 1 { "time" } else { "times" };
@@ -223,7 +245,8 @@ fn said(title: &str, words: Option<&Words>) -> Option<String> {
 }
 
 /// Without a quorum: which hosts would bring it back, told by what keeps each from it.
-pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: &str) -> Vec<Advice> {
+pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
+    let (needs, voters) = (report.quorum.needs, report.quorum.voters);
     let is_away = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
     let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
     let away = names(silent.iter().filter(is_away).collect());
@@ -245,7 +268,7 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
     }
     advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
         // One command for all of them comes last.
-        self::silent(m, up, None, false)
+        self::silent(m, report, commands)
             .map(|a| if has_expired(m) { a } else { Advice { command: None, ..a } })
     }));
     if !run.is_empty() && here.is_empty() && away.is_empty() {
@@ -261,7 +284,7 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
         (false, true) => {
             let text =
                 format!("start etcd on {} again; this starts all that are stopped, together:", list(&here));
-            advice.push(warning(text).with(up));
+            advice.push(warning(text).with(commands.up()));
         }
         (false, false) => {
             let without = match kubelets_off.is_empty() {
@@ -272,7 +295,7 @@ pub(super) fn revive(silent: &[&MemberReport], needs: usize, voters: usize, up: 
             };
             let text =
                 format!("once all hosts can be reached, this starts etcd on {} again{without}:", list(&here));
-            advice.push(warning(text).with(up));
+            advice.push(warning(text).with(commands.up()));
         }
     }
     advice

@@ -7,6 +7,7 @@ use super::*;
 mod gathering;
 mod membership;
 mod scene;
+mod silence;
 
 use scene::member;
 pub(crate) use scene::{Scene, id};
@@ -130,8 +131,22 @@ fn alarms_and_hashes() {
     m3: its data is corrupt (alarm CORRUPT)
     Warning: etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
     Warning: etcd takes no writes: the database of m1 reached its quota (alarm NOSPACE); this drops history, defragments one member at a time, the leader last, and takes the alarm back:
-    Warning: the data of m3 is corrupt (alarm CORRUPT): do not restart the other members; this gives it theirs, and sets its own aside:
+    Warning: the data of m3 is corrupt (alarm CORRUPT), and etcd takes no writes: do not restart the other members; this gives it theirs, sets its own aside, and takes the alarm back:
     ");
+
+    // Who went with its alarm on.
+    let mut gone = Scene::new(3);
+    gone.gathered.alarms = Some(vec![alarm(9, "NOSPACE")]);
+    let report = gone.report();
+    assert_eq!(
+        (report.verdict, report.raised(Alarm::NOSPACE)),
+        (Verdict::Degraded, vec![Id(id(9)).to_string()])
+    );
+    assert!(report.advice[0].text.starts_with("etcd takes no writes: the alarm NOSPACE of member "));
+    assert_eq!(report.advice[0].command.as_deref(), Some("rsadm etcd alarm disarm prod.yaml"));
+    gone.gathered.alarms = Some(vec![alarm(9, "NOSPACE"), alarm(1, "NOSPACE")]);
+    let commands: Vec<_> = gone.report().advice.into_iter().filter_map(|a| a.command).collect();
+    assert_eq!(commands, ["rsadm etcd defrag prod.yaml"], "which takes all of them back");
 
     let mut odd = Scene::new(3);
     odd.answer(3).hash.as_mut().unwrap().hash = 7;
@@ -276,6 +291,7 @@ fn json_is_an_interface() {
           "version": "3.7.0"
         }
       ],
+      "orphaned_alarms": [],
       "quorum": {
         "can_lose": 0,
         "healthy": 1,
@@ -314,107 +330,4 @@ fn an_inventory_without_the_members_hosts_is_told_from_a_lost_quorum() {
     );
     assert!(advice.iter().all(|a| a.command.is_none()), "{advice:?}");
     assert!(lost().report().advice.iter().any(|a| a.command.is_some()));
-}
-
-/// `up` is refused there, and nothing but room, or a disk that takes something, is needed.
-#[test]
-fn a_disk_that_takes_nothing_is_told_and_no_command_that_does_not_help() {
-    let full = "failed to commit tx: write /var/lib/etcd/member/snap/db: no space left on device";
-    let read_only = "failed to open WAL: open /var/lib/etcd/member/wal/0.wal: read-only file system";
-    let lost = || Scene::new(3).silence(1, "refused").silence(3, "refused").without_quorum();
-    let scenes = [(Scene::new(3).silence(3, "refused"), &["m3"][..]), (lost(), &["m1", "m3"])];
-    for (words, told) in
-        [(full, "the disk of HOST is full"), (read_only, "/var/lib/etcd of HOST is read only")]
-    {
-        let last_words = Some(Words { at: "now".into(), text: words.to_owned() });
-        let process =
-            Process { kubelet: true, manifest: true, restarts: Some(3), last_words, ..Process::default() };
-        for (scene, hosts) in &scenes {
-            let Scene { gathered, known } = scene;
-            let mut scene = Scene { gathered: gathered.clone(), known: known.clone() };
-            for host in *hosts {
-                scene.known.hosts.insert((*host).to_owned(), HostState::Seen(process.clone()));
-            }
-            let advice = scene.report().advice;
-            for host in *hosts {
-                let told = advice.iter().find(|a| a.text.contains(&told.replace("HOST", host))).expect(told);
-                assert!(told.says.as_ref().unwrap().contains(words), "{told:?}");
-            }
-            let commands: Vec<_> = advice.iter().filter_map(|a| a.command.as_deref()).collect();
-            assert!(!commands.iter().any(|c| c.starts_with("rsadm up")), "{commands:?}");
-        }
-    }
-}
-
-/// Their processes are there: nothing is to be started.
-#[test]
-fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
-    let process = Process { kubelet: true, manifest: true, running: true, ..Process::default() };
-    let mut scene = Scene::new(3).silence(1, "late").silence(2, "late").silence(3, "late").without_quorum();
-    for host in ["m1", "m2", "m3"] {
-        scene.known.hosts.insert(host.to_owned(), HostState::Seen(process.clone()));
-    }
-    let advice = scene.report().advice;
-    let said = |words: &str| advice.iter().any(|a| a.text.contains(words));
-    assert!(said("etcd runs on m1, m2 and m3 and does not answer in time"), "{advice:?}");
-    assert!(!said("start etcd on"), "{advice:?}");
-    let mut starting = Scene::new(3).silence(3, "connection refused");
-    let waits = Process { running: false, data: true, prepared: true, ..process.clone() };
-    starting.known.hosts.insert("m3".to_owned(), HostState::Seen(waits));
-    let told = starting.report().advice.remove(0);
-    assert!(told.text.starts_with("etcd on m3 is not started yet") && told.command.is_none(), "{told:?}");
-    let mut bare = Scene::new(3).silence(3, "connection refused");
-    bare.known.hosts.insert("m3".to_owned(), HostState::Seen(Process::default()));
-    let told = bare.report().advice.remove(0);
-    assert_eq!(told.command.as_deref(), Some("rsadm etcd remove prod.yaml m3"), "{told:?}");
-    let why = "it has no certificate with its key that it can use (InternalError)";
-    let mut keyless = Scene::new(3).silence(3, why);
-    keyless.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));
-    let told = keyless.report().advice.remove(0);
-    assert_eq!(told.text, format!("etcd on m3 runs, and {why}; this tells what its certificates are like:"));
-    assert_eq!(told.command.as_deref(), Some("rsadm certs status prod.yaml"));
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
-    let mut scene = Scene::new(3).silence(3, "late");
-    scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process }));
-    let advice = scene.report().advice.remove(0);
-    assert_eq!(
-        advice.text,
-        "the certificate peer.crt of etcd on m3 has expired on 2026-11-22; this renews it:"
-    );
-    assert_eq!(advice.command.as_deref(), Some("rsadm certs renew prod.yaml"));
-}
-
-#[test]
-fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
-    let restoring = |placed: bool, token: &str| {
-        let restoring = Some(Restoring { token: token.to_owned(), placed });
-        HostState::Seen(Process { restoring, kubelet: true, ..Process::default() })
-    };
-    let told = |mut scene: Scene, state: HostState| {
-        scene.known.hosts.insert("m3".to_owned(), state);
-        scene.report().advice.remove(0)
-    };
-    let recovery = "prod-17-recovered-from-m3";
-    let silent = || Scene::new(3).silence(3, "no answer");
-    let alone = || Scene::new(3).silence(1, "no route").silence(2, "no route").without_quorum();
-    for (scene, placed, token, words) in [
-        (
-            silent(),
-            false,
-            recovery,
-            "a recovery of etcd has begun on m3 and is not over; etcd serves without it",
-        ),
-        (silent(), true, recovery, "is not over: rsadm etcd recover prod.yaml goes on with it"),
-        (alone(), false, recovery, "is not over: rsadm etcd recover prod.yaml goes on with it"),
-        (alone(), false, "prod-17-ab", "rsadm etcd restore prod.yaml with the same snapshot goes on with it"),
-    ] {
-        let advice = told(scene, restoring(placed, token));
-        assert!(advice.text.contains(words), "{}", advice.text);
-        assert_eq!(advice.command.as_deref(), Some("rsadm etcd restore prod.yaml --rollback"));
-    }
-    // What it has stopped is not told to be started with `up`, which is refused.
-    let mut scene = silent();
-    scene.known.hosts.insert("m3".to_owned(), restoring(false, recovery));
-    let commands: Vec<String> = scene.report().advice.into_iter().filter_map(|a| a.command).collect();
-    assert_eq!(commands, ["rsadm etcd restore prod.yaml --rollback"]);
 }

@@ -12,7 +12,7 @@ use super::{PHASE, Restore, RestoreError};
 use crate::{
     etcd::status::EtcdReport,
     event::count,
-    exec::{gate, run::identity},
+    exec::{gate, orphans, run::identity},
     host::{Host, HostError, Op, Output},
     inventory::{Node, NodeName},
     layout,
@@ -34,6 +34,8 @@ impl Restore<'_> {
             match (wrong, report.cluster_id) {
                 (None, Some(id)) => {
                     self.record(&id.to_string()).await?;
+                    // Those of the old members came along with the data.
+                    orphans::disarm(self.members, &report, self.events).await;
                     stage.done(format!(
                         "agreed by {}: cluster {id}, revision {}",
                         count(self.targets.len(), "member"),

@@ -105,11 +105,6 @@ async fn settle(t: &Tending<'_>) {
     }
 }
 
-/// Members whose alarm NOSPACE is on.
-pub fn full(report: &EtcdReport) -> Vec<&MemberReport> {
-    report.members.iter().filter(|m| m.alarms.iter().any(|a| a == Alarm::NOSPACE)).collect()
-}
-
 /// From NOSPACE to a cluster that takes writes: history goes, every member is defragmented, the alarms are taken back.
 ///
 /// # Errors

@@ -173,6 +173,10 @@ impl EtcdApi for FakeEtcd {
         self.linearizable(|_, _| vec![])
     }
 
+    async fn disarm(&self, _: &Alarm) -> Result<(), EtcdError> {
+        self.linearizable(|_, _| ())
+    }
+
     async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {
         self.ask(|_, data| Ok(KvHash { hash: hash(&data.written), revision, compact_revision: 0 }))
     }

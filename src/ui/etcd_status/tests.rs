@@ -124,7 +124,7 @@ fn corrupt() {
     clients  API servers m1 m2 m3 each dial m1 m2 m3
 
     etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
-    the data of m3 is corrupt (alarm CORRUPT): do not restart the other members; this gives it theirs, and sets its own aside:
+    the data of m3 is corrupt (alarm CORRUPT), and etcd takes no writes: do not restart the other members; this gives it theirs, sets its own aside, and takes the alarm back:
       rsadm etcd replace prod.yaml m3
     ");
 }

@@ -45,6 +45,10 @@ impl EtcdApi for SlowMember {
         self.answer(Vec::new()).await
     }
 
+    async fn disarm(&self, _: &Alarm) -> Result<(), EtcdError> {
+        unreachable!("status changes nothing")
+    }
+
     async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {
         self.answer(KvHash { hash: 1, revision, compact_revision: 0 }).await
     }

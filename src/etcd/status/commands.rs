@@ -1,0 +1,82 @@
+//! The commands that advice names, as they have to be typed.
+
+/// Gives each its inventory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Commands<'k> {
+    /// What stands after a command that takes an inventory: a space and the file, or nothing.
+    inventory: &'k str,
+}
+
+impl<'k> Commands<'k> {
+    pub(super) fn new(inventory: &'k str) -> Self {
+        Self { inventory }
+    }
+
+    fn of(self, command: &str) -> String {
+        format!("rsadm {command}{}", self.inventory)
+    }
+
+    fn of_etcd(self, command: &str, host: &str) -> String {
+        format!("{} {host}", self.of(&format!("etcd {command}")))
+    }
+
+    /// Puts back what is missing.
+    pub(super) fn up(self) -> String {
+        self.of("up")
+    }
+
+    /// Makes a host a member.
+    pub(super) fn add(self, host: &str) -> String {
+        self.of_etcd("add", host)
+    }
+
+    /// Takes a member out.
+    pub(super) fn remove(self, host: &str) -> String {
+        self.of_etcd("remove", host)
+    }
+
+    /// Gives a member the data of the others, which takes a quorum.
+    pub(super) fn replace(self, host: &str) -> String {
+        self.of_etcd("replace", host)
+    }
+
+    /// Goes on to the version of the inventory.
+    pub(super) fn upgrade(self) -> String {
+        self.of("etcd upgrade")
+    }
+
+    /// Makes room in databases, and takes alarms of it back.
+    pub(super) fn defrag(self) -> String {
+        self.of("etcd defrag")
+    }
+
+    /// Takes alarms back whose cause is gone.
+    pub(super) fn disarm(self) -> String {
+        self.of("etcd alarm disarm")
+    }
+
+    /// Makes a cluster of the survivors.
+    pub(super) fn recover(self) -> String {
+        self.of("etcd recover")
+    }
+
+    /// Makes a cluster of a snapshot, which is to be named after it.
+    pub(super) fn restore(self) -> String {
+        self.of("etcd restore")
+    }
+
+    /// Puts back the data from before a restore or a recovery.
+    pub(super) fn roll_back(self) -> String {
+        format!("{} --rollback", self.restore())
+    }
+
+    /// Issues certificates anew.
+    pub(super) fn renew(self) -> String {
+        self.of("certs renew")
+    }
+
+    /// Tells what certificates are like.
+    pub(super) fn certificates(self) -> String {
+        self.of("certs status")
+    }
+}

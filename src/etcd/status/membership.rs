@@ -1,0 +1,108 @@
+//! What to do about members that are not those of the inventory, or not of this cluster.
+
+use super::{
+    advice::{is_of_others, list, note, title, warning},
+    commands::Commands,
+    host::HostState,
+    report::{Advice, EtcdReport, MemberReport, Trouble},
+    silence::was_removed,
+};
+
+/// Who is a member and not in the inventory, or in the inventory and no member, or not yet one with a vote.
+pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
+    let of = |member: &MemberReport| {
+        let title = title(member);
+        let advice = match member.error {
+            Some(Trouble::Unstarted) if member.is_learner => {
+                let end = if member.in_inventory { "goes on with it" } else { "takes it out" };
+                note(format!("{title} is a learner that was added and never started: this {end}:"))
+                    .with(commands.up())
+            }
+            Some(Trouble::Unstarted) => {
+                warning(format!("{title} was added and never started: it counts as a voter that is down"))
+            }
+            _ if !member.in_inventory && member.id.is_some() => {
+                let at = list(&member.peer_urls);
+                warning(format!(
+                    "{title} ({at}) is a member, and the inventory has no etcd host there: put it in, or this takes it out:"
+                ))
+                .with(commands.up())
+            }
+            // Told with what it serves.
+            Some(Trouble::OtherCluster(_)) if member.id.is_none() => return None,
+            _ if member.id.is_none() && was_removed(member) => return None,
+            _ if member.id.is_none() => no_member(member, report, commands),
+            _ if member.is_learner => {
+                note(format!("{title} is a learner: it copies the data and has no vote yet"))
+            }
+            _ => return None,
+        };
+        Some(advice)
+    };
+    // Without a member list the rows are the inventory's, and nothing can be said.
+    report.view.iter().flat_map(|_| report.members.iter().filter_map(of)).collect()
+}
+
+/// An etcd host that the inventory has and the cluster has not.
+fn no_member(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>) -> Advice {
+    let title = title(member);
+    let text = format!("{title} is an etcd host of the inventory and no member of the cluster");
+    let this = || format!("{text}: take the role off it there, or this makes it one:");
+    match &member.host {
+        // It has to be a node before it is a member, and kubeadm alone makes it one there.
+        Some(HostState::Seen(process)) if is_of_others(report) && !process.kubelet => {
+            warning(format!("{text}: take the role off it there, or let it join first, with kubeadm join"))
+        }
+        Some(HostState::Seen(_)) if report.serves && is_of_others(report) => {
+            warning(this()).with(commands.add(&title))
+        }
+        Some(HostState::Seen(_)) if report.serves => warning(this()).with(commands.up()),
+        _ => warning(text),
+    }
+}
+
+/// Members that serve the data of another cluster: first of all, since whoever reads there reads what is not so. Which of two
+/// clusters is the one to keep is known only where a restore or a recovery recorded it.
+pub(super) fn other_clusters(report: &EtcdReport, commands: Commands<'_>, old: &[u64]) -> Vec<Advice> {
+    let of = |member: &MemberReport| {
+        let Some(Trouble::OtherCluster(id)) = member.error else { return None };
+        let title = title(member);
+        let text = match old.contains(&id) {
+            true => format!(
+                "{title} missed a restore or a recovery and still serves the old data (of cluster {id:x}): let no API server \
+                 ask it. This sets the old data aside and makes it a member again:"
+            ),
+            false => {
+                let text = format!(
+                    "{title} serves the data of another cluster ({id:x}), and only you can tell which of the two is the one \
+                     to keep: stop etcd on the hosts of the other, by moving {} away there",
+                    crate::layout::ETCD_MANIFEST
+                );
+                return Some(warning(text));
+            }
+        };
+        let advice = warning(text);
+        Some(if report.serves { advice.with(commands.replace(&title)) } else { advice })
+    };
+    report.members.iter().filter_map(of).collect()
+}
+
+/// Members that run, and not as part of this cluster.
+pub(super) fn astray(member: &MemberReport, commands: Commands<'_>) -> Option<Advice> {
+    let title = title(member);
+    let text = match member.error.as_ref()? {
+        Trouble::OtherMember(id) => {
+            let text = format!(
+                "etcd on {title} runs with the data of another member ({id:x}), which was removed or restored; this sets it \
+                 aside and lets {title} join anew:"
+            );
+            return Some(warning(text).with(commands.replace(&title)));
+        }
+        Trouble::NoLeader | Trouble::NoReads(_) => {
+            format!("{title} is cut off from the other members: look at the network between them, port 2380")
+        }
+        Trouble::Behind(_) => format!("{title} does not keep up: look at the latency of its disk"),
+        _ => return None,
+    };
+    Some(warning(text))
+}
