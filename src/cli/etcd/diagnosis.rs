@@ -62,13 +62,21 @@ impl Survivor {
         (self.raft_index, self.revision)
     }
 
+    /// Up to which revision its database is whole, where etcd falls over the rest of its data.
+    fn database(&self) -> Option<u64> {
+        let counts = self.damaged.is_some() && self.old_cluster.is_none() && self.copy_of.is_none();
+        self.revision.filter(|_| counts)
+    }
+
     fn with(mut self, measured: Option<Measured>) -> Self {
         match measured {
             Some(Measured::Far(far)) => {
                 (self.raft_term, self.raft_index) = (Some(far.raft_term), Some(far.raft_index));
                 (self.revision, self.hash) = (Some(far.revision), far.hash);
             }
-            Some(Measured::Damaged(why)) => self.damaged = Some(why),
+            Some(Measured::Damaged { why, revision }) => {
+                (self.damaged, self.revision) = (Some(why), revision);
+            }
             Some(Measured::Unknown(why)) => self.unknown = Some(why),
             None => {}
         }
@@ -89,10 +97,25 @@ impl Survivor {
             ));
         }
         if let Some(why) = &self.damaged {
-            return Some(format!("{host} cannot be started, its data is damaged: {why}"));
+            let text = format!("{host} cannot be started, its data is damaged: {why}");
+            return Some(match self.database() {
+                Some(revision) => {
+                    format!("{text}\nThe database of {host} alone is whole, up to revision {revision}.")
+                }
+                None => text,
+            });
         }
         self.unknown.as_ref().map(|why| format!("How far {host} is could not be measured: {why}"))
     }
+}
+
+/// Whom to begin anew from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// The survivor.
+    pub(super) host: NodeName,
+    /// True where only its database is whole, and its log cannot be replayed.
+    pub(super) by_database: bool,
 }
 
 impl Ground<'_> {
@@ -194,21 +217,36 @@ impl Diagnosis {
         Self { voters, best: best.map(|s| s.host.clone()), survivors }
     }
 
-    /// Whom to begin anew from; a recovery that has `begun` took that survivor for it.
-    pub(super) fn choice(&self, inventory: &str, begun: Option<&NodeName>) -> Result<NodeName, Refusal> {
+    /// Whom to begin anew from, unless somebody says `from` whom; a recovery that has `begun` took that survivor for it.
+    pub(super) fn choice(
+        &self,
+        inventory: &str,
+        begun: Option<&NodeName>,
+        from: Option<&NodeName>,
+    ) -> Result<Choice, Refusal> {
         let no = |why: String, help: String| Refusal {
             rule: "recover",
             subject: "nothing was recovered".into(),
             why,
             help,
         };
-        let Some(best) = &self.best else {
+        // Whoever has begun from a database has said so.
+        let is_database = |host: &&NodeName| self.by_database().any(|(s, _)| s.host == host.as_str());
+        let from = from.or(begun.filter(is_database));
+        if self.best.is_none() && from.is_none() {
             let notes = self.survivors.iter().filter_map(Survivor::note);
             let why = std::iter::once("no host that answers has data of etcd to begin from".to_owned())
                 .chain(notes);
-            let help = format!("rsadm etcd restore{inventory} SNAPSHOT makes it anew from a snapshot");
+            let snapshot = format!("rsadm etcd restore{inventory} SNAPSHOT makes it anew from a snapshot");
+            let help = match self.by_database().max_by_key(|(_, revision)| *revision) {
+                Some((s, _)) => format!(
+                    "rsadm etcd recover{inventory} --from {} begins from that database; or {snapshot}",
+                    s.host
+                ),
+                None => snapshot,
+            };
             return Err(no(why.collect::<Vec<_>>().join("\n"), help));
-        };
+        }
         let back = format!(
             "rsadm etcd restore{inventory} --rollback starts the members that the recovery stopped; recover anew should \
              they have no quorum"
@@ -232,6 +270,12 @@ impl Diagnosis {
             };
             return Err(no(why, help));
         }
+        if let Some(from) = from {
+            return self.named(from, begun).map_err(|why| no(why, back));
+        }
+        let Some(best) = &self.best else {
+            return Err(no("nothing is there to begin from".to_owned(), back));
+        };
         let unknown: Vec<&Survivor> =
             self.survivors.iter().filter(|s| s.is_sound() && s.unknown.is_some()).collect();
         if sound.len() > 1 && !unknown.is_empty() {
@@ -254,7 +298,40 @@ impl Diagnosis {
             };
             return Err(no(why, back));
         }
-        Ok(NodeName::new(best.as_str()))
+        // What is in its database was agreed on, whatever has become of its log.
+        let reached = self.survivors.iter().find(|s| s.host == *best).and_then(|s| s.revision);
+        let further = self.by_database().filter(|(_, revision)| Some(*revision) > reached);
+        if let Some((s, revision)) = further.max_by_key(|(_, revision)| *revision) {
+            let reached = reached.map_or_else(|| "nobody knows which".to_owned(), |r| r.to_string());
+            let why = format!("{}\n{best} is less far: revision {reached}", s.note().unwrap_or_default());
+            let help = format!(
+                "rsadm etcd recover{inventory} --from {} begins from that database of revision {revision}; --from {best} gives \
+                 up what only that has",
+                s.host
+            );
+            return Err(no(why, help));
+        }
+        Ok(Choice { host: NodeName::new(best.as_str()), by_database: false })
+    }
+
+    /// Survivors of which the database alone is whole, and its revision.
+    fn by_database(&self) -> impl Iterator<Item = (&Survivor, u64)> {
+        self.survivors.iter().filter_map(|s| Some((s, s.database()?)))
+    }
+
+    /// The survivor that somebody has named.
+    fn named(&self, from: &NodeName, begun: Option<&NodeName>) -> Result<Choice, String> {
+        if let Some(begun) = begun.filter(|begun| *begun != from) {
+            return Err(format!("the recovery that has begun is from {begun}, not from {from}"));
+        }
+        let Some(survivor) = self.survivors.iter().find(|s| s.host == from.as_str()) else {
+            return Err(format!("no data of etcd was found on {from}"));
+        };
+        let by_database = survivor.database().is_some();
+        if by_database || survivor.is_sound() {
+            return Ok(Choice { host: from.clone(), by_database });
+        }
+        Err(survivor.note().unwrap_or_default())
     }
 
     /// Where members are that could be started.
@@ -287,88 +364,13 @@ impl Diagnosis {
         );
         self.survivors.iter().filter_map(Survivor::note).for_each(|note| text.push_str(&format!("{note}\n")));
         if let Some(best) = &self.best {
-            text.push_str(&format!("{best} is furthest.\n\n"));
+            let those =
+                if self.by_database().next().is_some() { " of those that can be started" } else { "" };
+            text.push_str(&format!("{best} is furthest{those}.\n\n"));
         }
         text
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
-        let measured = far.map(|(raft_term, raft_index, revision)| {
-            Measured::Far(Far { raft_term, raft_index, revision, hash: None, members: None })
-        });
-        Survivor { host: host.into(), ..Survivor::default() }.with(measured)
-    }
-
-    fn best(survivors: &[Survivor]) -> Option<String> {
-        Diagnosis::of(survivors.to_vec(), 5).best
-    }
-
-    #[test]
-    fn the_furthest_knows_of_most_that_was_agreed_on_whoever_has_voted_since() {
-        let [a, b, c, d] = [(3, 10, 9), (3, 10, 8), (4, 8, 7), (5, 7, 7)].map(Some);
-        let all = [survivor("a", a), survivor("b", b), survivor("c", c), survivor("d", d)];
-        assert_eq!(best(&all).as_deref(), Some("a"));
-        assert_eq!(best(&[all[0].clone(), survivor("e", None)]).as_deref(), Some("a"));
-        assert_eq!(best(&[survivor("e", None), survivor("f", None)]).as_deref(), Some("e"));
-        assert_eq!(best(&[]), None);
-    }
-
-    #[test]
-    fn damaged_and_old_data_is_neither_chosen_nor_counted() {
-        let sound = survivor("e1", Some((2, 5, 5)));
-        let damaged = survivor("e2", None).with(Some(Measured::Damaged("walpb: crc mismatch".into())));
-        let old = Survivor { old_cluster: Some("ab".into()), ..survivor("e3", Some((9, 900, 900))) };
-        let diagnosis = Diagnosis::of(vec![old.clone(), damaged.clone(), sound.clone()], 3);
-        assert_eq!(diagnosis.choice("", None).map_err(|r| r.why), Ok(NodeName::new("e1")));
-        let text = diagnosis.text();
-        for words in ["e3 has the data of an old cluster (ab)", "e2 cannot be started", "e1 is furthest"] {
-            assert!(text.contains(words), "{text}");
-        }
-        let refusal = Diagnosis::of(vec![old, damaged], 3).choice("", None).unwrap_err();
-        assert!(refusal.why.contains("walpb: crc mismatch"), "{refusal}");
-        let two = Diagnosis::of(vec![sound, survivor("e2", None)], 3).choice("", None).unwrap_err();
-        assert!(two.why.starts_with("2 of 3 members have their data (e1, e2)"), "{two}");
-    }
-
-    /// A folder that somebody copied to heal a host makes no second member.
-    #[test]
-    fn a_copy_of_a_members_data_is_not_counted() {
-        let of = |host: &str, member: &str, far: u64, running: bool| {
-            let writer = Some(Writer { member: member.into(), cluster: "c".into() });
-            Survivor { writer, running, ..survivor(host, Some((2, far, far))) }
-        };
-        let diagnosis = Diagnosis::of(vec![of("e2", "a", 5, false), of("e1", "a", 5, true)], 3);
-        assert_eq!(diagnosis.choice("", None).map_err(|r| r.why), Ok(NodeName::new("e1")));
-        assert!(diagnosis.text().contains("e2 has a copy of the data of e1"), "{}", diagnosis.text());
-        let stopped = Diagnosis::of(vec![of("e1", "a", 5, false), of("e2", "a", 9, false)], 3);
-        assert_eq!(stopped.choice("", None).map_err(|r| r.why), Ok(NodeName::new("e2")));
-        let two = Diagnosis::of(vec![of("e1", "a", 5, true), of("e2", "b", 9, false)], 3);
-        assert!(two.choice("", None).is_err());
-        let unknown =
-            Survivor { raft_index: None, unknown: Some("no room".into()), ..of("e1", "a", 5, true) };
-        assert!(Diagnosis::of(vec![unknown, of("e2", "a", 4, false)], 5).choice("", None).is_err());
-    }
-
-    #[test]
-    fn nobody_is_chosen_beside_one_who_may_be_further() {
-        let (e1, e2) = (survivor("e1", Some((2, 5, 5))), survivor("e2", Some((2, 6, 6))));
-        let silent = survivor("e2", None).with(Some(Measured::Unknown("no room".into())));
-        let choice = |all: &[&Survivor], begun: Option<&str>| {
-            let all: Vec<Survivor> = all.iter().map(|s| (*s).clone()).collect();
-            Diagnosis::of(all, 5).choice(" prod.yaml", begun.map(NodeName::new).as_ref())
-        };
-        let refused = choice(&[&e1, &silent], None).unwrap_err();
-        assert_eq!(refused.why, "How far e2 is could not be measured: no room");
-        assert_eq!(choice(&[&silent], None), Ok(NodeName::new("e2")), "there is no other");
-        // What has begun goes on from whom it began with, or not at all.
-        assert_eq!(choice(&[&e1, &e2], Some("e2")), Ok(NodeName::new("e2")));
-        let refused = choice(&[&e1, &e2], Some("e1")).unwrap_err();
-        assert_eq!(refused.why, "the recovery that has begun is from e1, and now e2 is further");
-        assert!(refused.help.starts_with("rsadm etcd restore prod.yaml --rollback "), "{refused}");
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{
-    diagnosis::Diagnosis,
+    diagnosis::{Choice, Diagnosis},
     recovery::{Ground, UnderWay},
 };
 use crate::{
@@ -21,6 +21,9 @@ Of those whose etcd does not run it starts a copy of the data, alone, and throws
 that is furthest is named, its write-ahead log is replayed on a copy, and every host that answers
 starts anew with the outcome. Old data is set aside on every host, not deleted.
 
+A survivor whose log is damaged cannot be started, and its database may still be whole. Where that
+is further than all others it refuses, and --from says which of the two to begin from.
+
 Where enough members could still be started, it says so and does nothing: started members lose
 nothing, while a recovery loses what only the lost members knew.
 
@@ -34,6 +37,10 @@ pub(in crate::cli) struct Args {
     /// Only look, and say which survivor it would take
     #[arg(long)]
     pub(in crate::cli) diagnose: bool,
+
+    /// Begin from this survivor, whoever is further; where only its database is whole, from that
+    #[arg(long, value_name = "HOST", conflicts_with = "diagnose")]
+    pub(in crate::cli) from: Option<String>,
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
@@ -50,8 +57,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         }
         ground.nobody_is_back(begun).await?;
         ground.nobody_else_serves().await?;
-        let survivor = survivor.clone();
-        return recover(ground, context, survivor).await;
+        // It was made when its data was put in place.
+        let from = Choice { host: survivor.clone(), by_database: false };
+        return recover(ground, context, from).await;
     }
     // One whose data is nowhere in place yet is judged anew: members that were lost may be back, and serve.
     // Whoever only looks need not wait to see whether it lasts.
@@ -71,17 +79,25 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     if args.diagnose {
         return Ok(Exit::NoQuorum);
     }
-    let best = diagnosis.choice(&args.inventory.as_typed(), under_way.as_ref().map(|u| &u.survivor))?;
+    let begun = under_way.as_ref().map(|u| &u.survivor);
+    let from = args.from.as_deref().map(NodeName::new);
+    let best = diagnosis.choice(&args.inventory.as_typed(), begun, from.as_ref())?;
     let seen = ground.session.observe().await?;
     ground.can_serve_together(&seen)?;
     ground.can_be_started(&seen).await?;
     ground.can_take_data(&seen)?;
     // What one that broke off has made already takes no more room; it is looked for again when the data is known.
     if under_way.is_none() {
-        ground.has_room_to_replay(&best).await?;
+        ground.has_room_to_replay(&best.host).await?;
     }
+    let what = match best.by_database {
+        true => {
+            format!("the database of {}, whose last moments may lack what its damaged log has", best.host)
+        }
+        false => format!("what {} has", best.host),
+    };
     let mut question = format!(
-        "This makes etcd of the cluster {} anew from what {best} has.\n\
+        "This makes etcd of the cluster {} anew from {what}.\n\
          What only the lost members knew is lost for good. All old data is set aside, none is deleted.",
         ground.session.cluster.name
     );
@@ -99,7 +115,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
 }
 
 /// Replays, and then restores what came of it.
-async fn recover(ground: Ground<'_>, context: &Context, best: NodeName) -> Result<Exit, CliError> {
+async fn recover(ground: Ground<'_>, context: &Context, best: Choice) -> Result<Exit, CliError> {
     context.stop_signal()?;
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
     let path = scratch.path().join("snapshot.db");
@@ -109,19 +125,22 @@ async fn recover(ground: Ground<'_>, context: &Context, best: NodeName) -> Resul
         let restore = ground.restore_to(&members, targets.clone());
         let token = match ground.under_way().await? {
             Some(under_way) => under_way.token,
-            None => ground.recovery_token(&best).await?,
+            None => ground.recovery_token(&best.host).await?,
         };
         let replayed = async {
             restore.begin(&token).await?;
             restore.fence().await?;
-            restore.replay(&best, &path).await
+            restore.replay(&best.host, best.by_database, &path).await
         };
         let sha256 = replayed.await.map_err(|e| ground.failed(e))?;
         (sha256, sum(&path).map_err(|e| CliError::new(Exit::StepFailed, e))?.sha256)
     };
     if sha256 != found {
-        return Err(CliError::new(Exit::StepFailed, format!("the snapshot of {best} did not arrive whole"))
-            .hint("run the same again"));
+        return Err(CliError::new(
+            Exit::StepFailed,
+            format!("the snapshot of {} did not arrive whole", best.host),
+        )
+        .hint("run the same again"));
     }
     ground.restore(&path, &sha256, targets).await
 }

@@ -16,8 +16,13 @@ const MEASURED: Duration = Duration::from_secs(300);
 pub enum Measured {
     /// Its log can be replayed.
     Far(Far),
-    /// etcd ends over it; in etcd's words.
-    Damaged(String),
+    /// etcd ends over it.
+    Damaged {
+        /// In etcd's words.
+        why: String,
+        /// The store revision of its database, where that alone is whole.
+        revision: Option<u64>,
+    },
     /// It could not be tried, and why.
     Unknown(String),
 }
@@ -65,13 +70,19 @@ struct Hash {
     hash: Option<u32>,
 }
 
+/// What `etcdutl snapshot status -w json` prints.
+#[derive(Deserialize)]
+struct Database {
+    revision: u64,
+}
+
 impl Measured {
     /// How many members there are by it.
     #[must_use]
     pub fn members(&self) -> Option<usize> {
         match self {
             Self::Far(far) => far.members,
-            Self::Damaged(_) | Self::Unknown(_) => None,
+            Self::Damaged { .. } | Self::Unknown(_) => None,
         }
     }
 
@@ -94,7 +105,10 @@ impl Measured {
             })
         };
         match (field("damaged"), field("unknown")) {
-            (Some(why), _) => Self::Damaged(why.to_owned()),
+            (Some(why), _) => {
+                let database = field("database").and_then(|text| serde_json::from_str::<Database>(text).ok());
+                Self::Damaged { why: why.to_owned(), revision: database.map(|d| d.revision) }
+            }
             (_, Some(why)) => Self::Unknown(why.to_owned()),
             _ => far().map_or_else(|| Self::Unknown(format!("the host answered {said:?}")), Self::Far),
         }
@@ -140,19 +154,31 @@ impl Restore<'_> {
         self.have_room("none", |host| if host == survivor { all.max(database) } else { database }).await
     }
 
-    /// Replays the log of one survivor into a snapshot, and brings that here. The answer is its checksum.
+    /// Makes a snapshot of what one survivor has, and brings that here: of its data with the log replayed, or, `by_database`,
+    /// of its database as it is. The answer is its checksum.
     ///
     /// # Errors
-    /// Where it could not be replayed, or not be fetched.
-    pub async fn replay(&self, survivor: &NodeName, to: &Path) -> Result<String, RestoreError> {
+    /// Where it could not be made, or not be fetched.
+    pub async fn replay(
+        &self,
+        survivor: &NodeName,
+        by_database: bool,
+        to: &Path,
+    ) -> Result<String, RestoreError> {
         let only = [survivor.clone()];
-        let stage = self.events.stage(PHASE, format!("{survivor}'s log is replayed alone"), only.clone());
-        let said = self.ask("replay its log", &only, |_| words(["replay"])).await?;
+        let (title, doing, done, verb) = match by_database {
+            false => ("log is replayed alone", "replay its log", "log replayed into", words(["replay"])),
+            true => {
+                ("database is copied", "copy its database", "database made", words(["replay", "database"]))
+            }
+        };
+        let stage = self.events.stage(PHASE, format!("{survivor}'s {title}"), only.clone());
+        let said = self.ask(doing, &only, |_| verb.clone()).await?;
         let said = said.into_iter().map(|(_, said)| said).next().unwrap_or_default();
         let (sha256, size) = said.split_once('\n').unwrap_or((&said, ""));
         let size: u64 = size.trim().parse().unwrap_or_default();
         self.fetch(survivor, size, to).await?;
-        stage.done(format!("{survivor}'s log replayed into a snapshot of {size} bytes"));
+        stage.done(format!("{survivor}'s {done} a snapshot of {size} bytes"));
         Ok(sha256.trim().to_owned())
     }
 }
@@ -180,7 +206,19 @@ hash [{"Endpoint":"https://127.0.0.1:12379","HashKV":{"header":{"cluster_id":100
         let without_hash = SAID.split_once("\nhash").map(|(start, _)| start).unwrap_or_default();
         assert_eq!(Measured::of(without_hash), Measured::Far(Far { hash: None, ..far }));
         let damaged = "damaged discovery failed: walpb: crc mismatch";
-        assert_eq!(Measured::of(damaged), Measured::Damaged("discovery failed: walpb: crc mismatch".into()));
+        let why = "discovery failed: walpb: crc mismatch".to_owned();
+        for (database, revision) in [
+            ("", None),
+            ("\ndatabase ", None),
+            (
+                r#"
+database {"hash":1,"revision":500,"totalKey":9,"totalSize":20480,"version":"3.6"}"#,
+                Some(500),
+            ),
+        ] {
+            let said = format!("{damaged}{database}");
+            assert_eq!(Measured::of(&said), Measured::Damaged { why: why.clone(), revision });
+        }
         assert_eq!(Measured::of("unknown no room"), Measured::Unknown("no room".into()));
         assert!(matches!(Measured::of("index \nstatus []"), Measured::Unknown(_)));
     }

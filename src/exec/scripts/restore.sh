@@ -113,12 +113,14 @@ alone() {
     processes etcd
     [ "${pids[*]}" = "${still[*]}" ] || die "etcd was started anew while its data was copied"
   fi
-  timeout -k 5 "$1" $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
+  # It is ended when nobody waits for it any more; whoever waits says so first.
+  timeout -k 5 $(($1 + 5)) $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
     --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
     --peer-client-cert-auth --peer-trusted-ca-file $pki/ca.crt --peer-cert-file $pki/peer.crt --peer-key-file $pki/peer.key \
     --client-cert-auth --trusted-ca-file $pki/ca.crt --cert-file $pki/server.crt --key-file $pki/server.key --quota-backend-bytes 17179869184 </dev/null >$work/replay.log 2>&1 &
   pid=$! end=$((SECONDS + $1))
-  until ctl --command-timeout 2s endpoint health >/dev/null 2>&1; do
+  # Its health is bad as long as an alarm is on that came along with the data.
+  until ctl --command-timeout 2s get rsadm >/dev/null 2>&1; do
     if ! kill -0 $pid 2>/dev/null; then
       said=$(fatal)
       # It fell over the host, not over the data.
@@ -228,15 +230,22 @@ place) # NAME PEER-URL INITIAL-CLUSTER TOKEN BUMP
   # Where SELinux is, it still has the label of the folder that it was made in.
   ! command -v restorecon >/dev/null || restorecon -RF $data/member 2>/dev/null
   sync $data && touch $state/placed ;;
-replay) # A snapshot of the data with its write-ahead log applied.
+replay) # [database]: a snapshot of the data with its write-ahead log applied; or of the database alone, as it lies there.
   if [ ! -f $state/snapshot.db ]; then
     tools
     rm -f $state/snapshot.new
-    alone 1500 || die "its log could not be replayed: $said"
-    ctl --command-timeout 600s snapshot save $state/snapshot.new >/dev/null 2>&1; code=$?
-    kill $pid; wait $pid 2>/dev/null
-    [ $code = 0 ] || die "no snapshot of the replayed data could be taken"
-    rm -rf $state/copy
+    if [ "${1-}" = database ]; then
+      # What a member sends as a snapshot: the file and its checksum.
+      cp -L $data/member/snap/db $state/snapshot.new || die "the database could not be copied"
+      sum=$(sha256sum < $state/snapshot.new) || exit 1
+      printf "$(printf %s "${sum%% *}" | sed 's/../\\x&/g')" >> $state/snapshot.new || die "the database could not be copied"
+    else
+      alone 1500 || die "its log could not be replayed: $said"
+      ctl --command-timeout 600s snapshot save $state/snapshot.new >/dev/null 2>&1; code=$?
+      kill $pid; wait $pid 2>/dev/null
+      [ $code = 0 ] || die "no snapshot of the replayed data could be taken"
+      rm -rf $state/copy
+    fi
     mv $state/snapshot.new $state/snapshot.db
   fi
   sha256sum < $state/snapshot.db | cut -d' ' -f1
@@ -260,7 +269,9 @@ measure) # SECONDS: how far data is whose etcd does not serve, by a copy that is
   [ "$ran" ] || ! runs etcd || { echo "unknown etcd has started meanwhile"; exit 0; }
   case $code in
   0) cat $work/far ;;
-  3) printf 'damaged %s\n' "$words" | head -n 1 ;;
+  3) printf 'damaged %s\n' "$words" | head -n 1
+    # Its log may be what is damaged, and the database whole: its pages are looked at, each.
+    printf 'database %s\n' "$(timeout "$1" $work/tools/etcdutl snapshot status $data/member/snap/db -w json 2>/dev/null)" ;;
   *) printf 'unknown %s\n' "$words" | head -n 1 ;;
   esac ;;
 relist) # Who has watched the old data asks anew: the kubelet restarts these; other containers go on.

@@ -56,6 +56,9 @@ fn certificates() {
         etcd.is_not_renewed_while_one_is_away()
     });
     checks.check("what holds is renewed one member at a time", || etcd.renews_while_it_serves());
+    checks.check("keys that end early or are another certificate's are told, and issued anew", || {
+        etcd.heals_its_keys()
+    });
     let single = Inventory::load("tests/lab/inventories/lab-single.yaml");
     let single = Aged::new(&lab, single);
     checks.must("up: one node", || single.rsadm("up")?.says("1 node Ready"));
@@ -163,6 +166,23 @@ impl<'a> Aged<'a> {
         refused.says("yaml e3; the last way out")?;
         ensure!(others()? == before, "a member was touched");
         eventually(|| self.run("etcd status")?.ok().map(drop))
+    }
+
+    /// One was cut short, as by a full disk, and one was copied over another. Members read both with each connection.
+    fn heals_its_keys(&self) -> Check {
+        self.lab.on("e2", "truncate -s 100 /etc/kubernetes/pki/etcd/server.key")?.ok()?;
+        self.lab.on("e3", "cd /etc/kubernetes/pki/etcd && cp server.key peer.key")?.ok()?;
+        let told = eventually(|| {
+            let told = self.run("etcd status")?.exits(8)?;
+            told.says("it has no certificate with its key that it can use")?;
+            told.says("rsadm certs status")?;
+            Ok(told)
+        })?;
+        println!("{}", told.stdout);
+        self.status(8, &["9 certificates, 2 MISSING"])?;
+        let healed = self.rsadm("up")?;
+        healed.says("2 certificates issued on 2 hosts")?;
+        self.is_well()
     }
 
     /// What members serve and dial one another with.

@@ -1,0 +1,111 @@
+//! Whom a recovery begins from, or why it does not.
+
+use super::*;
+
+fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
+    let measured = far.map(|(raft_term, raft_index, revision)| {
+        Measured::Far(Far { raft_term, raft_index, revision, hash: None, members: None })
+    });
+    Survivor { host: host.into(), ..Survivor::default() }.with(measured)
+}
+
+fn damaged(revision: Option<u64>) -> Measured {
+    Measured::Damaged { why: "walpb: crc mismatch".into(), revision }
+}
+
+fn best(survivors: &[Survivor]) -> Option<String> {
+    Diagnosis::of(survivors.to_vec(), 5).best
+}
+
+#[test]
+fn the_furthest_knows_of_most_that_was_agreed_on_whoever_has_voted_since() {
+    let [a, b, c, d] = [(3, 10, 9), (3, 10, 8), (4, 8, 7), (5, 7, 7)].map(Some);
+    let all = [survivor("a", a), survivor("b", b), survivor("c", c), survivor("d", d)];
+    assert_eq!(best(&all).as_deref(), Some("a"));
+    assert_eq!(best(&[all[0].clone(), survivor("e", None)]).as_deref(), Some("a"));
+    assert_eq!(best(&[survivor("e", None), survivor("f", None)]).as_deref(), Some("e"));
+    assert_eq!(best(&[]), None);
+}
+
+#[test]
+fn damaged_and_old_data_is_neither_chosen_nor_counted() {
+    let sound = survivor("e1", Some((2, 5, 5)));
+    let damaged = survivor("e2", None).with(Some(damaged(None)));
+    let old = Survivor { old_cluster: Some("ab".into()), ..survivor("e3", Some((9, 900, 900))) };
+    let diagnosis = Diagnosis::of(vec![old.clone(), damaged.clone(), sound.clone()], 3);
+    assert_eq!(diagnosis.choice("", None, None).map(|c| c.host).map_err(|r| r.why), Ok(NodeName::new("e1")));
+    let text = diagnosis.text();
+    for words in ["e3 has the data of an old cluster (ab)", "e2 cannot be started", "e1 is furthest"] {
+        assert!(text.contains(words), "{text}");
+    }
+    let refusal = Diagnosis::of(vec![old, damaged], 3).choice("", None, None).unwrap_err();
+    assert!(refusal.why.contains("walpb: crc mismatch"), "{refusal}");
+    let two = Diagnosis::of(vec![sound, survivor("e2", None)], 3).choice("", None, None).unwrap_err();
+    assert!(two.why.starts_with("2 of 3 members have their data (e1, e2)"), "{two}");
+}
+
+/// A folder that somebody copied to heal a host makes no second member.
+#[test]
+fn a_copy_of_a_members_data_is_not_counted() {
+    let of = |host: &str, member: &str, far: u64, running: bool| {
+        let writer = Some(Writer { member: member.into(), cluster: "c".into() });
+        Survivor { writer, running, ..survivor(host, Some((2, far, far))) }
+    };
+    let diagnosis = Diagnosis::of(vec![of("e2", "a", 5, false), of("e1", "a", 5, true)], 3);
+    assert_eq!(diagnosis.choice("", None, None).map(|c| c.host).map_err(|r| r.why), Ok(NodeName::new("e1")));
+    assert!(diagnosis.text().contains("e2 has a copy of the data of e1"), "{}", diagnosis.text());
+    let stopped = Diagnosis::of(vec![of("e1", "a", 5, false), of("e2", "a", 9, false)], 3);
+    assert_eq!(stopped.choice("", None, None).map(|c| c.host).map_err(|r| r.why), Ok(NodeName::new("e2")));
+    let two = Diagnosis::of(vec![of("e1", "a", 5, true), of("e2", "b", 9, false)], 3);
+    assert!(two.choice("", None, None).is_err());
+    let unknown = Survivor { raft_index: None, unknown: Some("no room".into()), ..of("e1", "a", 5, true) };
+    assert!(Diagnosis::of(vec![unknown, of("e2", "a", 4, false)], 5).choice("", None, None).is_err());
+}
+
+#[test]
+fn nobody_is_chosen_beside_one_who_may_be_further() {
+    let (e1, e2) = (survivor("e1", Some((2, 5, 5))), survivor("e2", Some((2, 6, 6))));
+    let silent = survivor("e2", None).with(Some(Measured::Unknown("no room".into())));
+    let choice = |all: &[&Survivor], begun: Option<&str>| {
+        let all: Vec<Survivor> = all.iter().map(|s| (*s).clone()).collect();
+        let choice = Diagnosis::of(all, 5).choice(" prod.yaml", begun.map(NodeName::new).as_ref(), None);
+        choice.map(|c| c.host)
+    };
+    let refused = choice(&[&e1, &silent], None).unwrap_err();
+    assert_eq!(refused.why, "How far e2 is could not be measured: no room");
+    assert_eq!(choice(&[&silent], None), Ok(NodeName::new("e2")), "there is no other");
+    // What has begun goes on from whom it began with, or not at all.
+    assert_eq!(choice(&[&e1, &e2], Some("e2")), Ok(NodeName::new("e2")));
+    let refused = choice(&[&e1, &e2], Some("e1")).unwrap_err();
+    assert_eq!(refused.why, "the recovery that has begun is from e1, and now e2 is further");
+    assert!(refused.help.starts_with("rsadm etcd restore prod.yaml --rollback "), "{refused}");
+}
+
+/// It has what was agreed on, and only the operator knows whether to trust a disk that has damaged something.
+#[test]
+fn a_whole_database_that_is_further_is_not_passed_over_in_silence() {
+    let behind = survivor("e2", Some((4, 558, 417)));
+    let with = |revision| survivor("e1", None).with(Some(damaged(revision)));
+    let choice = |all: &[Survivor], begun: Option<&str>, from: Option<&str>| {
+        let (begun, from) = (begun.map(NodeName::new), from.map(NodeName::new));
+        Diagnosis::of(all.to_vec(), 5).choice(" prod.yaml", begun.as_ref(), from.as_ref())
+    };
+    let chosen = |host: &str, by_database| Ok(Choice { host: NodeName::new(host), by_database });
+    let all = [with(Some(500)), behind.clone()];
+    let refused = choice(&all, None, None).unwrap_err();
+    assert!(refused.why.ends_with("up to revision 500.\ne2 is less far: revision 417"), "{refused}");
+    assert!(refused.help.starts_with("rsadm etcd recover prod.yaml --from e1 begins"), "{}", refused.help);
+    assert!(refused.help.contains("--from e2 gives up"), "{}", refused.help);
+    assert_eq!(choice(&all, None, Some("e1")), chosen("e1", true));
+    assert_eq!(choice(&all, None, Some("e2")), chosen("e2", false));
+    assert_eq!(choice(&all, Some("e1"), None), chosen("e1", true), "one that has begun goes on");
+    assert!(choice(&all, Some("e2"), Some("e1")).is_err());
+    assert!(choice(&all, None, Some("e3")).is_err());
+    // One that is not further, or not whole, is none to ask for.
+    assert_eq!(choice(&[with(Some(417)), behind.clone()], None, None), chosen("e2", false));
+    assert_eq!(choice(&[with(None), behind], None, None), chosen("e2", false));
+    assert!(choice(&[with(None)], None, Some("e1")).is_err());
+    let alone = choice(&[with(Some(500))], None, None).unwrap_err();
+    assert!(alone.help.starts_with("rsadm etcd recover prod.yaml --from e1 begins"), "{}", alone.help);
+    assert_eq!(choice(&[with(Some(500))], None, Some("e1")), chosen("e1", true));
+}
