@@ -105,6 +105,6 @@ for p in $R/installed/*; do
 done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'
-# Of images whose content is gone containerd has the names, and no more.
-[ -S /run/containerd/containerd.sock ] && timeout 5 ctr -n k8s.io images check -q | awk '!/@|^sha256:/{print "image",$1}'
+# Those that are unpacked: of one whose content is gone containerd has the name, and no more.
+[ -S /run/containerd/containerd.sock ] && timeout 5 ctr -n k8s.io images check | awk '$NF=="true"&&!/@|^sha256:/{print "image",$1}'
 f end
