@@ -56,6 +56,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "manifest" => process.manifest = true,
             "data" => process.data = true,
             "running" => process.running = true,
+            "room" => process.room = rest.parse().ok(),
             "restoring" => process.restoring = Restoring::read(rest),
             "restarts" => process.restarts = rest.parse().ok(),
             "etcd-servers" => etcd_servers = Some(urls(rest)),

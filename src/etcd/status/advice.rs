@@ -12,7 +12,7 @@ use super::{
     report::{Advice, EtcdReport, Level, MemberReport, OrphanedAlarm, Trouble},
     silence::{revive, silent, unfinished},
 };
-use crate::{etcd::Alarm, pki::leaf::URGENT_DAYS};
+use crate::{etcd::Alarm, event::bytes, pki::leaf::URGENT_DAYS};
 
 /// Above this share of its quota a database is close to NOSPACE, after which etcd takes no writes.
 const QUOTA_WARNING_PERCENT: u64 = 80;
@@ -21,12 +21,12 @@ const QUOTA_WARNING_PERCENT: u64 = 80;
 pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     let commands = Commands::new(&known.inventory);
     let mut advice: Vec<Advice> = Vec::new();
-    // Members whose certificates have expired trust nobody and are trusted by nobody: first, as it may be all that is wrong.
-    advice.extend(other_clusters(report, commands, &known.old_clusters));
-    advice.extend(certificates(report, commands));
     let unfinished = unfinished(report, commands);
     let may_be_started = unfinished.is_none();
     advice.extend(unfinished);
+    advice.extend(other_clusters(report, commands, &known.old_clusters, !may_be_started));
+    // Members whose certificates have expired trust nobody and are trusted by nobody: early, as it may be all that is wrong.
+    advice.extend(certificates(report, commands));
     if report.serves {
         advice.extend(unhealthy(report, commands));
     } else if may_be_started {
@@ -40,6 +40,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(links::advise(report));
     advice.extend(terms(report));
     advice.extend(disks::advise(report, known.timing));
+    advice.extend(report.members.iter().filter_map(room));
     advice.extend(api_servers(report, commands));
     advice.extend(even(report));
     let names: Vec<String> = report.members.iter().map(title).collect();
@@ -220,6 +221,23 @@ fn hashes(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
             "at one revision members hold different data, and no majority tells which is right".to_owned(),
         )
     })
+}
+
+/// Less than this is soon nothing: etcd makes the next file of its log with all its room at once (etcd, `wal.go`,
+/// `SegmentSizeBytes`).
+const LEAST_ROOM: u64 = 64 << 20;
+
+/// A member whose disk is about to end it.
+fn room(member: &MemberReport) -> Option<Advice> {
+    let Some(HostState::Seen(process)) = &member.host else { return None };
+    let left = process.room.filter(|left| process.running && *left < LEAST_ROOM)?;
+    let text = format!(
+        "the disk of {} has {} left, and etcd ends where it finds no room: make some (df -h {})",
+        title(member),
+        bytes(left),
+        crate::layout::ETCD_DATA_DIR
+    );
+    Some(warning(text))
 }
 
 fn quota(member: &MemberReport) -> Option<Advice> {

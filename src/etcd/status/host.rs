@@ -28,6 +28,9 @@ pub struct Process {
     pub data: bool,
     /// True where a process runs.
     pub running: bool,
+    /// Bytes that are left on the disk of its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<u64>,
     /// A restore or a recovery of etcd that has begun there and is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restoring: Option<Restoring>,

@@ -62,11 +62,19 @@ fn no_member(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>)
 }
 
 /// Members that serve the data of another cluster: first of all, since whoever reads there reads what is not so. Which of two
-/// clusters is the one to keep is known only where a restore or a recovery recorded it.
-pub(super) fn other_clusters(report: &EtcdReport, commands: Commands<'_>, old: &[u64]) -> Vec<Advice> {
+/// clusters is the one to keep is known only where a restore or a recovery recorded it, and is over.
+pub(super) fn other_clusters(
+    report: &EtcdReport,
+    commands: Commands<'_>,
+    old: &[u64],
+    is_unfinished: bool,
+) -> Vec<Advice> {
     let of = |member: &MemberReport| {
         let Some(Trouble::OtherCluster(id)) = member.error else { return None };
         let title = title(member);
+        if is_unfinished {
+            return Some(warning(format!("{title} serves the data from before it (of cluster {id:x})")));
+        }
         let text = match old.contains(&id) {
             true => format!(
                 "{title} missed a restore or a recovery and still serves the old data (of cluster {id:x}): let no API server \

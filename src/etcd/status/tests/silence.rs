@@ -98,6 +98,15 @@ fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
         assert!(advice.text.contains(words), "{}", advice.text);
         assert_eq!(advice.command.as_deref(), Some("rsadm etcd restore prod.yaml --rollback"));
     }
+    // Those that are back while it is under way may be the ones to keep.
+    let mut scene = silent();
+    scene.answer(2).status.as_mut().unwrap().cluster_id = 7;
+    scene.known.old_clusters = vec![7];
+    scene.known.hosts.insert("m3".to_owned(), restoring(true, recovery));
+    let advice = scene.report().advice;
+    assert!(advice[0].text.contains("is not over"), "{advice:?}");
+    assert!(advice[1].text.starts_with("m2 serves the data from before it"), "{advice:?}");
+    assert!(!advice.iter().any(|a| a.command.as_ref().is_some_and(|c| c.contains("replace"))), "{advice:?}");
     // What it has stopped is not told to be started with `up`, which is refused.
     let mut scene = silent();
     scene.known.hosts.insert("m3".to_owned(), restoring(false, recovery));
@@ -133,5 +142,21 @@ fn a_member_that_cannot_use_its_own_certificates_is_told_with_what_issues_them()
             assert_eq!(issues, is_theirs && prepared, "{told:?}");
             assert_eq!(told.command.as_deref(), issues.then_some("rsadm up prod.yaml"), "{told:?}");
         }
+    }
+}
+
+/// It runs, and its next write may be its last.
+#[test]
+fn a_disk_that_is_all_but_full_is_told_before_etcd_ends() {
+    for (left, told) in [(0, true), (64 << 20, false)] {
+        let process = Process { running: true, room: Some(left), ..Process::default() };
+        let mut scene = Scene::new(3);
+        scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
+        let advice = scene.report().advice;
+        assert_eq!(
+            advice.iter().any(|a| a.text.starts_with("the disk of m3 has 0 B left")),
+            told,
+            "{advice:?}"
+        );
     }
 }
