@@ -5,10 +5,11 @@
 use crate::event::{Event, Events};
 
 /// Those that take an inventory first. `rsadm reset` is not among them: where it is suggested, it is with another one.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "rsadm certs renew",
     "rsadm certs status",
     "rsadm etcd add",
+    "rsadm etcd alarm disarm",
     "rsadm etcd defrag",
     "rsadm etcd members",
     "rsadm etcd recover",

@@ -72,6 +72,9 @@ impl Alarm {
     /// Its database reached the quota: etcd takes no writes.
     pub const NOSPACE: &str = "NOSPACE";
 
+    /// Whose alarm it is where etcd does not know whose data is right (etcd, `corrupt.go`, `checkPeerHashes`).
+    pub const WHOLE_CLUSTER: u64 = 0;
+
     /// Its data is not that of the others.
     pub const CORRUPT: &str = "CORRUPT";
 }

@@ -13,19 +13,27 @@ use crate::{
 
 /// Takes back the alarms in the report whose members are gone; tells where that did not work.
 pub(super) async fn disarm(members: &dyn Members, report: &EtcdReport, events: &Events) {
-    for OrphanedAlarm { member_id, alarm } in &report.orphaned_alarms {
-        if let Err(why) =
-            take_back(members, report, Alarm { member_id: member_id.0, kind: alarm.clone() }).await
-        {
-            let text =
-                format!("the alarm {alarm} of member {member_id} is still on, which is none any more: {why}");
+    let of = |orphan: &OrphanedAlarm| Alarm { member_id: orphan.member_id.0, kind: orphan.alarm.clone() };
+    take_back(members, report, report.orphaned_alarms.iter().map(of).collect(), events).await;
+}
+
+/// The same once all members have begun with the same data: those of the cluster as a whole, too.
+pub(super) async fn disarm_restored(members: &dyn Members, report: &EtcdReport, events: &Events) {
+    disarm(members, report, events).await;
+    let of = |kind: &String| Alarm { member_id: Alarm::WHOLE_CLUSTER, kind: kind.clone() };
+    take_back(members, report, report.cluster_alarms.iter().map(of).collect(), events).await;
+}
+
+async fn take_back(members: &dyn Members, report: &EtcdReport, alarms: Vec<Alarm>, events: &Events) {
+    for alarm in alarms {
+        let usable = |m: &&MemberReport| m.error.is_none() && !m.is_learner;
+        let disarmed = async {
+            let member = report.members.iter().find(usable).ok_or("no voting member is well")?;
+            gate::dial(members, member).await?.disarm(&alarm).await.map_err(|e| e.to_string())
+        };
+        if let Err(why) = disarmed.await {
+            let text = format!("an alarm {} from before this is still on: {why}", alarm.kind);
             events.warn(text, Some("rsadm etcd alarm disarm takes it back".to_owned()));
         }
     }
-}
-
-async fn take_back(members: &dyn Members, report: &EtcdReport, alarm: Alarm) -> Result<(), String> {
-    let usable = |m: &&MemberReport| m.error.is_none() && !m.is_learner;
-    let member = report.members.iter().find(usable).ok_or("no voting member is well")?;
-    gate::dial(members, member).await?.disarm(&alarm).await.map_err(|e| e.to_string())
 }

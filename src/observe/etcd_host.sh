@@ -4,7 +4,7 @@ f() { printf '%s\n' "$*"; }
 [ -e /var/lib/rsadm/before/cluster ] && f prepared
 f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
-[ -e /var/lib/etcd/member ] && f data && f room "$(df -PB1 /var/lib/etcd 2>/dev/null | awk 'NR == 2 {print $4}')"
+[ -e /var/lib/etcd/member ] && f data && f room "$(df -PB1 /var/lib/etcd/member/wal 2>/dev/null | awk 'NR == 2 {print $4}')"
 p=/var/lib/rsadm/restore
 if [ -s $p/token ] && [ ! -f $p/over ]; then
   v=begun; [ ! -f $p/placed ] || v=placed

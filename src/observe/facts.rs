@@ -156,8 +156,7 @@ pub struct Facts {
     /// Files under the folders that rsadm and kubeadm use. One without a byte, or a key that ends early, is as good as none: a
     /// disk was full, or somebody emptied it.
     pub files: BTreeMap<String, FileFact>,
-    /// Folders of Kubernetes that are not root's, or that root may not use by their modes: containers without that privilege
-    /// read there.
+    /// Folders of Kubernetes in which root could not read without its privilege to go past modes: its containers lack that.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub shut: BTreeSet<String>,
     /// Certificates by path, base64 of DER (of the first in the file).

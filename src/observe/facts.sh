@@ -106,5 +106,5 @@ done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'
 # Those that are unpacked: of one whose content is gone containerd has the name, and no more.
-[ -S /run/containerd/containerd.sock ] && timeout 5 ctr -n k8s.io images check | awk '$NF=="true"&&!/@|^sha256:/{print "image",$1}'
+[ -S /run/containerd/containerd.sock ] && timeout 9 ctr -n k8s.io images check | awk '$NF=="true"&&!/@|^sha256:/{print "image",$1}'
 f end

@@ -146,14 +146,23 @@ fn file(facts: &mut Facts, words: &str) -> Option<()> {
     let fact = FileFact { mode, owner: words.next()?.into(), sha256: words.next()?.into() };
     let path = words.next()?.to_owned();
     if [layout::KUBERNETES_DIR, layout::PKI_DIR, layout::ETCD_PKI_DIR].contains(&path.as_str()) {
-        // Containers of root's that may not go past modes read there.
-        if fact.mode & 0o700 != 0o700 || fact.owner != "0:0" {
+        if is_shut(&fact) {
             facts.shut.insert(path);
         }
     } else if fact.sha256 != EMPTY {
         facts.files.insert(path, fact);
     }
     Some(())
+}
+
+/// True where root's own containers, which may not go past modes, cannot read in a folder.
+fn is_shut(folder: &FileFact) -> bool {
+    let bits = match folder.owner.split_once(':') {
+        Some(("0", _)) => folder.mode >> 6,
+        Some((_, "0")) => folder.mode >> 3,
+        _ => folder.mode,
+    };
+    bits & 0o5 != 0o5
 }
 
 fn kubeconfig(words: &str) -> Option<KubeconfigFact> {

@@ -153,6 +153,7 @@ impl Action {
             }
             Self::Wipe { .. } => {
                 facts.files.clear();
+                facts.shut.clear();
                 facts.processes.clear();
                 facts.programs.clear();
                 facts.units.clear();

@@ -41,6 +41,7 @@ fn host(predicted: &Facts, seen: &Facts) -> Vec<String> {
     wrong.extend(maps("process", &processes(predicted, Some(seen)), &processes(seen, None)));
     wrong.extend(maps("unit", &predicted.units, &seen.units));
     wrong.extend(maps("program", &predicted.programs, &seen.programs));
+    wrong.extend(sets("shut folder", predicted.shut.iter(), seen.shut.iter()));
     wrong.extend(sets("certificate", predicted.certs.keys(), seen.certs.keys()));
     let servers =
         |f: &Facts| f.kubeconfigs.iter().map(|(path, k)| (path.clone(), k.server.clone())).collect();

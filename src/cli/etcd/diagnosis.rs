@@ -230,10 +230,7 @@ impl Diagnosis {
             why,
             help,
         };
-        // Whoever has begun from a database has said so.
-        let is_database = |host: &&NodeName| self.by_database().any(|(s, _)| s.host == host.as_str());
-        let from = from.or(begun.filter(is_database));
-        if self.best.is_none() && from.is_none() {
+        let Some(best) = self.best.as_deref().or(from.map(NodeName::as_str)) else {
             let notes = self.survivors.iter().filter_map(Survivor::note);
             let why = std::iter::once("no host that answers has data of etcd to begin from".to_owned())
                 .chain(notes);
@@ -246,7 +243,7 @@ impl Diagnosis {
                 None => snapshot,
             };
             return Err(no(why.collect::<Vec<_>>().join("\n"), help));
-        }
+        };
         let back = format!(
             "rsadm etcd restore{inventory} --rollback starts the members that the recovery stopped; recover anew should \
              they have no quorum"
@@ -271,11 +268,9 @@ impl Diagnosis {
             return Err(no(why, help));
         }
         if let Some(from) = from {
-            return self.named(from, begun).map_err(|why| no(why, back));
+            let look = format!("rsadm etcd recover{inventory} --diagnose shows what each survivor has");
+            return self.named(from, begun).map_err(|why| no(why, if begun.is_some() { back } else { look }));
         }
-        let Some(best) = &self.best else {
-            return Err(no("nothing is there to begin from".to_owned(), back));
-        };
         let unknown: Vec<&Survivor> =
             self.survivors.iter().filter(|s| s.is_sound() && s.unknown.is_some()).collect();
         if sound.len() > 1 && !unknown.is_empty() {
@@ -288,30 +283,40 @@ impl Diagnosis {
             );
             return Err(no(why, help));
         }
+        // Somebody may have named it, which hosts do not remember.
+        let goes_on = |begun: &NodeName| match self.named(begun, None) {
+            Ok(_) => format!("rsadm etcd recover{inventory} --from {begun} goes on with it; or {back}"),
+            Err(_) => back.clone(),
+        };
         if let Some(begun) = begun.filter(|host| host.as_str() != best) {
             let measured = |s: &Survivor| s.host == begun.as_str() && s.is_sound() && s.unknown.is_none();
             let why = match self.survivors.iter().any(measured) {
-                true => format!("the recovery that has begun is from {begun}, and now {best} is further"),
+                true => format!("the recovery that has begun is from {begun}, and {best} is further"),
                 false => {
-                    format!("the recovery that has begun is from {begun}, of which nothing is known now")
+                    format!("the recovery that has begun is from {begun}, which could not be started now")
                 }
             };
-            return Err(no(why, back));
+            return Err(no(why, goes_on(begun)));
         }
         // What is in its database was agreed on, whatever has become of its log.
-        let reached = self.survivors.iter().find(|s| s.host == *best).and_then(|s| s.revision);
+        let reached = self.survivors.iter().find(|s| s.host == best).and_then(|s| s.revision);
         let further = self.by_database().filter(|(_, revision)| Some(*revision) > reached);
         if let Some((s, revision)) = further.max_by_key(|(_, revision)| *revision) {
             let reached = reached.map_or_else(|| "nobody knows which".to_owned(), |r| r.to_string());
             let why = format!("{}\n{best} is less far: revision {reached}", s.note().unwrap_or_default());
-            let help = format!(
-                "rsadm etcd recover{inventory} --from {} begins from that database of revision {revision}; --from {best} gives \
-                 up what only that has",
-                s.host
+            let help = begun.map_or_else(
+                || {
+                    format!(
+                        "rsadm etcd recover{inventory} --from {} begins from that database of revision {revision}; --from {best} \
+                         gives up what only that has",
+                        s.host
+                    )
+                },
+                goes_on,
             );
             return Err(no(why, help));
         }
-        Ok(Choice { host: NodeName::new(best.as_str()), by_database: false })
+        Ok(Choice { host: NodeName::new(best), by_database: false })
     }
 
     /// Survivors of which the database alone is whole, and its revision.

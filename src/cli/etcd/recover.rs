@@ -44,8 +44,10 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    let named = args.from.as_ref().map_or_else(String::new, |host| format!(" --from {host}"));
     let command = format!("etcd recover{}", args.inventory.as_typed());
-    let ground = Ground::open(context, &args.inventory, &command).await?;
+    let again = format!("{command}{named}");
+    let ground = Ground::open(context, &args.inventory, &again).await?;
     if !args.diagnose && ground.tidy_up().await?.iter().any(|token| survivor_in(token).is_some()) {
         return ground.was_over();
     }
@@ -57,6 +59,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         }
         ground.nobody_is_back(begun).await?;
         ground.nobody_else_serves().await?;
+        if let Some(other) = args.from.as_deref().filter(|from| *from != survivor.as_str()) {
+            let text = format!("the recovery that has begun is from {survivor}, not from {other}");
+            return Err(CliError::new(Exit::Refused, text).hint(format!("rsadm {command} goes on with it")));
+        }
         // It was made when its data was put in place.
         let from = Choice { host: survivor.clone(), by_database: false };
         return recover(ground, context, from).await;
@@ -101,6 +107,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
          What only the lost members knew is lost for good. All old data is set aside, none is deleted.",
         ground.session.cluster.name
     );
+    if args.from.is_some() {
+        question.push_str("\nWhat other survivors have beyond that is given up.");
+    }
     for warning in ground.old_cluster_elsewhere().into_iter().chain(ground.control_planes_elsewhere()) {
         question.push_str(&format!("\n{warning}"));
     }

@@ -171,6 +171,13 @@ fn alarms(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     let corrupt = raised(Alarm::CORRUPT);
     let mut advice: Vec<Advice> =
         report.orphaned_alarms.iter().map(|alarm| orphaned(alarm, &full, commands)).collect();
+    if let Some(alarm) = report.cluster_alarms.first() {
+        let text = format!(
+            "etcd takes no writes: it found different data on its members, and does not know whose is right (alarm {alarm} of \
+             no member); once all hold the same, this takes it back:"
+        );
+        advice.push(warning(text).with(commands.disarm()));
+    }
     if !full.is_empty() {
         let text = format!(
             "etcd takes no writes: the database of {} reached its quota (alarm NOSPACE); this drops history, defragments \

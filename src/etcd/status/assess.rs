@@ -61,6 +61,7 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
         view: facts.view.clone(),
         members,
         orphaned_alarms: facts.orphaned_alarms(),
+        cluster_alarms: facts.alarms_of(Alarm::WHOLE_CLUSTER),
         api_servers: known.api_servers.clone(),
         backup: known.backups.as_ref().map(|b| BackupReport::of(b, now)),
         advice: Vec::new(),
@@ -147,10 +148,16 @@ impl<'g> Facts<'g> {
         known.chain(strangers.map(|m| self.row(None, Some(m), now))).collect()
     }
 
+    fn alarms_of(&self, id: u64) -> Vec<String> {
+        self.alarms.iter().filter(|a| a.member_id == id).map(|a| a.kind.clone()).collect()
+    }
+
     /// Only a quorum knows who is no member any more.
     fn orphaned_alarms(&self) -> Vec<OrphanedAlarm> {
         let Some(list) = self.list.filter(|_| self.serves) else { return vec![] };
-        let is_orphaned = |alarm: &&Alarm| list.iter().all(|member| member.id != alarm.member_id);
+        let is_orphaned = |alarm: &&Alarm| {
+            alarm.member_id != Alarm::WHOLE_CLUSTER && list.iter().all(|member| member.id != alarm.member_id)
+        };
         let orphaned = self.alarms.iter().filter(is_orphaned);
         orphaned.map(|a| OrphanedAlarm { member_id: Id(a.member_id), alarm: a.kind.clone() }).collect()
     }
@@ -186,7 +193,7 @@ impl<'g> Facts<'g> {
             latency_ms: answer.and_then(|a| a.latency).map(Millis::from),
             certificate_not_after: not_after.and_then(|t| t.format(&Rfc3339).ok()),
             certificate_days: not_after.map(|t| (t - now).whole_days()),
-            alarms: self.alarms.iter().filter(|a| Some(a.member_id) == id).map(|a| a.kind.clone()).collect(),
+            alarms: id.map_or_else(Vec::new, |id| self.alarms_of(id)),
             error,
             host: answer.and_then(|a| self.hosts.get(&a.node)).cloned(),
             metrics: answer.and_then(|a| self.metrics.get(&a.node)).map(|m| self.named(m)),

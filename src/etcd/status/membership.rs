@@ -73,7 +73,8 @@ pub(super) fn other_clusters(
         let Some(Trouble::OtherCluster(id)) = member.error else { return None };
         let title = title(member);
         if is_unfinished {
-            return Some(warning(format!("{title} serves the data from before it (of cluster {id:x})")));
+            let which = if old.contains(&id) { "from before it" } else { "of another cluster" };
+            return Some(warning(format!("{title} serves the data {which} ({id:x})")));
         }
         let text = match old.contains(&id) {
             true => format!(

@@ -64,6 +64,8 @@ pub struct EtcdReport {
     pub members: Vec<MemberReport>,
     /// Alarms of members that are none any more: etcd keeps those, and takes no writes for their sake, too.
     pub orphaned_alarms: Vec<OrphanedAlarm>,
+    /// Alarms of nobody in particular: members hold different data, and etcd does not know whose is right.
+    pub cluster_alarms: Vec<String>,
     /// Which members each API server is configured with.
     pub api_servers: Vec<ApiServer>,
     /// Whether scheduled snapshots come; `null` without a schedule.
@@ -73,11 +75,13 @@ pub struct EtcdReport {
 }
 
 impl EtcdReport {
-    /// Alarms that are on, each with who raised it: a member's name, or the ID of one that was removed.
+    /// Alarms that are on, each with who raised it: a member's name, the ID of one that was removed, or all.
     pub fn alarms(&self) -> impl Iterator<Item = (String, &str)> {
         let of_members =
             self.members.iter().flat_map(|m| m.alarms.iter().map(|a| (m.name.clone(), a.as_str())));
-        of_members.chain(self.orphaned_alarms.iter().map(|a| (a.member_id.to_string(), a.alarm.as_str())))
+        let orphaned = self.orphaned_alarms.iter().map(|a| (a.member_id.to_string(), a.alarm.as_str()));
+        let of_all = self.cluster_alarms.iter().map(|alarm| ("all members".to_owned(), alarm.as_str()));
+        of_members.chain(orphaned).chain(of_all)
     }
 
     /// Who has an alarm of this kind on.

@@ -148,6 +148,11 @@ fn has_expired(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(Process { expired: Some(_), .. })))
 }
 
+/// True where `up` has to issue something before it starts.
+fn has_bad_files(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(process)) if process.prepared && !process.running && has_bad_keys(process))
+}
+
 /// What has stopped etcd on a member's host and has not started it again.
 fn restoring(member: &MemberReport) -> Option<&Restoring> {
     match &member.host {
@@ -269,7 +274,7 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
         // One command for all of them comes last.
         self::silent(m, report, commands)
-            .map(|a| if has_expired(m) { a } else { Advice { command: None, ..a } })
+            .map(|a| if has_expired(m) || has_bad_files(m) { a } else { Advice { command: None, ..a } })
     }));
     if !run.is_empty() && here.is_empty() && away.is_empty() {
         let text = format!(

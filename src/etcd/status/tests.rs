@@ -147,6 +147,14 @@ fn alarms_and_hashes() {
     gone.gathered.alarms = Some(vec![alarm(9, "NOSPACE"), alarm(1, "NOSPACE")]);
     let commands: Vec<_> = gone.report().advice.into_iter().filter_map(|a| a.command).collect();
     assert_eq!(commands, ["rsadm etcd defrag prod.yaml"], "which takes all of them back");
+    // Nobody's alarm is not one of somebody who is gone.
+    gone.gathered.alarms = Some(vec![Alarm { member_id: Alarm::WHOLE_CLUSTER, kind: "CORRUPT".into() }]);
+    let report = gone.report();
+    assert_eq!(
+        (report.orphaned_alarms.len(), report.raised(Alarm::CORRUPT)),
+        (0, vec!["all members".to_owned()])
+    );
+    assert!(report.advice[0].text.contains("does not know whose is right"), "{:?}", report.advice);
 
     let mut odd = Scene::new(3);
     odd.answer(3).hash.as_mut().unwrap().hash = 7;
@@ -256,6 +264,7 @@ fn json_is_an_interface() {
       ],
       "backup": null,
       "cluster": "prod",
+      "cluster_alarms": [],
       "cluster_id": "7c1f0d2ab94e13aa",
       "leader": "a102",
       "members": [

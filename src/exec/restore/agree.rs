@@ -34,8 +34,8 @@ impl Restore<'_> {
             match (wrong, report.cluster_id) {
                 (None, Some(id)) => {
                     self.record(&id.to_string()).await?;
-                    // Those of the old members came along with the data.
-                    orphans::disarm(self.members, &report, self.events).await;
+                    // Alarms came along with the data.
+                    orphans::disarm_restored(self.members, &report, self.events).await;
                     stage.done(format!(
                         "agreed by {}: cluster {id}, revision {}",
                         count(self.targets.len(), "member"),

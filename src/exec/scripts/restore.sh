@@ -113,8 +113,8 @@ alone() {
     processes etcd
     [ "${pids[*]}" = "${still[*]}" ] || die "etcd was started anew while its data was copied"
   fi
-  # It is ended when nobody waits for it any more; whoever waits says so first.
-  timeout -k 5 $(($1 + 5)) $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
+  # Besides, a snapshot of it has ten minutes.
+  timeout -k 5 $(($1 + 605)) $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
     --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
     --peer-client-cert-auth --peer-trusted-ca-file $pki/ca.crt --peer-cert-file $pki/peer.crt --peer-key-file $pki/peer.key \
     --client-cert-auth --trusted-ca-file $pki/ca.crt --cert-file $pki/server.crt --key-file $pki/server.key --quota-backend-bytes 17179869184 </dev/null >$work/replay.log 2>&1 &
@@ -127,7 +127,7 @@ alone() {
       case $said in *'bind: '* | */etc/kubernetes/pki/* | *'no space left on device'*) die "$said" ;; esac
       return 3
     fi
-    [ $SECONDS -lt $end ] || die "it did not start within $1 s"
+    [ $SECONDS -lt $end ] || { kill $pid; die "it did not start within $1 s"; }
     sleep 0.1
   done
 }

@@ -132,12 +132,20 @@ pub async fn disarm(t: &Tending<'_>, wants: impl Fn(&Alarm) -> bool) -> Result<V
     let mut names = Vec::new();
     for alarm in &alarms {
         let member = report.members.iter().find(|m| m.id == Some(Id(alarm.member_id)));
-        if let Some(reason) =
-            member.and_then(|m| lasting(&alarm.kind, m, &report, t.cluster.etcd.quota_backend_bytes))
-        {
+        let reason = match (member, alarm.member_id) {
+            (Some(member), _) => lasting(&alarm.kind, member, &report, t.cluster.etcd.quota_backend_bytes),
+            (None, Alarm::WHOLE_CLUSTER) => divided(&alarm.kind, &report),
+            // Its member is gone.
+            (None, _) => None,
+        };
+        if let Some(reason) = reason {
             return Err(RunError::Refused(reason));
         }
-        names.push(member.map_or_else(|| Id(alarm.member_id).to_string(), |m| m.name.clone()));
+        names.push(match (member, alarm.member_id) {
+            (Some(member), _) => member.name.clone(),
+            (None, Alarm::WHOLE_CLUSTER) => "all members".to_owned(),
+            (None, id) => Id(id).to_string(),
+        });
     }
     for alarm in &alarms {
         api.disarm(alarm).await.map_err(|e| told(e.into_why()))?;
@@ -195,6 +203,22 @@ fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: u64) -
     }
 }
 
+/// Why an alarm that is nobody's stays: not all members are known to hold the same.
+fn divided(kind: &str, report: &EtcdReport) -> Option<Refusal> {
+    let odd = report.members.iter().find(|m| m.id.is_some() && !agrees(m, report))?;
+    Some(Refusal {
+        rule: "still-corrupt",
+        subject: format!("the alarm {kind} of all members stays"),
+        why: format!(
+            "the data of {} is not known to be that of the others, and taking the alarm back would hide it",
+            odd.name
+        ),
+        help: "rsadm etcd status shows their hashes; rsadm etcd replace gives a member the others' data, and rsadm etcd restore \
+               makes all anew from a snapshot"
+            .to_owned(),
+    })
+}
+
 /// True where the member's hash is that of all whose hashes compare with it, and there are such.
 fn agrees(member: &MemberReport, report: &EtcdReport) -> bool {
     let comparable = |other: &&MemberReport| {
@@ -244,8 +268,10 @@ mod tests {
         scene.answer(1).hash.as_mut().unwrap().hash += 1;
         let sick = scene.report();
         assert!(lasting("CORRUPT", &sick.members[0], &sick, 0).unwrap().help.contains("replace m1"));
+        assert!(divided("CORRUPT", &healed).is_none() && divided("CORRUPT", &sick).is_some());
         scene.answer(1).hash = None;
         let unknown = scene.report();
+        assert!(divided("CORRUPT", &unknown).is_some());
         assert!(lasting("CORRUPT", &unknown.members[0], &unknown, 0).is_some());
     }
 }

@@ -77,8 +77,8 @@ fn nobody_is_chosen_beside_one_who_may_be_further() {
     // What has begun goes on from whom it began with, or not at all.
     assert_eq!(choice(&[&e1, &e2], Some("e2")), Ok(NodeName::new("e2")));
     let refused = choice(&[&e1, &e2], Some("e1")).unwrap_err();
-    assert_eq!(refused.why, "the recovery that has begun is from e1, and now e2 is further");
-    assert!(refused.help.starts_with("rsadm etcd restore prod.yaml --rollback "), "{refused}");
+    assert_eq!(refused.why, "the recovery that has begun is from e1, and e2 is further");
+    assert!(refused.help.starts_with("rsadm etcd recover prod.yaml --from e1 goes on"), "{}", refused.help);
 }
 
 /// It has what was agreed on, and only the operator knows whether to trust a disk that has damaged something.
@@ -98,9 +98,15 @@ fn a_whole_database_that_is_further_is_not_passed_over_in_silence() {
     assert!(refused.help.contains("--from e2 gives up"), "{}", refused.help);
     assert_eq!(choice(&all, None, Some("e1")), chosen("e1", true));
     assert_eq!(choice(&all, None, Some("e2")), chosen("e2", false));
-    assert_eq!(choice(&all, Some("e1"), None), chosen("e1", true), "one that has begun goes on");
+    // One that has begun goes on once that is said again.
+    for begun in ["e1", "e2"] {
+        let refused = choice(&all, Some(begun), None).unwrap_err();
+        let goes_on = format!("rsadm etcd recover prod.yaml --from {begun} goes on with it; or ");
+        assert!(refused.help.starts_with(&goes_on) && !refused.help.contains("gives up"), "{}", refused.help);
+        assert_eq!(choice(&all, Some(begun), Some(begun)), chosen(begun, begun == "e1"));
+    }
     assert!(choice(&all, Some("e2"), Some("e1")).is_err());
-    assert!(choice(&all, None, Some("e3")).is_err());
+    assert!(choice(&all, None, Some("e3")).unwrap_err().help.contains("--diagnose"));
     // One that is not further, or not whole, is none to ask for.
     assert_eq!(choice(&[with(Some(417)), behind.clone()], None, None), chosen("e2", false));
     assert_eq!(choice(&[with(None), behind], None, None), chosen("e2", false));
