@@ -166,6 +166,12 @@ fn elsewhere(report: &EtcdReport) -> Option<Advice> {
 }
 
 fn alarms(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
+    // To take one back is a write.
+    if !report.serves {
+        let on: Vec<String> = report.alarms().map(|(name, alarm)| format!("{alarm} of {name}")).collect();
+        let text = format!("alarms are on besides ({}): see to them once etcd has a quorum", on.join(", "));
+        return if on.is_empty() { vec![] } else { vec![note(text)] };
+    }
     let raised = |kind: &str| names(report.members.iter().filter(|m| m.alarms.iter().any(|a| a == kind)));
     let full = raised(Alarm::NOSPACE);
     let corrupt = raised(Alarm::CORRUPT);

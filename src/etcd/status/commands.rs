@@ -60,6 +60,11 @@ impl<'k> Commands<'k> {
         self.of("etcd recover")
     }
 
+    /// Shows what survivors have, and changes nothing.
+    pub(super) fn diagnose(self) -> String {
+        format!("{} --diagnose", self.recover())
+    }
+
     /// Makes a cluster of a snapshot, which is to be named after it.
     pub(super) fn restore(self) -> String {
         self.of("etcd restore")

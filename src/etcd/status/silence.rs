@@ -199,6 +199,11 @@ fn has_bad_keys(process: &Process) -> bool {
         .is_some_and(|w| is_gone(&w.text) || KEYS.iter().any(|sign| w.text.contains(sign)))
 }
 
+/// True where its kubelet starts it in vain.
+fn is_damaged(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(process)) if !process.running && has_lost_data(process))
+}
+
 fn stopped(title: &str, why: &str, process: &Process, commands: Commands<'_>) -> Advice {
     let advice = match process {
         // Whoever starts or hangs says nothing of certificates.
@@ -255,8 +260,10 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     let is_away = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
     let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
     let away = names(silent.iter().filter(is_away).collect());
-    let (run, stopped): (Vec<_>, Vec<_>) =
-        silent.iter().filter(|m| !is_away(m) && !has_bad_disk(m) && !has_expired(m)).partition(|m| runs(m));
+    let is_here = |m: &&&MemberReport| !is_away(m) && !has_bad_disk(m) && !has_expired(m);
+    let (damaged, here): (Vec<&&MemberReport>, Vec<&&MemberReport>) =
+        silent.iter().filter(is_here).partition(|m| is_damaged(m));
+    let (run, stopped): (Vec<&&MemberReport>, Vec<&&MemberReport>) = here.into_iter().partition(|m| runs(m));
     // What is to start is there, and its kubelet alone does it: no other host is needed for that.
     let is_ready = |m: &&&&MemberReport| {
         matches!(&m.host, Some(HostState::Seen(Process { kubelet: false, manifest: true, data: true, .. })))
@@ -276,6 +283,14 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
         self::silent(m, report, commands)
             .map(|a| if has_expired(m) || has_bad_files(m) { a } else { Advice { command: None, ..a } })
     }));
+    if !damaged.is_empty() {
+        let text = format!(
+            "etcd cannot start on {} with the data that is there; where the others are too few, this shows what each still has, \
+             and changes nothing:",
+            list(&names(damaged))
+        );
+        advice.push(warning(text).with(commands.diagnose()));
+    }
     if !run.is_empty() && here.is_empty() && away.is_empty() {
         let text = format!(
             "etcd runs on {} and does not answer in time: their hosts or disks are busy, or those that run are too few; look \

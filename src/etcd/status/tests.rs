@@ -189,6 +189,9 @@ fn without_quorum_alarms_come_from_the_statuses() {
     let text = |space: &str| format!("memberID:{}{space}alarm:NOSPACE", id(1));
     scene.status(1).errors = vec!["etcdserver: no leader".to_owned(), text("  ")];
     assert_eq!(scene.report().members[0].alarms, ["NOSPACE"]);
+    let advice = scene.report().advice;
+    assert!(advice.iter().any(|a| a.text.starts_with("alarms are on besides (NOSPACE of m1)")), "{advice:?}");
+    assert!(!advice.iter().any(|a| a.command.as_ref().is_some_and(|c| c.contains("defrag"))), "{advice:?}");
     // protobuf's text form puts one space or two, at random.
     scene.status(1).errors = vec![text(" ")];
     assert_eq!(scene.report().members[0].alarms, ["NOSPACE"]);

@@ -160,3 +160,21 @@ fn a_disk_that_is_all_but_full_is_told_before_etcd_ends() {
         );
     }
 }
+
+/// Nothing that starts members mends it.
+#[test]
+fn without_a_quorum_a_member_with_damaged_data_is_none_to_start() {
+    let stopped = Process { kubelet: true, manifest: true, data: true, prepared: true, ..Process::default() };
+    let last_words = Some(Words { at: "now".into(), text: "walpb: crc mismatch".into() });
+    let damaged = Process { restarts: Some(3), last_words, ..stopped.clone() };
+    let mut scene =
+        Scene::new(3).silence(1, "refused").silence(2, "refused").silence(3, "refused").without_quorum();
+    for (host, process) in [("m1", &damaged), ("m2", &stopped), ("m3", &stopped)] {
+        scene.known.hosts.insert(host.to_owned(), HostState::Seen(process.clone()));
+    }
+    let advice = scene.report().advice;
+    let about = |words: &str| advice.iter().find(|a| a.text.starts_with(words)).expect(words);
+    let shows = about("etcd cannot start on m1 with the data that is there");
+    assert_eq!(shows.command.as_deref(), Some("rsadm etcd recover prod.yaml --diagnose"));
+    assert_eq!(about("start etcd on m2 and m3 again").command.as_deref(), Some("rsadm up prod.yaml"));
+}
