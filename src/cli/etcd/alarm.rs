@@ -112,7 +112,7 @@ fn text(raised: &[Raised<'_>], inventory: &InventoryArg) -> String {
     rows.extend(raised.iter().map(|r| {
         let meaning = match r.alarm {
             Alarm::NOSPACE => "its database reached the quota: etcd takes no writes",
-            Alarm::CORRUPT => "its data is not that of the others: etcd takes no writes",
+            Alarm::CORRUPT => "data is not that of the others: etcd takes no writes",
             _ => "",
         };
         [r.member.as_str(), r.alarm, meaning]
