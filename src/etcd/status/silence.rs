@@ -57,8 +57,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
     }
     if let Some(HostState::Seen(process)) = &member.host
         && report.serves
-        && !process.running
-        && has_lost_data(process)
+        && is_damaged(member)
     {
         let text = format!(
             "etcd stops on {title}: its data is lost or damaged. If a disk is only not mounted, mount it; else this gives \
@@ -126,9 +125,7 @@ fn is_bare(process: &Process) -> bool {
 /// True where a member does not run, and had such words at its end.
 fn ended_with(member: &MemberReport, sign: &str) -> bool {
     match &member.host {
-        Some(HostState::Seen(process)) => {
-            !process.running && process.last_words.as_ref().is_some_and(|words| words.text.contains(sign))
-        }
+        Some(HostState::Seen(process)) => !process.running && has_said(process, &[sign]),
         _ => false,
     }
 }
@@ -184,19 +181,20 @@ pub(super) fn unfinished(report: &EtcdReport, commands: Commands<'_>) -> Option<
     })
 }
 
+/// True where one of these is in its last words.
+fn has_said(process: &Process, signs: &[&str]) -> bool {
+    process.last_words.as_ref().is_some_and(|words| signs.iter().any(|sign| words.text.contains(sign)))
+}
+
 /// True where it fell over its data more than once in a row: its log of an earlier life says nothing.
 fn has_lost_data(process: &Process) -> bool {
-    process.restarts.is_some_and(|n| n > 0)
-        && process.last_words.as_ref().is_some_and(|w| LOST.iter().any(|sign| w.text.contains(sign)))
+    process.restarts.is_some_and(|n| n > 0) && has_said(process, &LOST)
 }
 
 /// True where it does not start for the sake of its certificates or their keys.
 fn has_bad_keys(process: &Process) -> bool {
     let is_gone = |text: &str| text.contains(crate::layout::ETCD_PKI_DIR) && text.contains("no such file");
-    process
-        .last_words
-        .as_ref()
-        .is_some_and(|w| is_gone(&w.text) || KEYS.iter().any(|sign| w.text.contains(sign)))
+    has_said(process, &KEYS) || process.last_words.as_ref().is_some_and(|words| is_gone(&words.text))
 }
 
 /// True where its kubelet starts it in vain.
