@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Context, gate, heir, orphans, wait::patiently};
+use super::{Context, gate, heir, members::Members, orphans, wait::patiently};
 use crate::{
     etcd::{
         EtcdApi, EtcdError,
@@ -61,7 +61,7 @@ async fn add(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Fai
         let Some(report) = allowed(cx, &change, told, |r| by_url(r, peer_url).is_some()).await? else {
             return Ok(());
         };
-        let api = voter(cx, &report, None).await?;
+        let api = voter(cx.members, &report, None).await.map_err(Failed::Why)?;
         wait_out(api.add_learner(peer_url).await.map(drop), until, told).await?;
     }
 }
@@ -116,7 +116,7 @@ async fn vote(
     if let Err(refusal) = quorum::gate(&Change::Promote { id }, &Membership::from(report)) {
         return Ok(Some(refusal.to_string()));
     }
-    let api = voter(cx, report, None).await?;
+    let api = voter(cx.members, report, None).await.map_err(Failed::Why)?;
     match api.promote(id).await {
         Ok(()) => Ok(None),
         Err(error @ EtcdError::Refused { .. }) => Err(Failed::Why(error.to_string())),
@@ -193,7 +193,7 @@ async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), 
             continue;
         };
         hand_over(cx, &report, id, told).await?;
-        let api = voter(cx, &report, Some(id)).await?;
+        let api = voter(cx.members, &report, Some(id)).await.map_err(Failed::Why)?;
         wait_out(api.remove(id).await, until, told).await?;
     }
 }
@@ -347,22 +347,22 @@ async fn wait_out(answer: Result<(), EtcdError>, until: Instant, told: Told<'_>)
 }
 
 /// A healthy voter, the leader if it may be: it answers for all, and only it knows how far a learner is.
-async fn voter(
-    cx: &Context<'_>,
+pub(super) async fn voter(
+    members: &dyn Members,
     report: &EtcdReport,
     except: Option<u64>,
-) -> Result<Box<dyn EtcdApi>, Failed> {
+) -> Result<Box<dyn EtcdApi>, String> {
     let usable = |m: &&MemberReport| m.error.is_none() && !m.is_learner && m.id != except.map(Id);
     let mut voters: Vec<&MemberReport> = report.members.iter().filter(usable).collect();
     voters.sort_by_key(|m| !m.is_leader);
     let mut why = "no member of etcd that votes answers".to_owned();
     for member in voters {
-        match gate::dial(cx.members, member).await {
+        match gate::dial(members, member).await {
             Ok(api) => return Ok(api),
             Err(error) => why = format!("{}: {error}", member.name),
         }
     }
-    Err(Failed::Why(why))
+    Err(why)
 }
 
 /// True where a quorum stands behind the member list of a report.

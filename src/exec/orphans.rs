@@ -2,11 +2,11 @@
 //! or its data was restored into another cluster, and takes no writes as long as it is on (etcd, `apply.go`, `ErrNoSpace` and
 //! `ErrCorrupt`).
 
-use super::{gate, members::Members};
+use super::{members::Members, membership::voter};
 use crate::{
     etcd::{
         Alarm,
-        status::{EtcdReport, MemberReport, OrphanedAlarm},
+        status::{EtcdReport, OrphanedAlarm},
     },
     event::Events,
 };
@@ -26,11 +26,8 @@ pub(super) async fn disarm_restored(members: &dyn Members, report: &EtcdReport, 
 
 async fn take_back(members: &dyn Members, report: &EtcdReport, alarms: Vec<Alarm>, events: &Events) {
     for alarm in alarms {
-        let usable = |m: &&MemberReport| m.error.is_none() && !m.is_learner;
-        let disarmed = async {
-            let member = report.members.iter().find(usable).ok_or("no voting member is well")?;
-            gate::dial(members, member).await?.disarm(&alarm).await.map_err(|e| e.to_string())
-        };
+        let disarmed =
+            async { voter(members, report, None).await?.disarm(&alarm).await.map_err(|e| e.to_string()) };
         if let Err(why) = disarmed.await {
             let text = format!("an alarm {} from before this is still on: {why}", alarm.kind);
             events.warn(text, Some("rsadm etcd alarm disarm takes it back".to_owned()));

@@ -19,5 +19,5 @@ pub use self::{
     probe::{Probe, took_turns},
     secrets::{CommandLines, Secrets},
     state::{Footprint, Processes},
-    writer::{Writer, under_load},
+    writer::{Writer, Written, under_load},
 };

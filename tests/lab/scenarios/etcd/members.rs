@@ -6,7 +6,8 @@
 use std::{thread, time::Duration};
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Writer, eventually, under_load,
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Writer, Written, eventually,
+    under_load,
 };
 
 const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
@@ -258,22 +259,21 @@ impl Members<'_> {
         eventually(|| self.is_healthy(&three))
     }
 
-    /// Their hosts are there. Their manifests went with the data: with those, etcd starts on nothing and may be in sync again
-    /// before anybody asks, since the survivor gets their votes.
-    fn lose_data(&self) -> Check {
-        let three = ["e1", "e2", "e3"];
-        let writer = Writer::start(self.lab, &self.cluster(), &three)?;
+    /// What a client wrote to all three is on the first. Then these stop, and the other two lose what they have.
+    fn writes_and_loses(&self, stopped: &[&str]) -> Result<Written, Fault> {
+        let writer = Writer::start(self.lab, &self.cluster(), &["e1", "e2", "e3"])?;
         thread::sleep(Duration::from_secs(2));
         let written = writer.end()?;
         written.is_all_on(&self.cluster(), "e1")?;
-        self.stop(&["e2", "e3"])?;
+        self.stop(stopped)?;
         ["e2", "e3"].iter().try_for_each(|host| {
             self.lab.on(host, "rm -r /root/etcd.yaml /var/lib/etcd/member")?.ok().map(drop)
         })?;
-        let diagnosis = eventually(|| self.on("etcd recover --diagnose", &three)?.exits(9))?;
-        println!("{}", diagnosis.all());
-        diagnosis.says("e1 is furthest")?;
-        self.on("--yes etcd recover", &three)?.ok()?.says("etcd restored on 3 hosts")?;
+        Ok(written)
+    }
+
+    fn has_all_again(&self, written: &Written) -> Check {
+        let three = ["e1", "e2", "e3"];
         eventually(|| self.is_healthy(&three))?;
         three.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
         written.forget(&self.cluster(), "e1")?;
@@ -281,17 +281,22 @@ impl Members<'_> {
         Ok(())
     }
 
+    /// Their hosts are there. Their manifests went with the data: with those, etcd starts on nothing and may be in sync again
+    /// before anybody asks, since the survivor gets their votes.
+    fn lose_data(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        let written = self.writes_and_loses(&["e2", "e3"])?;
+        let diagnosis = eventually(|| self.on("etcd recover --diagnose", &three)?.exits(9))?;
+        println!("{}", diagnosis.all());
+        diagnosis.says("e1 is furthest")?;
+        self.on("--yes etcd recover", &three)?.ok()?.says("etcd restored on 3 hosts")?;
+        self.has_all_again(&written)
+    }
+
     /// Of three, two have lost all, and etcd falls over what the third has.
     fn take_the_database(&self) -> Check {
         let three = ["e1", "e2", "e3"];
-        let writer = Writer::start(self.lab, &self.cluster(), &three)?;
-        thread::sleep(Duration::from_secs(2));
-        let written = writer.end()?;
-        written.is_all_on(&self.cluster(), "e1")?;
-        self.stop(&three)?;
-        ["e2", "e3"].iter().try_for_each(|host| {
-            self.lab.on(host, "rm -r /root/etcd.yaml /var/lib/etcd/member")?.ok().map(drop)
-        })?;
+        let written = self.writes_and_loses(&three)?;
         // A letter of a key: a length that is damaged looks like a log that ends there, which etcd cuts off.
         let damage =
             "cd /var/lib/etcd/member/wal && for file in *.wal; do sed -i s/lab-test/lab-tast/ $file; done";
@@ -304,11 +309,7 @@ impl Members<'_> {
         refused.says("--from e1 begins from that database")?;
         let recovered = self.on("--yes etcd recover --from e1", &three)?.ok()?;
         recovered.says("etcd restored on 3 hosts")?;
-        eventually(|| self.is_healthy(&three))?;
-        three.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
-        written.forget(&self.cluster(), "e1")?;
-        self.on("plan", &three)?.ok()?;
-        Ok(())
+        self.has_all_again(&written)
     }
 
     /// Killed before its data is in place anywhere; what the members that are back take then must not be lost.
