@@ -56,6 +56,7 @@ fn reason(error: &HostError) -> String {
     match error {
         HostError::Connect { why, .. } => format!("could not connect: {why}"),
         HostError::Lost { doing, why, .. } => format!("lost the connection while it was to {doing}: {why}"),
+        HostError::Hangs { doing, why, .. } => format!("was to {doing}, and hangs: {why}"),
         HostError::Sudo { why, .. } => format!("could not become root: {why}"),
     }
 }
@@ -81,6 +82,7 @@ enum Remedy {
     Unreachable,
     Slow,
     Other,
+    Hangs,
     Lost,
 }
 
@@ -97,6 +99,7 @@ fn remedy(error: &HostError) -> Remedy {
         HostError::Connect { kind: ConnectKind::Unreachable, .. } => Remedy::Unreachable,
         HostError::Connect { kind: ConnectKind::Slow, .. } => Remedy::Slow,
         HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
+        HostError::Hangs { .. } => Remedy::Hangs,
         HostError::Lost { .. } => Remedy::Lost,
         HostError::Sudo { .. } => Remedy::Sudo,
     }
@@ -192,6 +195,10 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
              where it, or its sudo, is only slow: --timeout 1m"
         ),
         Remedy::Other => format!("see what ssh says: {}", ssh.replacen("ssh", "ssh -v", 1)),
+        Remedy::Hangs => format!(
+            "a disk, systemd or containerd that gives no answer would do that: {ssh}, then dmesg, df, systemctl, ctr version\n\
+             run the same command again afterwards: it goes on from what it finds"
+        ),
         Remedy::Lost => "run the same command again: it goes on from what it finds".to_owned(),
     }
 }
@@ -345,6 +352,11 @@ hosts:
             ),
             connect("m1", ConnectKind::Other, "the ssh program is not installed on this machine"),
             HostError::Lost { host: m1(), doing: "start etcd".into(), why: "closed by remote host".into() },
+            HostError::Hangs {
+                host: m1(),
+                doing: "look around".into(),
+                why: "no answer within 30.0 s; the last that it told was `swap`".into(),
+            },
             HostError::Sudo { host: m1(), why: "a password is required".into() },
         ];
         let all: Vec<String> = errors.into_iter().map(|e| shown(&[e])).collect();

@@ -169,6 +169,16 @@ pub enum HostError {
         /// What was seen.
         why: String,
     },
+    /// It is connected and hears us, and what it was asked does not come to its end.
+    #[error("{host} was to {doing}, and hangs: {why}")]
+    Hangs {
+        /// Which host.
+        host: NodeName,
+        /// What was under way.
+        doing: String,
+        /// How long was waited, and how far it got.
+        why: String,
+    },
     /// Root rights were not given.
     #[error("could not become root on {host}: {why}")]
     Sudo {
@@ -183,7 +193,10 @@ impl HostError {
     /// The host it is about.
     pub fn host(&self) -> &NodeName {
         match self {
-            Self::Connect { host, .. } | Self::Lost { host, .. } | Self::Sudo { host, .. } => host,
+            Self::Connect { host, .. }
+            | Self::Lost { host, .. }
+            | Self::Hangs { host, .. }
+            | Self::Sudo { host, .. } => host,
         }
     }
 
@@ -192,6 +205,7 @@ impl HostError {
         match self {
             Self::Connect { why, .. } => format!("not reached: {why}"),
             Self::Lost { why, .. } => format!("lost: {why}"),
+            Self::Hangs { why, .. } => format!("hangs: {why}"),
             Self::Sudo { why, .. } => format!("no root rights: {why}"),
         }
     }

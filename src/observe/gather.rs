@@ -13,8 +13,14 @@ use crate::{
 /// A host that is told to stop gets so long to say so.
 const GRACE: Duration = Duration::from_millis(300);
 
+/// What a host is asked here, for its errors.
+const LOOK: &str = "look around";
+
 /// The status of what was ended for taking too long.
 const TIMED_OUT: i32 = 124;
+
+/// How long a host may take to tell its facts. It is half a second on an idle one.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a control plane may take to tell of the nodes.
 const NODES_LIMIT: Duration = Duration::from_secs(10);
@@ -41,13 +47,14 @@ const FACTS_AND_NODES: Script = Script {
 };
 
 /// Sees all hosts that are connected: one execution each, read only, in which the first control plane tells of the nodes
-/// too. Where it does not, the others are asked.
+/// too. Where it does not, the others are asked. A host on which the look around hangs gets another one: nothing was done
+/// yet, and no run has to end for the sake of one program that gave no answer once.
 ///
 /// # Errors
 /// Every host that could not be asked.
 pub async fn gather(cluster: &Cluster, fleet: &Fleet) -> Result<Observed, Vec<HostError>> {
     let speaker = cluster.with_role(Role::ControlPlane).next();
-    let (mut seen, errors) = hosts(cluster, fleet, speaker, Duration::from_secs(30)).await;
+    let (mut seen, errors) = hosts(cluster, fleet, speaker, &[LIMIT; 2]).await;
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -75,24 +82,34 @@ pub async fn gather_hosts_that_answer(
     fleet: &Fleet,
     due: Instant,
 ) -> (Observed, Vec<HostError>) {
-    hosts(cluster, fleet, None, due.saturating_duration_since(Instant::now())).await
+    hosts(cluster, fleet, None, &[due.saturating_duration_since(Instant::now())]).await
 }
 
-/// Facts of all connected hosts, each of which may take so long; and what the speaker tells of the nodes.
+/// Facts of all connected hosts, each of which may take so long, and is looked at again where it hangs for as often as
+/// there are limits; and what the speaker tells of the nodes.
 async fn hosts(
     cluster: &Cluster,
     fleet: &Fleet,
     speaker: Option<&Node>,
-    limit: Duration,
+    limits: &[Duration],
 ) -> (Observed, Vec<HostError>) {
     let names: Vec<NodeName> = fleet.hosts().iter().map(|h| h.name().clone()).collect();
     let answers = fleet
         .for_each(&names, |host| {
-            let op = match speaker.filter(|node| node.name == *host.name()) {
-                Some(node) => Op::Script(FACTS_AND_NODES, vec![node.api_url(cluster.api.port)], limit),
-                None => Op::Script(parser::SCRIPT, vec![], limit),
+            let (script, arguments) = match speaker.filter(|node| node.name == *host.name()) {
+                Some(node) => (FACTS_AND_NODES, vec![node.api_url(cluster.api.port)]),
+                None => (parser::SCRIPT, vec![]),
             };
-            async move { facts_of(&host, op, limit).await }
+            async move {
+                let mut told = Err(hangs(&host, "no time was left".to_owned()));
+                for limit in limits {
+                    told = facts_of(&host, Op::Script(script, arguments.clone(), *limit), *limit).await;
+                    if !matches!(told, Err(HostError::Hangs { .. })) {
+                        break;
+                    }
+                }
+                told
+            }
         })
         .await;
     let mut seen = Observed::default();
@@ -118,20 +135,31 @@ async fn facts_of(
     limit: Duration,
 ) -> Result<(Facts, Option<Observed>), HostError> {
     let asked_at = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
-    let silent = || lost(host, format!("no answer within {:.1} s", limit.as_secs_f64()));
-    let output = timeout(limit + GRACE, host.run(&[op], true)).await.map_err(|_| silent())??.pop();
-    let output = output.unwrap_or_default();
-    if output.status == TIMED_OUT {
-        return Err(silent());
-    }
+    let silent = format!("no answer within {:.1} s", limit.as_secs_f64());
+    let output = timeout(limit + GRACE, host.run(&[op], true)).await;
+    let output = output.map_err(|_| hangs(host, silent.clone()))??.pop().unwrap_or_default();
     let text = output.text();
-    let mut facts = parser::parse(&text).map_err(|e| lost(host, format!("{e}: {}", output.stderr.trim())))?;
+    // Facts that are whole are taken, though the nodes were waited for in vain.
+    let mut facts = parser::parse(&text).map_err(|broken| match output.status {
+        TIMED_OUT => hangs(host, silent + &last_told(&text)),
+        _ => HostError::Lost {
+            host: host.name().clone(),
+            doing: LOOK.into(),
+            why: format!("{broken}: {}", output.stderr.trim()),
+        },
+    })?;
     facts.asked_at = asked_at;
     Ok((facts, text.split_once("\nend\n").and_then(|(_, nodes)| parse(nodes))))
 }
 
-fn lost(host: &Arc<dyn Host>, why: String) -> HostError {
-    HostError::Lost { host: host.name().clone(), doing: "look around".into(), why }
+/// How far a look around came that hangs, since what it would have told next is what does not answer.
+fn last_told(text: &str) -> String {
+    let last = text.lines().last().and_then(|line| line.split(' ').next());
+    last.map(|word| format!("; the last that it told was `{word}`")).unwrap_or_default()
+}
+
+fn hangs(host: &Arc<dyn Host>, why: String) -> HostError {
+    HostError::Hangs { host: host.name().clone(), doing: LOOK.into(), why }
 }
 
 /// Asks the first control plane whose API server answers, but for one that was asked already.
@@ -188,6 +216,10 @@ fn parse(text: &str) -> Option<Observed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        host::{Forward, Output},
+        manifests::testing,
+    };
 
     #[test]
     fn nodes_and_bundles_are_read() {
@@ -204,6 +236,49 @@ mod tests {
         assert_eq!(m1.address, Some([10, 0, 0, 1].into()));
         assert_eq!((&*bundles["coredns"], &*damaged["coredns"]), ("ab12", "Deployment/coredns gone"));
         assert_eq!(edited, ["ConfigMap".to_owned()].into());
+    }
+
+    /// A host that gives these answers, one after the other.
+    struct Says(NodeName, std::sync::Mutex<Vec<(i32, &'static str)>>);
+
+    #[async_trait::async_trait]
+    impl Host for Says {
+        fn name(&self) -> &NodeName {
+            &self.0
+        }
+
+        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            let (status, text) = self.1.lock().unwrap().pop().expect("asked no more often than it has to be");
+            Ok(vec![Output { status, stdout: text.into(), ..Output::default() }])
+        }
+
+        async fn forward(&self, _: std::net::SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            unreachable!("nothing is dialled")
+        }
+    }
+
+    /// What a look at a host that says so in the end comes to.
+    async fn look(mut answers: Vec<(i32, &'static str)>) -> Result<Observed, String> {
+        answers.reverse();
+        let host: Arc<dyn Host> = Arc::new(Says(NodeName::new("m1"), answers.into()));
+        let seen = gather(&testing::ha(), &Fleet::new(vec![host], 1)).await;
+        seen.map_err(|errors| errors.iter().map(HostError::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[tokio::test]
+    async fn a_host_on_which_it_hangs_once_is_looked_at_again() {
+        let seen = look(vec![(TIMED_OUT, "hostname m1\nswap 0"), (0, "hostname m1\nend\n")]).await.unwrap();
+        assert_eq!(seen.hosts[&NodeName::new("m1")].hostname, "m1");
+        assert_eq!(
+            look(vec![(TIMED_OUT, ""), (TIMED_OUT, "hostname m1\nswap 0")]).await.unwrap_err(),
+            "m1 was to look around, and hangs: no answer within 30.0 s; the last that it told was `swap`"
+        );
+        assert!(look(vec![(1, "hostname m1\n")]).await.unwrap_err().starts_with("lost the connection"));
+    }
+
+    #[tokio::test]
+    async fn facts_are_taken_where_only_the_nodes_hang() {
+        assert!(look(vec![(TIMED_OUT, "hostname m1\nend\nnode m1 True ")]).await.unwrap().nodes.is_none());
     }
 
     #[test]
