@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs,
+        etcd::alarm,
         session::{Session, recorded},
     },
     event::{Event, Next, count},
@@ -39,6 +40,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     session.consent(&args.gate)?;
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;
+    let serves = seen.hosts.values().any(|facts| facts.runs("etcd"));
     let command = format!("up{}", args.inventory.as_typed());
     let (plan, text) = match phases::plan(UP, &session.cluster, seen, OffsetDateTime::now_utc(), wants) {
         Ok((plan, _)) if plan.is_empty() => {
@@ -50,6 +52,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         // What facts alone forbid is told together with what the network forbids.
         Err(refusal) if !may_be_told_with_all(&refusal, &wants) => return Err(refusal.into()),
         Ok(_) | Err(_) => {
+            // Before and not after, since what it asks of Kubernetes would fail for that.
+            if serves {
+                alarm::warn_where_full(&session, &session.cluster).await;
+            }
             let plan = session.carry_out(&command, UP, wants).await?;
             let text = done(&session.cluster, &plan, wants(workers::PHASE));
             (plan, text)

@@ -93,8 +93,8 @@ fn raised(report: &EtcdReport) -> Vec<Raised<'_>> {
     report.alarms().map(|(member, alarm)| Raised { member, alarm }).collect()
 }
 
-/// Whoever has changed etcd has to know where it takes no writes.
-pub(super) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) {
+/// Whoever changes a cluster, or has changed its etcd, has to know where that takes no writes.
+pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) {
     let members = SshMembers::new(cluster, &session.fleet);
     let full = gate::report(&members, OffsetDateTime::now_utc()).await.raised(Alarm::NOSPACE);
     if !full.is_empty() {

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use crate::cli::{CliError, Context, Exit};
 
 mod add;
-mod alarm;
+pub(super) mod alarm;
 mod bench;
 mod compact;
 mod defrag;
