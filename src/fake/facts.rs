@@ -119,8 +119,8 @@ fn roots() -> Vec<String> {
             .replace(&format!("${name}/"), &format!("/{path}/"))
             .replace(&format!("${name} "), &format!("/{path} "));
     }
-    let after = text.split("<(find ").nth(1).unwrap_or_default();
-    let words = after.split_whitespace().take_while(|word| *word != "\\(");
+    let after = text.split("<(find -L ").nth(1).unwrap_or_default();
+    let words = after.split_whitespace().take_while(|word| *word != "-type");
     words.filter(|word| word.starts_with('/')).flat_map(expanded).collect()
 }
 

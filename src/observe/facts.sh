@@ -61,11 +61,12 @@ for p in /proc/[0-9]*; do
   [ $c$d$u = etcd11 ] || f process $c $v $e
 done
 [ -z "$b" ] || f process rsadm-backup.ti "$b"
-stat -c 'file %a %u:%g folder %n' $K{,/pki{,/etcd},/manifests} /var/log/kubernetes/audit
+stat -Lc 'file %a %u:%g folder %n' $K{,/pki{,/etcd},/manifests} /var/log/kubernetes/audit
 stat -Lc 'file %a %U:%G folder %n' $E
-# Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show.
-mapfile -d '' -t a < <(find $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsadm.conf,modules-load.d/rsadm.conf} $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
-  $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} \( -type f -o -type l \) -printf '%m %U:%G %p\0')
+# Files: mode, owner, hash, path. The first folder whole, so that leftovers and foreign files show, but for large ones: those are
+# data, such as the copies of etcd's that kubeadm leaves there. Folders and files may be links.
+mapfile -d '' -t a < <(find -L $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-rsadm.conf,modules-load.d/rsadm.conf} $L/kubelet/{config.yaml,instance-config.yaml,pki} $R/cluster.json \
+  $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} -type f -size -999k -printf '%m %U:%G %p\0')
 printf 'k %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^k /{p=$0;sub(/^k [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key that its

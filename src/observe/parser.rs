@@ -15,29 +15,38 @@ pub const SCRIPT: Script = Script { name: "facts", text: include_str!("facts.sh"
 /// SHA-256 of nothing.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// The report of a host broke off before its end.
+/// The report of a host is not whole, and what is missing in it would look as if it were missing there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the host's report of facts broke off after {lines} lines")]
-pub struct Truncated {
-    /// How many lines there were.
-    pub lines: usize,
+pub enum Incomplete {
+    /// It broke off before its end.
+    #[error("the host's report of facts broke off after {lines} lines")]
+    Truncated {
+        /// How many lines there were.
+        lines: usize,
+    },
+    /// systemd tells of every unit that it is asked for, there or not.
+    #[error("systemd told of no unit (systemctl show kubelet)")]
+    NoUnits,
 }
 
 /// Reads what [`SCRIPT`] printed.
 ///
 /// # Errors
-/// Where the closing line is missing.
-pub fn parse(text: &str) -> Result<Facts, Truncated> {
+/// See [`Incomplete`].
+pub fn parse(text: &str) -> Result<Facts, Incomplete> {
     let mut facts = Facts::default();
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         if word == "end" {
             facts.containerd = facts.containerd.take().or_else(|| recorded(&facts, "containerd"));
-            return Ok(facts);
+            return match facts.systemd.is_some() && facts.units.is_empty() {
+                true => Err(Incomplete::NoUnits),
+                false => Ok(facts),
+            };
         }
         fact(&mut facts, word, rest.trim_end());
     }
-    Err(Truncated { lines: text.lines().count() })
+    Err(Incomplete::Truncated { lines: text.lines().count() })
 }
 
 /// The version of a program that is as we installed it, which therefore was not asked.
@@ -190,6 +199,14 @@ mod tests {
         assert_eq!(said("etcd-folder /var/lib/etcd\nend\n"), None);
         assert_eq!(said("etcd-folder /var/lib/etcd\netcd-folder /wal\nend\n").as_deref(), Some("/wal"));
         assert_eq!(said("etcd-folder /data\nend\n").as_deref(), Some("/data"));
+    }
+
+    /// As while systemd is started anew: else all of them would be started once more.
+    #[test]
+    fn units_of_which_systemd_tells_nothing_do_not_count_as_missing() {
+        assert_eq!(parse("systemd 252\nprocess kubelet a -\nend\n"), Err(Incomplete::NoUnits));
+        assert!(parse("systemd 252\nunit kubelet inactive \nend\n").is_ok());
+        assert!(parse("end\n").is_ok(), "without systemd");
     }
 
     #[test]
