@@ -226,7 +226,9 @@ impl<'a> Session<'a> {
 
     async fn owners(&self) -> Observed {
         let due = tokio::time::Instant::now() + FACTS_DUE;
-        gather_hosts_that_answer(&self.cluster, &self.fleet, due).await.0
+        let (seen, lost) = gather_hosts_that_answer(&self.cluster, &self.fleet, due).await;
+        goes_on_without(&self.events, &lost);
+        seen
     }
 
     /// How long the command has run.

@@ -94,6 +94,7 @@ impl<'a> Ground<'a> {
         if let Some(error) = lost.iter().find(|e| wish.join.contains(e.host())) {
             return Err(session.not_begun(std::slice::from_ref(error)));
         }
+        goes_on_without(&session.events, &lost);
         let members = SshMembers::new(&session.cluster, &session.fleet);
         let limit = context.options.timeout.unwrap_or(TURN);
         let found = turn(&session, &members, limit).await;

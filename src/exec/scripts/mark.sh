@@ -1,17 +1,25 @@
 # mark.sh NODE SECONDS MANAGED LABELS… -- TAINTS…
 # What is ours (the annotation) is noted with the labels, in one stroke and last: a run that dies before takes nothing for done.
+# What was ours before and is no more is taken back, also where nobody could tell of it when this was planned.
 k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 30s "$@"; }
 node=$1 managed=$3
 # A kubelet that registers its node brings taints along.
-there=$(k wait --for=create "node/$node" --timeout "$2s" -o go-template='{{range .spec.taints}}{{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}') || exit 1
+there=$(k wait --for=create "node/$node" --timeout "$2s" -o go-template='{{range .spec.taints}}{{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{with .metadata.annotations}}{{with index . "rsadm/managed"}}ours {{.}}{{end}}{{end}}') || exit 1
 shift 3
-labels=
+labels= before=()
+IFS=, read -ra ours < <(sed -n 's/^ours //p' <<< "$there")
+for m in "${ours[@]}"; do case ,$managed, in *",$m,"*) ;; *) before+=("$m") ;; esac; done
+for m in "${before[@]}"; do case $m in *:*) ;; *) labels+=",\"$m\":null" ;; esac; done
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
   case $1 in *=*) labels+=",\"${1%%=*}\":\"${1#*=}\"" ;; *) labels+=",\"${1%-}\":null" ;; esac
   shift
 done
 shift
 wanted=() gone=()
+# Not where only its value is another: to take that back would take back the new one.
+for m in "${before[@]}"; do
+  case $m in *:*) ! grep -qxF -- "$m" <<< "$there" || [[ ,$managed = *",${m%%[=:]*}"[=:]*"${m##*:}"* ]] || gone+=("$m-") ;; esac
+done
 for t; do case $t in *-) gone+=("$t") ;; *) grep -qxF -- "$t" <<< "$there" || wanted+=("$t") ;; esac; done
 [ ${#wanted[@]} = 0 ] || k taint node "$node" --overwrite "${wanted[@]}" >/dev/null || exit 1
 for t in "${gone[@]}"; do

@@ -6,6 +6,9 @@ ctr -n k8s.io images check 2>/dev/null |
   awk -v wanted=" $* " '$NF == "false" && !/ complete \(/ {of[$1] = $3; if (index(wanted, " " $1 " ")) gone[$3]}
     END {for (name in of) if (of[name] in gone) print name}' |
   xargs -r ctr -n k8s.io images rm --sync >/dev/null 2>&1
+there=$(ctr -n k8s.io images check 2>/dev/null | awk '$NF == "true" {print $1}')
 for image; do
+  # It was not told of, maybe, since containerd was down or slow then; and no registry is needed for what is here.
+  ! grep -qxF -- "$image" <<< "$there" || continue
   said=$(ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d "$image" 2>&1 >/dev/null) || { printf 'could not pull %s: %s\n' "$image" "${said##*$'\n'}" >&2; exit 1; }
 done

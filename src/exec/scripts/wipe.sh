@@ -270,10 +270,10 @@ put_back() {
     case /$path in /etc/*) [ ! -e "/$path" ] || ours "/$path" || continue ;; *) [ ! -e "/$path" ] || continue ;; esac
     mkdir -p "/${path%/*}" && cp -a "$before/files/$path" "/$path"
   done
-  [ ! -f $before/tree ] || while IFS='|' read -r kind mode owner path; do
+  [ ! -f $before/tree ] || cut -d'|' -f4- $before/tree | tr '\n' '\0' | xargs -0r stat -c '%F|%a|%u:%g|%n' 2>/dev/null | grep -vxFf - $before/tree | while IFS='|' read -r kind mode owner path; do
     if [ "$kind" = directory ] && [ ! -d "$path" ]; then mkdir -p "$path"; fi
     [ "$kind" = 'symbolic link' ] || [ "$(stat -c '%a|%u:%g' "$path" 2>/dev/null)" = "$mode|$owner" ] || { chown "$owner" "$path" && chmod "$mode" "$path"; } 2>/dev/null
-  done < $before/tree
+  done
   systemctl daemon-reload
   systemctl reset-failed kubelet rsadm-network containerd >/dev/null 2>&1
   [ "$runtime" = yes ] || restart_theirs
