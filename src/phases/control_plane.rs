@@ -175,11 +175,13 @@ fn replace(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) {
 
 fn replace_side_by_side(p: &mut Planner<'_>, node: &Node, pods: &[StaticPod]) -> bool {
     let mut changed = false;
+    let rewritten: Vec<bool> =
+        pods.iter().map(|((name, _), text, inputs)| p.replaces(node, name, text, inputs)).collect();
     for (pod, text, inputs) in pods {
         changed |= p.replace_manifest(node, *pod, text.as_str(), inputs);
     }
-    for (pod, _, inputs) in pods {
-        changed |= p.replaced_process(node, *pod, inputs);
+    for ((pod, _, inputs), rewritten) in pods.iter().zip(rewritten) {
+        changed |= p.replaced_process(node, *pod, inputs, rewritten);
     }
     changed
 }

@@ -325,9 +325,22 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// The same where one that ran is replaced, and has to serve before anything else is touched.
-    pub fn replaced_process(&mut self, node: &Node, (process, port): (&str, u16), inputs: &[String]) -> bool {
-        let waits = self.process(node, process, inputs);
+    /// The same where one that ran is replaced, and has to serve before anything else is touched. One whose manifest somebody
+    /// edited was `rewritten`, and is waited for also where its revision is the wanted one: that is not of what was edited, and
+    /// its kubelet starts it anew.
+    pub fn replaced_process(
+        &mut self,
+        node: &Node,
+        (process, port): (&str, u16),
+        inputs: &[String],
+        rewritten: bool,
+    ) -> bool {
+        let mut waits = self.process(node, process, inputs);
+        if rewritten && !waits {
+            let action = Action::AwaitProcess { process: process.into(), inputs: inputs.to_vec() };
+            self.push(&node.name, action, "");
+            waits = true;
+        }
         if waits {
             self.push(&node.name, Action::AwaitServing { process: process.into(), port }, "");
         }

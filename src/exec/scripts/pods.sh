@@ -8,10 +8,26 @@ revision_in() { awk '/name: RSADM_REVISION$/ {getline; gsub(/["'\'']/, "", $2); 
 # carries PID REVISION: that process was started with that revision.
 carries() { tr '\0' '\n' 2>/dev/null < "/proc/$1/environ" | grep -qx "RSADM_REVISION=$2"; }
 
+# started PID: when, in seconds since 1970, one more or less (proc(5), stat).
+started() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  read -ra stat <<< "${stat##*) }"
+  echo $(($(awk '/^btime/ {print $2}' /proc/stat) + stat[19] / $(getconf CLK_TCK)))
+}
+
+# is_of_manifest PID NAME: it was started since its manifest was written, which carries the same revision when somebody edited it
+# and it was written anew. By a clock that was set back since nobody can tell.
+is_of_manifest() {
+  local written begun
+  written=$(stat -c %Y "$(manifest_of "$2")" 2>/dev/null) && [ "$written" -le "$(date +%s)" ] || return 0
+  begun=$(started "$1") && [ $((begun + 1)) -ge "$written" ]
+}
+
 # runs NAME REVISION: a process of that name runs with that revision; its number is then in $pid.
 runs() {
   processes "$1"
-  for pid in "${pids[@]}"; do carries "$pid" "$2" && return; done
+  for pid in "${pids[@]}"; do carries "$pid" "$2" && is_of_manifest "$pid" "$1" && return; done
   return 1
 }
 

@@ -116,7 +116,7 @@ fn keep(p: &mut Planner<'_>, nodes: &[&Node]) {
             p.push(&node.name, Action::HandOver { member: node.name.clone() }, "");
         }
         p.replace_manifest(node, pod, text, &inputs);
-        p.replaced_process(node, pod, &inputs);
+        p.replaced_process(node, pod, &inputs, false);
         if p.has_work(&node.name) {
             p.push(&node.name, await_members(nodes), "");
         }

@@ -52,7 +52,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         let pod = (PROCESS, layout::ETCD_METRICS_PORT);
         let (text, inputs) = manifest_text(p, node, InitialState::Existing);
         p.replace_manifest(node, pod, text, &inputs);
-        p.replaced_process(node, pod, &inputs);
+        p.replaced_process(node, pod, &inputs, false);
         // From here on the data may be of the new version.
         p.commit(node);
         if p.has_work(&node.name) {

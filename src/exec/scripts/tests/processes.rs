@@ -8,7 +8,7 @@ use std::{
 
 use super::{Place, said};
 use crate::{
-    exec::scripts::{AWAIT_STOPPED, UNIT},
+    exec::scripts::{AWAIT_PROCESS, AWAIT_STOPPED, UNIT},
     host::Script,
 };
 
@@ -89,6 +89,29 @@ fn a_kubelet_has_to_answer_and_others_have_to_run() {
         let output = restart(&Place::new(), unit, port, &pids);
         assert_eq!(output.status.success(), expected, "{about}: {}", said(&output));
     }
+}
+
+/// A manifest that somebody edited and that was written anew brings a process of the revision that runs already.
+#[test]
+fn a_process_from_before_its_manifest_is_waited_out() {
+    let place = Place::new();
+    let process = Process::with("new");
+    let manifest = place.path("etcd.yaml").display().to_string();
+    let (functions, _) = AWAIT_PROCESS.text.rsplit_once("# await-process.sh ").unwrap();
+    let look = format!(
+        "{functions}\nprocesses() {{ pids=({}); }}\nmanifest_of() {{ echo {manifest}; }}\nruns etcd new",
+        process.id()
+    );
+    // Whether there is one, and when it was written, from now.
+    for (written, runs) in [(None, true), (Some("-1 hour"), true), (Some("+1 hour"), true)] {
+        if let Some(written) = written {
+            place.put("etcd.yaml", "");
+            assert!(Command::new("touch").args(["-d", written, &manifest]).status().unwrap().success());
+        }
+        assert_eq!(place.run(&look, &[]).status.success(), runs, "{written:?}");
+    }
+    let later = format!("date() {{ echo $(($(command date +%s) + 7200)); }}\n{look}");
+    assert!(!place.run(&later, &[]).status.success(), "it is older than its manifest");
 }
 
 #[test]
