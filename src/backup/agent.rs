@@ -59,8 +59,10 @@ pub async fn run() -> Result<Outcome, BackupError> {
     };
     let state = before.after(&outcome, target.as_deref(), OffsetDateTime::now_utc());
     let text = serde_json::to_string(&state).unwrap_or_default() + "\n";
-    file::write(state_file, text.as_bytes())?;
-    outcome
+    let noted = file::write(state_file, text.as_bytes());
+    // What failed first is the cause.
+    let outcome = outcome?;
+    noted.map(|()| outcome)
 }
 
 fn config() -> Result<BackupConfig, BackupError> {
@@ -174,7 +176,13 @@ async fn work(
         is_there(Path::new(folder))?;
     }
     sweep(&folder, matches!(place, Place::Bucket(_)));
+    // What commands of operators have left, whose connection was lost.
+    [layout::RSADM_DIR, layout::BACKUP_DIR].iter().for_each(|folder| sweep(Path::new(folder), false));
     let needed = room::with_trial(own.status.db_size);
+    if matches!(place, Place::Folder(_)) && room::check(&folder, needed).is_err() {
+        // Older ones that may go are what it is full of, maybe: after a retention was made shorter, or the data grew.
+        let _ = prune(config, own.status.cluster_id, place).await;
+    }
     let arrived = take::receive(&own.client, &folder, needed, &|_| ()).await?;
     let mut manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());
     if let Some(program) = trial::etcdutl() {
@@ -236,7 +244,8 @@ async fn prune(config: &BackupConfig, cluster_id: u64, place: &Place) -> Result<
     let list = place.list().await?;
     let known = own_manifests(config, &lineage(cluster_id), &list);
     let (least, now) = (config.retention.in_intervals(config.interval), OffsetDateTime::now_utc());
-    for i in config.retention.spare(&known, least, now) {
+    // What its restores took the place of is of the same line.
+    for i in config.retention.spare(&known, |_| (), least, now) {
         place.remove(&known[i].file).await?;
     }
     Ok(())

@@ -111,11 +111,23 @@ impl Arrived {
     /// # Errors
     /// Where there is a file of that name, or the folder cannot be written.
     pub fn keep(self, path: &Path, manifest: &Manifest) -> Result<(), BackupError> {
-        write(&manifest_path(path), manifest.to_json().as_bytes())?;
-        let kept = self.file.persist_noclobber(path);
-        kept.map_err(|e| BackupError::Io { doing: format!("name it {}", path.display()), source: e.error })?;
-        sync_folder(path)
+        name(self.file, path, manifest)
     }
+}
+
+/// Gives a whole file its name, as [`Arrived::keep`] does.
+///
+/// # Errors
+/// As there.
+pub fn name(file: TempPath, path: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+    let failed = |source| BackupError::Io { doing: format!("name it {}", path.display()), source };
+    if path.exists() {
+        // Whose manifest would be written over.
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    write(&manifest_path(path), manifest.to_json().as_bytes())?;
+    file.persist_noclobber(path).map_err(|e| failed(e.error))?;
+    sync_folder(path)
 }
 
 /// Where a snapshot's manifest is.
@@ -124,9 +136,39 @@ pub fn manifest_path(snapshot: &Path) -> PathBuf {
     snapshot.with_file_name(name_for(&name))
 }
 
-/// A snapshot's manifest, where it has one that can be read.
+/// A snapshot's manifest, where it has one that can be read. It is called what the file is called.
 pub fn manifest_of(snapshot: &Path) -> Option<Manifest> {
-    Manifest::parse(&fs::read(manifest_path(snapshot)).ok()?).ok()
+    manifest_beside(snapshot).ok()?
+}
+
+/// The same for those to whom one that cannot be read is not as good as none: it may say that the snapshot is damaged.
+///
+/// # Errors
+/// Where there is one, and it cannot be read.
+pub fn manifest_beside(snapshot: &Path) -> Result<Option<Manifest>, BackupError> {
+    let path = manifest_path(snapshot);
+    let text = match fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(BackupError::io(format!("read {}", path.display())))?,
+    };
+    let refused = |why| BackupError::Refused(format!("{} is no manifest: {why}", path.display()));
+    let manifest = Manifest::parse(&text).map_err(refused)?;
+    let file = snapshot.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    Ok(Some(Manifest { file: file.unwrap_or(manifest.file), ..manifest }))
+}
+
+/// Refuses a file that is whole, but not the one that its manifest tells of.
+///
+/// # Errors
+/// That it is another one.
+pub fn is_told_of(path: &Path, manifest: Option<&Manifest>, sha256: &str) -> Result<(), BackupError> {
+    match manifest {
+        Some(manifest) if manifest.sha256 != sha256 => Err(BackupError::Broken {
+            path: path.to_owned(),
+            source: Broken::Another { found: sha256.to_owned(), stated: manifest.sha256.clone() },
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a small file atomically, for its owner alone.
@@ -259,7 +301,7 @@ mod tests {
             assert_eq!(fs::metadata(place.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
         }
         assert_eq!(check(&path).unwrap(), checked);
-        assert_eq!(manifest_of(&path), Some(sample()));
+        assert_eq!(manifest_of(&path), Some(Manifest { file: "a.db".into(), ..sample() }));
     }
 
     #[test]

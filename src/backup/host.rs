@@ -11,10 +11,10 @@ use std::{
 use tokio::io::AsyncReadExt;
 
 use super::{
-    BackupError, Broken, Manifest,
+    BackupError, Manifest,
     agent::{Newest, State},
     file,
-    place::Entry,
+    place::{Entry, NO_MANIFEST},
     room,
 };
 use crate::{
@@ -105,14 +105,24 @@ impl Keeper {
             let output = self.ask(&[Op::Run(cmd)], &format!("send {}", entry.file)).await?;
             file.write_all(&output.stdout).map_err(BackupError::io(writing()))?;
         }
-        let Ok(manifest) = &entry.manifest else { return Ok(to) };
-        let found = file::sum(&to)?.sha256;
-        if found != manifest.sha256 {
-            let source = Broken::Another { found, stated: manifest.sha256.clone() };
-            return Err(BackupError::Broken { path: to, source });
-        }
+        let manifest = match &entry.manifest {
+            Ok(manifest) => manifest,
+            Err(why) if why == NO_MANIFEST => return Ok(to),
+            Err(why) => return Err(self.refused(&format!("send {}", entry.file), why)),
+        };
+        file::is_told_of(&to, Some(manifest), &file::sum(&to)?.sha256)?;
         file::write(&file::manifest_path(&to), manifest.to_json().as_bytes())?;
         Ok(to)
+    }
+
+    /// The SHA-256 of a file of the folder, hexadecimal.
+    ///
+    /// # Errors
+    /// Where the host could not read it.
+    pub async fn sha256(&self, file: &str) -> Result<String, BackupError> {
+        let argv = ["sha256sum", "--", &format!("{}/{file}", self.folder)].map(String::from);
+        let sum = self.ask(&[Op::Run(Cmd::new(argv).timeout(LIMIT))], &format!("read {file}")).await?.text();
+        Ok(sum.split(' ').next().unwrap_or_default().to_owned())
     }
 
     /// Checks a file of the folder and restores it for a try: what etcdutl says of it.
@@ -260,7 +270,7 @@ fn entries(text: &str) -> Vec<Entry> {
             manifest.push('\n');
         }
         let manifest = match manifest.is_empty() {
-            true => Err("no manifest beside it".to_owned()),
+            true => Err(NO_MANIFEST.to_owned()),
             false => Manifest::parse(manifest.as_bytes()),
         };
         entries.push(Entry::new(name.to_owned(), size.parse().unwrap_or(0), manifest));

@@ -101,6 +101,11 @@ impl Manifest {
         }
     }
 
+    /// Whose it is: the cluster's name, and its ID, which tells those of one name apart.
+    pub fn built(&self) -> (&str, &str) {
+        (&self.cluster, &self.cluster_id)
+    }
+
     /// True for what a restore can rely on: it was checked, found damaged by no later look, and is what a quorum had.
     pub fn is_verified(&self) -> bool {
         self.check.is_some() && self.is_good()

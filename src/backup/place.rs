@@ -17,6 +17,9 @@ mod bucket;
 
 pub use bucket::{Bucket, credentials};
 
+/// What an [`Entry`] says that has none.
+pub const NO_MANIFEST: &str = "no manifest beside it";
+
 /// One snapshot as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -29,10 +32,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry; a manifest that tells of another size is not this file's.
+    /// An entry; a manifest that tells of another size is not this file's. The snapshot is called what it is called here: whoever
+    /// renames or copies it does so with both.
     pub fn new(file: String, size: u64, manifest: Result<Manifest, String>) -> Self {
         let manifest = manifest.and_then(|m| match m.size == size {
-            true => Ok(m),
+            true => Ok(Manifest { file: file.clone(), ..m }),
             false => Err(format!("has {size} bytes where its manifest says {}", m.size)),
         });
         Self { file, size, manifest }
@@ -165,7 +169,7 @@ fn folder_entries(folder: &Path) -> Result<Vec<Entry>, BackupError> {
         let size = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
         let manifest = match std::fs::read(manifest_path(&file.path())) {
             Ok(bytes) => Manifest::parse(&bytes),
-            Err(_) => Err("no manifest beside it".to_owned()),
+            Err(_) => Err(NO_MANIFEST.to_owned()),
         };
         Some(Entry::new(name, size, manifest))
     };
@@ -196,7 +200,7 @@ mod tests {
         let names = |list: &[Entry]| list.iter().map(|e| e.file.clone()).collect::<Vec<_>>();
         let list = place.list().await.unwrap();
         assert_eq!(names(&list), ["a.db", "b.db", "foreign.db"]);
-        assert_eq!(list[2].manifest, Err("no manifest beside it".into()));
+        assert_eq!(list[2].manifest, Err(NO_MANIFEST.into()));
         place.remove("a.db").await.unwrap();
         place.remove("a.db").await.unwrap();
         assert_eq!(names(&place.list().await.unwrap()), ["b.db", "foreign.db"]);

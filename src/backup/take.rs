@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tempfile::TempPath;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
@@ -124,12 +125,16 @@ pub fn keep(
         return Ok((path, manifest));
     }
     let own = manifest.file.trim_end_matches(PLAIN).to_owned() + BUNDLE;
-    let file = name.map_or(own, str::to_owned);
-    let path = folder.join(&file);
-    bundle::write(&path, recipients, &manifest, carried, arrived.path())?;
-    let sum = file::sum(&path)?;
+    let file_name = name.map_or(own, str::to_owned);
+    let path = folder.join(&file_name);
+    let made = folder.join(file::begun(file::INCOMING) + "bundle");
+    bundle::write(&made, recipients, &manifest, carried, arrived.path())?;
+    let doing = format!("write {}", made.display());
+    let made = TempPath::try_from_path(made).map_err(BackupError::io(doing))?;
+    let sum = file::sum(&made)?;
     let carries = carried.iter().map(|c| c.path.clone()).collect();
-    let outer = Manifest { file, size: sum.size, sha256: sum.sha256, carries, encrypted: true, ..manifest };
-    file::write(&file::manifest_path(&path), outer.to_json().as_bytes())?;
+    let (file, size, sha256) = (file_name, sum.size, sum.sha256);
+    let outer = Manifest { file, size, sha256, carries, encrypted: true, ..manifest };
+    file::name(made, &path, &outer)?;
     Ok((path, outer))
 }

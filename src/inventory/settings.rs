@@ -103,15 +103,15 @@ pub struct Backup {
 }
 
 impl Backup {
+    /// The names of [`Backup::settings`].
+    pub const PLAIN: [&str; 3] = ["aws_endpoint", "aws_region", "aws_allow_http"];
+
     /// Settings of the bucket that are no secrets, by the names that its builders take.
     pub fn settings(&self) -> BTreeMap<String, String> {
         let is_plain = self.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
-        let settings = [
-            ("aws_endpoint", self.endpoint.clone()),
-            ("aws_region", self.region.clone()),
-            ("aws_allow_http", is_plain.then(|| "true".to_owned())),
-        ];
-        settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+        let values = [self.endpoint.clone(), self.region.clone(), is_plain.then(|| "true".to_owned())];
+        let settings = Self::PLAIN.into_iter().zip(values);
+        settings.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
     /// The folder around the snapshots that a reset removes with all that is in it. They are there for when a cluster is not

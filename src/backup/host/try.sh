@@ -5,7 +5,7 @@
 # processes.sh.)
 umask 077
 if [ "$1" = scratch ]; then
-  mkdir -p /var/lib/rsadm && mktemp -d /var/lib/rsadm/.trial-XXXXXX
+  mkdir -p /var/lib/rsadm && mktemp -d /var/lib/rsadm/.rsadm-trial-XXXXXX
   exit
 fi
 file=$1 scratch=$(mktemp -d -- "${1%/*}/.rsadm-trial-$(</proc/sys/kernel/hostname)@$$-XXXXXX") || exit 1

@@ -15,12 +15,13 @@ use object_store::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{BackupError, Entry, Manifest};
+use super::{BackupError, Entry, Manifest, NO_MANIFEST};
 use crate::{
     backup::{
         file,
         manifest::{is_snapshot, name_for},
     },
+    inventory::Backup,
     line::chain,
 };
 
@@ -31,7 +32,10 @@ const PARTS: usize = 4;
 /// A bucket and the folder in it.
 #[derive(Debug)]
 pub struct Bucket {
+    /// For questions and manifests.
     store: Arc<dyn ObjectStore>,
+    /// For snapshots, which take as long as they take.
+    transfers: Arc<dyn ObjectStore>,
     folder: Key,
     url: String,
 }
@@ -63,13 +67,41 @@ pub fn credentials(text: &str) -> Result<BTreeMap<String, String>, String> {
         .collect()
 }
 
-/// A builder with settings; names that it does not know are another provider's.
+/// How long a store may take.
+struct Patience {
+    retry: RetryConfig,
+    /// Settings of the client, by the names that all builders take.
+    limits: [(&'static str, &'static str); 2],
+}
+
+impl Patience {
+    /// A person, or the next firing of a timer, waits for an answer.
+    fn for_answers() -> Self {
+        let retry =
+            RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() };
+        Self { retry, limits: [("timeout", "30s"), ("read_timeout", "30s")] }
+    }
+
+    /// For as long as something moves: a snapshot of gigabytes takes minutes to get, and is gone on with where its connection
+    /// breaks. The second limit is also what a part may take to be sent ([`PARTS`] at once).
+    fn for_transfers() -> Self {
+        let retry = RetryConfig { max_retries: 5, retry_timeout: DAY, ..RetryConfig::default() };
+        Self { retry, limits: [("timeout", "1day"), ("read_timeout", "5min")] }
+    }
+}
+
+/// Longer than any transfer takes.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A store with settings; names that its builder does not know are another provider's. Without credentials among them those of
+/// the environment count.
 macro_rules! built {
-    ($builder:ty, $url:expr, $settings:expr) => {{
-        let environment = $settings.is_empty();
+    ($builder:ty, $url:expr, $settings:expr, $patience:expr) => {{
+        let environment = $settings.keys().all(|key| Backup::PLAIN.contains(&&**key));
         let builder = if environment { <$builder>::from_env() } else { <$builder>::new() };
-        let mut builder = builder.with_url($url).with_retry(retry());
-        for (key, value) in $settings {
+        let mut builder = builder.with_url($url).with_retry($patience.retry);
+        let limits = $patience.limits.into_iter();
+        for (key, value) in limits.chain($settings.iter().map(|(k, v)| (&**k, &**v))) {
             if let Ok(key) = key.parse() {
                 builder = builder.with_config(key, value);
             }
@@ -78,14 +110,9 @@ macro_rules! built {
     }};
 }
 
-/// A person, or the next firing of a timer, waits.
-fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
-}
-
 impl Bucket {
-    /// A bucket by its URL: `s3://BUCKET/FOLDER`, `gs://…`, `az://CONTAINER/FOLDER`. Without settings those of the
-    /// environment count.
+    /// A bucket by its URL: `s3://BUCKET/FOLDER`, `gs://…`, `az://CONTAINER/FOLDER`. Where the settings have no credentials,
+    /// those of the environment count.
     ///
     /// # Errors
     /// Where the settings do not do for it. Nothing is asked of the store yet.
@@ -96,16 +123,19 @@ impl Bucket {
         if !scheme.is_empty() && (place.is_empty() || place.starts_with('/')) {
             return Err(BackupError::Refused(format!("{url} names no bucket: {scheme}://BUCKET/FOLDER")));
         }
-        let store = match scheme {
-            "s3" => built!(AmazonS3Builder, url, settings),
-            "gs" => built!(GoogleCloudStorageBuilder, url, settings),
-            "az" => built!(MicrosoftAzureBuilder, url, settings),
-            _ => return Err(BackupError::Refused(format!("{url} is none of s3://, gs://, az://"))),
+        let store = |patience: Patience| match scheme {
+            "s3" => built!(AmazonS3Builder, url, settings, patience),
+            "gs" => built!(GoogleCloudStorageBuilder, url, settings, patience),
+            _ => built!(MicrosoftAzureBuilder, url, settings, patience),
         };
+        if !["s3", "gs", "az"].contains(&scheme) {
+            return Err(BackupError::Refused(format!("{url} is none of s3://, gs://, az://")));
+        }
+        let stores = store(Patience::for_answers()).and_then(|s| Ok((s, store(Patience::for_transfers())?)));
         let folder = Key::from(place.split_once('/').map_or("", |(_, folder)| folder));
         let url = url.trim_end_matches('/').to_owned();
-        let store = store.map_err(failed(format!("use {url}")))?;
-        Ok(Self { store, folder, url })
+        let (store, transfers) = stores.map_err(failed(format!("use {url}")))?;
+        Ok(Self { store, transfers, folder, url })
     }
 
     /// What is there, in no order.
@@ -124,7 +154,7 @@ impl Bucket {
             let there = sizes.contains_key(&manifest);
             async move {
                 let manifest = match there {
-                    false => Err("no manifest beside it".to_owned()),
+                    false => Err(NO_MANIFEST.to_owned()),
                     true => self
                         .read(&manifest)
                         .await
@@ -143,7 +173,7 @@ impl Bucket {
         let mut from = tokio::fs::File::open(snapshot)
             .await
             .map_err(BackupError::io(format!("read {}", snapshot.display())))?;
-        let to = BufWriter::with_capacity(Arc::clone(&self.store), self.key(&manifest.file), PART);
+        let to = BufWriter::with_capacity(Arc::clone(&self.transfers), self.key(&manifest.file), PART);
         let mut to = to.with_max_concurrency(PARTS);
         let sent = tokio::io::copy(&mut from, &mut to).await;
         let sent = match sent {
@@ -154,19 +184,21 @@ impl Bucket {
                 Err(e)
             }
         };
-        sent.map_err(failed(doing()))?;
+        let was_sent = sent.is_ok();
         let finished = async {
+            sent.map_err(failed(doing()))?;
             self.arrived(manifest).await?;
             self.describe(manifest).await
         };
         let Err(error) = finished.await else { return Ok(()) };
-        // Without a manifest it is no snapshot, and no retention ever removes it.
+        // Without a manifest it is no snapshot, and no retention ever removes it. A store may have it whole also where its
+        // answer was lost.
         match self.store.delete(&self.key(&manifest.file)).await {
-            Ok(()) => Err(error),
-            Err(_) => {
+            Err(_) if was_sent => {
                 let text = format!("{}; it is left there, and could not be removed again", chain(&error));
                 Err(BackupError::Refused(text))
             }
+            _ => Err(error),
         }
     }
 
@@ -223,14 +255,16 @@ impl Bucket {
         let made =
             file::create_private(&path).map_err(BackupError::io(format!("write {}", path.display())))?;
         let mut to = tokio::fs::File::from_std(made);
-        let mut pieces = self.store.get(&self.key(name)).await.map_err(failed(doing()))?.into_stream();
+        let mut pieces = self.transfers.get(&self.key(name)).await.map_err(failed(doing()))?.into_stream();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(failed(doing()))?;
             to.write_all(&piece).await.map_err(BackupError::io(format!("write {}", path.display())))?;
         }
         to.flush().await.map_err(BackupError::io(format!("write {}", path.display())))?;
-        if let Ok(manifest) = self.read(&name_for(name)).await {
-            file::write(&file::manifest_path(&path), &manifest)?;
+        // One that cannot be read may say that the snapshot is damaged, or another cluster's.
+        match self.read(&name_for(name)).await {
+            Err(error) if is_missing(&error) => {}
+            manifest => file::write(&file::manifest_path(&path), &manifest?)?,
         }
         Ok(path)
     }
@@ -251,6 +285,11 @@ fn is_denied(error: &object_store::Error) -> bool {
         error,
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
     )
+}
+
+fn is_missing(error: &BackupError) -> bool {
+    let BackupError::Store { source, .. } = error else { return false };
+    matches!(source.downcast_ref(), Some(object_store::Error::NotFound { .. }))
 }
 
 fn failed<E: std::error::Error + Send + Sync + 'static>(doing: String) -> impl FnOnce(E) -> BackupError {

@@ -23,7 +23,8 @@ use crate::{
 #[command(after_help = "\
 The newest snapshot that was verified stays, whatever its age. Files without a manifest are
 somebody else's and stay, as do the snapshots of other clusters than the inventory's, and those
-from the future.
+from the future. Clusters of one name count for themselves where their IDs differ: a drill on
+other machines, and what was there before a restore.
 
 Examples:
   rsadm etcd snapshot prune --from /srv/backups --keep 14
@@ -35,7 +36,7 @@ pub(super) struct Args {
     #[command(flatten)]
     from: FromArg,
 
-    /// Keep the newest N of each place
+    /// Keep the newest N of each place and cluster
     #[arg(long, value_name = "N")]
     keep: Option<u64>,
 
@@ -65,8 +66,7 @@ struct Pruned {
 fn reasons(list: &[Entry], known: &[&Manifest], now: OffsetDateTime) -> [(&'static str, usize); 4] {
     let bare = list.iter().filter(|entry| entry.manifest.is_err()).count();
     let future = known.iter().filter(|m| m.taken_at > now + SKEW).count();
-    let clusters: BTreeSet<&str> =
-        known.iter().filter(|m| m.is_verified()).map(|m| m.cluster.as_str()).collect();
+    let clusters: BTreeSet<_> = known.iter().filter(|m| m.is_verified()).map(|m| m.built()).collect();
     [
         ("without a manifest that fits", bare),
         ("of another cluster", list.len() - bare - known.len()),
@@ -88,7 +88,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         let own = |m: &&Manifest| cluster.as_ref().is_none_or(|name| m.cluster == *name);
         let known: Vec<&Manifest> =
             list.iter().filter_map(|e| e.manifest.as_ref().ok()).filter(own).collect();
-        let spare = retention.spare(&known, 0, now);
+        let spare = retention.spare(&known, Manifest::built, 0, now);
         for (why, how_many) in reasons(&list, &known, now).into_iter().filter(|(_, n)| *n > 0) {
             *kept_because.entry(why).or_default() += how_many;
         }

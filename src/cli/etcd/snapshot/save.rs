@@ -268,6 +268,8 @@ impl Taking<'_> {
             check: None,
             damaged: None,
         };
+        // Before its trial, which may break off: without a manifest nobody ever removes it.
+        keeper.describe(&manifest).await?;
         // etcdutl's trial is the check that a host can do.
         keeper.verify(&saved.file).await?;
         let manifest = Manifest { check: Some(crate::backup::Check::Restored), ..manifest };

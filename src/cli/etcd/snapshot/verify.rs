@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     backup::{
-        BackupError, Broken, Check, Manifest, bundle,
-        file::{self, check},
+        BackupError, Check, Manifest, bundle,
+        file::{self, check, is_told_of},
         host::Keeper,
         manifest::BUNDLE,
         place::Place,
@@ -121,7 +121,7 @@ impl Verifying<'_> {
         }
         let (own, its) = (path.to_owned(), manifest.clone());
         let checked = tokio::task::spawn_blocking(move || {
-            check(&own).and_then(|c| compare(&own, its.as_ref(), &c.sum.sha256).map(|()| c))
+            check(&own).and_then(|c| is_told_of(&own, its.as_ref(), &c.sum.sha256).map(|()| c))
         });
         let checked = checked.await.map_err(|e| CliError::new(Exit::Bug, e))?;
         let checked = remember::damage(path, manifest.as_ref(), checked)?;
@@ -148,7 +148,7 @@ impl Verifying<'_> {
         let sum = file::sum(path)?;
         found.size = sum.size;
         if let Some(manifest) = &manifest {
-            remember::damage(path, Some(manifest), compare(path, Some(manifest), &sum.sha256))?;
+            remember::damage(path, Some(manifest), is_told_of(path, Some(manifest), &sum.sha256))?;
             found.revision = Some(manifest.revision);
             found.done.push("it is the file that its manifest tells of".into());
         }
@@ -216,7 +216,12 @@ impl Verifying<'_> {
             let text = "an encrypted bundle is opened here, where its key is: copy it here first";
             return Err(CliError::new(Exit::Usage, text));
         }
-        let looked = keeper.verify(file).await;
+        let looked = async {
+            let path = PathBuf::from(format!("{folder}/{file}"));
+            is_told_of(&path, Some(&manifest), &keeper.sha256(file).await?)?;
+            keeper.verify(file).await
+        };
+        let looked = looked.await;
         if let Err(error) = &looked
             && error.damage().is_none()
         {
@@ -231,7 +236,10 @@ impl Verifying<'_> {
             check: Check::Restored,
             revision: Some(manifest.revision),
             size: entry.size,
-            done: vec![format!("etcdutl found its checksum right and restored it for a try on {host}")],
+            done: vec![
+                "it is the file that its manifest tells of".into(),
+                format!("etcdutl found its checksum right and restored it for a try on {host}"),
+            ],
             left: vec![],
         })
     }
@@ -247,17 +255,6 @@ impl Verified {
 /// A folder that goes when this ends.
 fn scratch() -> Result<tempfile::TempDir, CliError> {
     tempfile::Builder::new().prefix("rsadm-verify-").tempdir().map_err(|e| CliError::new(Exit::StepFailed, e))
-}
-
-/// Refuses a file that is whole, but not the one that its manifest tells of.
-fn compare(path: &Path, manifest: Option<&Manifest>, sha256: &str) -> Result<(), BackupError> {
-    match manifest {
-        Some(manifest) if manifest.sha256 != sha256 => Err(BackupError::Broken {
-            path: path.to_owned(),
-            source: Broken::Another { found: sha256.to_owned(), stated: manifest.sha256.clone() },
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn text(verified: &Verified) -> String {
