@@ -136,9 +136,8 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             vec![script(scripts::JOIN, args, limit + MINUTE)]
         }
         Action::RecordIdentity { cluster } => {
-            let id = cx.cluster_id().await?;
-            let identity =
-                Identity { cluster: cluster.clone(), etcd_cluster_id: format!("{id:x}"), replaces: vec![] };
+            let id = format!("{:x}", cx.cluster_id().await?);
+            let identity = cx.ledger().identity_of(cluster, id);
             vec![self::identity(&identity)]
         }
         Action::Apply { objects, bundle, .. } => {

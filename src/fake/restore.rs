@@ -20,6 +20,7 @@ const SNAPSHOT: &str = "/var/lib/rsadm/restore/snapshot.db";
 pub(super) const TOKEN: &str = "/var/lib/rsadm/restore/token";
 pub(super) const OVER: &str = "/var/lib/rsadm/restore/over";
 pub(super) const WAITING: &str = "/var/lib/rsadm/restore/manifests";
+const MEMBERS: &str = "/var/lib/rsadm/restore/members";
 const BARE: &str = "/var/lib/rsadm/restore/bare";
 pub(super) const PLACED: &str = "/var/lib/rsadm/restore/placed";
 /// Where the old data went.
@@ -35,7 +36,7 @@ impl FakeHost {
             return Ok(failed("that restore is over, and only tidied up"));
         }
         match args {
-            ["begin", token] => {
+            ["begin", token, targets @ ..] => {
                 let manifests = ["etcd", "kube-apiserver"].map(layout::manifest_of);
                 let has_any = self.has(Data::PATH)
                     || self.has(layout::IDENTITY)
@@ -44,6 +45,11 @@ impl FakeHost {
                     self.change("note that it was bare", |m| m.files.put(BARE, 0o600, b"")).await?;
                 }
                 if !self.has(TOKEN) {
+                    let targets = targets.join(" ");
+                    self.change("note who is to have members", |m| {
+                        m.files.put(MEMBERS, 0o600, targets.as_bytes());
+                    })
+                    .await?;
                     self.change("begin a restore", |m| m.files.put(TOKEN, 0o600, token.as_bytes())).await?;
                 }
                 Ok(say(&self.text(TOKEN)))
@@ -51,21 +57,21 @@ impl FakeHost {
             ["under-way"] => Ok(say(&self.remembered())),
             ["fence", name] => self.fence(name).await,
             ["unfence", name] => self.unfence(name).await,
-            ["over", token] => self.over(token).await,
+            ["over", token, undone @ ..] => self.over(token, undone).await,
+            ["ended", token, undone @ ..] => self.note_ended(token, undone).await.map(|()| Output::default()),
             ["settle"] => self.settle().await,
+            ["undo"] => self.undo().await,
             ["has", sha] => Ok(say(if self.sha(SNAPSHOT).as_deref() == Some(*sha) { "yes" } else { "no" })),
             ["room", sha] => self.room(sha).await,
             ["receive", sha] => self.receive(sha).await,
             ["place", _, url, all, token, bump] => self.place(url, all, token, bump).await,
+            ["was"] => Ok(Output::default()),
             ["relist"] => {
                 self.change("ask anew", |_| ()).await?;
                 Ok(Output::default())
             }
             ["roll-back"] => self.roll_back_restore().await,
-            ["end"] => {
-                self.change("forget the restore", |m| m.files.remove(STATE)).await?;
-                Ok(Output::default())
-            }
+            ["end"] => self.end().await,
             _ => Ok(failed(format!("this world restores nothing with {args:?}"))),
         }
     }
@@ -73,7 +79,7 @@ impl FakeHost {
     fn remembered(&self) -> String {
         let mut text = String::new();
         if self.has(TOKEN) {
-            text.push_str(&format!("token {}\n", self.text(TOKEN)));
+            text.push_str(&format!("token {}\nmembers {}\n", self.text(TOKEN), self.text(MEMBERS)));
         }
         for (path, word) in [(PLACED, "placed\n"), (BARE, "bare\n"), (OVER, "over\n")] {
             text.push_str(if self.has(path) { word } else { "" });
@@ -95,23 +101,52 @@ impl FakeHost {
     }
 
     /// Two effects: what outlives the restore, then its own mark.
-    async fn over(&self, token: &str) -> Answer {
+    async fn over(&self, token: &str, undone: &[&str]) -> Answer {
         if self.text(TOKEN) != token {
             return Ok(Output::default());
         }
-        self.look(|state, _| state.watch_end(token));
-        let ended = self.text(layout::ENDED_RESTORES);
-        if !ended.lines().any(|line| line == token) {
-            let ended = format!("{ended}{token}\n");
-            self.change("note that it is over", |m| {
-                m.files.put(layout::ENDED_RESTORES, 0o600, ended.as_bytes());
-            })
-            .await?;
-        }
+        self.note_ended(token, undone).await?;
         if !self.has(OVER) {
             self.change("mark it as over", |m| m.files.put(OVER, 0o600, b"")).await?;
         }
         Ok(Output::default())
+    }
+
+    async fn note_ended(&self, token: &str, undone: &[&str]) -> Result<(), HostError> {
+        if self.text(TOKEN) != token {
+            return Ok(());
+        }
+        self.look(|state, _| state.watch_end(token));
+        let how: Vec<&str> = [token].iter().chain(undone).copied().collect();
+        let (how, ended) = (how.join(" "), self.text(layout::ENDED_RESTORES));
+        if ended.lines().any(|line| line == how) {
+            return Ok(());
+        }
+        let ended = format!("{ended}{how}\n");
+        self.change("note that it is over", |m| m.files.put(layout::ENDED_RESTORES, 0o600, ended.as_bytes()))
+            .await
+    }
+
+    /// What it missed of a restore that was rolled back.
+    async fn undo(&self) -> Answer {
+        if !self.has(OVER) {
+            self.fence("kube-apiserver").await?;
+            self.roll_back_restore().await?;
+        }
+        self.unfence("etcd").await?;
+        self.unfence("kube-apiserver").await
+    }
+
+    /// What still waits: the API server starts, and etcd's manifest goes aside.
+    async fn end(&self) -> Answer {
+        self.unfence("kube-apiserver").await?;
+        let (etcd, kept) = (waiting("etcd"), format!("{}/manifests/etcd.yaml", layout::ASIDE_DIR));
+        let waits = self.has(&etcd);
+        if waits {
+            self.change("set etcd's manifest aside", |m| carry(m, &etcd, &kept)).await?;
+        }
+        self.change("forget the restore", |m| m.files.remove(STATE)).await?;
+        Ok(say(if waits { &kept } else { "" }))
     }
 
     async fn settle(&self) -> Answer {

@@ -48,6 +48,15 @@ impl Observed {
         identities.flat_map(|i| &i.replaces).find(|old| *old == own).map(String::as_str)
     }
 
+    /// The record of a host that has joined the etcd cluster of this ID: with those that it took the place of, as far as any host
+    /// knows.
+    pub fn identity_of(&self, cluster: &str, id: String) -> Identity {
+        let mut known = self.hosts.values().filter_map(|f| f.identity.as_ref());
+        let replaces = known.find(|i| i.etcd_cluster_id == id && !i.replaces.is_empty());
+        let replaces = replaces.map(|i| i.replaces.clone()).unwrap_or_default();
+        Identity { cluster: cluster.to_owned(), etcd_cluster_id: id, replaces }
+    }
+
     /// As if no restore were under way: for the commands that bring one to its end.
     #[must_use]
     pub fn despite_restore(mut self) -> Self {

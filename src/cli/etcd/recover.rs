@@ -48,7 +48,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let command = format!("etcd recover{}", args.inventory.as_typed());
     let again = format!("{command}{named}");
     let ground = Ground::open(context, &args.inventory, &again).await?;
-    if !args.diagnose && ground.tidy_up().await?.iter().any(|token| survivor_in(token).is_some()) {
+    if !args.diagnose
+        && ground.tidy_up().await?.last_over().is_some_and(|token| survivor_in(token).is_some())
+        && ground.comes_to_serve().await
+    {
         return ground.was_over();
     }
     let under_way = ground.under_way().await?;
@@ -57,6 +60,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
             let text = format!("a recovery from {survivor} is under way");
             return Err(CliError::new(Exit::Refused, text).hint(format!("rsadm {command} goes on with it")));
         }
+        ground.targets().await?;
         ground.nobody_is_back(begun).await?;
         ground.nobody_else_serves().await?;
         if let Some(other) = args.from.as_deref().filter(|from| *from != survivor.as_str()) {
@@ -75,6 +79,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     };
     ground.has_no_quorum(&report, under_way.as_ref())?;
     if !args.diagnose {
+        ground.targets().await?;
         ground.nobody_else_serves().await?;
     }
     let diagnosis = ground.diagnose(&report).await?;
@@ -128,7 +133,7 @@ async fn recover(ground: Ground<'_>, context: &Context, best: Choice) -> Result<
     context.stop_signal()?;
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
     let path = scratch.path().join("snapshot.db");
-    let targets = ground.etcd_hosts();
+    let targets = ground.targets().await?;
     let (sha256, found) = {
         let members = ground.members();
         let restore = ground.restore_to(&members, targets.clone());

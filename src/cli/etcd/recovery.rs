@@ -5,6 +5,7 @@ use std::{
     fs::File,
     path::Path,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
@@ -25,7 +26,11 @@ use crate::{
     host::HostError,
     inventory::{Node, NodeName, Role},
     phases::UP,
+    plan::Refusal,
 };
+
+/// How long members may take to serve that were started anew, which they do within seconds.
+const STARTED: Duration = Duration::from_secs(30);
 
 /// A recovery that has begun.
 pub(super) struct UnderWay {
@@ -105,18 +110,84 @@ impl<'a> Ground<'a> {
         self.restore_to(&members, vec![]).standing().await.map_err(|e| self.failed(e))
     }
 
-    /// Takes away what is left of restores that are over: their data takes writes, and nothing of them is done again. Which
-    /// they were.
-    pub(super) async fn tidy_up(&self) -> Result<Vec<String>, CliError> {
+    /// Takes away what is left of restores that are over: their data takes writes, and nothing of them is done again. Answers how
+    /// they stood.
+    pub(super) async fn tidy_up(&self) -> Result<Standing, CliError> {
         let standing = self.standing().await?;
         if standing.over.is_empty() {
-            return Ok(vec![]);
+            return Ok(standing);
         }
         self.context.stop_signal()?;
         let members = self.members();
         let restore = self.restore_to(&members, vec![]);
         restore.tidy_up(&standing).await.map_err(|e| self.failed(e))?;
-        Ok(standing.over.into_keys().collect())
+        Ok(standing)
+    }
+
+    /// True once etcd serves, for which members that have just been started get a moment.
+    pub(super) async fn comes_to_serve(&self) -> bool {
+        let until = Instant::now() + STARTED;
+        loop {
+            if gate::report(&self.members(), OffsetDateTime::now_utc()).await.serves {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// The hosts that get the new members: those of a restore that has begun, which know each other by now, or all etcd hosts that
+    /// answer.
+    ///
+    /// # Errors
+    /// Where one of them is missing: the same restore with fewer or other members would be another cluster.
+    pub(super) async fn targets(&self) -> Result<Vec<NodeName>, CliError> {
+        let (there, begun) = (self.etcd_hosts(), self.standing().await?.members);
+        let missing: Vec<&str> = begun.iter().filter(|h| !there.contains(h)).map(NodeName::as_str).collect();
+        if begun.is_empty() {
+            return Ok(there);
+        }
+        if missing.is_empty() {
+            return Ok(begun);
+        }
+        let all: Vec<&str> = begun.iter().map(NodeName::as_str).collect();
+        let missing = missing.join(", ");
+        Err(Refusal {
+            rule: "same-members",
+            subject: format!("what has begun does not go on without {missing}"),
+            why: format!("it makes one cluster of {}, and may be through there; nothing was changed", all.join(", ")),
+            help: format!(
+                "make {missing} reachable, with an inventory that has it as an etcd host, and run the same again; or, if it \
+                 is gone for good, take it out of the inventory, and rsadm etcd restore{} --rollback puts the old data back",
+                self.inventory
+            ),
+        }
+        .into())
+    }
+
+    /// Nobody is left who would go on with what is rolled back elsewhere.
+    fn can_be_rolled_back(&self, standing: &Standing) -> Result<(), CliError> {
+        let silent: Vec<&str> = self
+            .silent_etcd_hosts()
+            .into_iter()
+            .filter(|n| standing.members.contains(&n.name))
+            .map(|n| n.name.as_str())
+            .collect();
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let silent = silent.join(", ");
+        Err(Refusal {
+            rule: "everybody-fenced",
+            subject: format!("the restore is not rolled back without {silent}"),
+            why: "its new members may run there, and would go on beside those with the old data; nothing was changed".into(),
+            help: format!(
+                "make {silent} reachable and run the same again; or switch it off for good and take it out of the inventory"
+            ),
+        }
+        .into())
     }
 
     /// Ends a command whose restore was over before it began.
@@ -183,8 +254,9 @@ impl<'a> Ground<'a> {
                 ),
             ));
         }
+        self.can_be_rolled_back(&standing)?;
         let Some(token) = standing.under_way else {
-            let text = match over.is_empty() {
+            let text = match standing.over.is_empty() && over.over.is_empty() {
                 true => "no restore is under way on these hosts",
                 false => "the restore was over and is not rolled back; what was left of it was tidied up",
             };
@@ -231,7 +303,7 @@ impl<'a> Ground<'a> {
             targets,
             absent: self.absent(),
             stop: self.context.asked_to_stop(),
-            limit: self.context.options.timeout.unwrap_or(std::time::Duration::from_secs(120)),
+            limit: self.context.options.timeout.unwrap_or(Duration::from_secs(120)),
         }
     }
 
@@ -272,7 +344,8 @@ impl<'a> Ground<'a> {
                 )
             }
             RestoreError::NoRoom(_) => format!(
-                "make room there and run the same again: old data in {} may go, if nobody needs it",
+                "make room there and run the same again: old data in {} may go, if nobody needs it, but for the newest, \
+                 without which a restore that has begun cannot be rolled back",
                 crate::layout::ASIDE_DIR
             ),
             RestoreError::TooHigh { .. } => {

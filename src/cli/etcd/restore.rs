@@ -8,7 +8,7 @@ use super::{
     snapshot::{fetch, whence},
 };
 use crate::{
-    backup::{Checked, Manifest, bundle, file, manifest},
+    backup::{BackupError, Checked, Manifest, bundle, file, manifest},
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes, shell::quoted},
     inventory::Cluster,
     observe::Observed,
@@ -71,14 +71,15 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
     let fetched = fetch::here(context, &inventory, snapshot, scratch.path()).await?;
     let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;
-    let checked = checked(&opened.snapshot)?;
+    let checked = checked(&opened)?;
     let sha256 = &checked.sum.sha256;
     let command = format!("etcd restore{} {}", inventory.as_typed(), quoted(snapshot.display()));
     let ground = Ground::open(context, &inventory, &command).await?;
-    if ground.tidy_up().await?.iter().any(|token| token.contains(&sha256[..12])) {
+    if ground.tidy_up().await?.last_over().is_some_and(|token| token.contains(&sha256[..12])) {
         return ground.was_over();
     }
     ground.everybody_is_there()?;
+    let targets = ground.targets().await?;
     let manifest = opened.manifest.as_ref();
     ground.is_its_own(manifest.map(|m| m.cluster.as_str()))?;
     ground.nobody_else_serves().await?;
@@ -92,14 +93,13 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
          What was written since is lost. The old data is set aside on every host.{}",
         ground.session.cluster.name,
         snapshot.display(),
-        manifest.map(about).unwrap_or_default(),
+        manifest.map_or_else(|| UNKNOWN.to_owned(), about),
         goes_on_as(&ground.session.cluster, &seen).map(|text| format!("\n{text}")).unwrap_or_default(),
     );
     ground.confirm(&question, sha256).await?;
     ground.prepare(&opened.carried, sha256).await?;
     // Bare hosts have programs by now.
     ground.can_take_data(&ground.session.observe().await?)?;
-    let targets = ground.etcd_hosts();
     ground.restore(&opened.snapshot, sha256, targets).await
 }
 
@@ -119,7 +119,7 @@ fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, 
     let inventory = |error: String| CliError::new(Exit::Usage, error);
     let bundled = path.is_file() && path.to_string_lossy().ends_with(".age");
     if !bundled {
-        let manifest = file::manifest_of(path);
+        let manifest = file::manifest_beside(path).map_err(without_manifest)?;
         return Ok(Opened { snapshot: path.to_owned(), carried: vec![], manifest });
     }
     let Some(identity) = identity else {
@@ -153,10 +153,23 @@ fn about(manifest: &Manifest) -> String {
     format!(" (of {date} {:02}:{:02} UTC, revision {})", time.hour(), time.minute(), manifest.revision)
 }
 
-/// Its own checksum is the one thing a snapshot cannot do without.
-fn checked(path: &Path) -> Result<Checked, CliError> {
-    let refused = |e: crate::backup::BackupError| {
-        CliError::new(Exit::Refused, e).hint("nothing was stopped or changed; choose another snapshot")
-    };
-    file::check(path).map_err(refused)
+/// Stands for what a manifest tells.
+const UNKNOWN: &str = ", which has no manifest beside it: of which cluster it is, and of when, nobody knows";
+
+/// Its own checksum is the one thing a snapshot cannot do without; and what its manifest tells has to be told of it.
+fn checked(opened: &Opened) -> Result<Checked, CliError> {
+    let refused =
+        |e| CliError::new(Exit::Refused, e).hint("nothing was stopped or changed; choose another snapshot");
+    let checked = file::check(&opened.snapshot).map_err(refused)?;
+    file::is_told_of(&opened.snapshot, opened.manifest.as_ref(), &checked.sum.sha256)
+        .map_err(without_manifest)?;
+    Ok(checked)
+}
+
+/// Where the file beside a snapshot is not its manifest.
+fn without_manifest(error: BackupError) -> CliError {
+    CliError::new(Exit::Refused, error).hint(
+        "nothing was stopped or changed; choose another snapshot, or take that file away where you know of which cluster this \
+         one is",
+    )
 }

@@ -12,6 +12,7 @@ use crate::{
     event::{Event, Events, count},
     host::HostError,
     inventory::{Cluster, NodeName, Role},
+    observe::Observed,
     phases::RESET,
     plan::Plan,
     ui::{lines::one_line, text::indent},
@@ -48,6 +49,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     }
     let (seen, lost) = session.observe_what_answers().await;
     silent.extend(lost);
+    warn_of_restore(&session.events, &seen, &args.inventory.as_typed());
     let seen = seen.despite_restore();
     let (plan, _) = session.plan(RESET, seen.clone(), |_| true)?;
     if !plan.is_empty() {
@@ -89,6 +91,21 @@ async fn wipe(session: &Session<'_>, command: &str, silent: &mut Vec<HostError>)
     session.notices(&plan);
     session.execute(command, &plan, seen).await?;
     Ok(plan.changes())
+}
+
+/// What a restore has set aside is all that there is of the old data, and goes with the rest.
+fn warn_of_restore(events: &Events, seen: &Observed, inventory: &str) {
+    let hosts: Vec<&str> =
+        seen.hosts.iter().filter(|(_, f)| f.restoring.is_some()).map(|(host, _)| host.as_str()).collect();
+    if !hosts.is_empty() {
+        let text = format!(
+            "a restore is not over on {}: the data that it has set aside there goes, too, and where others stay they may be too \
+             few to put theirs back",
+            hosts.join(", ")
+        );
+        let help = format!("rsadm etcd restore{inventory} --rollback puts the old data back");
+        events.warn(text, Some(help));
+    }
 }
 
 /// Tells who is left behind, also where `--yes` leaves no question to read it in, and asks.

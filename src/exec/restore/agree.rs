@@ -8,7 +8,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{PHASE, Restore, RestoreError};
+use super::{PHASE, Restore, RestoreError, words};
 use crate::{
     etcd::status::EtcdReport,
     event::count,
@@ -16,7 +16,7 @@ use crate::{
     host::{Host, HostError, Op, Output},
     inventory::{Node, NodeName},
     layout,
-    observe::Identity,
+    observe::{Identity, wal},
 };
 
 impl Restore<'_> {
@@ -61,7 +61,15 @@ impl Restore<'_> {
     /// # Errors
     /// Hosts on which it could not be written.
     pub async fn record(&self, cluster_id: &str) -> Result<(), RestoreError> {
-        let before: Vec<Identity> = self.identities(&self.targets).await.into_values().collect();
+        // Hosts that kubeadm built have no record yet, and their data says it, too.
+        let heads = self.ask("tell whose data made room", &self.targets, |_| words(["was"])).await?;
+        let written = heads.iter().filter_map(|(_, head)| wal::writer(head)).map(|writer| Identity {
+            cluster: self.cluster.name.clone(),
+            etcd_cluster_id: writer.cluster,
+            replaces: vec![],
+        });
+        let recorded = self.identities(&self.targets).await.into_values();
+        let before: Vec<Identity> = written.chain(recorded).collect();
         let op = identity(&Identity::after(&self.cluster.name, cluster_id, &before));
         self.run("record the cluster", &self.targets, |_| op.clone()).await.map(drop)
     }

@@ -26,6 +26,7 @@ pub mod survivors;
 mod travel;
 
 pub use elsewhere::{Absent, who_runs};
+use over::Ending;
 
 /// In brackets before its lines.
 const PHASE: &str = "restore";
@@ -142,18 +143,20 @@ impl Restore<'_> {
     pub async fn finish(&self, token: &str) -> Result<bool, RestoreError> {
         self.await_members().await?;
         self.nobody_is_back().await?;
-        self.mark_over(token).await?;
+        self.mark_over(token, Ending::Stays).await?;
         let back = self.unfence().await?;
         self.end(&self.everybody()).await?;
         Ok(back)
     }
 
-    /// Marks this restore on every host. `token` names it, and the new cluster.
+    /// Marks this restore on every host, with those that are to have members. `token` names it, and the new cluster.
     ///
     /// # Errors
     /// Where another one is under way.
     pub async fn begin(&self, token: &str) -> Result<(), RestoreError> {
-        let said = self.ask("begin", &self.everybody(), |_| words(["begin", token])).await?;
+        let targets = self.targets.iter().map(ToString::to_string);
+        let begin: Vec<String> = words(["begin", token]).into_iter().chain(targets).collect();
+        let said = self.ask("begin", &self.everybody(), |_| begin.clone()).await?;
         match said.into_iter().find(|(_, said)| said != token) {
             None => Ok(()),
             Some((host, token)) => Err(RestoreError::Another { host, token }),
@@ -254,7 +257,7 @@ impl Restore<'_> {
         let etcd = self.etcd_hosts();
         let title = format!("old data back on {}", count(etcd.len(), "host"));
         self.stage("old data comes back", title, &etcd, |_| words(["roll-back"])).await?;
-        self.mark_over(token).await?;
+        self.mark_over(token, Ending::Undone).await?;
         self.ask("start etcd", &etcd, |_| words(["unfence", "etcd"])).await?;
         self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;
         self.end(&self.everybody()).await

@@ -1,12 +1,29 @@
 //! The end of a restore: from the moment when all members agree the restored data takes writes, and is never set aside
 //! again for the same restore. Hosts remember that twice: in the restore's own folder, by which an interrupted run is
 //! told from one that only has to tidy up, and beside it ([`layout::ENDED_RESTORES`](crate::layout::ENDED_RESTORES)), for
-//! a host that missed the end and still has the token.
+//! a host that missed the end and still has the token: how a restore ended decides what becomes of what that host has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Restore, RestoreError, revision::moment_in, words};
 use crate::inventory::NodeName;
+
+/// How a restore ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Its data is the cluster's.
+    Stays,
+    /// It was rolled back: the cluster has the data that it had before.
+    Undone,
+}
+
+/// How a host is told with this verb.
+fn told(verb: &str, token: &str, ending: Ending) -> Vec<String> {
+    match ending {
+        Ending::Stays => words([verb, token]),
+        Ending::Undone => words([verb, token, "undone"]),
+    }
+}
 
 /// How restores stand, as all hosts together remember it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,10 +34,15 @@ pub struct Standing {
     pub placed: bool,
     /// The hosts that it has begun on.
     pub hosts: BTreeSet<NodeName>,
+    /// Those that are to have members, in the order in which each member is told of the others; none where an rsadm began it that
+    /// noted none.
+    pub members: Vec<NodeName>,
     /// True where none of them had anything of a cluster before it.
     pub bare: bool,
     /// Those that are over, with the hosts on which something of them is left.
     pub over: BTreeMap<String, Vec<NodeName>>,
+    /// Of all that are over, those that were rolled back.
+    undone: BTreeSet<String>,
     /// The moment of the newest of which any host knows.
     pub newest: Option<u64>,
 }
@@ -29,10 +51,12 @@ pub struct Standing {
 #[derive(Default)]
 struct Remembered {
     token: Option<String>,
+    members: Vec<NodeName>,
     placed: bool,
     bare: bool,
     over: bool,
     ended: Vec<String>,
+    undone: Vec<String>,
 }
 
 impl Remembered {
@@ -41,7 +65,14 @@ impl Remembered {
         for line in said.lines() {
             match line.split_once(' ') {
                 Some(("token", token)) => remembered.token = Some(token.to_owned()),
-                Some(("ended", token)) => remembered.ended.push(token.to_owned()),
+                Some(("members", hosts)) => {
+                    remembered.members = hosts.split(' ').map(NodeName::new).collect()
+                }
+                Some(("ended", how)) => {
+                    let token = how.split(' ').next().unwrap_or_default();
+                    remembered.ended.push(token.to_owned());
+                    remembered.undone.extend(how.ends_with(" undone").then(|| token.to_owned()));
+                }
                 _ => {
                     remembered.placed |= line == "placed";
                     remembered.bare |= line == "bare";
@@ -62,7 +93,9 @@ impl Standing {
         let marked = hosts.iter().filter(|(_, r)| r.over).filter_map(|(_, r)| r.token.as_ref());
         let over: BTreeSet<&String> = noted.chain(marked).collect();
         let known = hosts.iter().flat_map(|(_, r)| r.ended.iter().chain(&r.token));
-        let mut standing = Self { newest: known.filter_map(|t| moment_in(t)).max(), ..Self::default() };
+        let newest = known.filter_map(|t| moment_in(t)).max();
+        let undone = hosts.iter().flat_map(|(_, r)| r.undone.iter().cloned()).collect();
+        let mut standing = Self { newest, undone, ..Self::default() };
         for (host, remembered) in &hosts {
             match &remembered.token {
                 Some(token) if over.contains(token) => {
@@ -71,6 +104,9 @@ impl Standing {
                 Some(token) => {
                     standing.bare = remembered.bare && (standing.bare || standing.under_way.is_none());
                     standing.under_way = standing.under_way.or_else(|| Some(token.clone()));
+                    if standing.members.is_empty() {
+                        standing.members.clone_from(&remembered.members);
+                    }
                     standing.placed |= remembered.placed;
                     standing.hosts.insert((*host).clone());
                 }
@@ -78,6 +114,17 @@ impl Standing {
             }
         }
         standing
+    }
+
+    /// The restore of which something was left that is the newest of all: what it brought is what is served since.
+    pub fn last_over(&self) -> Option<&str> {
+        let is_last = |token: &&String| !self.undone.contains(*token) && moment_in(token) == self.newest;
+        self.over.keys().find(is_last).map(String::as_str)
+    }
+
+    /// How one that is over has ended.
+    fn ending(&self, token: &str) -> Ending {
+        if self.undone.contains(token) { Ending::Undone } else { Ending::Stays }
     }
 }
 
@@ -93,19 +140,23 @@ impl Restore<'_> {
     }
 
     /// From here on the data that is in place is the truth.
-    pub(super) async fn mark_over(&self, token: &str) -> Result<(), RestoreError> {
-        self.ask("note that it is over", &self.everybody(), |_| words(["over", token])).await.map(drop)
+    pub(super) async fn mark_over(&self, token: &str, ending: Ending) -> Result<(), RestoreError> {
+        self.ask("note that it is over", &self.everybody(), |_| told("over", token, ending)).await.map(drop)
     }
 
     /// Brings back what restores that are over still hold, and forgets them: no data is moved. A host that has missed the
-    /// end, with the old data, starts nothing: it is for `etcd replace`.
+    /// end, with the old data, does not start etcd: it is for `etcd replace`. One that has missed that a restore was rolled back
+    /// does so itself.
     ///
     /// # Errors
     /// Hosts on which that did not succeed.
     pub async fn tidy_up(&self, standing: &Standing) -> Result<(), RestoreError> {
         for (token, hosts) in &standing.over {
-            let said = self.ask("bring back what waits", hosts, |_| words(["settle"])).await?;
-            self.mark_over(token).await?;
+            let ending = standing.ending(token);
+            let verb = if ending == Ending::Undone { "undo" } else { "settle" };
+            let said = self.ask("bring back what waits", hosts, |_| words([verb])).await?;
+            // Not as those that were there at its end: should this break off here, old data would count as what stays.
+            self.ask("note that it is over", hosts, |_| told("ended", token, ending)).await?;
             // What another restore has fenced cannot be waited for.
             if standing.under_way.is_none() {
                 self.serve_again(said).await?;
@@ -127,7 +178,17 @@ impl Restore<'_> {
                 self.events.warn(error.to_string(), Some(help.into()));
                 Ok(())
             }
-            other => other.map(drop),
+            other => {
+                for (host, manifest) in other?.into_iter().filter(|(_, manifest)| !manifest.is_empty()) {
+                    self.events.warn(
+                        format!(
+                            "{host} missed the end of that restore: its etcd stays off, and its manifest is {manifest} there"
+                        ),
+                        Some("rsadm etcd status tells what becomes of its member".into()),
+                    );
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -162,6 +223,26 @@ mod tests {
             });
             assert_eq!(begun, of_this.map(|(h, _)| h.as_str()).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn how_a_restore_ended_is_known_to_who_missed_it() {
+        let of = |said: &[(&str, &str)]| {
+            let said: Vec<_> = said.iter().map(|(h, s)| (NodeName::new(*h), (*s).to_owned())).collect();
+            Standing::of(&said)
+        };
+        let placed = "token a-30-x\nmembers e1 e2\nplaced";
+        for (ended, ending, last) in [
+            ("ended a-30-x", Ending::Stays, Some("a-30-x")),
+            ("ended a-30-x undone", Ending::Undone, None),
+            ("ended a-30-x\nended a-40-y", Ending::Stays, None),
+        ] {
+            let standing = of(&[("e1", ended), ("e2", placed)]);
+            assert_eq!((standing.ending("a-30-x"), standing.last_over()), (ending, last), "{ended}");
+            assert!(standing.under_way.is_none() && standing.members.is_empty());
+        }
+        let members: Vec<String> = of(&[("e2", placed)]).members.iter().map(ToString::to_string).collect();
+        assert_eq!(members, ["e1", "e2"]);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 #   $state/token      which restore is under way         $state/manifests/  manifests that wait outside the kubelet's sight
 #   $state/old        where the old data went, or none   $state/placed      the new data is where etcd looks for it
 #   $state/restored   the new data is whole, in $new
+#   $state/members    the hosts of the new members, by which a rerun goes, too
 #   $state/over       its data takes writes: from here on nothing but tidying up is left
-#   $state/undoing    it is being rolled back
+#   $state/undoing    it is being rolled back            $state/undone      what it made here is aside again
 #   $state/bare       there was nothing of a cluster here before it
-#   $ended            restores that were over, for hosts that missed that              (After processes.sh and aside.sh.)
+#   $ended            restores that were over, for hosts that missed that: TOKEN, or TOKEN undone where it was rolled back
+# (After processes.sh and aside.sh.)
 umask 077
 export LC_ALL=C
 state=/var/lib/rsadm/restore ended=/var/lib/rsadm/restores.ended aside=/var/lib/rsadm/aside data=/var/lib/etcd manifests=/etc/kubernetes/manifests
@@ -18,11 +20,21 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 
 runs() { processes "$1"; [ ${#pids[@]} != 0 ]; }
 
+# carry FILE FOLDER: moves it. They may be of two file systems, between which mv leaves a part where it breaks off, and there is
+# one such file: it has its name there once it is whole. No kubelet reads files that begin with a dot.
+carry() {
+  local new=$2/.rsadm-${1##*/}
+  [ -f "$1" ] || return 0
+  cp -p "$1" "$new" && sync "$new" && mv -f "$new" "$2/${1##*/}" && rm -f "$1" && return
+  rm -f "$new"
+  exit 1
+}
+
 # Out of the kubelet's sight, and gone as a process.
 fence() {
   local name=$1 end=$((SECONDS + 90)) kill=$((SECONDS + 5)) ask=$((SECONDS + 15))
   mkdir -p $state/manifests
-  [ ! -f $manifests/$name.yaml ] || mv -f $manifests/$name.yaml $state/manifests/ || exit 1
+  carry $manifests/$name.yaml $state/manifests
   while runs "$name"; do
     [ $SECONDS -lt $end ] || die "$name still runs 90 s after its manifest was taken away; is the kubelet running? (systemctl status kubelet)"
     # An API server waits for requests under way, up to the 30 s that the kubelet grants; it has nothing that could be lost.
@@ -36,12 +48,49 @@ fence() {
 
 # Says whether the kubelet sees it now.
 unfence() {
-  [ ! -f "$state/manifests/$1.yaml" ] || mv -f "$state/manifests/$1.yaml" $manifests/ || exit 1
+  carry $state/manifests/$1.yaml $manifests
   [ ! -f $manifests/$1.yaml ] || echo here
 }
 
 # Writes a file whole or not at all: PATH TEXT.
 note() { printf '%s\n' "$2" > "$1.new" && sync "$1.new" && mv "$1.new" "$1" || exit 1; }
+
+# ended TOKEN [undone]: remembers how it ended, also once $state is gone.
+ended() { grep -qsxF -e "$*" $ended || note $ended "$(tail -n 50 $ended 2>/dev/null; echo "$*")"; }
+
+# is_here TOKEN
+is_here() { [ "$(cat $state/token 2>/dev/null)" = "$1" ]; }
+
+# snapshot_is SHA256
+snapshot_is() { [ -f $state/snapshot.db ] && sha256sum < $state/snapshot.db | grep -q "^$1"; }
+
+# Where the old data is, as far as it was moved; where it is not there any more nothing can be rolled back.
+old_data() {
+  old=$(cat $state/old 2>/dev/null)
+  [ "$old" ] && [ "$old" != none ] && [ ! -e "$old/member" ] || return 0
+  beside_data
+  # It was noted where it goes, and it has not gone; or it has come back already.
+  [ -e $data/member ] && { [ ! -f $state/placed ] && [ -e $new/member ] || [ -f $state/undone ]; } && return
+  die "the old data is not at $old, where it was set aside, so nothing can be put back here; is what it lies on mounted?"
+}
+
+# What the restore changed is changed back; the data that it made is kept aside, too. Where no data was moved, etcd may serve with
+# the others that this restore has not reached.
+roll_back() {
+  local to
+  old_data
+  if [ "$old" ]; then
+    fence etcd
+    touch $state/undoing || exit 1
+  fi
+  if [ "$old" = none ] || { [ "$old" ] && [ -e "$old/member" ]; }; then
+    [ ! -e $data/member ] || { to=$(new_place $data $aside undone) && mv -T $data/member "$to/member"; } || exit 1
+    touch $state/undone || exit 1
+    [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1
+  fi
+  [ ! -s $state/identity ] || { cp -p $state/identity $identity.new && mv $identity.new $identity; } || exit 1
+  rm -f $state/placed $state/restored $state/old && rm -rf $data/rsadm-new && rm -f $state/undoing $state/undone
+}
 
 # An image that a killed run left open.
 close_image() {
@@ -154,54 +203,62 @@ begin | fence | receive | place | replay | roll-back) [ ! -f $state/over ] || di
 esac
 
 case $verb in
-begin) # TOKEN: says which restore is under way here, and begins this one where none is.
+begin) # TOKEN HOST…: says which restore is under way here, and begins this one, with members on these hosts, where none is.
   (umask 022; mkdir -p ${state%/*})
   mkdir -p $state
   [ -s $state/token ] || [ -e $data/member ] || [ -s $identity ] || [ -e $manifests/etcd.yaml ] || [ -e $manifests/kube-apiserver.yaml ] || touch $state/bare
   # Which cluster the data is of that makes room: for who rolls back.
   [ -s $state/token ] || [ ! -s $identity ] || cp -p $identity $state/identity || exit 1
-  [ -s $state/token ] || note $state/token "$1"
+  [ -s $state/token ] || { note $state/members "${*:2}"; note $state/token "$1"; }
   cat $state/token ;;
 under-way) # Which restore is under way here, whether its data is in place, whether it is over, and which ones were over.
   [ ! -s $state/token ] || echo "token $(cat $state/token)"
+  [ ! -s $state/members ] || echo "members $(cat $state/members)"
   [ ! -f $state/placed ] || echo placed
   [ ! -f $state/bare ] || echo bare
   [ ! -f $state/over ] || echo over
   [ ! -f $ended ] || sed 's/^/ended /' $ended ;;
 fence) fence "$1" ;;
 unfence) unfence "$1" ;;
-over) # TOKEN: what is in place now stays. Noted where it outlives $state, too.
-  [ "$(cat $state/token 2>/dev/null)" = "$1" ] || exit 0
-  grep -qsxF -e "$1" $ended || note $ended "$(tail -n 50 $ended 2>/dev/null; echo "$1")"
+over) # TOKEN [undone]: what is in place now stays.
+  is_here "$1" || exit 0
+  ended "$@"
   touch $state/over && sync $state/over $state ;;
+ended) # TOKEN [undone]: the same of a restore whose end this host has missed: what is in place here is not what stays.
+  ! is_here "$1" || ended "$@" ;;
 settle) # Of a restore that is over: what has its data starts again, and says whether there is an API server. Old data that
   # missed it stays out of the kubelet's sight.
   if [ -f $state/over ] || [ -f $state/placed ] || { [ ! -e $data/member ] && [ ! -f $state/manifests/etcd.yaml ]; }; then
     unfence etcd >/dev/null
     unfence kube-apiserver
   fi ;;
+undo) # Of a restore that was rolled back: so it is here, and what was there before starts again.
+  [ -f $state/over ] || { fence kube-apiserver; roll_back; }
+  unfence etcd >/dev/null
+  unfence kube-apiserver ;;
 room) # SHA256: takes away what an interrupted delivery or restore has left, which is made anew; then says what is here of this
   # one (nothing, delivered, restored), and how much room there is for the rest.
   [ -f $state/snapshot.db ] || rm -f $state/piece.* $state/snapshot.new
   [ -f $state/restored ] || rm -rf $state/new $data/rsadm-new
   here=nothing
-  if [ -f $state/snapshot.db ] && sha256sum < $state/snapshot.db | grep -q "^$1"; then here=delivered; fi
+  ! snapshot_is "$1" || here=delivered
   [ $here = nothing ] || [ ! -f $state/restored ] || here=restored
   echo $here
   mkdir -p ${state%/*} && df -PB1 -- ${state%/*} $data 2>/dev/null
   true ;;
-receive) # SHA256: puts the pieces together, each gone before the next: there is room for one copy.
-  if [ ! -f $state/snapshot.db ]; then
+receive) # SHA256: puts the pieces together, each gone before the next: there is room for one copy. One that a crash left in part is none.
+  if ! snapshot_is "$1"; then
+    rm -f $state/snapshot.db
     : > $state/snapshot.new || exit 1
     for piece in $state/piece.*; do
       cat "$piece" >> $state/snapshot.new && rm -f "$piece" || exit 1
     done
     have=$(sha256sum < $state/snapshot.new); have=${have%% *}
     [ "$have" = "$1" ] || { rm -f $state/snapshot.new; die "the snapshot arrived with another checksum: $have, not $1"; }
-    mv $state/snapshot.new $state/snapshot.db
+    sync $state/snapshot.new && mv $state/snapshot.new $state/snapshot.db || exit 1
   fi ;;
 has) # SHA256
-  [ -f $state/snapshot.db ] && sha256sum < $state/snapshot.db | grep -q "^$1" && echo yes || echo no ;;
+  snapshot_is "$1" && echo yes || echo no ;;
 place) # NAME PEER-URL INITIAL-CLUSTER TOKEN BUMP
   [ ! -f $state/undoing ] || die "it is being rolled back here, which comes first: rsadm etcd restore --rollback"
   [ ! -f $state/placed ] || exit 0
@@ -246,7 +303,7 @@ replay) # [database]: a snapshot of the data with its write-ahead log applied; o
       [ $code = 0 ] || die "no snapshot of the replayed data could be taken"
       rm -rf $state/copy
     fi
-    mv $state/snapshot.new $state/snapshot.db
+    sync $state/snapshot.new && mv $state/snapshot.new $state/snapshot.db || exit 1
   fi
   sha256sum < $state/snapshot.db | cut -d' ' -f1
   stat -c %s $state/snapshot.db ;;
@@ -255,6 +312,9 @@ diagnose) # What there is to recover from, without touching it.
   for wal in $data/member/wal/*.wal; do echo "writer $(head -c 96 "$wal" 2>/dev/null | base64 -w0)"; break; done
   runs etcd && echo running
   echo end ;;
+was) # The beginning of the log of the data that made room, which tells whose it was.
+  old=$(cat $state/old 2>/dev/null)
+  for wal in "${old:-none}"/member/wal/*.wal; do head -c 96 "$wal" 2>/dev/null | base64 -w0; break; done ;;
 sizes) # Bytes of the database, and of all of the data.
   stat -Lc %s $data/member/snap/db 2>/dev/null || echo 0
   du -skL $data/member 2>/dev/null | awk '{print $1 * 1024}' ;;
@@ -279,21 +339,17 @@ relist) # Who has watched the old data asks anew: the kubelet restarts these; ot
     ! runs $name || kill "${pids[@]}" 2>/dev/null
   done
   [ "$(systemctl is-active kubelet)" != active ] || systemctl restart kubelet ;;
-roll-back) # What the restore changed is changed back; the data that it made is kept aside, too. Where no data was moved, etcd
-  # may serve with the others that this restore has not reached.
-  old=$(cat $state/old 2>/dev/null)
-  if [ "$old" ]; then
-    fence etcd
-    touch $state/undoing
-  fi
-  if [ "$old" = none ] || { [ "$old" ] && [ -e "$old/member" ]; }; then
-    [ ! -e $data/member ] || { to=$(new_place $data $aside undone) && mv -T $data/member "$to/member"; } || exit 1
-    [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1
-  fi
-  [ ! -s $state/identity ] || { cp -p $state/identity $identity.new && mv $identity.new $identity; } || exit 1
-  rm -f $state/placed $state/restored $state/old && rm -rf $data/rsadm-new && rm -f $state/undoing ;;
-end) # Gone at once, so that no part of it is taken for a restore under way.
+roll-back) roll_back ;;
+end) # Gone at once, so that no part of it is taken for a restore under way. What still waits here is of a host that missed the end:
+  # its API server has no member of its own any more, and its etcd is not started with old data. Says where that one's manifest is.
   close_image
   rm -rf $data/rsadm-new
+  if [ -d $state/manifests ]; then
+    unfence kube-apiserver >/dev/null
+    if [ -f $state/manifests/etcd.yaml ]; then
+      kept=$aside/manifests-$(cat $state/token 2>/dev/null)
+      mkdir -p $kept && carry $state/manifests/etcd.yaml $kept && echo $kept/etcd.yaml
+    fi
+  fi
   [ ! -e $state ] || { rm -rf $state.gone && mv -T $state $state.gone && rm -rf --one-file-system $state.gone; } ;;
 esac
