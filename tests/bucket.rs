@@ -130,6 +130,33 @@ async fn a_bucket_keeps_lists_gives_back_and_removes() {
     assert_eq!(left, ["small.db"]);
 }
 
+/// A store that is not Amazon's, whose hosts need no credentials file: where it is stands in the inventory.
+#[tokio::test]
+async fn credentials_of_the_environment_go_with_the_endpoint_of_the_inventory() {
+    let server = server();
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    std::fs::write(&path, vec![7; 1000]).unwrap();
+    place(&server, "s3://snapshots/etcd").put(&path, &manifest("a.db", 1000, 1)).await.unwrap();
+    let inventory = folder.path().join("inventory.yaml");
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/etcd-only.yaml");
+    let text = std::fs::read_to_string(text).unwrap().replace(
+        "\netcd:\n",
+        &format!(
+            "\netcd:\n  backup: {{interval: 6h, retention: 4, target: s3://snapshots/etcd, region: us-east-1, endpoint: \
+             \"http://{}\"}}\n",
+            server.address
+        ),
+    );
+    std::fs::write(&inventory, text).unwrap();
+    let mut ls = Command::new(env!("CARGO_BIN_EXE_rsadm"));
+    ls.args(["etcd", "snapshot", "ls"]).arg(&inventory);
+    ls.envs([("AWS_ACCESS_KEY_ID", "backup"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+    let listed = ls.output().unwrap();
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(said.contains("a.db"), "{said}{}", String::from_utf8_lossy(&listed.stderr));
+}
+
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_named() {
     let server = server();
@@ -139,6 +166,23 @@ async fn a_bucket_that_is_not_there_is_named() {
 }
 
 /// Without a manifest nothing would ever remove it, and the next run would leave another.
+#[tokio::test]
+async fn a_snapshot_comes_with_its_manifest_where_it_has_one() {
+    let server = server();
+    let place = place(&server, "s3://snapshots/etcd/prod");
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    std::fs::write(&path, vec![7; 1000]).unwrap();
+    place.put(&path, &manifest("a.db", 1000, 1)).await.unwrap();
+    let fetched = async || {
+        let back = tempdir().unwrap();
+        place.local("a.db", back.path()).await.map(|path| file::manifest_of(&path))
+    };
+    assert_eq!(fetched().await.unwrap(), Some(manifest("a.db", 1000, 1)));
+    assert!(request(server.address, "DELETE /snapshots/etcd/prod/a.json").is_some());
+    assert_eq!(fetched().await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn what_may_be_put_and_not_read_is_not_left_there() {
     let server = server();

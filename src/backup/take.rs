@@ -127,6 +127,7 @@ pub fn keep(
     let own = manifest.file.trim_end_matches(PLAIN).to_owned() + BUNDLE;
     let file_name = name.map_or(own, str::to_owned);
     let path = folder.join(&file_name);
+    // Nobody sees it under its name before it is whole.
     let made = folder.join(file::begun(file::INCOMING) + "bundle");
     bundle::write(&made, recipients, &manifest, carried, arrived.path())?;
     let doing = format!("write {}", made.display());

@@ -13,6 +13,7 @@ use super::{REMEMBER, WIPE};
 
 mod apply;
 mod containers;
+mod images;
 mod links;
 mod nodes;
 mod processes;

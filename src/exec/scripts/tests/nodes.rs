@@ -162,6 +162,23 @@ fn a_node_is_told_only_what_it_has_not() {
     }
 }
 
+/// Where no API server told of the node when it was planned, nobody knew what was ours.
+#[test]
+fn what_was_ours_and_is_no_more_is_taken_back() {
+    let was = "'ours zone,ours,bare:NoExecute,there=0:NoSchedule,gone:NoSchedule'";
+    let kubectl = KUBECTL.replace("bare:NoExecute\n", &format!("bare:NoExecute {was}\n"));
+    for (managed, labels, taints) in [
+        ("ours", r#""zone":null"#, "taint node w1 bare:NoExecute-\n"),
+        ("ours,zone,bare=2:NoExecute", "", ""),
+    ] {
+        let place = Place::new();
+        let output = run(&place, MARK, &kubectl, &["w1", "60", managed, "--"]);
+        assert!(output.status.success(), "{}", said(&output));
+        let patch = PATCH.replace("LABELS", labels).replace(r#""ours"}"#, &format!("\"{managed}\"}}"));
+        assert_eq!(place.text("done"), format!("{taints}{patch}\n"), "{managed}");
+    }
+}
+
 #[test]
 fn nothing_is_taken_for_done_where_a_node_does_not_come_or_a_taint_fails() {
     // The node, a taint, what the operator reads, and what kubectl was told.
