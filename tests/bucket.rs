@@ -165,9 +165,9 @@ async fn a_bucket_that_is_not_there_is_named() {
     assert_eq!(error.to_string(), "could not list s3://nobodys/etcd");
 }
 
-/// Without a manifest nothing would ever remove it, and the next run would leave another.
+/// What it would have told is whose the snapshot is, and whether it was found damaged.
 #[tokio::test]
-async fn a_snapshot_comes_with_its_manifest_where_it_has_one() {
+async fn a_snapshot_whose_manifest_cannot_be_read_is_not_fetched() {
     let server = server();
     let place = place(&server, "s3://snapshots/etcd/prod");
     let folder = tempdir().unwrap();
@@ -179,10 +179,12 @@ async fn a_snapshot_comes_with_its_manifest_where_it_has_one() {
         place.local("a.db", back.path()).await.map(|path| file::manifest_of(&path))
     };
     assert_eq!(fetched().await.unwrap(), Some(manifest("a.db", 1000, 1)));
-    assert!(request(server.address, "DELETE /snapshots/etcd/prod/a.json").is_some());
-    assert_eq!(fetched().await.unwrap(), None);
+    std::fs::write(server.folder.path().join("hidden"), "a.json").unwrap();
+    let error = fetched().await.unwrap_err().to_string();
+    assert_eq!(error, "could not get a.json from s3://snapshots/etcd/prod");
 }
 
+/// Without a manifest nothing would ever remove it, and the next run would leave another.
 #[tokio::test]
 async fn what_may_be_put_and_not_read_is_not_left_there() {
     let server = server();
