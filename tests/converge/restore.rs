@@ -1,7 +1,12 @@
 //! A restore that dies at any effect is run again, and ends where an undisturbed one ends; what was written after its end
 //! stays.
 
-use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    sync::Arc,
+    time::Duration,
+};
 
 use rsadm::{
     event::Events,
@@ -231,39 +236,77 @@ fn a_restore_that_would_fill_a_disk_changes_nothing_on_any_host() {
     assert_eq!(world.effects(), 0, "{:?}", world.state().log.last());
 }
 
-/// It was switched off when the others went on without it, and has the token still.
-#[test]
-fn a_host_that_missed_the_end_of_a_restore_begins_nothing() {
-    let all = etcd_only();
+/// The third host is switched off once all three did that; the others end what was begun without it and are written to, and then
+/// it comes back.
+fn comes_back_after(all: &Cluster, done: &str, end: Verb) -> (Node, State) {
     let mut two = all.clone();
-    let left = two.nodes.pop().unwrap().name;
-    let world = World::new(ready(&all));
+    let left = two.nodes.pop().unwrap();
+    let world = World::new(ready(all));
     world.keep_snapshots();
-    block_on(restore(&world, &all)).unwrap();
-    let fenced = |m: &&State| m.log.iter().filter(|l| l.ends_with("take etcd away")).count() == 3;
-    let mut state = world.snapshots().iter().find(fenced).cloned().unwrap();
+    block_on(restore(&world, all)).unwrap();
+    let did = |m: &&State| m.log.iter().filter(|l| l.ends_with(done)).count() == 3;
+    let mut state = world.snapshots().iter().find(did).cloned().unwrap();
     state.hang_up();
-    state.machine(&left).power_off();
+    state.machine(&left.name).power_off();
     let world = World::new(state);
-    block_on(restore(&world, &two)).unwrap();
+    block_on(command(&world, &two, end)).unwrap();
     let mut state = world.state();
     state.hang_up();
     state.settle();
     assert!(state.write("later"));
     let now = state.clock;
-    state.machine(&left).power_on(now);
+    state.machine(&left.name).power_on(now);
     state.settle();
-    let world = World::new(state);
-    block_on(restore(&world, &all)).unwrap();
-    let mut state = world.state();
-    state.settle();
-    for node in &two.nodes {
-        let data = state.machines[&node.name].etcd_data().unwrap();
-        assert_eq!(data.written, ["later"], "{}", node.name);
+    (left, state)
+}
+
+/// What the next command comes to, undisturbed and killed after each of its effects and run again.
+fn tidied_up(all: &Cluster, start: State) -> Vec<State> {
+    let world = World::new(start);
+    world.keep_snapshots();
+    block_on(restore(&world, all)).unwrap();
+    let mut ends = vec![world.state()];
+    let is_left = |state: &State| {
+        state.machines.values().any(|machine| machine.files.below("/var/lib/rsadm/restore").count() > 0)
+    };
+    for mut state in world.snapshots().into_iter().filter(is_left) {
+        state.hang_up();
+        let world = World::new(state);
+        block_on(restore(&world, all)).unwrap();
+        ends.push(world.state());
     }
-    let left = &state.machines[&left];
-    assert!(left.process("etcd").is_none(), "old data serves");
-    assert_eq!(left.files.below("/var/lib/rsadm/restore/").count(), 0, "something of the restore is left");
+    assert!(ends.len() > 2, "nothing was tidied up");
+    ends.iter_mut().for_each(State::settle);
+    ends
+}
+
+/// It was switched off when the others went on without it, and has the token still.
+#[test]
+fn a_host_that_missed_the_end_of_a_restore_begins_nothing() {
+    let all = etcd_only();
+    let (left, start) = comes_back_after(&all, "take etcd away", Verb::Restore);
+    for state in tidied_up(&all, start) {
+        for node in all.nodes.iter().filter(|n| n.name != left.name) {
+            let data = state.machines[&node.name].etcd_data().unwrap();
+            assert_eq!(data.written, ["later"], "{}", node.name);
+        }
+        let left = &state.machines[&left.name];
+        assert!(left.process("etcd").is_none(), "old data serves: {:?}", state.log);
+        assert_eq!(left.files.below("/var/lib/rsadm/restore").count(), 0, "something of the restore is left");
+    }
+}
+
+/// What was restored there would be a cluster beside that of the others.
+#[test]
+fn a_host_that_missed_a_rollback_has_its_old_data_again() {
+    let all = etcd_only();
+    let (left, start) = comes_back_after(&all, "place the restored data", Verb::RollBack);
+    for state in tidied_up(&all, start) {
+        let clusters: BTreeSet<u64> =
+            state.machines.values().map(|machine| machine.etcd_data().unwrap().cluster).collect();
+        assert_eq!(clusters.len(), 1, "{:?}", state.log);
+        assert!(state.machines[&left.name].process("etcd").is_some(), "{:?}", state.log);
+    }
 }
 
 fn absent(node: &Node) -> Absent {
