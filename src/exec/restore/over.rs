@@ -66,7 +66,7 @@ impl Remembered {
             match line.split_once(' ') {
                 Some(("token", token)) => remembered.token = Some(token.to_owned()),
                 Some(("members", hosts)) => {
-                    remembered.members = hosts.split(' ').map(NodeName::new).collect()
+                    remembered.members = hosts.split(' ').map(NodeName::new).collect();
                 }
                 Some(("ended", how)) => {
                     let token = how.split(' ').next().unwrap_or_default();
