@@ -6,6 +6,7 @@ use crate::cli::{CliError, Context, Exit};
 
 mod add;
 pub(super) mod alarm;
+mod begun;
 mod bench;
 mod compact;
 mod defrag;
