@@ -29,6 +29,20 @@ pub fn begun(prefix: &str) -> String {
     format!("{prefix}{}@{}-", this_machine(), std::process::id())
 }
 
+/// Takes away what this process has begun in a folder and given no name, when it goes: whoever interrupts a command leaves no
+/// snapshot there that nobody knows of, and that is not encrypted yet.
+pub struct Begun(pub PathBuf);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let Ok(listing) = fs::read_dir(&self.0) else { return };
+        let own = begun(INCOMING);
+        for entry in listing.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(&own)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// What a whole snapshot comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
@@ -284,6 +298,19 @@ mod tests {
             fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_is_interrupted_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Incoming::begin(folder.path()).unwrap().file.into_temp_path().keep().unwrap();
+        let other = folder.path().join(".rsadm-incoming-elsewhere@1-a");
+        for path in [&other, &folder.path().join("a.db"), &folder.path().join(begun(INCOMING) + "bundle")] {
+            fs::write(path, "").unwrap();
+        }
+        drop(Begun(folder.path().to_owned()));
+        assert!(!kept.exists());
+        assert_eq!(files(folder.path()), [".rsadm-incoming-elsewhere@1-a", "a.db"]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     host::{Forward, Host, Op, Secret, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
     layout,
-    observe::Identity,
+    observe::{Identity, replaced},
 };
 
 /// A host that may run a member.
@@ -242,8 +242,8 @@ impl<'a> SshMembers<'a> {
             let outputs = timeout(self.deadline, host.run(&read, true)).await.ok()?.ok()?;
             serde_json::from_slice::<Identity>(&outputs.first()?.stdout).ok()
         }));
-        let ids = asked.await.into_iter().flatten().flat_map(|identity| identity.replaces);
-        ids.filter_map(|id| u64::from_str_radix(&id, 16).ok()).collect()
+        let identities: Vec<Identity> = asked.await.into_iter().flatten().collect();
+        replaced(identities.iter()).into_iter().filter_map(|id| u64::from_str_radix(id, 16).ok()).collect()
     }
 
     /// Any etcd host's will do while all is well: one authority signed them all. Another's where this one has none.

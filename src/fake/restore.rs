@@ -107,7 +107,8 @@ impl FakeHost {
         }
         self.note_ended(token, undone).await?;
         if !self.has(OVER) {
-            self.change("mark it as over", |m| m.files.put(OVER, 0o600, b"")).await?;
+            let how = undone.concat();
+            self.change("mark it as over", |m| m.files.put(OVER, 0o600, how.as_bytes())).await?;
         }
         Ok(Output::default())
     }
@@ -129,8 +130,10 @@ impl FakeHost {
 
     /// What it missed of a restore that was rolled back.
     async fn undo(&self) -> Answer {
-        if !self.has(OVER) {
-            self.fence("kube-apiserver").await?;
+        if self.text(OVER) != "undone" {
+            for name in ["kube-apiserver", "etcd"] {
+                self.fence(name).await?;
+            }
             self.roll_back_restore().await?;
         }
         self.unfence("etcd").await?;

@@ -43,9 +43,8 @@ pub struct Observed {
 impl Observed {
     /// The ID of the cluster whose data a host has, where a restore or a recovery that it missed put another in its place.
     pub fn old_cluster_of(&self, host: &NodeName) -> Option<&str> {
-        let own = &self.hosts.get(host)?.identity.as_ref()?.etcd_cluster_id;
-        let identities = self.hosts.values().filter_map(|f| f.identity.as_ref());
-        identities.flat_map(|i| &i.replaces).find(|old| *old == own).map(String::as_str)
+        let own = self.hosts.get(host)?.identity.as_ref()?.etcd_cluster_id.as_str();
+        replaced(self.hosts.values().filter_map(|f| f.identity.as_ref())).contains(own).then_some(own)
     }
 
     /// The record of a host that has joined the etcd cluster of this ID: with those that it took the place of, as far as any host
@@ -63,6 +62,16 @@ impl Observed {
         self.hosts.values_mut().for_each(|facts| facts.restoring = None);
         self
     }
+}
+
+/// The IDs of etcd clusters in whose place a restore or a recovery put another, as these hosts have recorded it. Of two that took each
+/// other's place neither is one: so it is where a restore was rolled back, and a host that missed it comes back with its data.
+/// What serves decides between those.
+pub fn replaced<'i>(identities: impl Iterator<Item = &'i Identity>) -> BTreeSet<&'i str> {
+    let by = |i: &'i Identity| i.replaces.iter().map(|old| (i.etcd_cluster_id.as_str(), old.as_str()));
+    let replacements: BTreeSet<(&str, &str)> = identities.flat_map(by).collect();
+    let holds = |&&(new, old): &&(&'i str, &'i str)| !replacements.contains(&(old, new));
+    replacements.iter().filter(holds).map(|(_, old)| *old).collect()
 }
 
 /// A member of the live membership.
@@ -186,5 +195,8 @@ mod tests {
         let seen = Observed { hosts: hosts.into(), ..Observed::default() };
         let old = |name| seen.old_cluster_of(&NodeName::new(name));
         assert_eq!([old("e1"), old("e2"), old("e3"), old("e4")], [None, Some("a"), None, None]);
+        // A restore was rolled back, and e1 missed that.
+        let both = [identity("b", &["a", "z"]), identity("a", &["z", "b"])];
+        assert_eq!(replaced(both.iter()), ["z"].into());
     }
 }

@@ -195,8 +195,8 @@ fn no_restore_is_under_way(cluster: &Cluster, seen: &Observed) -> Result<(), Ref
         rule: "unfinished-restore",
         subject: "a restore of etcd has not come to its end".into(),
         why: format!("{} in the midst of it; the old data must not serve beside the restored", are(&names)),
-        help: "run the same rsadm etcd restore or recover again, it goes on where it stopped; or put the old data back: \
-               rsadm etcd restore --rollback"
+        help: "run the same rsadm etcd restore or recover again, it goes on where it stopped; or rsadm etcd restore --rollback, which \
+               puts the old data back, or tidies up where the others have ended it"
             .into(),
     })
 }

@@ -236,9 +236,9 @@ fn a_restore_that_would_fill_a_disk_changes_nothing_on_any_host() {
     assert_eq!(world.effects(), 0, "{:?}", world.state().log.last());
 }
 
-/// The third host is switched off once all three did that; the others end what was begun without it and are written to, and then
-/// it comes back.
-fn comes_back_after(all: &Cluster, done: &str, end: Verb) -> (Node, State) {
+/// The third host is switched off once all three did that, and `knows` of the restore what was noted on it alone; the others end what
+/// was begun without it and are written to, and then it comes back.
+fn comes_back_after(all: &Cluster, done: &str, knows: &[(&str, &str)], end: Verb) -> (Node, State) {
     let mut two = all.clone();
     let left = two.nodes.pop().unwrap();
     let world = World::new(ready(all));
@@ -247,6 +247,7 @@ fn comes_back_after(all: &Cluster, done: &str, end: Verb) -> (Node, State) {
     let did = |m: &&State| m.log.iter().filter(|l| l.ends_with(done)).count() == 3;
     let mut state = world.snapshots().iter().find(did).cloned().unwrap();
     state.hang_up();
+    knows.iter().for_each(|(path, text)| state.machine(&left.name).files.put(path, 0o600, text.as_bytes()));
     state.machine(&left.name).power_off();
     let world = World::new(state);
     block_on(command(&world, &two, end)).unwrap();
@@ -284,7 +285,7 @@ fn tidied_up(all: &Cluster, start: State) -> Vec<State> {
 #[test]
 fn a_host_that_missed_the_end_of_a_restore_begins_nothing() {
     let all = etcd_only();
-    let (left, start) = comes_back_after(&all, "take etcd away", Verb::Restore);
+    let (left, start) = comes_back_after(&all, "take etcd away", &[], Verb::Restore);
     for state in tidied_up(&all, start) {
         for node in all.nodes.iter().filter(|n| n.name != left.name) {
             let data = state.machines[&node.name].etcd_data().unwrap();
@@ -296,16 +297,19 @@ fn a_host_that_missed_the_end_of_a_restore_begins_nothing() {
     }
 }
 
-/// What was restored there would be a cluster beside that of the others.
+/// What was restored there would be a cluster beside that of the others; also where it was over by all that the host knew.
 #[test]
 fn a_host_that_missed_a_rollback_has_its_old_data_again() {
     let all = etcd_only();
-    let (left, start) = comes_back_after(&all, "place the restored data", Verb::RollBack);
-    for state in tidied_up(&all, start) {
-        let clusters: BTreeSet<u64> =
-            state.machines.values().map(|machine| machine.etcd_data().unwrap().cluster).collect();
-        assert_eq!(clusters.len(), 1, "{:?}", state.log);
-        assert!(state.machines[&left.name].process("etcd").is_some(), "{:?}", state.log);
+    let over = [("/var/lib/rsadm/restore/over", ""), (ENDED_RESTORES, TOKEN)];
+    for knows in [&[][..], &over] {
+        let (left, start) = comes_back_after(&all, "place the restored data", knows, Verb::RollBack);
+        for state in tidied_up(&all, start) {
+            let clusters: BTreeSet<u64> =
+                state.machines.values().map(|machine| machine.etcd_data().unwrap().cluster).collect();
+            assert_eq!(clusters.len(), 1, "{:?}", state.log);
+            assert!(state.machines[&left.name].process("etcd").is_some(), "{:?}", state.log);
+        }
     }
 }
 

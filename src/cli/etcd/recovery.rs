@@ -201,6 +201,12 @@ impl<'a> Ground<'a> {
                 ),
             ));
         }
+        if standing.under_way.is_none() && over.was_rolled_back() {
+            return self.finish(
+                "the restore was rolled back already: where that was missing it was done".into(),
+                None,
+            );
+        }
         self.can_be_rolled_back(&standing)?;
         let Some(token) = standing.under_way else {
             let text = match standing.over.is_empty() && over.over.is_empty() {

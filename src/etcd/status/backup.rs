@@ -68,7 +68,7 @@ pub struct BackupReport {
     pub stepped_in: bool,
     /// Runs that have been under way for longer than they take.
     pub hanging: Vec<Hanging>,
-    /// Hosts whose timer has not fired for two intervals, though others' did.
+    /// Hosts whose timer has not fired for two intervals, or whose runs left no word, though others' did.
     pub idle: Vec<String>,
     /// The newest failure to remove what the retention no longer keeps, `HOST: why`.
     pub unpruned: Option<String>,
@@ -205,11 +205,14 @@ impl BackupReport {
     fn aside(&self, inventory: &str) -> Option<Advice> {
         if !self.idle.is_empty() {
             let text = format!(
-                "the timer of scheduled snapshots has not fired on {} for two intervals: others do the work, and one host less \
-                 could take it over",
+                "the timer of scheduled snapshots has not fired on {} for two intervals, or its runs were ended before they could \
+                 tell of themselves: others do the work, and one host less could take it over",
                 list(&self.idle)
             );
-            let says = format!("systemctl status rsadm-backup.timer on {} tells more", list(&self.idle));
+            let says = format!(
+                "systemctl status rsadm-backup.timer rsadm-backup.service on {} tells which",
+                list(&self.idle)
+            );
             return Some(Advice { says: Some(says), ..warning(text).with(format!("rsadm up{inventory}")) });
         }
         let text =

@@ -171,12 +171,11 @@ pub(super) fn unfinished(report: &EtcdReport, commands: Commands<'_>) -> Option<
     let names: Vec<String> = concerned.iter().map(|m| title(m)).collect();
     let begun = format!("a {what} of etcd has begun on {} and is not over", list(&names));
     let placed = unfinished().any(|r| r.placed);
-    Some(match (placed, report.serves) {
-        (false, true) => {
-            warning(format!("{begun}; etcd serves without it. This ends it and keeps what etcd has:"))
-                .with(back)
-        }
-        _ => warning(format!("{begun}: {again} goes on with it; this puts the old data back instead:"))
+    let without = report.serves && (!placed || concerned.iter().all(|m| !m.healthy));
+    Some(match without {
+        true => warning(format!("{begun}; etcd serves without it. This ends it and keeps what etcd has:"))
+            .with(back),
+        false => warning(format!("{begun}: {again} goes on with it; this puts the old data back instead:"))
             .with(back),
     })
 }

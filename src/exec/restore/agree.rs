@@ -1,7 +1,7 @@
 //! Members that were restored come to terms, and their hosts record to which cluster they belong now.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use crate::{
     host::{Host, HostError, Op, Output},
     inventory::{Node, NodeName},
     layout,
-    observe::{Identity, wal},
+    observe::{Identity, facts::RESTORED, wal},
 };
 
 impl Restore<'_> {
@@ -74,8 +74,33 @@ impl Restore<'_> {
         self.run("record the cluster", &self.targets, |_| op.clone()).await.map(drop)
     }
 
+    /// Records on hosts that have the old data again that their cluster has taken the place of the one that was restored: a host
+    /// that missed the rollback says the contrary, and is not to be believed alone.
+    ///
+    /// # Errors
+    /// Hosts on which it could not be written.
+    pub(super) async fn record_rollback(
+        &self,
+        hosts: &[NodeName],
+        restored: &BTreeMap<NodeName, Identity>,
+    ) -> Result<(), RestoreError> {
+        let old = self.identities(hosts).await;
+        let ids: BTreeSet<&String> = restored.values().map(|i| &i.etcd_cluster_id).collect();
+        let after = |own: &Identity| {
+            let is_new = |id: &String| {
+                *id != own.etcd_cluster_id && id.as_str() != RESTORED && !own.replaces.contains(id)
+            };
+            let gone = ids.iter().copied().filter(|id| is_new(id)).cloned();
+            Identity { replaces: own.replaces.iter().cloned().chain(gone).collect(), ..own.clone() }
+        };
+        let records: BTreeMap<&NodeName, Op> =
+            old.iter().map(|(host, own)| (host, identity(&after(own)))).collect();
+        let those: Vec<NodeName> = old.keys().cloned().collect();
+        self.run("record the cluster", &those, |host| records[host].clone()).await.map(drop)
+    }
+
     /// What hosts have recorded so far.
-    async fn identities(&self, hosts: &[NodeName]) -> BTreeMap<NodeName, Identity> {
+    pub(super) async fn identities(&self, hosts: &[NodeName]) -> BTreeMap<NodeName, Identity> {
         let read = |host: Arc<dyn Host>| async move {
             host.run(&[Op::Read(layout::IDENTITY.to_owned())], true).await
         };

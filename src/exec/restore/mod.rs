@@ -255,8 +255,10 @@ impl Restore<'_> {
             self.ask("stop the API server", &control, |_| words(["fence", "kube-apiserver"])).await?;
         }
         let etcd = self.etcd_hosts();
+        let restored = self.identities(&etcd).await;
         let title = format!("old data back on {}", count(etcd.len(), "host"));
         self.stage("old data comes back", title, &etcd, |_| words(["roll-back"])).await?;
+        self.record_rollback(&etcd, &restored).await?;
         self.mark_over(token, Ending::Undone).await?;
         self.ask("start etcd", &etcd, |_| words(["unfence", "etcd"])).await?;
         self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Restore, RestoreError, revision::moment_in, words};
+use super::{PHASE, Restore, RestoreError, revision::moment_in, words};
 use crate::inventory::NodeName;
 
 /// How a restore ended.
@@ -118,8 +118,18 @@ impl Standing {
 
     /// The restore of which something was left that is the newest of all: what it brought is what is served since.
     pub fn last_over(&self) -> Option<&str> {
-        let is_last = |token: &&String| !self.undone.contains(*token) && moment_in(token) == self.newest;
-        self.over.keys().find(is_last).map(String::as_str)
+        let stays = |token: &&String| self.ending(token) == Ending::Stays && self.is_last(token);
+        self.over.keys().find(stays).map(String::as_str)
+    }
+
+    /// False where another one came after it, of whose data no host has a part that missed it.
+    fn is_last(&self, token: &str) -> bool {
+        moment_in(token) == self.newest
+    }
+
+    /// True where something was left, and all that it was left of was rolled back.
+    pub fn was_rolled_back(&self) -> bool {
+        !self.over.is_empty() && self.over.keys().all(|token| self.undone.contains(token))
     }
 
     /// How one that is over has ended.
@@ -146,7 +156,7 @@ impl Restore<'_> {
 
     /// Brings back what restores that are over still hold, and forgets them: no data is moved. A host that has missed the
     /// end, with the old data, does not start etcd: it is for `etcd replace`. One that has missed that a restore was rolled back
-    /// does so itself.
+    /// does so itself; and of what others have restored over since nothing starts.
     ///
     /// # Errors
     /// Hosts on which that did not succeed.
@@ -154,7 +164,10 @@ impl Restore<'_> {
         for (token, hosts) in &standing.over {
             let ending = standing.ending(token);
             let verb = if ending == Ending::Undone { "undo" } else { "settle" };
-            let said = self.ask("bring back what waits", hosts, |_| words([verb])).await?;
+            let said = match standing.is_last(token) {
+                true => self.ask("bring back what waits", hosts, |_| words([verb])).await?,
+                false => vec![],
+            };
             // Not as those that were there at its end: should this break off here, old data would count as what stays.
             self.ask("note that it is over", hosts, |_| told("ended", token, ending)).await?;
             // What another restore has fenced cannot be waited for.
@@ -162,6 +175,9 @@ impl Restore<'_> {
                 self.serve_again(said).await?;
             }
             self.end(hosts).await?;
+            let names: Vec<&str> = hosts.iter().map(NodeName::as_str).collect();
+            let done = format!("what was left of one that is over, on {}", names.join(", "));
+            self.events.stage(PHASE, "tidying up", hosts.iter().cloned()).done(done);
         }
         Ok(())
     }
@@ -239,6 +255,8 @@ mod tests {
         ] {
             let standing = of(&[("e1", ended), ("e2", placed)]);
             assert_eq!((standing.ending("a-30-x"), standing.last_over()), (ending, last), "{ended}");
+            assert_eq!(standing.is_last("a-30-x"), !ended.contains("40"), "{ended}");
+            assert_eq!(standing.was_rolled_back(), ending == Ending::Undone, "{ended}");
             assert!(standing.under_way.is_none() && standing.members.is_empty());
         }
         let members: Vec<String> = of(&[("e2", placed)]).members.iter().map(ToString::to_string).collect();

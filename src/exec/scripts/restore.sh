@@ -4,7 +4,7 @@
 #   $state/old        where the old data went, or none   $state/placed      the new data is where etcd looks for it
 #   $state/restored   the new data is whole, in $new
 #   $state/members    the hosts of the new members, by which a rerun goes, too
-#   $state/over       its data takes writes: from here on nothing but tidying up is left
+#   $state/over       its data takes writes: from here on nothing but tidying up is left; "undone" where the old data does
 #   $state/undoing    it is being rolled back            $state/undone      what it made here is aside again
 #   $state/bare       there was nothing of a cluster here before it
 #   $ended            restores that were over, for hosts that missed that: TOKEN, or TOKEN undone where it was rolled back
@@ -88,7 +88,12 @@ roll_back() {
     touch $state/undone || exit 1
     [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1
   fi
-  [ ! -s $state/identity ] || { cp -p $state/identity $identity.new && mv $identity.new $identity; } || exit 1
+  # Hosts that kubeadm built had no record.
+  if [ -s $state/identity ]; then
+    cp -p $state/identity $identity.new && mv $identity.new $identity || exit 1
+  else
+    rm -f $identity
+  fi
   rm -f $state/placed $state/restored $state/old && rm -rf $data/rsadm-new && rm -f $state/undoing $state/undone
 }
 
@@ -223,7 +228,7 @@ unfence) unfence "$1" ;;
 over) # TOKEN [undone]: what is in place now stays.
   is_here "$1" || exit 0
   ended "$@"
-  touch $state/over && sync $state/over $state ;;
+  printf %s "${2-}" > $state/over && sync $state/over $state ;;
 ended) # TOKEN [undone]: the same of a restore whose end this host has missed: what is in place here is not what stays.
   ! is_here "$1" || ended "$@" ;;
 settle) # Of a restore that is over: what has its data starts again, and says whether there is an API server. Old data that
@@ -232,8 +237,12 @@ settle) # Of a restore that is over: what has its data starts again, and says wh
     unfence etcd >/dev/null
     unfence kube-apiserver
   fi ;;
-undo) # Of a restore that was rolled back: so it is here, and what was there before starts again.
-  [ -f $state/over ] || { fence kube-apiserver; roll_back; }
+undo) # Of a restore that was rolled back: so it is here, too, and what was there before starts again. Where that is gone nothing starts.
+  if [ "$(cat $state/over 2>/dev/null)" != undone ]; then
+    for name in kube-apiserver etcd; do fence $name; done
+    (old_data) || exit 0
+    roll_back
+  fi
   unfence etcd >/dev/null
   unfence kube-apiserver ;;
 room) # SHA256: takes away what an interrupted delivery or restore has left, which is made anew; then says what is here of this
@@ -348,7 +357,9 @@ end) # Gone at once, so that no part of it is taken for a restore under way. Wha
     unfence kube-apiserver >/dev/null
     if [ -f $state/manifests/etcd.yaml ]; then
       kept=$aside/manifests-$(cat $state/token 2>/dev/null)
-      mkdir -p $kept && carry $state/manifests/etcd.yaml $kept && echo $kept/etcd.yaml
+      mkdir -p $kept || exit 1
+      carry $state/manifests/etcd.yaml $kept
+      echo $kept/etcd.yaml
     fi
   fi
   [ ! -e $state ] || { rm -rf $state.gone && mv -T $state $state.gone && rm -rf --one-file-system $state.gone; } ;;

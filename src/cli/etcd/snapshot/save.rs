@@ -10,6 +10,7 @@ use crate::{
         BackupError, Manifest,
         bundle::{Carried, Recipient},
         choose::candidates,
+        file,
         host::Keeper,
         manifest::{BUNDLE, FORMAT, PLAIN},
         take::{self, Source},
@@ -231,6 +232,7 @@ impl Taking<'_> {
         };
         // A bundle is written beside what goes into it.
         let needed = size.saturating_mul(if self.args.recipient.is_empty() { 1 } else { 2 });
+        let _begun = file::Begun(folder.clone());
         let arrived = take::receive(client, &folder, needed, &told).await?;
         let manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());
         let (recipients, carried) = (self.args.recipient.clone(), carried.to_vec());

@@ -59,6 +59,17 @@ fn a_host_that_missed_that_a_restore_was_rolled_back_does_so_itself() {
         assert!(place.path("kubernetes/manifests/etcd.yaml").exists(), "{kill}");
         assert_eq!(place.aside(), ["new"], "{kill}");
     });
+    // Whose data had taken writes already, by what it knew, and was fenced since.
+    let place = placed();
+    place.succeed(&["over", "test-1"]);
+    place.succeed(&["undo"]);
+    assert_eq!(place.text("etcd/member/snap/db").as_deref(), Some("old"));
+    // Its old data is gone: it is left off, and its manifest stays.
+    let place = placed();
+    fs::remove_dir_all(place.path("rsadm/aside")).unwrap();
+    assert_eq!(place.succeed(&["undo"]), "");
+    assert!(!place.path("kubernetes/manifests/etcd.yaml").exists());
+    assert!(place.path("rsadm/restore/manifests/etcd.yaml").exists());
     let place = placed();
     place.succeed(&["ended", "test-1", "undone"]);
     assert_eq!(place.succeed(&["under-way"]), "token test-1\nplaced\nended test-1 undone\n");
@@ -79,6 +90,13 @@ fn manifests_that_wait_outlive_a_restore_whose_end_was_missed() {
     assert_eq!(place.text(kept), etcd);
     assert_eq!(place.text("kubernetes/manifests/kube-apiserver.yaml").as_deref(), Some("api"));
     assert!(!place.path("kubernetes/manifests/etcd.yaml").exists() && !place.path("rsadm/restore").exists());
+    // It stays where it is, where there is no room for it elsewhere.
+    let place = Place::new(Some("old"));
+    place.begun();
+    place.succeed(&["fence", "etcd"]);
+    place.put("rsadm/aside", "in the way");
+    assert!(!place.run(&["end"], 0).status.success());
+    assert!(place.path("rsadm/restore/manifests/etcd.yaml").exists());
 }
 
 /// As a power cut leaves it.
