@@ -6,7 +6,7 @@ node=$1 managed=$3
 # A kubelet that registers its node brings taints along.
 there=$(k wait --for=create "node/$node" --timeout "$2s" -o go-template='{{range .spec.taints}}{{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{with .metadata.annotations}}{{with index . "rsadm/managed"}}ours {{.}}{{end}}{{end}}') || exit 1
 shift 3
-labels= before=()
+labels='' before=()
 IFS=, read -ra ours < <(sed -n 's/^ours //p' <<< "$there")
 for m in "${ours[@]}"; do case ,$managed, in *",$m,"*) ;; *) before+=("$m") ;; esac; done
 for m in "${before[@]}"; do case $m in *:*) ;; *) labels+=",\"$m\":null" ;; esac; done
