@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Facts, Observed, parser};
+use super::{
+    Facts, Observed,
+    parser::{self, Incomplete},
+};
 use crate::{
     host::{Host, HostError, Op, Script, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
@@ -12,6 +15,9 @@ use crate::{
 
 /// A host that is told to stop gets so long to say so.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// What hangs gets so long before it is looked at again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a host is asked here, for its errors.
 const LOOK: &str = "look around";
@@ -102,7 +108,10 @@ async fn hosts(
             };
             async move {
                 let mut told = Err(hangs(&host, "no time was left".to_owned()));
-                for limit in limits {
+                for (before, limit) in limits.iter().enumerate() {
+                    if before > 0 {
+                        sleep(PAUSE).await;
+                    }
                     told = facts_of(&host, Op::Script(script, arguments.clone(), *limit), *limit).await;
                     if !matches!(told, Err(HostError::Hangs { .. })) {
                         break;
@@ -140,8 +149,10 @@ async fn facts_of(
     let output = output.map_err(|_| hangs(host, silent.clone()))??.pop().unwrap_or_default();
     let text = output.text();
     // Facts that are whole are taken, though the nodes were waited for in vain.
-    let mut facts = parser::parse(&text).map_err(|broken| match output.status {
-        TIMED_OUT => hangs(host, silent + &last_told(&text)),
+    let mut facts = parser::parse(&text).map_err(|broken| match (&broken, output.status) {
+        // It is being started anew, which is over in a moment.
+        (Incomplete::NoUnits, _) => hangs(host, broken.to_string()),
+        (_, TIMED_OUT) => hangs(host, silent + &last_told(&text)),
         _ => HostError::Lost {
             host: host.name().clone(),
             doing: LOOK.into(),
@@ -265,7 +276,7 @@ mod tests {
         seen.map_err(|errors| errors.iter().map(HostError::to_string).collect::<Vec<_>>().join("\n"))
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_host_on_which_it_hangs_once_is_looked_at_again() {
         let seen = look(vec![(TIMED_OUT, "hostname m1\nswap 0"), (0, "hostname m1\nend\n")]).await.unwrap();
         assert_eq!(seen.hosts[&NodeName::new("m1")].hostname, "m1");
@@ -273,6 +284,8 @@ mod tests {
             look(vec![(TIMED_OUT, ""), (TIMED_OUT, "hostname m1\nswap 0")]).await.unwrap_err(),
             "m1 was to look around, and hangs: no answer within 30.0 s; the last that it told was `swap`"
         );
+        let units = "systemd 252\nunit kubelet active enabled\nend\n";
+        assert!(look(vec![(0, "systemd 252\nend\n"), (0, units)]).await.is_ok(), "systemd was started anew");
         assert!(look(vec![(1, "hostname m1\n")]).await.unwrap_err().starts_with("lost the connection"));
     }
 
