@@ -96,7 +96,16 @@ fn words_of_other_tools() {
         ("apply", "rsadm up does it"),
         ("join", "rsadm up joins the hosts that are new"),
         ("up --dry-run", "that is rsadm plan"),
-        ("up -f inventory.yaml", "name the file after the command: rsadm up inventory.yaml"),
+        (
+            "up -f inventory.yaml",
+            "name the file after the command, without an option: rsadm plan inventory.yaml",
+        ),
+        ("status -i inventory.yaml", "name the file after the command"),
+        ("restore a.db", "rsadm etcd restore SNAPSHOT"),
+        ("etcd recover --rollback", "rsadm etcd restore --rollback"),
+        ("renew", "rsadm certs renew"),
+        ("etcd snapshot create", "rsadm etcd snapshot save"),
+        ("node", "hosts come and go in the inventory"),
         ("up --file inventory.yaml", "name the file after the command"),
         ("etcd status --inventory=prod.yaml", "name the file after the command"),
         ("reset --force", "a refusal names its own way out"),
@@ -110,6 +119,9 @@ fn words_of_other_tools() {
         let json = rsadm(&format!("-o json {args}"), "");
         assert!(json.contains(said) && !json.contains("tip: "), "{args}: {json}");
     }
+    // Nobody takes a cluster down for the sake of a letter.
+    let shown = rsadm("rstore", "");
+    assert!(!shown.contains("reset'"), "{shown}");
     let shown = rsadm("up --frobnicate", "");
     assert!(shown.contains("'--frobnicate'") && !shown.contains("tip: "), "{shown}");
 }

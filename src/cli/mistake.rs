@@ -12,11 +12,23 @@ use crate::cli::{Cli, CliError, Exit};
 
 /// Words and options that other tools have, at any place, and what there is here. What clap finds alike may be anything:
 /// for `upgrade` it is `up`, which changes every host.
-const MEANT: [(&str, &str); 15] = [
+const MEANT: [(&str, &str); 29] = [
     ("upgrade", "upgrading Kubernetes is not there yet (README, Limits); etcd: rsadm etcd upgrade --plan"),
     ("destroy", RESET),
     ("delete", RESET),
     ("remove", RESET),
+    ("uninstall", RESET),
+    ("restore", "rsadm etcd restore SNAPSHOT; rsadm etcd snapshot ls shows those that there are"),
+    ("rollback", ROLLBACK),
+    ("--rollback", ROLLBACK),
+    ("renew", "rsadm certs renew"),
+    ("backup", "rsadm etcd snapshot save; etcd.backup in the inventory has them taken by schedule"),
+    ("create", "rsadm up builds a cluster, rsadm etcd snapshot save takes a snapshot"),
+    ("rm", "rsadm etcd snapshot prune removes snapshots, rsadm reset what up put on hosts"),
+    ("list", "rsadm etcd members, and of snapshots rsadm etcd snapshot ls"),
+    ("add", HOSTS),
+    ("node", HOSTS),
+    ("nodes", HOSTS),
     ("health", "rsadm status, and of etcd alone rsadm etcd status"),
     ("install", UP),
     ("apply", UP),
@@ -26,8 +38,10 @@ const MEANT: [(&str, &str); 15] = [
     ),
     ("--dry-run", "that is rsadm plan; certs renew and etcd upgrade have --plan"),
     ("-f", FILE),
+    ("-i", FILE),
     ("--file", FILE),
     ("--inventory", FILE),
+    ("--config", FILE),
     ("--force", "--yes answers questions; a refusal names its own way out"),
     ("--version", VERSION),
     ("-V", VERSION),
@@ -35,7 +49,9 @@ const MEANT: [(&str, &str); 15] = [
 const RESET: &str =
     "rsadm reset takes off the hosts what up put there; rsadm etcd remove takes out one member";
 const UP: &str = "rsadm plan shows what would be done, rsadm up does it";
-const FILE: &str = "name the file after the command: rsadm up inventory.yaml";
+const HOSTS: &str = "hosts come and go in the inventory, then rsadm plan and rsadm up; members alone: rsadm etcd add, remove, replace";
+const ROLLBACK: &str = "rsadm etcd restore --rollback, of a recovery as well";
+const FILE: &str = "name the file after the command, without an option: rsadm plan inventory.yaml";
 const VERSION: &str = "rsadm --version";
 
 /// The same with what was meant, where that is known. No word is taken for a value because it begins with a dash, and
@@ -54,6 +70,13 @@ pub fn meant(mut error: clap::Error) -> clap::Error {
     } else if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
         tips.retain(|tip| !tip.to_string().starts_with("to pass "));
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    // Nobody takes a cluster down for the sake of a letter.
+    if let Some(ContextValue::Strings(mut commands)) = error.remove(ContextKind::SuggestedSubcommand) {
+        commands.retain(|name| name != "reset");
+        if !commands.is_empty() {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(commands));
+        }
     }
     if let Some(ContextValue::Strings(mut commands)) = error.remove(ContextKind::ValidSubcommand) {
         commands.retain(|name| !Cli::command().find_subcommand(name).is_some_and(clap::Command::is_hide_set));

@@ -27,6 +27,9 @@ is further than all others it refuses, and --from says which of the two to begin
 Where enough members could still be started, it says so and does nothing: started members lose
 nothing, while a recovery loses what only the lost members knew.
 
+One that broke off goes on when it is run again; rsadm etcd restore --rollback puts the old data
+back instead.
+
 Examples:
   rsadm etcd recover --diagnose
   rsadm etcd recover inventories/prod.yaml")]

@@ -18,7 +18,8 @@ use crate::{
 /// Make etcd anew from a snapshot, on the same hosts or on fresh ones
 #[derive(clap::Args, Debug)]
 #[command(
-    override_usage = "rsadm etcd restore [OPTIONS] [INVENTORY] <SNAPSHOT>",
+    override_usage = "rsadm etcd restore [OPTIONS] [INVENTORY] <SNAPSHOT>\n       \
+                      rsadm etcd restore [OPTIONS] --rollback [INVENTORY]",
     after_help = "\
 All that was written since the snapshot is lost, so it asks for the cluster's name first, or takes
 --yes. Before anything is stopped, the snapshot is verified, and each host must have room for it
@@ -44,7 +45,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) identity: Option<PathBuf>,
 
-    /// Put back what was there before an unfinished restore
+    /// Put back what was there before an unfinished restore or recovery
     #[arg(long)]
     pub(in crate::cli) rollback: bool,
 }

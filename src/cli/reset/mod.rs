@@ -45,7 +45,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let (events, report) = recorded(context);
     let (mut session, mut silent) = Session::open_part(context, &args.inventory, events).await?;
     if session.fleet.hosts().is_empty() {
-        return Err(session.not_begun(&silent));
+        let left = "hosts that are gone for good: reset with an inventory of those that are left";
+        return Err(session.not_begun(&silent).hint(left));
     }
     let (seen, lost) = session.observe_what_answers().await;
     silent.extend(lost);

@@ -88,10 +88,10 @@ roll_back() {
     touch $state/undone || exit 1
     [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1
   fi
-  # Hosts that kubeadm built had no record.
   if [ -s $state/identity ]; then
     cp -p $state/identity $identity.new && mv $identity.new $identity || exit 1
-  else
+  elif [ -s $state/token ]; then
+    # It had no record before, as a host that kubeadm built; of one on which it has not begun the record is its own.
     rm -f $identity
   fi
   rm -f $state/placed $state/restored $state/old && rm -rf $data/rsadm-new && rm -f $state/undoing $state/undone

@@ -75,6 +75,25 @@ fn a_host_that_missed_that_a_restore_was_rolled_back_does_so_itself() {
     assert_eq!(place.succeed(&["under-way"]), "token test-1\nplaced\nended test-1 undone\n");
 }
 
+/// It is of the old cluster again where it was when the restore began, and where the restore never came.
+#[test]
+fn whose_a_host_is_is_put_back_with_its_data() {
+    let identity = "rsadm/cluster.json";
+    for (before, begins, after) in
+        [(Some("old"), true, Some("old")), (None, true, None), (Some("own"), false, Some("own"))]
+    {
+        let place = Place::new(Some("data"));
+        before.iter().for_each(|text| place.put(identity, text));
+        if begins {
+            place.succeed(&["begin", "test-1", "e1"]);
+            place.put("rsadm/restore/snapshot.db", "snapshot");
+            place.put(identity, "restored");
+        }
+        place.succeed(&["roll-back"]);
+        assert_eq!(place.text(identity).as_deref(), after, "{before:?} {begins}");
+    }
+}
+
 /// Of a control plane that kubeadm built nobody else has the API server's manifest.
 #[test]
 fn manifests_that_wait_outlive_a_restore_whose_end_was_missed() {
