@@ -59,7 +59,8 @@ pub(super) async fn run(
         (false, true) => Screen::Terminal,
         (false, false) => Screen::Lines,
     };
-    let (mut looking, mut last): (Looking<'_>, Option<Look>) = (None, None);
+    let (mut looking, mut last, mut known): (Looking<'_>, Option<Look>, Option<EtcdReport>) =
+        (None, None, None);
     loop {
         tokio::select! {
             now = look(&mut looking, inventory, context) => {
@@ -67,7 +68,8 @@ pub(super) async fn run(
                 if now.as_ref().is_err_and(|error| error.kind() != Exit::Unreachable) {
                     return now.map(|report| exit(report.verdict));
                 }
-                tell(context, &screen, last.as_ref(), &now)?;
+                tell(context, &screen, (last.as_ref(), known.as_ref()), &now)?;
+                known = now.as_ref().ok().cloned().or(known);
                 last = Some(now);
             }
             () = &mut asked_to_end => break,
@@ -104,7 +106,7 @@ async fn look<'a>(looking: &mut Looking<'a>, inventory: &InventoryArg, context: 
     Ok(report)
 }
 
-fn tell(context: &Context, screen: &Screen, before: Option<&Look>, look: &Look) -> Result<(), CliError> {
+fn tell(context: &Context, screen: &Screen, before: Before<'_>, look: &Look) -> Result<(), CliError> {
     let now = OffsetDateTime::now_utc();
     let clock = now.format(format_description!("[hour]:[minute]:[second]")).unwrap_or_default();
     let text = match (screen, look) {
@@ -127,11 +129,19 @@ fn tell(context: &Context, screen: &Screen, before: Option<&Look>, look: &Look) 
     context.ui.data(&text).map_err(CliError::output)
 }
 
-/// What is new since the look before. Once hosts can be asked again, all is.
-fn news(before: Option<&Look>, now: &Look) -> Vec<String> {
+/// The look before, and the last that saw anything.
+type Before<'a> = (Option<&'a Look>, Option<&'a EtcdReport>);
+
+/// What is new since the look before. Once hosts can be asked again, all is, and what has changed meanwhile.
+fn news((before, known): Before<'_>, now: &Look) -> Vec<String> {
     match (before, now) {
         (Some(Ok(before)), Ok(now)) => changes(Some(before), now),
-        (_, Ok(now)) => changes(None, now),
+        (_, Ok(now)) => {
+            let mut lines = changes(None, now);
+            let since = known.map(|known| changes(Some(known), now)).unwrap_or_default();
+            lines.extend(since.into_iter().filter(|line| !lines.contains(line)).collect::<Vec<_>>());
+            lines
+        }
         (Some(Err(before)), Err(now)) if before.message() == now.message() => vec![],
         (_, Err(now)) => vec![one_line(&now.message(), "; ")],
     }
@@ -147,10 +157,14 @@ mod tests {
         let away = |why: &str| -> Look { Err(CliError::new(Exit::Unreachable, why.to_owned())) };
         let healthy = || -> Look { Ok(Scene::new(3).report()) };
         let (gone, other) = (away("1 of 3 hosts cannot be used\n  m1   no route"), away("refused"));
+        let news = |before: Option<&Look>, now: &Look| news((before, None), now);
         assert_eq!(news(None, &gone), ["1 of 3 hosts cannot be used; m1 no route"]);
         assert_eq!(news(Some(&gone), &away("1 of 3 hosts cannot be used\n  m1   no route")), [""; 0]);
         assert_eq!(news(Some(&gone), &other), ["refused"]);
         assert!(!news(Some(&other), &healthy()).is_empty(), "it is back");
         assert_eq!(news(Some(&healthy()), &healthy()), [""; 0]);
+        let ill = Scene::new(3).silence(3, "no answer").report();
+        let told = super::news((Some(&other), Some(&ill)), &healthy());
+        assert_eq!(told, ["healthy: 3 of 3 voters healthy, can lose 1", "m2 leads", "m3 is well again"]);
     }
 }
