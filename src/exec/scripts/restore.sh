@@ -58,6 +58,12 @@ note() { printf '%s\n' "$2" > "$1.new" && sync "$1.new" && mv "$1.new" "$1" || e
 # ended TOKEN [undone]: remembers how it ended, also once $state is gone.
 ended() { grep -qsxF -e "$*" $ended || note $ended "$(tail -n 50 $ended 2>/dev/null; echo "$*")"; }
 
+# head_of_log FOLDER: the beginning of the log of the data in it, which tells whose it is.
+head_of_log() {
+  local wal
+  for wal in "$1"/member/wal/*.wal; do head -c 96 "$wal" 2>/dev/null | base64 -w0; break; done
+}
+
 # is_here TOKEN
 is_here() { [ "$(cat $state/token 2>/dev/null)" = "$1" ]; }
 
@@ -318,12 +324,12 @@ replay) # [database]: a snapshot of the data with its write-ahead log applied; o
   stat -c %s $state/snapshot.db ;;
 diagnose) # What there is to recover from, without touching it.
   [ -e $data/member ] && echo data
-  for wal in $data/member/wal/*.wal; do echo "writer $(head -c 96 "$wal" 2>/dev/null | base64 -w0)"; break; done
+  echo "writer $(head_of_log $data)"
   runs etcd && echo running
   echo end ;;
-was) # The beginning of the log of the data that made room, which tells whose it was.
+was) # The same of the data that made room.
   old=$(cat $state/old 2>/dev/null)
-  for wal in "${old:-none}"/member/wal/*.wal; do head -c 96 "$wal" 2>/dev/null | base64 -w0; break; done ;;
+  head_of_log "${old:-none}" ;;
 sizes) # Bytes of the database, and of all of the data.
   stat -Lc %s $data/member/snap/db 2>/dev/null || echo 0
   du -skL $data/member 2>/dev/null | awk '{print $1 * 1024}' ;;
