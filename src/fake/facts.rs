@@ -41,7 +41,7 @@ pub(super) fn render(machine: &Machine, now: i128, etcd: Option<(usize, bool)>) 
         ("kube-apiserver", &[6443]),
         ("kube-controller-manager", &[layout::CONTROLLER_MANAGER_PORT]),
         ("kube-scheduler", &[layout::SCHEDULER_PORT]),
-        ("kubelet", &[layout::KUBELET_PORT]),
+        ("kubelet", &[layout::KUBELET_PORT, layout::KUBELET_HEALTH_PORT]),
         ("haproxy", &[6443]),
     ];
     for (name, ports) in ports {

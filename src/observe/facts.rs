@@ -36,7 +36,7 @@ pub struct ProcessFact {
 /// A systemd unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitFact {
-    /// `systemctl is-active` says `active`.
+    /// `systemctl is-active` says `active`; and of a kubelet that rsadm installed, that it listens.
     pub active: bool,
     /// `systemctl is-enabled` says `enabled`.
     pub enabled: bool,

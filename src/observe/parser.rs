@@ -39,6 +39,7 @@ pub fn parse(text: &str) -> Result<Facts, Incomplete> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         if word == "end" {
             facts.containerd = facts.containerd.take().or_else(|| recorded(&facts, "containerd"));
+            doubt_kubelet(&mut facts);
             return match facts.systemd.is_some() && facts.units.is_empty() {
                 true => Err(Incomplete::NoUnits),
                 false => Ok(facts),
@@ -47,6 +48,15 @@ pub fn parse(text: &str) -> Result<Facts, Incomplete> {
         fact(&mut facts, word, rest.trim_end());
     }
     Err(Incomplete::Truncated { lines: text.lines().count() })
+}
+
+/// A kubelet that starts again and again is active for moments, too, and never comes so far that it listens for its own health:
+/// on hosts that rsadm built, where nobody may move or close that port.
+fn doubt_kubelet(facts: &mut Facts) {
+    let listens = facts.begun.is_none() || facts.ports.contains_key(&layout::KUBELET_HEALTH_PORT);
+    if let Some(unit) = facts.units.get_mut("kubelet") {
+        unit.active &= listens;
+    }
 }
 
 /// The version of a program that is as we installed it, which therefore was not asked.
@@ -207,6 +217,18 @@ mod tests {
         assert_eq!(parse("systemd 252\nprocess kubelet a -\nend\n"), Err(Incomplete::NoUnits));
         assert!(parse("systemd 252\nunit kubelet inactive \nend\n").is_ok());
         assert!(parse("end\n").is_ok(), "without systemd");
+    }
+
+    #[test]
+    fn a_kubelet_of_ours_that_only_starts_again_and_again_is_not_active() {
+        let active = |lines: &str| {
+            parse(&format!("{lines}unit kubelet active enabled\nend\n")).unwrap().units["kubelet"].active
+        };
+        let (ours, listens) = ("begun lab\n", "port 10248 kubelet\n");
+        assert!(!active(ours) && active(&format!("{ours}{listens}")));
+        assert!(active(""), "kubeadm's may have no such port");
+        let stopped = parse(&format!("{ours}{listens}unit kubelet inactive enabled\nend\n")).unwrap();
+        assert!(!stopped.units["kubelet"].active);
     }
 
     #[test]

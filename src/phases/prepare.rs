@@ -184,7 +184,9 @@ pub fn kubelet(p: &mut Planner<'_>, node: &Node) {
 }
 
 /// New settings of running kubelets are tried on the first host alone: with settings that no kubelet can use all would end
-/// at once, and with them the readiness of every pod. Comes before the stage that has them all.
+/// at once, and with them the readiness of every pod. Where a kubelet is down, as it is once settings were tried there that
+/// it could not use, that host is the first: it has the least to lose, and a second one is not touched for the next attempt.
+/// Comes before the stage that has them all.
 pub fn first_kubelet<'a>(
     p: &mut Planner<'_>,
     phase: &'static str,
@@ -192,10 +194,19 @@ pub fn first_kubelet<'a>(
 ) {
     let cluster = p.cluster;
     let is_older = |p: &Planner<'_>, n: &Node| p.is_older(n, "kubelet", &kubelet_inputs(p, n));
-    if p.restarts("kubelet") || cluster.nodes.iter().filter(|n| is_older(p, n)).count() < 2 {
+    let is_down = |p: &Planner<'_>, n: &Node| {
+        let facts = p.facts(&n.name);
+        facts.files.contains_key(layout::KUBELET_UNIT)
+            && !facts.units.get("kubelet").is_some_and(|u| u.active)
+    };
+    let count = |which: &dyn Fn(&Node) -> bool| cluster.nodes.iter().filter(|n| which(n)).count();
+    let older = count(&|n| is_older(p, n));
+    if p.restarts("kubelet") || older == 0 || older + count(&|n| is_down(p, n)) < 2 {
         return;
     }
-    let Some(node) = nodes.into_iter().find(|n| is_older(p, n)) else { return };
+    let nodes: Vec<&Node> = nodes.into_iter().collect();
+    let first = nodes.iter().find(|n| is_down(p, n)).or_else(|| nodes.iter().find(|n| is_older(p, n)));
+    let Some(node) = first else { return };
     p.stage(phase, format!("the kubelet of {}, before all others", node.name), Mode::OneByOne);
     kubelet(p, node);
 }

@@ -97,6 +97,14 @@ fn a_flag_that_no_kubelet_knows_stops_at_the_first_host() {
         let state = world.state();
         let stopped = state.machines.iter().filter(|(_, m)| m.process("kubelet").is_none());
         assert_eq!(stopped.map(|(name, _)| name).collect::<Vec<_>>(), [&first.name]);
+        // The next attempt goes to the host that has no kubelet any more, and not to a second one.
+        bad.kubelet.extra_args.insert("v".into(), "4".into());
+        let again = block_on(run(&world, &bad, UP)).unwrap();
+        let Err(RunError::Failed(failures)) = again.result else { panic!("not noticed") };
+        assert_eq!(failures.iter().map(|f| f.host.as_ref()).collect::<Vec<_>>(), [Some(&first.name)]);
+        let state = world.state();
+        let stopped = state.machines.iter().filter(|(_, m)| m.process("kubelet").is_none());
+        assert_eq!(stopped.map(|(name, _)| name).collect::<Vec<_>>(), [&first.name]);
         block_on(async {
             succeed(&world, &good, UP).await;
             in_sync(&world, &good, UP).await;

@@ -17,17 +17,20 @@ started() {
 }
 
 # is_of_manifest PID NAME: it was started since its manifest was written, which carries the same revision when somebody edited it
-# and it was written anew. By a clock that was set back since nobody can tell.
+# and it was written anew. By a clock that was set back since nobody can tell. etcd's is written anew once it has founded its
+# cluster, under the same uid, by which the kubelet goes: its process stays.
 is_of_manifest() {
   local written begun
+  [ "$2" != etcd ] || return 0
   written=$(stat -c %Y "$(manifest_of "$2")" 2>/dev/null) && [ "$written" -le "$(date +%s)" ] || return 0
   begun=$(started "$1") && [ $((begun + 1)) -ge "$written" ]
 }
 
-# runs NAME REVISION: a process of that name runs with that revision; its number is then in $pid.
+# runs NAME REVISION [WHICH]: a process of that name runs with that revision, of the manifest as it now is (or one of which
+# WHICH PID NAME is true); its number is then in $pid.
 runs() {
   processes "$1"
-  for pid in "${pids[@]}"; do carries "$pid" "$2" && is_of_manifest "$pid" "$1" && return; done
+  for pid in "${pids[@]}"; do carries "$pid" "$2" && "${3:-is_of_manifest}" "$pid" "$1" && return; done
   return 1
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Place, said};
 use crate::{
-    exec::scripts::{AWAIT_PROCESS, AWAIT_STOPPED, UNIT},
+    exec::scripts::{AWAIT_PROCESS, AWAIT_STOPPED, KEEP, UNIT},
     host::Script,
 };
 
@@ -91,27 +91,60 @@ fn a_kubelet_has_to_answer_and_others_have_to_run() {
     }
 }
 
-/// A manifest that somebody edited and that was written anew brings a process of the revision that runs already.
+/// A manifest that somebody edited and that was written anew brings a process of the revision that runs already. etcd's is
+/// written anew once it has founded its cluster, and its process stays.
 #[test]
-fn a_process_from_before_its_manifest_is_waited_out() {
-    let place = Place::new();
-    let process = Process::with("new");
-    let manifest = place.path("etcd.yaml").display().to_string();
-    let (functions, _) = AWAIT_PROCESS.text.rsplit_once("# await-process.sh ").unwrap();
-    let look = format!(
-        "{functions}\nprocesses() {{ pids=({}); }}\nmanifest_of() {{ echo {manifest}; }}\nruns etcd new",
-        process.id()
-    );
-    // Whether there is one, and when it was written, from now.
-    for (written, runs) in [(None, true), (Some("-1 hour"), true), (Some("+1 hour"), true)] {
-        if let Some(written) = written {
-            place.put("etcd.yaml", "");
-            assert!(Command::new("touch").args(["-d", written, &manifest]).status().unwrap().success());
+fn a_process_from_before_its_manifest_is_waited_out_but_for_etcd() {
+    for name in ["kube-apiserver", "etcd"] {
+        let (place, look, _process) = process_and_manifest(&AWAIT_PROCESS, name);
+        let look = format!("{look}\nruns {name} new");
+        // Whether there is one, and when it was written, from now.
+        for written in [None, Some("-1 hour"), Some("+1 hour")] {
+            written.into_iter().for_each(|written| write_manifest(&place, name, written));
+            assert!(place.run(&look, &[]).status.success(), "{name}, {written:?}");
         }
-        assert_eq!(place.run(&look, &[]).status.success(), runs, "{written:?}");
+        let later = format!("date() {{ echo $(($(command date +%s) + 7200)); }}\n{look}");
+        assert_eq!(
+            place.run(&later, &[]).status.success(),
+            name == "etcd",
+            "{name} is older than its manifest"
+        );
     }
-    let later = format!("date() {{ echo $(($(command date +%s) + 7200)); }}\n{look}");
-    assert!(!place.run(&later, &[]).status.success(), "it is older than its manifest");
+}
+
+/// What a change is taken back to, also where the manifest was touched while its process ran.
+#[test]
+fn the_manifest_that_a_process_runs_with_is_kept_whenever_it_was_written() {
+    for name in ["kube-apiserver", "etcd"] {
+        for written in ["-1 hour", "+1 hour"] {
+            let (place, look, _process) = process_and_manifest(&KEEP, name);
+            write_manifest(&place, name, written);
+            let (_, main) = KEEP.text.rsplit_once("# keep.sh ").unwrap();
+            let later = "date() { echo $(($(command date +%s) + 7200)); }";
+            let kept = place.path("run/17/kept").display().to_string();
+            let done = place.run(&format!("{look}\n{later}\n# {main}"), &["keep", name, &kept]);
+            assert!(
+                done.status.success() && place.path(&format!("run/17/kept/{name}.yaml")).is_file(),
+                "{name}, {written}"
+            );
+        }
+    }
+}
+
+/// A process of that name with the revision `new`, and the functions of a script that see it and its manifest.
+fn process_and_manifest(script: &Script, name: &str) -> (Place, String, Process) {
+    let (place, process) = (Place::new(), Process::with("new"));
+    let (functions, _) = script.text.rsplit_once(&format!("# {}.sh ", script.name)).unwrap();
+    let manifest = place.path(&format!("{name}.yaml")).display().to_string();
+    let (pid, processes) = (process.id(), "processes() { pids=(");
+    let look = format!("{functions}\n{processes}{pid}); }}\nmanifest_of() {{ echo {manifest}; }}");
+    (place, look, process)
+}
+
+fn write_manifest(place: &Place, name: &str, when: &str) {
+    let file = format!("{name}.yaml");
+    place.put(&file, "    - name: RSADM_REVISION\n      value: new\n");
+    assert!(Command::new("touch").args(["-d", when]).arg(place.path(&file)).status().unwrap().success());
 }
 
 #[test]
