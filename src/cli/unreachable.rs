@@ -57,6 +57,7 @@ fn reason(error: &HostError) -> String {
         HostError::Connect { why, .. } => format!("could not connect: {why}"),
         HostError::Lost { doing, why, .. } => format!("lost the connection while it was to {doing}: {why}"),
         HostError::Hangs { doing, why, .. } => format!("was to {doing}, and hangs: {why}"),
+        HostError::Overtaken { why, .. } => format!("another run came to it meanwhile: {why}"),
         HostError::Sudo { why, .. } => format!("could not become root: {why}"),
     }
 }
@@ -84,6 +85,7 @@ enum Remedy {
     Other,
     Hangs,
     Lost,
+    Overtaken,
 }
 
 fn remedy(error: &HostError) -> Remedy {
@@ -101,6 +103,7 @@ fn remedy(error: &HostError) -> Remedy {
         HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
         HostError::Hangs { .. } => Remedy::Hangs,
         HostError::Lost { .. } => Remedy::Lost,
+        HostError::Overtaken { .. } => Remedy::Overtaken,
         HostError::Sudo { .. } => Remedy::Sudo,
     }
 }
@@ -200,6 +203,9 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
              run the same command again afterwards: it goes on from what it finds"
         ),
         Remedy::Lost => "run the same command again: it goes on from what it finds".to_owned(),
+        Remedy::Overtaken => "this run was away: its computer slept, or it was stopped; run the same command again once the other is \
+             over: it looks at the hosts anew"
+            .to_owned(),
     }
 }
 
@@ -358,6 +364,7 @@ hosts:
                 why: "no answer within 30.0 s; the last that it told was `swap`".into(),
             },
             HostError::Sudo { host: m1(), why: "a password is required".into() },
+            HostError::Overtaken { host: m1(), why: "rsadm up by ann@desk (pid 17)".into() },
         ];
         let all: Vec<String> = errors.into_iter().map(|e| shown(&[e])).collect();
         insta::assert_snapshot!(all.join("\n"));

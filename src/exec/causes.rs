@@ -43,6 +43,11 @@ const CAUSES: &[Cause] = &[
         "correct kubelet.config in the inventory, then run the same command again",
     ),
     sure(
+        &[&["another one came to it meanwhile"]],
+        "this run was away, its computer asleep or itself stopped, and what it had planned is of before",
+        "run the same command again once the other is over: it looks at the hosts anew",
+    ),
+    sure(
         &[&["permanently removed"]],
         "the member was removed from the cluster, and its data directory is of no use any more",
         "rsadm etcd replace HOST makes it a member again, or take its role etcd out of the inventory",

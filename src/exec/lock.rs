@@ -1,6 +1,8 @@
 //! One operator at a time: an `flock` on every host of the inventory, held by the host's own shell of this run.
 //!
-//! The kernel frees it with the shell, so the lock of a dead run blocks nobody, and there is no age to guess by.
+//! The kernel frees it with the shell, so the lock of a dead run blocks nobody, and there is no age to guess by. A run that was
+//! away, because its computer slept or somebody stopped it, takes its lock again only where nobody else had it meanwhile: its
+//! plan is of before.
 
 use std::time::Duration;
 
@@ -58,8 +60,11 @@ async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Outpu
     let until = Instant::now() + LAST_STEP;
     let mut told = false;
     loop {
-        let op = Op::Script(scripts::LOCK, vec![holder.to_owned()], Duration::from_secs(10));
-        let output = host.hold(op).await?;
+        let op = |words: &[&str]| {
+            let words = words.iter().map(|&word| word.to_owned()).collect();
+            Op::Script(scripts::LOCK, words, Duration::from_secs(10))
+        };
+        let output = host.hold(op(&[holder]), op(&[holder, "again"])).await?;
         if output.status != TAKEN || !is_dead(&output.text()) || Instant::now() >= until {
             return Ok(output);
         }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     event::{Event, Events, Failure, Stage as StageEvents},
+    host::HostError,
     host::{Host, Op, Output, fleet::Fleet},
     inventory::{Cluster, NodeName},
     observe::Observed,
@@ -296,6 +297,7 @@ async fn comes_back(cx: &Context<'_>, name: &NodeName, shown: &StageEvents) -> b
     loop {
         match timeout_at(until, host.run(&[], false)).await {
             Ok(Ok(_)) => return true,
+            Ok(Err(HostError::Overtaken { .. })) => return false,
             Ok(Err(error)) => shown.says(name, format!("waiting for the connection: {error}")),
             Err(_) => return false,
         }
@@ -345,6 +347,9 @@ async fn flush(cx: &Context<'_>, work: &HostWork, batch: &mut Vec<(usize, Vec<Op
     let first = steps.first().copied();
     let host = cx.host(&work.host).map_err(|why| Early::Failed(first, why))?;
     let outputs = host.run(&ops, false).await.map_err(|e| {
+        if matches!(e, HostError::Overtaken { .. }) {
+            return Early::Failed(first, e.to_string());
+        }
         // Steps travel together and answer together.
         let one_of = if steps.last().copied() == first { "" } else { " (at this step or one after it)" };
         Early::Lost(first, format!("{e}{one_of}"))

@@ -146,6 +146,9 @@ impl Output {
     }
 }
 
+/// What an operation that is done again ends with where somebody else has been there meanwhile; it prints who.
+pub const OVERTAKEN: i32 = 79;
+
 /// Why a host could not be asked at all.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HostError {
@@ -179,6 +182,15 @@ pub enum HostError {
         /// How long was waited, and how far it got.
         why: String,
     },
+    /// This run was away from it, and another one was there meanwhile: what this one knows of it may no longer be so, and it does
+    /// nothing there any more.
+    #[error("this run was away from {host}, and another one came to it meanwhile: {why}")]
+    Overtaken {
+        /// Which host.
+        host: NodeName,
+        /// Who the other was.
+        why: String,
+    },
     /// Root rights were not given.
     #[error("could not become root on {host}: {why}")]
     Sudo {
@@ -196,6 +208,7 @@ impl HostError {
             Self::Connect { host, .. }
             | Self::Lost { host, .. }
             | Self::Hangs { host, .. }
+            | Self::Overtaken { host, .. }
             | Self::Sudo { host, .. } => host,
         }
     }
@@ -206,6 +219,7 @@ impl HostError {
             Self::Connect { why, .. } => format!("not reached: {why}"),
             Self::Lost { why, .. } => format!("lost: {why}"),
             Self::Hangs { why, .. } => format!("hangs: {why}"),
+            Self::Overtaken { why, .. } => format!("another run came meanwhile: {why}"),
             Self::Sudo { why, .. } => format!("no root rights: {why}"),
         }
     }
@@ -255,12 +269,13 @@ pub trait Host: Send + Sync {
     /// Where the host could not be asked or its answer did not come back.
     async fn run(&self, ops: &[Op], keep_going: bool) -> Result<Vec<Output>, HostError>;
 
-    /// Does an operation whose effect ends with the connection, such as a lock. Where the connection has to be replaced, it
-    /// is done again before anything else.
+    /// Does an operation whose effect ends with the connection, such as a lock. Where the connection has to be replaced, `again`
+    /// is done before anything else.
     ///
     /// # Errors
-    /// As in [`run`](Self::run); and from then on `run` fails where it could not be done again.
-    async fn hold(&self, op: Op) -> Result<Output, HostError> {
+    /// As in [`run`](Self::run); and from then on `run` fails where it could not be done again, and for good where it ended
+    /// with [`OVERTAKEN`].
+    async fn hold(&self, op: Op, _again: Op) -> Result<Output, HostError> {
         Ok(self.run(&[op], false).await?.pop().unwrap_or_default())
     }
 

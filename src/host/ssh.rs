@@ -28,7 +28,7 @@ use link::{Link, Target};
 use opening::{Invocation, NoShell};
 use shell::{Interrupted, Shell};
 
-use super::{ConnectKind, Forward, Host, HostError, Op, Output, Secret};
+use super::{ConnectKind, Forward, Host, HostError, OVERTAKEN, Op, Output, Secret};
 use crate::inventory::{Node, NodeName};
 
 /// What all hosts of a run share.
@@ -205,6 +205,10 @@ impl SshHost {
         match shell.batch(&held, false, &self.counters.bytes).await {
             Ok(outputs) => match outputs.iter().find(|output| !output.ok()) {
                 None => Ok(shell),
+                Some(overtaken) if overtaken.status == OVERTAKEN => Err(HostError::Overtaken {
+                    host: self.target.name.clone(),
+                    why: overtaken.text().trim().to_owned(),
+                }),
                 Some(refused) => Err(HostError::Lost {
                     host: self.target.name.clone(),
                     doing: "go on under its lock".into(),
@@ -250,10 +254,10 @@ impl Host for SshHost {
         }
     }
 
-    async fn hold(&self, op: Op) -> Result<Output, HostError> {
-        let output = self.run(std::slice::from_ref(&op), false).await?.pop().unwrap_or_default();
+    async fn hold(&self, op: Op, again: Op) -> Result<Output, HostError> {
+        let output = self.run(&[op], false).await?.pop().unwrap_or_default();
         if output.ok() {
-            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(op);
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(again);
         }
         Ok(output)
     }

@@ -14,11 +14,14 @@ use std::{
 use rsadm::{
     event::Events,
     exec::lock,
-    host::{Host, fleet::Fleet},
+    host::{Host, HostError, fleet::Fleet},
     layout,
 };
 
-use crate::sshd::Sshd;
+use crate::sshd::{Sshd, ok, run, sh};
+
+/// The lock is the machine's.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How often the folder is taken away while one lock is being taken; far less often than that is tried.
 const TIMES: usize = 3;
@@ -65,6 +68,7 @@ impl Remover {
 #[tokio::test]
 async fn a_lock_that_is_being_let_go_is_taken_and_holds() {
     let Some(sshd) = Sshd::start() else { return };
+    let _alone = ALONE.lock().await;
     let remover = Remover::start();
     let mut refused = Vec::new();
     for turn in 0..TURNS.1 {
@@ -85,6 +89,51 @@ async fn a_lock_that_is_being_let_go_is_taken_and_holds() {
     // That the one before is not quite gone yet may happen on a busy machine.
     refused.retain(|refusal| !refusal.why.starts_with("turn "));
     assert_eq!(refused, []);
+}
+
+/// As where a computer slept: its shell is gone, and with it the lock. What it found before says nothing any more once another
+/// run was there.
+#[tokio::test]
+async fn a_run_that_was_away_goes_on_only_where_no_other_came() {
+    let Some(sshd) = Sshd::start() else { return };
+    let _alone = ALONE.lock().await;
+    let host = Arc::new(sshd.connect().await.expect("it connects"));
+    let fleet_of = |host| Fleet::new(vec![host as Arc<dyn Host>], 1);
+    taken(&fleet_of(Arc::clone(&host)), "sleeper").await;
+    let end_shell =
+        || async { host.run(&[sh("kill -9 $(ps -o ppid= $PPID); sleep 60")], false).await.unwrap_err() };
+    assert!(matches!(end_shell().await, HostError::Lost { .. }));
+    ok(&host, &[run(&["true"])]).await;
+
+    end_shell().await;
+    let other = fleet(&sshd).await;
+    taken(&other, "another").await;
+    drop(other);
+    for _ in 0..2 {
+        let error = loop {
+            match host.run(&[run(&["true"])], false).await.expect_err("it does nothing any more") {
+                // The other's shell ends a little after it.
+                HostError::Lost { .. } => tokio::time::sleep(Duration::from_millis(100)).await,
+                error => break error,
+            }
+        };
+        let HostError::Overtaken { why, .. } = &error else { panic!("{error}") };
+        assert_eq!(why, "another");
+    }
+    taken(&fleet(&sshd).await, "third").await;
+}
+
+async fn taken(fleet: &Fleet, holder: &str) {
+    let mut refused = lock::take(fleet, holder, &Events::none()).await.err();
+    // The one before may not be quite gone yet.
+    for _ in 0..50 {
+        if refused.is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        refused = lock::take(fleet, holder, &Events::none()).await.err();
+    }
+    panic!("{refused:?}");
 }
 
 /// One host, over a connection of its own.

@@ -1,7 +1,10 @@
-# lock.sh HOLDER: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who is told.
+# lock.sh HOLDER [again]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who is told.
+# Status 79: it is to be had again, and somebody else had it meanwhile, who is told.
 # Its file goes with it; so whoever gets the lock makes sure that it is still that of the file.
 shell=${RSADM_SHELL:?}
 lock=/run/rsadm-lock/lock
+# Who had it last stays behind, for those who have been away.
+last=/run/rsadm-last
 # The shell that this run had before, where the network took it away and sshd here has not noticed: it makes room.
 replace() {
   local holder pid
@@ -22,6 +25,12 @@ for _ in {1..50}; do
   exit 1
 done
 [ "${got-}" ] || { mkdir -p "${lock%/*}" && : 9<>$lock && echo "$lock does not stay" >&2; exit 1; }
+if [ "${2-}" = again ] && read -r other 2>/dev/null <$last && [ "$other" != "$1" ]; then
+  rm -rf "${lock%/*}"
+  echo "$other"
+  exit 79
+fi
+printf '%s\n' "$1" > $last
 printf '%s\n' "$1" "$shell" > $lock
 # It looks ten times a second, by a pipe that never has anything to read: no process is started for that.
 setsid bash -c 'exec 8<> <(:); while kill -0 "$1" 2>/dev/null; do read -rt 0.1 -u 8; done; rm -rf /run/rsadm-lock' rsadm-lock "$shell" </dev/null >/dev/null 2>&1 &
