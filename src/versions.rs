@@ -193,6 +193,10 @@ pub const ETCD_MINORS: std::ops::RangeInclusive<u16> = 6..=7;
 /// 3.6 revives the dead (etcd.io, "How to prevent the zombie members upgrade failure").
 pub const LAST_BEFORE_3_6: Version = Version::new(3, 5, 26);
 
+/// From here on an etcd 3.6 may be upgraded to 3.7: etcd does not vouch for members of earlier ones beside members of 3.7
+/// (etcd.io, "Upgrade etcd from v3.6 to v3.7").
+pub const LAST_BEFORE_3_7: Version = Version::new(3, 6, 11);
+
 /// Why a member of one version may not be restarted with another, and what to do first; `None` where it may.
 pub fn etcd_upgrade_obstacle(from: Version, to: Version) -> Option<(String, String)> {
     let told = |why: &str, help: String| Some((format!("{from} cannot become {to}: {why}"), help));
@@ -209,6 +213,12 @@ pub fn etcd_upgrade_obstacle(from: Version, to: Version) -> Option<(String, Stri
             "members that were removed long ago could come back",
             format!(
                 "first bring it to {LAST_BEFORE_3_6} or a later 3.5, with what built it, and let it run for a moment"
+            ),
+        ),
+        (3, 3, 6, 7) if from < LAST_BEFORE_3_7 => told(
+            "etcd does not vouch for both side by side",
+            format!(
+                "first go to the newest 3.6, {LAST_BEFORE_3_7} or later: set etcd.version to it, and `rsadm etcd upgrade`"
             ),
         ),
         (3, 3, ..) => None,
@@ -233,6 +243,7 @@ pub fn etcd_join_obstacle(members: Version, newcomer: Version) -> Option<(String
             told("an older minor version does not read what they write, and they do not take it in")
         }
         (a, b) if b > a + 1 => told("versions side by side are at most one minor apart"),
+        (6, 7) if members < LAST_BEFORE_3_7 => told("etcd does not vouch for both side by side"),
         _ => None,
     }
 }
@@ -257,7 +268,9 @@ mod tests {
         for (from, to, obstacle) in [
             ("3.6.8", "3.6.8", None),
             ("3.6.8", "3.6.5", None),
-            ("3.6.8", "3.7.0", None),
+            ("3.6.11", "3.7.0", None),
+            ("3.6.10", "3.7.0", Some("v3.6.11 or later")),
+            ("3.6.8", "3.6.14", None),
             ("3.5.26", "3.6.8", None),
             ("3.5.25", "3.6.8", Some("first bring it to v3.5.26")),
             ("3.5.4", "3.5.26", None),
@@ -276,7 +289,8 @@ mod tests {
         for (members, newcomer, may) in [
             ("3.7.0", "3.6.8", false),
             ("3.7.1", "3.7.0", true),
-            ("3.6.8", "3.7.0", true),
+            ("3.6.11", "3.7.0", true),
+            ("3.6.8", "3.7.0", false),
             ("3.5.26", "3.7.0", false),
             ("3.7.0", "2.3.8", false),
         ] {

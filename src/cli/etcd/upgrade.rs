@@ -7,10 +7,9 @@ use crate::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         session::{Session, recorded_unless},
     },
-    etcd::status::EtcdReport,
+    etcd::status::{EtcdReport, MemberReport, Trouble},
     event::{Event, Next, count},
     exec::{gate, members::SshMembers},
-    inventory::Role,
     observe::Observed,
     phases::ETCD_UPGRADE,
     plan::{Plan, Refusal},
@@ -21,12 +20,12 @@ use crate::{
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 The version is etcd.version in the inventory, or else the one that goes with
-kubernetes_version. One minor version at a time, and from 3.5.26 or later before 3.6. It
-takes a snapshot first, which stays on a member's host (etcd snapshot ls --from hosts: shows
-it). Before each member it asks whether etcd can spare it; after each, all members have to
-be healthy and hold the same data. A member on which the new version does not serve gets the
-old one back, and no further one is touched. Run again after any failure, it goes on where it
-stopped.
+kubernetes_version. One minor version at a time, from 3.5.26 or later to 3.6 and from
+3.6.11 or later to 3.7, as etcd asks for. It takes a snapshot first, which stays on a
+member's host (etcd snapshot ls --from hosts: shows it). Before each member it asks whether
+etcd can spare it; after each, all members have to be healthy and hold the same data. A
+member on which the new version does not serve gets the old one back, and no further one is
+touched. Run again after any failure, it goes on where it stopped.
 
 Examples:
   rsadm etcd upgrade --plan
@@ -52,16 +51,16 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending });
     }
     session.consent(&args.gate)?;
-    let plan = upgrade(&session, &args.inventory).await?;
+    let (plan, seen) = upgrade(&session, &args.inventory).await?;
     super::alarm::warn_where_full(&session, &session.cluster).await;
-    session.events.emit(finished(&session, &plan, &args.inventory.as_typed()));
+    session.events.emit(finished(&session, &plan, &seen, &args.inventory.as_typed()));
     if let Some(report) = report {
         report.print(context)?;
     }
     Ok(Exit::Done)
 }
 
-async fn upgrade(session: &Session<'_>, inventory: &InventoryArg) -> Result<Plan, CliError> {
+async fn upgrade(session: &Session<'_>, inventory: &InventoryArg) -> Result<(Plan, Observed), CliError> {
     session.lock("etcd upgrade").await?;
     let (plan, seen) = planned(session).await?;
     session.notices(&plan);
@@ -69,8 +68,8 @@ async fn upgrade(session: &Session<'_>, inventory: &InventoryArg) -> Result<Plan
         // There is no way back to an older version but this (etcd, `upgrading-etcd`).
         super::snapshot::save::before_a_change(session, inventory).await?;
     }
-    session.execute(&format!("etcd upgrade{}", inventory.as_typed()), &plan, seen).await?;
-    Ok(plan)
+    session.execute(&format!("etcd upgrade{}", inventory.as_typed()), &plan, seen.clone()).await?;
+    Ok((plan, seen))
 }
 
 /// What is to be done by what hosts and members say now.
@@ -88,9 +87,30 @@ async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
         }
         .into());
     }
+    if let Some(refusal) = unsettled(&report) {
+        return Err(refusal.into());
+    }
     seen.membership = gate::membership(&in_order(report));
     let (plan, _) = session.plan(ETCD_UPGRADE, seen.clone(), |_| true)?;
     Ok((plan, seen))
+}
+
+/// Members for which each of the others would wait in vain, once it was restarted: told before the first is touched. Who is a
+/// member `up` settles, which asks for the version that runs.
+fn unsettled(report: &EtcdReport) -> Option<Refusal> {
+    let stays_away =
+        |m: &&MemberReport| matches!(m.error, Some(Trouble::NotInInventory | Trouble::Unstarted));
+    let member = report.members.iter().find(stays_away)?;
+    let trouble = member.error.as_ref()?;
+    let runs = report.members.iter().find_map(|m| m.version.as_deref())?;
+    Some(Refusal {
+        rule: "membership",
+        subject: "etcd is not upgraded".into(),
+        why: format!("its member {} ({}): {trouble}", member.name, member.peer_urls.join(", ")),
+        help: format!(
+            "with etcd.version: v{runs} in the inventory `rsadm up` settles who is a member; then again with the new one"
+        ),
+    })
 }
 
 /// Members that are not well first: an upgrade that was interrupted goes on there. The leader last.
@@ -99,8 +119,8 @@ fn in_order(mut report: EtcdReport) -> EtcdReport {
     report
 }
 
-fn finished(session: &Session<'_>, plan: &Plan, inventory: &str) -> Event {
-    let members = count(session.cluster.with_role(Role::Etcd).count(), "member");
+fn finished(session: &Session<'_>, plan: &Plan, seen: &Observed, inventory: &str) -> Event {
+    let members = count(seen.membership.as_ref().map_or(0, Vec::len), "member");
     let version = session.cluster.release.etcd;
     let (text, next) = match plan.is_empty() {
         true => (format!("{members} run etcd {version}, nothing to upgrade"), vec![]),
@@ -115,7 +135,17 @@ fn finished(session: &Session<'_>, plan: &Plan, inventory: &str) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::status::tests::Scene;
+    use crate::etcd::status::tests::{Scene, member};
+
+    #[test]
+    fn who_never_starts_is_told_before_a_member_is_touched() {
+        assert!(unsettled(&Scene::new(3).report()).is_none());
+        assert!(unsettled(&Scene::new(3).silence(3, "connection refused").report()).is_none(), "the gate's");
+        let stranger = Scene::new(3).listing(|list| list.push(member(9)));
+        let refusal = unsettled(&stranger.report()).unwrap();
+        assert!(refusal.why.contains("m9 (https://10.0.0.9:2380): not in the inventory"), "{}", refusal.why);
+        assert!(refusal.help.contains("etcd.version: v3.7.0"), "{}", refusal.help);
+    }
 
     #[test]
     fn the_sick_go_first_and_the_leader_last() {

@@ -9,7 +9,7 @@ mod membership;
 mod scene;
 mod silence;
 
-use scene::member;
+pub(crate) use scene::member;
 pub(crate) use scene::{Scene, id};
 
 /// Verdict, voters healthy/all, can lose; then one line a member that is not well, and the advice.

@@ -30,7 +30,7 @@ pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
     may_be(p)?;
     p.stage(IMAGES, "the image of the version to come", Mode::Parallel);
     let image = [p.cluster.release.etcd_image()];
-    for node in p.cluster.with_role(Role::Etcd) {
+    for node in members(p) {
         p.images(node, &image);
     }
     Ok(())
@@ -70,16 +70,25 @@ fn is_pending(p: &Planner<'_>, node: &Node) -> bool {
 fn order<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
     let listed = p.seen().membership.iter().flatten();
     let urls: Vec<&String> = listed.map(|m| &m.peer_url).collect();
-    let mut nodes: Vec<&Node> = p.cluster.with_role(Role::Etcd).collect();
+    let mut nodes = members(p);
     nodes.sort_by_key(|n| urls.iter().position(|url| **url == n.peer_url()).unwrap_or(usize::MAX));
     nodes
+}
+
+/// The hosts of members. One that the inventory names and that is none yet becomes one by `up`, with the version to come.
+fn members<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
+    let listed = |n: &&Node| {
+        let urls = p.seen().membership.iter().flatten().map(|m| &m.peer_url);
+        p.seen().membership.is_none() || urls.into_iter().any(|url| *url == n.peer_url())
+    };
+    p.cluster.with_role(Role::Etcd).filter(listed).collect()
 }
 
 fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
     let refusal = |rule, subject: &Node, why, help| {
         Err(Refusal { rule, subject: format!("etcd on {} is not upgraded", subject.name), why, help })
     };
-    for node in p.cluster.with_role(Role::Etcd) {
+    for node in members(p) {
         if !ownership::is_prepared(p.facts(&node.name)) {
             let why = "rsadm did not build this member".to_owned();
             return refusal(
@@ -90,11 +99,20 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
             );
         }
         let Some(from) = version(p, node) else { continue };
-        if let Some((why, help)) = obstacle(p.cluster, from) {
+        // Where it has begun, on is the way that is left.
+        let goes_on = is_begun(p) && from < p.cluster.release.etcd;
+        if let Some((why, help)) = obstacle(p.cluster, from).filter(|_| !goes_on) {
             return refusal("etcd-version", node, why, help);
         }
     }
     Ok(())
+}
+
+/// True where some member runs the inventory's minor version already.
+fn is_begun(p: &Planner<'_>) -> bool {
+    let wanted = p.cluster.release.etcd;
+    let is_there = |found: Version| (found.major, found.minor) == (wanted.major, wanted.minor);
+    p.cluster.with_role(Role::Etcd).any(|node| version(p, node).is_some_and(is_there))
 }
 
 /// The version of the image that a host's manifest names.
@@ -111,6 +129,9 @@ pub fn other_version(cluster: &Cluster, facts: &Facts) -> Option<Version> {
 /// What to do where a member has another version than the inventory, and something else than an upgrade is wanted.
 pub fn way_out(cluster: &Cluster, found: Version) -> String {
     match obstacle(cluster, found) {
+        Some((why, help)) if found < cluster.release.etcd => {
+            format!("{why}; {help}; where other members are there already, `rsadm etcd upgrade` goes on")
+        }
         Some((why, help)) => format!("{why}; {help}"),
         None => {
             format!("`rsadm etcd upgrade` goes there one member at a time; or set etcd.version: {found}")

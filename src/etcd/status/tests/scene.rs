@@ -19,7 +19,7 @@ pub(super) fn url(n: usize, port: u16) -> String {
     format!("https://10.0.0.{n}:{port}")
 }
 
-pub(super) fn member(n: usize) -> Member {
+pub(crate) fn member(n: usize) -> Member {
     Member {
         id: id(n),
         name: format!("m{n}"),

@@ -1,13 +1,13 @@
 //! etcd from 3.6 to 3.7 while a client writes the whole time, with a node that dies on the way, and a run.
 //!
 //! Rows of the fault matrix: 41 (an upgrade that was interrupted goes on where it stopped), 37 (no member is touched
-//! while another is away). The image of 3.6 is built by `lab build --etcd v3.6.8`.
+//! while another is away). The image of 3.6 is built by `lab build --etcd v3.6.14`.
 
 use crate::harness::{Check, Checks, Fault, Inventory, Lab, eventually, items, text, under_load};
 
 const NODES: [&str; 3] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33"];
 const HOSTS: [&str; 3] = ["e1", "e2", "e3"];
-const OLD: &str = "v3.6.8";
+const OLD: &str = "v3.6.14";
 
 struct Upgrade<'a> {
     lab: &'a Lab,
@@ -24,14 +24,14 @@ fn etcd_upgrade() {
     checks.must("the image of the old version is there", || it.build());
     checks.must("up with etcd 3.6", || {
         it.lab.rsadm_on("up", &it.old)?.ok()?;
-        it.versions(&["3.6.8"; 3])
+        it.versions(&["3.6.14"; 3])
     });
     checks.check("up does not upgrade, and says what does", || {
         it.lab.rsadm_on("up", &it.new)?.exits(5)?.says("rsadm etcd upgrade")
     });
     checks.check("the plan is told, and nothing is changed", || {
         it.lab.rsadm_on("etcd upgrade --plan", &it.new)?.exits(7)?.says("hold the same data")?;
-        it.versions(&["3.6.8"; 3])
+        it.versions(&["3.6.14"; 3])
     });
     checks.check("row 37: no member is touched while another is away", || it.one_away());
     checks.check("a version that does not run is taken back at the first member", || it.is_taken_back());
@@ -40,7 +40,7 @@ fn etcd_upgrade() {
         || it.upgrade(),
     );
     checks.check("a snapshot of the old version is there", || {
-        it.lab.rsadm_on("etcd snapshot ls {} --from hosts:", &it.new)?.ok()?.says("3.6.8")
+        it.lab.rsadm_on("etcd snapshot ls {} --from hosts:", &it.new)?.ok()?.says("3.6.14")
     });
     checks.check("a second run has nothing to do, and so has up", || {
         it.lab.rsadm_on("etcd upgrade", &it.new)?.ok()?.says("nothing to upgrade")?;
@@ -84,7 +84,7 @@ impl Upgrade<'_> {
         let refused = self.lab.rsadm_on("etcd upgrade", &self.new);
         self.lab.verb(&["heal", "e2"])?.ok()?;
         refused?.exits(4)?.says("if e2 is gone for good: rsadm etcd replace ")?;
-        self.versions(&["3.6.8"; 3])?;
+        self.versions(&["3.6.14"; 3])?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.old)?.ok().map(drop))
     }
 
@@ -96,7 +96,7 @@ impl Upgrade<'_> {
         failed.says("flag provided but not defined: -no-such-flag")?;
         failed.says("etcd has its manifest from before again, and serves")?;
         failed.says("serving now: etcd on e1 e2 e3")?;
-        self.versions(&["3.6.8"; 3])?;
+        self.versions(&["3.6.14"; 3])?;
         self.lab.rsadm_on("plan", &self.old)?.ok().map(drop)
     }
 
@@ -153,7 +153,7 @@ impl Upgrade<'_> {
         first.signal("KILL")?;
         let first = first.end()?;
         let found = self.running()?;
-        ensure!(found.contains(&"3.6.8".to_owned()), "it was over already: {found:?}");
+        ensure!(found.contains(&"3.6.14".to_owned()), "it was over already: {found:?}");
         let second = self.lab.rsadm_on("etcd upgrade", &self.new)?.ok()?;
         println!("{}{}", first.stderr, second.stderr);
         let turns = [&first, &second].map(|run| run.stderr.lines().filter(|line| line.contains(through)));
