@@ -215,6 +215,10 @@ mod tests {
 
     /// Words as programs wrote them, and part of the cause.
     const SEEN: &[(&str, &str)] = &[
+        (
+            "this run was away from m1, and another one came to it meanwhile: rsadm up by ann@desk (pid 17)",
+            "of before",
+        ),
         ("kube-apiserver says: Error: unknown flag: --no-such-flag", "extra_args"),
         ("etcd says: flag provided but not defined: -no-such-flag", "extra_args"),
         ("invalid argument \"x\" for \"--v\" flag: strconv.ParseInt", "extra_args"),

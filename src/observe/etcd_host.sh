@@ -6,8 +6,8 @@ f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
 [ -e /var/lib/etcd/member ] && f data && f room "$(df -PB1 /var/lib/etcd/member/wal 2>/dev/null | awk 'NR == 2 {print $4}')"
 p=/var/lib/rsadm/restore
-if [ -s $p/token ] && [ ! -f $p/over ]; then
-  v=begun; [ ! -f $p/placed ] || v=placed
+if [ -s $p/token ]; then
+  v=begun; [ ! -f $p/placed ] || v=placed; [ ! -f $p/over ] || v=over
   f restoring $v "$(cat $p/token)"
 fi
 processes etcd

@@ -19,7 +19,7 @@ use crate::{
     },
     event::{Event, Next, count},
     exec::{
-        gate,
+        causes, gate,
         members::SshMembers,
         restore::{Absent, Restore, RestoreError, Source, over::Standing, revision},
     },
@@ -284,8 +284,9 @@ impl<'a> Ground<'a> {
     }
 
     pub(super) fn failed(&self, error: RestoreError) -> CliError {
-        let exit = match error {
-            RestoreError::Interrupted(_) => Exit::Interrupted,
+        let exit = match &error {
+            RestoreError::Over(inner) if !matches!(**inner, RestoreError::Interrupted(_)) => Exit::StepFailed,
+            RestoreError::Interrupted(_) | RestoreError::Over(_) => Exit::Interrupted,
             RestoreError::NoRoom(_) | RestoreError::TooHigh { .. } | RestoreError::Back(_) => Exit::Refused,
             _ => Exit::StepFailed,
         };
@@ -297,9 +298,10 @@ impl<'a> Ground<'a> {
                 )
             }
             RestoreError::NoRoom(_) => format!(
-                "make room there and run the same again: old data in {} may go, if nobody needs it, but for the newest, \
-                 without which a restore that has begun cannot be rolled back",
-                crate::layout::ASIDE_DIR
+                "make room there and run the same again: old data in {}, or in {}/aside where that is a disk of its own, may go, \
+                 if nobody needs it, but for the newest, without which a restore that has begun cannot be rolled back",
+                crate::layout::ASIDE_DIR,
+                crate::layout::ETCD_DATA_DIR
             ),
             RestoreError::TooHigh { .. } => {
                 "choose a snapshot with lower revisions; or build the cluster anew and apply its objects again"
@@ -320,6 +322,9 @@ impl<'a> Ground<'a> {
                  or: rsadm etcd restore{} --rollback",
                 self.inventory
             ),
+            RestoreError::Over(_) => "mend the cause, if there is one, and run the same again: the data is in place for good, and only \
+                                      what waits for it is left to do"
+                .to_owned(),
             RestoreError::Interrupted(_) => format!(
                 "run the same again, it goes on where it stopped; or: rsadm etcd restore{} --rollback",
                 self.inventory
@@ -329,7 +334,9 @@ impl<'a> Ground<'a> {
                 self.inventory
             ),
         };
-        CliError::new(exit, error).hint(hint)
+        let cause = causes::likely(&error.to_string(), &[]);
+        let mend = cause.map(|c| format!("likely: {}; {}\n", c.why, c.next.replace("on HOST: ", "there: ")));
+        CliError::new(exit, error).hint(mend.unwrap_or_default() + &hint)
     }
 
     fn finish(self, text: String, first: Option<Next>) -> Result<Exit, CliError> {

@@ -43,20 +43,22 @@ pub struct Process {
     pub last_words: Option<Words>,
 }
 
-/// A restore or a recovery that is not over.
+/// A restore or a recovery of which something is left on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Restoring {
     /// Its name.
     pub token: String,
     /// True where its data has taken the place of the old.
     pub placed: bool,
+    /// True where it is over, and the host has not heard of its end, or still has to bring back what it had stopped.
+    pub over: bool,
 }
 
 impl Restoring {
-    /// Reads `begun TOKEN` and `placed TOKEN`.
+    /// Reads `begun TOKEN`, `placed TOKEN` and `over TOKEN`.
     pub fn read(text: &str) -> Option<Self> {
         let (state, token) = text.split_once(' ')?;
-        Some(Self { token: token.trim().to_owned(), placed: state == "placed" })
+        Some(Self { token: token.trim().to_owned(), placed: state != "begun", over: state == "over" })
     }
 }
 

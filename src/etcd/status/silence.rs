@@ -40,7 +40,7 @@ const KEYS: [&str; 3] = [
 pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     let Some(Trouble::Silent(why)) = &member.error else { return None };
     // What has stopped it is told first of all.
-    if restoring(member).is_some() {
+    if restoring(member).is_some_and(|r| !r.over) {
         return None;
     }
     let title = title(member);
@@ -150,7 +150,7 @@ fn has_bad_files(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(process)) if process.prepared && !process.running && has_bad_keys(process))
 }
 
-/// What has stopped etcd on a member's host and has not started it again.
+/// A restore or a recovery of which something is left on a member's host.
 fn restoring(member: &MemberReport) -> Option<&Restoring> {
     match &member.host {
         Some(HostState::Seen(process)) => process.restoring.as_ref(),
@@ -158,17 +158,27 @@ fn restoring(member: &MemberReport) -> Option<&Restoring> {
     }
 }
 
-/// A restore or a recovery that is not over, and the ways out of it: on, or back.
+/// A restore or a recovery that is not over, and the ways out of it: on, or back. Of one that is, what still waits for its end.
 pub(super) fn unfinished(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
-    let concerned: Vec<&MemberReport> = report.members.iter().filter(|m| restoring(m).is_some()).collect();
+    let all = || report.members.iter().filter_map(|m| Some((m, restoring(m)?)));
+    // Over on one host is over on all.
+    let ended = |r: &Restoring| all().any(|(_, other)| other.over && other.token == r.token);
+    let is_over = all().all(|(_, r)| ended(r));
+    let concerned: Vec<&MemberReport> = all().filter(|(_, r)| ended(r) == is_over).map(|(m, _)| m).collect();
     let unfinished = || concerned.iter().filter_map(|m| restoring(m));
     let is_recovery = unfinished().next()?.token.contains(crate::layout::RECOVERED);
     let (what, again) = match is_recovery {
         true => ("recovery", commands.recover()),
         false => ("restore", format!("{} with the same snapshot", commands.restore())),
     };
-    let back = commands.roll_back();
     let names: Vec<String> = concerned.iter().map(|m| title(m)).collect();
+    if is_over {
+        return Some(warning(format!(
+            "a {what} of etcd is over, and on {} something still waits for its end, such as an API server: {again} brings it back",
+            list(&names)
+        )));
+    }
+    let back = commands.roll_back();
     let begun = format!("a {what} of etcd has begun on {} and is not over", list(&names));
     let placed = unfinished().any(|r| r.placed);
     let without = report.serves && (!placed || concerned.iter().all(|m| !m.healthy));

@@ -93,9 +93,10 @@ impl Restore<'_> {
             let gone = ids.iter().copied().filter(|id| is_new(id)).cloned();
             Identity { replaces: own.replaces.iter().cloned().chain(gone).collect(), ..own.clone() }
         };
-        let records: BTreeMap<&NodeName, Op> =
-            old.iter().map(|(host, own)| (host, identity(&after(own)))).collect();
-        let those: Vec<NodeName> = old.keys().cloned().collect();
+        let changed =
+            old.iter().map(|(host, own)| (host, own, after(own))).filter(|(_, own, new)| *own != new);
+        let records: BTreeMap<&NodeName, Op> = changed.map(|(host, _, new)| (host, identity(&new))).collect();
+        let those: Vec<NodeName> = records.keys().map(|&host| host.clone()).collect();
         self.run("record the cluster", &those, |host| records[host].clone()).await.map(drop)
     }
 

@@ -80,9 +80,18 @@ pub enum RestoreError {
     /// The operator asked to stop.
     #[error("stopped before: {0}")]
     Interrupted(String),
+    /// What came after its end: it stays over, and the same again tidies up.
+    #[error("{0}")]
+    Over(Box<RestoreError>),
     /// The members did not come to terms.
     #[error("the restored members do not form a cluster: {0}")]
     NoAgreement(String),
+}
+
+impl RestoreError {
+    fn after_the_end(self) -> Self {
+        Self::Over(Box::new(self))
+    }
 }
 
 fn list(hosts: &[(NodeName, String)]) -> String {
@@ -143,10 +152,13 @@ impl Restore<'_> {
     pub async fn finish(&self, token: &str) -> Result<bool, RestoreError> {
         self.await_members().await?;
         self.nobody_is_back().await?;
-        self.mark_over(token, Ending::Stays).await?;
-        let back = self.unfence().await?;
-        self.end(&self.everybody()).await?;
-        Ok(back)
+        let last = async {
+            self.mark_over(token, Ending::Stays).await?;
+            let back = self.unfence().await?;
+            self.end(&self.everybody()).await?;
+            Ok(back)
+        };
+        last.await.map_err(RestoreError::after_the_end)
     }
 
     /// Marks this restore on every host, with those that are to have members. `token` names it, and the new cluster.
@@ -214,9 +226,8 @@ impl Restore<'_> {
         self.serve_again(said).await
     }
 
-    /// Waits for the API servers whose hosts said that they have one, and has everybody who watched ask anew. False where
-    /// there is none.
-    async fn serve_again(&self, said: Vec<(NodeName, String)>) -> Result<bool, RestoreError> {
+    /// Waits for the API servers whose hosts said that they have one. False where there is none.
+    async fn await_api(&self, said: Vec<(NodeName, String)>) -> Result<bool, RestoreError> {
         let back = |(host, said): (NodeName, String)| (said == "here").then_some(host);
         let control: Vec<NodeName> = said.into_iter().filter_map(back).collect();
         if control.is_empty() {
@@ -232,6 +243,14 @@ impl Restore<'_> {
         })
         .await?;
         stage.done(title);
+        Ok(true)
+    }
+
+    /// The same, and has everybody who watched ask anew.
+    async fn serve_again(&self, said: Vec<(NodeName, String)>) -> Result<bool, RestoreError> {
+        if !self.await_api(said).await? {
+            return Ok(false);
+        }
         let nodes: Vec<NodeName> = self
             .cluster
             .kubernetes_nodes()
@@ -259,10 +278,15 @@ impl Restore<'_> {
         let title = format!("old data back on {}", count(etcd.len(), "host"));
         self.stage("old data comes back", title, &etcd, |_| words(["roll-back"])).await?;
         self.record_rollback(&etcd, &restored).await?;
-        self.mark_over(token, Ending::Undone).await?;
-        self.ask("start etcd", &etcd, |_| words(["unfence", "etcd"])).await?;
-        self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;
-        self.end(&self.everybody()).await
+        let last = async {
+            self.mark_over(token, Ending::Undone).await?;
+            self.ask("start etcd", &etcd, |_| words(["unfence", "etcd"])).await?;
+            let bring = |_: &NodeName| words(["unfence", "kube-apiserver"]);
+            let said = self.ask("bring the API server back", &control, bring).await?;
+            self.await_api(said).await?;
+            self.end(&self.everybody()).await
+        };
+        last.await.map_err(RestoreError::after_the_end)
     }
 
     async fn stage(

@@ -85,6 +85,8 @@ old_data() {
 roll_back() {
   local to
   old_data
+  # What is made anew where it is wanted again makes room for what comes back.
+  rm -rf $state/tools $state/tools.new $state/piece.* $state/snapshot.new $state/copy
   if [ "$old" ]; then
     fence etcd
     touch $state/undoing || exit 1
@@ -95,7 +97,7 @@ roll_back() {
     [ "$old" = none ] || { mv -T "$old/member" $data/member && rmdir "$old"; } || exit 1
   fi
   if [ -s $state/identity ]; then
-    cp -p $state/identity $identity.new && mv $identity.new $identity || exit 1
+    cmp -s $state/identity $identity || { cp -p $state/identity $identity.new && mv $identity.new $identity; } || exit 1
   elif [ -s $state/token ]; then
     # It had no record before, as a host that kubeadm built; of one on which it has not begun the record is its own.
     rm -f $identity
@@ -258,8 +260,14 @@ room) # SHA256: takes away what an interrupted delivery or restore has left, whi
   here=nothing
   ! snapshot_is "$1" || here=delivered
   [ $here = nothing ] || [ ! -f $state/restored ] || here=restored
+  mkdir -p ${state%/*}
+  # Programs, marks and etcd's own files are some dozens. A file system that counts none has no end of them.
+  for p in ${state%/*} $data; do
+    few=$(df -Pi -- $p 2>/dev/null | awk 'NR == 2 && $2 > 0 && $4 < 64 {print $4}')
+    [ -z "$few" ] || die "no room in $p: it has inodes for $few more files, and 64 are needed (df -i $p)"
+  done
   echo $here
-  mkdir -p ${state%/*} && df -PB1 -- ${state%/*} $data 2>/dev/null
+  df -PB1 -- ${state%/*} $data 2>/dev/null
   true ;;
 receive) # SHA256: puts the pieces together, each gone before the next: there is room for one copy. One that a crash left in part is none.
   if ! snapshot_is "$1"; then

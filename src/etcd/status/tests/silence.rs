@@ -73,7 +73,7 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
 #[test]
 fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
     let restoring = |placed: bool, token: &str| {
-        let restoring = Some(Restoring { token: token.to_owned(), placed });
+        let restoring = Some(Restoring { token: token.to_owned(), placed, over: false });
         HostState::Seen(Process { restoring, kubelet: true, ..Process::default() })
     };
     let told = |mut scene: Scene, state: HostState| {
@@ -99,6 +99,23 @@ fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
         assert!(advice.text.contains(words), "{}", advice.text);
         assert_eq!(advice.command.as_deref(), Some("rsadm etcd restore prod.yaml --rollback"));
     }
+    // Over on one host is over on all, and the same again is what is left to do.
+    let mut scene = Scene::new(3);
+    for (host, over) in [("m2", true), ("m3", false)] {
+        let HostState::Seen(mut process) = restoring(true, "prod-17-ab") else { unreachable!() };
+        process.restoring.as_mut().unwrap().over = over;
+        scene.known.hosts.insert(host.to_owned(), HostState::Seen(process));
+    }
+    let advice = scene.report().advice.remove(0);
+    assert!(
+        advice.text.starts_with("a restore of etcd is over, and on m2 and m3 something still waits"),
+        "{}",
+        advice.text
+    );
+    assert!(
+        advice.command.is_none()
+            && advice.text.contains("rsadm etcd restore prod.yaml with the same snapshot")
+    );
     // Those that are back while it is under way may be the ones to keep.
     let mut scene = silent();
     scene.answer(2).status.as_mut().unwrap().cluster_id = 7;
