@@ -13,6 +13,7 @@ use crate::{
         literal::with_inventory,
         session::Session,
     },
+    etcd::status::Hashes,
     exec::{gate, members::SshMembers, survey::Survey},
     inventory::NodeName,
     observe::{api, gather_what_answers},
@@ -49,9 +50,12 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let now = OffsetDateTime::now_utc();
     let survey = Survey { cluster, fleet, unreachable: &errors, inventory: inventory.clone(), due };
     // One batch at a time goes to a host, first come first served: etcd's few words before a host's many.
-    let (etcd, (mut seen, silent), api) =
-        join3(survey.etcd(now), gather_what_answers(cluster, fleet, facts_due), api::ready(cluster, fleet))
-            .await;
+    let (etcd, (mut seen, silent), api) = join3(
+        survey.etcd(Hashes::Quick, now),
+        gather_what_answers(cluster, fleet, facts_due),
+        api::ready(cluster, fleet),
+    )
+    .await;
     errors.extend(silent);
     let mut plan = None;
     // Half a picture makes no plan.

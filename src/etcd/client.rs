@@ -159,9 +159,20 @@ impl EtcdClient {
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
+        self.call_for(self.deadline, call).await
+    }
+
+    /// The same under a limit of its own.
+    async fn call_for<T, F>(
+        &self,
+        limit: Duration,
+        call: impl FnOnce(Client) -> F + Send,
+    ) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
         let call = call(self.client.clone());
-        within(&self.endpoint, self.deadline, async { call.await.map_err(|e| classify(&self.endpoint, &e)) })
-            .await
+        within(&self.endpoint, limit, async { call.await.map_err(|e| classify(&self.endpoint, &e)) }).await
     }
 
     /// The learner with this peer URL, where there is one: what an addition whose answer was lost has left.
@@ -236,9 +247,9 @@ impl EtcdApi for EtcdClient {
         self.call(disarm).await.map(drop)
     }
 
-    async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {
+    async fn hash_kv(&self, revision: u64, limit: Duration) -> Result<KvHash, EtcdError> {
         let asked = i64::try_from(revision).unwrap_or(i64::MAX);
-        let h = self.call(|mut c| async move { c.hash_kv(asked).await }).await?;
+        let h = self.call_for(limit, |mut c| async move { c.hash_kv(asked).await }).await?;
         // Before 3.6 the revision of the hash is not in the answer; it is the one asked for.
         let revision = if h.hash_revision() > 0 { unsigned(h.hash_revision()) } else { revision };
         Ok(KvHash { hash: h.hash(), revision, compact_revision: unsigned(h.compact_version()) })

@@ -3,6 +3,8 @@
 //! `client.rs` is the only file that knows `etcd-client`. Members are addressed by peer URL; IDs are looked up at the
 //! last moment.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -165,11 +167,12 @@ pub trait EtcdApi: Send + Sync {
     /// # Errors
     /// See [`EtcdError`].
     async fn disarm(&self, alarm: &Alarm) -> Result<(), EtcdError>;
-    /// The hash of this member's key space at a revision (0: its newest).
+    /// The hash of this member's key space at a revision (0: its newest). The member goes on making it where nobody waits for
+    /// its answer any longer, and takes no writes meanwhile.
     ///
     /// # Errors
-    /// See [`EtcdError`].
-    async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError>;
+    /// See [`EtcdError`]; [`EtcdError::Unavailable`] after `limit`.
+    async fn hash_kv(&self, revision: u64, limit: Duration) -> Result<KvHash, EtcdError>;
     /// Proves that this member serves linearizable reads: a quorum stands behind it.
     ///
     /// # Errors

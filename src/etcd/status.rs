@@ -16,6 +16,7 @@ mod assess;
 mod backup;
 mod commands;
 mod disks;
+mod hashes;
 mod host;
 mod links;
 mod membership;
@@ -26,6 +27,7 @@ mod silence;
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
 pub use disks::{Timing, advised};
+pub use hashes::{Comparison, Hashes, compare};
 pub use host::{Expired, HostState, Process, Restoring, Words};
 pub use metrics::{Histogram, Metrics};
 pub use report::{
@@ -54,7 +56,7 @@ pub struct Target {
 pub struct Limits {
     /// For status and reads. Twice the default election timeout: an election under way is not yet a lost quorum.
     pub answers: Duration,
-    /// For everything, hashes of large databases included.
+    /// For everything, hashes included where they are not waited for.
     pub total: Duration,
 }
 
@@ -96,20 +98,16 @@ pub struct Gathered {
     pub answers: Vec<Answer>,
     /// All alarms, where a member could say through a quorum.
     pub alarms: Option<Vec<Alarm>>,
+    /// Whether hashes were wanted.
+    pub hashes: Hashes,
 }
 
-/// Asks all members in parallel; comes back within [`Limits::total`] whatever they do.
+/// Asks all members in parallel, for no hashes yet; comes back within [`Limits::total`] whatever they do.
 pub async fn gather(targets: &[Target], limits: Limits) -> Gathered {
     let start = Instant::now();
-    let mut answers = join_all(targets.iter().map(|t| ask(t, start + limits.answers))).await;
-    let revision = common_revision(&answers);
-    let end = start + limits.total;
-    let hashes = join_all(targets.iter().zip(&answers).map(|(t, a)| hash(t, a, revision, end)));
-    let (alarms, hashes) = join(alarms(targets, &answers, end), hashes).await;
-    for (answer, hash) in answers.iter_mut().zip(hashes) {
-        answer.hash = hash;
-    }
-    Gathered { answers, alarms }
+    let answers = join_all(targets.iter().map(|t| ask(t, start + limits.answers))).await;
+    let alarms = alarms(targets, &answers, start + limits.total).await;
+    Gathered { answers, alarms, hashes: Hashes::Unasked }
 }
 
 async fn ask(target: &Target, deadline: Instant) -> Answer {
@@ -145,19 +143,6 @@ async fn ask(target: &Target, deadline: Instant) -> Answer {
     answer.quorum_list = lists.0;
     answer.own_list = lists.1.ok();
     answer
-}
-
-/// The newest revision that every answering voter has: at it, equal histories have equal hashes.
-fn common_revision(answers: &[Answer]) -> Option<u64> {
-    answers.iter().filter_map(|a| a.status.as_ref().ok()).filter(|s| !s.is_learner).map(|s| s.revision).min()
-}
-
-async fn hash(target: &Target, answer: &Answer, revision: Option<u64>, deadline: Instant) -> Option<KvHash> {
-    let (api, status, revision) = (target.api.as_ref().ok()?, answer.status.as_ref().ok()?, revision?);
-    if status.is_learner {
-        return None; // It serves no hashes (etcd, `isRPCSupportedForLearner`).
-    }
-    by(deadline, api.hash_kv(revision)).await.ok()
 }
 
 /// Asks one member that serves; the list is agreed on through raft, so one answer is everybody's.

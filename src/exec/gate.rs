@@ -14,8 +14,8 @@ use crate::{
     etcd::{
         EtcdApi, Member,
         status::{
-            EtcdReport, Gathered, HostState, Known, Limits, MemberReport, Target, Trouble, assess, gather,
-            strangers,
+            EtcdReport, Gathered, Hashes, HostState, Known, Limits, MemberReport, Target, Trouble, assess,
+            compare, gather, strangers,
         },
         upkeep::Upkeep,
     },
@@ -163,8 +163,14 @@ pub fn membership(report: &EtcdReport) -> Option<Vec<MemberFact>> {
     Some(report.members.iter().filter(|m| m.id.is_some()).map(fact).collect())
 }
 
-/// What the members say now, those too whose hosts left the inventory: they vote.
+/// What the members say now, those too whose hosts left the inventory: they vote. Their data is not compared, so that etcd
+/// may be asked again and again.
 pub async fn report(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
+    compared(members, Hashes::Unasked, now).await
+}
+
+/// The same with a look at whether they hold the same data.
+pub async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetDateTime) -> EtcdReport {
     let hosts = members.hosts();
     let dials = join_all(hosts.iter().map(|host| async move {
         let dialled = timeout(DIAL, members.dial(&host.name)).await;
@@ -181,7 +187,7 @@ pub async fn report(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
     let away = |host: &MemberHost| (host.name.to_string(), HostState::Unreachable { why: AWAY.to_owned() });
     let hosts = hosts.iter().filter(|host| !members.is_there(&host.name)).map(away).collect();
     let known = Known { old_clusters, hosts, ..Known::default() };
-    assess(&gather_all(members, targets, DIAL, Limits::default).await, &known, now)
+    assess(&gather_all(members, targets, hashes, DIAL, Limits::default).await, &known, now)
 }
 
 /// Asks the targets, and then, where the member list has others too, all of them with those: hashes compare at one
@@ -189,17 +195,21 @@ pub async fn report(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
 pub async fn gather_all(
     members: &dyn Members,
     mut targets: Vec<Target>,
+    hashes: Hashes,
     patience: Duration,
     limits: impl Fn() -> Limits + Send,
 ) -> Gathered {
-    let gathered = gather(&targets, limits()).await;
+    let mut until = Instant::now() + limits().total;
+    let mut gathered = gather(&targets, limits()).await;
     let started = |m: &Member| !m.name.is_empty() && !m.client_urls.is_empty();
     let strangers: Vec<Member> = strangers(&gathered).into_iter().filter(started).collect();
-    if strangers.is_empty() {
-        return gathered;
+    if !strangers.is_empty() {
+        targets.extend(join_all(strangers.into_iter().map(|m| stranger(members, m, patience))).await);
+        until = Instant::now() + limits().total;
+        gathered = gather(&targets, limits()).await;
     }
-    targets.extend(join_all(strangers.into_iter().map(|m| stranger(members, m, patience))).await);
-    gather(&targets, limits()).await
+    compare(&targets, &mut gathered, hashes, until).await;
+    gathered
 }
 
 async fn stranger(members: &dyn Members, member: Member, patience: Duration) -> Target {

@@ -13,7 +13,7 @@ use super::{Context, gate, heir, members::Members, orphans, wait::patiently};
 use crate::{
     etcd::{
         EtcdApi, EtcdError,
-        status::{EtcdReport, Id, MemberReport},
+        status::{EtcdReport, Hashes, Id, MemberReport},
     },
     host::Op,
     inventory::{Node, NodeName},
@@ -239,8 +239,9 @@ async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> 
 pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
     let Some(action) = first_change(cx, plan) else { return Ok(()) };
     let until = Instant::now() + gate::PATIENCE.min(cx.limit);
+    let mut hashes = Hashes::Unasked;
     loop {
-        let report = gate::report(cx.members, cx.now).await;
+        let report = gate::compared(cx.members, hashes, cx.now).await;
         let change = match action {
             Action::AddLearner { peer_url, .. } if by_url(&report, peer_url).is_none() => {
                 Change::AddLearner { peer_url: peer_url.clone() }
@@ -252,11 +253,17 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
             _ => return Ok(()),
         };
         match quorum::gate(&change, &Membership::from(&report)) {
+            // Only now, and once: hashes hold up writes.
+            Ok(_) if hashes == Hashes::Unasked => {
+                hashes = Hashes::Quick;
+                continue;
+            }
             Ok(_) => return Ok(()),
             Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => return Ok(()),
-            Err(refusal) if Instant::now() >= until => return Err(refusal),
+            Err(refusal) if Instant::now() >= until || differ(&report) => return Err(refusal),
             Err(_) => sleep(PAUSE * 5).await,
         }
+        hashes = Hashes::Unasked;
     }
 }
 
@@ -280,28 +287,49 @@ fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<&'p Action> {
     (!steps[..at].iter().any(|(host, _)| stays(host))).then_some(&step.action)
 }
 
-/// Waits until all members are healthy, follow one leader and have equal hashes.
+/// Waits until all members are healthy, follow one leader and have equal hashes. Hashes hold up writes: they are asked for once
+/// all else is well, and again only where no member is still at one.
 async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
-    let ask = || async {
-        let mut report = gate::report(cx.members, cx.now).await;
+    let look = async |hashes| {
+        let mut report = gate::compared(cx.members, hashes, cx.now).await;
         report.members.retain(|m| !cx.given_up().contains(&m.name));
-        let wrong = unsound(&report);
-        wrong.map_or(Ok(()), |why| {
+        report
+    };
+    let well = async || {
+        unwell(&look(Hashes::Unasked).await).map_or(Ok(()), |why| {
             told(format!("waiting for etcd: {why}"));
             Err(why)
         })
     };
-    patiently(cx.limit, ask).await.map_err(Failed::Why)
+    let begun = Instant::now();
+    loop {
+        patiently(cx.limit, &well).await.map_err(Failed::Why)?;
+        let asked = Instant::now();
+        let report = look(Hashes::Whole).await;
+        let Some(why) = unwell(&report).or_else(|| unequal(&report)) else { return Ok(()) };
+        let largest = report.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
+        let is_open = asked.elapsed() >= Hashes::limit(largest);
+        if is_open || differ(&report) || begun.elapsed() >= cx.limit {
+            return Err(Failed::Why(format!("{why}, for {} s", begun.elapsed().as_secs())));
+        }
+        told(format!("waiting for etcd: {why}"));
+        sleep(PAUSE * 5).await;
+    }
 }
 
-/// What keeps the next member from being touched.
-fn unsound(report: &EtcdReport) -> Option<String> {
+/// Who does not do its part.
+fn unwell(report: &EtcdReport) -> Option<String> {
     if let Some((member, why)) = report.members.iter().find_map(|m| Some((m, m.error.as_ref()?))) {
         return Some(format!("{}: {why}", member.name));
     }
     if !report.serves {
         return Some("etcd has no quorum".into());
     }
+    None
+}
+
+/// What tells that members do not hold the same, or leaves it open.
+fn unequal(report: &EtcdReport) -> Option<String> {
     let voters = || report.members.iter().filter(|m| !m.is_learner);
     if let Some(unknown) = voters().find(|m| m.hash.is_none()) {
         return Some(format!("{} does not tell the hash of its data", unknown.name));
@@ -309,6 +337,12 @@ fn unsound(report: &EtcdReport) -> Option<String> {
     let mut hashes = voters().map(|m| (&m.hash, m.hash_compact_revision));
     let first = hashes.next();
     hashes.any(|hash| Some(hash) != first).then(|| "members do not have equal hashes yet".into())
+}
+
+/// True where hashes of one compaction differ, which waiting does not mend.
+fn differ(report: &EtcdReport) -> bool {
+    let told = || report.members.iter().filter_map(|m| Some((m.hash_compact_revision?, m.hash.as_ref()?)));
+    told().any(|(since, hash)| told().any(|(other_since, other)| since == other_since && hash != other))
 }
 
 /// Asks the gate until it says yes; `None` where what was wanted `is_done` already.

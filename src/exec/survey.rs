@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     backup::agent::Newest,
-    etcd::status::{ApiServer, Backups, EtcdReport, HostBackups, HostState, Known, Limits, Target, assess},
+    etcd::status::{
+        ApiServer, Backups, EtcdReport, Hashes, HostBackups, HostState, Known, Limits, Target, assess,
+    },
     host::{HostError, Op, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
     observe::etcd_host::{self, EtcdHost, Schedule},
@@ -43,15 +45,15 @@ pub struct Survey<'a> {
 }
 
 impl Survey<'_> {
-    /// How etcd is. Read only; comes back when it is due, whatever members and hosts do.
-    pub async fn etcd(&self, now: OffsetDateTime) -> EtcdReport {
+    /// How etcd is, and as far as `hashes` goes whether members hold the same. Read only; comes back when it is due, whatever members and hosts do.
+    pub async fn etcd(&self, hashes: Hashes, now: OffsetDateTime) -> EtcdReport {
         let patience = self.patience();
         let members = SshMembers::new(self.cluster, self.fleet).deadline(patience);
         let hosts = join_all(self.cluster.nodes.iter().map(|node| self.host(node, patience)));
         let (targets, hosts, old_clusters) =
             join3(self.targets(&members, patience), hosts, members.old_clusters()).await;
         let known = Known { old_clusters, ..self.known(hosts.into_iter().flatten().collect()) };
-        assess(&gate::gather_all(&members, targets, DIAL, || self.limits()).await, &known, now)
+        assess(&gate::gather_all(&members, targets, hashes, DIAL, || self.limits()).await, &known, now)
     }
 
     fn patience(&self) -> Duration {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cli::{CliError, Context, Exit, GateArgs, InventoryArg, args::duration},
-    etcd::status::Millis,
+    etcd::status::{Hashes, Millis},
     event::Next,
     exec::{
         survey::Survey,
@@ -67,7 +67,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
                 inventory: String::new(),
                 due: Instant::now() + DUE,
             };
-            let report = survey.etcd(time::OffsetDateTime::now_utc()).await;
+            let report = survey.etcd(Hashes::Unasked, time::OffsetDateTime::now_utc()).await;
             let members = report.members.into_iter().filter_map(|m| Some((m.name, m.metrics?)));
             members.collect::<BTreeMap<_, _>>()
         };

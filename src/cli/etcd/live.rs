@@ -8,7 +8,7 @@ use crate::{
         naming::has_hosts,
         session::{Session, goes_on_without},
     },
-    etcd::status::{EtcdReport, Verdict},
+    etcd::status::{EtcdReport, Hashes, Verdict},
     event::Events,
     exec::{gate, members::SshMembers},
     inventory::{Cluster, NodeName, Role},
@@ -79,9 +79,9 @@ impl<'a> Live<'a> {
         gate::report(members, OffsetDateTime::now_utc()).await
     }
 
-    /// The same where a quorum serves; who asks wants to change something that takes one.
+    /// The same with a look at what they hold, where a quorum serves; who asks wants to change something that takes one.
     pub(super) async fn serving(&self, members: &SshMembers<'_>) -> Result<EtcdReport, CliError> {
-        let report = self.report(members).await;
+        let report = gate::compared(members, Hashes::Quick, OffsetDateTime::now_utc()).await;
         match report.verdict {
             Verdict::NoQuorum => {
                 Err(CliError::new(Exit::Refused, "etcd has no quorum, so it takes no changes").hint(

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::watch;
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, args::duration, session::Session},
-    etcd::status::Verdict,
+    etcd::status::{Hashes, Verdict},
     exec::survey::Survey,
     inventory::{Node, Role},
     ui::etcd_status::render,
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Args {
     pub(in crate::cli) inventory: InventoryArg,
 
     /// Go on until Ctrl-C, looking again each TIME (2s where none is given): redrawn on a terminal, elsewhere a
-    /// line for each change
+    /// line for each change. What members hold is not compared then, since each hash holds up writes
     #[arg(
         long,
         value_name = "TIME",
@@ -59,7 +59,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         inventory: args.inventory.as_typed(),
         due,
     };
-    let report = survey.etcd(OffsetDateTime::now_utc()).await;
+    let report = survey.etcd(Hashes::Quick, OffsetDateTime::now_utc()).await;
     context.print(&report, render)?;
     Ok(exit(report.verdict))
 }

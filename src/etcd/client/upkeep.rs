@@ -1,31 +1,16 @@
 //! The calls of upkeep to the real etcd.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Client, CompactionOptions, DeleteOptions};
+use etcd_client::{CompactionOptions, DeleteOptions};
 
 use super::{
     EtcdClient,
-    failure::{COMPACTED, classify, says},
-    unsigned, within,
+    failure::{COMPACTED, says},
+    unsigned,
 };
 use crate::etcd::{EtcdError, upkeep::Upkeep};
-
-impl EtcdClient {
-    /// Runs one call under a limit of its own.
-    async fn call_for<T, F>(
-        &self,
-        limit: Duration,
-        call: impl FnOnce(Client) -> F + Send,
-    ) -> Result<T, EtcdError>
-    where
-        F: Future<Output = Result<T, etcd_client::Error>> + Send,
-    {
-        let call = call(self.client.clone());
-        within(&self.endpoint, limit, async { call.await.map_err(|e| classify(&self.endpoint, &e)) }).await
-    }
-}
 
 #[async_trait]
 impl Upkeep for EtcdClient {

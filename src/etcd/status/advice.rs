@@ -6,6 +6,7 @@ use super::{
     assess::Known,
     commands::Commands,
     disks,
+    hashes::uncompared,
     host::HostState,
     links,
     membership::{astray, membership, other_clusters},
@@ -34,6 +35,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     }
     advice.extend(alarms(report, commands));
     advice.extend(hashes(report, commands));
+    advice.extend(uncompared(report));
     advice.extend(membership(report, commands));
     advice.extend(report.members.iter().filter_map(quota));
     advice.extend(versions(report, commands));

@@ -9,6 +9,7 @@ use super::{
     advice::advise,
     backup::{BackupReport, Backups},
     disks::Timing,
+    hashes::comparison,
     host::HostState,
     metrics::Metrics,
     report::{
@@ -59,6 +60,7 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
         quorum: Quorum { voters, healthy, needs, can_lose },
         serves: facts.serves,
         view: facts.view.clone(),
+        comparison: comparison(gathered.hashes, &members),
         members,
         orphaned_alarms: facts.orphaned_alarms(),
         cluster_alarms: facts.alarms_of(Alarm::WHOLE_CLUSTER),

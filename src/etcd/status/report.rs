@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::{backup::BackupReport, host::HostState, metrics::Metrics};
+use super::{backup::BackupReport, hashes::Comparison, host::HostState, metrics::Metrics};
 
 /// An ID of a member or cluster, written as etcd's own tools do: lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct EtcdReport {
     pub serves: bool,
     /// Whose member list this is; `null` where nobody answers, and `members` are then the inventory's.
     pub view: Option<View>,
+    /// Whether the members' data was compared, by their hashes.
+    pub comparison: Comparison,
     /// Inventory order; members that the inventory does not know come last.
     pub members: Vec<MemberReport>,
     /// Alarms of members that are none any more: etcd keeps those, and takes no writes for their sake, too.

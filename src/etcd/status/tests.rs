@@ -269,6 +269,7 @@ fn json_is_an_interface() {
       "cluster": "prod",
       "cluster_alarms": [],
       "cluster_id": "7c1f0d2ab94e13aa",
+      "comparison": "compared",
       "leader": "a102",
       "members": [
         {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::{RunError, gate, heir, members::Tended, wait::patiently};
 use crate::{
     etcd::{
-        status::{EtcdReport, MemberReport},
+        status::{EtcdReport, Hashes, MemberReport},
         upkeep::Upkeep,
     },
     event::{Events, Failure, Stage},
@@ -51,6 +51,11 @@ impl Tending<'_> {
     /// How the members are at this moment, those too whose hosts left the inventory.
     pub async fn report(&self) -> EtcdReport {
         gate::report(self.members, OffsetDateTime::now_utc()).await
+    }
+
+    /// The same with a look at whether they hold the same data, however long it takes.
+    async fn compared(&self) -> EtcdReport {
+        gate::compared(self.members, Hashes::Whole, OffsetDateTime::now_utc()).await
     }
 
     /// Whether the member may be away for a moment, for what is being done to it, by what the members say now. With one or two voters that is an

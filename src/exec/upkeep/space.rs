@@ -122,13 +122,17 @@ pub async fn relieve(t: &Tending<'_>) -> Result<Relieved, RunError> {
 /// Where a member is still full or corrupt, or etcd does not do it.
 pub async fn disarm(t: &Tending<'_>, wants: impl Fn(&Alarm) -> bool) -> Result<Vec<String>, RunError> {
     let stage = t.events.stage("alarm", "disarm", []);
-    let report = t.report().await;
+    let mut report = t.report().await;
     super::serves(&report)?;
-    let Some(first) = super::speaker(&report, |_| false) else { return Ok(vec![]) };
-    let api = t.tend(&stage, first, "disarm").await?;
+    let Some(first) = super::speaker(&report, |_| false).cloned() else { return Ok(vec![]) };
+    let api = t.tend(&stage, &first, "disarm").await?;
     let told = |why: String| failed(&stage, &first.name, "disarm", why);
     let alarms: Vec<Alarm> =
         api.alarms().await.map_err(|e| told(e.into_why()))?.into_iter().filter(wants).collect();
+    // Of all alarms this alone goes by what members hold.
+    if alarms.iter().any(|alarm| alarm.kind == Alarm::CORRUPT) {
+        report = t.compared().await;
+    }
     let mut names = Vec::new();
     for alarm in &alarms {
         let member = report.members.iter().find(|m| m.id == Some(Id(alarm.member_id)));

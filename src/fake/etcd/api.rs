@@ -1,6 +1,6 @@
 //! What members answer, and how they are reached: [`EtcdApi`] and [`Members`] over the members of a world.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -177,7 +177,7 @@ impl EtcdApi for FakeEtcd {
         self.linearizable(|_, _| ())
     }
 
-    async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {
+    async fn hash_kv(&self, revision: u64, _: Duration) -> Result<KvHash, EtcdError> {
         self.ask(|_, data| Ok(KvHash { hash: hash(&data.written), revision, compact_revision: 0 }))
     }
 

@@ -1,6 +1,9 @@
 //! How long gathering takes, and what it asks, with members that are slow or hang.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 
@@ -14,6 +17,15 @@ struct SlowMember {
     delay: Duration,
     hangs_reads: bool,
     alarms_asked: &'static AtomicUsize,
+    hashing: Arc<Hashing>,
+}
+
+/// How members hash their data.
+#[derive(Default)]
+struct Hashing {
+    db_size: u64,
+    takes: Duration,
+    asked: AtomicUsize,
 }
 
 impl SlowMember {
@@ -37,7 +49,7 @@ impl EtcdApi for SlowMember {
     }
 
     async fn status(&self) -> Result<MemberStatus, EtcdError> {
-        self.answer(status(1)).await
+        self.answer(MemberStatus { db_size: self.hashing.db_size, ..status(1) }).await
     }
 
     async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError> {
@@ -49,7 +61,9 @@ impl EtcdApi for SlowMember {
         unreachable!("status changes nothing")
     }
 
-    async fn hash_kv(&self, revision: u64) -> Result<KvHash, EtcdError> {
+    async fn hash_kv(&self, revision: u64, _: Duration) -> Result<KvHash, EtcdError> {
+        self.hashing.asked.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(self.hashing.takes).await;
         self.answer(KvHash { hash: 1, revision, compact_revision: 0 }).await
     }
 
@@ -83,7 +97,7 @@ fn target(delay: Duration, hangs_reads: bool, alarms_asked: &'static AtomicUsize
         in_inventory: true,
         peer_url: url(1, 2380),
         client_url: url(1, 2379),
-        api: Ok(Box::new(SlowMember { delay, hangs_reads, alarms_asked })),
+        api: Ok(Box::new(SlowMember { delay, hangs_reads, alarms_asked, hashing: Arc::default() })),
         served_not_after: None,
     }
 }
@@ -99,7 +113,6 @@ async fn hanging_members_do_not_hold_up_the_answer() {
     assert_eq!(started.elapsed(), Limits::default().answers);
     assert_eq!(gathered.answers[1].status, Err("no answer within 2.0 s".to_owned()));
     assert_eq!(gathered.answers[0].own_list, Some(vec![member(1)]));
-    assert!(gathered.answers[0].hash.is_some());
     assert_eq!(gathered.alarms, None);
     assert_eq!(ALARMS.load(Ordering::Relaxed), 0, "without a quorum the list of alarms would be a write");
 }
@@ -113,4 +126,55 @@ async fn members_that_cannot_be_dialled_say_why() {
     assert_eq!(gathered.answers[0].status, Err("connection refused".to_owned()));
     assert_eq!(gathered.alarms, Some(Vec::new()));
     assert_eq!(ALARMS.load(Ordering::Relaxed), 1, "one member speaks for all");
+}
+
+/// A hash stops a large database for seconds, whoever waits for it.
+#[tokio::test(start_paused = true)]
+async fn hashes_are_asked_for_where_they_are_wanted_and_bearable() {
+    static ALARMS: AtomicUsize = AtomicUsize::new(0);
+    let (small, large) = (1 << 20, 8 << 30);
+    let (quick, slow) = (Duration::from_millis(10), Duration::from_secs(80));
+    for (wanted, db_size, takes, asked, told) in [
+        (Hashes::Unasked, small, quick, 0, false),
+        (Hashes::Quick, small, quick, 1, true),
+        (Hashes::Quick, small, slow, 1, false),
+        (Hashes::Quick, large, quick, 0, false),
+        (Hashes::Whole, large, slow, 1, true),
+        (Hashes::Whole, large, slow * 2, 1, false),
+    ] {
+        let hashing = Arc::new(Hashing { db_size, takes, asked: AtomicUsize::new(0) });
+        let mut target = target(Duration::ZERO, false, &ALARMS);
+        let (delay, hangs_reads, alarms_asked) = (Duration::ZERO, false, &ALARMS);
+        let member = SlowMember { delay, hangs_reads, alarms_asked, hashing: hashing.clone() };
+        target.api = Ok(Box::new(member));
+        let targets = [target];
+        let mut gathered = gather(&targets, Limits::default()).await;
+        compare(&targets, &mut gathered, wanted, Instant::now() + Duration::from_secs(1)).await;
+        let what = format!("{wanted:?} {db_size} {takes:?}");
+        assert_eq!(hashing.asked.load(Ordering::Relaxed), asked, "{what}");
+        assert_eq!(gathered.answers[0].hash.is_some(), told, "{what}");
+    }
+}
+
+#[test]
+fn data_that_was_not_compared_is_not_called_equal() {
+    let note = |scene: &Scene| scene.report().advice.into_iter().map(|a| a.text).collect::<Vec<_>>().join("");
+    let mut scene = Scene::new(3);
+    scene.answer(3).hash = None;
+    assert_eq!(scene.report().comparison, Comparison::Incomplete);
+    assert_eq!(
+        note(&scene),
+        "the data of m3 was not compared with that of the others: no hash of it came in time"
+    );
+    scene.status(1).db_size = 3 << 30;
+    let report = scene.report();
+    assert_eq!((report.comparison, report.verdict), (Comparison::TooLarge, Verdict::Healthy));
+    insta::assert_snapshot!(note(&scene), @"whether members hold the same data was not compared: databases are up to 3 GiB large, and a hash of more than 1 GiB holds up writes for longer than a second (etcdctl endpoint hashkv --cluster compares them, at a quiet hour)");
+    scene.gathered.hashes = Hashes::Unasked;
+    assert_eq!((scene.report().comparison, note(&scene)), (Comparison::NotAsked, String::new()));
+    // One that is ill has other troubles; one alone has nobody to be compared with.
+    assert_eq!(Scene::new(3).silence(3, "no answer").report().comparison, Comparison::Compared);
+    let mut alone = Scene::new(1);
+    alone.answer(1).hash = None;
+    assert_eq!(note(&alone), "");
 }

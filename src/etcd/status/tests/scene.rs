@@ -65,7 +65,11 @@ impl Scene {
         let urls: Vec<String> = (1..=n).map(|n| url(n, 2379)).collect();
         let api_server = |n: usize| ApiServer { name: format!("m{n}"), etcd_servers: urls.clone() };
         Self {
-            gathered: Gathered { answers: (1..=n).map(answer).collect(), alarms: Some(Vec::new()) },
+            gathered: Gathered {
+                answers: (1..=n).map(answer).collect(),
+                alarms: Some(Vec::new()),
+                hashes: Hashes::Quick,
+            },
             known: Known {
                 cluster: "prod".to_owned(),
                 inventory: " prod.yaml".to_owned(),
