@@ -117,7 +117,7 @@ fn restart(
     };
     let cost = usize::from(member.healthy.is_ok());
     let after = Projection { healthy: live.healthy() - cost, ..live.now() };
-    if after.stands() || (cost == 0 && live.is_lost()) {
+    if after.stands() || (cost == 0 && (live.is_lost() || live.goes_on_without(member))) {
         return Ok(after);
     }
     if live.outage_is_unavoidable(name) && allow_outage {

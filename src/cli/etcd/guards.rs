@@ -17,7 +17,7 @@ use crate::{
     layout,
     observe::{Facts, Observed},
     phases::{certs, ownership::may_build, settled},
-    plan::Refusal,
+    plan::{Refusal, quorum::Membership},
 };
 
 impl Ground<'_> {
@@ -69,6 +69,12 @@ impl Ground<'_> {
     ) -> Result<(), CliError> {
         let inventory = &self.inventory;
         let (text, help) = match (report.verdict, under_way) {
+            (Verdict::NoQuorum, _) if Membership::from(report).is_led() => (
+                "etcd answers too slowly to tell: a quorum of its members follows one leader".to_owned(),
+                format!(
+                    "look at the load of the hosts and at their disks (rsadm etcd status{inventory}), then run this again"
+                ),
+            ),
             (Verdict::NoQuorum, _) => return Ok(()),
             (_, None) => (
                 "etcd has a quorum: there is nothing to recover from".to_owned(),

@@ -185,6 +185,7 @@ impl<'g> Facts<'g> {
             db_size_quota: status.map(|s| s.db_size_quota).filter(|q| *q > 0),
             is_leader: id.is_some() && id == self.leader,
             is_learner: member.is_some_and(|m| m.is_learner),
+            follows: status.map(|s| s.leader).filter(|leader| *leader != 0).map(Id),
             raft_term: status.map(|s| s.raft_term),
             raft_index: status.map(|s| s.raft_index),
             raft_applied_index: status.map(|s| s.raft_applied_index),

@@ -171,6 +171,8 @@ pub struct MemberReport {
     pub is_leader: bool,
     /// True for a member without a vote.
     pub is_learner: bool,
+    /// The member that it takes for the leader; `null` for nobody.
+    pub follows: Option<Id>,
     /// Raft term.
     pub raft_term: Option<u64>,
     /// Newest raft entry that it knows to be committed.

@@ -283,6 +283,7 @@ fn json_is_an_interface() {
           "db_size_in_use": 5900000,
           "db_size_quota": 8589934592,
           "error": null,
+          "follows": "a102",
           "hash": "9f3a00c1",
           "hash_compact_revision": 40000,
           "healthy": true,

@@ -1,6 +1,6 @@
 //! etcd's membership as it is now, and its arithmetic.
 
-use super::{OVERRIDE, Projection, Refusal, can_be_accepted, refusal};
+use super::{OVERRIDE, Projection, Refusal, can_be_accepted, quorum, refusal};
 use crate::etcd::status::{EtcdReport, HostState, Id, MemberReport, Trouble};
 
 /// One voting member of the live membership.
@@ -14,6 +14,8 @@ pub struct Voter {
     pub healthy: Result<(), String>,
     /// Who reaches it.
     pub reach: Reach,
+    /// The leader that it names, and in which term; `None` where it names nobody or says nothing.
+    pub follows: Option<(u64, u64)>,
 }
 
 /// Who reaches a voter, by which it is known what would heal it.
@@ -85,6 +87,7 @@ impl From<&EtcdReport> for Membership {
                         id,
                         healthy: health(member),
                         reach: Reach::of(member),
+                        follows: member.follows.map(|Id(id)| id).zip(member.raft_term),
                     });
                 }
             }
@@ -102,6 +105,7 @@ impl Membership {
             id,
             healthy: Err("stopped".to_owned()),
             reach: Reach::Host,
+            follows: None,
         };
         Self { voters: names.into_iter().zip(1..).map(voter).collect(), ..Self::default() }
     }
@@ -116,9 +120,27 @@ impl Membership {
     }
 
     /// True where there is no quorum to lose. Fewer healthy voters than that, and yet it serves: then we see too
-    /// little (a host that only we cannot reach), and a restart could be the one that costs the quorum.
+    /// little (a host that only we cannot reach), and a restart could be the one that costs the quorum. So it could where a
+    /// quorum follows one leader and reads only take too long, as over slow disks: writes may get through all the same.
     pub(super) fn is_lost(&self) -> bool {
-        !self.serves && !self.now().stands()
+        !self.serves && !self.now().stands() && !self.is_led()
+    }
+
+    /// True where a quorum of the voters names one leader in one term.
+    pub fn is_led(&self) -> bool {
+        quorum(self.voters.len()) <= self.led().len()
+    }
+
+    /// True where others are a quorum behind one leader, and this one is not of them: it costs nothing.
+    pub(super) fn goes_on_without(&self, voter: &Voter) -> bool {
+        self.is_led() && self.led().iter().all(|led| led.id != voter.id)
+    }
+
+    /// The largest number of voters that follow one leader in one term.
+    fn led(&self) -> Vec<&Voter> {
+        let followers = |key: (u64, u64)| self.voters.iter().filter(move |v| v.follows == Some(key));
+        let keys = self.voters.iter().filter_map(|v| v.follows);
+        keys.map(|key| followers(key).collect::<Vec<_>>()).max_by_key(Vec::len).unwrap_or_default()
     }
 
     /// One or two voters need every one of them: no member of such a cluster can ever be spared. The others have to
@@ -136,13 +158,23 @@ impl Membership {
 
     /// What is refused and what it would come to; who is missing; what brings them back.
     pub(super) fn too_few(&self, rule: &'static str, doing: &str, after: Projection) -> Refusal {
-        let Projection { voters, healthy, quorum } = after;
+        let Projection { voters, healthy, quorum: needed } = after;
         let tense = if self.now().stands() { "would leave" } else { "takes a quorum, but etcd has" };
         let subject =
-            format!("{doing} {tense} {healthy} healthy of {voters} voters, and {quorum} are needed");
+            format!("{doing} {tense} {healthy} healthy of {voters} voters, and {needed} are needed");
         let complaints = self.complaints();
-        let why = if complaints.is_empty() { self.size() } else { complaints };
-        let refusal = refusal(rule, &subject, why, self.way_out());
+        let refusal = match (self.serves, self.is_led()) {
+            (false, true) => {
+                let why = format!(
+                    "etcd answers too slowly to tell: {} of {voters} voters follow one leader, and none served a read in time",
+                    self.led().len()
+                );
+                let help = "look at the load of the hosts and at their disks (rsadm etcd status), then run this again";
+                refusal(rule, &subject, why, help.to_owned())
+            }
+            _ if complaints.is_empty() => refusal(rule, &subject, self.size(), self.way_out()),
+            _ => refusal(rule, &subject, complaints, self.way_out()),
+        };
         let last = match can_be_accepted(&refusal) {
             true => format!("; the last way out is {OVERRIDE}: etcd may serve no writes meanwhile"),
             false => String::new(),

@@ -11,6 +11,7 @@ fn cluster(n: usize, sick: usize) -> Membership {
             id: i as u64 + 1,
             healthy: down(i),
             reach: Reach::Host,
+            follows: (i >= sick).then_some((n as u64, 4)),
         })
         .collect();
     Membership { voters, learners: Vec::new(), serves: n - sick >= quorum(n) }
@@ -123,6 +124,22 @@ fn a_member_we_cannot_see_is_not_restarted_while_etcd_serves() {
     assert_eq!(verdict(&stop("m1"), &live), "quorum", "two of three are alive, whatever we see");
 }
 
+/// m1 is dead; the disks of m2 and m3 are so slow that no read comes in time, and writes get through.
+#[test]
+fn slow_reads_are_no_lost_quorum() {
+    let mut live = cluster(3, 1);
+    live.serves = false;
+    live.voters[1..].iter_mut().for_each(|v| v.healthy = Err("serves no linearizable read".into()));
+    assert_eq!(verdict(&stop("m2"), &live), "quorum");
+    let refusal = gate(&stop("m2"), &live).unwrap_err();
+    assert!(refusal.why.starts_with("etcd answers too slowly to tell: 2 of 3 voters"), "{refusal}");
+    assert_eq!(verdict(&stop("m1"), &live), "0/3", "the others do without it, and it may come back");
+    live.voters[2].follows = Some((3, 3));
+    assert_eq!(verdict(&stop("m2"), &live), "0/3", "of another term: nobody has a quorum behind it");
+    live.voters.iter_mut().for_each(|v| v.follows = None);
+    assert_eq!(verdict(&stop("m2"), &live), "0/3", "nobody leads: starting again is the cure");
+}
+
 #[test]
 fn learners_neither_count_nor_cost() {
     let mut live = cluster(3, 1);
@@ -211,7 +228,8 @@ fn any_membership() -> impl Strategy<Value = Membership> {
         let voter = |(i, (healthy, named)): (usize, (Result<(), String>, bool))| {
             let healthy = if named { healthy } else { Err("added, but never started".to_owned()) };
             let name = if named { format!("m{i}") } else { String::new() };
-            Voter { name, id: i as u64, healthy, reach: Reach::Host }
+            let follows = healthy.is_ok().then_some((1, 4));
+            Voter { name, id: i as u64, healthy, reach: Reach::Host, follows }
         };
         let voters: Vec<Voter> = voters.into_iter().enumerate().map(voter).collect();
         let learners = learners.into_iter().zip(100..).map(|(healthy, id)| learner(id, healthy)).collect();
