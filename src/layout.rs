@@ -17,6 +17,11 @@ pub const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 pub const PKI_DIR: &str = "/etc/kubernetes/pki";
 /// etcd's certificates.
 pub const ETCD_PKI_DIR: &str = "/etc/kubernetes/pki/etcd";
+/// Who rsadm is to etcd: the CN of the client certificate that kubeadm keeps for such questions.
+pub const ETCD_CLIENT_USER: &str = "kube-etcd-healthcheck-client";
+/// What gives that user the role that most questions take where etcd's auth is on (since 3.5.28 and 3.6.9 how a member is, too).
+pub const ETCD_CLIENT_GRANT: &str = "etcdctl user add kube-etcd-healthcheck-client --no-password && \
+                                     etcdctl user grant-role kube-etcd-healthcheck-client root";
 /// Files that only API servers read: audit policy, encryption and authentication configuration, admission.
 pub const API_SERVER_DIR: &str = "/etc/kubernetes/apiserver";
 /// The key that encrypts secrets at rest.

@@ -120,6 +120,14 @@ pub enum EtcdError {
         /// What is wrong with which certificate.
         why: String,
     },
+    /// Its auth is on and forbids that to the user of our certificate: it runs, and a read has been agreed on by a quorum.
+    #[error("etcd at {endpoint} denies it: {why}")]
+    Denied {
+        /// Who was asked.
+        endpoint: String,
+        /// etcd's words.
+        why: String,
+    },
     /// Refused for good.
     #[error("etcd at {endpoint} refused: {why}")]
     Refused {
@@ -131,12 +139,16 @@ pub enum EtcdError {
 }
 
 impl EtcdError {
+    /// How etcd's auth says no (etcd, `rpctypes/error.go`, `ErrPermissionDenied` and `ErrUserEmpty`).
+    pub const DENIALS: [&str; 2] = ["etcdserver: permission denied", "etcdserver: user name is empty"];
+
     /// What was seen or said, without the endpoint: for a place that names it already.
     pub fn into_why(self) -> String {
         match self {
             Self::Unavailable { why, .. }
             | Self::NotYet { why, .. }
             | Self::Untrusted { why, .. }
+            | Self::Denied { why, .. }
             | Self::Refused { why, .. } => why,
         }
     }

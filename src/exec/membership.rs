@@ -119,7 +119,9 @@ async fn vote(
     let api = voter(cx.members, report, None).await.map_err(Failed::Why)?;
     match api.promote(id).await {
         Ok(()) => Ok(None),
-        Err(error @ EtcdError::Refused { .. }) => Err(Failed::Why(error.to_string())),
+        Err(error @ (EtcdError::Refused { .. } | EtcdError::Denied { .. })) => {
+            Err(Failed::Why(error.to_string()))
+        }
         Err(error) => Ok(Some(error.to_string())),
     }
 }

@@ -107,7 +107,7 @@ const ETCD: [Row; 3] = {
             "etcd-healthcheck-client",
             EtcdPki("healthcheck-client"),
             Etcd,
-            User("kube-etcd-healthcheck-client"),
+            User(layout::ETCD_CLIENT_USER),
             Client,
         ),
     ]

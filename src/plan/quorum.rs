@@ -6,6 +6,7 @@
 //! it counts as unhealthy; learners never count. The gate gives a reason, not a bool.
 
 use super::Refusal;
+use crate::layout;
 
 mod membership;
 
@@ -84,6 +85,11 @@ pub const fn quorum(voters: usize) -> usize {
 /// # Errors
 /// The rule that forbids it, who is not healthy, and what to do first.
 pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
+    if live.voters.is_empty() && live.denied {
+        let why = "its auth is on, and keeps from rsadm's client certificate how they are".to_owned();
+        let help = GRANT.to_owned() + layout::ETCD_CLIENT_GRANT;
+        return Err(refusal("membership-denied", "nothing is done to etcd's members", why, help));
+    }
     if live.voters.is_empty() {
         let why = "the live membership of etcd is not known".to_owned();
         let subject = "nothing is done to etcd's members";
@@ -96,6 +102,9 @@ pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
         Change::Promote { id } => promote(*id, live),
     }
 }
+
+/// Before the commands.
+const GRANT: &str = "as etcd's root, give that certificate's user the role root, then run this again: ";
 
 const START_ETCD: &str =
     "start etcd where it is stopped (its container's log tells why), then run this again";

@@ -69,6 +69,10 @@ impl Ground<'_> {
     ) -> Result<(), CliError> {
         let inventory = &self.inventory;
         let (text, help) = match (report.verdict, under_way) {
+            (Verdict::NoQuorum, _) if Membership::from(report).denied => (
+                "etcd's auth keeps from rsadm's client certificate how its members are".to_owned(),
+                format!("as etcd's root, give its user the role root: {}", layout::ETCD_CLIENT_GRANT),
+            ),
             (Verdict::NoQuorum, _) if Membership::from(report).is_led() => (
                 "etcd answers too slowly to tell: a quorum of its members follows one leader".to_owned(),
                 format!(

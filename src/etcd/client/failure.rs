@@ -41,6 +41,7 @@ fn classify_status(endpoint: &str, status: &Status) -> EtcdError {
             EtcdError::NotYet { endpoint, why }
         }
         (NOT_FOR_LEARNERS, _) => EtcdError::Refused { endpoint, why },
+        _ if EtcdError::DENIALS.contains(&why.as_str()) => EtcdError::Denied { endpoint, why },
         // No leader, a lost leader, a time-out, a server that stops: another moment or member may do better.
         (_, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted | Code::Unknown) => {
             match status.source() {
@@ -91,6 +92,8 @@ mod tests {
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "Refused"),
             (Code::DataLoss, "etcdserver: corrupt cluster", "Refused"),
             (Code::FailedPrecondition, "etcdserver: not leader", "Refused"),
+            (Code::PermissionDenied, "etcdserver: permission denied", "Denied"),
+            (Code::InvalidArgument, "etcdserver: user name is empty", "Denied"),
             // etcd 3.4 and 3.5 answer with this code.
             (Code::Unavailable, "etcdserver: rpc not supported for learner", "Refused"),
             (Code::Unavailable, "etcdserver: no leader", "Unavailable"),

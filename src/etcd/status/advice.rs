@@ -28,9 +28,12 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(other_clusters(report, commands, &known.old_clusters, !may_be_started));
     // Members whose certificates have expired trust nobody and are trusted by nobody: early, as it may be all that is wrong.
     advice.extend(certificates(report, commands));
+    let denied = denied(report);
+    let is_told = denied.is_none();
+    advice.extend(denied);
     if report.serves {
         advice.extend(unhealthy(report, commands));
-    } else if may_be_started {
+    } else if may_be_started && is_told {
         advice.extend(no_quorum(report, commands));
     }
     advice.extend(alarms(report, commands));
@@ -92,6 +95,19 @@ fn unhealthy(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     advice.extend(report.members.iter().filter_map(|m| astray(m, commands)));
     advice.extend(spare(report));
     advice
+}
+
+/// Members that run and tell us nothing: no quorum is lost for that.
+fn denied(report: &EtcdReport) -> Option<Advice> {
+    let denied = names(report.members.iter().filter(|m| m.error.as_ref().is_some_and(Trouble::is_denial)));
+    let text = format!(
+        "etcd's auth is on, and {} {} the user {} of rsadm's client certificate how it is; as etcd's root, this gives that user \
+         the role that it takes:",
+        list(&denied),
+        if denied.len() == 1 { "denies" } else { "deny" },
+        crate::layout::ETCD_CLIENT_USER
+    );
+    (!denied.is_empty()).then(|| warning(text).with(crate::layout::ETCD_CLIENT_GRANT))
 }
 
 /// With the command that gives the first of these members the data of the others, where there is a quorum to do it.

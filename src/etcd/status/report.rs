@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::{backup::BackupReport, hashes::Comparison, host::HostState, metrics::Metrics};
+use crate::etcd::EtcdError;
 
 /// An ID of a member or cluster, written as etcd's own tools do: lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,6 +240,13 @@ pub enum Trouble {
     /// It answered, but not through a quorum.
     #[error("serves no linearizable read: {0}")]
     NoReads(String),
+}
+
+impl Trouble {
+    /// True where it runs, and its auth keeps from us how it is.
+    pub fn is_denial(&self) -> bool {
+        matches!(self, Self::Silent(why) if EtcdError::DENIALS.iter().any(|words| why.starts_with(words)))
+    }
 }
 
 impl Serialize for Trouble {

@@ -39,8 +39,8 @@ const KEYS: [&str; 3] = [
 /// hosts are of others rsadm builds none.
 pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     let Some(Trouble::Silent(why)) = &member.error else { return None };
-    // What has stopped it is told first of all.
-    if restoring(member).is_some_and(|r| !r.over) {
+    // What has stopped it is told first of all, and so is that it denies its state.
+    if restoring(member).is_some_and(|r| !r.over) || member.error.as_ref().is_some_and(Trouble::is_denial) {
         return None;
     }
     let title = title(member);

@@ -1,7 +1,10 @@
 //! etcd's membership as it is now, and its arithmetic.
 
-use super::{OVERRIDE, Projection, Refusal, can_be_accepted, quorum, refusal};
-use crate::etcd::status::{EtcdReport, HostState, Id, MemberReport, Trouble};
+use super::{GRANT, OVERRIDE, Projection, Refusal, can_be_accepted, quorum, refusal};
+use crate::{
+    etcd::status::{EtcdReport, HostState, Id, MemberReport, Trouble},
+    layout,
+};
 
 /// One voting member of the live membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct Membership {
     pub learners: Vec<Learner>,
     /// True where a member has just served a linearizable read: a quorum stands, whatever we see of the members.
     pub serves: bool,
+    /// True where a member runs and its auth keeps from us how it is: what is not known is not lost.
+    pub denied: bool,
 }
 
 impl From<&EtcdReport> for Membership {
@@ -71,7 +76,9 @@ impl From<&EtcdReport> for Membership {
             Some(Trouble::Unstarted) => String::new(),
             _ => m.name.clone(),
         };
-        let mut membership = Self { serves: report.serves, ..Self::default() };
+        let is_denied = |m: &MemberReport| m.error.as_ref().is_some_and(Trouble::is_denial);
+        let denied = report.members.iter().any(is_denied);
+        let mut membership = Self { serves: report.serves, denied, ..Self::default() };
         for member in &report.members {
             match member.id {
                 None => {}
@@ -123,7 +130,7 @@ impl Membership {
     /// little (a host that only we cannot reach), and a restart could be the one that costs the quorum. So it could where a
     /// quorum follows one leader and reads only take too long, as over slow disks: writes may get through all the same.
     pub(super) fn is_lost(&self) -> bool {
-        !self.serves && !self.now().stands() && !self.is_led()
+        !self.serves && !self.now().stands() && !self.is_led() && !self.denied
     }
 
     /// True where a quorum of the voters names one leader in one term.
@@ -184,6 +191,9 @@ impl Membership {
 
     /// What heals, the gentlest first.
     fn way_out(&self) -> String {
+        if self.denied {
+            return GRANT.to_owned() + layout::ETCD_CLIENT_GRANT;
+        }
         let Some(sick) = self.voters.iter().find(|v| v.healthy.is_err()) else {
             return "add a member first".to_owned();
         };

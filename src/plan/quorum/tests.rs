@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::etcd::status::tests::Scene;
 
 /// `n` voters `m1…`, the first `sick` of them down, in a cluster that serves if the rest is a quorum.
 fn cluster(n: usize, sick: usize) -> Membership {
@@ -14,7 +15,7 @@ fn cluster(n: usize, sick: usize) -> Membership {
             follows: (i >= sick).then_some((n as u64, 4)),
         })
         .collect();
-    Membership { voters, learners: Vec::new(), serves: n - sick >= quorum(n) }
+    Membership { voters, serves: n - sick >= quorum(n), ..Membership::default() }
 }
 
 fn learner(id: u64, healthy: Result<(), String>) -> Learner {
@@ -140,6 +141,22 @@ fn slow_reads_are_no_lost_quorum() {
     assert_eq!(verdict(&stop("m2"), &live), "0/3", "nobody leads: starting again is the cure");
 }
 
+/// etcd 3.5.28 and 3.6.9 with auth tell how a member is to root alone.
+#[test]
+fn what_is_denied_is_not_lost() {
+    let denied = (1..=3).fold(Scene::new(3), |scene, n| scene.silence(n, "etcdserver: permission denied"));
+    let report = denied.report();
+    let refusal = gate(&stop("m1"), &Membership::from(&report)).unwrap_err();
+    assert_eq!((refusal.rule, can_be_accepted(&refusal)), ("membership-denied", false));
+    assert!(refusal.help.contains("grant-role kube-etcd-healthcheck-client root"), "{}", refusal.help);
+    let advice: Vec<&str> = report.advice.iter().map(|a| a.text.as_str()).collect();
+    assert!(advice[0].starts_with("etcd's auth is on, and m1, m2 and m3 deny the user kube-"), "{advice:?}");
+    assert!(advice.iter().all(|text| !text.contains("start etcd")), "{advice:?}");
+    let mut live = cluster(3, 2);
+    (live.serves, live.denied) = (false, true);
+    assert_eq!(verdict(&stop("m1"), &live), "quorum");
+}
+
 #[test]
 fn learners_neither_count_nor_cost() {
     let mut live = cluster(3, 1);
@@ -233,7 +250,7 @@ fn any_membership() -> impl Strategy<Value = Membership> {
         };
         let voters: Vec<Voter> = voters.into_iter().enumerate().map(voter).collect();
         let learners = learners.into_iter().zip(100..).map(|(healthy, id)| learner(id, healthy)).collect();
-        Membership { voters, learners, serves }
+        Membership { voters, learners, serves, denied: false }
     })
 }
 
