@@ -32,7 +32,8 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) enum Command {
     /// Show which members raised an alarm
     #[command(after_help = "\
-Ends with 8 where an alarm is on.
+Ends with 8 where an alarm is on, and with 9 where there is no quorum: what it shows then is what
+members know themselves, and null in JSON where none answers.
 
 Examples:
   rsadm etcd alarm list inventories/prod.yaml")]
@@ -81,22 +82,29 @@ async fn list(inventory: &InventoryArg, context: &Context) -> Result<Exit, CliEr
     let live = Live::open(context, inventory, Events::none()).await?;
     let report = live.report(&live.members()).await;
     let raised = raised(&report);
-    context.print(&raised, |raised| text(raised, inventory))?;
-    Ok(match (report.verdict, raised.is_empty()) {
+    context.print(&raised, |raised| text(raised.as_deref(), inventory))?;
+    Ok(match (report.verdict, raised) {
         (Verdict::NoQuorum, _) => status::exit(report.verdict),
-        (_, true) => Exit::Done,
-        (_, false) => Exit::Degraded,
+        (_, Some(raised)) if raised.is_empty() => Exit::Done,
+        _ => Exit::Degraded,
     })
 }
 
-fn raised(report: &EtcdReport) -> Vec<Raised<'_>> {
-    report.alarms().map(|(member, alarm)| Raised { member, alarm }).collect()
+/// `None` where nobody says: an empty list would be taken for none.
+fn raised(report: &EtcdReport) -> Option<Vec<Raised<'_>>> {
+    let raised = || report.alarms().map(|(member, alarm)| Raised { member, alarm }).collect();
+    report.alarms_known.then(raised)
 }
 
 /// Whoever changes a cluster, or has changed its etcd, has to know where that takes no writes.
 pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) {
     let members = SshMembers::new(cluster, &session.fleet);
-    let full = gate::report(&members, OffsetDateTime::now_utc()).await.raised(Alarm::NOSPACE);
+    let report = gate::report(&members, OffsetDateTime::now_utc()).await;
+    let full = report.raised(Alarm::NOSPACE);
+    if !report.alarms_known {
+        let text = format!("whether etcd takes writes is not known: {UNKNOWN}");
+        session.events.warn(text, Some("rsadm etcd status shows what keeps its members from it".to_owned()));
+    }
     if !full.is_empty() {
         let text = format!("etcd takes no writes: the alarm NOSPACE of {} is on", full.join(", "));
         let help = "rsadm etcd defrag makes room, and then takes the alarm back".to_owned();
@@ -104,7 +112,11 @@ pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Clu
     }
 }
 
-fn text(raised: &[Raised<'_>], inventory: &InventoryArg) -> String {
+/// What is said where nobody says which alarms are on.
+const UNKNOWN: &str = "which alarms are on is not known: no member answered";
+
+fn text(raised: Option<&[Raised<'_>]>, inventory: &InventoryArg) -> String {
+    let Some(raised) = raised else { return format!("{UNKNOWN}\n") };
     if raised.is_empty() {
         return "no alarm is on\n".to_owned();
     }
@@ -124,4 +136,21 @@ fn text(raised: &[Raised<'_>], inventory: &InventoryArg) -> String {
         false => String::new(),
     };
     table(&rows) + &way_out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::etcd::status::tests::Scene;
+
+    #[test]
+    fn no_answer_is_not_no_alarm() {
+        let inventory = InventoryArg { inventory: PathBuf::from("prod.yaml") };
+        let said = |scene: &Scene| text(raised(&scene.report()).as_deref(), &inventory);
+        assert_eq!(said(&Scene::new(3)), "no alarm is on\n");
+        let nobody = (1..=3).fold(Scene::new(3).without_quorum(), |scene, n| scene.silence(n, "refused"));
+        assert_eq!(said(&nobody), "which alarms are on is not known: no member answered\n");
+    }
 }

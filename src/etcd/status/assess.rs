@@ -62,6 +62,7 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
         view: facts.view.clone(),
         comparison: comparison(gathered.hashes, &members),
         members,
+        alarms_known: facts.alarms_known,
         orphaned_alarms: facts.orphaned_alarms(),
         cluster_alarms: facts.alarms_of(Alarm::WHOLE_CLUSTER),
         api_servers: known.api_servers.clone(),
@@ -99,6 +100,8 @@ struct Facts<'g> {
     view: Option<View>,
     list: Option<&'g [Member]>,
     alarms: Vec<Alarm>,
+    /// A quorum said which alarms are on, or at least a member.
+    alarms_known: bool,
     /// A member served a linearizable read: a quorum stands, whatever we see of it.
     serves: bool,
     cluster_id: Option<u64>,
@@ -127,6 +130,7 @@ impl<'g> Facts<'g> {
             metrics: &known.metrics,
             view: list.map(|(a, _, linearizable)| View { from: a.node.clone(), linearizable }),
             list: list.map(|(_, members, _)| members),
+            alarms_known: alarms.is_some() || statuses().next().is_some(),
             alarms: alarms.unwrap_or_else(|| statuses().flat_map(|s| alarms_in(&s.errors)).collect()),
             serves,
             cluster_id: most_common(statuses().map(|s| s.cluster_id)).map(|(id, _)| id),

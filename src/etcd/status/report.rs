@@ -65,6 +65,8 @@ pub struct EtcdReport {
     pub comparison: Comparison,
     /// Inventory order; members that the inventory does not know come last.
     pub members: Vec<MemberReport>,
+    /// False where no member said which alarms are on: none that is named here may be on all the same.
+    pub alarms_known: bool,
     /// Alarms of members that are none any more: etcd keeps those, and takes no writes for their sake, too.
     pub orphaned_alarms: Vec<OrphanedAlarm>,
     /// Alarms of nobody in particular: members hold different data, and etcd does not know whose is right.

@@ -156,6 +156,10 @@ fn alarms_and_hashes() {
     );
     assert!(report.advice[0].text.contains("does not know whose is right"), "{:?}", report.advice);
 
+    assert!(Scene::new(3).without_quorum().report().alarms_known, "a member's status tells its alarms");
+    let nobody = (1..=3).fold(Scene::new(3).without_quorum(), |scene, n| scene.silence(n, "refused"));
+    assert!(!nobody.report().alarms_known);
+
     let mut odd = Scene::new(3);
     odd.answer(3).hash.as_mut().unwrap().hash = 7;
     insta::assert_snapshot!(summary(&odd), @"
@@ -257,6 +261,7 @@ fn json_is_an_interface() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap(), @r#"
     {
       "advice": [],
+      "alarms_known": true,
       "api_servers": [
         {
           "etcd_servers": [
