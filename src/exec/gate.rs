@@ -48,23 +48,33 @@ const OBJECTS: &str = "/registry/";
 pub async fn may_restart(cx: &Context<'_>, host: &NodeName, doing: &'static str) -> Result<(), Refusal> {
     // With one or two voters every restart is an outage; whoever runs so small a cluster has chosen that.
     let change = Change::Restart { name: host.to_string(), doing, allow_outage: true };
-    // The member that was restarted before this one may still be catching up.
-    let until = Instant::now() + PATIENCE.min(cx.limit);
+    let (report, judged) = await_yes(cx.members, &change, cx.accept_quorum_loss, cx.limit, cx.now).await;
+    if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
+        let sick = report.members.iter().filter(|m| m.error.is_some());
+        cx.given_up().extend(sick.map(|m| m.name.clone()));
+    }
+    Ok(())
+}
+
+/// Asks the gate until it says yes or has said no for long enough: elections end, and the member that was restarted before
+/// this one may still be catching up. What the members said last, and what follows from it.
+pub(super) async fn await_yes(
+    members: &dyn Members,
+    change: &Change,
+    accepts: bool,
+    limit: Duration,
+    now: OffsetDateTime,
+) -> (EtcdReport, Result<(), Refusal>) {
+    let until = Instant::now() + PATIENCE.min(limit);
     loop {
-        let report = settled(cx.members, cx.now).await;
-        let judged = gate(&change, &Membership::from(&report)).map(drop);
-        if let Err(refusal) = &judged
-            && Instant::now() < until
-            && !(cx.accept_quorum_loss && can_be_accepted(refusal))
-        {
-            sleep(Duration::from_millis(500)).await;
-            continue;
+        let report = settled(members, now).await;
+        let judged = gate(change, &Membership::from(&report)).map(drop);
+        match &judged {
+            Err(refusal) if Instant::now() < until && !(accepts && can_be_accepted(refusal)) => {
+                sleep(Duration::from_millis(500)).await;
+            }
+            _ => return (report, judged),
         }
-        if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
-            let sick = report.members.iter().filter(|m| m.error.is_some());
-            cx.given_up().extend(sick.map(|m| m.name.clone()));
-        }
-        return Ok(());
     }
 }
 
@@ -105,7 +115,7 @@ pub fn ask(change: &Change, report: &EtcdReport, accepts: bool, events: &Events)
 }
 
 /// What follows from the gate's judgement.
-fn accept(judged: Result<(), Refusal>, accepts: bool, events: &Events) -> Result<Answer, Refusal> {
+pub(super) fn accept(judged: Result<(), Refusal>, accepts: bool, events: &Events) -> Result<Answer, Refusal> {
     match judged {
         Ok(()) => Ok(Answer::Safe),
         Err(refusal) if accepts && can_be_accepted(&refusal) => {

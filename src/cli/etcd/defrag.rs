@@ -51,7 +51,7 @@ struct Report {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     tend(context, &args.inventory, "etcd defrag", &args.gate, async |t| {
-        let report = t.report().await;
+        let report = t.serving().await?;
         let names = report.raised(Alarm::NOSPACE);
         let report = if names.is_empty() {
             let defragmented = defragment(t, args.min_gain).await?;

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use serde::Serialize;
 use tokio::time::{Instant, interval};
 
-use super::{Tending, failed, serves};
+use super::{Tending, failed};
 use crate::{
     etcd::{
         status::{Metrics, Millis, Timing, advised},
@@ -100,8 +100,7 @@ pub async fn bench(
     measure: impl AsyncFn() -> BTreeMap<String, Metrics>,
 ) -> Result<Measured, RunError> {
     let stage = t.events.stage("bench", "a bounded load", []);
-    let report = t.report().await;
-    serves(&report)?;
+    let report = t.serving().await?;
     let Some(member) = report.members.iter().find(|m| m.is_leader) else { return Err(RunError::Stopped(1)) };
     let api = t.tend(&stage, member, "bench").await?;
     let host = NodeName::new(member.name.as_str());

@@ -75,10 +75,8 @@ impl Defragmented {
 /// does not come back, or the operator stops it: those before stay as they then are.
 pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, RunError> {
     let stage = t.events.stage(PHASE, "what there is to gain", []);
-    let report = t.report().await;
-    super::serves(&report)?;
-    t.recount(&report).await;
-    let report = t.report().await;
+    t.recount(&t.serving().await?).await;
+    let report = t.serving().await?;
     let (mut waiting, left) = choose(&report, min_gain);
     stage.done(survey(&report, &left));
     has_room(t, &report, &waiting).await?;
@@ -90,7 +88,7 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
         }
         let report = t.report().await;
         let name = waiting.remove(next(&report, &waiting));
-        match one(t, &report, &name).await? {
+        match one(t, &name).await? {
             Ok(shrunk) => done.members.push(shrunk),
             Err(why) => {
                 t.events.warn(format!("goes on without {name}, whose host the inventory lacks: {why}"), None);
@@ -183,20 +181,19 @@ fn next(report: &EtcdReport, waiting: &[String]) -> usize {
 }
 
 /// Defragments a member; why it is left, where its host is not in the inventory and it cannot be reached.
-async fn one(t: &Tending<'_>, report: &EtcdReport, name: &str) -> Result<Result<Shrunk, String>, RunError> {
-    t.may_pause(report, name, DOING)?;
+async fn one(t: &Tending<'_>, name: &str) -> Result<Result<Shrunk, String>, RunError> {
+    let report = t.may_pause(name, DOING).await?;
     let own = |report: &EtcdReport| report.members.iter().find(|m| m.name == name).cloned();
-    let Some(mut member) = own(report) else { return Err(RunError::Stopped(1)) };
+    let Some(mut member) = own(&report) else { return Err(RunError::Stopped(1)) };
     if !member.in_inventory
         && let Err(why) = t.reach(&member).await
     {
         return Ok(Err(why));
     }
     if member.is_leader {
-        t.hand_over(report, &member).await?;
+        t.hand_over(&report, &member).await?;
         // It took a moment, and an election may have brought leadership back.
-        let report = t.report().await;
-        t.may_pause(&report, name, DOING)?;
+        let report = t.may_pause(name, DOING).await?;
         member = own(&report).unwrap_or(member);
     }
     let host = NodeName::new(name);

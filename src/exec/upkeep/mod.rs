@@ -58,13 +58,25 @@ impl Tending<'_> {
         gate::compared(self.members, Hashes::Whole, OffsetDateTime::now_utc()).await
     }
 
-    /// Whether the member may be away for a moment, for what is being done to it, by what the members say now. With one or two voters that is an
-    /// outage, which whoever runs so small a cluster has chosen.
-    fn may_pause(&self, report: &EtcdReport, name: &str, doing: &'static str) -> Result<(), RunError> {
-        serves(report)?;
+    /// How the members are once no election is under way, where a quorum serves: upkeep needs one.
+    ///
+    /// # Errors
+    /// Where none does.
+    pub async fn serving(&self) -> Result<EtcdReport, RunError> {
+        let report = gate::settled(self.members, OffsetDateTime::now_utc()).await;
+        serves(&report)?;
+        Ok(report)
+    }
+
+    /// Whether the member may be away for a moment, for what is being done to it, by what the members say now; how they are.
+    /// With one or two voters that is an outage, which whoever runs so small a cluster has chosen.
+    async fn may_pause(&self, name: &str, doing: &'static str) -> Result<EtcdReport, RunError> {
         let change = Change::Restart { name: name.to_owned(), doing, allow_outage: true };
-        let answer = gate::ask(&change, report, self.accept_quorum_loss, self.events);
-        answer.map(drop).map_err(RunError::Refused)
+        let (accepts, now) = (self.accept_quorum_loss, OffsetDateTime::now_utc());
+        let (report, judged) = gate::await_yes(self.members, &change, accepts, self.limit, now).await;
+        serves(&report)?;
+        gate::accept(judged, accepts, self.events).map_err(RunError::Refused)?;
+        Ok(report)
     }
 
     /// A connection to a member, wherever it runs.

@@ -56,8 +56,7 @@ pub struct Relieved {
 /// Where etcd has no quorum or does not do it.
 pub async fn compact(t: &Tending<'_>, keep: u64) -> Result<Compacted, RunError> {
     let stage = t.events.stage("compact", "history", []);
-    let report = t.report().await;
-    super::serves(&report)?;
+    let report = t.serving().await?;
     let revision = report.revision.unwrap_or(0);
     let compacted_to = revision.saturating_sub(keep);
     let member = super::speaker(&report, |m| m.is_leader);
@@ -111,6 +110,10 @@ async fn settle(t: &Tending<'_>) {
 /// As the parts; and where the data itself fills the quota, with the ways out.
 pub async fn relieve(t: &Tending<'_>) -> Result<Relieved, RunError> {
     let compacted = compact(t, 0).await?;
+    // A compaction whose answer did not come in time may be under way still.
+    if !compacted.changed {
+        settle(t).await;
+    }
     let defragmented = defragment(t, 0).await?;
     let disarmed = disarm(t, |alarm| alarm.kind == Alarm::NOSPACE).await?;
     Ok(Relieved { compacted, defragmented, disarmed })
@@ -122,8 +125,7 @@ pub async fn relieve(t: &Tending<'_>) -> Result<Relieved, RunError> {
 /// Where a member is still full or corrupt, or etcd does not do it.
 pub async fn disarm(t: &Tending<'_>, wants: impl Fn(&Alarm) -> bool) -> Result<Vec<String>, RunError> {
     let stage = t.events.stage("alarm", "disarm", []);
-    let mut report = t.report().await;
-    super::serves(&report)?;
+    let mut report = t.serving().await?;
     let Some(first) = super::speaker(&report, |_| false).cloned() else { return Ok(vec![]) };
     let api = t.tend(&stage, &first, "disarm").await?;
     let told = |why: String| failed(&stage, &first.name, "disarm", why);
