@@ -257,6 +257,14 @@ pub async fn tend(members: &dyn Tended, member: &MemberReport) -> Result<Box<dyn
     }
 }
 
+/// The inventory's host that a member of a report runs on, whatever the member's own name is.
+pub fn host_of(members: &dyn Members, member: &MemberReport) -> Option<NodeName> {
+    match way(&members.hosts(), member) {
+        Ok(Way::Host(host)) => Some(host),
+        _ => None,
+    }
+}
+
 /// How a member of a report is reached.
 enum Way {
     Host(NodeName),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::live::Live;
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
-    etcd::status::Id,
+    etcd::status::{Id, MemberReport},
     exec::gate,
     inventory::NodeName,
 };
@@ -47,8 +47,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     live.lock("etcd move-leader").await?;
     let members = live.members();
     let report = live.serving(&members).await?;
-    let named = |name: &NodeName| report.members.iter().find(|m| m.name == name.as_str());
-    let Some(target) = named(&wanted) else {
+    // By its address: kubeadm names members after nodes, which the inventory may call otherwise.
+    let is_there = |m: &&MemberReport| gate::host_of(&members, m).as_ref() == Some(&wanted);
+    let Some(target) = report.members.iter().find(is_there) else {
         return Err(refused(format!("etcd has no member on {wanted}")));
     };
     if let Some(trouble) = &target.error {

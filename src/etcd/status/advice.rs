@@ -90,6 +90,11 @@ pub(super) fn title(member: &MemberReport) -> String {
     }
 }
 
+/// What a command calls it: the inventory's host, whatever the member's own name is.
+pub(super) fn host(member: &MemberReport) -> String {
+    member.node.clone().unwrap_or_else(|| title(member))
+}
+
 fn unhealthy(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     let mut advice: Vec<Advice> = report.members.iter().filter_map(|m| silent(m, report, commands)).collect();
     advice.extend(report.members.iter().filter_map(|m| astray(m, commands)));
@@ -113,7 +118,10 @@ fn denied(report: &EtcdReport) -> Option<Advice> {
 /// With the command that gives the first of these members the data of the others, where there is a quorum to do it.
 fn anew(advice: Advice, report: &EtcdReport, names: &[String], commands: Commands<'_>) -> Advice {
     match names.first().filter(|_| report.serves) {
-        Some(name) => advice.with(commands.replace(name)),
+        Some(name) => {
+            let member = report.members.iter().find(|m| title(m) == *name);
+            advice.with(commands.replace(&member.map_or_else(|| name.clone(), host)))
+        }
         None => advice,
     }
 }

@@ -176,6 +176,7 @@ impl<'g> Facts<'g> {
         let named = member.map(|m| m.name.as_str()).filter(|n| !n.is_empty());
         MemberReport {
             name: named.or(answer.map(|a| a.node.as_str())).unwrap_or_default().to_owned(),
+            node: answer.filter(|a| a.in_inventory).map(|a| a.node.clone()),
             in_inventory: answer.is_some_and(|a| a.in_inventory),
             id: id.map(Id),
             peer_urls: member

@@ -1,7 +1,7 @@
 //! What to do about members that are not those of the inventory, or not of this cluster.
 
 use super::{
-    advice::{is_of_others, list, note, title, warning},
+    advice::{host, is_of_others, list, note, title, warning},
     commands::Commands,
     host::HostState,
     report::{Advice, EtcdReport, MemberReport, Trouble},
@@ -54,7 +54,7 @@ fn no_member(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>)
             warning(format!("{text}: take the role off it there, or let it join first, with kubeadm join"))
         }
         Some(HostState::Seen(_)) if report.serves && is_of_others(report) => {
-            warning(this()).with(commands.add(&title))
+            warning(this()).with(commands.add(&host(member)))
         }
         Some(HostState::Seen(_)) if report.serves => warning(this()).with(commands.up()),
         _ => warning(text),
@@ -91,7 +91,7 @@ pub(super) fn other_clusters(
             }
         };
         let advice = warning(text);
-        Some(if report.serves { advice.with(commands.replace(&title)) } else { advice })
+        Some(if report.serves { advice.with(commands.replace(&host(member))) } else { advice })
     };
     report.members.iter().filter_map(of).collect()
 }
@@ -105,7 +105,7 @@ pub(super) fn astray(member: &MemberReport, commands: Commands<'_>) -> Option<Ad
                 "etcd on {title} runs with the data of another member ({id:x}), which was removed or restored; this sets it \
                  aside and lets {title} join anew:"
             );
-            return Some(warning(text).with(commands.replace(&title)));
+            return Some(warning(text).with(commands.replace(&host(member))));
         }
         Trouble::NoLeader | Trouble::NoReads(_) => {
             format!("{title} is cut off from the other members: look at the network between them, port 2380")

@@ -154,6 +154,8 @@ pub struct View {
 pub struct MemberReport {
     /// Its name, or its host's where it has none yet.
     pub name: String,
+    /// The inventory's host at its address, which may have another name; `null` for a member at none.
+    pub node: Option<String>,
     /// False for a member at none of the inventory's etcd hosts: one that is to leave, or that somebody else added.
     pub in_inventory: bool,
     /// Its member ID; `null` for a host that is not in the member list.

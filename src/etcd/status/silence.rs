@@ -1,7 +1,7 @@
 //! What to do about members that are silent, by what their hosts say instead.
 
 use super::{
-    advice::{is_of_others, list, title, warning},
+    advice::{host, is_of_others, list, title, warning},
     commands::Commands,
     host::{Expired, HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
@@ -53,7 +53,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
              else this sets the data aside and makes it a member again:"
         );
         let says = said(&title, process.last_words.as_ref());
-        return Some(Advice { says, ..warning(text).with(commands.replace(&title)) });
+        return Some(Advice { says, ..warning(text).with(commands.replace(&host(member))) });
     }
     if let Some(HostState::Seen(process)) = &member.host
         && report.serves
@@ -64,7 +64,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
              it the data of the others and sets aside what is there:"
         );
         let says = said(&title, process.last_words.as_ref());
-        return Some(Advice { says, ..warning(text).with(commands.replace(&title)) });
+        return Some(Advice { says, ..warning(text).with(commands.replace(&host(member))) });
     }
     Some(match &member.host {
         None => warning(format!("{title} does not answer ({why})")),
@@ -85,7 +85,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
              member out, and then {} makes it one again:",
             if is_of_others(report) { "kubeadm join".to_owned() } else { commands.up() }
         ))
-        .with(commands.remove(&title)),
+        .with(commands.remove(&host(member))),
         Some(HostState::Seen(process)) if ended_with(member, FULL) => Advice {
             says: said(&title, process.last_words.as_ref()),
             ..warning(format!(

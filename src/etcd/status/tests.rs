@@ -301,6 +301,7 @@ fn json_is_an_interface() {
           "latency_ms": 1.2,
           "metrics": null,
           "name": "m1",
+          "node": "m1",
           "peer_urls": [
             "https://10.0.0.1:2380"
           ],

@@ -10,7 +10,7 @@ use crate::{
     backup::room,
     etcd::status::{EtcdReport, MemberReport, Millis},
     event::{bytes, count},
-    exec::RunError,
+    exec::{RunError, gate},
     inventory::NodeName,
     layout,
     plan::Refusal,
@@ -103,11 +103,12 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
 async fn has_room(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) -> Result<(), RunError> {
     let members = report.members.iter().filter(|m| waiting.contains(&m.name));
     let asked = join_all(members.map(|member| async {
-        let answer = t.members.room_for_a_copy(&NodeName::new(member.name.as_str())).await?;
+        let host = gate::host_of(t.members, member)?;
+        let answer = t.members.room_for_a_copy(&host).await?;
         let why = room::for_a_copy(&answer, member.db_size_in_use.unwrap_or(0)).err()?;
-        Some((member.name.as_str(), why))
+        Some((host, why))
     }));
-    let full: Vec<(&str, String)> = asked.await.into_iter().flatten().collect();
+    let full: Vec<(NodeName, String)> = asked.await.into_iter().flatten().collect();
     let Some((first, _)) = full.first() else { return Ok(()) };
     Err(RunError::Refused(Refusal {
         rule: "no-room",
@@ -196,7 +197,7 @@ async fn one(t: &Tending<'_>, name: &str) -> Result<Result<Shrunk, String>, RunE
         let report = t.may_pause(name, DOING).await?;
         member = own(&report).unwrap_or(member);
     }
-    let host = NodeName::new(name);
+    let host = gate::host_of(t.members, &member).unwrap_or_else(|| NodeName::new(name));
     let stage = t.events.stage(PHASE, name, [host.clone()]);
     let (before, in_use) = (member.db_size.unwrap_or(0), member.db_size_in_use.unwrap_or(0));
     let api = t.tend(&stage, &member, "defragment").await?;

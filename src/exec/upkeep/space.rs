@@ -171,6 +171,7 @@ pub async fn disarm(t: &Tending<'_>, wants: impl Fn(&Alarm) -> bool) -> Result<V
 /// Why taking the alarm back now would mend nothing.
 fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: u64) -> Option<Refusal> {
     let name = &member.name;
+    let host = member.node.as_ref().unwrap_or(name);
     let refusal = |rule, why: String, help: &str| {
         let subject = format!("the alarm {kind} of {name} stays");
         Some(Refusal { rule, subject, why, help: help.to_owned() })
@@ -203,7 +204,7 @@ fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: u64) -
         _ => {
             let why =
                 "its data is not known to be that of the others, and taking the alarm back would hide it";
-            let help = format!("rsadm etcd replace {name} gives it the others' data");
+            let help = format!("rsadm etcd replace {host} gives it the others' data");
             refusal("still-corrupt", why.to_owned(), &help)
         }
     }

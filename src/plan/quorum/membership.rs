@@ -11,6 +11,8 @@ use crate::{
 pub struct Voter {
     /// Its name; empty while it was added but never started.
     pub name: String,
+    /// The inventory's host at its address, where it has one: commands take that.
+    pub host: Option<String>,
     /// Its member ID.
     pub id: u64,
     /// Whether it is healthy, else what is wrong with it.
@@ -91,6 +93,7 @@ impl From<&EtcdReport> for Membership {
                 Some(Id(id)) => {
                     membership.voters.push(Voter {
                         name: name(member),
+                        host: member.node.clone(),
                         id,
                         healthy: health(member),
                         reach: Reach::of(member),
@@ -109,6 +112,7 @@ impl Membership {
     pub fn stopped<'n>(names: impl IntoIterator<Item = &'n str>) -> Self {
         let voter = |(name, id): (&str, u64)| Voter {
             name: name.to_owned(),
+            host: None,
             id,
             healthy: Err("stopped".to_owned()),
             reach: Reach::Host,
@@ -198,6 +202,7 @@ impl Membership {
             return "add a member first".to_owned();
         };
         let title = sick.title();
+        let host = sick.host.as_deref().unwrap_or(&sick.name);
         let start = match sick.reach {
             Reach::Nobody => format!(
                 "make the host of {title} reachable again (is it on?): its etcd then rejoins by itself"
@@ -219,12 +224,12 @@ impl Membership {
             }
             (false, "") => format!("{start}, or remove it"),
             // Nothing can be put on a host that is gone.
-            (false, name) if sick.reach == Reach::Nobody => {
+            (false, _) if sick.reach == Reach::Nobody => {
                 format!(
-                    "{start}; if it is gone for good: rsadm etcd remove {name}, or rsadm etcd replace {name} NEW_HOST"
+                    "{start}; if it is gone for good: rsadm etcd remove {host}, or rsadm etcd replace {host} NEW_HOST"
                 )
             }
-            (false, name) => format!("{start}, or rsadm etcd replace {name}"),
+            (false, _) => format!("{start}, or rsadm etcd replace {host}"),
         }
     }
 

@@ -9,6 +9,7 @@ fn cluster(n: usize, sick: usize) -> Membership {
     let voters = (0..n)
         .map(|i| Voter {
             name: format!("m{}", i + 1),
+            host: None,
             id: i as u64 + 1,
             healthy: down(i),
             reach: Reach::Host,
@@ -246,7 +247,7 @@ fn any_membership() -> impl Strategy<Value = Membership> {
             let healthy = if named { healthy } else { Err("added, but never started".to_owned()) };
             let name = if named { format!("m{i}") } else { String::new() };
             let follows = healthy.is_ok().then_some((1, 4));
-            Voter { name, id: i as u64, healthy, reach: Reach::Host, follows }
+            Voter { name, host: None, id: i as u64, healthy, reach: Reach::Host, follows }
         };
         let voters: Vec<Voter> = voters.into_iter().enumerate().map(voter).collect();
         let learners = learners.into_iter().zip(100..).map(|(healthy, id)| learner(id, healthy)).collect();

@@ -97,3 +97,13 @@ fn members_of_the_old_cluster_are_none_however_many_they_are() {
     }
     insta::assert_snapshot!(scene.report().advice[0].text, @"m2 missed a restore or a recovery and still serves the old data (of cluster bad): let no API server ask it. This sets the old data aside and makes it a member again:");
 }
+
+/// kubeadm names members after their nodes, whatever the inventory calls their hosts.
+#[test]
+fn commands_name_the_inventorys_host() {
+    let mut scene = Scene::new(3).listing(|list| list[2].name = "node-c".to_owned());
+    scene.answer(3).hash.as_mut().unwrap().hash = 7;
+    let advice = scene.report().advice;
+    let odd = advice.iter().find(|a| a.text.contains("the data of node-c is not that")).unwrap();
+    assert_eq!(odd.command.as_deref(), Some("rsadm etcd replace prod.yaml m3"));
+}
