@@ -58,7 +58,7 @@ pub struct ClusterStatus {
     pub etcd: EtcdStatus,
     /// The API; `null` for etcd alone.
     pub api: Option<ApiStatus>,
-    /// Deployments and daemon sets of `kube-system`; `null` where no API server is ready.
+    /// Deployments and daemon sets of `kube-system`; `null` where no API server lists them.
     pub workloads: Option<Vec<Workload>>,
     /// Nodes that the API knows and the inventory does not; `null` where no API server answered.
     pub unlisted_nodes: Option<Vec<NodeName>>,
@@ -173,7 +173,7 @@ pub fn assess(sources: &Sources<'_>) -> ClusterStatus {
             ready: hosts.iter().filter(|h| h.api_ready == Some(true)).count(),
             servers: cluster.with_role(Role::ControlPlane).count(),
         }),
-        workloads: sources.api.iter().find_map(|(_, answer)| answer.as_ref().ok()).cloned(),
+        workloads: sources.api.iter().find_map(|(_, answer)| answer.as_ref().ok()?.clone()),
         unlisted_nodes: seen.nodes.as_ref().map(|nodes| workers::unlisted(cluster, Some(nodes))),
         first_expiry: hosts.iter().filter_map(|h| h.first_expiry.clone()).min_by_key(|e| e.days),
         changes: changes(sources),

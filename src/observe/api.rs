@@ -12,11 +12,15 @@ use crate::{
 
 const SCRIPT: Script = Script { name: "api-ready", text: include_str!("api_ready.sh") };
 
+/// The script's last word, after a whole list.
+const LISTED: &str = "listed";
+
 /// How long one may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A control plane's answer: what it lists where its API server is ready, else what is wrong, in a few words.
-pub type Answer = Result<Vec<Workload>, String>;
+/// A control plane's answer: what it lists where its API server is ready, `None` where it did not get to that; else what is wrong,
+/// in a few words.
+pub type Answer = Result<Option<Vec<Workload>>, String>;
 
 /// A deployment or daemon set of `kube-system`: cluster DNS, kube-proxy, what an operator put beside them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,7 +58,7 @@ fn read(cluster: &Cluster, status: i32, said: &str) -> Answer {
                 workload.wanted -= 1;
             }
         }
-        return Ok(all);
+        return Ok(said.lines().any(|line| line == LISTED).then_some(all));
     }
     let failed: Vec<&str> =
         said.split("[-]").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
@@ -90,14 +94,20 @@ mod tests {
     fn failed_checks_are_named_and_other_words_kept() {
         let checks = "Error from server (InternalError): an error on the server (\"[+]ping ok\\n[-]etcd failed: reason \
                       withheld\\n[-]poststarthook/rbac failed\\nreadyz check failed\")";
-        let listed = "ok\nworkload Deployment/coredns 1 2\nworkload DaemonSet/odd\n";
+        let listed = "ok\nworkload Deployment/coredns 1 2\nworkload DaemonSet/odd\nlisted\n";
+        let (late, away) = (
+            "workload DaemonSet/x 2 4\nlate DaemonSet/x w1\nlate DaemonSet/x gone\nlisted\n",
+            "workload DaemonSet/x 4 4\nlate DaemonSet/x gone\nlate DaemonSet/x -\nlisted\n",
+        );
         let coredns = Workload { name: "deployment/coredns".to_owned(), ready: 1, wanted: 2 };
         let x = |ready, wanted| Workload { name: "daemonset/x".to_owned(), ready, wanted };
         for (status, said, wanted) in [
-            (0, "ok\n", Ok(vec![])),
-            (0, listed, Ok(vec![coredns])),
-            (0, "workload DaemonSet/x 2 4\nlate DaemonSet/x w1\nlate DaemonSet/x gone\n", Ok(vec![x(2, 3)])),
-            (0, "workload DaemonSet/x 4 4\nlate DaemonSet/x gone\nlate DaemonSet/x -\n", Ok(vec![x(4, 4)])),
+            (0, "ok\n", Ok(None)),
+            (0, "ok\nworkload Deployment/coredns 1 2\n", Ok(None)),
+            (0, "ok\nlisted\n", Ok(Some(vec![]))),
+            (0, listed, Ok(Some(vec![coredns]))),
+            (0, late, Ok(Some(vec![x(2, 3)]))),
+            (0, away, Ok(Some(vec![x(4, 4)]))),
             (1, checks, Err("not ready: etcd, poststarthook/rbac".to_owned())),
             (1, "nothing listens on 10.0.0.1:6443\n", Err("nothing listens on 10.0.0.1:6443".to_owned())),
             (124, "", Err("no answer within 5 s".to_owned())),

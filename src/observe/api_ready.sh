@@ -1,6 +1,6 @@
 # api_ready.sh URL: what the API server there says of itself, status 0 where that is "ready"; then the workloads of
-# kube-system, one a line: kind/name, pods that are ready, pods that are wanted; then daemon sets' pods that are not ready,
-# and their nodes. Changes nothing.
+# kube-system, one a line: kind/name, pods that are ready, pods that are wanted; daemon sets' pods that are not ready, and
+# their nodes; and "listed", without which nobody knows what is missing. Changes nothing.
 hp=${1#https://}
 (exec 3<>"/dev/tcp/${hp%:*}/${hp##*:}") 2>/dev/null || { echo "nothing listens on $hp"; exit 1; }
 k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$1" --request-timeout 2s "${@:2}"; }
@@ -12,5 +12,5 @@ case $said in
 *'[-]'*) printf '%s\n' "$said"; exit 1 ;;
 *) k "$1" get --raw /readyz 2>&1 || exit 1; echo ;;
 esac
-k "$1" -n kube-system get deployments,daemonsets,pods -o go-template='{{range .items}}{{if eq .kind "Pod"}}{{$node := or .spec.nodeName "-"}}{{$ready := ""}}{{range .status.conditions}}{{if and (eq .type "Ready") (eq .status "True")}}{{$ready = "yes"}}{{end}}{{end}}{{if not $ready}}{{range .metadata.ownerReferences}}{{if eq .kind "DaemonSet"}}late DaemonSet/{{.name}} {{$node}}{{"\n"}}{{end}}{{end}}{{end}}{{else}}{{$ready := or .status.readyReplicas .status.numberReady 0}}{{$wanted := or .spec.replicas .status.desiredNumberScheduled 0}}workload {{.kind}}/{{.metadata.name}} {{$ready}} {{$wanted}}{{"\n"}}{{end}}{{end}}' 2>/dev/null
+k "$1" -n kube-system get deployments,daemonsets,pods -o go-template='{{range .items}}{{if eq .kind "Pod"}}{{$node := or .spec.nodeName "-"}}{{$ready := ""}}{{range .status.conditions}}{{if and (eq .type "Ready") (eq .status "True")}}{{$ready = "yes"}}{{end}}{{end}}{{if not $ready}}{{range .metadata.ownerReferences}}{{if eq .kind "DaemonSet"}}late DaemonSet/{{.name}} {{$node}}{{"\n"}}{{end}}{{end}}{{end}}{{else}}{{$ready := or .status.readyReplicas .status.numberReady 0}}{{$wanted := or .spec.replicas .status.desiredNumberScheduled 0}}workload {{.kind}}/{{.metadata.name}} {{$ready}} {{$wanted}}{{"\n"}}{{end}}{{end}}' 2>/dev/null && echo listed
 exit 0

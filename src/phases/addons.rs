@@ -20,6 +20,9 @@ use crate::{
 /// The phase.
 pub const PHASE: &str = "addons";
 
+/// What every cluster runs in `kube-system`.
+pub const WORKLOADS: [&str; 2] = ["daemonset/kube-proxy", "deployment/coredns"];
+
 /// What nodes need to become Ready and to join: applied while workers start their kubelets.
 pub fn early(p: &mut Planner<'_>) {
     let Some(speaker) = control_plane::speaker(p.cluster) else { return };
@@ -66,7 +69,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     }
     bundle(p, speaker, "coredns", prepare::text(coredns(p.cluster, upstream)));
     if p.applies(&["kube-proxy", "coredns"]) && p.cluster.network.plugin != NetworkPlugin::None {
-        let workloads = ["daemonset/kube-proxy", "deployment/coredns"].map(String::from).into();
+        let workloads = WORKLOADS.map(String::from).into();
         // A node that the inventory does not name may be switched off for good.
         let nodes = match workers::unlisted(p.cluster, p.seen().nodes.as_ref()).is_empty() {
             true => vec![],

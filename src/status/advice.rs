@@ -3,8 +3,9 @@
 use super::{ClusterStatus, HostStatus, Sources};
 use crate::{
     etcd::status::{Advice, Level},
-    inventory::Role,
+    inventory::{NetworkPlugin, Node, Role},
     observe::{NodeFact, api::Workload},
+    phases::{addons, ownership},
     pki::leaf::URGENT_DAYS,
 };
 
@@ -56,14 +57,8 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
         );
         advice.push(warn(text, Some(format!("rsadm preflight{inventory}"))));
     }
-    for workload in status.workloads.iter().flatten().filter(|w| w.ready < w.wanted) {
-        let Workload { name, ready, wanted } = workload;
-        let command = format!("kubectl -n kube-system describe {name}");
-        advice.push(warn(
-            format!("{ready} of {wanted} pods of {name} are ready; this tells more:"),
-            Some(command),
-        ));
-    }
+    let told = unlisted(status).into_iter().chain(workloads(sources, status));
+    advice.extend(told.map(|(text, command)| warn(text, Some(command))));
     if let Some(first) = status.first_expiry.as_ref().filter(|e| e.days < URGENT_DAYS) {
         let text = match first.days {
             days if days < 0 => format!("{} on {} has expired", first.path, first.host),
@@ -92,6 +87,55 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
     }
     advice.sort_by_key(|a| a.level);
     advice
+}
+
+/// What no API server lists though one is ready, and how to ask for it by hand.
+fn unlisted(status: &ClusterStatus) -> Vec<(String, String)> {
+    if status.api.as_ref().is_none_or(|api| api.ready == 0) {
+        return vec![];
+    }
+    let asked = [
+        (status.unlisted_nodes.is_none(), "nodes", "kubectl get nodes"),
+        (
+            status.workloads.is_none(),
+            "what runs in kube-system",
+            "kubectl -n kube-system get deployments,daemonsets",
+        ),
+    ];
+    let said =
+        |what| format!("an API server is ready, and none listed {what} in time; this waits for longer:");
+    asked.iter().filter(|a| a.0).map(|(_, what, command)| (said(*what), (*command).to_owned())).collect()
+}
+
+/// Workloads without which the cluster is not well, and those whose pods are not all ready.
+fn workloads(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<(String, String)> {
+    let Some(workloads) = &status.workloads else { return vec![] };
+    let describe = |name: &str| format!("kubectl -n kube-system describe {name}");
+    // Somebody else's cluster may do without, and with the plugin `none` nobody knows what is to run there.
+    let is_ours = |node: &Node| sources.seen.hosts.get(&node.name).is_some_and(ownership::is_prepared);
+    let expects = sources.cluster.with_role(Role::ControlPlane).any(is_ours)
+        && sources.cluster.network.plugin != NetworkPlugin::None;
+    let expected = addons::WORKLOADS.iter().filter(|_| expects);
+    let missing = expected.filter_map(|name| match workloads.iter().find(|w| w.name == *name) {
+        None => Some((
+            format!("{name}, which every cluster needs, is not in kube-system; this makes it anew:"),
+            format!("rsadm up{}", sources.inventory),
+        )),
+        Some(Workload { wanted: 0, .. }) if name.starts_with("deployment/") => Some((
+            // `up` leaves the number to whoever has set it.
+            format!("{name}, which every cluster needs, is scaled to no pods; this gives it two:"),
+            format!("kubectl -n kube-system scale {name} --replicas 2"),
+        )),
+        Some(Workload { wanted: 0, .. }) => Some((
+            format!("{name}, which every cluster needs, is to run on no node; this tells more:"),
+            describe(name),
+        )),
+        Some(_) => None,
+    });
+    let late = workloads.iter().filter(|w| w.ready < w.wanted).map(|Workload { name, ready, wanted }| {
+        (format!("{ready} of {wanted} pods of {name} are ready; this tells more:"), describe(name))
+    });
+    missing.chain(late).collect()
 }
 
 /// True where a host that can be asked does not run something that it should.

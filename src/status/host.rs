@@ -9,7 +9,7 @@ use crate::{
     inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, NodeName, Role},
     layout,
     observe::Facts,
-    phases::certs,
+    phases::{certs, ownership::is_prepared},
 };
 
 /// One host, seen or not.
@@ -49,7 +49,7 @@ fn seen(status: &mut HostStatus, sources: &Sources<'_>, node: &Node, facts: &Fac
     status.kernel = Some(facts.kernel.clone());
     status.containerd_version.clone_from(&facts.containerd);
     status.kubelet_version = facts.programs.get("kubelet").and_then(|p| p.version().map(Into::into));
-    for unit in ["containerd", "kubelet"] {
+    for unit in units(sources.cluster, node, facts) {
         status.units.insert(unit.to_owned(), facts.units.get(unit).is_some_and(|u| u.active));
     }
     for component in components(sources.cluster, node) {
@@ -84,6 +84,16 @@ fn stopped(status: &HostStatus, facts: &Facts) -> Option<String> {
         [one] => Some(format!("{one} does not run")),
         many => Some(format!("{} do not run", many.join(", "))),
     }
+}
+
+/// systemd's units on a host. Of the plugin `bridge`, the one that has the routes to the other nodes' pods; a node that somebody
+/// else built has it not.
+fn units(cluster: &Cluster, node: &Node, facts: &Facts) -> Vec<&'static str> {
+    let mut units = vec!["containerd", "kubelet"];
+    if node.is_kubernetes() && cluster.network.plugin == NetworkPlugin::Bridge && is_prepared(facts) {
+        units.push("rsadm-network");
+    }
+    units
 }
 
 /// What runs on a host besides the kubelet and its runtime.

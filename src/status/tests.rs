@@ -5,7 +5,7 @@ use time::macros::datetime;
 use super::{host::components, *};
 use crate::{
     etcd::status::tests::Scene as EtcdScene,
-    inventory::{Node, load},
+    inventory::{NetworkPlugin, Node, load},
     layout,
     observe::{
         Facts, NodeFact,
@@ -67,7 +67,7 @@ impl Scene {
             ..Observed::default()
         };
         let api = cluster.with_role(Role::ControlPlane);
-        let api = api.map(|n| (n.name.clone(), Ok(workloads.clone()))).collect();
+        let api = api.map(|n| (n.name.clone(), Ok(Some(workloads.clone())))).collect();
         let plan = Some(Ok(Plan { checked: 212, ..Plan::default() }));
         Self { etcd: EtcdScene::new(3), unreachable: BTreeMap::new(), cluster, seen, api, plan }
     }
@@ -80,6 +80,11 @@ impl Scene {
         self.unreachable.insert(NodeName::new(name), why.to_owned());
         self.plan = None;
         self
+    }
+
+    /// What the API server of a control plane lists.
+    fn workloads(&mut self, at: usize) -> &mut Vec<Workload> {
+        self.api[at].1.as_mut().unwrap().as_mut().unwrap()
     }
 
     pub(crate) fn facts(&mut self, name: &str) -> &mut Facts {
@@ -111,7 +116,8 @@ fn facts(cluster: &Cluster, node: &Node) -> Facts {
         os: "debian 12".to_owned(),
         kernel: "6.1.0-40-amd64".to_owned(),
         containerd: Some("v2.4.2".to_owned()),
-        units: ["containerd", "kubelet"]
+        begun: Some(cluster.name.clone()),
+        units: ["containerd", "kubelet", "rsadm-network"]
             .map(|u| (u.to_owned(), UnitFact { active: true, enabled: true }))
             .into(),
         processes: components(cluster, node)
@@ -166,7 +172,7 @@ fn a_stopped_component_and_a_sick_api_server() {
 #[test]
 fn addons_that_are_not_ready_and_nodes_that_nobody_named() {
     let mut scene = Scene::new();
-    scene.api[0].1.as_mut().unwrap()[1].ready = 0;
+    scene.workloads(0)[1].ready = 0;
     let ours =
         NodeFact { labels: [(layout::NODE_LABEL.to_owned(), String::new())].into(), ..NodeFact::default() };
     scene.seen.nodes.as_mut().unwrap().insert(NodeName::new("w7"), ours);
@@ -178,6 +184,52 @@ fn addons_that_are_not_ready_and_nodes_that_nobody_named() {
     Warning: 0 of 2 pods of deployment/coredns are ready; this tells more: → kubectl -n kube-system describe deployment/coredns
     Note: node w7 is not in the inventory; name it there, or take it out of the cluster: → kubectl drain w7 --ignore-daemonsets && kubectl delete node w7
     Note: node w8 is not in the inventory, and rsadm did not build it: it may stay; this takes it out of the cluster, before `kubeadm reset` there: → kubectl drain w8 --ignore-daemonsets && kubectl delete node w8
+    ");
+}
+
+#[test]
+fn addons_that_are_gone_or_switched_off() {
+    let mut scene = Scene::new();
+    scene.workloads(0).remove(0);
+    scene.workloads(0)[0] = Workload { name: "deployment/coredns".to_owned(), ready: 0, wanted: 0 };
+    insta::assert_snapshot!(summary(&scene.status()), @"
+    Degraded
+    Warning: daemonset/kube-proxy, which every cluster needs, is not in kube-system; this makes it anew: → rsadm up prod.yaml
+    Warning: deployment/coredns, which every cluster needs, is scaled to no pods; this gives it two: → kubectl -n kube-system scale deployment/coredns --replicas 2
+    ");
+    // What kubeadm built may do without, and so may what has no network yet.
+    scene.cluster.network.plugin = NetworkPlugin::None;
+    assert_eq!(summary(&scene.status()), "Healthy");
+    scene.cluster.network.plugin = NetworkPlugin::Bridge;
+    scene.seen.hosts.values_mut().for_each(|facts| facts.begun = None);
+    assert_eq!(summary(&scene.status()), "Healthy");
+}
+
+#[test]
+fn a_pod_network_that_was_stopped() {
+    let mut scene = Scene::new();
+    scene.facts("w1").units.get_mut("rsadm-network").unwrap().active = false;
+    insta::assert_snapshot!(summary(&scene.status()), @"
+    Degraded
+    w1: rsadm-network does not run
+    Warning: what should run on w1 and does not, this starts: → rsadm up prod.yaml
+    ");
+    scene.cluster.network.plugin = NetworkPlugin::None;
+    assert_eq!(summary(&scene.status()), "Healthy");
+}
+
+/// The first API server that lists is believed, and silence is no good news.
+#[test]
+fn what_no_api_server_lists() {
+    let mut scene = Scene::new();
+    scene.api[0].1 = Ok(None);
+    assert_eq!(summary(&scene.status()), "Healthy");
+    scene.api.iter_mut().for_each(|(_, answer)| *answer = Ok(None));
+    scene.seen.nodes = None;
+    insta::assert_snapshot!(summary(&scene.status()), @"
+    Degraded
+    Warning: an API server is ready, and none listed nodes in time; this waits for longer: → kubectl get nodes
+    Warning: an API server is ready, and none listed what runs in kube-system in time; this waits for longer: → kubectl -n kube-system get deployments,daemonsets
     ");
 }
 
