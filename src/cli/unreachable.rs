@@ -66,6 +66,11 @@ fn reason(error: &HostError) -> String {
 const NO_SSH: &str = "the ssh program is not installed";
 /// ssh's word for an address that no resolver knows, ours or the jump host's (OpenSSH, `sshconnect.c`).
 const UNKNOWN_NAME: &str = "Could not resolve hostname";
+/// The jump host's sshd has the resolver's own word.
+const UNKNOWN_TO_JUMP_HOST: &str = "could not reach it: Name or service not known";
+
+/// sshd's word where its settings forbid what a jump host is for (OpenSSH, `channels.c`).
+const PROHIBITED: &str = "administratively prohibited";
 
 /// What `host::ssh` puts before what the jump host's ssh says.
 const JUMP_HOST: &str = "jump host: ";
@@ -80,6 +85,7 @@ enum Remedy {
     NoSsh,
     UnknownName,
     JumpHost,
+    Forwarding,
     Unreachable,
     Slow,
     Other,
@@ -91,7 +97,11 @@ enum Remedy {
 fn remedy(error: &HostError) -> Remedy {
     match error {
         HostError::Connect { why, .. } if why.contains(NO_SSH) => Remedy::NoSsh,
-        HostError::Connect { why, .. } if why.contains(UNKNOWN_NAME) => Remedy::UnknownName,
+        HostError::Connect { why, .. }
+            if why.contains(UNKNOWN_NAME) || why.contains(UNKNOWN_TO_JUMP_HOST) =>
+        {
+            Remedy::UnknownName
+        }
         HostError::Connect { kind: ConnectKind::UnknownHostKey, .. } => Remedy::UnknownHostKey,
         HostError::Connect { kind: ConnectKind::ChangedHostKey, .. } => Remedy::ChangedHostKey,
         HostError::Connect { kind: ConnectKind::Denied, .. } => Remedy::Denied,
@@ -100,6 +110,9 @@ fn remedy(error: &HostError) -> Remedy {
         }
         HostError::Connect { kind: ConnectKind::Unreachable, .. } => Remedy::Unreachable,
         HostError::Connect { kind: ConnectKind::Slow, .. } => Remedy::Slow,
+        HostError::Connect { kind: ConnectKind::Other, why, .. } if why.contains(PROHIBITED) => {
+            Remedy::Forwarding
+        }
         HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
         HostError::Hangs { .. } => Remedy::Hangs,
         HostError::Lost { .. } => Remedy::Lost,
@@ -189,6 +202,10 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
             "the jump host is not reached: is it on, and are address and port of ssh.bastion right in the inventory? \
              try {whose}{}",
             ssh_to_bastion(node)
+        ),
+        Remedy::Forwarding => format!(
+            "in sshd_config on the jump host: AllowTcpForwarding yes, or local, and a PermitOpen that has {}:{}, or none",
+            node.address, node.ssh.port
         ),
         Remedy::Unreachable => {
             format!("is it on, and are address, port and bastion right in the inventory? try {ssh}")
@@ -328,6 +345,29 @@ hosts:
             );
             assert_eq!(way_without(&[error], &cluster, ""), None);
         }
+    }
+
+    /// One that leads nowhere is well: the host behind it is off, as it would be without.
+    #[test]
+    fn a_host_that_the_jump_host_does_not_reach_may_be_gone() {
+        let text = INVENTORY.replace("port: 2222", "bastion: {address: jump}");
+        let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
+        let told = |kind, why: &str| {
+            let error = [connect("m1", kind, why)];
+            (hints(&error, &cluster).concat(), way_without(&error, &cluster, "").is_some())
+        };
+        let prohibited = "jump host: it forwards no connection there: administratively prohibited";
+        let seen = [
+            told(ConnectKind::Unreachable, "the jump host could not reach it: No route to host"),
+            told(ConnectKind::Unreachable, "the jump host could not reach it: Name or service not known"),
+            told(ConnectKind::Other, prohibited),
+        ];
+        assert_eq!(seen.each_ref().map(|(_, may_be_gone)| *may_be_gone), [true, true, false]);
+        insta::assert_snapshot!(seen.map(|(hint, _)| hint).join("\n"), @"
+        is it on, and are address, port and bastion right in the inventory? try ssh -J jump -i /keys/ops ops@198.51.100.1
+        is the name right in the inventory, and known to DNS or /etc/hosts where it is looked up? an IP address does as well
+        in sshd_config on the jump host: AllowTcpForwarding yes, or local, and a PermitOpen that has 198.51.100.1:22, or none
+        ");
     }
 
     /// Else the advice would be about a file that rsadm does not read.

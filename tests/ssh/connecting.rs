@@ -67,6 +67,30 @@ async fn a_jump_host_leads_on_and_its_own_troubles_are_told() {
 }
 
 #[tokio::test]
+async fn a_dead_host_is_told_from_a_dead_jump_host() {
+    let (Some(mut sshd), Some(bastion)) = (Sshd::start(), Sshd::start()) else { return };
+    let Some(strict) = Sshd::start_with(&["AllowTcpForwarding no"]) else { return };
+    let servers = [&bastion, &strict, &sshd];
+    let known = servers.map(|server| std::fs::read_to_string(server.path("known_hosts")).unwrap());
+    std::fs::write(sshd.path("known_hosts"), known.concat()).unwrap();
+    sshd.stop();
+    for (jump, kind, why) in [
+        (&bastion, ConnectKind::Unreachable, "the jump host could not reach it: Connection refused"),
+        (
+            &strict,
+            ConnectKind::Other,
+            "jump host: it forwards no connection there: administratively prohibited",
+        ),
+    ] {
+        std::fs::copy(sshd.path("authorized_keys"), jump.path("authorized_keys")).unwrap();
+        let mut node = sshd.node();
+        node.ssh.bastion = Some(format!("root@127.0.0.1:{}", jump.port));
+        let seen = refused(SshHost::connect(&node, &options()).await);
+        assert_eq!(seen, (kind, why.to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn a_server_with_too_many_at_its_door_is_asked_again() {
     let Some(sshd) = Sshd::start_with(&["MaxStartups 2"]) else { return };
     let nodes = ["m1", "m2", "m3", "m4", "m5"].map(|name| Node { name: NodeName::new(name), ..sshd.node() });

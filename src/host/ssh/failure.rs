@@ -58,6 +58,31 @@ pub(super) fn read(log: &str) -> Failure {
     Failure { kind, why }
 }
 
+/// Reads the log of a jump host's ssh. One that was let in and got no further tells why (OpenSSH, `channels.c`): that is about
+/// the host behind it, or about what it lets nobody do.
+pub(super) fn read_jump(log: &str) -> Failure {
+    let reason =
+        log.lines().find_map(|line| line.split_once("open failed: ").map(|(_, reason)| reason.trim()));
+    match reason {
+        Some(reason) if reason.starts_with("administratively prohibited") => Failure {
+            kind: ConnectKind::Other,
+            why: "jump host: it forwards no connection there: administratively prohibited".into(),
+        },
+        Some(reason) => {
+            let reason = reason.strip_prefix("connect failed: ").unwrap_or(reason);
+            let why = format!("the jump host could not reach it: {}", reason.trim_end_matches('.'));
+            Failure { kind: ConnectKind::Unreachable, why }
+        }
+        None if log.contains("stdio forwarding failed") => {
+            Failure { kind: ConnectKind::Unreachable, why: "the jump host could not reach it".into() }
+        }
+        None => {
+            let Failure { kind, why } = read(log);
+            Failure { kind, why: format!("jump host: {why}") }
+        }
+    }
+}
+
 /// The log as one line, without the noise.
 pub(super) fn words(log: &str) -> String {
     let lines = log.lines().map(str::trim).filter(|line| !NOISE.iter().any(|noise| line.starts_with(noise)));
@@ -156,6 +181,44 @@ mod tests {
     fn sshs_words_are_understood() {
         for (log, kind, why) in CASES {
             assert_eq!(read(log), Failure { kind: *kind, why: (*why).to_owned() }, "{log}");
+        }
+    }
+
+    /// Logs of the jump host's ssh. What it says of the host behind it is none of its own troubles.
+    #[test]
+    fn a_dead_host_is_told_from_a_dead_jump_host() {
+        use ConnectKind::{Denied, Other, Unreachable};
+        let failed =
+            |reason: &str| format!("channel 0: open failed: {reason}\r\nstdio forwarding failed\r\n");
+        for (log, kind, why) in [
+            (
+                failed("connect failed: Connection refused"),
+                Unreachable,
+                "the jump host could not reach it: Connection refused",
+            ),
+            (
+                failed("connect failed: No route to host"),
+                Unreachable,
+                "the jump host could not reach it: No route to host",
+            ),
+            ("stdio forwarding failed\r\n".into(), Unreachable, "the jump host could not reach it"),
+            (
+                failed("administratively prohibited: open failed"),
+                Other,
+                "jump host: it forwards no connection there: administratively prohibited",
+            ),
+            (
+                "ssh: connect to host 10.0.0.9 port 22: No route to host\r\n".into(),
+                Unreachable,
+                "jump host: connect to host 10.0.0.9 port 22: No route to host",
+            ),
+            (
+                "ops@10.0.0.9: Permission denied (publickey).\r\n".into(),
+                Denied,
+                "jump host: ops@10.0.0.9: Permission denied (publickey)",
+            ),
+        ] {
+            assert_eq!(read_jump(&log), Failure { kind, why: why.to_owned() }, "{log}");
         }
     }
 

@@ -160,8 +160,7 @@ fn refusal(error: &Error, bastion_log: &Path) -> Failure {
     if failure.kind != ConnectKind::Other || failure::words(&bastion).is_empty() {
         return failure;
     }
-    let Failure { kind, why } = failure::read(&bastion);
-    Failure { kind, why: format!("jump host: {why}") }
+    failure::read_jump(&bastion)
 }
 
 /// Bare, as ssh's multiplexing protocol wants it; the crate's own conversion puts IPv6 in brackets.
