@@ -19,6 +19,9 @@ use crate::{
 /// What `lock.sh` ends with where somebody else has the lock.
 const TAKEN: i32 = 75;
 
+/// The same where that is ourselves, by another of the inventory's names.
+const OURS: i32 = 76;
+
 /// How long a host may still be at what a run of this computer had begun that is dead by now: it ends with what it does.
 const LAST_STEP: Duration = Duration::from_secs(120);
 
@@ -32,6 +35,7 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
     for (name, answer) in answers.await {
         let (taken, why) = match answer {
             Ok(Ok(output)) if output.ok() => continue,
+            Ok(Ok(output)) if output.status == OURS => return Err(one_machine(&name, output.text().trim())),
             Ok(Ok(output)) if output.status == TAKEN => (true, output.text().trim().to_owned()),
             Ok(Ok(output)) => (false, output.stderr.trim().to_owned()),
             Ok(Err(e)) | Err(e) => (false, e.to_string()),
@@ -55,6 +59,19 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
     Ok(())
 }
 
+/// Two hosts of the inventory that share a lock.
+fn one_machine(name: &NodeName, other: &str) -> Refusal {
+    let (first, second) = if name.as_str() < other { (name.as_str(), other) } else { (other, name.as_str()) };
+    Refusal {
+        rule: "one-machine",
+        subject: format!("{first} and {second} are the same machine"),
+        why: "both addresses lead to it".into(),
+        help:
+            "one of the two addresses is wrong: correct it in the inventory, then run the same command again"
+                .into(),
+    }
+}
+
 /// The lock of one host. A run that was killed here does not hold it for long, and is waited for.
 async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Output, HostError> {
     let until = Instant::now() + LAST_STEP;
@@ -64,7 +81,8 @@ async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Outpu
             let words = words.iter().map(|&word| word.to_owned()).collect();
             Op::Script(scripts::LOCK, words, Duration::from_secs(10))
         };
-        let output = host.hold(op(&[holder]), op(&[holder, "again"])).await?;
+        let name = host.name().as_str();
+        let output = host.hold(op(&[holder, name]), op(&[holder, name, "again"])).await?;
         if output.status != TAKEN || !is_dead(&output.text()) || Instant::now() >= until {
             return Ok(output);
         }

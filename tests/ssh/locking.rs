@@ -14,11 +14,12 @@ use std::{
 use rsadm::{
     event::Events,
     exec::lock,
-    host::{Host, HostError, fleet::Fleet},
+    host::{Host, HostError, fleet::Fleet, ssh::SshHost},
+    inventory::{Node, NodeName},
     layout,
 };
 
-use crate::sshd::{Sshd, ok, run, sh};
+use crate::sshd::{Sshd, ok, options, run, sh};
 
 /// The lock is the machine's.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -134,6 +135,22 @@ async fn taken(fleet: &Fleet, holder: &str) {
         refused = lock::take(fleet, holder, &Events::none()).await.err();
     }
     panic!("{refused:?}");
+}
+
+/// Else a run would wait for itself, or end the shell that holds its own lock.
+#[tokio::test]
+async fn a_machine_under_two_names_is_told() {
+    let Some(sshd) = Sshd::start() else { return };
+    let _alone = ALONE.lock().await;
+    let mut hosts = vec![];
+    for name in ["m1", "m2"] {
+        let node = Node { name: NodeName::new(name), ..sshd.node() };
+        hosts
+            .push(Arc::new(SshHost::connect(&node, &options()).await.expect("it connects")) as Arc<dyn Host>);
+    }
+    let fleet = Fleet::new(hosts, 2);
+    let refusal = lock::take(&fleet, "a run", &Events::none()).await.expect_err("it is one machine");
+    assert_eq!(refusal.subject, "m1 and m2 are the same machine");
 }
 
 /// One host, over a connection of its own.
