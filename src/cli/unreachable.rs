@@ -72,6 +72,9 @@ const UNKNOWN_TO_JUMP_HOST: &str = "could not reach it: Name or service not know
 /// sshd's word where its settings forbid what a jump host is for (OpenSSH, `channels.c`).
 const PROHIBITED: &str = "administratively prohibited";
 
+/// How `remote.sh` begins where it cannot keep answers.
+const NO_ROOM: &str = "no room in ";
+
 /// What `host::ssh` puts before what the jump host's ssh says.
 const JUMP_HOST: &str = "jump host: ";
 
@@ -81,6 +84,9 @@ enum Remedy {
     ChangedHostKey,
     UnknownHostKey,
     Denied,
+    SudoTerminal,
+    SudoRule,
+    SudoPassword,
     Sudo,
     NoSsh,
     UnknownName,
@@ -90,9 +96,20 @@ enum Remedy {
     Slow,
     Other,
     Hangs,
+    NoRoom,
     Lost,
     Overtaken,
 }
+
+/// Part of sudo's words (`sudo.c`, `logging.c`, `auth/sudo_auth.c`) → what helps. The first that is found counts.
+const SUDO: &[(&str, Remedy)] = &[
+    ("must have a tty", Remedy::SudoTerminal),
+    ("not in the sudoers", Remedy::SudoRule),
+    ("not allowed to", Remedy::SudoRule),
+    ("may not run", Remedy::SudoRule),
+    ("try again", Remedy::SudoPassword),
+    ("incorrect password", Remedy::SudoPassword),
+];
 
 fn remedy(error: &HostError) -> Remedy {
     match error {
@@ -115,9 +132,12 @@ fn remedy(error: &HostError) -> Remedy {
         }
         HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
         HostError::Hangs { .. } => Remedy::Hangs,
+        HostError::Lost { why, .. } if why.contains(NO_ROOM) => Remedy::NoRoom,
         HostError::Lost { .. } => Remedy::Lost,
         HostError::Overtaken { .. } => Remedy::Overtaken,
-        HostError::Sudo { .. } => Remedy::Sudo,
+        HostError::Sudo { why, .. } => {
+            SUDO.iter().find(|(part, _)| why.contains(part)).map_or(Remedy::Sudo, |(_, remedy)| *remedy)
+        }
     }
 }
 
@@ -189,6 +209,15 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
             "the host accepts no key of yours for {user}; try {ssh}\n\
              check ssh.user and ssh.key_path in the inventory, and ssh-add -l where an agent holds the key"
         ),
+        Remedy::SudoTerminal => format!("in sudoers there (visudo): Defaults:{user} !requiretty"),
+        Remedy::SudoRule => format!(
+            "let {user} run anything there, in its sudoers (visudo): {user} ALL=(ALL) NOPASSWD: ALL, or the same without \
+             NOPASSWD: and with --ask-sudo-password here"
+        ),
+        Remedy::SudoPassword => format!(
+            "the password was not accepted: give the one that {user} has there, by --ask-sudo-password or \
+             {SUDO_PASSWORD_VARIABLE}"
+        ),
         Remedy::Sudo => format!(
             "let {user} use sudo without a password, or give it: --ask-sudo-password or {SUDO_PASSWORD_VARIABLE}"
         ),
@@ -217,6 +246,10 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
         Remedy::Other => format!("see what ssh says: {}", ssh.replacen("ssh", "ssh -v", 1)),
         Remedy::Hangs => format!(
             "a disk, systemd or containerd that gives no answer would do that: {ssh}, then dmesg, df, systemctl, ctr version\n\
+             run the same command again afterwards: it goes on from what it finds"
+        ),
+        Remedy::NoRoom => format!(
+            "make room there: {ssh}, then df -h /run /tmp, df -i /run /tmp\n\
              run the same command again afterwards: it goes on from what it finds"
         ),
         Remedy::Lost => "run the same command again: it goes on from what it finds".to_owned(),
@@ -267,146 +300,4 @@ fn known_hosts_entry(node: &Node) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{inventory::load, ui::lines::Style};
-
-    const INVENTORY: &str = "
-cluster_name: prod
-kubernetes_version: v1.34.0
-ssh: {user: ops, port: 2222, key_path: /keys/ops}
-hosts:
-  - {name: m1, address: 198.51.100.1, roles: [control-plane, etcd]}
-  - {name: m2, address: 198.51.100.2, roles: [control-plane, etcd]}
-  - {name: m3, address: m3.example.org, internal_address: 10.0.0.3, roles: [control-plane, etcd]}
-";
-
-    fn connect(host: &str, kind: ConnectKind, why: &str) -> HostError {
-        HostError::Connect { host: NodeName::new(host), kind, why: why.into() }
-    }
-
-    fn shown(errors: &[HostError]) -> String {
-        let cluster = load(INVENTORY, "inventory.yaml", None).unwrap().cluster;
-        let error = CliError::unreachable(errors, &cluster, cluster.nodes.len());
-        assert_eq!(error.kind(), Exit::Unreachable);
-        error.text(Style { color: false })
-    }
-
-    #[test]
-    fn several_hosts_are_one_table_and_one_hint_per_remedy() {
-        insta::assert_snapshot!(shown(&[
-            connect(
-                "m1",
-                ConnectKind::Unreachable,
-                "connect to host 198.51.100.1 port 2222:\nConnection refused"
-            ),
-            connect("m2", ConnectKind::UnknownHostKey, "Host key verification failed."),
-            connect("m3", ConnectKind::UnknownHostKey, "Host key verification failed."),
-        ]));
-    }
-
-    #[test]
-    fn the_way_on_without_a_host_is_told_where_a_majority_answers() {
-        let cluster = load(INVENTORY, "inventory.yaml", None).unwrap().cluster;
-        let off = |host: &str| connect(host, ConnectKind::Unreachable, "No route to host");
-        let way = |errors: &[HostError]| way_without(errors, &cluster, " prod.yaml");
-        insta::assert_snapshot!(way(&[off("m3")]).unwrap(), @"if m3 is gone for good: rsadm etcd replace prod.yaml m3 NEW_HOST, or rsadm etcd remove prod.yaml m3");
-        let denied = || connect("m2", ConnectKind::Denied, "Permission denied (publickey).");
-        for there in [vec![off("w1")], vec![denied()], vec![off("m2"), off("m3")], vec![off("m3"), denied()]]
-        {
-            assert_eq!(way(&there), None, "{there:?}");
-        }
-        let mut five = cluster.clone();
-        five.nodes
-            .extend(["m4", "m5"].map(|name| Node { name: NodeName::new(name), ..cluster.nodes[2].clone() }));
-        let way = way_without(&[off("m1"), off("w1"), off("m4")], &five, "");
-        insta::assert_snapshot!(way.unwrap(), @"those of m1, m4 that are gone for good, one after the other: rsadm etcd replace m1 NEW_HOST, or rsadm etcd remove m1");
-    }
-
-    /// The hosts behind it may all be well.
-    #[test]
-    fn a_jump_host_that_is_not_reached_is_what_is_tried() {
-        for (bastion, command) in [
-            ("{address: 127.0.0.9, port: 9}", "ssh -i /keys/ops -p 9 127.0.0.9"),
-            ("{address: jump, user: j}", "ssh -i /keys/ops j@jump"),
-            ("{address: 'fd00::1', port: 23}", "ssh -i /keys/ops -p 23 fd00::1"),
-            ("{address: 'fd00::1'}", "ssh -i /keys/ops fd00::1"),
-        ] {
-            let text = INVENTORY.replace("port: 2222", &format!("bastion: {bastion}"));
-            let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-            let why = "jump host: connect to host 127.0.0.9 port 9: Connection refused";
-            let error = connect("m1", ConnectKind::Unreachable, why);
-            assert_eq!(
-                hints(std::slice::from_ref(&error), &cluster),
-                [format!(
-                    "the jump host is not reached: is it on, and are address and port of ssh.bastion right in the \
-                     inventory? try {command}"
-                )]
-            );
-            assert_eq!(way_without(&[error], &cluster, ""), None);
-        }
-    }
-
-    /// One that leads nowhere is well: the host behind it is off, as it would be without.
-    #[test]
-    fn a_host_that_the_jump_host_does_not_reach_may_be_gone() {
-        let text = INVENTORY.replace("port: 2222", "bastion: {address: jump}");
-        let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-        let told = |kind, why: &str| {
-            let error = [connect("m1", kind, why)];
-            (hints(&error, &cluster).concat(), way_without(&error, &cluster, "").is_some())
-        };
-        let prohibited = "jump host: it forwards no connection there: administratively prohibited";
-        let seen = [
-            told(ConnectKind::Unreachable, "the jump host could not reach it: No route to host"),
-            told(ConnectKind::Unreachable, "the jump host could not reach it: Name or service not known"),
-            told(ConnectKind::Other, prohibited),
-        ];
-        assert_eq!(seen.each_ref().map(|(_, may_be_gone)| *may_be_gone), [true, true, false]);
-        insta::assert_snapshot!(seen.map(|(hint, _)| hint).join("\n"), @"
-        is it on, and are address, port and bastion right in the inventory? try ssh -J jump -i /keys/ops ops@198.51.100.1
-        is the name right in the inventory, and known to DNS or /etc/hosts where it is looked up? an IP address does as well
-        in sshd_config on the jump host: AllowTcpForwarding yes, or local, and a PermitOpen that has 198.51.100.1:22, or none
-        ");
-    }
-
-    /// Else the advice would be about a file that rsadm does not read.
-    #[test]
-    fn a_known_hosts_file_of_the_inventory_is_named() {
-        let text = INVENTORY.replace("port: 2222", "known_hosts_path: '/my keys/known'");
-        let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-        insta::assert_snapshot!(advice(Remedy::ChangedHostKey, &cluster.nodes[0], ""), @"
-        either the host was installed anew, or something else answers in its place; find out which first
-        if it was installed anew: ssh-keygen -R 198.51.100.1 -f '/my keys/known', then ssh -i /keys/ops -o 'UserKnownHostsFile=/my keys/known' ops@198.51.100.1
-        ");
-    }
-
-    #[test]
-    fn each_kind_of_failure_has_its_remedy() {
-        let m1 = || NodeName::new("m1");
-        let errors = [
-            connect("m1", ConnectKind::UnknownHostKey, "no key known"),
-            connect("m1", ConnectKind::ChangedHostKey, "another key known"),
-            connect("m1", ConnectKind::Denied, "Permission denied (publickey)."),
-            connect("m1", ConnectKind::Unreachable, "No route to host"),
-            connect("m1", ConnectKind::Slow, "logged in, and sudo gave no shell within 14.0 s"),
-            connect("m1", ConnectKind::Other, "Bad configuration option"),
-            connect(
-                "m1",
-                ConnectKind::Unreachable,
-                "Could not resolve hostname m1: Name or service not known",
-            ),
-            connect("m1", ConnectKind::Other, "the ssh program is not installed on this machine"),
-            HostError::Lost { host: m1(), doing: "start etcd".into(), why: "closed by remote host".into() },
-            HostError::Hangs {
-                host: m1(),
-                doing: "look around".into(),
-                why: "no answer within 30.0 s; the last that it told was `swap`".into(),
-            },
-            HostError::Sudo { host: m1(), why: "a password is required".into() },
-            HostError::Overtaken { host: m1(), why: "rsadm up by ann@desk (pid 17)".into() },
-        ];
-        let all: Vec<String> = errors.into_iter().map(|e| shown(&[e])).collect();
-        insta::assert_snapshot!(all.join("\n"));
-    }
-}
+mod tests;
