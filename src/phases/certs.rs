@@ -137,7 +137,7 @@ pub fn agree(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// Where some differ.
-fn one_and_the_same(cluster: &Cluster, seen: &Observed, shared: Shared) -> Result<(), Refusal> {
+pub fn one_and_the_same(cluster: &Cluster, seen: &Observed, shared: Shared) -> Result<(), Refusal> {
     let path = shared.public_path().unwrap_or_else(|| shared.secret_path());
     let hosts = || cluster.nodes.iter().filter_map(|n| Some((&n.name, seen.hosts.get(&n.name)?)));
     let of_file = hosts().filter_map(|(name, facts)| Some((name, facts.files.get(&path)?.sha256.clone())));

@@ -17,6 +17,7 @@ use crate::{
         leaf::{Foreign, LeafSpec, URGENT_DAYS},
         specs,
     },
+    plan::shared::Shared,
 };
 
 /// A leaf that ends within this time is worth renewing: a quarter of the year for which it is issued.
@@ -138,7 +139,10 @@ impl CertificatesStatus {
 pub fn assess(sources: &Sources<'_>) -> CertificatesStatus {
     let Sources { cluster, seen, now, .. } = *sources;
     let on_hosts = cluster.nodes.iter().filter_map(|node| Some((node, seen.hosts.get(&node.name)?)));
-    let signers = Ca::ALL.map(|ca| (ca, authority_of(sources, ca)));
+    let authorities = Ca::ALL.map(|ca| (ca, authority_of(sources, ca)));
+    // Where hosts differ nobody knows which of them signs for this cluster, so nothing is called another's.
+    let is_one = |ca| certs::one_and_the_same(cluster, seen, Shared::Authority(ca)).is_ok();
+    let signers = authorities.clone().map(|(ca, info)| (ca, info.filter(|_| is_one(ca))));
     let certificates: Vec<Certificate> = on_hosts
         .flat_map(|(node, facts)| {
             let specs = specs::specs_for(cluster, node).into_iter();
@@ -150,8 +154,10 @@ pub fn assess(sources: &Sources<'_>) -> CertificatesStatus {
             })
         })
         .collect();
-    let authorities: Vec<Authority> =
-        signers.iter().filter_map(|(ca, info)| Some(authority(sources, *ca, info.as_ref()?, now))).collect();
+    let authorities: Vec<Authority> = authorities
+        .iter()
+        .filter_map(|(ca, info)| Some(authority(sources, *ca, info.as_ref()?, now)))
+        .collect();
     let mut status = CertificatesStatus {
         cluster: cluster.name.clone(),
         verdict: Verdict::Healthy,

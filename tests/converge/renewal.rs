@@ -10,7 +10,9 @@ use rsadm::{
     inventory::{Cluster, NodeName},
     observe::{Facts, Observed},
     phases::{self, UP, certs::certificate_of_der},
+    pki::{authorities::Ca, issue::Authority},
     plan::{Action, Plan, Renewal},
+    status::certificates::{Sources, assess},
 };
 use time::{Duration, OffsetDateTime};
 
@@ -97,6 +99,41 @@ fn only_what_concerns_certificates_stands_in_their_way() {
     for (fault, why) in grave {
         let refusal = with(fault).err().unwrap_or_else(|| panic!("{why}"));
         assert!(refusal.why.contains(why), "{refusal}");
+    }
+}
+
+/// As after a backup of another cluster that was put on the first host: its authority is no measure for the others' files, which
+/// are good, and nobody is told to move them away.
+#[test]
+fn an_authority_that_is_another_on_one_host_makes_no_strangers_of_the_others() {
+    let cluster = harness::ha();
+    let now = OffsetDateTime::now_utc();
+    let (all, m2) = (QUARTER, Renewal { hosts: vec![NodeName::new("m2")], ..ALL });
+    for (ca, stranger) in [(Ca::Etcd, "m1"), (Ca::Etcd, "m2"), (Ca::Cluster, "m1")] {
+        let mut state = block_on(built(&cluster)).state();
+        let other = Authority::make(ca, now).unwrap();
+        let files = &mut state.machine(&NodeName::new(stranger)).files;
+        files.put(&ca.cert_path(), 0o644, other.files().cert.as_bytes());
+        files.put(&ca.key_path(), 0o600, other.files().key.expose());
+        let world = World::new(state);
+        let seen = block_on(observe(&world, &cluster));
+        for renewal in [&all, &m2] {
+            let refusal = phases::plan_renewal(&cluster, seen.clone(), now, renewal.clone()).unwrap_err();
+            assert_eq!(refusal.rule, "one-authority", "{refusal}; {}", refusal.help);
+        }
+        let (unreachable, served) = (BTreeMap::new(), BTreeMap::new());
+        let (cluster, inventory) = (&cluster, "");
+        let status = assess(&Sources {
+            cluster,
+            inventory,
+            seen: &seen,
+            unreachable: &unreachable,
+            served: &served,
+            now,
+        });
+        let told: Vec<&str> = status.advice.iter().map(|a| a.text.as_str()).collect();
+        assert!(told[0].starts_with(&format!("the {ca} is not the same on all hosts: ")), "{told:?}");
+        assert!(!told.iter().any(|text| text.contains("is signed by")), "{told:?}");
     }
 }
 

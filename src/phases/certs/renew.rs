@@ -5,6 +5,8 @@
 //! hold are replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves
 //! or are started anew by the phases of `up`; of API servers it is only awaited that they answer.
 
+use std::collections::BTreeSet;
+
 use time::{Duration, OffsetDateTime};
 
 use super::{PHASE, authority, found_certificate, has_its_key, issue, one_and_the_same, reason};
@@ -45,6 +47,7 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let wanted = wanted(p);
     ours(p, &wanted)?;
     fit(p, &wanted)?;
+    signers(p, &wanted)?;
     let due = due(p, &wanted)?;
     authorities(p, &due)?;
     let nodes = &p.cluster.nodes;
@@ -131,6 +134,14 @@ fn fit(p: &mut Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Asked before certificates are judged by who signed them: where hosts differ, the first keeper's authority would count as the
+/// cluster's, and all that another host's has signed as a stranger's.
+fn signers(p: &Planner<'_>, wanted: &[&Node]) -> Result<(), Refusal> {
+    let specs = wanted.iter().flat_map(|node| specs::specs_for(p.cluster, node));
+    let all: BTreeSet<Ca> = specs.map(|spec| spec.ca).collect();
+    all.into_iter().try_for_each(|ca| one_and_the_same(p.cluster, p.seen(), Shared::Authority(ca)))
+}
+
 fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
     let mut all = Vec::new();
     for (i, node) in
@@ -193,7 +204,6 @@ fn etcd_reads(spec: &LeafSpec) -> bool {
 /// Somebody has to sign.
 fn authorities(p: &Planner<'_>, due: &[Due]) -> Result<(), Refusal> {
     for Due { node, spec, .. } in due {
-        one_and_the_same(p.cluster, p.seen(), Shared::Authority(spec.ca))?;
         let subject = format!("{} on {} cannot be renewed", spec.name, p.cluster.nodes[*node].name);
         if !p.seen().hosts.values().any(|facts| Shared::Authority(spec.ca).is_on(facts)) {
             let why = format!("the key of the {} is on no host that answers", spec.ca);
