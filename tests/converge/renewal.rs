@@ -209,6 +209,48 @@ fn all_of_one_host_can_be_asked_for() {
     });
 }
 
+/// Without certificates that anybody accepts a member serves nobody, and one that stood still before stands still afterwards: who
+/// waits for them waits in vain, and what comes after is not done.
+#[test]
+fn only_members_that_can_serve_are_waited_for() {
+    let cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let all = block_on(observe(&world, &cluster));
+    let m3 = NodeName::new("m3");
+    let stop = |seen: &mut Observed| {
+        seen.hosts.get_mut(&NodeName::new("m3")).unwrap().processes.retain(|p| p.name != "etcd");
+    };
+    let (mut off, mut stopped) = (all.clone(), all.clone());
+    off.hosts.remove(&m3);
+    stop(&mut stopped);
+    let (mut newcomer, mut without) = (stopped.clone(), stopped.clone());
+    let facts = newcomer.hosts.get_mut(&m3).unwrap();
+    (facts.identity, facts.etcd_data, facts.etcd_manifest) = (None, false, None);
+    facts.certs.retain(|path, _| !path.contains("/etcd/") || path.ends_with("ca.crt"));
+    without.hosts.get_mut(&m3).unwrap().certs.remove("/etc/kubernetes/pki/etcd/server.crt");
+    for (what, seen, days, hosts, waited) in [
+        ("all serve", &all, 400, "", vec!["m1,m2,m3"]),
+        ("one is off", &off, 400, "", vec!["m1,m2"]),
+        ("the others have expired", &off, 400, "m1", vec![]),
+        ("most are renewed", &off, 400, "m1,m2", vec!["m1,m2"]),
+        ("one stands still", &stopped, 400, "", vec!["m1,m2"]),
+        ("all hold, and one stands still", &stopped, 300, "", vec!["m1,m2"; 3]),
+        ("one is to join", &newcomer, 400, "", vec!["m1,m2"]),
+        ("one lacks its certificate alone", &without, 100, "", vec!["m1,m2,m3"]),
+    ] {
+        let hosts = hosts.split(',').filter(|name| !name.is_empty()).map(NodeName::new).collect();
+        let (plan, _) = planned(&cluster, seen.clone(), days, &Renewal { hosts, ..QUARTER });
+        let names = |members: &[(NodeName, String)]| {
+            members.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
+        };
+        let awaited = plan.steps().filter_map(|(_, step)| match &step.action {
+            Action::AwaitEtcd { members } => Some(names(members)),
+            _ => None,
+        });
+        assert_eq!(awaited.collect::<Vec<_>>(), waited, "{what}: {}", words(&plan));
+    }
+}
+
 /// A kubelet that has just started ends no static pod before it has heard an API server.
 #[test]
 fn controllers_are_replaced_once_the_api_server_beside_them_answers() {

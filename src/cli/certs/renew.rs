@@ -138,9 +138,15 @@ async fn open<'a>(
     crate::cli::schedule::complete(&mut session.cluster)?;
     let matters = |name: &NodeName| renewal.hosts.is_empty() || renewal.hosts.contains(name);
     if silent.iter().any(|e| matters(e.host())) {
-        return Err(session
-            .incomplete(&silent, &args.inventory)
-            .hint("--host renews on the hosts that answer, one by one or several"));
+        let answers = |name: &&NodeName| matters(name) && silent.iter().all(|e| e.host() != *name);
+        let names: Vec<&str> =
+            session.cluster.nodes.iter().map(|n| &n.name).filter(answers).map(NodeName::as_str).collect();
+        let hint = format!(
+            "--host {} renews on those that answer, in one run: a member alone finds no quorum where the others' certificates \
+             have expired",
+            names.join(",")
+        );
+        return Err(session.incomplete(&silent, &args.inventory).hint(hint));
     }
     goes_on_without(&session.events, &silent);
     Ok(session)

@@ -12,6 +12,7 @@ use time::{Duration, OffsetDateTime};
 use super::{PHASE, authority, found_certificate, has_its_key, issue, one_and_the_same, reason};
 use crate::{
     inventory::{Node, Role},
+    observe::Facts,
     phases::{control_plane, etcd, ownership, preflight, prepare},
     pki::{
         authorities::Ca,
@@ -19,7 +20,7 @@ use crate::{
         leaf::{LeafSpec, Place},
         specs,
     },
-    plan::{Mode, Planner, Refusal, shared::Shared},
+    plan::{Mode, Planner, Refusal, quorum::quorum, shared::Shared},
 };
 
 /// The phase in which kubelets start anew.
@@ -50,13 +51,16 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     signers(p, &wanted)?;
     let due = due(p, &wanted)?;
     authorities(p, &due)?;
+    let members = members(p, &wanted);
     let nodes = &p.cluster.nodes;
     let push = |p: &mut Planner<'_>, due: &Due| issue(p, &nodes[due.node], &due.spec, &due.why);
-    let of_member = |due: &Due| due.spec.ca == Ca::Etcd && etcd_reads(&due.spec);
+    let of_member = |due: &Due| etcd_reads(&due.spec);
     p.stage(PHASE, "certificates that nobody accepts", Mode::Parallel);
     due.iter().filter(|d| d.lost).for_each(|d| push(p, d));
-    if due.iter().any(|d| d.lost && of_member(d)) {
-        etcd::agree(p, &members(p));
+    // Fewer follow no leader, and what this brings is of use all the same: the rest comes once others have theirs.
+    let is_quorum = members.len() >= quorum(p.cluster.with_role(Role::Etcd).count());
+    if is_quorum && due.iter().any(|d| d.lost && of_member(d)) {
+        etcd::agree(p, &members);
     }
     p.stage(PHASE, "certificates and kubeconfigs", Mode::Parallel);
     due.iter().filter(|d| !d.lost && !of_member(d)).for_each(|d| push(p, d));
@@ -64,7 +68,6 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
         p.gated_stage(PHASE, format!("etcd's certificates on {}", node.name));
         due.iter().filter(|d| d.node == i && !d.lost && of_member(d)).for_each(|d| push(p, d));
         if p.has_work(&node.name) {
-            let members = members(p);
             p.push(&node.name, etcd::await_members(&members), "");
         }
     }
@@ -102,9 +105,31 @@ fn wanted<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
     p.cluster.nodes.iter().filter(asked).filter(there).collect()
 }
 
-/// Members that can be waited for.
-fn members<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
-    p.cluster.with_role(Role::Etcd).filter(|n| p.seen().hosts.contains_key(&n.name)).collect()
+/// Members that can be waited for: those that run, or lack nothing to run but what they get; not those that nobody is to renew
+/// although nobody accepts theirs. A member that stands still for another reason stands still afterwards, and a host that has
+/// never been one does not become one here.
+fn members<'c>(p: &Planner<'c>, wanted: &[&Node]) -> Vec<&'c Node> {
+    let serves = |node: &&Node| {
+        let facts = p.facts(&node.name);
+        let specs = specs::specs_for(p.cluster, node);
+        let mut own = specs.iter().filter(|spec| etcd_reads(spec));
+        match wanted.iter().any(|n| n.name == node.name) {
+            true if facts.runs(etcd::PROCESS) => true,
+            true => facts.identity.is_some() && own.any(|spec| usable(facts, spec).is_none()),
+            false => facts.runs(etcd::PROCESS) && !own.any(|spec| is_lost(p, facts, spec)),
+        }
+    };
+    p.cluster.with_role(Role::Etcd).filter(serves).collect()
+}
+
+/// A certificate that is there with its key.
+fn usable(facts: &Facts, spec: &LeafSpec) -> Option<CertInfo> {
+    found_certificate(facts, &spec.place).filter(|info| has_its_key(facts, &spec.place, info))
+}
+
+/// True where nobody accepts what is there.
+fn is_lost(p: &Planner<'_>, facts: &Facts, spec: &LeafSpec) -> bool {
+    usable(facts, spec).is_none_or(|info| info.is_early(p.now) || info.is_expired(p.now))
 }
 
 fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
@@ -152,9 +177,7 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
         for spec in specs::specs_for(p.cluster, node) {
             let found = found_certificate(facts, &spec.place);
             let early = found.as_ref().and_then(|info| not_begun(info, p.now));
-            let is_of_use =
-                |info: &CertInfo| has_its_key(facts, &spec.place, info) && !info.is_expired(p.now);
-            let lost = early.is_some() || !found.as_ref().is_some_and(is_of_use);
+            let lost = is_lost(p, facts, &spec);
             let why = reason(p, &node.name, &spec, None)?.or(early);
             if let Some(why) = why.or_else(|| soon(p, &spec, found.as_ref()?)) {
                 all.push(Due { node: i, spec, why, lost });
@@ -198,7 +221,7 @@ fn along_with_its_client(p: &Planner<'_>, node: usize, all: &mut Vec<Due>, from:
 
 /// True for what a member reads, or what one is asked with.
 fn etcd_reads(spec: &LeafSpec) -> bool {
-    spec.name.starts_with("etcd-")
+    spec.ca == Ca::Etcd && spec.name.starts_with("etcd-")
 }
 
 /// Somebody has to sign.
