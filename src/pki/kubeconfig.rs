@@ -139,6 +139,8 @@ pub fn context(user: &str, cluster: &str) -> String {
 pub struct Names {
     /// Where to dial.
     pub clusters: Vec<String>,
+    /// The authorities that clusters of these names are known by, PEM, as far as the file itself has them.
+    pub authorities: Vec<(String, String)>,
     /// Who one is.
     pub users: Vec<String>,
     /// Which of them go together.
@@ -150,6 +152,12 @@ pub fn names(text: &str) -> Option<Names> {
     #[derive(Deserialize)]
     struct Named {
         name: String,
+        cluster: Option<Authority>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Authority {
+        certificate_authority_data: Option<String>,
     }
     // kubectl writes `null` for an empty list.
     #[derive(Deserialize)]
@@ -159,8 +167,14 @@ pub fn names(text: &str) -> Option<Names> {
         contexts: Option<Vec<Named>>,
     }
     let file: Lists = serde_yaml::from_str(text).ok()?;
+    let authority = |named: &Named| {
+        let data = named.cluster.as_ref()?.certificate_authority_data.as_deref()?;
+        Some((named.name.clone(), decode_text(data, "certificate authority").ok()?))
+    };
+    let authorities = file.clusters.iter().flatten().filter_map(authority).collect();
     let of = |list: Option<Vec<Named>>| list.into_iter().flatten().map(|named| named.name).collect();
-    Some(Names { clusters: of(file.clusters), users: of(file.users), contexts: of(file.contexts) })
+    let (clusters, users, contexts) = (of(file.clusters), of(file.users), of(file.contexts));
+    Some(Names { clusters, authorities, users, contexts })
 }
 
 impl User {

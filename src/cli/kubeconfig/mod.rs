@@ -60,7 +60,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let text = kubeconfig.render();
     let Some(to) = &args.to else { return print(context, &kubeconfig, &text) };
     if !context.options.yes {
-        keep_others(to, &kubeconfig.cluster)?;
+        keep_others(to, &kubeconfig)?;
     }
     write(to, &text).map_err(unwritable(to))?;
     let written = Written {
