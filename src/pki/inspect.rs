@@ -77,6 +77,11 @@ impl CertInfo {
         self.not_after - now <= time
     }
 
+    /// True where its validity ends no earlier than that of `ca`: another one by it would hold no longer.
+    pub fn ends_with(&self, ca: &Self) -> bool {
+        self.not_after >= ca.not_after
+    }
+
     /// True where `ca` signed it: the names chain and the signature is right. Says nothing of validity.
     pub fn is_signed_by(&self, ca: &Self) -> bool {
         let (Ok((_, leaf)), Ok((_, ca_cert))) =

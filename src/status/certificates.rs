@@ -88,6 +88,9 @@ pub struct Certificate {
     /// True where another authority did.
     #[serde(skip)]
     foreign: bool,
+    /// True where it ends with its authority: renewed, it would end no later.
+    #[serde(skip)]
+    with_authority: bool,
     /// Whom it is issued to instead of its host, where rsadm built that.
     #[serde(skip)]
     of_another: Option<String>,
@@ -196,6 +199,7 @@ fn certificate(
         path: spec.place.cert_path().to_owned(),
         authority: if foreign { format!("another {}", spec.ca) } else { spec.ca.to_string() },
         foreign,
+        with_authority: found.as_ref().zip(signer).is_some_and(|(info, signer)| info.ends_with(signer)),
         of_another: found
             .as_ref()
             .map(|info| info.common_name.clone())
@@ -322,8 +326,14 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         );
         advice.push(say(Level::Warning, text, None));
     }
+    // A kubelet that rotates its own has always more than a month left, so one that has less does not; before that it is
+    // nobody's business. Of what ends with its authority the authority's line says what there is to do.
     let within = |days| {
-        move |c: &Certificate| c.days.is_some_and(|d| (0..days).contains(&d)) && c.name != "kubelet-client"
+        move |c: &Certificate| {
+            c.days.is_some_and(|d| (0..days).contains(&d))
+                && !c.with_authority
+                && (days == URGENT_DAYS || c.name != "kubelet-client")
+        }
     };
     for (days, level) in [(URGENT_DAYS, Level::Warning), (RENEW_DAYS, Level::Note)] {
         if let (Some(hosts), None) = (hosts(&within(days)), &lost) {

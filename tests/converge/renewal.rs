@@ -192,6 +192,22 @@ fn row_28_what_ends_soon_and_what_has_ended_is_renewed() {
     }
 }
 
+/// From cron, every night: what its authority has no more time for is renewed once.
+#[test]
+fn what_ends_with_its_authority_is_renewed_when_asked_for_alone() {
+    let cluster = harness::etcd_only();
+    block_on(async {
+        let world = built(&cluster).await;
+        // The authorities are ten years old 50 days later.
+        let days = 3600;
+        assert!(!issued(&renew(&world, &cluster, days, &QUARTER).await).is_empty());
+        let seen = observe(&world, &cluster).await;
+        let (again, _) = planned(&cluster, seen.clone(), days, &QUARTER);
+        assert!(again.is_empty(), "{}", words(&again));
+        assert!(!planned(&cluster, seen, days, &ALL).0.is_empty());
+    });
+}
+
 #[test]
 fn all_of_one_host_can_be_asked_for() {
     let cluster = harness::ha();

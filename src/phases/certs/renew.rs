@@ -197,11 +197,12 @@ fn not_begun(info: &CertInfo, now: OffsetDateTime) -> Option<String> {
     })
 }
 
-/// Why a certificate that still holds is replaced.
+/// Why a certificate that still holds is replaced. One that ends with its authority would only be made again, night after night.
 fn soon(p: &Planner<'_>, spec: &LeafSpec, info: &CertInfo) -> Option<String> {
     let rotates = matches!(spec.place, Place::Bundle { .. });
     let within = match p.renewal.within {
         None => return Some(format!("asked for; the old one ends on {}", info.not_after.date())),
+        Some(_) if authority(p, spec.ca).is_some_and(|ca| info.ends_with(&ca)) => return None,
         Some(within) if rotates => within.min(KUBELET_IS_LATE),
         Some(within) => within,
     };

@@ -21,16 +21,21 @@ struct Scene {
 
 impl Scene {
     fn aged(days: i64) -> Self {
+        Self::of(NOW, |_| days)
+    }
+
+    /// The same with authorities of that moment, and an age for each name.
+    fn of(founded: OffsetDateTime, age: impl Fn(&str) -> i64) -> Self {
         let cluster = testing::single();
         let node = cluster.nodes[0].clone();
         let (mut facts, mut served) = (Facts::default(), BTreeMap::new());
         for ca in Ca::ALL {
-            let signer = Signer::make(ca, NOW).unwrap();
+            let signer = Signer::make(ca, founded).unwrap();
             facts.certs.insert(ca.cert_path(), der(&signer.files().cert));
             let file = FileFact { mode: 0o600, owner: "0:0".into(), sha256: String::new() };
             facts.files.insert(ca.key_path(), file.clone());
             for spec in specs::specs_for(&cluster, &node).into_iter().filter(|s| s.ca == ca) {
-                let issued = signer.issue(&spec, NOW - Duration::days(days)).unwrap();
+                let issued = signer.issue(&spec, NOW - Duration::days(age(spec.name))).unwrap();
                 facts.files.insert(spec.place.key_path().to_owned(), file.clone());
                 if ["apiserver", "etcd-server", "etcd-peer", "kubelet-server"].contains(&spec.name) {
                     served.insert((node.name.clone(), spec.name), Ok(inspect(&issued.cert).unwrap()));
@@ -109,6 +114,36 @@ fn what_ends_is_told_in_time_and_what_has_ended_before_all() {
         assert_eq!(status.advice.iter().any(|a| a.text.contains("the cluster CA")), warned, "{days}");
         assert_eq!(status.verdict == Verdict::Degraded, warned, "{days}");
     }
+}
+
+/// A kubelet renews its own in time: one that has not is told before it is too late.
+#[test]
+fn a_kubelets_own_is_told_once_it_is_late() {
+    for (age, verdict, commands) in [
+        (300, Verdict::Healthy, vec![]),
+        (334, Verdict::Healthy, vec![]),
+        (336, Verdict::Degraded, vec!["rsadm certs renew prod.yaml"]),
+    ] {
+        let status = Scene::of(NOW, |name| if name == "kubelet-client" { age } else { 0 }).status();
+        assert_eq!((status.verdict, Scene::commands(&status)), (verdict, commands), "{age}");
+    }
+}
+
+/// Nothing that an authority signs outlives it, so renewing is no way out.
+#[test]
+fn what_ends_with_its_authority_is_told_with_it_alone() {
+    let founded = NOW - Duration::days(3650 - 20);
+    let status = Scene::of(founded, |_| 0).status();
+    let told: Vec<&str> = status.advice.iter().map(|a| a.text.as_str()).collect();
+    assert_eq!(
+        (told.len(), Scene::commands(&status).len(), status.verdict),
+        (3, 0, Verdict::Degraded),
+        "{told:?}"
+    );
+    assert!(told.iter().all(|text| text.contains(" ends in 20 days, and with it everything")), "{told:?}");
+    // What was issued earlier and ends before it can still be renewed.
+    let status = Scene::of(founded, |name| if name == "apiserver" { 360 } else { 0 }).status();
+    assert_eq!(Scene::commands(&status), ["rsadm certs renew prod.yaml"]);
 }
 
 /// kubernetes/kubernetes#102556: the file is new, and the process has never heard of it.
