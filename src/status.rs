@@ -142,6 +142,9 @@ pub struct Expiry {
     pub path: String,
     /// Whole days until then; negative once expired.
     pub days: i64,
+    /// True where its authority ends then, too, so that renewing it would not help.
+    #[serde(skip)]
+    pub with_authority: bool,
 }
 
 /// What differs from the inventory.

@@ -180,9 +180,12 @@ pub(super) fn way_without(errors: &[HostError], cluster: &Cluster, inventory: &s
         [only] => format!("if {only} is gone for good"),
         _ => format!("those of {} that are gone for good, one after the other", names.join(", ")),
     };
-    Some(format!(
-        "{which}: rsadm etcd replace{inventory} {first} NEW_HOST, or rsadm etcd remove{inventory} {first}"
-    ))
+    let remove = format!("rsadm etcd remove{inventory} {first}");
+    Some(match cluster.node(first).is_some_and(Node::is_kubernetes) {
+        // A bare host becomes a node first, and `up` wants every host of the file.
+        true => format!("{which}: {remove}; then its line out of the inventory, or that of its successor instead"),
+        false => format!("{which}: rsadm etcd replace{inventory} {first} NEW_HOST, or {remove}"),
+    })
 }
 
 /// Whoever answers and only lets nobody in is there.

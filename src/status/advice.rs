@@ -64,8 +64,16 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
             days if days < 0 => format!("{} on {} has expired", first.path, first.host),
             days => format!("{} on {} expires in {days} days", first.path, first.host),
         };
-        let command = format!("rsadm certs renew{inventory}");
-        advice.push(warn(format!("{text}; this renews what ends soon:"), Some(command)));
+        advice.push(match first.with_authority {
+            true => {
+                let text = format!("{text}, and its authority with it; this tells more:");
+                warn(text, Some(format!("rsadm certs status{inventory}")))
+            }
+            false => {
+                let command = format!("rsadm certs renew{inventory}");
+                warn(format!("{text}; this renews what ends soon:"), Some(command))
+            }
+        });
     }
     if let Some(Err(refusal)) = sources.plan {
         let text = format!("{}: {}\n  {}", refusal.subject, refusal.why.trim(), refusal.help.trim());

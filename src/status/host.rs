@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use time::OffsetDateTime;
-
 use super::{Expiry, HostStatus, Sources};
 use crate::{
-    inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, NodeName, Role},
+    inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, Role},
     layout,
     observe::Facts,
     phases::{certs, ownership::is_prepared},
+    pki::specs,
 };
 
 /// One host, seen or not.
@@ -64,7 +63,7 @@ fn seen(status: &mut HostStatus, sources: &Sources<'_>, node: &Node, facts: &Fac
             status.problems.push(format!("API server: {why}"));
         }
     }
-    status.first_expiry = first_expiry(&node.name, facts, sources.now);
+    status.first_expiry = first_expiry(sources, node, facts);
     if let Some(Ok(plan)) = sources.plan {
         let changes = plan.steps().filter(|(host, step)| **host == node.name && step.action.is_change());
         status.changes = Some(changes.count());
@@ -115,14 +114,18 @@ fn node_ready(sources: &Sources<'_>, node: &Node) -> Option<bool> {
     Some(nodes.get(&node.name).is_some_and(|n| n.ready))
 }
 
-fn first_expiry(host: &NodeName, facts: &Facts, now: OffsetDateTime) -> Option<Expiry> {
-    let files = facts.certs.iter().filter_map(|(path, der)| Some((path, certs::certificate_of_der(der)?)));
-    let kubeconfigs = facts
-        .kubeconfigs
-        .iter()
-        .filter_map(|(path, k)| Some((path, certs::certificate_of_kubeconfig(k.cert.as_deref()?)?)));
-    let (path, first) = files.chain(kubeconfigs).min_by_key(|(_, info)| info.not_after)?;
-    Some(Expiry { host: host.clone(), path: path.clone(), days: (first.not_after - now).whole_days() })
+/// Of what rsadm issues: of an authority, and of files that are somebody else's, other texts tell.
+fn first_expiry(sources: &Sources<'_>, node: &Node, facts: &Facts) -> Option<Expiry> {
+    let specs = specs::specs_for(sources.cluster, node).into_iter();
+    let found = specs.filter_map(|spec| Some((certs::found_certificate(facts, &spec.place)?, spec)));
+    let (first, spec) = found.min_by_key(|(info, _)| info.not_after)?;
+    let authority = facts.certs.get(&spec.ca.cert_path()).and_then(|der| certs::certificate_of_der(der));
+    Some(Expiry {
+        host: node.name.clone(),
+        path: spec.place.cert_path().to_owned(),
+        days: (first.not_after - sources.now).whole_days(),
+        with_authority: authority.is_some_and(|ca| first.ends_with(&ca)),
+    })
 }
 
 /// True where nothing of ours and nothing like it is on a host.

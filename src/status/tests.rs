@@ -1,6 +1,6 @@
 //! A cluster that is well, spoiled in one way at a time.
 
-use time::macros::datetime;
+use time::{Duration, macros::datetime};
 
 use super::{host::components, *};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         Facts, NodeFact,
         facts::{ProcessFact, ProgramFact, UnitFact},
     },
+    pki::{authorities::Ca, issue::Authority, specs},
     plan::Plan,
 };
 
@@ -151,6 +152,44 @@ fn summary(status: &ClusterStatus) -> String {
 fn healthy() {
     assert_eq!(summary(&Scene::new().status()), "Healthy");
     assert_eq!(summary(&Scene::etcd_only().status()), "Healthy");
+}
+
+/// An operator's own authority beside rsadm's files is none of its business, and what ends with its authority is not renewed.
+#[test]
+fn only_what_can_be_renewed_is_told_to_be() {
+    let make = |days: i64| Authority::make(Ca::Etcd, NOW - Duration::days(3650 - days)).unwrap();
+    let der = |pem: &str| pem.lines().filter(|l| !l.starts_with('-')).collect::<String>();
+    for (authority, age, days, told) in [
+        (3000_i64, 0, 365, "Healthy"),
+        (
+            3000,
+            345,
+            20,
+            "Degraded\nWarning: /etc/kubernetes/pki/etcd/server.crt on m1 expires in 20 days; this renews what ends soon: \
+             → rsadm certs renew prod.yaml",
+        ),
+        (
+            20,
+            0,
+            20,
+            "Degraded\nWarning: /etc/kubernetes/pki/etcd/server.crt on m1 expires in 20 days, and its authority with it; this \
+             tells more: → rsadm certs status prod.yaml",
+        ),
+    ] {
+        let mut scene = Scene::etcd_only();
+        let spec = specs::spec_for(&scene.cluster, &scene.cluster.nodes[0], "etcd-server").unwrap();
+        let authority = make(authority);
+        let issued = authority.issue(&spec, NOW - Duration::days(age)).unwrap();
+        let certs = &mut scene.facts("m1").certs;
+        certs.insert(format!("{}/oidc-ca.crt", layout::PKI_DIR), der(&make(12).files().cert));
+        certs.insert(Ca::Etcd.cert_path(), der(&authority.files().cert));
+        certs.insert(spec.place.cert_path().to_owned(), der(&issued.cert));
+        let status = scene.status();
+        assert_eq!(
+            (status.first_expiry.as_ref().map(|e| e.days), summary(&status).as_str()),
+            (Some(days), told)
+        );
+    }
 }
 
 #[test]

@@ -142,6 +142,7 @@ fn each_kind_of_failure_has_its_remedy() {
         sudo("Sorry, user ops is not allowed to execute '/usr/bin/bash' as root on m1."),
         sudo("Sorry, try again."),
         sudo("sudo: 1 incorrect password attempt"),
+        HostError::Overtaken { host: m1(), why: "rsadm up by ann@desk (pid 17)".into() },
     ];
     let all: Vec<String> = errors.into_iter().map(|e| shown(&[e])).collect();
     insta::assert_snapshot!(all.join("\n"));

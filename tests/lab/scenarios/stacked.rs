@@ -293,7 +293,7 @@ impl Stacked<'_> {
         checks.check(&format!("without {lost}: up names it and changes nothing"), || {
             let processes = Processes::of(self.lab, &[other, "w1"])?;
             let up = self.lab.rsadm_on("up", &self.inventory)?.exits(4)?;
-            up.says(&format!("if {lost} is gone for good: rsadm etcd replace "))?;
+            up.says(&format!("if {lost} is gone for good: rsadm etcd remove "))?;
             let new = Processes::of(self.lab, &[other, "w1"])?.new_since(&processes);
             ensure!(new.is_empty(), "started anew: {new:?}");
             Ok(())
