@@ -37,6 +37,7 @@ pub(super) fn layout(p: &Planner<'_>) -> Result<PodNetwork, Refusal> {
         .kubernetes_nodes()
         .filter_map(|n| Some((n.name.clone(), network.number_of(p.facts(&n.name).pod_subnet?)?)))
         .collect();
+    let taken = with_recalled(p, taken);
     let strangers = strangers(p);
     let numbers = numbers(p, &taken, strangers.keys().filter_map(|subnet| network.number_of(*subnet)));
     match numbers.iter().find(|(_, n)| **n >= network.node_subnets()) {
@@ -57,6 +58,21 @@ pub(super) fn layout(p: &Planner<'_>) -> Result<PodNetwork, Refusal> {
             Ok(PodNetwork { subnets, routes, strangers })
         }
     }
+}
+
+/// And the numbers of hosts that do not tell theirs any more, by the routes that others have to them: somebody emptied the
+/// folder of their file, and the pods that run there have addresses of that part.
+fn with_recalled(p: &Planner<'_>, mut taken: BTreeMap<NodeName, u32>) -> BTreeMap<NodeName, u32> {
+    let lost = p.cluster.kubernetes_nodes().filter(|n| !taken.contains_key(&n.name));
+    let lost: BTreeMap<_, _> = lost.map(|n| (n.internal_address, &n.name)).collect();
+    let mut used: BTreeSet<u32> = taken.values().copied().collect();
+    for (subnet, address) in p.cluster.nodes.iter().flat_map(|n| &p.facts(&n.name).pod_routes) {
+        let Some(name) = lost.get(address).filter(|name| !taken.contains_key(**name)) else { continue };
+        if let Some(number) = p.cluster.network.number_of(*subnet).filter(|number| used.insert(*number)) {
+            taken.insert((*name).clone(), number);
+        }
+    }
+    taken
 }
 
 /// Routes that hosts have to nodes that are not in the inventory and that the API still knows; where no API server

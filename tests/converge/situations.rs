@@ -1,5 +1,7 @@
 //! What a run finds that nobody planned: lost disks, lost power, other people's files.
 
+use std::collections::BTreeMap;
+
 use rsadm::{
     fake::{State, World},
     inventory::{Cluster, Node, NodeName, Role},
@@ -382,6 +384,39 @@ fn a_node_that_left_the_inventory_keeps_its_pods_reachable_until_it_is_deleted()
     let world = World::new(state);
     block_on(succeed(&world, &other, UP));
     assert_eq!(routes_of_w1(&mut world.state()).get(&of_w2), None, "a route to nobody");
+}
+
+/// Its pods run on with addresses of the part that the others have routes to; a lower number may be free.
+#[test]
+fn a_node_that_lost_its_file_for_pods_keeps_its_part_of_the_subnet() {
+    let cluster = harness::ha();
+    let mut built = built(&cluster);
+    let parts = |state: &State| {
+        let part = |n: &Node| Some((n.name.clone(), state.machines[&n.name].files.text(layout::CNI_CONFIG)?));
+        cluster.kubernetes_nodes().filter_map(part).collect::<BTreeMap<_, _>>()
+    };
+    let before = parts(&built);
+    assert_eq!(before.len(), 5);
+    // Its number is free then.
+    let mut smaller = cluster.clone();
+    smaller.nodes.retain(|n| n.name != NodeName::new("w1"));
+    built.kube.nodes.remove(&NodeName::new("w1"));
+    let world = World::new(built);
+    block_on(succeed(&world, &smaller, UP));
+    for lost in [&["w2"][..], &["m2", "w2"], &["m1", "m2", "m3", "w2"]] {
+        let mut state = world.state();
+        state.hang_up();
+        for name in lost {
+            state.machine(&NodeName::new(*name)).files.remove(layout::CNI_CONFIG);
+        }
+        let world = World::new(state);
+        let run = block_on(succeed(&world, &smaller, UP));
+        let written = run.plan.steps().filter(|(_, s)| !s.action.writes().is_empty());
+        assert_eq!(written.count(), lost.len(), "{lost:?}:\n{}", harness::words(&run.plan));
+        let after = parts(&world.state());
+        assert!(after.iter().all(|(name, part)| before[name] == *part), "{lost:?}: {after:?}");
+        block_on(in_sync(&world, &smaller, UP));
+    }
 }
 
 #[test]
