@@ -183,7 +183,9 @@ pub(super) fn way_without(errors: &[HostError], cluster: &Cluster, inventory: &s
     let remove = format!("rsadm etcd remove{inventory} {first}");
     Some(match cluster.node(first).is_some_and(Node::is_kubernetes) {
         // A bare host becomes a node first, and `up` wants every host of the file.
-        true => format!("{which}: {remove}; then its line out of the inventory, or that of its successor instead"),
+        true => {
+            format!("{which}: {remove}; then its line out of the inventory, or that of its successor instead")
+        }
         false => format!("{which}: rsadm etcd replace{inventory} {first} NEW_HOST, or {remove}"),
     })
 }

@@ -170,7 +170,9 @@ impl<'a> Ground<'a> {
                              included",
                             node.name
                         ),
-                        false => "rsadm up joins it as a whole, its member included".into(),
+                        false => "rsadm up joins it as a whole, its member included, and takes those out that the inventory does not \
+                                  have any more, dead ones too"
+                            .into(),
                     },
                 }
                 .into());
