@@ -22,7 +22,8 @@ const TAKEN: i32 = 75;
 /// The same where that is ourselves, by another of the inventory's names.
 const OURS: i32 = 76;
 
-/// How long a host may still be at what a run of this computer had begun that is dead by now: it ends with what it does.
+/// How long a host may still be at what a run of this computer had begun that is dead by now: it ends with what it does, and its
+/// downloads are broken off.
 const LAST_STEP: Duration = Duration::from_secs(120);
 
 /// Takes the lock of every host.
@@ -45,7 +46,8 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
                 rule: "locked",
                 subject: format!("{name} is locked by another run"),
                 why: if why.is_empty() { "its holder did not leave a name".into() } else { why },
-                help: "wait for it to end; its lock ends with it, and within two minutes of its computer's last sign of life"
+                help: "wait for it to end; its lock ends with it, and within two minutes of its computer's last sign of life, or with \
+                       the download that the host is at by then"
                     .into(),
             },
             false => Refusal {
@@ -75,23 +77,21 @@ fn one_machine(name: &NodeName, other: &str) -> Refusal {
 /// The lock of one host. A run that was killed here does not hold it for long, and is waited for.
 async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Output, HostError> {
     let until = Instant::now() + LAST_STEP;
-    let mut told = false;
+    let mut dead = None;
     loop {
-        let op = |words: &[&str]| {
-            let words = words.iter().map(|&word| word.to_owned()).collect();
+        let op = |last: Option<&str>| {
+            let words = [holder, host.name().as_str()].into_iter().chain(last).map(str::to_owned).collect();
             Op::Script(scripts::LOCK, words, Duration::from_secs(10))
         };
-        let name = host.name().as_str();
-        let output = host.hold(op(&[holder, name]), op(&[holder, name, "again"])).await?;
+        let output = host.hold(op(dead.as_deref()), op(Some("again"))).await?;
         if output.status != TAKEN || !is_dead(&output.text()) || Instant::now() >= until {
             return Ok(output);
         }
-        if !told {
+        if dead.replace(output.text().trim().to_owned()).is_none() {
             events.warn(
                 format!("{} still does what a run began that was killed: waiting for it", host.name()),
                 None,
             );
-            told = true;
         }
         sleep(Duration::from_millis(500)).await;
     }

@@ -28,7 +28,7 @@ impl FakeHost {
                 all.stdout.extend(nodes.stdout);
                 Ok(all)
             }
-            ("lock", [holder, _]) => Ok(self.lock(holder)),
+            ("lock", [holder, _, ..]) => Ok(self.lock(holder)),
             ("collect", _) => Ok(say("== nothing to say\n".into())),
             ("install", [name, url, _, target, members @ ..]) => {
                 self.install(name, url, target, members).await

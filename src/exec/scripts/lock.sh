@@ -1,7 +1,7 @@
-# lock.sh HOLDER NAME [again]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who is
-# told. Status 76: the holder itself has it, under another name of the host, which is told. Status 79: it is to be had again, and
-# somebody else had it meanwhile, who is told. Its file goes with it; so whoever gets the lock makes sure that it is still that of
-# the file.
+# lock.sh HOLDER NAME [again|DEAD]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who
+# is told. Status 76: the holder itself has it, under another name of the host, which is told. Status 79: it is to be had again,
+# and somebody else had it meanwhile, who is told. DEAD is who had it and is known to have been killed. The lock's file goes with
+# it; so whoever gets the lock makes sure that it is still that of the file.
 shell=${RSADM_SHELL:?}
 lock=/run/rsadm-lock/lock
 # Who had it last stays behind, for those who have been away.
@@ -10,12 +10,25 @@ last=/run/rsadm-last
 replace() {
   local holder pid name
   { read -r holder && read -r pid && read -r name; } <$lock && [ "$holder $name" = "$1 $2" ] || return
-  case $(tr '\0' ' ' <"/proc/$pid/cmdline") in *' rsadm rsadm-'*) kill -9 "$pid" ;; esac
+  ! is_shell "$pid" || kill -9 "$pid"
+}
+is_shell() { case $(tr '\0' ' ' <"/proc/$1/cmdline") in *' rsadm rsadm-'*) ;; *) return 1 ;; esac; }
+# A shell whose run is dead ends with what it is at. A download, of a program or an image, may take much longer than all else,
+# is of no use any more, and may be broken off at any moment: `timeout` ends its group with it.
+hurry() {
+  local holder pid child
+  { read -r holder && read -r pid; } <$lock && [ "$holder" = "$1" ] && is_shell "$pid" || return
+  for child in $(pgrep -P "$pid"); do
+    case $(tr '\0' ' ' <"/proc/$child/cmdline") in
+    "timeout -k 5 -- "*" bash -- /"*"/rsadm.$pid."*"/install "* | "timeout -k 5 -- "*" bash -- /"*"/rsadm.$pid."*"/pull "*) kill "$child" ;;
+    esac
+  done
 }
 for _ in {1..50}; do
   # Who lets go removes file and folder, maybe between two of our steps: then at once anew.
   { mkdir -p "${lock%/*}" && exec 9<>$lock; } 2>/dev/null || continue
   replace "$@" 2>/dev/null
+  [ "${3:-again}" = again ] || hurry "$3" 2>/dev/null
   # The shell of a run that is over ends a little after it; more than that moment is no reason to wait.
   flock -w 1 9
   status=$?

@@ -15,6 +15,7 @@ mod apply;
 mod containers;
 mod images;
 mod links;
+mod lock;
 mod nodes;
 mod processes;
 mod tools;

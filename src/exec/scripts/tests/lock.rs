@@ -1,0 +1,41 @@
+//! The lock, where the shell of a dead run has it and is at something.
+
+use super::{Place, said};
+use crate::exec::scripts::LOCK;
+
+/// What the shell of a killed run does, and what `lock.sh` ends with for the next run, which knows DEAD.
+fn taken(script: &str, dead: &str) -> Option<i32> {
+    let place = Place::new();
+    let root = place.path("run").display().to_string();
+    // As remote.sh starts it, with the lock in its hand; it sleeps longer than anybody waits here.
+    let shell = format!(
+        "mkdir -p {root}/rsadm-lock {root}/rsadm.$$.x && exec 9<>{root}/rsadm-lock/lock && flock 9 &&\n\
+         printf '%s\\n' 'a run' $$ m1 >{root}/rsadm-lock/lock\n\
+         echo 'sleep 20; :' >{root}/rsadm.$$.x/{script}\n\
+         timeout -k 5 -- 20 bash -- {root}/rsadm.$$.x/{script} a b </dev/null >/dev/null 2>&1\n:"
+    );
+    place.put("shell", &shell);
+    let text = format!(
+        "export RSADM_SHELL=$$\nbash -c \"$(cat {shell})\" rsadm rsadm-1 </dev/null >/dev/null 2>&1 9>&- &\nshell=$!\n\
+         until pgrep -P $shell timeout >/dev/null; do sleep 0.02; done\n\
+         (\n{lock}\n)\nstatus=$?\npkill -P $shell\nexit $status\n",
+        shell = place.path("shell").display(),
+        lock = LOCK.text,
+    );
+    let output = place.run(&text, &["lock", "another run", "m1", dead]);
+    assert_eq!(said(&output), "");
+    output.status.code()
+}
+
+#[test]
+fn a_dead_runs_download_is_broken_off_and_nothing_else() {
+    for (script, dead, status) in [
+        ("install", "a run", 0),
+        ("pull", "a run", 0),
+        ("install", "", 75),
+        ("install", "some other", 75),
+        ("apply", "a run", 75),
+    ] {
+        assert_eq!(taken(script, dead), Some(status), "{script} {dead}");
+    }
+}
