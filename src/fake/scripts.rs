@@ -235,14 +235,14 @@ impl FakeHost {
         let there = self
             .effect(&format!("apply {object}"), |state, name| {
                 let sha = state.machine(name).files.sha256(file).map(str::to_owned);
+                state.machine(name).files.remove(file);
                 sha.map(|sha| drop(state.kube.objects.insert(object.to_owned(), sha))).is_some()
             })
             .await?;
         if !there {
             return Ok(failed(format!("{file}: no such file")));
         }
-        self.effect(&format!("record bundle {bundle}"), |state, name| {
-            state.machine(name).files.remove(file);
+        self.effect(&format!("record bundle {bundle}"), |state, _| {
             if !bundle.is_empty() {
                 state.kube.bundles.insert(bundle.into(), hash.into());
                 state.kube.damaged.remove(bundle);

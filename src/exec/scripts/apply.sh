@@ -1,10 +1,13 @@
 # apply.sh FILE BUNDLE HASH: server-side, so that what we take out of an object goes; then the bundle is recorded. (After
 # objects.sh.)
 k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 30s "$@"; }
-made=; case $1 in /run/rsadm-*) made=$1 ;; esac
 end=$((SECONDS+60))
 # A young API server answers some kinds later than others.
-said=$(mktemp /run/rsadm-said.XXXXXX) && file=$(mktemp /run/rsadm-file.XXXXXX) && trap 'rm -f "$said" "$file" "$made"' EXIT || exit 1
+d=$(mktemp -d "/run/rsadm.$$.XXXXXX") && trap 'rm -rf "$d"' EXIT || exit 1
+said=$d/said file=$d/file given=$1
+# Ours alone from here on: where the connection was lost, another run may give the next one the same name. What a killed one
+# leaves, remote.sh sweeps.
+case $1 in /run/rsadm-*) given=$d/given; mv -f "$1" "$given" || exit 1 ;; esac
 # What is applied is in $file: all of it but for what operators have set by hand in CoreDNS, which is left to them, as kubeadm does.
 # Asked at this very moment, since a field that is named is taken away from whoever has set it.
 leave_theirs() {
@@ -15,7 +18,7 @@ leave_theirs() {
     index(theirs, " " kind " ") && (kind == "ConfigMap" && part == "data:" || kind == "Deployment" && /^  replicas:/) {next}
     {print}' "$1" > "$file"
 }
-until leave_theirs "$1" "$2" 2>"$said" && lines=$(k apply --server-side --force-conflicts --field-manager rsadm -f "$file" -o go-template="$OBJECTS" 2>"$said"); do
+until leave_theirs "$given" "$2" 2>"$said" && lines=$(k apply --server-side --force-conflicts --field-manager rsadm -f "$file" -o go-template="$OBJECTS" 2>"$said"); do
   [ $SECONDS -lt $end ] || { cat "$said" >&2; exit 1; }
   sleep 0.2
 done

@@ -49,8 +49,10 @@ is_version() {
   else return 0; fi
   return 1
 }
+# Under a name of this process, since one whose connection was lost may still be at the same; what killed ones left goes.
 place() {
-  local new=$2.rsadm-new
+  local new=$2.rsadm-new.$$ old
+  for old in "$2".rsadm-new.*; do [ -e "/proc/${old##*.}" ] || rm -f "$old"; done
   fits "$1" || return 1
   mkdir -p "${2%/*}" && chmod 0755 "$1" && mv -f "$1" "$new" || return 1
   is_version "$new" "$2" || { rm -f "$new"; return 1; }

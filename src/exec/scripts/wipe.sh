@@ -200,7 +200,7 @@ remove_files() {
     [ -f "$record" ] || continue
     case ${record##*/} in containerd | runc) [ "$runtime" = yes ] || continue ;; esac
     sed -n 's/^[0-9]* [0-9]* \//\//p' "$record" | while IFS= read -r p; do
-      [ -e "$before/files$p" ] && [ "$before/files$p" -ef "$p" ] || rm -f -- "$p" "$p.rsadm-new"
+      [ -e "$before/files$p" ] && [ "$before/files$p" -ef "$p" ] || rm -f -- "$p" "$p".rsadm-new*
     done
   done
   for folder in "${folders[@]}"; do

@@ -3,12 +3,12 @@
 use super::{Place, said};
 use crate::{exec::scripts::APPLY, manifests};
 
-/// `get` tells of FOUND; what is applied goes to DONE.
+/// `get` tells of FOUND; what is applied goes to DONE. Meanwhile another run gives the same objects.
 const KUBECTL: &str = r#"
 kubectl() {
   case " $* " in
   *" get "*) printf 'FOUND' ;;
-  *" -f - "*) cat > /dev/null ;;
+  *" -f - "*) cat > /dev/null; echo next > /run/rsadm-objects.yaml ;;
   *" apply "*) local n; for n; do [ "$last" != -f ] || cat "$n" > DONE; last=$n; done ;;
   esac
 }
@@ -23,10 +23,13 @@ fn applied(bundle: &str, found: &str) -> (String, String) {
     let text = manifests::coredns(&manifests::testing::ha(), true).unwrap();
     place.put("run/rsadm-objects.yaml", &text);
     let done = place.path("done").display().to_string();
-    let programs = KUBECTL.replace("FOUND", found).replace("DONE", &done);
     let file = place.path("run/rsadm-objects.yaml").display().to_string();
+    let programs = KUBECTL.replace("FOUND", found).replace("DONE", &done);
     let output = place.run(&format!("{programs}\n{}", APPLY.text), &["apply", &file, bundle, "hash"]);
     assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(place.text("run/rsadm-objects.yaml"), "next\n");
+    let left = std::fs::read_dir(place.path("run")).unwrap().count();
+    assert_eq!(left, 1, "more is left than what is another's");
     (text, place.text("done"))
 }
 
