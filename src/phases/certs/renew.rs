@@ -67,7 +67,7 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     for (i, node) in nodes.iter().enumerate() {
         p.gated_stage(PHASE, format!("etcd's certificates on {}", node.name));
         due.iter().filter(|d| d.node == i && !d.lost && of_member(d)).for_each(|d| push(p, d));
-        if p.has_work(&node.name) {
+        if p.has_work(&node.name) && !members.is_empty() {
             p.push(&node.name, etcd::await_members(&members), "");
         }
     }
