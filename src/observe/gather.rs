@@ -215,6 +215,8 @@ fn parse(text: &str) -> Option<Observed> {
                 }
             }
             "taint" => nodes.entry(NodeName::new(name)).or_default().taints.push(value.into()),
+            // What was noted beside it; it was compared on the host.
+            "bundle" if name.contains('.') => {}
             "bundle" => drop(seen.bundles.insert(name.into(), value.into())),
             "edited" => drop(seen.edited.insert(name.into())),
             "damaged" => drop(seen.damaged.insert(name.into(), format!("{value} {rest}"))),
@@ -292,6 +294,22 @@ mod tests {
     #[tokio::test]
     async fn facts_are_taken_where_only_the_nodes_hang() {
         assert!(look(vec![(TIMED_OUT, "hostname m1\nend\nnode m1 True ")]).await.unwrap().nodes.is_none());
+    }
+
+    /// bash writes one into a file, and with a full disk nothing is read from it: no nodes at all would be told.
+    #[test]
+    fn nothing_is_read_from_here_strings() {
+        let asked = [FACTS_AND_NODES.text, include_str!("api_ready.sh"), include_str!("etcd_host.sh")];
+        assert!(asked.iter().all(|text| !text.contains("<<")));
+    }
+
+    #[test]
+    fn what_was_noted_beside_a_bundle_is_none() {
+        let text = "bundle coredns ab12\nbundle coredns.objects v1 ConfigMap kube-system coredns\nbundle coredns.sum 12\nend\n";
+        assert_eq!(
+            parse(text).unwrap().bundles.into_iter().collect::<Vec<_>>(),
+            [("coredns".into(), "ab12".into())]
+        );
     }
 
     #[test]

@@ -4,19 +4,20 @@ k() { timeout 9 env NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admi
 url=$1
 # One question for both, since it is kubectl's start that takes the time.
 seen=$(k -n kube-system get nodes,configmaps -o go-template='{{range .items}}{{$n:=.metadata.name}}{{if eq .kind "Node"}}node {{$n}} {{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}} {{with .metadata.annotations}}{{with index . "rsadm/managed"}}{{.}}{{end}}{{end}}{{"\n"}}{{range .status.addresses}}{{if eq .type "InternalIP"}}address {{$n}} {{.address}}{{"\n"}}{{end}}{{end}}{{range $k,$v:=.metadata.labels}}label {{$n}} {{$k}}={{$v}}{{"\n"}}{{end}}{{range .spec.taints}}taint {{$n}} {{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{else if eq $n "rsadm"}}{{range $k,$v:=.data}}bundle {{$k}} {{$v}}{{"\n"}}{{end}}{{end}}{{end}}') || exit 1
-grep -v '^bundle [^ ]*\.' <<< "$seen"
-record=$(sed -n 's/^bundle //p' <<< "$seen")
+# No here-strings: bash writes them into a file, and with a full disk what reads them would not run.
+echo "$seen"
+record=$(echo "$seen" | sed -n 's/^bundle //p')
 
 # Against what apply.sh noted of the bundles' objects.
-now=$(sed -n 's/^[^ ]*\.objects //p' <<< "$record" | tr ';' '\n' |
+now=$(echo "$record" | sed -n 's/^[^ ]*\.objects //p' | tr ';' '\n' |
   awk '{printf "---\n{apiVersion: %s, kind: %s, metadata: {name: \"%s\"%s}}\n",$1,$2,$4,$3=="-"?"":", namespace: \""$3"\""}' |
   k get -f - --ignore-not-found -o go-template="$OBJECTS")
-edited <<< "$now"
+echo "$now" | edited
 [ -z "$now" ] || while read -r name all; do
-  name=${name%.objects} all=$(tr ';' '\n' <<< "$all")
+  name=${name%.objects} all=${all//;/$'\n'}
   mine=$(awk 'NR==FNR{o[$0];next} $1" "$2" "$3" "$4 in o' <(echo "$all") <(echo "$now"))
   gone=$(awk 'NR==FNR{o[$1" "$2" "$3" "$4];next} !($0 in o){print $2"/"$4}' <(echo "$mine") <(echo "$all") | paste -sd' ')
   if [ -n "$gone" ]; then echo "damaged $name $gone gone"
-  elif [ "$(sum_of <<< "$mine")" != "$(sed -n "s/^$name\.sum //p" <<< "$record")" ]; then echo "damaged $name changed in the cluster"; fi
-done < <(grep '^[^ ]*\.objects ' <<< "$record")
+  elif [ "$(echo "$mine" | sum_of)" != "$(echo "$record" | sed -n "s/^$name\.sum //p")" ]; then echo "damaged $name changed in the cluster"; fi
+done < <(echo "$record" | grep '^[^ ]*\.objects ')
 echo end

@@ -13,7 +13,7 @@ case $1 in /run/rsadm-*) given=$d/given; mv -f "$1" "$given" || exit 1 ;; esac
 leave_theirs() {
   local found=
   [ "$2" != coredns ] || found=$(k get -f "$1" --ignore-not-found -o go-template="$OBJECTS") || return 1
-  awk -v theirs=" $(edited <<< "$found" | paste -sd' ') " '
+  awk -v theirs=" $(printf '%s\n' "$found" | edited | paste -sd' ') " '
     /^---/ {kind = ""} /^kind: / {kind = $2} /^[a-z]/ {part = $1}
     index(theirs, " " kind " ") && (kind == "ConfigMap" && part == "data:" || kind == "Deployment" && /^  replicas:/) {next}
     {print}' "$1" > "$file"
@@ -26,5 +26,5 @@ done
 # The answer said which objects these are and what of them is ours, so that a later run sees what became of them.
 # A manager of its own for each bundle: what it does not name is left to the others.
 printf '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rsadm", "namespace": "kube-system"}, "data": {"%s": "%s", "%s.objects": "%s", "%s.sum": "%s"}}' \
-  "$2" "$3" "$2" "$(awk '{print $1, $2, $3, $4}' <<< "$lines" | paste -sd';')" "$2" "$(sum_of <<< "$lines")" |
+  "$2" "$3" "$2" "$(printf '%s\n' "$lines" | awk '{print $1, $2, $3, $4}' | paste -sd';')" "$2" "$(printf '%s\n' "$lines" | sum_of)" |
   k apply --server-side --force-conflicts --field-manager "rsadm-$2" -f - >/dev/null
