@@ -26,10 +26,10 @@ pub const TIMER: &str = "rsadm-backup.timer";
 /// there.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let cluster = p.cluster;
-    let nodes: Vec<&Node> = cluster.with_role(Role::Etcd).collect();
+    let (nodes, others): (Vec<&Node>, Vec<&Node>) = cluster.nodes.iter().partition(|n| n.is(Role::Etcd));
     let Some(backup) = &cluster.etcd.backup else {
         p.stage(PHASE, "no schedule any more; what was taken stays", Mode::Parallel);
-        nodes.into_iter().for_each(|node| remove(p, node));
+        nodes.into_iter().chain(others).for_each(|node| remove(p, node, "no longer in the inventory"));
         return Ok(());
     };
     if let Some(folder) = backup.removed_by_reset() {
@@ -44,6 +44,9 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         program(p, node)?;
         schedule(p, node, backup);
     }
+    // They would fail for ever, and have the keys of the bucket.
+    p.stage(PHASE, "no timer where no member is any more", Mode::Parallel);
+    others.into_iter().for_each(|node| remove(p, node, "has the role etcd no more"));
     Ok(())
 }
 
@@ -132,21 +135,21 @@ fn credentials(p: &mut Planner<'_>, node: &Node, secret: Secret) {
     p.push(&node.name, Action::PutSecret { path: path.into(), secret }, why);
 }
 
-fn remove(p: &mut Planner<'_>, node: &Node) {
+fn remove(p: &mut Planner<'_>, node: &Node, why: &str) {
     let facts = p.facts(&node.name);
     if facts.units.get(TIMER).is_some_and(|u| u.active || u.enabled) {
         let disable = Action::Unit { unit: TIMER.into(), verb: UnitVerb::Disable, inputs: vec![] };
-        p.push(&node.name, disable, "no longer in the inventory");
+        p.push(&node.name, disable, why);
     }
     // With the folder that was made for it.
     if p.facts(&node.name).files.contains_key(layout::BACKUP_TIMER_REVISION) {
         let paths = vec![layout::BACKUP_TIMER_DIR.to_owned()];
-        p.push(&node.name, Action::Remove { paths }, "no longer in the inventory");
+        p.push(&node.name, Action::Remove { paths }, why);
     }
     let files =
         [layout::BACKUP_TIMER, layout::BACKUP_SERVICE, layout::BACKUP_CREDENTIALS, layout::BACKUP_CONFIG];
     for path in files {
-        p.no_file(node, path, "no longer in the inventory");
+        p.no_file(node, path, why);
     }
 }
 
@@ -214,6 +217,23 @@ mod tests {
         let (gone, seen) = planned(&self::cluster("null"), seen);
         assert_eq!(steps(&gone)[0], "e1: stop rsadm-backup.timer");
         assert_eq!(steps(&planned(&self::cluster("null"), seen).0), Vec::<String>::new());
+    }
+
+    /// Its timer would fail for ever, and the keys of the bucket lie there.
+    #[test]
+    fn a_host_that_gives_up_the_role_loses_its_schedule() {
+        let mut cluster = cluster("{interval: 6h, target: 's3://b/prod'}");
+        cluster.backup_credentials = Some(Secret::new("AWS_ACCESS_KEY_ID=key-of-the-bucket"));
+        let (_, seen) = planned(&cluster, Observed::default());
+        let roles = [Role::ControlPlane, Role::Etcd];
+        for (node, role) in cluster.nodes.iter_mut().zip(roles) {
+            node.roles = vec![role];
+        }
+        let (plan, seen) = planned(&cluster, seen);
+        let of_e1: Vec<String> = steps(&plan).into_iter().filter(|s| s.starts_with("e1: ")).collect();
+        assert_eq!(of_e1[0], "e1: stop rsadm-backup.timer");
+        assert!(of_e1.contains(&"e1: remove /etc/rsadm/backup.credentials".to_owned()), "{of_e1:?}");
+        assert_eq!(steps(&planned(&cluster, seen).0), Vec::<String>::new());
     }
 
     #[test]
