@@ -7,15 +7,17 @@ use crate::{
     etcd::status::{EtcdReport, MemberReport},
     exec::{gate, members::SshMembers},
     inventory::{Cluster, Node, NodeName, Role},
+    manifests::EtcdStart,
     observe::Observed,
     phases::etcd::PROCESS,
     plan::{Plan, Refusal, quorum::quorum},
 };
 
-/// What etcd says of members that the inventory does not have; nothing is asked where no etcd runs that would be wiped.
+/// What etcd says of members that the inventory does not have; nothing is asked where no etcd would be wiped. Where one does not
+/// run its data counts: it may be what others need for their quorum.
 pub(super) async fn beside(session: &Session<'_>, plan: &Plan, seen: &Observed) -> Beside {
     let hosts = plan.hosts();
-    if !hosts.iter().any(|host| seen.hosts.get(*host).is_some_and(|f| f.runs(PROCESS))) {
+    if !hosts.iter().any(|host| seen.hosts.get(*host).is_some_and(|f| f.runs(PROCESS) || f.etcd_data)) {
         return Beside::Nobody;
     }
     let members = SshMembers::new(&session.cluster, &session.fleet);
@@ -36,14 +38,14 @@ pub(super) enum Beside {
 
 impl Beside {
     /// By the member list; where no member gives it, such as with certificates that have expired, by how many members know,
-    /// which their metrics tell anybody on their hosts.
+    /// which their metrics tell anybody on their hosts; and where none runs, by those beside whom they were started.
     fn of(cluster: &Cluster, seen: &Observed, wiped: &BTreeSet<&NodeName>, report: &EtcdReport) -> Self {
         if report.view.is_some() {
             return Others::listed(cluster, wiped, report).map_or(Self::Nobody, Self::Others);
         }
         let count = |host: &&NodeName| Some(((*host).clone(), seen.hosts.get(*host)?.etcd_members?));
         match wiped.iter().filter_map(count).max_by_key(|(_, members)| *members) {
-            None => Self::Unknown,
+            None => Others::started(cluster, seen, wiped),
             Some((host, members)) => {
                 Others::counted(cluster, wiped, &host, members).map_or(Self::Nobody, Self::Others)
             }
@@ -138,6 +140,34 @@ impl Others {
         })
     }
 
+    /// By the manifests of members that do not run. Who has joined or left since is not in them.
+    fn started(cluster: &Cluster, seen: &Observed, wiped: &BTreeSet<&NodeName>) -> Beside {
+        let manifest = |host: &&NodeName| seen.hosts.get(*host)?.etcd_manifest.as_deref();
+        let starts: Vec<EtcdStart> =
+            wiped.iter().filter_map(manifest).filter_map(EtcdStart::of_manifest).collect();
+        let is_listed = |url: &str| cluster.nodes.iter().any(|n| n.peer_url() == url);
+        let members = || starts.iter().flat_map(|start| &start.members);
+        let others: BTreeSet<String> = members()
+            .filter(|(_, url)| !is_listed(url))
+            .map(|(name, url)| format!("{name} ({url})"))
+            .collect();
+        match (starts.is_empty(), others.is_empty()) {
+            (true, _) => Beside::Unknown,
+            (_, true) => Beside::Nobody,
+            _ => Beside::Others(Self {
+                told: format!(
+                    "etcd was started here beside {}, not in this inventory, and no member says who is one now; the data \
+                     here may be all that gives them their quorum back",
+                    others.into_iter().collect::<Vec<_>>().join(", ")
+                ),
+                wiped: vec![],
+                voters: 0,
+                left: 0,
+                serves: false,
+            }),
+        }
+    }
+
     fn outcome(&self) -> String {
         format!("{} of {} voters, and {} are needed", self.left, self.voters, quorum(self.voters))
     }
@@ -220,6 +250,36 @@ mod tests {
             let told = beside.warning();
             assert_eq!(told.is_none(), asked.is_empty(), "without {lacking:?}, {counts:?}: {told:?}");
             assert!(told.unwrap_or_default().contains(asked), "without {lacking:?}, {counts:?}");
+        }
+    }
+
+    /// m3's data is what gives m2 its quorum back, where m1 is gone.
+    #[test]
+    fn members_that_do_not_run_tell_beside_whom_they_were_started() {
+        let silent = "connection refused";
+        let report = Scene::new(3).silence(1, silent).silence(2, silent).silence(3, silent).report();
+        let flags =
+            "--initial-cluster=m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380\n";
+        for (lacking, manifest, asked) in [
+            (
+                &["m1", "m2"][..],
+                Some(flags),
+                "m1 (https://10.0.0.1:2380), m2 (https://10.0.0.2:2380), not in this inventory",
+            ),
+            (&[], Some(flags), ""),
+            (&["m1", "m2"], None, "no member of etcd said who else is one"),
+        ] {
+            let mut cluster = testing::ha();
+            cluster.nodes.retain(|n| !lacking.contains(&n.name.as_str()));
+            let wiped: BTreeSet<&NodeName> = cluster.nodes.iter().map(|n| &n.name).collect();
+            let facts =
+                Facts { etcd_manifest: manifest.map(Into::into), etcd_data: true, ..Facts::default() };
+            let seen = Observed { hosts: [(NodeName::new("m3"), facts)].into(), ..Observed::default() };
+            let beside = Beside::of(&cluster, &seen, &wiped, &report);
+            assert!(beside.refusal("").is_none());
+            let told = beside.warning();
+            assert_eq!(told.is_none(), asked.is_empty(), "without {lacking:?}: {told:?}");
+            assert!(told.unwrap_or_default().contains(asked), "without {lacking:?}");
         }
     }
 
