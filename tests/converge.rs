@@ -43,6 +43,8 @@ mod reset;
 mod restore;
 #[path = "converge/rollback.rs"]
 mod rollback;
+#[path = "converge/settled.rs"]
+mod settled;
 #[path = "converge/situations.rs"]
 mod situations;
 #[path = "converge/upgrade.rs"]

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     layout,
     observe::{
-        facts::{network_in, quoted_after},
+        facts::{cgroups_in, network_in, quoted_after},
         parser::SCRIPT,
     },
 };
@@ -201,6 +201,9 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         for (key, value) in network_in(path, &files.text(path).unwrap_or_default()) {
             f(format_args!("network {key} {value}"));
         }
+    }
+    for (key, value) in cgroups_in(&files.text(layout::KUBELET_CONFIG).unwrap_or_default()) {
+        f(format_args!("network {key} {value}"));
     }
     let backup = files.text(layout::BACKUP_CONFIG).unwrap_or_default();
     if let Some(target) = quoted_after("\"made\": ", &backup) {

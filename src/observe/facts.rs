@@ -199,6 +199,9 @@ pub struct Facts {
     /// What of the cluster's network the host's files say, by the inventory's key ([`network_in`]).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub network: BTreeMap<String, String>,
+    /// Where the kubelet's file has the cgroups of pods, by its own keys ([`cgroups_in`]).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cgroups: BTreeMap<String, String>,
     /// Where the host puts its scheduled snapshots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_target: Option<String>,
@@ -232,6 +235,12 @@ pub fn network_in(path: &str, text: &str) -> Vec<(&'static str, String)> {
     text.lines().filter_map(|line| value(line.trim_start())).collect()
 }
 
+/// What the kubelet's configuration says of the cgroups of pods: `cgroupDriver`, `cgroupRoot`, `cgroupsPerQOS`.
+pub fn cgroups_in(config: &str) -> BTreeMap<String, String> {
+    let fields = config.lines().filter(|line| line.starts_with("cgroup")).filter_map(|l| l.split_once(": "));
+    fields.map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'', ' ']).to_owned())).collect()
+}
+
 /// What stands in quotes behind these words.
 pub fn quoted_after(words: &str, text: &str) -> Option<String> {
     let rest = text.split(words).nth(1)?.strip_prefix('"')?;
@@ -255,7 +264,9 @@ impl Facts {
     /// Takes over what the script would read from a file with this text.
     pub fn learn_from(&mut self, path: &str, text: &str) {
         self.network.extend(network_in(path, text).into_iter().map(|(key, value)| (key.to_owned(), value)));
-        if path == layout::BACKUP_CONFIG {
+        if path == layout::KUBELET_CONFIG {
+            self.cgroups = cgroups_in(text);
+        } else if path == layout::BACKUP_CONFIG {
             self.backup_target = quoted_after("\"made\": ", text);
         } else if path == layout::CNI_CONFIG {
             self.pod_subnet = quoted_after("\"subnet\": ", text).and_then(|v| v.parse().ok());

@@ -81,7 +81,7 @@ awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){if(
 sed -nE 's/^ *- --(initial-cluster[a-z-]*=)/etcd-flag \1/p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p;s/^ *- --(data|wal)-dir=/etcd-folder /p' $K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
-  s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^clusterDomain: */network cluster_domain /p
+  s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^(cgroup\w+|clusterDomain): */network \1 /p
   s/^ *"made": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/{cni/net.d/10-rsadm.conflist,rsadm/{backup.json,network.sh}} \
   $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
 case $'\n'$(</etc/resolv.conf) in *$'\nnameserver 127.0.0.53'*) f resolv-conf /run/systemd/resolve/resolv.conf;;& *$'\nnameserver'*) f feature resolver;; esac

@@ -110,7 +110,14 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "backup-target" => facts.backup_target = Some(rest.into()),
         "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
         "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
-        "network" => drop(facts.network.insert(first.into(), others.trim_matches(['"', '\'']).into())),
+        "network" => {
+            let value = others.trim_matches(['"', '\'']).to_owned();
+            match first {
+                cgroup if cgroup.starts_with("cgroup") => drop(facts.cgroups.insert(cgroup.into(), value)),
+                "clusterDomain" => drop(facts.network.insert("cluster_domain".into(), value)),
+                key => drop(facts.network.insert(key.into(), value)),
+            }
+        }
         "resolv-conf" => facts.resolv_conf = Some(rest.into()),
         "etcd-data" => {
             facts.etcd_data = true;
@@ -229,6 +236,18 @@ mod tests {
         assert!(active(""), "kubeadm's may have no such port");
         let stopped = parse(&format!("{ours}{listens}unit kubelet inactive enabled\nend\n")).unwrap();
         assert!(!stopped.units["kubelet"].active);
+    }
+
+    #[test]
+    fn what_the_kubelets_file_says_is_told_by_its_own_keys() {
+        let said = "network clusterDomain cluster.local\nnetwork cgroupDriver systemd\nnetwork cgroupRoot \"/x\"\nend\n";
+        let facts = parse(said).unwrap();
+        let [driver, root, domain] =
+            [("cgroupDriver", "systemd"), ("cgroupRoot", "/x"), ("cluster_domain", "cluster.local")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!((facts.network, &facts.cgroups), ([domain].into(), &[driver, root].into()));
+        let text = "cgroupDriver: systemd\ncgroupRoot: \"/x\"\nclusterDomain: cluster.local\n";
+        assert_eq!(super::super::facts::cgroups_in(text), facts.cgroups);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
         kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
         sysctl_config, to_yaml,
     },
+    observe::facts::cgroups_in,
     phases::pod_network,
     pki::authorities::Ca,
     plan::{
@@ -209,6 +210,16 @@ pub fn first_kubelet<'a>(
     let Some(node) = first else { return };
     p.stage(phase, format!("the kubelet of {}, before all others", node.name), Mode::OneByOne);
     kubelet(p, node);
+}
+
+/// Where a host's pods are to have their cgroups; `None` where its kubelet already runs with all that is wanted of it, whatever
+/// somebody has written into its file since.
+pub(super) fn other_cgroups(p: &Planner<'_>, node: &Node) -> Option<BTreeMap<String, String>> {
+    let facts = p.facts(&node.name);
+    let runs = facts.units.get("kubelet").is_some_and(|u| u.active);
+    let is_current = runs && !p.is_older(node, "kubelet", &kubelet_inputs(p, node));
+    let config = || kubelet_configuration(p.cluster, node, facts.resolv_conf.as_deref());
+    (!is_current).then(|| cgroups_in(&config()))
 }
 
 /// What a kubelet reads once.

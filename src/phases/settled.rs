@@ -3,14 +3,15 @@
 //!
 //! And what is decided once, when a cluster is built: the subnets of pods and services and the domain. Addresses out of them are
 //! in objects, in certificates and in every running pod, and Kubernetes takes no other ones afterwards. Whichever phases
-//! are wanted, a change is told before anything is done.
+//! are wanted, a change is told before anything is done. So are the cgroups of pods, out of which no running pod comes alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     inventory::{Cluster, Node, Role},
     observe::{Facts, Observed},
-    plan::Refusal,
+    phases::prepare,
+    plan::{Planner, Refusal},
     versions::Version,
 };
 
@@ -123,16 +124,77 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     if !ours.iter().any(|(_, facts)| facts.network.contains_key(SERVICE_SUBNET)) {
         return Ok(());
     }
-    let (mut keys, mut lines, mut back) = (vec![], vec![], vec![]);
+    let mut kept = Kept::default();
     for (key, wanted) in wanted(cluster) {
-        let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut found: Found<'_> = BTreeMap::new();
         for (host, facts) in &ours {
             if let Some(value) = facts.network.get(key) {
                 found.entry(value).or_default().push(host);
             }
         }
-        if found.is_empty() || found.contains_key(wanted.as_str()) {
+        if !found.contains_key(wanted.as_str()) {
+            kept.note(format!("network.{key}"), &found, &wanted);
+        }
+    }
+    kept.refusal(RULE, "")
+}
+
+/// Whether pods may stay in the cgroups that they are in. A kubelet that looks for them elsewhere ends every pod that it finds
+/// running (kubelet, `kubelet.go`, `SyncPod`), and kubelets of several hosts get new settings at once: so would members of
+/// etcd and API servers end.
+///
+/// # Errors
+/// Where a host that rsadm has prepared has them elsewhere.
+pub fn cgroups(p: &Planner<'_>) -> Result<(), Refusal> {
+    let mut found: BTreeMap<(&str, String), Found<'_>> = BTreeMap::new();
+    for node in &p.cluster.nodes {
+        let facts = p.facts(&node.name);
+        if facts.begun.is_none() || facts.cgroups.is_empty() {
             continue;
+        }
+        let Some(wanted) = prepare::other_cgroups(p, node) else { continue };
+        for (key, default) in CGROUPS {
+            let (has, wants) = (setting(&facts.cgroups, key, default), setting(&wanted, key, default));
+            if has != wants {
+                let of_key = found.entry((key, wants.to_owned())).or_default();
+                of_key.entry(has).or_default().push(node.name.as_str());
+            }
+        }
+    }
+    let mut kept = Kept::default();
+    for ((key, wanted), found) in &found {
+        kept.note(format!("kubelet.config.{key}"), found, wanted);
+    }
+    kept.refusal(
+        "settled-cgroups",
+        "a kubelet that starts with others ends every pod that runs on its host\n",
+    )
+}
+
+/// Fields of the kubelet's configuration, and what goes without them (kubelet, `cmd/kubelet/app/server.go`).
+const CGROUPS: [(&str, &str); 3] =
+    [("cgroupDriver", "cgroupfs"), ("cgroupRoot", "/"), ("cgroupsPerQOS", "true")];
+
+fn setting<'s>(of: &'s BTreeMap<String, String>, key: &str, default: &'s str) -> &'s str {
+    of.get(key).map(String::as_str).filter(|value| !value.is_empty()).unwrap_or(default)
+}
+
+/// What hosts have, and which.
+type Found<'f> = BTreeMap<&'f str, Vec<&'f str>>;
+
+/// Settings that hosts keep.
+#[derive(Default)]
+struct Kept {
+    keys: Vec<String>,
+    lines: Vec<String>,
+    back: Vec<String>,
+}
+
+impl Kept {
+    /// Notes that hosts have a setting otherwise than it is wanted, where any has it.
+    fn note(&mut self, key: String, found: &Found<'_>, wanted: &str) {
+        if found.is_empty() {
+            return;
         }
         let has: Vec<String> = found
             .iter()
@@ -141,23 +203,27 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
                 hosts => format!("{} have {value}", hosts.join(", ")),
             })
             .collect();
-        keys.push(format!("network.{key}"));
-        lines.push(format!("network.{key}: {}, and the inventory says {wanted}", has.join("; ")));
-        back.extend(found.keys().map(|value| format!("network.{key}: {value}")));
+        self.lines.push(format!("{key}: {}, and the inventory says {wanted}", has.join("; ")));
+        self.back.extend(found.keys().map(|value| format!("{key}: {value}")));
+        self.keys.push(key);
     }
-    if keys.is_empty() {
-        return Ok(());
+
+    /// Lines of `why` end each.
+    fn refusal(self, rule: &'static str, why: &str) -> Result<(), Refusal> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal {
+            rule,
+            subject: format!("{} of a cluster that is built cannot change", self.keys.join(" and ")),
+            why: format!("{}\n{why}nothing was changed on any host", self.lines.join("\n")),
+            help: format!(
+                "set it back: {}; who wants another one builds the cluster anew, after `rsadm reset`, which \
+                 deletes all its data",
+                self.back.join(", ")
+            ),
+        })
     }
-    Err(Refusal {
-        rule: RULE,
-        subject: format!("{} of a cluster that is built cannot change", keys.join(" and ")),
-        why: format!("{}\nnothing was changed on any host", lines.join("\n")),
-        help: format!(
-            "set it back: {}; who wants another one builds the cluster anew, after `rsadm reset`, which \
-             deletes all its data",
-            back.join(", ")
-        ),
-    })
 }
 
 /// See [`Facts::network`].

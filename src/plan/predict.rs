@@ -158,6 +158,7 @@ impl Action {
                 facts.programs.clear();
                 facts.units.clear();
                 facts.network.clear();
+                facts.cgroups.clear();
                 facts.backup_target = None;
                 facts.etcd_data = false;
                 facts.identity = None;

@@ -20,7 +20,12 @@ use super::{
 };
 
 /// Plans those phases of a table.
-fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase], only: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn plan(
+    world: &Arc<World>,
+    cluster: &Cluster,
+    table: &[Phase],
+    only: Option<&str>,
+) -> Result<(), Refusal> {
     let seen = block_on(observe(world, cluster));
     let wants = |name: &str| only.is_none_or(|only| only == name);
     phases::plan(table, cluster, seen, OffsetDateTime::now_utc(), wants).map(|_| ())
@@ -263,36 +268,6 @@ fn no_member_joins_with_an_older_etcd_than_the_others() {
     assert_eq!(refusal.rule, "etcd-version", "{refusal}");
     assert!(refusal.to_string().contains("e4 cannot become a member of etcd"), "{refusal}");
     assert_eq!(refusal.help, format!("set etcd.version: {had}"));
-}
-
-#[test]
-fn a_built_network_is_not_changed_whatever_is_wanted() {
-    let cluster = harness::ha();
-    let world = block_on(built(&cluster));
-    let before = world.effects();
-    let [mut services, mut pods, mut domain] = std::array::from_fn(|_| cluster.clone());
-    services.network.service_subnet = "10.200.0.0/16".parse().unwrap();
-    pods.network.pod_subnet = "10.32.0.0/16".parse().unwrap();
-    domain.network.cluster_domain = "k8s.local".into();
-    for (changed, why) in [
-        (services, "service_subnet: m1, m2, m3 have 10.96.0.0/12, and the inventory says 10.200.0.0/16"),
-        (pods, "pod_subnet: m1, m2, m3, w1, w2 have 10.244.0.0/16, and the inventory says 10.32.0.0/16"),
-        (domain, "cluster_domain: m1, m2, m3, w1, w2 have cluster.local, and the inventory says k8s.local"),
-    ] {
-        let phases = [None, Some("binaries"), Some("certificates"), Some("control-plane"), Some("addons")];
-        let tables =
-            phases.map(|only| (UP, only)).into_iter().chain([(ETCD_MEMBERS, None), (CERTS_RENEW, None)]);
-        for (table, only) in tables {
-            let refusal = plan(&world, &changed, table, only).err().unwrap();
-            assert_eq!(refusal.rule, "settled-network", "{only:?}: {refusal}");
-            assert!(refusal.why.contains(why), "{refusal}");
-        }
-        assert!(block_on(harness::run(&world, &changed, UP)).is_err(), "{why}");
-        world.inner().state.hang_up();
-        assert_eq!(world.effects(), before, "changed something before it said: {why}");
-        assert_eq!(plan(&world, &changed, RESET, None), Ok(()));
-    }
-    assert_eq!(plan(&world, &cluster, UP, None), Ok(()));
 }
 
 #[test]

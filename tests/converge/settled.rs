@@ -1,0 +1,83 @@
+//! What a cluster that is built keeps, whatever its inventory says since.
+
+use rsadm::{
+    fake::World,
+    inventory::NodeName,
+    layout,
+    phases::{CERTS_RENEW, ETCD_MEMBERS, RESET, UP},
+};
+
+use super::{
+    guards::plan,
+    harness::{self, block_on, built, in_sync, succeed},
+};
+
+#[test]
+fn a_built_network_is_not_changed_whatever_is_wanted() {
+    let cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let before = world.effects();
+    let [mut services, mut pods, mut domain] = std::array::from_fn(|_| cluster.clone());
+    services.network.service_subnet = "10.200.0.0/16".parse().unwrap();
+    pods.network.pod_subnet = "10.32.0.0/16".parse().unwrap();
+    domain.network.cluster_domain = "k8s.local".into();
+    for (changed, why) in [
+        (services, "service_subnet: m1, m2, m3 have 10.96.0.0/12, and the inventory says 10.200.0.0/16"),
+        (pods, "pod_subnet: m1, m2, m3, w1, w2 have 10.244.0.0/16, and the inventory says 10.32.0.0/16"),
+        (domain, "cluster_domain: m1, m2, m3, w1, w2 have cluster.local, and the inventory says k8s.local"),
+    ] {
+        let phases = [None, Some("binaries"), Some("certificates"), Some("control-plane"), Some("addons")];
+        let tables =
+            phases.map(|only| (UP, only)).into_iter().chain([(ETCD_MEMBERS, None), (CERTS_RENEW, None)]);
+        for (table, only) in tables {
+            let refusal = plan(&world, &changed, table, only).err().unwrap();
+            assert_eq!(refusal.rule, "settled-network", "{only:?}: {refusal}");
+            assert!(refusal.why.contains(why), "{refusal}");
+        }
+        assert!(block_on(harness::run(&world, &changed, UP)).is_err(), "{why}");
+        world.inner().state.hang_up();
+        assert_eq!(world.effects(), before, "changed something before it said: {why}");
+        assert_eq!(plan(&world, &changed, RESET, None), Ok(()));
+    }
+    assert_eq!(plan(&world, &cluster, UP, None), Ok(()));
+}
+
+/// With others every kubelet would end all pods on its host, on all hosts of a stage at once.
+#[test]
+fn no_running_pod_is_moved_to_other_cgroups() {
+    let cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let before = world.effects();
+    let mut other = cluster.clone();
+    other.kubelet.config.insert("cgroupDriver".into(), "systemd".into());
+    other.kubelet.config.insert("cgroupRoot".into(), "/pods".into());
+    for (table, only) in [(UP, None), (UP, Some("workers")), (ETCD_MEMBERS, None), (CERTS_RENEW, None)] {
+        let refusal = plan(&world, &other, table, only).err().unwrap();
+        assert_eq!(refusal.rule, "settled-cgroups", "{only:?}: {refusal}");
+        let driver =
+            "kubelet.config.cgroupDriver: m1, m2, m3, w1, w2 have cgroupfs, and the inventory says systemd\n";
+        let root = "kubelet.config.cgroupRoot: m1, m2, m3, w1, w2 have /, and the inventory says /pods\n";
+        assert!(refusal.why.starts_with(&format!("{driver}{root}")), "{refusal}");
+        assert!(
+            refusal.help.starts_with("set it back: kubelet.config.cgroupDriver: cgroupfs"),
+            "{}",
+            refusal.help
+        );
+    }
+    assert_eq!(world.effects(), before);
+    assert_eq!(plan(&world, &other, RESET, None), Ok(()));
+    // What goes without saying, and what somebody wrote into the file that no kubelet was started with.
+    let mut same = cluster.clone();
+    same.kubelet.config.insert("cgroupsPerQOS".into(), true.into());
+    assert_eq!(plan(&world, &same, UP, None), Ok(()));
+    let mut state = world.state();
+    state.hang_up();
+    let files = &mut state.machine(&NodeName::new("w1")).files;
+    let text = files.text(layout::KUBELET_CONFIG).unwrap().replace("cgroupfs", "systemd");
+    files.put(layout::KUBELET_CONFIG, 0o600, text.as_bytes());
+    let world = World::new(state);
+    block_on(async {
+        succeed(&world, &cluster, UP).await;
+        in_sync(&world, &cluster, UP).await;
+    });
+}
