@@ -155,6 +155,7 @@ fn plan_with(
     if table.iter().all(|phase| phase.name != teardown::PHASE) {
         settled::check(planner.cluster, planner.seen())?;
         settled::etcd(planner.cluster, planner.seen())?;
+        settled::member_names(planner.cluster, planner.seen())?;
         settled::cgroups(&planner)?;
     }
     // A table that looks whether hosts can carry something builds it there. Whose they are is asked with this look or

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     inventory::{Cluster, Node, Role},
+    manifests::EtcdStart,
     observe::{Facts, Observed},
     phases::prepare,
     plan::{Planner, Refusal},
@@ -99,6 +100,38 @@ pub fn etcd(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         help: format!(
             "give {left} the role etcd again, beside {new}; rsadm up lets the new ones join; then take it off the others, and \
              rsadm up lets those leave, one after the other"
+        ),
+    })
+}
+
+/// Whether members have the names of their hosts in the inventory. A member keeps the name that it was started with; a host
+/// that got another one would be another node, and the pods of the old one be evicted, before etcd is asked.
+///
+/// # Errors
+/// Where a host has another name than its member. Of hosts that somebody else built only the address counts.
+pub fn member_names(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let old = |node: &Node| {
+        let facts = seen.hosts.get(&node.name).filter(|f| f.begun.is_some())?;
+        let members = EtcdStart::of_manifest(facts.etcd_manifest.as_deref()?)?.members;
+        let own = members.into_iter().find(|(_, url)| *url == node.peer_url());
+        own.map(|(name, _)| name).filter(|name| *name != node.name)
+    };
+    let Some((node, old)) = cluster.with_role(Role::Etcd).find_map(|n| Some((n, old(n)?))) else {
+        return Ok(());
+    };
+    let delete = if node.is_kubernetes() { format!("kubectl delete node {old}, ") } else { String::new() };
+    Err(Refusal {
+        rule: "member-renamed",
+        subject: format!("the member of etcd on {} is called {old}", node.name),
+        why: format!(
+            "it was started so at {}, and a member keeps its name; nothing was changed on any host",
+            node.peer_url()
+        ),
+        help: format!(
+            "put the name {old} back into the inventory; a host that shall have another one leaves first: rsadm etcd remove {old} \
+             while the inventory has that name, {delete}`rsadm reset` with an inventory of that host alone, which empties it; \
+             then {} in the inventory, and rsadm up",
+            node.name
         ),
     })
 }

@@ -4,7 +4,7 @@ use rsadm::{
     fake::World,
     inventory::NodeName,
     layout,
-    phases::{CERTS_RENEW, ETCD_MEMBERS, RESET, UP},
+    phases::{CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, RESET, UP},
 };
 
 use super::{
@@ -80,4 +80,38 @@ fn no_running_pod_is_moved_to_other_cgroups() {
         succeed(&world, &cluster, UP).await;
         in_sync(&world, &cluster, UP).await;
     });
+}
+
+/// Its kubelet would register as another node before etcd was asked.
+#[test]
+fn a_member_keeps_its_name() {
+    for (cluster, old) in
+        [(harness::ha(), "m1"), (harness::etcd_only(), "e2"), (harness::external_etcd(), "e3")]
+    {
+        let mut state = block_on(built(&cluster)).state();
+        state.hang_up();
+        let mut renamed = cluster.clone();
+        let node = renamed.nodes.iter_mut().find(|n| n.name.as_str() == old).unwrap();
+        node.name = NodeName::new("a1");
+        let is_node = node.is_kubernetes();
+        let mut machine = state.machines.remove(&NodeName::new(old)).unwrap();
+        machine.name = NodeName::new("a1");
+        state.machines.insert(NodeName::new("a1"), machine);
+        let world = World::new(state);
+        for (table, only) in [
+            (UP, None),
+            (UP, Some("certificates")),
+            (ETCD_MEMBERS, None),
+            (ETCD_UPGRADE, None),
+            (CERTS_RENEW, None),
+        ] {
+            let refusal = plan(&world, &renamed, table, only).err().unwrap();
+            assert_eq!(refusal.rule, "member-renamed", "{only:?}: {refusal}");
+            assert_eq!(refusal.subject, format!("the member of etcd on a1 is called {old}"));
+            assert!(refusal.help.contains(&format!("rsadm etcd remove {old} while")), "{}", refusal.help);
+            assert_eq!(refusal.help.contains("kubectl delete node"), is_node, "{}", refusal.help);
+        }
+        assert_eq!(world.effects(), 0);
+        assert_eq!(plan(&world, &renamed, RESET, None), Ok(()));
+    }
 }
