@@ -71,6 +71,28 @@ pub async fn attempt(
     seen: &Observed,
     scope: Scope<'_>,
 ) -> Result<Tried, Vec<HostError>> {
+    let mut tried = between(cluster, fleet, seen, scope).await?;
+    let moves = cluster.nodes.iter().filter_map(|n| {
+        let target = paths::dials_another(cluster, n, seen.hosts.get(&n.name)?)?;
+        Some((n.name.clone(), vec![target]))
+    });
+    // Members stay with what their kubelets dial.
+    let moves: BTreeMap<_, _> = moves.filter(|_| !matches!(scope, Scope::Members(_))).collect();
+    for (host, text) in everywhere(fleet, scripts::DIAL, &moves).await? {
+        for (target, outcome) in outcomes(&text) {
+            tried.findings.extend(paths::balancer(&host, &target, &outcome));
+        }
+    }
+    Ok(tried)
+}
+
+/// The paths between hosts.
+async fn between(
+    cluster: &Cluster,
+    fleet: &Fleet,
+    seen: &Observed,
+    scope: Scope<'_>,
+) -> Result<Tried, Vec<HostError>> {
     let new = cluster.nodes.iter().filter(|n| scope.takes_in(n, seen.hosts.get(&n.name)));
     let new: BTreeSet<&NodeName> = new.map(|n| &n.name).collect();
     if new.is_empty() {

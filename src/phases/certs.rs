@@ -12,7 +12,7 @@ use crate::{
     inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{Facts, Observed},
-    phases::control_plane,
+    phases::{control_plane, preflight::paths::dials_another},
     pki::{
         authorities::{Ca, holdings},
         inspect::{CertInfo, inspect, public_point},
@@ -377,6 +377,7 @@ pub fn certificate_of_kubeconfig(base64: &str) -> Option<CertInfo> {
     inspect(&pem).ok()
 }
 
+/// A kubelet that runs dials another address once that has answered on its host: else all nodes would be lost together.
 fn kubelet_conf(p: &mut Planner<'_>, node: &Node) {
     let server = p.cluster.api_url_from(node);
     let facts = p.facts(&node.name);
@@ -387,6 +388,11 @@ fn kubelet_conf(p: &mut Planner<'_>, node: &Node) {
     };
     match why {
         None => p.checked(),
-        Some(why) => p.push(&node.name, Action::PutKubeletConf { server }, why),
+        Some(why) => {
+            if dials_another(p.cluster, node, facts).is_some() {
+                p.push(&node.name, Action::Join { url: server.clone() }, "before its kubelet dials it");
+            }
+            p.push(&node.name, Action::PutKubeletConf { server }, why);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use rsadm::{
     fake::World,
-    inventory::NodeName,
+    inventory::{LoadBalancer, NodeName},
     layout,
     phases::{CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, RESET, UP},
 };
@@ -113,5 +113,32 @@ fn a_member_keeps_its_name() {
         }
         assert_eq!(world.effects(), 0);
         assert_eq!(plan(&world, &renamed, RESET, None), Ok(()));
+    }
+}
+
+/// All nodes at once would be lost to the cluster.
+#[test]
+fn kubelets_dial_a_balancer_once_it_answered_on_their_hosts() {
+    let cluster = harness::ha();
+    let state = block_on(built(&cluster)).state();
+    let server = |world: &World, name: &str| {
+        let file = world.state().machines[&NodeName::new(name)].files.text(layout::KUBELET_CONF).unwrap();
+        file.lines().find_map(|line| line.trim().strip_prefix("server: ").map(str::to_owned)).unwrap()
+    };
+    for (host, answers) in [("10.77.0.11", true), ("10.77.0.99", false)] {
+        let mut other = cluster.clone();
+        other.load_balancer = LoadBalancer::External;
+        other.api.host = host.into();
+        let mut state = state.clone();
+        state.hang_up();
+        state.log.clear();
+        let world = World::new(state);
+        let run = block_on(harness::run(&world, &other, UP)).unwrap();
+        assert_eq!(run.result.is_ok(), answers, "{host}: {:?}", run.result);
+        let dialled = if answers { format!("https://{host}:6443") } else { "https://127.0.0.1:6443".into() };
+        assert_eq!([server(&world, "w1"), server(&world, "w2")], [dialled.clone(), dialled], "{host}");
+        let log = world.state().log;
+        let restarted = log.iter().any(|line| line.starts_with("w") && line.contains("restart kubelet"));
+        assert!(answers || !restarted, "{log:?}");
     }
 }

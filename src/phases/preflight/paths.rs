@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use crate::{
-    inventory::{Cluster, Node, NodeName, Role},
+    inventory::{Cluster, LoadBalancer, Node, NodeName, Role},
     layout,
+    observe::Facts,
 };
 
 use super::{Findings, Verdict};
@@ -62,6 +63,32 @@ pub fn wanted(cluster: &Cluster) -> Vec<Path> {
     }
     paths.sort();
     paths
+}
+
+/// The address that a kubelet which runs is to dial in place of another, as `HOST:PORT`; `None` where rsadm itself brings what
+/// listens there. Somebody else's balancer may be a name that nobody has pointed anywhere yet.
+pub fn dials_another(cluster: &Cluster, node: &Node, facts: &Facts) -> Option<String> {
+    let ours = node.is(Role::ControlPlane) || cluster.load_balancer == LoadBalancer::NodeLocal;
+    let url = cluster.api_url_from(node);
+    let now = &facts.kubeconfigs.get(layout::KUBELET_CONF)?.server;
+    let moves = node.is_kubernetes() && !ours && *now != url && facts.runs("kubelet");
+    moves.then(|| url.trim_start_matches("https://").to_owned())
+}
+
+/// What is wrong with an address that kubelets are to dial.
+pub fn balancer(host: &NodeName, target: &str, outcome: &Outcome) -> Findings {
+    let how = match outcome {
+        Outcome::Open => return Findings::default(),
+        Outcome::Refused => "it is refused",
+        Outcome::Filtered => "no answer",
+        Outcome::Unreachable(why) => why.as_str(),
+    };
+    let text = format!("does not reach {target} (api.host), which its kubelet is to dial from now on: {how}");
+    let help = "have the API servers answer there, before all nodes dial it; or put load_balancer.type and api.host back";
+    let mut findings = Findings::default();
+    findings.take(host, [Verdict::error(text, help)]);
+    findings.checks = 0;
+    findings
 }
 
 /// The ports that others dial on a host.
@@ -129,7 +156,10 @@ fn service(cluster: &Cluster, port: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifests::testing;
+    use crate::{
+        manifests::testing,
+        observe::facts::{KubeconfigFact, ProcessFact},
+    };
 
     fn pairs(paths: &[Path], port: u16) -> Vec<String> {
         paths.iter().filter(|p| p.port == port).map(|p| format!("{}>{}", p.from, p.to)).collect()
@@ -149,6 +179,35 @@ mod tests {
             "{to_api:?}"
         );
         assert!(!paths.iter().any(|p| p.from == p.to));
+    }
+
+    #[test]
+    fn a_kubelet_that_runs_moves_to_an_address_that_is_not_ours() {
+        let mut cluster = testing::ha();
+        let (here, there) = ("https://127.0.0.1:6443", "https://api.example.org:6443");
+        let dialled = |cluster: &Cluster, host: &str, runs: bool, server: &str| {
+            let kubelet = ProcessFact { name: "kubelet".into(), revision: None, etcd_servers: vec![] };
+            let config = KubeconfigFact { server: server.into(), ..KubeconfigFact::default() };
+            let facts = Facts {
+                processes: runs.then_some(kubelet).into_iter().collect(),
+                kubeconfigs: [(layout::KUBELET_CONF.into(), config)].into(),
+                ..Facts::default()
+            };
+            dials_another(cluster, testing::node(cluster, host), &facts)
+        };
+        assert_eq!(dialled(&cluster, "w1", true, there), None, "haproxy is ours");
+        cluster.load_balancer = LoadBalancer::External;
+        cluster.api.host = "api.example.org".into();
+        assert_eq!(dialled(&cluster, "w1", true, here).as_deref(), Some("api.example.org:6443"));
+        assert_eq!(dialled(&cluster, "w1", true, there), None);
+        assert_eq!(dialled(&cluster, "w1", false, here), None);
+        assert_eq!(dialled(&cluster, "m1", true, here), None, "its own API server");
+        let node = testing::node(&cluster, "w1");
+        assert_eq!(dials_another(&cluster, node, &Facts::default()), None);
+        assert_eq!(balancer(&node.name, "api.example.org:6443", &Outcome::Open), Findings::default());
+        let found = balancer(&node.name, "api.example.org:6443", &Outcome::Refused);
+        let words = "does not reach api.example.org:6443 (api.host), which its kubelet is to dial from now on: it is refused";
+        assert_eq!(found.errors[0].text, words);
     }
 
     #[test]
