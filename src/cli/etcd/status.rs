@@ -31,7 +31,7 @@ pub(in crate::cli) struct Args {
     pub(in crate::cli) inventory: InventoryArg,
 
     /// Go on until Ctrl-C, looking again each TIME (2s where none is given): redrawn on a terminal, elsewhere a
-    /// line for each change. What members hold is not compared then, since each hash holds up writes
+    /// line for each change. What members hold is compared then up to 100 MiB, since each hash holds up writes
     #[arg(
         long,
         value_name = "TIME",

@@ -96,7 +96,7 @@ async fn look<'a>(looking: &mut Looking<'a>, inventory: &InventoryArg, context: 
         inventory: inventory.as_typed(),
         due,
     };
-    let report = survey.etcd(Hashes::Unasked, OffsetDateTime::now_utc()).await;
+    let report = survey.etcd(Hashes::Cheap, OffsetDateTime::now_utc()).await;
     let seen = |name: &NodeName| {
         let member = report.members.iter().find(|m| m.name == name.as_str());
         member.is_none_or(|m| matches!(m.host, Some(HostState::Seen(_))))

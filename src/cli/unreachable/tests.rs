@@ -42,7 +42,7 @@ fn the_way_on_without_a_host_is_told_where_a_majority_answers() {
     let cluster = load(INVENTORY, "inventory.yaml", None).unwrap().cluster;
     let off = |host: &str| connect(host, ConnectKind::Unreachable, "No route to host");
     let way = |errors: &[HostError]| way_without(errors, &cluster, " prod.yaml");
-    insta::assert_snapshot!(way(&[off("m3")]).unwrap(), @"if m3 is gone for good: rsadm etcd replace prod.yaml m3 NEW_HOST, or rsadm etcd remove prod.yaml m3");
+    insta::assert_snapshot!(way(&[off("m3")]).unwrap(), @"if m3 is gone for good: rsadm etcd remove prod.yaml m3; then its line out of the inventory, or that of its successor instead");
     let denied = || connect("m2", ConnectKind::Denied, "Permission denied (publickey).");
     for there in [vec![off("w1")], vec![denied()], vec![off("m2"), off("m3")], vec![off("m3"), denied()]] {
         assert_eq!(way(&there), None, "{there:?}");
@@ -50,8 +50,12 @@ fn the_way_on_without_a_host_is_told_where_a_majority_answers() {
     let mut five = cluster.clone();
     five.nodes
         .extend(["m4", "m5"].map(|name| Node { name: NodeName::new(name), ..cluster.nodes[2].clone() }));
+    let mut apart = cluster.clone();
+    apart.nodes[2].roles = vec![Role::Etcd];
+    let way = way_without(&[off("m3")], &apart, "");
+    insta::assert_snapshot!(way.unwrap(), @"if m3 is gone for good: rsadm etcd replace m3 NEW_HOST, or rsadm etcd remove m3");
     let way = way_without(&[off("m1"), off("w1"), off("m4")], &five, "");
-    insta::assert_snapshot!(way.unwrap(), @"those of m1, m4 that are gone for good, one after the other: rsadm etcd replace m1 NEW_HOST, or rsadm etcd remove m1");
+    insta::assert_snapshot!(way.unwrap(), @"those of m1, m4 that are gone for good, one after the other: rsadm etcd remove m1; then its line out of the inventory, or that of its successor instead");
 }
 
 /// The hosts behind it may all be well.

@@ -19,6 +19,8 @@ use crate::{etcd::KvHash, event::bytes};
 
 /// Above this, writes would wait for a hash for more than about a second.
 const QUICK: u64 = 1 << 30;
+/// Above this, they would for more than about a tenth of one, which is too much of every other second.
+const CHEAP: u64 = 100 << 20;
 /// What the hash of a small database gets, where the next step waits for it.
 const LEAST: Duration = Duration::from_secs(30);
 /// Bytes a second that the slowest member hashes.
@@ -27,9 +29,11 @@ const SLOWEST: u64 = 100_000_000;
 /// Whether a look asks for hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hashes {
-    /// It does not: whoever looks again and again, or only wants to know who serves.
+    /// It does not: whoever only wants to know who serves.
     #[default]
     Unasked,
+    /// It does where no write waits noticeably, however often that is: whoever looks again and again.
+    Cheap,
     /// It does where no database is so large that writes would wait noticeably.
     Quick,
     /// It does, and waits as long as it takes: where what comes next is only right if all hold the same.
@@ -59,6 +63,7 @@ impl Hashes {
     fn has(self, largest: u64) -> bool {
         match self {
             Self::Unasked => false,
+            Self::Cheap => largest <= CHEAP,
             Self::Quick => largest <= QUICK,
             Self::Whole => true,
         }
@@ -107,6 +112,7 @@ pub(super) fn comparison(wanted: Hashes, members: &[MemberReport]) -> Comparison
         Hashes::Unasked => Comparison::NotAsked,
         _ if untold(members).next().is_none() => Comparison::Compared,
         _ if wanted.has(largest(members)) => Comparison::Incomplete,
+        Hashes::Cheap => Comparison::NotAsked,
         _ => Comparison::TooLarge,
     }
 }

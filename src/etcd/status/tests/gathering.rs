@@ -136,6 +136,8 @@ async fn hashes_are_asked_for_where_they_are_wanted_and_bearable() {
     let (quick, slow) = (Duration::from_millis(10), Duration::from_secs(80));
     for (wanted, db_size, takes, asked, told) in [
         (Hashes::Unasked, small, quick, 0, false),
+        (Hashes::Cheap, small, quick, 1, true),
+        (Hashes::Cheap, 200 << 20, quick, 0, false),
         (Hashes::Quick, small, quick, 1, true),
         (Hashes::Quick, small, slow, 1, false),
         (Hashes::Quick, large, quick, 0, false),
