@@ -304,9 +304,9 @@ async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
             Err(why)
         })
     };
+    patiently(cx.limit, &well).await.map_err(Failed::Why)?;
     let begun = Instant::now();
     loop {
-        patiently(cx.limit, &well).await.map_err(Failed::Why)?;
         let asked = Instant::now();
         let report = look(Hashes::Whole).await;
         let Some(why) = unwell(&report).or_else(|| unequal(&report)) else { return Ok(()) };
@@ -317,6 +317,7 @@ async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
         }
         told(format!("waiting for etcd: {why}"));
         sleep(PAUSE * 5).await;
+        patiently(cx.limit, &well).await.map_err(Failed::Why)?;
     }
 }
 

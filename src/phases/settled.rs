@@ -177,12 +177,12 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
 /// etcd and API servers end.
 ///
 /// # Errors
-/// Where a host that rsadm has prepared has them elsewhere.
+/// Where a host that rsadm has prepared has running pods elsewhere.
 pub fn cgroups(p: &Planner<'_>) -> Result<(), Refusal> {
     let mut found: BTreeMap<(&str, String), Found<'_>> = BTreeMap::new();
     for node in &p.cluster.nodes {
         let facts = p.facts(&node.name);
-        if facts.begun.is_none() || facts.cgroups.is_empty() {
+        if facts.begun.is_none() || facts.cgroups.is_empty() || !carries_pods(node, facts) {
             continue;
         }
         let Some(wanted) = prepare::other_cgroups(p, node) else { continue };
@@ -202,6 +202,14 @@ pub fn cgroups(p: &Planner<'_>) -> Result<(), Refusal> {
         "settled-cgroups",
         "a kubelet that starts with others ends every pod that runs on its host\n",
     )
+}
+
+/// Whether pods run there: else a setting that was wrong from the start could not be put right.
+fn carries_pods(node: &Node, facts: &Facts) -> bool {
+    match node.is(Role::Etcd) || node.is(Role::ControlPlane) {
+        true => ["etcd", "kube-apiserver"].iter().any(|pod| facts.runs(pod)),
+        false => facts.units.get("kubelet").is_some_and(|unit| unit.active),
+    }
 }
 
 /// Fields of the kubelet's configuration, and what goes without them (kubelet, `cmd/kubelet/app/server.go`).

@@ -66,6 +66,14 @@ fn no_running_pod_is_moved_to_other_cgroups() {
     }
     assert_eq!(world.effects(), before);
     assert_eq!(plan(&world, &other, RESET, None), Ok(()));
+    // Where no pod runs, a setting that was wrong from the start is put right.
+    let mut down = world.state();
+    down.hang_up();
+    for machine in down.machines.values_mut() {
+        machine.stop("kubelet");
+        machine.kill_pods();
+    }
+    assert_eq!(plan(&World::new(down), &other, UP, None), Ok(()));
     // What goes without saying, and what somebody wrote into the file that no kubelet was started with.
     let mut same = cluster.clone();
     same.kubelet.config.insert("cgroupsPerQOS".into(), true.into());

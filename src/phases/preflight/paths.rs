@@ -66,13 +66,22 @@ pub fn wanted(cluster: &Cluster) -> Vec<Path> {
 }
 
 /// The address that a kubelet which runs is to dial in place of another, as `HOST:PORT`; `None` where rsadm itself brings what
-/// listens there. Somebody else's balancer may be a name that nobody has pointed anywhere yet.
+/// listens there, as it does where the API servers' own port is another from now on. Somebody else's balancer may be a name that
+/// nobody has pointed anywhere yet.
 pub fn dials_another(cluster: &Cluster, node: &Node, facts: &Facts) -> Option<String> {
-    let ours = node.is(Role::ControlPlane) || cluster.load_balancer == LoadBalancer::NodeLocal;
     let url = cluster.api_url_from(node);
-    let now = &facts.kubeconfigs.get(layout::KUBELET_CONF)?.server;
-    let moves = node.is_kubernetes() && !ours && *now != url && facts.runs("kubelet");
+    let (host, now) = (host_of(&url), host_of(&facts.kubeconfigs.get(layout::KUBELET_CONF)?.server));
+    let ours = node.is(Role::ControlPlane)
+        || cluster.load_balancer == LoadBalancer::NodeLocal
+        || cluster.with_role(Role::ControlPlane).any(|n| n.internal_address.to_string() == host);
+    let moves = node.is_kubernetes() && !ours && now != host && facts.runs("kubelet");
     moves.then(|| url.trim_start_matches("https://").to_owned())
+}
+
+/// The host in `https://HOST:PORT`.
+fn host_of(url: &str) -> &str {
+    let address = url.trim_start_matches("https://");
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
 /// What is wrong with an address that kubelets are to dial.
@@ -202,6 +211,15 @@ mod tests {
         assert_eq!(dialled(&cluster, "w1", true, there), None);
         assert_eq!(dialled(&cluster, "w1", false, here), None);
         assert_eq!(dialled(&cluster, "m1", true, here), None, "its own API server");
+        let port = "https://api.example.org:7443";
+        assert_eq!(
+            dialled(&cluster, "w1", true, port),
+            None,
+            "the API servers come to that port in this run"
+        );
+        cluster.api.host = testing::node(&cluster, "m1").internal_address.to_string();
+        assert_eq!(dialled(&cluster, "w1", true, here), None, "a control plane itself");
+        cluster.api.host = "api.example.org".into();
         let node = testing::node(&cluster, "w1");
         assert_eq!(dials_another(&cluster, node, &Facts::default()), None);
         assert_eq!(balancer(&node.name, "api.example.org:6443", &Outcome::Open), Findings::default());
