@@ -107,6 +107,10 @@ fn interrupted() {
         || it.stopped_at_once(),
     );
     checks.check("Ctrl-C ends a run in order, and the next one goes on", || it.stopped_in_order());
+    checks.check(
+        "row 12: a run that was stopped for longer than its locks live goes on over no other's",
+        || it.stopped_for_long(),
+    );
     checks.check("an undisturbed run makes what the killed ones made", || {
         it.run("up -vv")?.ok()?;
         killed?.is_still(&Footprint::of_what_was_made(&lab, &NODES)?)
@@ -283,6 +287,24 @@ impl Interrupted<'_> {
         stopped.says("stopped as asked")?;
         stopped.says("not begun")?;
         Ok(())
+    }
+
+    /// As by Ctrl-Z, or where a laptop sleeps. Its plan is of bare hosts, with authorities that it would make.
+    fn stopped_for_long(&mut self) -> Check {
+        let mut first = self.lab.start_rsadm_on("up -vv", &self.inventory)?;
+        first.until_it_says("[connect]")?;
+        for host in NODES {
+            eventually(|| self.lab.on(host, "[ -e /run/rsadm-lock ]")?.ok())?;
+        }
+        first.signal("STOP")?;
+        let second = self.is_unlocked().and_then(|()| self.run("up -vv"));
+        first.signal("CONT")?;
+        let first = first.end()?;
+        self.said += &first.all();
+        second?.ok()?;
+        ensure!(first.code != 0, "it went on: {}", first.all());
+        first.says("another one came to it meanwhile")?;
+        steady::settles_by(|| self.run("plan"))
     }
 
     /// While hosts wait for a download that does not come: the first is for finishing that.
