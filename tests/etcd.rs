@@ -19,7 +19,7 @@ use rsadm::{
     etcd::{
         EtcdApi, EtcdError,
         client::{self, Dial, EtcdClient},
-        status::{EtcdReport, Known, Limits, Target, Trouble, Verdict, assess, gather},
+        status::{EtcdReport, Hashes, Known, Limits, Target, Trouble, Verdict, assess, compare, gather},
     },
     host::tls,
     pki::inspect::inspect_der,
@@ -104,7 +104,9 @@ async fn report(cluster: &Cluster) -> EtcdReport {
             served_not_after: dialled.served_not_after,
         });
     }
-    let gathered = gather(&targets, Limits::default()).await;
+    let until = tokio::time::Instant::now() + Limits::default().total;
+    let mut gathered = gather(&targets, Limits::default()).await;
+    compare(&targets, &mut gathered, Hashes::Quick, until).await;
     let known = Known { cluster: "test".into(), ..Known::default() };
     assess(&gathered, &known, OffsetDateTime::now_utc())
 }
