@@ -67,8 +67,14 @@ pub(super) async fn await_yes(
 ) -> (EtcdReport, Result<(), Refusal>) {
     let until = Instant::now() + PATIENCE.min(limit);
     loop {
-        let report = settled(members, now).await;
-        let judged = gate(change, &Membership::from(&report)).map(drop);
+        let judge = |report: &EtcdReport| gate(change, &Membership::from(report)).map(drop);
+        let mut report = settled(members, now).await;
+        let mut judged = judge(&report);
+        // Only now: one whose data is another's counts for nothing.
+        if judged.is_ok() {
+            report = compared(members, Hashes::Cheap, now).await;
+            judged = judge(&report);
+        }
         match &judged {
             Err(refusal) if Instant::now() < until && !(accepts && can_be_accepted(refusal)) => {
                 sleep(Duration::from_millis(500)).await;
@@ -257,11 +263,12 @@ pub async fn tend(members: &dyn Tended, member: &MemberReport) -> Result<Box<dyn
     }
 }
 
-/// The inventory's host that a member of a report runs on, whatever the member's own name is.
+/// The inventory's host that a member of a report runs on, whatever the member's own name is: by where others dial it, or else by
+/// who answered as that member.
 pub fn host_of(members: &dyn Members, member: &MemberReport) -> Option<NodeName> {
     match way(&members.hosts(), member) {
         Ok(Way::Host(host)) => Some(host),
-        _ => None,
+        _ => member.node.as_deref().map(NodeName::new),
     }
 }
 

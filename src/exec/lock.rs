@@ -58,7 +58,27 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
             },
         });
     }
+    // Who has been away minds only those that came so far: one that was refused on another host has done nothing.
+    let all = |host: std::sync::Arc<dyn Host>| async move {
+        let op = lock(&[holder, host.name().as_str(), "all"]);
+        host.run(&[op], false).await.map(drop)
+    };
+    for (name, answer) in fleet.for_each(&names, all).await {
+        if let Err(error) = answer {
+            return Err(Refusal {
+                rule: "locked",
+                subject: format!("the lock of {name} could not be kept"),
+                why: error.to_string(),
+                help: "nothing was changed; mend the cause, then run the same command again".into(),
+            });
+        }
+    }
     Ok(())
+}
+
+fn lock(words: &[&str]) -> Op {
+    let words = words.iter().map(|&word| word.to_owned()).collect();
+    Op::Script(scripts::LOCK, words, Duration::from_secs(10))
 }
 
 /// Two hosts of the inventory that share a lock.
@@ -79,11 +99,9 @@ async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Outpu
     let until = Instant::now() + LAST_STEP;
     let mut dead = None;
     loop {
-        let op = |last: Option<&str>| {
-            let words = [holder, host.name().as_str()].into_iter().chain(last).map(str::to_owned).collect();
-            Op::Script(scripts::LOCK, words, Duration::from_secs(10))
-        };
-        let output = host.hold(op(dead.as_deref()), op(Some("again"))).await?;
+        let name = host.name().as_str();
+        let first: Vec<&str> = [holder, name].into_iter().chain(dead.as_deref()).collect();
+        let output = host.hold(lock(&first), lock(&[holder, name, "again"])).await?;
         if output.status != TAKEN || !is_dead(&output.text()) || Instant::now() >= until {
             return Ok(output);
         }

@@ -73,7 +73,7 @@ pub async fn attempt(
 ) -> Result<Tried, Vec<HostError>> {
     let mut tried = between(cluster, fleet, seen, scope).await?;
     let moves = cluster.nodes.iter().filter_map(|n| {
-        let target = paths::dials_another(cluster, n, seen.hosts.get(&n.name)?)?;
+        let target = paths::dials_another(cluster, n, seen)?;
         Some((n.name.clone(), vec![target]))
     });
     // Members stay with what their kubelets dial.

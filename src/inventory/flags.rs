@@ -21,8 +21,6 @@ pub(super) struct Owned {
 const FILES: &str = "rsadm makes, mounts and renews these files";
 const IDENTITY: &str = "it decides which cluster the member belongs to";
 const PORTS: &str = "the other components and rsadm's probes look for it there";
-const CGROUPS: &str = "use kubelet.config.cgroupDriver, cgroupRoot or cgroupsPerQOS: up compares those with what hosts have, since running pods do not \
-     outlive a change";
 const SECTION: &str = "use the inventory's own key of that meaning";
 
 /// etcd.
@@ -190,7 +188,6 @@ pub(super) const KUBELET: Owned = Owned {
         (&["node-labels"], "use the host's labels"),
         (&["register-with-taints"], "use the host's taints"),
         (&["cluster-dns", "cluster-domain"], SECTION),
-        (&["cgroup-driver", "cgroup-root", "cgroups-per-qos"], CGROUPS),
         (&["container-runtime-endpoint"], "use container_runtime"),
         (&["port", "healthz-port", "healthz-bind-address"], PORTS),
     ],

@@ -6,8 +6,10 @@ f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
 [ -e /var/lib/etcd/member ] && f data && f room "$(df -PB1 /var/lib/etcd/member/wal 2>/dev/null | awk 'NR == 2 {print $4}')"
 p=/var/lib/rsadm/restore
-if [ -s $p/token ]; then
-  v=begun; [ ! -f $p/placed ] || v=placed; [ ! -f $p/over ] || v=over
+# Once it is over and no manifest waits, what is left of it stands in nobody's way.
+if [ -s $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; }; then
+  v=begun; [ ! -f $p/placed ] || v=placed
+  if [ -f $p/over ]; then v=over; [ "$(cat $p/over)" != undone ] || v=undone; fi
   f restoring $v "$(cat $p/token)"
 fi
 processes etcd

@@ -389,7 +389,7 @@ fn kubelet_conf(p: &mut Planner<'_>, node: &Node) {
     match why {
         None => p.checked(),
         Some(why) => {
-            if dials_another(p.cluster, node, facts).is_some() {
+            if dials_another(p.cluster, node, p.seen()).is_some() {
                 p.push(&node.name, Action::Join { url: server.clone() }, "before its kubelet dials it");
             }
             p.push(&node.name, Action::PutKubeletConf { server }, why);

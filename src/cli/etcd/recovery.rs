@@ -202,10 +202,8 @@ impl<'a> Ground<'a> {
             ));
         }
         if standing.under_way.is_none() && over.was_rolled_back() {
-            return self.finish(
-                "the restore was rolled back already: where that was missing it was done".into(),
-                None,
-            );
+            let text = "the restore was rolled back already: where that was missing it was done";
+            return self.end(text.into(), None);
         }
         self.can_be_rolled_back(&standing)?;
         let Some(token) = standing.under_way else {
@@ -228,7 +226,11 @@ impl<'a> Ground<'a> {
         self.context.stop_signal()?;
         let restore = self.restore_to(&members, self.etcd_hosts());
         restore.roll_back(&token).await.map_err(|e| self.failed(e))?;
-        self.finish("the restore was rolled back; what it had restored is set aside".into(), None)
+        if !self.comes_to_serve().await {
+            let help = format!("rsadm etcd status{} tells who is missing", self.inventory);
+            self.session.events.warn("etcd has its old data again, and no quorum so far", Some(help));
+        }
+        self.end("the restore was rolled back; what it had restored is set aside".into(), None)
     }
 
     pub(super) fn members(&self) -> SshMembers<'_> {
@@ -343,6 +345,11 @@ impl<'a> Ground<'a> {
         for warning in self.old_cluster_elsewhere().into_iter().chain(self.control_planes_elsewhere()) {
             self.session.events.warn(warning, None);
         }
+        self.end(text, first)
+    }
+
+    /// The same where the old cluster is the one that goes on: hosts that are away are to come back to it as they are.
+    fn end(self, text: String, first: Option<Next>) -> Result<Exit, CliError> {
         let status = Next::new(format!("rsadm etcd status{}", self.inventory), "shows every member");
         let next = first.into_iter().chain([status]).collect();
         self.session.events.emit(Event::Finished { text, changed: 1, elapsed: self.session.elapsed(), next });

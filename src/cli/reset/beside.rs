@@ -69,6 +69,7 @@ impl Beside {
                  that are removed here"
                     .to_owned(),
             ),
+            Self::Others(others) if others.voters == 0 => Some(others.told.clone()),
             Self::Others(others) => {
                 let then = match others.wiped.is_empty() {
                     true => String::new(),
@@ -156,8 +157,9 @@ impl Others {
             (_, true) => Beside::Nobody,
             _ => Beside::Others(Self {
                 told: format!(
-                    "etcd was started here beside {}, not in this inventory, and no member says who is one now; the data \
-                     here may be all that gives them their quorum back",
+                    "etcd was started here beside {}, not in this inventory, and no member says who is one now: unless it was \
+                     taken out before, as by rsadm up or rsadm etcd remove, the data here may be all that gives them their \
+                     quorum back",
                     others.into_iter().collect::<Vec<_>>().join(", ")
                 ),
                 wiped: vec![],

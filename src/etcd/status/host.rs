@@ -52,13 +52,16 @@ pub struct Restoring {
     pub placed: bool,
     /// True where it is over, and the host has not heard of its end, or still has to bring back what it had stopped.
     pub over: bool,
+    /// True where it is over because it was rolled back.
+    pub undone: bool,
 }
 
 impl Restoring {
-    /// Reads `begun TOKEN`, `placed TOKEN` and `over TOKEN`.
+    /// Reads `begun TOKEN`, `placed TOKEN`, `over TOKEN` and `undone TOKEN`.
     pub fn read(text: &str) -> Option<Self> {
         let (state, token) = text.split_once(' ')?;
-        Some(Self { token: token.trim().to_owned(), placed: state != "begun", over: state == "over" })
+        let (placed, undone) = (state != "begun", state == "undone");
+        Some(Self { token: token.trim().to_owned(), placed, over: undone || state == "over", undone })
     }
 }
 

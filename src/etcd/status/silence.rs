@@ -172,13 +172,16 @@ pub(super) fn unfinished(report: &EtcdReport, commands: Commands<'_>) -> Option<
         false => ("restore", format!("{} with the same snapshot", commands.restore())),
     };
     let names: Vec<String> = concerned.iter().map(|m| title(m)).collect();
-    if is_over {
-        return Some(warning(format!(
-            "a {what} of etcd is over, and on {} something still waits for its end, such as an API server: {again} brings it back",
-            list(&names)
-        )));
-    }
     let back = commands.roll_back();
+    if is_over {
+        let waits = format!("on {} something still waits for its end, such as an API server", list(&names));
+        return Some(match all().any(|(_, r)| r.undone) {
+            // The same restore again would be one.
+            true => warning(format!("a {what} of etcd was rolled back, and {waits}; this brings it back:"))
+                .with(back),
+            false => warning(format!("a {what} of etcd is over, and {waits}: {again} brings it back")),
+        });
+    }
     let begun = format!("a {what} of etcd has begun on {} and is not over", list(&names));
     let placed = unfinished().any(|r| r.placed);
     let without = report.serves && (!placed || concerned.iter().all(|m| !m.healthy));

@@ -226,8 +226,9 @@ impl Restore<'_> {
         self.serve_again(said).await
     }
 
-    /// Waits for the API servers whose hosts said that they have one. False where there is none.
-    async fn await_api(&self, said: Vec<(NodeName, String)>) -> Result<bool, RestoreError> {
+    /// Waits for the API servers whose hosts said that they have one, and has everybody who watched ask anew. False where
+    /// there is none.
+    async fn serve_again(&self, said: Vec<(NodeName, String)>) -> Result<bool, RestoreError> {
         let back = |(host, said): (NodeName, String)| (said == "here").then_some(host);
         let control: Vec<NodeName> = said.into_iter().filter_map(back).collect();
         if control.is_empty() {
@@ -243,14 +244,6 @@ impl Restore<'_> {
         })
         .await?;
         stage.done(title);
-        Ok(true)
-    }
-
-    /// The same, and has everybody who watched ask anew.
-    async fn serve_again(&self, said: Vec<(NodeName, String)>) -> Result<bool, RestoreError> {
-        if !self.await_api(said).await? {
-            return Ok(false);
-        }
         let nodes: Vec<NodeName> = self
             .cluster
             .kubernetes_nodes()
@@ -281,9 +274,9 @@ impl Restore<'_> {
         let last = async {
             self.mark_over(token, Ending::Undone).await?;
             self.ask("start etcd", &etcd, |_| words(["unfence", "etcd"])).await?;
-            let bring = |_: &NodeName| words(["unfence", "kube-apiserver"]);
-            let said = self.ask("bring the API server back", &control, bring).await?;
-            self.await_api(said).await?;
+            self.ask("bring the API server back", &control, |_| words(["unfence", "kube-apiserver"])).await?;
+            // Nobody waits for them first: the old data may have no quorum either, and what is remembered would stand in the
+            // way of every recovery from that.
             self.end(&self.everybody()).await
         };
         last.await.map_err(RestoreError::after_the_end)

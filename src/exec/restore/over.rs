@@ -170,8 +170,8 @@ impl Restore<'_> {
             };
             // Not as those that were there at its end: should this break off here, old data would count as what stays.
             self.ask("note that it is over", hosts, |_| told("ended", token, ending)).await?;
-            // What another restore has fenced cannot be waited for.
-            if standing.under_way.is_none() {
+            // What another restore has fenced cannot be waited for, nor what has its old data again, and maybe no quorum with it.
+            if standing.under_way.is_none() && ending == Ending::Stays {
                 self.serve_again(said).await?;
             }
             self.end(hosts).await?;

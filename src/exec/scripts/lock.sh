@@ -1,11 +1,13 @@
-# lock.sh HOLDER NAME [again|DEAD]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who
+# lock.sh HOLDER NAME [again|all|DEAD]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who
 # is told. Status 76: the holder itself has it, under another name of the host, which is told. Status 79: it is to be had again,
-# and somebody else had it meanwhile, who is told. DEAD is who had it and is known to have been killed. The lock's file goes with
+# and somebody else had it meanwhile, who is told. `all` is said once it holds those of all hosts: before that it does nothing, and
+# whoever comes back to his own need not mind. DEAD is who had it and is known to have been killed. The lock's file goes with
 # it; so whoever gets the lock makes sure that it is still that of the file.
 shell=${RSADM_SHELL:?}
 lock=/run/rsadm-lock/lock
 # Who had it last stays behind, for those who have been away.
 last=/run/rsadm-last
+if [ "${3-}" = all ]; then printf '%s\n' "$1" > $last; exit; fi
 # The shell that this run had before, where the network took it away and sshd here has not noticed: it makes room.
 replace() {
   local holder pid name
@@ -47,7 +49,6 @@ if [ "${3-}" = again ] && read -r other 2>/dev/null <$last && [ "$other" != "$1"
   echo "$other"
   exit 79
 fi
-printf '%s\n' "$1" > $last
 printf '%s\n' "$1" "$shell" "$2" > $lock
 # It looks ten times a second, by a pipe that never has anything to read: no process is started for that.
 setsid bash -c 'exec 8<> <(:); while kill -0 "$1" 2>/dev/null; do read -rt 0.1 -u 8; done; rm -rf /run/rsadm-lock' rsadm-lock "$shell" </dev/null >/dev/null 2>&1 &

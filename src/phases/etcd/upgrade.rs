@@ -5,7 +5,7 @@
 //! run it, and a single one is all, etcd raises the cluster's version within a second, and an older etcd does not start with
 //! that data (etcd, `upgrading-etcd`; seen with 3.7.0 and 3.6.8).
 
-use super::{PROCESS, manifest_text};
+use super::{PROCESS, manifest_text, members::moved};
 use crate::{
     inventory::{Cluster, Node, Role},
     layout,
@@ -88,6 +88,8 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
     let refusal = |rule, subject: &Node, why, help| {
         Err(Refusal { rule, subject: format!("etcd on {} is not upgraded", subject.name), why, help })
     };
+    // Else it would not be known for a member's host, and be left out.
+    moved(p.cluster, p.seen())?;
     for node in members(p) {
         if !ownership::is_prepared(p.facts(&node.name)) {
             let why = "rsadm did not build this member".to_owned();
@@ -109,10 +111,10 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
 }
 
 /// True where some member runs the inventory's minor version already.
-fn is_begun(p: &Planner<'_>) -> bool {
+pub(super) fn is_begun(p: &Planner<'_>) -> bool {
     let wanted = p.cluster.release.etcd;
     let is_there = |found: Version| (found.major, found.minor) == (wanted.major, wanted.minor);
-    p.cluster.with_role(Role::Etcd).any(|node| version(p, node).is_some_and(is_there))
+    members(p).into_iter().any(|node| version(p, node).is_some_and(is_there))
 }
 
 /// The version of the image that a host's manifest names.

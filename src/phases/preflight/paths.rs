@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use crate::{
     inventory::{Cluster, LoadBalancer, Node, NodeName, Role},
     layout,
-    observe::Facts,
+    observe::Observed,
 };
 
 use super::{Findings, Verdict};
@@ -68,7 +68,16 @@ pub fn wanted(cluster: &Cluster) -> Vec<Path> {
 /// The address that a kubelet which runs is to dial in place of another, as `HOST:PORT`; `None` where rsadm itself brings what
 /// listens there, as it does where the API servers' own port is another from now on. Somebody else's balancer may be a name that
 /// nobody has pointed anywhere yet.
-pub fn dials_another(cluster: &Cluster, node: &Node, facts: &Facts) -> Option<String> {
+pub fn dials_another(cluster: &Cluster, node: &Node, seen: &Observed) -> Option<String> {
+    let facts = seen.hosts.get(&node.name)?;
+    // Else there is nothing to lose, and nobody to answer before this run has started it.
+    let serves = |n: &Node| {
+        let facts = seen.hosts.get(&n.name);
+        facts.is_some_and(|f| f.runs("kube-apiserver") && f.ports.contains_key(&cluster.api.port))
+    };
+    if !cluster.with_role(Role::ControlPlane).any(serves) {
+        return None;
+    }
     let url = cluster.api_url_from(node);
     let (host, now) = (host_of(&url), host_of(&facts.kubeconfigs.get(layout::KUBELET_CONF)?.server));
     let ours = node.is(Role::ControlPlane)
@@ -167,7 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         manifests::testing,
-        observe::facts::{KubeconfigFact, ProcessFact},
+        observe::facts::{Facts, KubeconfigFact, ProcessFact},
     };
 
     fn pairs(paths: &[Path], port: u16) -> Vec<String> {
@@ -202,7 +211,16 @@ mod tests {
                 kubeconfigs: [(layout::KUBELET_CONF.into(), config)].into(),
                 ..Facts::default()
             };
-            dials_another(cluster, testing::node(cluster, host), &facts)
+            let server = ProcessFact { name: "kube-apiserver".into(), revision: None, etcd_servers: vec![] };
+            let serving = Facts {
+                processes: vec![server],
+                ports: [(6443, "kube-apiserver".into())].into(),
+                ..Facts::default()
+            };
+            let mut seen = Observed::default();
+            seen.hosts.insert(NodeName::new("m2"), serving);
+            seen.hosts.insert(NodeName::new(host), facts);
+            dials_another(cluster, testing::node(cluster, host), &seen)
         };
         assert_eq!(dialled(&cluster, "w1", true, there), None, "haproxy is ours");
         cluster.load_balancer = LoadBalancer::External;
@@ -221,7 +239,7 @@ mod tests {
         assert_eq!(dialled(&cluster, "w1", true, here), None, "a control plane itself");
         cluster.api.host = "api.example.org".into();
         let node = testing::node(&cluster, "w1");
-        assert_eq!(dials_another(&cluster, node, &Facts::default()), None);
+        assert_eq!(dials_another(&cluster, node, &Observed::default()), None, "no API server is there yet");
         assert_eq!(balancer(&node.name, "api.example.org:6443", &Outcome::Open), Findings::default());
         let found = balancer(&node.name, "api.example.org:6443", &Outcome::Refused);
         let words = "does not reach api.example.org:6443 (api.host), which its kubelet is to dial from now on: it is refused";

@@ -79,7 +79,11 @@ impl From<&EtcdReport> for Membership {
             _ => m.name.clone(),
         };
         let is_denied = |m: &MemberReport| m.error.as_ref().is_some_and(Trouble::is_denial);
-        let denied = report.members.iter().any(is_denied);
+        // Those that say why they say nothing, and those that are well: fewer than a quorum of them is no quorum, denied or not.
+        let count =
+            |which: &dyn Fn(&MemberReport) -> bool| report.members.iter().filter(|m| which(m)).count();
+        let (denials, well) = (count(&is_denied), count(&|m| m.error.is_none()));
+        let denied = denials > 0 && quorum(report.members.len()) <= denials + well;
         let mut membership = Self { serves: report.serves, denied, ..Self::default() };
         for member in &report.members {
             match member.id {

@@ -73,7 +73,7 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
 #[test]
 fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
     let restoring = |placed: bool, token: &str| {
-        let restoring = Some(Restoring { token: token.to_owned(), placed, over: false });
+        let restoring = Some(Restoring { token: token.to_owned(), placed, over: false, undone: false });
         HostState::Seen(Process { restoring, kubelet: true, ..Process::default() })
     };
     let told = |mut scene: Scene, state: HostState| {
@@ -116,6 +116,13 @@ fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
         advice.command.is_none()
             && advice.text.contains("rsadm etcd restore prod.yaml with the same snapshot")
     );
+    let mut scene = Scene::new(3);
+    let HostState::Seen(mut process) = restoring(true, "prod-17-ab") else { unreachable!() };
+    process.restoring = Restoring::read("undone prod-17-ab");
+    scene.known.hosts.insert("m2".to_owned(), HostState::Seen(process));
+    let advice = scene.report().advice.remove(0);
+    assert!(advice.text.starts_with("a restore of etcd was rolled back, and on m2"), "{}", advice.text);
+    assert_eq!(advice.command.as_deref(), Some("rsadm etcd restore prod.yaml --rollback"));
     // Those that are back while it is under way may be the ones to keep.
     let mut scene = silent();
     scene.answer(2).status.as_mut().unwrap().cluster_id = 7;

@@ -7,7 +7,7 @@ use crate::{
     observe::{MemberFact, Observed},
     phases::etcd::upgrade,
     plan::{Planner, Refusal},
-    versions::etcd_join_obstacle,
+    versions::{Version, etcd_join_obstacle},
 };
 
 /// Whether every member is where the inventory has its host: an `internal_address` that was edited, or an old inventory,
@@ -91,8 +91,11 @@ pub(super) fn is_no_strangers(p: &Planner<'_>, node: &Node, shall: &str) -> Resu
 /// Whether the members that there are take a new one of the inventory's version.
 pub(super) fn fits(p: &Planner<'_>, node: &Node) -> Result<(), Refusal> {
     let wanted = p.cluster.release.etcd;
+    // In the middle of an upgrade both are there, and on is the way that is left.
+    let goes_on = |found: &Version| upgrade::is_begun(p) && *found < wanted;
     let members = p.cluster.nodes.iter().filter(|n| is_listed(p, n) && n.name != node.name);
-    let obstacle = members.filter_map(|n| etcd_join_obstacle(upgrade::version(p, n)?, wanted)).next();
+    let versions = members.filter_map(|n| upgrade::version(p, n)).filter(|found| !goes_on(found));
+    let obstacle = versions.filter_map(|found| etcd_join_obstacle(found, wanted)).next();
     let Some((why, help)) = obstacle else { return Ok(()) };
     Err(Refusal {
         rule: "etcd-version",
