@@ -4,7 +4,7 @@
 //! away, because its computer slept or somebody stopped it, takes its lock again only where nobody else had it meanwhile: its
 //! plan is of before.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -50,32 +50,32 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
                        the download that the host is at by then"
                     .into(),
             },
-            false => Refusal {
-                rule: "locked",
-                subject: format!("the lock of {name} could not be taken"),
-                why: if why.is_empty() { "it gave no reason".into() } else { why },
-                help: "nothing was changed; mend the cause, then run the same command again".into(),
-            },
+            false if why.is_empty() => failed(&name, "taken", "it gave no reason".into()),
+            false => failed(&name, "taken", why),
         });
     }
     // Who has been away minds only those that came so far: one that was refused on another host has done nothing.
-    let all = |host: std::sync::Arc<dyn Host>| async move {
+    let all = |host: Arc<dyn Host>| async move {
         let op = lock(&[holder, host.name().as_str(), "all"]);
         host.run(&[op], false).await.map(drop)
     };
     for (name, answer) in fleet.for_each(&names, all).await {
-        if let Err(error) = answer {
-            return Err(Refusal {
-                rule: "locked",
-                subject: format!("the lock of {name} could not be kept"),
-                why: error.to_string(),
-                help: "nothing was changed; mend the cause, then run the same command again".into(),
-            });
-        }
+        answer.map_err(|error| failed(&name, "kept", error.to_string()))?;
     }
     Ok(())
 }
 
+/// What came in between is the host's, and no other run.
+fn failed(name: &NodeName, doing: &str, why: String) -> Refusal {
+    Refusal {
+        rule: "locked",
+        subject: format!("the lock of {name} could not be {doing}"),
+        why,
+        help: "nothing was changed; mend the cause, then run the same command again".into(),
+    }
+}
+
+/// `lock.sh` with these words.
 fn lock(words: &[&str]) -> Op {
     let words = words.iter().map(|&word| word.to_owned()).collect();
     Op::Script(scripts::LOCK, words, Duration::from_secs(10))

@@ -5,11 +5,13 @@
 //! five seconds (etcd, `server.go`, `HealthInterval`); a refusal of the gate is waited out as long, in case a member
 //! was only restarting.
 
+mod sound;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Context, gate, heir, members::Members, orphans, wait::patiently};
+use super::{Context, gate, heir, members::Members, orphans};
 use crate::{
     etcd::{
         EtcdApi, EtcdError,
@@ -49,7 +51,7 @@ pub async fn perform(cx: &Context<'_>, action: &Action, told: Told<'_>) -> Optio
         Action::Promote { member, peer_url } => promote(cx, member, peer_url, told).await,
         Action::RemoveMember { peer_url, .. } => remove(cx, peer_url, told).await,
         Action::HandOver { member } => yield_leadership(cx, member, told).await,
-        Action::AwaitSound => sound(cx, told).await,
+        Action::AwaitSound => sound::sound(cx, told).await,
         _ => return None,
     })
 }
@@ -263,7 +265,7 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
             }
             Ok(_) => return Ok(()),
             Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => return Ok(()),
-            Err(refusal) if Instant::now() >= until || differ(&report) => return Err(refusal),
+            Err(refusal) if Instant::now() >= until || sound::differ(&report) => return Err(refusal),
             Err(_) => sleep(PAUSE * 5).await,
         }
         hashes = Hashes::Unasked;
@@ -288,65 +290,6 @@ fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<&'p Action> {
         })
     };
     (!steps[..at].iter().any(|(host, _)| stays(host))).then_some(&step.action)
-}
-
-/// Waits until all members are healthy, follow one leader and have equal hashes. Hashes hold up writes: they are asked for once
-/// all else is well, and again only where no member is still at one.
-async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
-    let look = async |hashes| {
-        let mut report = gate::compared(cx.members, hashes, cx.now).await;
-        report.members.retain(|m| !cx.given_up().contains(&m.name));
-        report
-    };
-    let well = async || {
-        unwell(&look(Hashes::Unasked).await).map_or(Ok(()), |why| {
-            told(format!("waiting for etcd: {why}"));
-            Err(why)
-        })
-    };
-    patiently(cx.limit, &well).await.map_err(Failed::Why)?;
-    let begun = Instant::now();
-    loop {
-        let asked = Instant::now();
-        let report = look(Hashes::Whole).await;
-        let Some(why) = unwell(&report).or_else(|| unequal(&report)) else { return Ok(()) };
-        let largest = report.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
-        let is_open = asked.elapsed() >= Hashes::limit(largest);
-        if is_open || differ(&report) || begun.elapsed() >= cx.limit {
-            return Err(Failed::Why(format!("{why}, for {} s", begun.elapsed().as_secs())));
-        }
-        told(format!("waiting for etcd: {why}"));
-        sleep(PAUSE * 5).await;
-        patiently(cx.limit, &well).await.map_err(Failed::Why)?;
-    }
-}
-
-/// Who does not do its part.
-fn unwell(report: &EtcdReport) -> Option<String> {
-    if let Some((member, why)) = report.members.iter().find_map(|m| Some((m, m.error.as_ref()?))) {
-        return Some(format!("{}: {why}", member.name));
-    }
-    if !report.serves {
-        return Some("etcd has no quorum".into());
-    }
-    None
-}
-
-/// What tells that members do not hold the same, or leaves it open.
-fn unequal(report: &EtcdReport) -> Option<String> {
-    let voters = || report.members.iter().filter(|m| !m.is_learner);
-    if let Some(unknown) = voters().find(|m| m.hash.is_none()) {
-        return Some(format!("{} does not tell the hash of its data", unknown.name));
-    }
-    let mut hashes = voters().map(|m| (&m.hash, m.hash_compact_revision));
-    let first = hashes.next();
-    hashes.any(|hash| Some(hash) != first).then(|| "members do not have equal hashes yet".into())
-}
-
-/// True where hashes of one compaction differ, which waiting does not mend.
-fn differ(report: &EtcdReport) -> bool {
-    let told = || report.members.iter().filter_map(|m| Some((m.hash_compact_revision?, m.hash.as_ref()?)));
-    told().any(|(since, hash)| told().any(|(other_since, other)| since == other_since && hash != other))
 }
 
 /// Asks the gate until it says yes; `None` where what was wanted `is_done` already.
@@ -411,6 +354,3 @@ fn stands(report: &EtcdReport) -> bool {
 fn by_url<'a>(report: &'a EtcdReport, peer_url: &str) -> Option<&'a MemberReport> {
     report.members.iter().find(|m| m.id.is_some() && m.peer_urls.iter().any(|url| url == peer_url))
 }
-
-#[cfg(test)]
-mod tests;

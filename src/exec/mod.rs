@@ -16,8 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     event::{Event, Events, Failure, Stage as StageEvents},
-    host::HostError,
-    host::{Host, Op, Output, fleet::Fleet},
+    host::{Host, HostError, Op, Output, fleet::Fleet},
     inventory::{Cluster, NodeName},
     observe::Observed,
     plan::{

@@ -1,0 +1,71 @@
+//! When the next member may be touched: all are well, and hold the same.
+
+use tokio::time::{Instant, sleep};
+
+use super::{Failed, PAUSE, Told};
+use crate::{
+    etcd::status::{EtcdReport, Hashes},
+    exec::{Context, gate, wait::patiently},
+};
+
+/// Waits until all members are healthy, follow one leader and have equal hashes. Hashes hold up writes: they are asked for once
+/// all else is well, and again only where no member is still at one.
+pub(super) async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
+    let look = async |hashes| {
+        let mut report = gate::compared(cx.members, hashes, cx.now).await;
+        report.members.retain(|m| !cx.given_up().contains(&m.name));
+        report
+    };
+    let well = async || {
+        unwell(&look(Hashes::Unasked).await).map_or(Ok(()), |why| {
+            told(format!("waiting for etcd: {why}"));
+            Err(why)
+        })
+    };
+    let mut begun = None;
+    loop {
+        patiently(cx.limit, &well).await.map_err(Failed::Why)?;
+        let asked = Instant::now();
+        let begun = *begun.get_or_insert(asked);
+        let report = look(Hashes::Whole).await;
+        let Some(why) = unwell(&report).or_else(|| unequal(&report)) else { return Ok(()) };
+        let largest = report.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
+        let is_open = asked.elapsed() >= Hashes::limit(largest);
+        if is_open || differ(&report) || begun.elapsed() >= cx.limit {
+            return Err(Failed::Why(format!("{why}, for {} s", begun.elapsed().as_secs())));
+        }
+        told(format!("waiting for etcd: {why}"));
+        sleep(PAUSE * 5).await;
+    }
+}
+
+/// Who does not do its part.
+fn unwell(report: &EtcdReport) -> Option<String> {
+    if let Some((member, why)) = report.members.iter().find_map(|m| Some((m, m.error.as_ref()?))) {
+        return Some(format!("{}: {why}", member.name));
+    }
+    if !report.serves {
+        return Some("etcd has no quorum".into());
+    }
+    None
+}
+
+/// What tells that members do not hold the same, or leaves it open.
+fn unequal(report: &EtcdReport) -> Option<String> {
+    let voters = || report.members.iter().filter(|m| !m.is_learner);
+    if let Some(unknown) = voters().find(|m| m.hash.is_none()) {
+        return Some(format!("{} does not tell the hash of its data", unknown.name));
+    }
+    let mut hashes = voters().map(|m| (&m.hash, m.hash_compact_revision));
+    let first = hashes.next();
+    hashes.any(|hash| Some(hash) != first).then(|| "members do not have equal hashes yet".into())
+}
+
+/// True where hashes of one compaction differ, which waiting does not mend.
+pub(super) fn differ(report: &EtcdReport) -> bool {
+    let told = || report.members.iter().filter_map(|m| Some((m.hash_compact_revision?, m.hash.as_ref()?)));
+    told().any(|(since, hash)| told().any(|(other_since, other)| since == other_since && hash != other))
+}
+
+#[cfg(test)]
+mod tests;
