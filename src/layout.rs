@@ -52,6 +52,10 @@ pub const ETCD_DATA_DIR: &str = "/var/lib/etcd";
 pub const ETCD_USER: &str = "etcd";
 /// kubelet's state.
 pub const KUBELET_DIR: &str = "/var/lib/kubelet";
+/// containerd's images and containers.
+pub const CONTAINERD_DIR: &str = "/var/lib/containerd";
+/// Where units of this host are.
+pub const SYSTEMD_DIR: &str = "/etc/systemd/system";
 /// kubelet's configuration, where kubeadm has it.
 pub const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 /// What is a node's own in it, for kubeadm: it takes the container runtime's socket from there and complains without it.
@@ -139,14 +143,8 @@ pub const FOOTPRINT: &[&str] = &[
     MODULES_CONFIG,
 ];
 /// The same of a containerd that we install.
-pub const RUNTIME_FOOTPRINT: &[&str] = &[
-    "/etc/containerd",
-    "/opt/containerd",
-    "/var/lib/containerd",
-    "/run/containerd",
-    "/run/nri",
-    CONTAINERD_UNIT,
-];
+pub const RUNTIME_FOOTPRINT: &[&str] =
+    &["/etc/containerd", "/opt/containerd", CONTAINERD_DIR, "/run/containerd", "/run/nri", CONTAINERD_UNIT];
 /// Kernel settings that kube-proxy changes, beside those of our own file.
 pub const KUBE_PROXY_SETTINGS: &[&str] = &[
     "net.ipv4.conf.all.route_localnet",

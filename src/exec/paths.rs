@@ -20,7 +20,7 @@ use crate::{
     phases::preflight::{
         Findings,
         paths::{self, Outcome, Path},
-        probe::Probe,
+        probe::{Places, Probe},
     },
 };
 
@@ -113,7 +113,9 @@ async fn between(
     let mut tried = Tried { findings: paths::findings(cluster, &dialled), paths: dialled.len() };
     for node in cluster.nodes.iter().filter(|n| is_new(&n.name)) {
         if let Some(probe) = probes.get(&node.name) {
-            tried.findings.take(&node.name, probe.verdicts(cluster, node.is_kubernetes()));
+            // Who becomes a member runs its pods already.
+            let is_new_node = node.is_kubernetes() && !matches!(scope, Scope::Members(_));
+            tried.findings.take(&node.name, probe.verdicts(cluster, is_new_node));
         }
     }
     Ok(tried)
@@ -143,8 +145,10 @@ async fn probe(
         .nodes
         .iter()
         .map(|node| {
-            let fixed =
-                [node.internal_address.to_string(), if tries_disk(node) { "yes" } else { "no" }.into()];
+            let disk = if tries_disk(node) { "yes" } else { "no" };
+            let places = Places::of(node, seen.hosts.get(&node.name));
+            let (files, programs) = (places.files.join(" "), places.programs.join(" "));
+            let fixed = [node.internal_address.to_string(), disk.into(), files, programs];
             let ports = paths::ports_of(wanted, &node.name).into_iter().map(|p| p.to_string());
             (node.name.clone(), fixed.into_iter().chain(ports).collect())
         })

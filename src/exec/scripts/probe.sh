@@ -1,6 +1,20 @@
-# probe.sh ADDRESS DISK(yes|no) PORT…: tries what looking cannot tell. Leaves nothing but one process, which listens where
-# nothing listens yet, and ends by itself within half a minute.
-address=$1 disk=$2; shift 2
+# probe.sh ADDRESS DISK(yes|no) FILES PROGRAMS PORT…: tries what looking cannot tell. FILES are the folders that take
+# files, PROGRAMS those that take programs, with blanks between. Leaves nothing but one process, which listens where nothing
+# listens yet, and ends by itself within half a minute.
+address=$1 disk=$2 programs=" $4 " places=(); read -ra folders <<<"$3 $4"; shift 4
+
+for folder in "${folders[@]}"; do
+  place=$folder
+  while [ ! -d "${place:-/}" ]; do place=${place%/*}; done
+  file=$place/.rsadm-probe.$$ places+=("${place:-/}")
+  if ! said=$({ set -C; printf '#!/bin/sh\n' >"$file"; } 2>&1); then
+    echo "closed $folder ${said##*: }"
+  elif [[ $programs == *" $folder "* ]]; then
+    chmod 0700 "$file" && said=$("$file" 2>&1) || echo "inert $folder ${said##*: }"
+  fi
+  rm -f "$file"
+done
+df --output=iavail,itotal "${places[@]}" 2>/dev/null | awk -v f="${folders[*]}" 'BEGIN {split(f, folder)} NR > 1 && $2 > 0 {print "inodes", folder[NR - 1], $1, $2}'
 
 # As etcd writes its log: small and synced. 100 writes, or as many as fit into two seconds.
 if [ "$disk" = yes ]; then

@@ -7,8 +7,8 @@ use super::{
     host::{MIB, Subject},
 };
 
-const IMAGES: &str = "/var/lib/containerd";
-const PODS: &str = "/var/lib/kubelet";
+const IMAGES: &str = layout::CONTAINERD_DIR;
+const PODS: &str = layout::KUBELET_DIR;
 
 /// What a host has to have room for: the folder, the least in MiB, and what for; where two are on one disk the larger
 /// stands for both, so it comes first. The second number is for hosts that have their programs, or their member.

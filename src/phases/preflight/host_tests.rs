@@ -128,6 +128,7 @@ const CASES: &[(&str, Change, &str)] = &[
         },
         "!has 300 MiB free below /var/lib/etcd",
     ),
+    // Row 21 of the fault matrix.
     (
         "m1",
         |_, f| disk(f, &["/var/lib/etcd"], 16000 * MIB, 20000 * MIB),

@@ -1,7 +1,12 @@
-//! What a host was found capable of by trying: how fast its disk takes what etcd writes, and whether its own `nft` can
-//! live beside kube-proxy's rules.
+//! What a host was found capable of by trying: whether folders take files and let programs run, how fast its disk takes what
+//! etcd writes, and whether its own `nft` can live beside kube-proxy's rules.
 
-use crate::{inventory::Cluster, versions::Version};
+use crate::{
+    inventory::{Cluster, Node, Role},
+    layout,
+    observe::Facts,
+    versions::Version,
+};
 
 use super::Verdict;
 
@@ -11,9 +16,53 @@ const SYNC_LIMIT_MS: f64 = 10.0;
 /// The newest nft that crashes at the tables of a newer kube-proxy (kubernetes#136786).
 const CRASHING_NFT: Version = Version::new(1, 0, 6);
 
+/// The kubelet's own thresholds `nodefs.inodesFree` and `imagefs.inodesFree`, in percent: with less it takes its node out of
+/// service.
+const KUBELET_INODES: u64 = 5;
+
+/// What rsadm's own files, etcd's image and a member take at least.
+const LEAST_INODES: u64 = 200;
+
+/// Folders that a host has to have of its own, or where they can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// They take files.
+    pub files: Vec<&'static str>,
+    /// They take programs, which can run there.
+    pub programs: Vec<&'static str>,
+}
+
+impl Places {
+    /// By its roles. Where rsadm put programs already, none may have to be put.
+    pub fn of(node: &Node, facts: Option<&Facts>) -> Self {
+        let mut files = vec![
+            layout::KUBERNETES_DIR,
+            layout::SYSTEMD_DIR,
+            layout::RSADM_DIR,
+            layout::KUBELET_DIR,
+            layout::CONTAINERD_DIR,
+        ];
+        if node.is(Role::Etcd) {
+            files.push(layout::ETCD_DATA_DIR);
+        }
+        let mut programs = Vec::new();
+        if facts.is_none_or(|f| f.programs.is_empty()) {
+            programs.push(layout::BIN_DIR);
+            programs.extend(node.is_kubernetes().then_some(layout::CNI_BIN_DIR));
+        }
+        Self { files, programs }
+    }
+}
+
 /// What trying gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probe {
+    /// Folders that take no file, and why.
+    pub closed: Vec<(String, String)>,
+    /// Folders in which no program runs, and why.
+    pub inert: Vec<(String, String)>,
+    /// Folders, the inodes that are free there, and all of them.
+    pub inodes: Vec<(String, u64, u64)>,
     /// Mean time of a synced write where etcd's data will be, in milliseconds; `None` where it was not tried.
     pub sync_ms: Option<f64>,
     /// The host's own nft.
@@ -34,15 +83,20 @@ impl Probe {
                 "nft" => probe.nft = value.parse().ok(),
                 "listener" => probe.listener = value.parse().ok(),
                 "deaf" => probe.deaf.extend(value.parse::<u16>()),
+                "closed" => probe.closed.extend(place(value)),
+                "inert" => probe.inert.extend(place(value)),
+                "inodes" => probe.inodes.extend(inodes(value)),
                 _ => {}
             }
         }
         probe
     }
 
-    /// What is worth a warning; nothing here refuses.
+    /// What is wrong, and what is worth a warning.
     pub fn verdicts(&self, cluster: &Cluster, is_node: bool) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
+        let mut verdicts = self.places();
+        let evicts = is_node && !cluster.kubelet.config.contains_key("evictionHard");
+        verdicts.extend(self.few_inodes(evicts));
         if let Some(ms) = self.sync_ms.filter(|ms| *ms > SYNC_LIMIT_MS) {
             verdicts.push(Verdict::warning(
                 format!("a synced write takes {ms:.0} ms where etcd's data will be; etcd asks for {SYNC_LIMIT_MS:.0}"),
@@ -58,12 +112,96 @@ impl Probe {
         }
         verdicts
     }
+
+    fn places(&self) -> Vec<Verdict> {
+        let closed = self.closed.iter().map(|(folder, why)| {
+            Verdict::error(
+                format!("takes no file in {folder}: {why}"),
+                format!("what rsadm puts there has to last: make {folder} writable, or a mount of its own"),
+            )
+        });
+        let inert = self.inert.iter().map(|(folder, why)| {
+            let help = format!("mount what holds {folder} without noexec, or allow programs there");
+            Verdict::error(format!("runs no program in {folder}: {why}"), help)
+        });
+        closed.chain(inert).collect()
+    }
+
+    /// One for each file system that has too few, as far as numbers tell.
+    fn few_inodes(&self, evicts: bool) -> Vec<Verdict> {
+        let mut told: Vec<(u64, u64)> = Vec::new();
+        let mut verdicts = Vec::new();
+        for (folder, free, all) in &self.inodes {
+            let low = evicts && free.saturating_mul(100) < all.saturating_mul(KUBELET_INODES);
+            if !(low || *free < LEAST_INODES) || told.contains(&(*free, *all)) {
+                continue;
+            }
+            told.push((*free, *all));
+            let why = match low {
+                true => format!(", and the kubelet evicts pods from {KUBELET_INODES} % down"),
+                false => String::new(),
+            };
+            verdicts.push(Verdict::error(
+                format!("has {free} of {all} inodes free below {folder}{why}"),
+                format!("remove small files there (df -i {folder}), or use a file system with more inodes"),
+            ));
+        }
+        verdicts
+    }
+}
+
+/// `FOLDER WHY`.
+fn place(text: &str) -> Option<(String, String)> {
+    text.split_once(' ').map(|(folder, why)| (folder.to_owned(), why.to_owned()))
+}
+
+/// `FOLDER FREE ALL`.
+fn inodes(text: &str) -> Option<(String, u64, u64)> {
+    let [folder, free, all] = text.split(' ').collect::<Vec<_>>().try_into().ok()?;
+    Some((folder.to_owned(), free.parse().ok()?, all.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifests::testing;
+    use crate::{manifests::testing, observe::facts::ProgramFact};
+
+    fn errors(text: &str, is_node: bool) -> Vec<String> {
+        let verdicts = Probe::parse(text).verdicts(&testing::ha(), is_node);
+        let text = |v| if let Verdict::Error(text, _) = v { Some(text) } else { None };
+        verdicts.into_iter().filter_map(text).collect()
+    }
+
+    #[test]
+    fn folders_that_take_nothing_and_disks_without_inodes_are_errors() {
+        let said = errors(
+            "closed /etc/kubernetes Read-only file system\ninert /opt/cni/bin Permission denied\n",
+            true,
+        );
+        let words = [
+            "takes no file in /etc/kubernetes: Read-only file system",
+            "runs no program in /opt/cni/bin: Permission denied",
+        ];
+        assert_eq!(said, words);
+        let one_disk = "inodes /etc/kubernetes 40 1000\ninodes /var/lib/etcd 40 1000\n";
+        assert_eq!(errors(one_disk, true).len(), 1);
+        assert_eq!(errors("inodes /var/lib/etcd 4900 100000\n", true).len(), 1, "its kubelet evicts");
+        assert_eq!(errors("inodes /var/lib/etcd 4900 100000\n", false).len(), 0, "no pods there");
+        assert_eq!(errors("inodes /var/lib/etcd 5000 100000\n", true).len(), 0);
+        assert_eq!(errors("inodes /var/lib/etcd -\nclosed\n", true).len(), 0, "noise");
+    }
+
+    #[test]
+    fn a_host_that_has_its_programs_may_keep_them_from_being_written() {
+        let cluster = testing::ha();
+        let m1 = testing::node(&cluster, "m1");
+        assert_eq!(Places::of(m1, None).programs, ["/usr/local/bin", "/opt/cni/bin"]);
+        let mut facts = Facts::default();
+        facts.programs.insert("kubelet".into(), ProgramFact { kept: false, url: String::new() });
+        assert_eq!(Places::of(m1, Some(&facts)).programs, Vec::<&str>::new());
+        let w1 = testing::node(&cluster, "w1");
+        assert!(!Places::of(w1, None).files.contains(&"/var/lib/etcd"));
+    }
 
     #[test]
     fn answers_are_read_and_judged() {

@@ -123,9 +123,16 @@ impl Refusals<'_> {
         self.lab
             .on("w1", &format!("cp /etc/machine-id /root/machine-id; echo {twin} > /etc/machine-id"))?
             .ok()?;
-        self.lab.on("w2", "mount -t tmpfs -o size=48m full /usr/local")?.ok()?;
+        self.lab.on("w2", "mount -t tmpfs -o size=48m,noexec full /usr/local")?.ok()?;
+        self.lab.on("w1", "mount -t tmpfs -o ro,size=1m shut /opt")?.ok()?;
+        self.lab
+            .on("m2", "mkdir /var/lib/containerd && mount -t tmpfs -o nr_inodes=20 few /var/lib/containerd")?
+            .ok()?;
         let outcomes = ["preflight", "up"].map(|command| self.lab.rsadm_on(command, &self.inventory));
-        self.lab.on("w2", "umount /usr/local")?.ok()?;
+        for (host, folder) in [("w2", "/usr/local"), ("w1", "/opt"), ("m2", "/var/lib/containerd")] {
+            self.lab.on(host, &format!("umount {folder}"))?.ok()?;
+        }
+        self.lab.on("m2", "rmdir /var/lib/containerd")?.ok()?;
         self.lab.on("m1", "systemctl stop squatter")?.ok()?;
         self.lab.on("m2", "hostname m2")?.ok()?;
         for host in ["m3", "w1"] {
@@ -137,6 +144,9 @@ impl Refusals<'_> {
             outcome.says("has the host name of m2: w2")?;
             outcome.says("has the machine-id")?;
             outcome.says("MiB free below /usr")?;
+            outcome.says("runs no program in /usr/local/bin: Permission denied")?;
+            outcome.says("takes no file in /opt/cni/bin: Read-only file system")?;
+            outcome.says("inodes free below /var/lib/containerd")?;
         }
         Ok(())
     }
