@@ -190,7 +190,7 @@ async fn one_down_then_two() {
     let mut cluster = Cluster::start(3);
     let clients = serving(&cluster).await;
     let healthy = report(&cluster).await;
-    let stop = |n: usize| Change::Restart { name: format!("m{n}"), doing: STOPPING, allow_outage: false };
+    let stop = |n: usize| Change::Restart { name: format!("m{n}"), doing: STOPPING };
     assert!(gate(&stop(2), &Membership::from(&healthy)).is_ok());
 
     cluster.kill(0);

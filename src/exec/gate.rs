@@ -25,7 +25,7 @@ use crate::{
     phases::{certs, etcd::members::is_in_question},
     plan::{
         Refusal,
-        quorum::{Change, Membership, can_be_accepted, gate},
+        quorum::{Change, Membership, STOPPING, can_be_accepted, gate},
     },
 };
 
@@ -46,14 +46,29 @@ const OBJECTS: &str = "/registry/";
 /// # Errors
 /// The reason why not, with the way out.
 pub async fn may_restart(cx: &Context<'_>, host: &NodeName, doing: &'static str) -> Result<(), Refusal> {
-    // With one or two voters every restart is an outage; whoever runs so small a cluster has chosen that.
-    let change = Change::Restart { name: host.to_string(), doing, allow_outage: true };
+    let change = Change::Restart { name: host.to_string(), doing };
     let (report, judged) = await_yes(cx.members, &change, cx.accept_quorum_loss, cx.limit, cx.now).await;
-    if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
-        let sick = report.members.iter().filter(|m| m.error.is_some());
-        cx.given_up().extend(sick.map(|m| m.name.clone()));
+    match accept(judged, cx.accept_quorum_loss, cx.events)? {
+        Answer::Accepted => {
+            let sick = report.members.iter().filter(|m| m.error.is_some());
+            cx.given_up().extend(sick.map(|m| m.name.clone()));
+        }
+        Answer::Safe if doing == STOPPING => tell_outage(&report, host.as_str(), "starts anew", cx.events),
+        Answer::Safe => {}
     }
     Ok(())
+}
+
+/// Says so where no member can be spared at any time: `who` are to be away while each `does` something.
+pub(super) fn tell_outage(report: &EtcdReport, who: &str, does: &str, events: &Events) {
+    let text = match report.quorum.voters {
+        1 if report.serves => format!("it is the only voter: etcd serves nothing while it {does}"),
+        2 if report.serves => {
+            format!("both voters are needed: etcd takes no writes while one of them {does}")
+        }
+        _ => return,
+    };
+    events.warn(format!("{who}: {text}"), None);
 }
 
 /// Asks the gate until it says yes or has said no for long enough: elections end, and the member that was restarted before
@@ -344,7 +359,7 @@ mod tests {
 
     #[test]
     fn consent_goes_past_the_quorum_alone_and_is_told() {
-        let stop = Change::Restart { name: "m1".into(), doing: STOPPING, allow_outage: true };
+        let stop = Change::Restart { name: "m1".into(), doing: STOPPING };
         let Some(Id(id)) = Scene::new(1).report().members[0].id else { panic!("it has an ID") };
         let last = Change::Remove { id };
         for (change, report, accepts, answer, told) in [

@@ -21,13 +21,14 @@ pub enum Change {
     /// the first restart of a healthy one is refused, which is all that a question beforehand could say; but the sick one
     /// itself may be restarted, and has to be: a roll-out that was killed, or that stopped at a member with settings that
     /// it does not start with, goes on there, and heals it.
+    ///
+    /// One or two voters need every one of them, so that each restart is an outage; whoever runs so small a cluster has
+    /// chosen that. It passes, its projection does not stand, and who asks tells it.
     Restart {
         /// Whose.
         name: String,
         /// What takes it away, as it stands before its name: [`STOPPING`], [`RENEWING`], or `defragmenting`.
         doing: &'static str,
-        /// Agrees to an outage where the membership is too small to ever spare a member (one or two voters).
-        allow_outage: bool,
     },
     /// Take a member out for good. By ID: a member that never started has no name.
     Remove {
@@ -96,7 +97,7 @@ pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
         return Err(refusal("membership-unknown", subject, why, START_ETCD.to_owned()));
     }
     match change {
-        Change::Restart { name, doing, allow_outage } => restart(name, doing, *allow_outage, live),
+        Change::Restart { name, doing } => restart(name, doing, live),
         Change::Remove { id } => remove(*id, live),
         Change::AddLearner { peer_url } => add_learner(peer_url, live),
         Change::Promote { id } => promote(*id, live),
@@ -109,12 +110,7 @@ const GRANT: &str = "as etcd's root, give that certificate's user the role root,
 const START_ETCD: &str =
     "start etcd where it is stopped (its container's log tells why), then run this again";
 
-fn restart(
-    name: &str,
-    doing: &'static str,
-    allow_outage: bool,
-    live: &Membership,
-) -> Result<Projection, Refusal> {
+fn restart(name: &str, doing: &'static str, live: &Membership) -> Result<Projection, Refusal> {
     let doing = format!("{doing} {name}");
     if live.learners.iter().any(|l| l.name == name) {
         return Ok(live.now());
@@ -126,15 +122,9 @@ fn restart(
     };
     let cost = usize::from(member.healthy.is_ok());
     let after = Projection { healthy: live.healthy() - cost, ..live.now() };
-    if after.stands() || (cost == 0 && (live.is_lost() || live.goes_on_without(member))) {
+    let heals = cost == 0 && (live.is_lost() || live.goes_on_without(member));
+    if after.stands() || heals || live.outage_is_unavoidable(name) {
         return Ok(after);
-    }
-    if live.outage_is_unavoidable(name) && allow_outage {
-        return Ok(after);
-    }
-    if live.outage_is_unavoidable(name) {
-        let subject = format!("{doing} would stop the whole cluster for a moment");
-        return Err(refusal("outage", &subject, live.size(), "agree to the outage".to_owned()));
     }
     Err(live.too_few(QUORUM, &doing, after))
 }

@@ -80,7 +80,9 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
     let (mut waiting, left) = choose(&report, min_gain);
     stage.done(survey(&report, &left));
     has_room(t, &report, &waiting).await?;
-    outage(t, &report, &waiting);
+    if !waiting.is_empty() {
+        gate::tell_outage(&report, &waiting.join(" and "), "is defragmented", t.events);
+    }
     let mut done = Defragmented { members: vec![], left };
     while !waiting.is_empty() {
         if (t.stopping)() {
@@ -161,18 +163,6 @@ fn survey(report: &EtcdReport, left: &[Left]) -> String {
         format!("{} {}", member.name, words.join(", "))
     };
     format!("to gain: {}", report.members.iter().map(one).collect::<Vec<_>>().join("; "))
-}
-
-/// Says so where no member can be spared at any time.
-fn outage(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) {
-    if waiting.is_empty() || report.quorum.voters > 2 {
-        return;
-    }
-    let text = match report.quorum.voters {
-        1 => "it is the only voter: etcd serves nothing while it is defragmented",
-        _ => "both voters are needed: etcd takes no writes while one of them is defragmented",
-    };
-    t.events.warn(format!("{}: {text}", waiting.join(" and ")), None);
 }
 
 /// The first of those that do not lead; the leader once nobody else waits.

@@ -69,9 +69,8 @@ impl Tending<'_> {
     }
 
     /// Whether the member may be away for a moment, for what is being done to it, by what the members say now; how they are.
-    /// With one or two voters that is an outage, which whoever runs so small a cluster has chosen.
     async fn may_pause(&self, name: &str, doing: &'static str) -> Result<EtcdReport, RunError> {
-        let change = Change::Restart { name: name.to_owned(), doing, allow_outage: true };
+        let change = Change::Restart { name: name.to_owned(), doing };
         let (accepts, now) = (self.accept_quorum_loss, OffsetDateTime::now_utc());
         let (report, judged) = gate::await_yes(self.members, &change, accepts, self.limit, now).await;
         serves(&report)?;

@@ -24,11 +24,7 @@ fn learner(id: u64, healthy: Result<(), String>) -> Learner {
 }
 
 fn stop(name: &str) -> Change {
-    Change::Restart { name: name.to_owned(), doing: STOPPING, allow_outage: false }
-}
-
-fn stop_anyway(name: &str) -> Change {
-    Change::Restart { name: name.to_owned(), doing: STOPPING, allow_outage: true }
+    Change::Restart { name: name.to_owned(), doing: STOPPING }
 }
 
 fn add() -> Change {
@@ -53,9 +49,9 @@ fn a_quorum_is_more_than_half() {
 #[test]
 fn every_size_from_one_to_seven() {
     let table = "
-        1 0 | outage    .          last-member  .          1/1
+        1 0 | 0/1       .          last-member  .          1/1
         1 1 | .         0/1        .            no-quorum  no-quorum
-        2 0 | outage    .          1/1          .          2/2
+        2 0 | 1/2       .          1/1          .          2/2
         2 1 | quorum    1/2        no-quorum    no-quorum  no-quorum
         3 0 | 2/3       .          2/2          .          3/3
         3 1 | quorum    2/3        quorum       2/2        all-healthy
@@ -96,12 +92,12 @@ fn every_size_from_one_to_seven() {
 }
 
 #[test]
-fn an_outage_needs_consent_and_is_only_for_one_or_two() {
-    assert_eq!(verdict(&stop_anyway("m1"), &cluster(1, 0)), "0/1");
-    assert_eq!(verdict(&stop_anyway("m2"), &cluster(2, 0)), "1/2");
+fn an_outage_is_only_for_one_or_two() {
+    assert_eq!(verdict(&stop("m1"), &cluster(1, 0)), "0/1");
+    assert_eq!(verdict(&stop("m2"), &cluster(2, 0)), "1/2");
     // m1 is down already: m2 alone would not bring the cluster back by itself.
-    assert_eq!(verdict(&stop_anyway("m2"), &cluster(2, 1)), "quorum");
-    assert_eq!(verdict(&stop_anyway("m3"), &cluster(3, 1)), "quorum");
+    assert_eq!(verdict(&stop("m2"), &cluster(2, 1)), "quorum");
+    assert_eq!(verdict(&stop("m3"), &cluster(3, 1)), "quorum");
 }
 
 /// The sick are the first of a [`cluster`].
@@ -209,7 +205,7 @@ fn a_refusal_says_who_is_down_and_what_helps() {
 fn a_host_that_is_gone_has_another_remedy() {
     let mut live = cluster(3, 1);
     live.voters[0].reach = Reach::Nobody;
-    let defragment = Change::Restart { name: "m2".into(), doing: "defragmenting", allow_outage: true };
+    let defragment = Change::Restart { name: "m2".into(), doing: "defragmenting" };
     let refusal = gate(&defragment, &live).unwrap_err();
     insta::assert_snapshot!(
         format!("{refusal}\nhelp: {}", refusal.help),
@@ -225,7 +221,7 @@ fn a_host_that_is_gone_has_another_remedy() {
 fn only_the_loss_of_the_quorum_can_be_accepted() {
     for (change, live, acceptable) in [
         (stop("m3"), cluster(3, 1), true),
-        (stop_anyway("m2"), cluster(2, 1), true),
+        (stop("m2"), cluster(2, 1), true),
         (Change::Remove { id: 3 }, cluster(3, 1), true),
         (Change::Remove { id: 1 }, cluster(1, 0), false),
         (Change::Remove { id: 3 }, cluster(3, 2), false),
@@ -258,11 +254,7 @@ fn any_membership() -> impl Strategy<Value = Membership> {
 fn any_change() -> impl Strategy<Value = Change> {
     let id = prop_oneof![0..8_u64, 100..102_u64];
     prop_oneof![
-        (id.clone(), any::<bool>()).prop_map(|(id, allow_outage)| Change::Restart {
-            name: format!("m{id}"),
-            doing: STOPPING,
-            allow_outage
-        }),
+        id.clone().prop_map(|id| stop(&format!("m{id}"))),
         id.clone().prop_map(|id| Change::Remove { id }),
         id.prop_map(|id| Change::Promote { id }),
         Just(add()),
@@ -271,13 +263,13 @@ fn any_change() -> impl Strategy<Value = Change> {
 
 proptest! {
     /// The promise of this module: a cluster with a quorum has one after any change that passed, except where one
-    /// or two voters were agreed to be stopped for a moment; and nobody who is well is stopped where it has none.
+    /// or two voters can never spare a member; and nobody who is well is stopped where it has none.
     #[test]
     fn what_passes_keeps_the_quorum(change in any_change(), live in any_membership()) {
         let Ok(after) = gate(&change, &live) else { return Ok(()) };
         prop_assert_eq!(after.quorum, quorum(after.voters));
         let outage =
-            matches!(change, Change::Restart { allow_outage: true, .. }) && live.voters.len() <= 2;
+            matches!(change, Change::Restart { .. }) && live.voters.len() <= 2;
         let costs = after.healthy < live.now().healthy;
         if (live.serves || live.now().stands()) && costs {
             prop_assert!(after.stands() || outage, "{:?} on {:?}", change, live);
