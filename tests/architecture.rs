@@ -77,9 +77,54 @@ fn files_of(kind: &str) -> Vec<(String, String)> {
     files
 }
 
+/// A file's own code, without comments and tests, and below it one line for each path that it imports.
 fn code(text: &str) -> String {
     let own = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    own.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    let code = own.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let imports: Vec<String> = code
+        .split(';')
+        .filter_map(|statement| {
+            statement.trim_start().split_once("use ").filter(|(before, _)| is_plain(before))
+        })
+        .flat_map(|(_, tree)| paths(tree))
+        .collect();
+    format!("{code}\n{}\n", imports.join("\n"))
+}
+
+/// True before a `use` that is a statement: nothing, or its visibility and attributes.
+fn is_plain(before: &str) -> bool {
+    let last = before.lines().next_back().unwrap_or_default().trim();
+    last.is_empty() || last.starts_with("pub") || last.starts_with("#[") || last.ends_with('}')
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d` and `a::c::e`.
+fn paths(tree: &str) -> Vec<String> {
+    let Some((prefix, rest)) = tree.split_once('{') else { return vec![tree.trim().to_owned()] };
+    let (mut depth, mut parts) = (1, vec![String::new()]);
+    for c in rest.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        match (depth, c) {
+            (0, _) => break,
+            (1, ',') => parts.push(String::new()),
+            _ => parts.last_mut().unwrap().push(c),
+        }
+    }
+    let parts = parts.iter().filter(|part| !part.trim().is_empty());
+    parts.flat_map(|part| paths(part)).map(|path| format!("{}{path}", prefix.trim())).collect()
+}
+
+#[test]
+fn imports_are_seen_however_they_are_nested() {
+    let text = "//! Head.\nuse std::fmt;\n\nuse crate::{\n    exec,\n    plan::{Action, quorum::{self, gate}},\n};\nfn f() {}\n";
+    let code = code(text);
+    for path in ["std::fmt", "crate::exec", "crate::plan::Action", "crate::plan::quorum::gate"] {
+        assert!(code.lines().any(|line| line == path), "{path} is not in {code}");
+    }
+    assert!(names(&code, "crate::plan") && !names(&code, "crate::ui"));
 }
 
 /// True where the file is the module or lies in it.
