@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     assess::Known,
-    commands::Commands,
+    commands::{Commands, KUBEADM_RENEW},
     disks,
     hashes::uncompared,
     host::HostState,
     links,
     membership::{astray, membership, other_clusters},
     report::{Advice, EtcdReport, Level, MemberReport, OrphanedAlarm, Trouble},
-    silence::{revive, silent, unfinished},
+    silence::{expired, has_expired, revive, silent, unfinished},
 };
 use crate::{etcd::Alarm, event::bytes, pki::leaf::URGENT_DAYS};
 
@@ -38,7 +38,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     }
     advice.extend(alarms(report, commands));
     advice.extend(hashes(report, commands));
-    advice.extend(uncompared(report));
+    advice.extend(uncompared(report, commands));
     advice.extend(membership(report, commands));
     advice.extend(report.members.iter().filter_map(quota));
     advice.extend(versions(report, commands));
@@ -155,6 +155,9 @@ fn no_quorum(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     let silent: Vec<&MemberReport> = voters().filter(|m| m.version.is_none()).collect();
     let answering = voters().count() - silent.len();
     let q = &report.quorum;
+    if answering >= q.needs && report.members.iter().any(has_expired) {
+        return vec![]; // What keeps them apart is told already.
+    }
     if answering >= q.needs {
         let text = "enough members answer to elect a leader: ask again in a moment, and if it stays so look at the \
                     network between them, port 2380";
@@ -317,21 +320,27 @@ fn certificates(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
                 true => warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
                     .with(commands.renew()),
                 false => warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
-                    .with("kubeadm certs renew all"),
+                    .with(KUBEADM_RENEW),
             });
         }
     }
+    // What it does not serve to clients ends unseen: that to its peers may be of another day.
+    let unseen = report.members.iter().filter(|m| m.version.is_some() && !ended(m));
+    advice.extend(unseen.filter_map(|m| match &m.host {
+        Some(HostState::Seen(process)) => expired(&title(m), process, commands),
+        _ => None,
+    }));
     advice
 }
 
-/// True where somebody else than rsadm built hosts of members that run.
+/// True where somebody else than rsadm built hosts of members.
 pub(super) fn is_of_others(report: &EtcdReport) -> bool {
-    report.members.iter().any(|m| m.version.is_some() && is_on_others_host(m))
+    report.members.iter().any(is_on_others_host)
 }
 
 /// True where somebody else than rsadm built the host of a member.
-fn is_on_others_host(member: &MemberReport) -> bool {
-    matches!(&member.host, Some(HostState::Seen(process)) if !process.prepared)
+pub(super) fn is_on_others_host(member: &MemberReport) -> bool {
+    matches!(&member.host, Some(HostState::Seen(process)) if process.is_of_others())
 }
 
 fn versions(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
@@ -377,10 +386,20 @@ fn api_servers(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     }
     let differs = |found: BTreeMap<Vec<&str>, Vec<&str>>, verb: &str| -> Vec<Advice> {
         let found = found.into_iter().filter(|(urls, _)| !urls.is_empty());
-        let text = |(urls, on): (Vec<&str>, Vec<&str>)| {
-            format!("--etcd-servers on {} {verb} {}", list(&on), list(&urls))
-        };
-        found.map(|f| warning(text(f)).with(commands.up())).collect()
+        found
+            .map(|(urls, on)| {
+                let text = format!("--etcd-servers on {} {verb} {}", list(&on), list(&urls));
+                if !is_of_others(report) {
+                    return warning(text).with(commands.up());
+                }
+                // For one that is a member already nothing is left to do but that.
+                match report.members.iter().find(|m| m.healthy && !m.is_learner) {
+                    Some(voter) => warning(format!("{text}; this points them at the members:"))
+                        .with(commands.add(&host(voter))),
+                    None => warning(text),
+                }
+            })
+            .collect()
     };
     [differs(unknown, "names what is no member:"), differs(missing, "lacks")].concat()
 }

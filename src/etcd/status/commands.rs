@@ -1,5 +1,11 @@
 //! The commands that advice names, as they have to be typed.
 
+/// Starts what a kubelet runs, typed on its host: `rsadm up` is for hosts that rsadm built.
+pub(super) const START_KUBELET: &str = "systemctl enable --now kubelet";
+
+/// Renews what kubeadm issued, typed on the host.
+pub(super) const KUBEADM_RENEW: &str = "kubeadm certs renew all";
+
 /// Gives each its inventory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Commands<'k> {
@@ -53,6 +59,11 @@ impl<'k> Commands<'k> {
     /// Takes alarms back whose cause is gone.
     pub(super) fn disarm(self) -> String {
         self.of("etcd alarm disarm")
+    }
+
+    /// Compares what members hold, whatever that costs.
+    pub(super) fn compare(self) -> String {
+        format!("{} --compare", self.of("etcd status"))
     }
 
     /// Makes a cluster of the survivors.

@@ -13,6 +13,7 @@ use super::{
     Answer, Gathered, Target,
     advice::{list, note, title},
     by,
+    commands::Commands,
     report::{Advice, EtcdReport, MemberReport},
 };
 use crate::{etcd::KvHash, event::bytes};
@@ -118,7 +119,7 @@ pub(super) fn comparison(wanted: Hashes, members: &[MemberReport]) -> Comparison
 }
 
 /// Says so where members' data should have been compared and was not: nobody may take it for equal.
-pub(super) fn uncompared(report: &EtcdReport) -> Option<Advice> {
+pub(super) fn uncompared(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     // One voter has nobody to be compared with; without a quorum other things come first.
     if report.quorum.voters < 2 || !report.serves {
         return None;
@@ -127,10 +128,11 @@ pub(super) fn uncompared(report: &EtcdReport) -> Option<Advice> {
         Comparison::Compared | Comparison::NotAsked => None,
         Comparison::TooLarge => Some(note(format!(
             "whether members hold the same data was not compared: databases are up to {} large, and a hash of more than {} \
-             holds up writes for longer than a second (etcdctl endpoint hashkv --cluster compares them, at a quiet hour)",
+             holds up writes for longer than a second; at a quiet hour, this compares them:",
             bytes(largest(&report.members)),
             bytes(QUICK)
-        ))),
+        ))
+        .with(commands.compare())),
         Comparison::Incomplete => {
             let silent: Vec<String> = untold(&report.members).map(title).collect();
             Some(note(format!(

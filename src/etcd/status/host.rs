@@ -43,6 +43,13 @@ pub struct Process {
     pub last_words: Option<Words>,
 }
 
+impl Process {
+    /// True where somebody else than rsadm built the host of a member: `rsadm up` and `rsadm certs` refuse to touch it.
+    pub(super) fn is_of_others(&self) -> bool {
+        !self.prepared && (self.manifest || self.data || self.running)
+    }
+}
+
 /// A restore or a recovery of which something is left on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Restoring {

@@ -5,7 +5,7 @@ use super::{
     commands::Commands,
     host::HostState,
     report::{Advice, EtcdReport, MemberReport, Trouble},
-    silence::was_removed,
+    silence::{has_expired, was_removed},
 };
 
 /// Who is a member and not in the inventory, or in the inventory and no member, or not yet one with a vote.
@@ -14,19 +14,32 @@ pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Adv
         let title = title(member);
         let advice = match member.error {
             Some(Trouble::Unstarted) if member.is_learner => {
-                let end = if member.in_inventory { "goes on with it" } else { "takes it out" };
+                let (end, command) = match (member.in_inventory, is_of_others(report)) {
+                    (true, true) => ("goes on with it", commands.add(&host(member))),
+                    (false, true) => {
+                        return Some(note(format!(
+                            "{title} is a learner that was added and never started: put its host into the inventory, from which \
+                         rsadm etcd remove then takes it out"
+                        )));
+                    }
+                    (true, false) => ("goes on with it", commands.up()),
+                    (false, false) => ("takes it out", commands.up()),
+                };
                 note(format!("{title} is a learner that was added and never started: this {end}:"))
-                    .with(commands.up())
+                    .with(command)
             }
             Some(Trouble::Unstarted) => {
                 warning(format!("{title} was added and never started: it counts as a voter that is down"))
             }
             _ if !member.in_inventory && member.id.is_some() => {
-                let at = list(&member.peer_urls);
-                warning(format!(
-                    "{title} ({at}) is a member, and the inventory has no etcd host there: put it in, or this takes it out:"
-                ))
-                .with(commands.up())
+                let text = format!(
+                    "{title} ({}) is a member, and the inventory has no etcd host there: put it in",
+                    list(&member.peer_urls)
+                );
+                match is_of_others(report) {
+                    true => warning(format!("{text}; rsadm etcd remove takes it out then")),
+                    false => warning(format!("{text}, or this takes it out:")).with(commands.up()),
+                }
             }
             // Told with what it serves.
             Some(Trouble::OtherCluster(_)) if member.id.is_none() => return None,
@@ -107,6 +120,8 @@ pub(super) fn astray(member: &MemberReport, commands: Commands<'_>) -> Option<Ad
             );
             return Some(warning(text).with(commands.replace(&host(member))));
         }
+        // Told with its certificates.
+        Trouble::NoLeader | Trouble::NoReads(_) if has_expired(member) => return None,
         Trouble::NoLeader | Trouble::NoReads(_) => {
             format!("{title} is cut off from the other members: look at the network between them, port 2380")
         }

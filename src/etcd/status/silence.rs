@@ -1,8 +1,8 @@
 //! What to do about members that are silent, by what their hosts say instead.
 
 use super::{
-    advice::{host, is_of_others, list, title, warning},
-    commands::Commands,
+    advice::{host, is_of_others, is_on_others_host, list, title, warning},
+    commands::{Commands, KUBEADM_RENEW, START_KUBELET},
     host::{Expired, HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
 };
@@ -73,7 +73,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
              before a restore or a recovery, keep it switched off, or cut off from the others, until {} there was moved \
              away; {} makes it a member again",
             crate::layout::ETCD_DATA_DIR,
-            commands.up()
+            if is_of_others(report) { commands.add(&host(member)) } else { commands.up() }
         )),
         Some(HostState::Unreachable { .. }) => warning(format!(
             "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
@@ -101,14 +101,13 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
                 crate::layout::ETCD_DATA_DIR
             ))
         },
-        Some(HostState::Seen(Process { expired: Some(Expired { file, on }), last_words, .. })) => Advice {
-            says: said(&title, last_words.as_ref()),
-            ..warning(format!(
-                "the certificate {file} of etcd on {title} has expired on {on}; this renews it:"
-            ))
-            .with(commands.renew())
+        Some(HostState::Seen(process)) if process.expired.is_some() => {
+            Advice { says: said(&title, process.last_words.as_ref()), ..expired(&title, process, commands)? }
+        }
+        Some(HostState::Seen(process)) => Advice {
+            says: said(&title, process.last_words.as_ref()),
+            ..stopped(member, why, process, report.serves, commands)
         },
-        Some(HostState::Seen(process)) => stopped(&title, why, process, commands),
     })
 }
 
@@ -141,7 +140,7 @@ fn runs(member: &MemberReport) -> bool {
 }
 
 /// True where nobody accepts it any more.
-fn has_expired(member: &MemberReport) -> bool {
+pub(super) fn has_expired(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(Process { expired: Some(_), .. })))
 }
 
@@ -214,34 +213,63 @@ fn is_damaged(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(process)) if !process.running && has_lost_data(process))
 }
 
-fn stopped(title: &str, why: &str, process: &Process, commands: Commands<'_>) -> Advice {
-    let advice = match process {
+/// A certificate of its own that has ended.
+pub(super) fn expired(title: &str, process: &Process, commands: Commands<'_>) -> Option<Advice> {
+    let Expired { file, on } = process.expired.as_ref()?;
+    let text = format!("the certificate {file} of etcd on {title} has expired on {on}");
+    Some(match process.is_of_others() {
+        true => {
+            warning(format!("{text}; on that host, which kubeadm built, this renews it:")).with(KUBEADM_RENEW)
+        }
+        false => warning(format!("{text}; this renews it:")).with(commands.renew()),
+    })
+}
+
+fn stopped(
+    member: &MemberReport,
+    why: &str,
+    process: &Process,
+    serves: bool,
+    commands: Commands<'_>,
+) -> Advice {
+    let title = title(member);
+    let by_kubelet = |text: String| match process.is_of_others() {
+        true => warning(format!("{text}; on that host, this starts it:")).with(START_KUBELET),
+        false => warning(text).with(commands.up()),
+    };
+    // Of what is missing `up` makes the member that it was; where it may not, the member is made anew.
+    let by_files = |text: String| match (process.is_of_others(), serves) {
+        (true, true) => warning(format!("{text}: put it back, or this makes it a member anew:"))
+            .with(commands.replace(&host(member))),
+        (true, false) => warning(format!("{text}: put it back")),
+        (false, _) => warning(text).with(commands.up()),
+    };
+    match process {
         // Whoever starts or hangs says nothing of certificates.
         Process { running: true, .. } if why.contains("certificate") => {
             warning(format!("etcd on {title} runs, and {why}; this tells what its certificates are like:"))
                 .with(commands.certificates())
         }
-        Process { running: true, kubelet: false, .. } => warning(format!(
+        Process { running: true, kubelet: false, .. } => by_kubelet(format!(
             "etcd on {title} is stuck, and its kubelet, which would start it anew, does not run ({why})"
-        ))
-        .with(commands.up()),
+        )),
         Process { running: true, .. } => warning(format!(
             "etcd on {title} starts, stops or is stuck: its process is there and does not answer ({why}); its kubelet ends one \
              that is stuck within some two minutes, and starts it anew: look again"
         )),
         Process { kubelet: false, .. } => {
-            warning(format!("the kubelet of {title} does not run, so its etcd does not either"))
-                .with(commands.up())
+            by_kubelet(format!("the kubelet of {title} does not run, so its etcd does not either"))
         }
         Process { manifest: false, .. } => {
-            warning(format!("{title} has no manifest of etcd any more, so its kubelet does not run it"))
-                .with(commands.up())
+            by_files(format!("{title} has no manifest of etcd any more, so its kubelet does not run it"))
         }
         Process { restarts: None, data: true, .. } => warning(format!(
             "etcd on {title} is not started yet, which takes its kubelet some seconds after its manifest has changed: look \
              again; if it stays so, look at the kubelet there: journalctl -u kubelet"
         )),
-        Process { restarts: None, .. } => warning(format!("etcd never ran on {title}")).with(commands.up()),
+        Process { restarts: None, .. } => {
+            by_files(format!("etcd never ran on {title}, and has no data there"))
+        }
         Process { restarts: Some(0), .. } => {
             warning(format!("etcd stopped on {title}, and its kubelet has not started it again"))
         }
@@ -256,8 +284,7 @@ fn stopped(title: &str, why: &str, process: &Process, commands: Commands<'_>) ->
             let times = if *n == 1 { "time" } else { "times" };
             warning(format!("etcd stops on {title} each time its kubelet starts it ({n} {times} so far)"))
         }
-    };
-    Advice { says: said(title, process.last_words.as_ref()), ..advice }
+    }
 }
 
 fn said(title: &str, words: Option<&Words>) -> Option<String> {
@@ -308,6 +335,14 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
             list(&run)
         );
         advice.push(warning(text));
+    }
+    // `up` is for hosts that rsadm built; of others each is started on its own.
+    if silent.iter().any(|m| is_on_others_host(m)) {
+        if !kubelets_off.is_empty() {
+            let text = format!("start etcd on {} again; on each of these hosts:", list(&kubelets_off));
+            advice.push(warning(text).with(START_KUBELET));
+        }
+        return advice;
     }
     match (here.is_empty(), away.is_empty()) {
         (true, _) => {}

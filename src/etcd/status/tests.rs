@@ -223,7 +223,7 @@ fn smaller_complaints() {
     Warning: --etcd-servers on m1 lacks https://10.0.0.3:2379
     Note: members are in different raft terms: an election was under way; if it stays so, look at the network
     ");
-    let built = |prepared| HostState::Seen(Process { prepared, ..Process::default() });
+    let built = |prepared| HostState::Seen(Process { prepared, manifest: true, ..Process::default() });
     let mut mixed = Scene::new(3);
     for (n, prepared) in [(1, true), (2, false), (3, false)] {
         mixed.known.hosts.insert(format!("m{n}"), built(prepared));

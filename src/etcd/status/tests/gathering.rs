@@ -171,7 +171,9 @@ fn data_that_was_not_compared_is_not_called_equal() {
     scene.status(1).db_size = 3 << 30;
     let report = scene.report();
     assert_eq!((report.comparison, report.verdict), (Comparison::TooLarge, Verdict::Healthy));
-    insta::assert_snapshot!(note(&scene), @"whether members hold the same data was not compared: databases are up to 3 GiB large, and a hash of more than 1 GiB holds up writes for longer than a second (etcdctl endpoint hashkv --cluster compares them, at a quiet hour)");
+    insta::assert_snapshot!(note(&scene), @"whether members hold the same data was not compared: databases are up to 3 GiB large, and a hash of more than 1 GiB holds up writes for longer than a second; at a quiet hour, this compares them:");
+    let compares = scene.report().advice.into_iter().find_map(|a| a.command);
+    assert_eq!(compares.as_deref(), Some("rsadm etcd status prod.yaml --compare"));
     scene.gathered.hashes = Hashes::Unasked;
     assert_eq!((scene.report().comparison, note(&scene)), (Comparison::NotAsked, String::new()));
     // One that is ill has other troubles; one alone has nobody to be compared with.

@@ -44,7 +44,7 @@ fn membership_against_the_inventory() {
     {
         let mut free = Scene::new(3).listing(|list| list.truncate(2));
         for host in ["m1", "m2", "m3"] {
-            let process = Process { prepared, kubelet, ..Process::default() };
+            let process = Process { prepared, kubelet, manifest: host != "m3", ..Process::default() };
             free.known.hosts.insert(host.to_owned(), HostState::Seen(process));
         }
         let advice = free.report().advice;

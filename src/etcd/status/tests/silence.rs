@@ -35,7 +35,8 @@ fn a_disk_that_takes_nothing_is_told_and_no_command_that_does_not_help() {
 /// Their processes are there: nothing is to be started.
 #[test]
 fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
-    let process = Process { kubelet: true, manifest: true, running: true, ..Process::default() };
+    let process =
+        Process { prepared: true, kubelet: true, manifest: true, running: true, ..Process::default() };
     let mut scene = Scene::new(3).silence(1, "late").silence(2, "late").silence(3, "late").without_quorum();
     for host in ["m1", "m2", "m3"] {
         scene.known.hosts.insert(host.to_owned(), HostState::Seen(process.clone()));
@@ -45,7 +46,7 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
     assert!(said("etcd runs on m1, m2 and m3 and does not answer in time"), "{advice:?}");
     assert!(!said("start etcd on"), "{advice:?}");
     let mut starting = Scene::new(3).silence(3, "connection refused");
-    let waits = Process { running: false, data: true, prepared: true, ..process.clone() };
+    let waits = Process { running: false, data: true, ..process.clone() };
     starting.known.hosts.insert("m3".to_owned(), HostState::Seen(waits));
     let told = starting.report().advice.remove(0);
     assert!(told.text.starts_with("etcd on m3 is not started yet") && told.command.is_none(), "{told:?}");
@@ -202,4 +203,83 @@ fn without_a_quorum_a_member_with_damaged_data_is_none_to_start() {
     let shows = about("etcd cannot start on m1 with the data that is there");
     assert_eq!(shows.command.as_deref(), Some("rsadm etcd recover prod.yaml --diagnose"));
     assert_eq!(about("start etcd on m2 and m3 again").command.as_deref(), Some("rsadm up prod.yaml"));
+}
+
+/// rsadm refuses to touch what kubeadm built, save members of etcd.
+#[test]
+fn of_hosts_that_kubeadm_built_nothing_is_advised_that_is_refused_there() {
+    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
+    let off = Process { manifest: true, data: true, restarts: Some(0), ..Process::default() };
+    let scenes = [
+        (off.clone(), "the kubelet of m3 does not run", Some("systemctl enable --now kubelet")),
+        (
+            Process { kubelet: true, manifest: false, ..off.clone() },
+            "m3 has no manifest of etcd",
+            Some("rsadm etcd replace prod.yaml m3"),
+        ),
+        (
+            Process { kubelet: true, data: false, restarts: None, ..off.clone() },
+            "etcd never ran on m3",
+            Some("rsadm etcd replace prod.yaml m3"),
+        ),
+        (
+            Process { running: true, ..off.clone() },
+            "etcd on m3 is stuck",
+            Some("systemctl enable --now kubelet"),
+        ),
+        (
+            Process { kubelet: true, expired, ..off.clone() },
+            "the certificate peer.crt",
+            Some("kubeadm certs renew all"),
+        ),
+    ];
+    for (process, text, command) in &scenes {
+        let well = Process { kubelet: true, manifest: true, data: true, running: true, ..Process::default() };
+        let mut serving = Scene::new(3).silence(3, "refused");
+        let mut without = Scene::new(3).silence(2, "refused").silence(3, "refused").without_quorum();
+        for scene in [&mut serving, &mut without] {
+            scene.known.api_servers[0].etcd_servers.truncate(1);
+            scene.known.hosts.insert("m1".to_owned(), HostState::Seen(well.clone()));
+            scene.known.hosts.insert("m2".to_owned(), HostState::Seen(off.clone()));
+            scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));
+        }
+        let told = serving.report().advice;
+        let of_it = told.iter().find(|a| a.text.contains(text)).expect(text);
+        assert_eq!(of_it.command.as_deref(), *command, "{text}");
+        let lost = without.report().advice;
+        for advice in told.iter().chain(&lost) {
+            let words = format!("{} {}", advice.text, advice.command.as_deref().unwrap_or_default());
+            assert!(!words.contains("rsadm up") && !words.contains("rsadm certs"), "{words}");
+        }
+        let off = lost.iter().find(|a| a.text.starts_with("start etcd on")).expect("m2's kubelet is off");
+        assert_eq!(off.command.as_deref(), Some("systemctl enable --now kubelet"));
+    }
+}
+
+/// What it serves to clients and what its peers see end on days of their own.
+#[test]
+fn a_certificate_for_peers_that_has_ended_is_told_of_members_that_answer() {
+    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
+    let process = Process {
+        prepared: true,
+        kubelet: true,
+        manifest: true,
+        running: true,
+        expired,
+        ..Process::default()
+    };
+    let told = |mut scene: Scene| {
+        scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));
+        scene.report().advice
+    };
+    let mut astray = Scene::new(3);
+    astray.status(3).leader = 0;
+    let mut apart = Scene::new(3).without_quorum();
+    apart.status(3).leader = 0;
+    for advice in [told(Scene::new(3)), told(astray), told(apart)] {
+        let words = "the certificate peer.crt of etcd on m3 has expired on 2026-11-22; this renews it:";
+        let renews = advice.iter().find(|a| a.text == words).expect(words);
+        assert_eq!(renews.command.as_deref(), Some("rsadm certs renew prod.yaml"));
+        assert!(!advice.iter().any(|a| a.text.contains("look at the network")), "{advice:?}");
+    }
 }
