@@ -55,6 +55,14 @@ impl Inventory {
         changed
     }
 
+    /// The same with one host more, in YAML.
+    pub fn with_host(&self, host: &str) -> Self {
+        let mut changed = self.clone();
+        let hosts = changed.file["hosts"].as_sequence_mut().expect("hosts");
+        hosts.push(serde_yaml::from_str(host).expect(host));
+        changed
+    }
+
     /// Names of the hosts with a role.
     pub fn hosts(&self, role: &str) -> Vec<&str> {
         let hosts = self.file["hosts"].as_sequence().expect("hosts").iter();
@@ -91,4 +99,5 @@ fn inventories_are_changed_in_place() {
     assert_eq!(changed.file["hosts"][1]["labels"]["zone"], "a");
     assert_eq!(changed.file["etcd"]["extra_args"]["a"], "b");
     assert_eq!(lab.file["etcd"], Value::Null);
+    assert_eq!(lab.with_host("{name: e4, roles: [etcd]}").hosts("etcd"), ["m1", "m2", "m3", "e4"]);
 }

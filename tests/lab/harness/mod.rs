@@ -16,8 +16,8 @@ pub use self::{
     inventory::Inventory,
     lab::{Lab, Running, run},
     outcome::Outcome,
-    probe::{Probe, took_turns},
+    probe::{Probe, now, took_turns},
     secrets::{CommandLines, Secrets},
     state::{Footprint, Processes},
-    writer::{Writer, Written, under_load},
+    writer::{Writer, Written, numbers_on, under_load},
 };

@@ -126,6 +126,21 @@ impl Samples {
         self.all.iter().filter(|s| s.good && from <= s.from && s.to <= to).count()
     }
 
+    /// Those that began at a moment or later.
+    pub fn since(&self, moment: f64) -> Self {
+        self.only(|s| s.from >= moment)
+    }
+
+    /// Those that had ended by a moment.
+    pub fn until(&self, moment: f64) -> Self {
+        self.only(|s| s.to <= moment)
+    }
+
+    fn only(&self, which: impl Fn(&Sample) -> bool) -> Self {
+        let all = self.all.iter().filter(|s| which(s)).copied().collect();
+        Self { name: self.name.clone(), all }
+    }
+
     /// The longest time in which none was good: between the ends of two that were, one after the other.
     pub fn longest_gap(&self) -> f64 {
         let ends: Vec<f64> = self.all.iter().filter(|s| s.good).map(|s| s.to).collect();
@@ -172,6 +187,7 @@ fn gaps_are_measured() {
     assert_eq!(seen.longest_gap(), 4.0);
     assert_eq!(seen.good_within((0.0, 1.0)), 1);
     assert_eq!(seen.good_within((3.5, 7.0)), 0);
+    assert_eq!((seen.since(7.0).all.len(), seen.until(3.0).all.len()), (3, 3));
 }
 
 #[test]

@@ -64,15 +64,30 @@ pub fn under_load(
     written.forget(&cluster, then[0])
 }
 
+/// Numbers of the keys that the member on a host has, by its own account.
+pub fn numbers_on(cluster: &Cluster<'_>, host: &str) -> Result<BTreeSet<u64>, Fault> {
+    let get = format!("get --prefix {PREFIX} --keys-only --consistency=s");
+    let keys = cluster.etcdctl(host, &get)?.ok()?.stdout;
+    Ok(keys.lines().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok()).collect())
+}
+
 impl Written {
-    /// Passes where the member on a host has every acknowledged write, by its own account. Who follows may be
-    /// behind for a moment; what is lost stays so.
+    /// What was begun at a moment or later.
+    pub fn since(&self, moment: f64) -> Self {
+        Self(self.0.since(moment))
+    }
+
+    /// What was acknowledged by a moment.
+    pub fn until(&self, moment: f64) -> Self {
+        Self(self.0.until(moment))
+    }
+
+    /// Passes where there is an acknowledged write and the member on a host has every one, by its own account. Who follows may
+    /// be behind for a moment; what is lost stays so.
     pub fn is_all_on(&self, cluster: &Cluster<'_>, host: &str) -> Check {
+        ensure!(self.0.all.iter().any(|w| w.good), "nothing was acknowledged");
         eventually(|| {
-            let keys =
-                cluster.etcdctl(host, &format!("get --prefix {PREFIX} --keys-only --consistency=s"))?.ok()?;
-            let kept: BTreeSet<u64> =
-                keys.stdout.lines().filter_map(|key| key.strip_prefix(PREFIX)?.parse().ok()).collect();
+            let kept = numbers_on(cluster, host)?;
             let good = self.0.all.iter().filter(|w| w.good).map(|w| w.number);
             let lost: Vec<u64> = good.filter(|n| !kept.contains(n)).collect();
             ensure!(lost.is_empty(), "{host} lost acknowledged writes: {lost:?}");

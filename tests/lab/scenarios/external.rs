@@ -1,7 +1,9 @@
-//! etcd on hosts of its own: a host that loses its power in the middle of the first run, where keys are, and the loss of an
-//! etcd host.
+//! etcd on hosts of its own: a host that loses its power in the middle of the first run, where keys are, the loss of an etcd
+//! host, and another one in its place.
 
-use crate::harness::{Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, eventually};
+use crate::harness::{
+    Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Probe, Writer, eventually, took_turns,
+};
 
 use super::{pods, steady};
 
@@ -9,7 +11,8 @@ const ETCD: [&str; 3] = ["e1", "e2", "e3"];
 const CONTROL_PLANES: [&str; 2] = ["m1", "m2"];
 const WORKER: &str = "w1";
 const NODES: [&str; 3] = ["m1", "m2", "w1"];
-const HOSTS: [&str; 6] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "m1", "m2", "w1"];
+const HOSTS: [&str; 7] =
+    ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34", "m1", "m2", "w1"];
 
 /// Files with key material, as `MODE OWNER PATH`; the folders that hold most of it too.
 const KEYS: &str = "grep -rlE 'PRIVATE KEY|client-key-data: |^ *secret: ' \
@@ -32,6 +35,8 @@ const OF_ETCD: &str = "/etc/kubernetes/pki/etcd/ca.key";
 struct External<'a> {
     lab: &'a Lab,
     inventory: Inventory,
+    /// With a host more for etcd.
+    spare: Inventory,
 }
 
 #[test]
@@ -39,8 +44,9 @@ fn external() {
     let lab = Lab::up("external", &HOSTS).unwrap();
     let mut checks = Checks::new("external");
     let inventory = Inventory::load("tests/lab/inventories/lab-external-etcd.yaml");
-    let it = External { lab: &lab, inventory };
-    let bare = Footprint::of_what_is_left(&lab, &it.inventory.all_hosts()).unwrap();
+    let spare = inventory.with_host("{name: e4, address: 10.77.0.34, roles: [etcd]}");
+    let it = External { lab: &lab, inventory, spare };
+    let bare = Footprint::of_what_is_left(&lab, &it.spare.all_hosts()).unwrap();
     it.build(&mut checks);
     checks
         .check("keys are where they are needed, and their owner's alone", || it.keys_are_where_they_belong());
@@ -56,8 +62,11 @@ fn external() {
         pods::answer_each_other(&it.cluster())
     });
     checks.check("without e1 both API servers take writes", || it.loses_an_etcd_host());
+    checks.check("another host takes e1's place under load, and the API servers follow in turn", || {
+        it.replaces_an_etcd_host()
+    });
     checks.check("reset leaves the hosts as they were", || {
-        steady::reset_leaves_nothing(&lab, &it.inventory, &bare)
+        steady::reset_leaves_nothing(&lab, &it.spare, &bare)
     });
     checks.finish();
 }
@@ -95,7 +104,17 @@ impl External<'_> {
         up.says(" e2: ")?;
         up.says("cause: ")?;
         up.says("1 step failed on e2")?;
-        up.says("run the same command again")
+        up.says("run the same command again")?;
+        // What was under way on the others went on; nothing is recorded as done that is not.
+        let plan = eventually(|| {
+            let plan = self.lab.rsadm_on("plan", &self.inventory)?.exits(4)?;
+            plan.says("e2")?;
+            Ok(plan)
+        })?;
+        println!("{}", plan.stderr);
+        ["e1", "e3"].iter().try_for_each(|host| {
+            self.lab.on(host, "test -s /etc/kubernetes/pki/etcd/server.crt")?.ok().map(drop)
+        })
     }
 
     fn keys_are_where_they_belong(&self) -> Check {
@@ -149,6 +168,32 @@ impl External<'_> {
         self.lab.verb(&["up", "e1"])?.ok()?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.ok())?;
         Ok(())
+    }
+
+    fn replaces_an_etcd_host(&self) -> Check {
+        let etcd = Cluster::new(self.lab, "e2");
+        let writer = Writer::start(self.lab, &etcd, &["e2", "e3"])?;
+        let servers = CONTROL_PLANES
+            .map(|host| Probe::on(self.lab, host, "curl -fsSk -m 10 https://127.0.0.1:6443/readyz"));
+        let replaced = self.lab.rsadm_on("etcd replace {} e1 e4", &self.spare);
+        let servers = servers.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
+        let written = writer.end()?;
+        let replaced = replaced?.ok()?;
+        println!("{}", replaced.stderr);
+        replaced.says("etcd has 3 voting members")?;
+        took_turns(&servers)?;
+        for host in CONTROL_PLANES {
+            let dialled =
+                self.lab.on(host, "tr '\\0' '\\n' < /proc/$(pidof kube-apiserver)/cmdline")?.ok()?;
+            dialled.says("10.77.0.34:2379")?;
+            dialled.says_nothing_of("10.77.0.31")?;
+        }
+        ["e2", "e3", "e4"].iter().try_for_each(|host| written.is_all_on(&etcd, host))?;
+        written.forget(&etcd, "e2")?;
+        let without = self.spare.with_hosts(&["e2", "e3", "e4", "m1", "m2", WORKER]);
+        eventually(|| self.lab.rsadm_on("etcd status", &without)?.ok())?
+            .says("API servers m1 m2 each dial")?;
+        steady::settles(self.lab, &without)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kubernetes on an etcd that is restored and recovered while clients watch, and at last built again on bare hosts from
 //! nothing but an encrypted bundle and its key.
 //!
-//! Rows of the fault matrix: 40 (the quorum lost for good), 48 (fresh hosts without the old keys), 49 (what watched the
+//! Rows of the fault matrix: 40 (the quorum lost for good), 47 (a restore that fails on one host), 48 (fresh hosts without the old keys), 49 (what watched the
 //! old data finds out).
 
 use std::{cell::RefCell, fs, process::Stdio};
@@ -37,6 +37,10 @@ fn restored() {
     checks.must("a control plane over three members", || it.rsadm("up")?.says("1 node Ready"));
     checks.must("objects are written and a bundle with the keys is taken", || it.bundle());
     checks.check("row 49: restored under watchers: they are told, and controllers work on", || it.restore());
+    checks
+        .check("row 47: one that fails on one host keeps API servers down, until it is rolled back", || {
+            it.rolled_back()
+        });
     checks.check("two of three lost: recovered from the survivor, and controllers work on", || it.recover());
     checks.must("reset leaves bare hosts", || {
         lab.verb(&["up", "e2", "e3"])?.ok()?;
@@ -183,6 +187,22 @@ impl Restored<'_> {
         self.has_no_secret("after")?;
         self.secret("new")?;
         sees("new")
+    }
+
+    /// What is mounted cannot be moved: the others have their new data by then.
+    fn rolled_back(&self) -> Check {
+        self.secret("later")?;
+        self.lab.on("e2", "mount --bind /var/lib/etcd/member /var/lib/etcd/member")?.ok()?;
+        let failed = self.run(&self.of_the_bundle())?.exits(6)?;
+        println!("{}", failed.all());
+        failed.says("failed on e2: ")?;
+        let server = self.lab.on("m1", "pidof kube-apiserver")?;
+        ensure!(server.code != 0, "an API server runs while members disagree: {}", server.all());
+        self.lab.on("e2", "umount /var/lib/etcd/member")?.ok()?;
+        self.rsadm("etcd restore --rollback")?.says("rolled back")?;
+        self.has_secret("later")?;
+        self.controllers_work()?;
+        steady::settles_by(|| self.run("plan"))
     }
 
     /// The survivor starts anew while there is no quorum: its etcd serves nothing, and its kubelet, which has not seen an API

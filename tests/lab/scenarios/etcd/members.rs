@@ -3,11 +3,9 @@
 //! Rows of the fault matrix: 39 (the leader, the last member), 40 (the quorum lost), 47 (a restore that fails on one host),
 //! 49 (revisions after a restore), 52 (all members without power).
 
-use std::{thread, time::Duration};
-
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Writer, Written, eventually,
-    under_load,
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Writer, Written, eventually, now,
+    numbers_on, under_load,
 };
 
 const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
@@ -29,6 +27,7 @@ fn members() {
     checks.check("row 39: the leader, which is the first host, is replaced on its own host", || it.anew());
     checks.check("a dead member is replaced by another host", || it.dead());
     checks.check("row 52: all members lose power; it takes no recovery", || it.power_cycle());
+    checks.check("row 52: no member and no kubelet runs; up starts all of them together", || it.cold_start());
     checks.check("a member that is replaced takes its alarm along", || it.alarm());
     checks.check("row 49: after a restore all keys are there, with a higher revision", || it.restore());
     checks.check("row 47: a restore that fails on one host of three says so, and is rolled back", || {
@@ -123,9 +122,9 @@ impl Members<'_> {
     }
 
     fn dead(&self) -> Check {
-        self.lab.verb(&["poweroff", "--hard", "e2"])?.ok()?;
-        eventually(|| self.on("etcd status", &["e1", "e2", "e3"])?.exits(8))?;
         self.under_load(&["e1", "e3"], &["e1", "e3", "e4"], || {
+            self.lab.verb(&["poweroff", "--hard", "e2"])?.ok()?;
+            eventually(|| self.on("etcd status", &["e1", "e2", "e3"])?.exits(8))?;
             self.rsadm("etcd replace {} e2 e4")?.ok()?.says("etcd has 3 voting members, can lose 1")
         })?;
         self.lab.verb(&["up", "e2"])?.ok()?;
@@ -143,6 +142,22 @@ impl Members<'_> {
             self.on("up", &three)?.ok()?;
             eventually(|| self.is_healthy(&three))?;
             self.on("etcd recover", &three)?.exits(5)?.says("there is nothing to recover from")
+        })?;
+        self.has("kept")
+    }
+
+    /// As after a stop of all, with nothing that would start them by itself (k0sctl#561).
+    fn cold_start(&self) -> Check {
+        let three = ["e1", "e2", "e3"];
+        let stop =
+            "systemctl disable --now kubelet && kill -9 $(pidof etcd); while pidof etcd; do sleep 0.1; done";
+        self.under_load(&three, &three, || {
+            three.iter().try_for_each(|host| self.lab.on(host, stop)?.ok().map(drop))?;
+            let status = self.on("etcd status", &three)?.exits(9)?;
+            println!("{}", status.stdout);
+            status.says("this starts all that are stopped, together:")?;
+            self.on("up", &three)?.ok()?;
+            eventually(|| self.is_healthy(&three))
         })?;
         self.has("kept")
     }
@@ -165,15 +180,19 @@ impl Members<'_> {
     fn restore(&self) -> Check {
         let three = ["e1", "e2", "e3"];
         let writer = Writer::start(self.lab, &self.cluster(), &three)?;
-        thread::sleep(Duration::from_secs(2));
-        let written = writer.end()?;
+        let before = now();
         let file = self.snapshot()?;
         self.cluster().etcdctl("e1", "put after-the-snapshot 1")?.ok()?;
         self.on(&format!("--yes etcd restore {{}} {file}"), &three)?
             .ok()?
             .says("etcd restored on 3 hosts")?;
+        let after = now();
         eventually(|| self.is_healthy(&three))?;
-        three.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
+        // What it took between the snapshot and the restore is gone, as is said.
+        let written = writer.end()?;
+        for part in [written.until(before), written.since(after)] {
+            three.iter().try_for_each(|host| part.is_all_on(&self.cluster(), host))?;
+        }
         written.forget(&self.cluster(), "e1")?;
         self.has("kept")?;
         let after = self.cluster().etcdctl("e1", "get after-the-snapshot -w fields")?.ok()?;
@@ -262,7 +281,11 @@ impl Members<'_> {
     /// What a client wrote to all three is on the first. Then these stop, and the other two lose what they have.
     fn writes_and_loses(&self, stopped: &[&str]) -> Result<Written, Fault> {
         let writer = Writer::start(self.lab, &self.cluster(), &["e1", "e2", "e3"])?;
-        thread::sleep(Duration::from_secs(2));
+        eventually(|| {
+            let n = numbers_on(&self.cluster(), "e1")?.len();
+            ensure!(n > 20, "{n} keys so far");
+            Ok(())
+        })?;
         let written = writer.end()?;
         written.is_all_on(&self.cluster(), "e1")?;
         self.stop(stopped)?;
@@ -361,13 +384,16 @@ impl Members<'_> {
     }
 
     /// With an inventory of the survivor alone it knows from its data that it was one of three, also where a run before that
-    /// stopped it.
+    /// stopped it. What the survivor has is there afterwards, and whatever is acknowledged from then on.
     fn recover(&self) -> Check {
         let three = ["e1", "e2", "e3"];
+        let writer = Writer::start(self.lab, &self.cluster(), &three)?;
         self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
         eventually(|| self.on("etcd status", &three)?.exits(9))?;
         self.on("etcd recover --diagnose", &three)?.exits(9)?.says("e1 is furthest")?;
         self.refuses_without_room()?;
+        let survived = numbers_on(&self.cluster(), "e1")?;
+        ensure!(!survived.is_empty(), "the survivor has none of the keys");
         let mut recovery = self.lab.start_rsadm_on("--yes etcd recover", &self.all.with_hosts(&["e1"]))?;
         recovery.until_it_says("etcd stopped on 1 host")?;
         recovery.signal("KILL")?;
@@ -375,8 +401,15 @@ impl Members<'_> {
         let recovered = self.on("--yes etcd recover", &["e1"])?.ok()?;
         recovered.says("1 of 3 members have data on hosts that answer")?;
         recovered.says("etcd restored on 1 host")?;
+        let after = now();
         self.has("newest")?;
-        eventually(|| self.is_healthy(&["e1"]))
+        eventually(|| self.is_healthy(&["e1"]))?;
+        let written = writer.end()?;
+        written.since(after).is_all_on(&self.cluster(), "e1")?;
+        let kept = numbers_on(&self.cluster(), "e1")?;
+        let lost: Vec<u64> = survived.difference(&kept).copied().collect();
+        ensure!(lost.is_empty(), "the survivor had these before: {lost:?}");
+        written.forget(&self.cluster(), "e1")
     }
 
     /// Where the disk is too small for what a recovery writes, it says so before it stops the member that is left.

@@ -4,6 +4,7 @@
 //! Rows of the fault matrix: 40 (the quorum lost: what the survivor gives), 46 (damaged files), 48 (the keys go along).
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -11,7 +12,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Probe, eventually};
+use crate::harness::{
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Probe, Processes, eventually, now,
+};
 
 use crate::scenarios::steady;
 
@@ -106,9 +109,10 @@ impl Snapshots<'_> {
             ensure!(n > 20, "{n} keys so far");
             Ok(())
         })?;
-        let before = self.count(&etcdctl)?;
+        let before = now();
         let saved = self.json("etcd snapshot save", &["--to", &format!("{}/", self.folder.display())]);
-        load.end()?.were_all_good()?;
+        let written = load.end()?;
+        written.were_all_good()?;
         let saved = saved?;
         let (path, revision) = (saved["path"].as_str().ok_or("no path")?, &saved["revision"]);
         let live = self.shell(&format!(
@@ -116,9 +120,15 @@ impl Snapshots<'_> {
         ))?;
         let restored = self.restored(Path::new(path))?;
         ensure!(live == restored, "live:\n{live}\nrestored:\n{restored}");
-        let n = restored.lines().count() as u64;
-        ensure!(n >= before, "{before} writes were acknowledged before, {n} are in it");
-        println!("    revision {revision}: {n} keys, {before} before it began");
+        let has: BTreeSet<&str> = restored.lines().collect();
+        let acknowledged: Vec<String> =
+            written.until(before).all.iter().map(|w| format!("{KEY}{}", w.number)).collect();
+        let lost: Vec<&String> = acknowledged.iter().filter(|key| !has.contains(key.as_str())).collect();
+        ensure!(
+            !acknowledged.is_empty() && lost.is_empty(),
+            "acknowledged before it, and not in it: {lost:?}"
+        );
+        println!("    revision {revision}: {} keys, {} before it began", has.len(), acknowledged.len());
         Ok(())
     }
 
@@ -166,6 +176,10 @@ impl Snapshots<'_> {
             let path = self.lab.path(&format!("home/{name}.db"));
             fs::write(&path, bytes)?;
             self.rsadm("etcd snapshot verify", &[&path.display().to_string()])?.exits(5)?.says(says)?;
+            let before = Processes::of(self.lab, &NODES)?;
+            self.rsadm("--yes etcd restore", &[&path.display().to_string()])?.exits(5)?.says(says)?;
+            let new = Processes::of(self.lab, &NODES)?.new_since(&before);
+            ensure!(new.is_empty(), "started anew: {new:?}");
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Skipped, eventually, items, under_load,
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Skipped, eventually, items, under_load,
 };
 
 const NODES: [&str; 3] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33"];
@@ -148,9 +148,13 @@ impl Upkeep<'_> {
             self.lab.rsadm_on("etcd alarm disarm", &small)?.exits(5)?.says("rsadm etcd defrag")?;
             let refused = self.cluster().etcdctl("e2", "put lab-test/x x")?;
             ensure!(refused.code != 0, "a full etcd took a write");
+            // Full is not dead: no probe may end it meanwhile.
+            let before = Processes::of(self.lab, &HOSTS)?;
             let defrag = self.lab.rsadm_on("etcd defrag", &small)?.ok()?;
             println!("{}", defrag.stderr);
             defrag.says("etcd takes writes again")?;
+            let new = Processes::of(self.lab, &HOSTS)?.new_since(&before);
+            ensure!(new.is_empty(), "started anew: {new:?}");
             self.cluster().etcdctl("e2", "put lab-test/x x")?.ok()?;
             self.lab.rsadm_on("etcd alarm list", &small)?.ok()?.says("no alarm is on")?;
             self.rsadm("up").map(drop)
