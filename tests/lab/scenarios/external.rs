@@ -193,6 +193,8 @@ impl External<'_> {
         let without = self.spare.with_hosts(&["e2", "e3", "e4", "m1", "m2", WORKER]);
         eventually(|| self.lab.rsadm_on("etcd status", &without)?.ok())?
             .says("API servers m1 m2 each dial")?;
+        // kubeadm's configuration names the members, too.
+        self.lab.rsadm_on("up", &without)?.ok()?;
         steady::settles(self.lab, &without)
     }
 }
