@@ -125,14 +125,11 @@ impl Refusals<'_> {
             .ok()?;
         self.lab.on("w2", "mount -t tmpfs -o size=48m,noexec full /usr/local")?.ok()?;
         self.lab.on("w1", "mount -t tmpfs -o ro,size=1m shut /opt")?.ok()?;
-        self.lab
-            .on("m2", "mkdir /var/lib/containerd && mount -t tmpfs -o nr_inodes=20 few /var/lib/containerd")?
-            .ok()?;
+        self.lab.on("m2", "mount -t tmpfs -o nr_inodes=20 few /var/lib/containerd")?.ok()?;
         let outcomes = ["preflight", "up"].map(|command| self.lab.rsadm_on(command, &self.inventory));
         for (host, folder) in [("w2", "/usr/local"), ("w1", "/opt"), ("m2", "/var/lib/containerd")] {
             self.lab.on(host, &format!("umount {folder}"))?.ok()?;
         }
-        self.lab.on("m2", "rmdir /var/lib/containerd")?.ok()?;
         self.lab.on("m1", "systemctl stop squatter")?.ok()?;
         self.lab.on("m2", "hostname m2")?.ok()?;
         for host in ["m3", "w1"] {
