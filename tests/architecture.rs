@@ -27,10 +27,11 @@ const IMPURE: [&str; 8] =
 
 /// Foreign crates and where they may be used. Two exceptions for serde_yaml: `pki/kubeconfig.rs` reads kubeconfigs back,
 /// and `fake` reads the manifests that a kubelet would read.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 7] = [
     ("openssh", &["host/ssh"]),
     ("etcd_client", &["etcd/client"]),
     ("rcgen", &["pki/issue.rs"]),
+    ("flate2", &["host/pack.rs"]),
     ("indicatif", &["ui/spinner.rs"]),
     ("backoff", &["exec/wait.rs"]),
     ("serde_yaml", &["inventory/file.rs", "manifests/mod.rs", "pki/kubeconfig.rs", "fake"]),

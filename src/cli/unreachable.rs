@@ -79,6 +79,9 @@ const NO_ROOM: &str = "no room in ";
 const JUMP_HOST: &str = "jump host: ";
 
 /// Failures that have one remedy, in the order in which remedies are shown.
+/// bash's word where nothing can unpack what runs on the host.
+const NO_GZIP: &str = "gzip: command not found";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Remedy {
     ChangedHostKey,
@@ -101,6 +104,7 @@ enum Remedy {
     Overtaken,
 }
 
+    NoGzip,
 /// Part of sudo's words (`sudo.c`, `logging.c`, `auth/sudo_auth.c`) → what helps. The first that is found counts.
 const SUDO: &[(&str, Remedy)] = &[
     ("must have a tty", Remedy::SudoTerminal),
@@ -137,6 +141,7 @@ fn remedy(error: &HostError) -> Remedy {
         HostError::Overtaken { .. } => Remedy::Overtaken,
         HostError::Sudo { why, .. } => {
             SUDO.iter().find(|(part, _)| why.contains(part)).map_or(Remedy::Sudo, |(_, remedy)| *remedy)
+        HostError::Lost { why, .. } if why.contains(NO_GZIP) => Remedy::NoGzip,
         }
     }
 }
@@ -282,6 +287,7 @@ fn files(Ssh { key_path, known_hosts_path, .. }: &Ssh) -> String {
 }
 
 /// The same for the jump host alone, which is `[user@]address[:port]`.
+        Remedy::NoGzip => format!("install gzip there: {ssh}"),
 fn ssh_to_bastion(node: &Node) -> String {
     let bastion = node.ssh.bastion.as_deref().unwrap_or_default();
     let is_number = |port: &str| port.bytes().all(|b| b.is_ascii_digit());

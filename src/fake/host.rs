@@ -24,6 +24,7 @@ pub struct FakeHost {
     pub(super) world: Arc<World>,
     pub(super) name: NodeName,
     lost: AtomicBool,
+    has_shell: AtomicBool,
 }
 
 impl Drop for FakeHost {
@@ -34,7 +35,7 @@ impl Drop for FakeHost {
 
 impl FakeHost {
     pub(super) fn new(world: Arc<World>, name: NodeName) -> Self {
-        Self { world, name, lost: AtomicBool::new(false) }
+        Self { world, name, lost: AtomicBool::new(false), has_shell: AtomicBool::new(false) }
     }
 
     /// Asks the machine something, which takes a tick.
@@ -177,6 +178,9 @@ impl Host for FakeHost {
     async fn run(&self, ops: &[Op], keep_going: bool) -> Result<Vec<Output>, HostError> {
         if self.lost.load(Relaxed) {
             return Err(self.gone("go on"));
+        }
+        if !self.has_shell.swap(true, Relaxed) {
+            self.world.inner().open(&self.name);
         }
         self.world.inner().batch(&self.name, ops);
         let mut outputs = Vec::new();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    host::{Host, Op, fleet::Fleet},
+    host::{Host, Op, fleet::Fleet, frame, ssh},
     inventory::{Cluster, NodeName},
 };
 
@@ -66,7 +66,7 @@ pub struct Traffic {
     pub batches: usize,
     /// Operations in them.
     pub operations: usize,
-    /// Bytes of files and arguments.
+    /// Bytes on the wire, as a real host's shell and batches would take them.
     pub bytes: usize,
 }
 
@@ -176,22 +176,18 @@ impl Inner {
         }
     }
 
+    /// A shell is opened.
+    fn open(&mut self, host: &NodeName) {
+        self.traffic.entry(host.clone()).or_default().bytes += ssh::opening_size();
+    }
+
     fn batch(&mut self, host: &NodeName, ops: &[Op]) {
         let traffic = self.traffic.entry(host.clone()).or_default();
         traffic.batches += 1;
         traffic.operations += ops.len();
-        traffic.bytes += ops.iter().map(size).sum::<usize>();
+        traffic.bytes += frame::size(ops);
         if let Some(transcript) = &mut self.transcript {
             transcript.extend(ops.iter().map(|op| format!("{host}: {op:?}")));
         }
-    }
-}
-
-fn size(op: &Op) -> usize {
-    match op {
-        Op::Run(cmd) => cmd.argv.iter().map(String::len).sum::<usize>() + cmd.stdin.expose().len(),
-        Op::Script(script, args, _) => script.sent().len() + args.iter().map(String::len).sum::<usize>(),
-        Op::Read(path) => path.len(),
-        Op::Put(file) => file.path.len() + file.data.expose().len(),
     }
 }

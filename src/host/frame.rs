@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::{Cmd, Op, Output, RemoteFile};
+use super::{Cmd, Op, Output, RemoteFile, Script, pack};
 use crate::layout;
 
 /// From here on, data is cheaper to copy for `head` than for bash.
@@ -34,6 +34,12 @@ pub fn request<'a>(ops: &'a [Op], keep_going: bool, sums: &'a [String]) -> Reque
     out
 }
 
+/// How many bytes that makes.
+pub fn size(ops: &[Op]) -> usize {
+    let sums = vec![checksum(&[]); ops.len()];
+    request(ops, false, &sums).iter().map(|piece| piece.len()).sum()
+}
+
 /// SHA-256 as `sha256sum` prints it, by which the host knows that a file arrived as it was.
 pub fn checksum(data: &[u8]) -> String {
     Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -52,11 +58,7 @@ impl<'a> Parts<'a> {
     fn of(op: &'a Op, sums: &mut impl Iterator<Item = &'a String>) -> Self {
         let parts = match op {
             Op::Run(cmd) => Self::of_run(cmd),
-            Op::Script(script, args, limit) => {
-                let own = [script.name.replace('/', "-").into(), script.sent().into()];
-                let words = own.into_iter().chain(args.iter().map(|arg| arg.as_str().into())).collect();
-                Self { verb: "script", limit: seconds(*limit), words, data: &[] }
-            }
+            Op::Script(script, args, limit) => Self::of_script(script, args, seconds(*limit)),
             Op::Read(path) => Self::untimed("read", vec![path.as_str().into()], &[]),
             Op::Put(file) => Self::of_put(file, sums.next().map_or("", String::as_str)),
         };
@@ -74,6 +76,24 @@ impl<'a> Parts<'a> {
             Some(text) => {
                 let words = std::iter::once(text.into()).chain(argv).collect();
                 Self { verb: "feed", limit, words, data: &[] }
+            }
+        }
+    }
+
+    fn of_script(script: &Script, args: &'a [String], limit: String) -> Self {
+        let args = args.iter().map(|arg| arg.as_str().into());
+        let name = [script.name.replace('/', "-").into()];
+        let code = script.code();
+        match pack::is_long(&code) {
+            true => Self {
+                verb: "packed",
+                limit,
+                words: name.into_iter().chain(args).collect(),
+                data: script.packed(),
+            },
+            false => {
+                let words = name.into_iter().chain([code.into()]).chain(args).collect();
+                Self { verb: "script", limit, words, data: &[] }
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::inventory::NodeName;
 pub mod fleet;
 /// What travels to a host and back, as bytes.
 pub mod frame;
+mod pack;
 /// Real hosts.
 pub mod ssh;
 /// What a server shows of itself in a TLS handshake.
@@ -102,11 +103,14 @@ pub struct Script {
 }
 
 impl Script {
-    /// What travels to the host: the text without comments and indentation. No script of ours has a here-document, where
-    /// that would matter.
-    pub fn sent(&self) -> String {
-        let code = self.text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
-        code.flat_map(|line| [line, "\n"]).collect()
+    /// The text without comments and indentation, which is what travels to the host.
+    pub(crate) fn code(&self) -> String {
+        pack::cut(self.text)
+    }
+
+    /// The same, compressed.
+    pub(crate) fn packed(&self) -> &'static [u8] {
+        pack::packed(self.text)
     }
 }
 

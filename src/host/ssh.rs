@@ -49,12 +49,18 @@ pub struct Traffic {
     pub executions: u64,
     /// Batches sent.
     pub batches: u64,
-    /// Bytes of batches sent.
+    /// Bytes sent: how shells are started, what they run, and batches.
     pub bytes: u64,
 }
 
 /// A host behind SSH.
 pub struct SshHost {
+/// How many bytes a root shell costs before its first batch, at the most.
+pub fn opening_size() -> usize {
+    let invocation = Invocation::new(true);
+    invocation.command().len() + opening::program(&invocation.nonce).len()
+}
+
     target: Target,
     options: Options,
     /// Held for a batch: one at a time goes through the shell.
@@ -168,7 +174,8 @@ impl SshHost {
         let invocation = Invocation::new(self.target.ssh.become_root);
         let streams = link.start(&invocation.command()).await.map_err(no_shell)?;
         self.counters.executions.fetch_add(1, Relaxed);
-        match Shell::open(streams, &invocation, self.options.sudo_password.as_ref()).await {
+        let password = self.options.sudo_password.as_ref();
+        match Shell::open(streams, &invocation, password, &self.counters.bytes).await {
             Ok(shell) => Ok(shell),
             Err(NoShell::Sudo(why)) => Err(HostError::Sudo { host: self.target.name.clone(), why }),
             Err(NoShell::Ended(why)) => Err(no_shell(why)),

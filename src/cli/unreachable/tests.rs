@@ -151,3 +151,8 @@ fn each_kind_of_failure_has_its_remedy() {
     let all: Vec<String> = errors.into_iter().map(|e| shown(&[e])).collect();
     insta::assert_snapshot!(all.join("\n"));
 }
+        HostError::Lost {
+            host: m1(),
+            doing: "look around".into(),
+            why: "rsadm: line 1: gzip: command not found".into(),
+        },

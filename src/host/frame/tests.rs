@@ -36,6 +36,20 @@ fn requests_carry_everything_by_length() {
     }
 }
 
+/// What is packed is data: its bytes are no words.
+#[test]
+fn a_long_script_travels_packed() {
+    const LONG: Script = Script { name: "a/long", text: include_str!("../ssh/remote.sh") };
+    let ops = [Op::Script(LONG, vec!["x".into()], Duration::from_secs(1))];
+    let head = format!("batch 0 0 0 0\npacked 0 1.000 {} 2\n6\na-long1\nx", LONG.packed().len());
+    assert_eq!(
+        request(&ops, false, &[]).concat(),
+        [head.as_bytes(), LONG.packed(), b"end 0 0 0 0\n"].concat()
+    );
+    assert_eq!(size(&ops), head.len() + LONG.packed().len() + 12);
+    assert!(LONG.packed().len() * 2 < LONG.code().len());
+}
+
 #[test]
 fn what_cannot_be_asked_for_is_refused_in_its_place() {
     for op in [Op::Run(Cmd::new(["a\0"])), Op::Read("\0".into()), file("f", 0o600), file("/d/", 0o600)] {

@@ -10,17 +10,22 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::{host::Secret, line::one_line};
+use crate::{
+    host::{Script, Secret},
+    line::one_line,
+};
 
 /// The remote half.
-const PROGRAM: &str = include_str!("remote.sh");
+const PROGRAM: Script = Script { name: "remote", text: include_str!("remote.sh") };
 
 /// Says that it is there, then takes [`PROGRAM`] from standard input, past whatever sudo left unread. It is all that
 /// `ps` and sudo's log show. Without single quotes or exclamation marks, so that any login shell hands it on as it is.
+/// `PATH` is set before the first program is looked for: a user's own may lack it.
 const LOADER: &str = concat!(
-    r#"export LC_ALL=C; printf "\n%s ready\n" "$1"; "#,
+    r#"export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; "#,
+    r#"printf "\n%s ready\n" "$1"; "#,
     r#"while read -r n; do [ "$n" = "$1" ] && break; done; "#,
-    r#"read -r n && IFS= read -r -N "$n" p && eval "$p""#,
+    r#"read -r n && p=$(head -c "$n" | gzip -d) && eval "$p""#,
 );
 
 /// How long a shell may take to appear: PAM waits two seconds after a wrong password, directory services longer.
@@ -82,16 +87,23 @@ pub(super) enum NoShell {
     Ended(String),
 }
 
-/// Waits for the loader, answering sudo's prompt on the way, and gives it the remote half.
+/// What the loader is given: where it begins, how long it is, and the remote half.
+pub(super) fn program(nonce: &str) -> Vec<u8> {
+    let packed = PROGRAM.packed();
+    [format!("{nonce}\n{}\n", packed.len()).as_bytes(), packed].concat()
+}
+
+/// Waits for the loader, answering sudo's prompt on the way, and gives it the remote half; how many bytes that were.
 pub(super) async fn open(
     streams: &mut Streams,
     invocation: &Invocation,
     password: Option<&Secret>,
-) -> Result<(), NoShell> {
+) -> Result<u64, NoShell> {
     let opening = Opening { invocation, password, said: Vec::new(), complained: Vec::new() };
     opening.run(streams).await?;
-    let program = format!("{}\n{}\n{PROGRAM}", invocation.nonce, PROGRAM.len());
-    streams.stdin.write_all(program.as_bytes()).await.map_err(|error| NoShell::Ended(error.to_string()))
+    let program = program(&invocation.nonce);
+    streams.stdin.write_all(&program).await.map_err(|error| NoShell::Ended(error.to_string()))?;
+    Ok(program.len() as u64)
 }
 
 /// The way from a started process to a loader that waits.
@@ -195,7 +207,11 @@ mod tests {
     }
 
     /// What a client with this password does and writes when sudo and the loader say these things.
-    async fn meet(password: Option<&str>, sudo_says: &[&str], stdout: &str) -> (Result<(), NoShell>, String) {
+    async fn meet(
+        password: Option<&str>,
+        sudo_says: &[&str],
+        stdout: &str,
+    ) -> (Result<u64, NoShell>, Vec<u8>) {
         let invocation = Invocation { nonce: "N".into(), become_root: true };
         let password = password.map(Secret::new);
         let (mut streams, mut far) = process();
@@ -205,26 +221,26 @@ mod tests {
             opened
         };
         let server = async {
-            let mut heard = String::new();
+            let mut heard = Vec::new();
             for says in sudo_says {
                 far.stderr.write_all(says.as_bytes()).await.unwrap();
                 if password.is_some() && heard.is_empty() {
                     let mut byte = [0];
-                    while !heard.ends_with('\n') && far.stdin.read(&mut byte).await.unwrap() == 1 {
-                        heard.push(byte[0].into());
+                    while !heard.ends_with(b"\n") && far.stdin.read(&mut byte).await.unwrap() == 1 {
+                        heard.push(byte[0]);
                     }
                 }
             }
             far.stdout.write_all(stdout.as_bytes()).await.unwrap();
             drop((far.stderr, far.stdout));
-            far.stdin.read_to_string(&mut heard).await.unwrap();
+            far.stdin.read_to_end(&mut heard).await.unwrap();
             heard
         };
         tokio::join!(client, server)
     }
 
-    fn sent(password: &str) -> String {
-        format!("{password}N\n{}\n{PROGRAM}", PROGRAM.len())
+    fn sent(password: &str) -> Vec<u8> {
+        [password.as_bytes(), &program("N")].concat()
     }
 
     #[tokio::test]
@@ -237,7 +253,7 @@ mod tests {
         ];
         for (password, sudo_says, stdout, line) in cases {
             let (opened, heard) = meet(password, sudo_says, stdout).await;
-            assert!(opened.is_ok(), "{opened:?}");
+            assert!(matches!(opened, Ok(bytes) if bytes as usize == program("N").len()), "{opened:?}");
             assert_eq!(heard, sent(line));
         }
     }
@@ -266,7 +282,7 @@ mod tests {
                 matches!(&opened, Err(NoShell::Sudo(why)) if why == expected),
                 "{opened:?} {sudo_says:?}"
             );
-            assert_eq!(heard, line);
+            assert_eq!(heard, line.as_bytes());
         }
     }
 

@@ -1,5 +1,5 @@
 # What runs on a host, under bash, for as long as the connection stands: it does one operation after the other and
-# answers each. `shell.rs` sends this text once per shell; `frame.rs` writes the requests and reads the answers:
+# answers each. `opening.rs` sends this text once per shell; `frame.rs` writes the requests and reads the answers:
 #
 #   request:  VERB INDEX LIMIT BYTES WORDS \n, then WORDS times (LENGTH \n, that many bytes), then BYTES bytes of data
 #   ping:     ping 0 0 0 0 \n, which has no answer
@@ -9,12 +9,12 @@
 # never reach the arguments of a process, save those of the command that is asked for.
 #
 # Requests and data share standard input. That is sound because bash reads a pipe no further than it must (by the
-# byte, or the very number asked for), `head -c` reads exactly its number, and nothing else may read it at all.
+# byte, or the very number asked for), `head -c` reads exactly its number, and nothing else may read it at all: what
+# unpacks or keeps data reads from `head`.
 # Forks are what costs time here, so builtins do what they can.
 nonce=$1
 # Scripts may want to know by what to tell that this connection's shell still lives.
 export RSADM_SHELL=$$
-export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 unset -v BASH_ENV ENV CDPATH
 umask 022
 cd /
@@ -157,6 +157,18 @@ do_script() {
   local file=$spool/$1
   printf %s "$2" >"$file" || return
   shift 2
+  limited bash -- "$file" "$@" </dev/null
+}
+
+# do_packed NAME [ARGUMENT …]: the same with the text as data, compressed. Where not all of it was read, nobody knows where
+# the next request begins.
+do_packed() {
+  local file=$spool/$1 came
+  shift
+  head -c "$bytes" | gzip -d >"$file"
+  came=("${PIPESTATUS[@]}")
+  ((came[0] == 0)) || exit
+  ((came[1] == 0)) || return
   limited bash -- "$file" "$@" </dev/null
 }
 

@@ -62,13 +62,15 @@ impl Drop for Shell {
 }
 
 impl Shell {
-    /// Makes a shell of a process that was started with the invocation's command line.
+    /// Makes a shell of a process that was started with the invocation's command line, and counts what that takes.
     pub(super) async fn open(
         mut streams: Streams,
         invocation: &Invocation,
         password: Option<&Secret>,
+        sent: &AtomicU64,
     ) -> Result<Self, NoShell> {
-        opening::open(&mut streams, invocation, password).await?;
+        let opening = opening::open(&mut streams, invocation, password).await?;
+        sent.fetch_add(opening + invocation.command().len() as u64, Relaxed);
         Ok(Self {
             stdin: streams.stdin,
             stdout: streams.stdout,
