@@ -9,6 +9,8 @@ mod failure;
 mod link;
 mod opening;
 mod shell;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::SocketAddr,
@@ -53,14 +55,14 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// A host behind SSH.
-pub struct SshHost {
 /// How many bytes a root shell costs before its first batch, at the most.
 pub fn opening_size() -> usize {
     let invocation = Invocation::new(true);
     invocation.command().len() + opening::program(&invocation.nonce).len()
 }
 
+/// A host behind SSH.
+pub struct SshHost {
     target: Target,
     options: Options,
     /// Held for a batch: one at a time goes through the shell.

@@ -13,6 +13,11 @@
 # unpacks or keeps data reads from `head`.
 # Forks are what costs time here, so builtins do what they can.
 nonce=$1
+# A caller says something every 20 seconds; one who is silent for four times as long is gone, whatever sshd still believes, in
+# the middle of what he sends as between two requests. With the shell ends what it holds. Data may come slowly, so it
+# is waited for in slices.
+silence=80
+slice=1048576
 # Scripts may want to know by what to tell that this connection's shell still lives.
 export RSADM_SHELL=$$
 unset -v BASH_ENV ENV CDPATH
@@ -42,14 +47,26 @@ sweep() {
   done
 }
 
+# The request's data. A slice that does not come is waited for in vain, and the stream is of no use any more.
+take() {
+  local left size
+  for ((left = bytes; left > 0; left -= size)); do
+    ((size = left < slice ? left : slice))
+    timeout "$silence" head -c "$size" || return
+  done
+}
+
 # The request's data into FILE. tee reads all of it even where FILE takes no more, or the next request would be lost.
 receive() {
   if ((bytes == 0)); then
     : >"$1"
     return
   fi
-  local size
-  head -c "$bytes" | tee -- "$1" >/dev/null && size=$(stat -c %s -- "$1") || return
+  local size came
+  take | tee -- "$1" >/dev/null
+  came=("${PIPESTATUS[@]}")
+  ((came[0] == 0)) || exit
+  ((came[1] == 0)) && size=$(stat -c %s -- "$1") || return
   ((size == bytes)) && return
   echo "$size of $bytes bytes arrived" >&2
   return 1
@@ -57,7 +74,7 @@ receive() {
 
 # Reads the request's data and forgets it.
 skip_data() {
-  ((bytes == 0)) || head -c "$bytes" >/dev/null
+  take >/dev/null || exit
 }
 
 # Makes FOLDER with MODE, and what is missing above it with 0755, or 0700 where that is PRIVATE or inside it.
@@ -165,7 +182,7 @@ do_script() {
 do_packed() {
   local file=$spool/$1 came
   shift
-  head -c "$bytes" | gzip -d >"$file"
+  timeout "$silence" head -c "$bytes" | gzip -d >"$file"
   came=("${PIPESTATUS[@]}")
   ((came[0] == 0)) || exit
   ((came[1] == 0)) || return
@@ -217,10 +234,10 @@ read_words() {
   local length word
   words=()
   for ((; $1 > ${#words[@]}; )); do
-    read -r length || exit
+    read -r -t "$silence" length || exit
     word=
     if ((length > 0)); then
-      IFS= read -r -N "$length" word || exit
+      IFS= read -r -t "$silence" -N "$length" word || exit
     fi
     words+=("$word")
   done
@@ -228,10 +245,10 @@ read_words() {
 
 # Every request until the stream ends. `batch` starts a list of them: after the first that fails the rest is read
 # and passed over, unless all are to be done. `end` says that the list is through. A caller who has nothing to ask
-# says `ping` now and then; one who says nothing at all is gone, whatever sshd still believes.
+# says `ping` now and then.
 serve() {
   local verb index limit bytes count words keep_going=0 failed=0 status
-  while read -r -t 80 verb index limit bytes count; do
+  while read -r -t "$silence" verb index limit bytes count; do
     read_words "$count"
     case $verb in
       batch) keep_going=$index failed=0 && continue ;;
