@@ -70,6 +70,36 @@ async fn a_jump_host_leads_on_and_its_own_troubles_are_told() {
 async fn a_dead_host_is_told_from_a_dead_jump_host() {
     let (Some(mut sshd), Some(bastion)) = (Sshd::start(), Sshd::start()) else { return };
     let Some(strict) = Sshd::start_with(&["AllowTcpForwarding no"]) else { return };
+/// The terminal tells every process of the group of Ctrl-C, and the jump host's ssh is one of them.
+#[tokio::test]
+async fn what_asks_rsadm_to_stop_does_not_end_the_way_through_a_jump_host() {
+    let (Some(sshd), Some(bastion)) = (Sshd::start(), Sshd::start()) else { return };
+    std::fs::copy(sshd.path("authorized_keys"), bastion.path("authorized_keys")).unwrap();
+    let both = [&bastion, &sshd].map(|server| std::fs::read_to_string(server.path("known_hosts")).unwrap());
+    std::fs::write(sshd.path("known_hosts"), both.concat()).unwrap();
+    let mut node = sshd.node();
+    node.ssh.bastion = Some(format!("root@127.0.0.1:{}", bastion.port));
+    let options = options();
+    let config = options.control_dir.path().join("m1-jump.conf").display().to_string();
+    let host = SshHost::connect(&node, &options).await.unwrap();
+    for signal in ["-INT", "-TERM"] {
+        let told = std::process::Command::new("pkill").args([signal, "-f", &config]).status().unwrap();
+        assert!(told.success(), "no process has {config}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(ok(&host, &[run(&["echo", "hello"])]).await[0].text(), "hello\n");
+    }
+    assert_eq!(host.traffic().connections, 1);
+    drop((host, options));
+    for _ in 0..500 {
+        let left = std::process::Command::new("pgrep").args(["-f", &config]).output().unwrap();
+        if left.stdout.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the jump host's ssh stays");
+}
+
     let servers = [&bastion, &strict, &sshd];
     let known = servers.map(|server| std::fs::read_to_string(server.path("known_hosts")).unwrap());
     std::fs::write(sshd.path("known_hosts"), known.concat()).unwrap();

@@ -100,7 +100,9 @@ fn bastion_config(ssh: &Ssh) -> String {
     format!("{}{PROPOSED}{}", common(ssh), key.unwrap_or_default())
 }
 
-/// What `ProxyJump` does, but with a log.
+/// What `ProxyJump` does, but with a log, and what asks rsadm to stop does not end it: unlike the connections that lead through it, it stays in
+/// the process group that a terminal tells of Ctrl-C, and what runs on the hosts is to be finished. ssh leaves signals ignored that it
+/// was started with so (OpenSSH, `clientloop.c`); the ssh that it serves ends it with SIGHUP.
 fn proxy_command(bastion: &str, config: &Path, log: &Path) -> String {
     let (user, address) =
         bastion.rsplit_once('@').map_or((None, bastion), |(user, address)| (Some(user), address));
@@ -112,7 +114,8 @@ fn proxy_command(bastion: &str, config: &Path, log: &Path) -> String {
     let port = port.map(|port| format!("-p {port} ")).unwrap_or_default();
     let host = host.trim_matches(['[', ']']);
     let (config, log) = (quoted(config), quoted(log));
-    format!("ProxyCommand ssh -F {config} -E {log} -W [%h]:%p {user}{port}-- {host}\n")
+    let start = r#"sh -c 'trap "" INT TERM; exec "$@"' sh"#;
+    format!("ProxyCommand {start} ssh -F {config} -E {log} -W [%h]:%p {user}{port}-- {host}\n")
 }
 
 /// A path as ssh's configuration reads it: in quotes for spaces, `%` doubled since it introduces a token.
@@ -187,7 +190,9 @@ mod tests {
         ];
         for (bastion, expected) in cases {
             let line = proxy_command(bastion, Path::new("/c d"), Path::new("/l%"));
-            let expected = format!("ProxyCommand ssh -F \"/c d\" -E \"/l%%\" -W [%h]:%p {expected}\n");
+            let start = r#"sh -c 'trap "" INT TERM; exec "$@"' sh"#;
+            let expected =
+                format!("ProxyCommand {start} ssh -F \"/c d\" -E \"/l%%\" -W [%h]:%p {expected}\n");
             assert_eq!(line, expected, "{bastion}");
         }
     }
