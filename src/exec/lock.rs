@@ -1,10 +1,19 @@
 //! One operator at a time: an `flock` on every host of the inventory, held by the host's own shell of this run.
 //!
+//! A run is known by a line: words for people, and behind a tab what tells it from every other run, whatever that calls itself.
+//!
 //! The kernel frees it with the shell, so the lock of a dead run blocks nobody, and there is no age to guess by. A run that was
 //! away, because its computer slept or somebody stopped it, takes its lock again only where nobody else had it meanwhile: its
 //! plan is of before.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs,
+    hash::{BuildHasher, RandomState},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -37,7 +46,7 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
         let (taken, why) = match answer {
             Ok(Ok(output)) if output.ok() => continue,
             Ok(Ok(output)) if output.status == OURS => return Err(one_machine(&name, output.text().trim())),
-            Ok(Ok(output)) if output.status == TAKEN => (true, output.text().trim().to_owned()),
+            Ok(Ok(output)) if output.status == TAKEN => (true, words(&output.text()).to_owned()),
             Ok(Ok(output)) => (false, output.stderr.trim().to_owned()),
             Ok(Err(e)) | Err(e) => (false, e.to_string()),
         };
@@ -115,22 +124,40 @@ async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Outpu
     }
 }
 
-/// True for a run of this computer whose process is gone.
-fn is_dead(holder: &str) -> bool {
-    let here = format!("@{} (pid ", this_machine());
-    let pid = holder.split_once(&here).and_then(|(_, rest)| rest.split(')').next()?.parse::<u32>().ok());
-    pid.is_some_and(|pid| {
-        std::path::Path::new("/proc/self").exists() && !std::path::Path::new(&format!("/proc/{pid}")).exists()
-    })
+/// What people read of a holder. An older rsadm wrote nothing else.
+fn words(holder: &str) -> &str {
+    holder.split('\t').next().unwrap_or_default().trim()
 }
 
-/// Who we are, for others who find the lock taken.
+/// True for a run of this computer whose process is gone. Of an older rsadm's it is not known: containers and cloned computers share
+/// a name.
+fn is_dead(holder: &str) -> bool {
+    let mut run = holder.trim().split('\t').nth(1).unwrap_or_default().split(' ');
+    let pid = |pid: &str| pid.parse::<u32>().ok();
+    let (Some(place), Some(pid)) = (run.next(), run.next().and_then(pid)) else { return false };
+    place_of_processes().is_some_and(|here| here == place) && !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Where a process number means the same process: this start of this computer, and in it this container.
+fn place_of_processes() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = fs::metadata("/proc/self/ns/pid").ok()?.ino();
+    Some(format!("{}.{namespace}", boot.trim()))
+}
+
+/// Who we are, for others who find the lock taken; never the same twice.
 pub fn holder(command: &str) -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "somebody".into());
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
     let since = time::OffsetDateTime::now_utc().format(format).unwrap_or_default();
-    format!("rsadm {command} by {user}@{} (pid {}) since {since}", this_machine(), std::process::id())
+    let pid = std::process::id();
+    let place = place_of_processes().unwrap_or_else(|| "-".into());
+    let nonce = RandomState::new().hash_one(pid);
+    format!(
+        "rsadm {command} by {user}@{} (pid {pid}) since {since}\t{place} {pid} {nonce:016x}",
+        this_machine()
+    )
 }
 
 #[cfg(test)]
@@ -140,11 +167,24 @@ mod tests {
     #[test]
     fn only_a_process_of_this_computer_is_known_to_be_dead() {
         let own = holder("up");
-        let pid = format!("(pid {})", std::process::id());
+        let place = place_of_processes().unwrap();
         // No process has this number: pid_max is at most 2^22.
-        let dead = own.replace(&pid, "(pid 999999999)");
-        assert!(!is_dead(&own) && is_dead(&dead));
-        assert!(!is_dead(&dead.replace(&format!("@{} ", this_machine()), "@elsewhere ")));
-        assert!(!is_dead("") && !is_dead("somebody"));
+        let dead =
+            own.replace(&format!("\t{place} {} ", std::process::id()), &format!("\t{place} 999999999 "));
+        assert!(!is_dead(&own) && is_dead(&dead) && is_dead(&format!("{dead}\n")));
+        let container = place.replace('.', ".1");
+        assert!(!is_dead(&dead.replace(&place, &container)), "the same name and number, elsewhere");
+        assert!(!is_dead(words(&dead)), "an older rsadm's");
+        for odd in ["", "somebody", "a\t", "a\t-", "a\t- 999999999", "a\tb c"] {
+            assert!(!is_dead(odd), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn two_runs_are_never_the_same() {
+        let (one, other) = (holder("up"), holder("up"));
+        assert_ne!(one, other);
+        assert!(words(&one).starts_with("rsadm up by ") && words(&one).ends_with(" UTC"), "{one}");
+        assert_eq!(words("rsadm up by ann@desk (pid 17)\n"), "rsadm up by ann@desk (pid 17)");
     }
 }

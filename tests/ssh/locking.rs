@@ -108,13 +108,16 @@ async fn a_run_that_was_away_goes_on_only_where_no_other_came() {
 
     end_shell().await;
     let other = fleet(&sshd).await;
-    taken(&other, "another").await;
+    taken(&other, "another\tthere 17 1").await;
     drop(other);
     for _ in 0..2 {
         let error = loop {
             match host.run(&[run(&["true"])], false).await.expect_err("it does nothing any more") {
                 // The other's shell ends a little after it.
-                HostError::Lost { .. } => tokio::time::sleep(Duration::from_millis(100)).await,
+                HostError::Lost { why, .. } => {
+                    assert!(!why.contains('\t'), "{why}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
                 error => break error,
             }
         };
@@ -122,6 +125,21 @@ async fn a_run_that_was_away_goes_on_only_where_no_other_came() {
         assert_eq!(why, "another");
     }
     taken(&fleet(&sshd).await, "third").await;
+}
+
+/// As from two containers on one computer, or two that were made of one image: name, number and second may be the same.
+#[tokio::test]
+async fn a_run_that_calls_itself_the_same_is_another() {
+    let Some(sshd) = Sshd::start() else { return };
+    let _alone = ALONE.lock().await;
+    let holder = |run: &str| format!("rsadm up by root@desk (pid 17)\t{run}");
+    let first = fleet(&sshd).await;
+    taken(&first, &holder("here 17 1")).await;
+    let second = fleet(&sshd).await;
+    let why = lock::take(&second, &holder("there 17 2"), &Events::none()).await.expect_err("it is taken").why;
+    assert_eq!(why, "rsadm up by root@desk (pid 17)");
+    // Its shell was not taken for one that the same run had before, and ended.
+    first.hosts()[0].run(&[run(&["true"])], false).await.expect("its shell lives");
 }
 
 async fn taken(fleet: &Fleet, holder: &str) {

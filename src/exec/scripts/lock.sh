@@ -1,8 +1,8 @@
 # lock.sh HOLDER NAME [again|all|DEAD]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who
 # is told. Status 76: the holder itself has it, under another name of the host, which is told. Status 79: it is to be had again,
 # and somebody else had it meanwhile, who is told. `all` is said once it holds those of all hosts: before that it does nothing, and
-# whoever comes back to his own need not mind. DEAD is who had it and is known to have been killed. The lock's file goes with
-# it; so whoever gets the lock makes sure that it is still that of the file.
+# whoever comes back to his own need not mind. A holder has words for people before a tab, if it has one. DEAD is who had it and is
+# known to have been killed. The lock's file goes with it; so whoever gets the lock makes sure that it is still that of the file.
 shell=${RSADM_SHELL:?}
 lock=/run/rsadm-lock/lock
 # Who had it last stays behind, for those who have been away.
@@ -39,6 +39,8 @@ for _ in {1..50}; do
   holder='' name=''
   { read -r holder && read -r _ && read -r name; } <&9
   [ $status = 1 ] && [ "$holder" = "$1" ] && [ "${name:-$2}" != "$2" ] && echo "$name" && exit 76
+  # Who comes back only tells people.
+  [ "${3-}" != again ] || holder=${holder%%$'\t'*}
   printf '%s\n' "$holder"
   [ $status = 1 ] && exit 75
   exit 1
@@ -46,7 +48,7 @@ done
 [ "${got-}" ] || { mkdir -p "${lock%/*}" && : 9<>$lock && echo "$lock does not stay" >&2; exit 1; }
 if [ "${3-}" = again ] && read -r other 2>/dev/null <$last && [ "$other" != "$1" ]; then
   rm -rf "${lock%/*}"
-  echo "$other"
+  echo "${other%%$'\t'*}"
   exit 79
 fi
 printf '%s\n' "$1" "$shell" "$2" > $lock
