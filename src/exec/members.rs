@@ -43,6 +43,10 @@ pub struct MemberHost {
 /// Why a member is silent whose host could not be reached: who connects has told the cause.
 pub(super) const AWAY: &str = "its host cannot be reached";
 
+/// Why a member is silent whose host leads nobody to it; `preflight` has more room for the way out.
+const FORBIDDEN: &str =
+    "its host's sshd forwards no connection to it: AllowTcpForwarding local, or yes, in sshd_config there";
+
 /// Ways to members.
 #[async_trait]
 pub trait Members: Send + Sync {
@@ -177,6 +181,7 @@ impl<'a> SshMembers<'a> {
         };
         let dialled = dial(&wanted, &credentials).await;
         match &dialled.client {
+            Err(_) if forward.is_forbidden().await => Err(FORBIDDEN.to_owned()),
             Err(EtcdError::Untrusted { .. }) => {
                 Ok(self.with_others_credentials(&wanted, &credentials).await.unwrap_or(dialled))
             }

@@ -28,6 +28,7 @@ use crate::{
 mod aftermath;
 pub mod causes;
 pub mod differences;
+pub mod forwarding;
 pub mod gate;
 pub mod heir;
 pub mod keyring;

@@ -2,7 +2,7 @@
 //!
 //! Nothing listens yet on the ports that matter, and a firewall may reject as a closed port does. So each host listens on
 //! those of its ports that are free (with `systemd-socket-activate`, which every systemd brings), all hosts dial those
-//! that their roles let them dial, and the listeners are ended: three executions on each host, whatever the number of
+//! that their roles let them dial, and the listeners are ended: a few executions on each host, whatever the number of
 //! pairs.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::scripts;
+use super::{forwarding, scripts};
 use crate::{
     host::{HostError, Op, Output, Script, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
@@ -101,6 +101,8 @@ async fn between(
     let is_new = |name: &NodeName| new.contains(name);
     let wanted = paths::wanted(cluster).into_iter();
     let wanted: Vec<Path> = wanted.filter(|p| (is_new(&p.from) || is_new(&p.to)) && scope.takes(p)).collect();
+    let etcd = cluster.with_role(Role::Etcd).filter(|n| is_new(&n.name));
+    let mut findings = forwarding::findings(fleet, etcd).await;
     let probes = probe(cluster, fleet, seen, &wanted, is_new).await;
     // Whatever comes of dialling: who listens is told to stop.
     let dialled = match &probes {
@@ -110,7 +112,8 @@ async fn between(
     let listeners = probes.as_ref().map_or_else(|_| BTreeMap::new(), listeners);
     hang_up(fleet, &listeners).await;
     let (probes, dialled) = (probes?, dialled?);
-    let mut tried = Tried { findings: paths::findings(cluster, &dialled), paths: dialled.len() };
+    findings.extend(paths::findings(cluster, &dialled));
+    let mut tried = Tried { findings, paths: dialled.len() };
     for node in cluster.nodes.iter().filter(|n| is_new(&n.name)) {
         if let Some(probe) = probes.get(&node.name) {
             // Who becomes a member runs its pods already.

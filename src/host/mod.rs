@@ -253,6 +253,10 @@ pub trait Forward: Send + Sync {
     fn local(&self) -> SocketAddr;
     /// False once the connection is gone that it goes through, and it leads nowhere any more.
     async fn leads(&self) -> bool;
+    /// True where it was dialled and the host did not lead there, because its settings do not let it.
+    async fn is_forbidden(&self) -> bool {
+        false
+    }
 }
 
 /// What the machine that this runs on calls itself.

@@ -1,8 +1,12 @@
 //! The ways in, and what is said where there is none.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use rsadm::{
+    exec::forwarding,
     host::{ConnectKind, Host, fleet::Fleet, ssh::SshHost},
     inventory::{Node, NodeName},
 };
@@ -66,10 +70,6 @@ async fn a_jump_host_leads_on_and_its_own_troubles_are_told() {
     assert_eq!(ok(&host, &[run(&["echo", "hello"])]).await[0].text(), "hello\n");
 }
 
-#[tokio::test]
-async fn a_dead_host_is_told_from_a_dead_jump_host() {
-    let (Some(mut sshd), Some(bastion)) = (Sshd::start(), Sshd::start()) else { return };
-    let Some(strict) = Sshd::start_with(&["AllowTcpForwarding no"]) else { return };
 /// The terminal tells every process of the group of Ctrl-C, and the jump host's ssh is one of them.
 #[tokio::test]
 async fn what_asks_rsadm_to_stop_does_not_end_the_way_through_a_jump_host() {
@@ -100,6 +100,10 @@ async fn what_asks_rsadm_to_stop_does_not_end_the_way_through_a_jump_host() {
     panic!("the jump host's ssh stays");
 }
 
+#[tokio::test]
+async fn a_dead_host_is_told_from_a_dead_jump_host() {
+    let (Some(mut sshd), Some(bastion)) = (Sshd::start(), Sshd::start()) else { return };
+    let Some(strict) = Sshd::start_with(&["AllowTcpForwarding no"]) else { return };
     let servers = [&bastion, &strict, &sshd];
     let known = servers.map(|server| std::fs::read_to_string(server.path("known_hosts")).unwrap());
     std::fs::write(sshd.path("known_hosts"), known.concat()).unwrap();
@@ -128,6 +132,21 @@ async fn a_server_with_too_many_at_its_door_is_asked_again() {
     let hosts = futures::future::join_all(nodes.iter().map(|node| SshHost::connect(node, &options))).await;
     for host in hosts {
         host.unwrap();
+    }
+}
+
+/// ssh promises the port all the same, and nothing comes of dialling it.
+#[tokio::test]
+async fn a_server_that_forwards_nothing_is_known() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let local = "AllowTcpForwarding local";
+    for setting in ["AllowTcpForwarding no", "DisableForwarding yes", "PermitOpen 127.0.0.1:1", local] {
+        let Some(sshd) = Sshd::start_with(&[setting]) else { return };
+        let host = sshd.connect().await.unwrap();
+        for to in [closed, listener.local_addr().unwrap()] {
+            assert_eq!(forwarding::forbids(&host, to).await, setting != local, "{setting} {to}");
+        }
     }
 }
 

@@ -58,13 +58,24 @@ pub(super) fn read(log: &str) -> Failure {
     Failure { kind, why }
 }
 
-/// Reads the log of a jump host's ssh. One that was let in and got no further tells why (OpenSSH, `channels.c`): that is about
+/// sshd's word where its settings, or the key's, do not let it forward.
+const PROHIBITED: &str = "administratively prohibited";
+
+/// True where a log tells of a forwarded connection that was not let through.
+pub(super) fn forbids(log: &str) -> bool {
+    reasons(log).any(|reason| reason.starts_with(PROHIBITED))
+}
+
+/// Why forwarded connections came to nothing (OpenSSH, `channels.c`).
+fn reasons(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter_map(|line| line.split_once("open failed: ").map(|(_, reason)| reason.trim()))
+}
+
+/// Reads the log of a jump host's ssh. One that was let in and got no further tells why: that is about
 /// the host behind it, or about what it lets nobody do.
 pub(super) fn read_jump(log: &str) -> Failure {
-    let reason =
-        log.lines().find_map(|line| line.split_once("open failed: ").map(|(_, reason)| reason.trim()));
-    match reason {
-        Some(reason) if reason.starts_with("administratively prohibited") => Failure {
+    match reasons(log).next() {
+        Some(reason) if reason.starts_with(PROHIBITED) => Failure {
             kind: ConnectKind::Other,
             why: "jump host: it forwards no connection there: administratively prohibited".into(),
         },

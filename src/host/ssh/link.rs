@@ -88,9 +88,7 @@ impl Link {
 
     /// What ssh said last.
     pub(super) fn last_words(&self) -> Option<String> {
-        let log = self.session.control_socket().with_file_name("log");
-        let text = std::fs::read_to_string(log).ok()?;
-        Some(failure::words(&text)).filter(|words| !words.is_empty())
+        Some(failure::words(&log(&self.session))).filter(|words| !words.is_empty())
     }
 
     /// Starts a command line under the login shell.
@@ -117,12 +115,21 @@ impl Link {
             let local = free.map_err(|error| error.to_string())?;
             let asked = self.session.request_port_forward(ForwardType::Local, socket(local), socket(to));
             match asked.await {
-                Ok(()) => return Ok(PortForward { local, to, session: Arc::clone(&self.session) }),
+                Ok(()) => {
+                    let said = log(&self.session).len();
+                    return Ok(PortForward { local, to, said, session: Arc::clone(&self.session) });
+                }
                 Err(error) => last = words(&error),
             }
         }
         Err(last)
     }
+}
+
+/// What ssh said so far.
+fn log(session: &Session) -> String {
+    let file = session.control_socket().with_file_name("log");
+    std::fs::read_to_string(file).unwrap_or_default()
 }
 
 async fn stands(session: &Session) -> bool {
@@ -190,6 +197,8 @@ fn words(error: &Error) -> String {
 pub(super) struct PortForward {
     local: SocketAddr,
     to: SocketAddr,
+    /// How much ssh had said by then.
+    said: usize,
     session: Arc<Session>,
 }
 
@@ -201,6 +210,10 @@ impl Forward for PortForward {
 
     async fn leads(&self) -> bool {
         stands(&self.session).await
+    }
+
+    async fn is_forbidden(&self) -> bool {
+        log(&self.session).get(self.said..).is_some_and(failure::forbids)
     }
 }
 

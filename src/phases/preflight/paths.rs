@@ -10,6 +10,15 @@ use crate::{
 
 use super::{Findings, Verdict};
 
+/// Of a host whose sshd forwards nothing.
+pub fn no_forwarding() -> Verdict {
+    Verdict::error(
+        "its sshd forwards no connection, which etcd is asked through",
+        "AllowTcpForwarding local, or yes, in its sshd_config, without DisableForwarding and PermitOpen; no restrict or \
+         no-port-forwarding before the key in authorized_keys",
+    )
+}
+
 /// One host dials a port of another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
