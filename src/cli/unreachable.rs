@@ -5,16 +5,20 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::json;
 
 use crate::{
-    cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE, shell::quoted},
+    cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE},
     event::count,
     host::{ConnectKind, HostError},
-    inventory::{Cluster, Node, NodeName, Role, Ssh},
+    inventory::{Cluster, Node, NodeName, Role},
     plan::quorum::quorum,
     ui::{
         lines::one_line,
         text::{indent, table},
     },
 };
+
+use door::{At, Door};
+
+mod door;
 
 impl CliError {
     /// At least one of the `asked` hosts could not be used. The cluster gives the ssh commands that hints name.
@@ -75,18 +79,18 @@ const PROHIBITED: &str = "administratively prohibited";
 /// How `remote.sh` begins where it cannot keep answers.
 const NO_ROOM: &str = "no room in ";
 
+/// bash's word where nothing can unpack what runs on the host.
+const NO_GZIP: &str = "gzip: command not found";
+
 /// What `host::ssh` puts before what the jump host's ssh says.
 const JUMP_HOST: &str = "jump host: ";
 
 /// Failures that have one remedy, in the order in which remedies are shown.
-/// bash's word where nothing can unpack what runs on the host.
-const NO_GZIP: &str = "gzip: command not found";
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Remedy {
-    ChangedHostKey,
-    UnknownHostKey,
-    Denied,
+    ChangedHostKey(At),
+    UnknownHostKey(At),
+    Denied(At),
     SudoTerminal,
     SudoRule,
     SudoPassword,
@@ -100,11 +104,11 @@ enum Remedy {
     Other,
     Hangs,
     NoRoom,
+    NoGzip,
     Lost,
     Overtaken,
 }
 
-    NoGzip,
 /// Part of sudo's words (`sudo.c`, `logging.c`, `auth/sudo_auth.c`) → what helps. The first that is found counts.
 const SUDO: &[(&str, Remedy)] = &[
     ("must have a tty", Remedy::SudoTerminal),
@@ -123,9 +127,9 @@ fn remedy(error: &HostError) -> Remedy {
         {
             Remedy::UnknownName
         }
-        HostError::Connect { kind: ConnectKind::UnknownHostKey, .. } => Remedy::UnknownHostKey,
-        HostError::Connect { kind: ConnectKind::ChangedHostKey, .. } => Remedy::ChangedHostKey,
-        HostError::Connect { kind: ConnectKind::Denied, .. } => Remedy::Denied,
+        HostError::Connect { kind: ConnectKind::UnknownHostKey, why, .. } => Remedy::UnknownHostKey(at(why)),
+        HostError::Connect { kind: ConnectKind::ChangedHostKey, why, .. } => Remedy::ChangedHostKey(at(why)),
+        HostError::Connect { kind: ConnectKind::Denied, why, .. } => Remedy::Denied(at(why)),
         HostError::Connect { kind: ConnectKind::Unreachable, why, .. } if why.starts_with(JUMP_HOST) => {
             Remedy::JumpHost
         }
@@ -137,13 +141,18 @@ fn remedy(error: &HostError) -> Remedy {
         HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
         HostError::Hangs { .. } => Remedy::Hangs,
         HostError::Lost { why, .. } if why.contains(NO_ROOM) => Remedy::NoRoom,
+        HostError::Lost { why, .. } if why.contains(NO_GZIP) => Remedy::NoGzip,
         HostError::Lost { .. } => Remedy::Lost,
         HostError::Overtaken { .. } => Remedy::Overtaken,
         HostError::Sudo { why, .. } => {
             SUDO.iter().find(|(part, _)| why.contains(part)).map_or(Remedy::Sudo, |(_, remedy)| *remedy)
-        HostError::Lost { why, .. } if why.contains(NO_GZIP) => Remedy::NoGzip,
         }
     }
+}
+
+/// Who was dialled when ssh said so.
+fn at(why: &str) -> At {
+    if why.starts_with(JUMP_HOST) { At::JumpHost } else { At::Host }
 }
 
 /// One hint per remedy, which names its hosts and shows the command for the first of them.
@@ -202,23 +211,39 @@ fn may_be_gone(error: &HostError) -> bool {
 
 /// `whose` stands before a command that is one host's, where the advice is for several.
 fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
-    let command = ssh_command(node);
-    let ssh = format!("{whose}{command}");
+    let ssh = format!("{whose}{}", Door::of(node, At::Host).command());
     let user = &node.ssh.user;
     match remedy {
-        Remedy::UnknownHostKey => format!(
-            "connect once by hand and compare the fingerprint with the host's own: {ssh}\n\
-             or trust unknown keys at first sight: ssh.host_key_check: accept-new in the inventory"
-        ),
-        Remedy::ChangedHostKey => format!(
-            "either the host was installed anew, or something else answers in its place; find out which first\n\
-             if it was installed anew: {whose}ssh-keygen -R {}, then {command}",
-            known_hosts_entry(node)
-        ),
-        Remedy::Denied => format!(
-            "the host accepts no key of yours for {user}; try {ssh}\n\
-             check ssh.user and ssh.key_path in the inventory, and ssh-add -l where an agent holds the key"
-        ),
+        Remedy::UnknownHostKey(at) => {
+            let door = Door::of(node, at);
+            format!(
+                "connect once by hand and compare the fingerprint with the {}'s own: {whose}{}\n\
+                 or trust unknown keys at first sight: ssh.host_key_check: accept-new in the inventory",
+                door.what,
+                door.command()
+            )
+        }
+        Remedy::ChangedHostKey(at) => {
+            let door = Door::of(node, at);
+            format!(
+                "either the {} was installed anew, or something else answers in its place; find out which first\n\
+                 if it was installed anew: {whose}ssh-keygen -R {}, then {}",
+                door.what,
+                door.known_hosts_entry(),
+                door.command()
+            )
+        }
+        Remedy::Denied(at) => {
+            let door = Door::of(node, at);
+            let whom = door.user.map(|user| format!(" for {user}")).unwrap_or_default();
+            format!(
+                "the {} accepts no key of yours{whom}; try {whose}{}\n\
+                 check {} and ssh.key_path in the inventory, and ssh-add -l where an agent holds the key",
+                door.what,
+                door.command(),
+                door.user_key
+            )
+        }
         Remedy::SudoTerminal => format!("in sudoers there (visudo): Defaults:{user} !requiretty"),
         Remedy::SudoRule => format!(
             "let {user} run anything there, in its sudoers (visudo): {user} ALL=(ALL) NOPASSWD: ALL, or the same without \
@@ -240,7 +265,7 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
         Remedy::JumpHost => format!(
             "the jump host is not reached: is it on, and are address and port of ssh.bastion right in the inventory? \
              try {whose}{}",
-            ssh_to_bastion(node)
+            Door::of(node, At::JumpHost).command()
         ),
         Remedy::Forwarding => format!(
             "in sshd_config on the jump host: AllowTcpForwarding yes, or local, and a PermitOpen that has {}:{}, or none",
@@ -262,51 +287,11 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
             "make room there: {ssh}, then df -h /run /tmp, df -i /run /tmp\n\
              run the same command again afterwards: it goes on from what it finds"
         ),
+        Remedy::NoGzip => format!("install gzip there: {ssh}"),
         Remedy::Lost => "run the same command again: it goes on from what it finds".to_owned(),
         Remedy::Overtaken => "this run was away: its computer slept, or it was stopped; run the same command again once the other is \
              over: it looks at the hosts anew"
             .to_owned(),
-    }
-}
-
-/// What an operator types to get where rsadm could not.
-fn ssh_command(node: &Node) -> String {
-    let Ssh { user, port, bastion, .. } = &node.ssh;
-    let jump = bastion.as_ref().map(|bastion| format!(" -J {bastion}")).unwrap_or_default();
-    let port = if *port == 22 { String::new() } else { format!(" -p {port}") };
-    format!("ssh{jump}{}{port} {user}@{}", files(&node.ssh), node.address)
-}
-
-/// What both ssh and the jump host's are given.
-fn files(Ssh { key_path, known_hosts_path, .. }: &Ssh) -> String {
-    let key = key_path.as_ref().map(|key| format!(" -i {}", quoted(key.display())));
-    let known = known_hosts_path
-        .as_ref()
-        .map(|file| format!(" -o {}", quoted(format!("UserKnownHostsFile={}", file.display()))));
-    key.unwrap_or_default() + &known.unwrap_or_default()
-}
-
-/// The same for the jump host alone, which is `[user@]address[:port]`.
-        Remedy::NoGzip => format!("install gzip there: {ssh}"),
-fn ssh_to_bastion(node: &Node) -> String {
-    let bastion = node.ssh.bastion.as_deref().unwrap_or_default();
-    let is_number = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
-    let (host, port) = match bastion.rsplit_once(':').filter(|(_, port)| is_number(port)) {
-        Some((host, port)) => (host, format!(" -p {port}")),
-        None => (bastion, String::new()),
-    };
-    format!("ssh{}{port} {}", files(&node.ssh), host.replace(['[', ']'], ""))
-}
-
-/// How ssh writes the host into known_hosts, and into which file where that is not its own.
-fn known_hosts_entry(node: &Node) -> String {
-    let name = match node.ssh.port {
-        22 => node.address.clone(),
-        port => quoted(format!("[{}]:{port}", node.address)),
-    };
-    match &node.ssh.known_hosts_path {
-        None => name,
-        Some(file) => format!("{name} -f {}", quoted(file.display())),
     }
 }
 

@@ -82,6 +82,38 @@ fn a_jump_host_that_is_not_reached_is_what_is_tried() {
     }
 }
 
+/// Its key and its users are its own: what helps there is no remedy for the host behind it.
+#[test]
+fn what_a_jump_host_refuses_is_put_right_there() {
+    let refused = |bastion: &str, kind| {
+        let text = INVENTORY.replace("port: 2222", &format!("known_hosts_path: /k, bastion: {bastion}"));
+        let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
+        hints(&[connect("m1", kind, "jump host: its words")], &cluster).concat()
+    };
+    let full = "{address: jump, port: 2022, user: j}";
+    insta::assert_snapshot!([
+        refused(full, ConnectKind::UnknownHostKey),
+        refused(full, ConnectKind::ChangedHostKey),
+        refused("{address: jump}", ConnectKind::ChangedHostKey),
+        refused("{address: 'fd00::1', port: 23}", ConnectKind::ChangedHostKey),
+        refused(full, ConnectKind::Denied),
+        refused("{address: jump}", ConnectKind::Denied),
+    ].join("\n"), @"
+    connect once by hand and compare the fingerprint with the jump host's own: ssh -i /keys/ops -o UserKnownHostsFile=/k -p 2022 j@jump
+    or trust unknown keys at first sight: ssh.host_key_check: accept-new in the inventory
+    either the jump host was installed anew, or something else answers in its place; find out which first
+    if it was installed anew: ssh-keygen -R '[jump]:2022' -f /k, then ssh -i /keys/ops -o UserKnownHostsFile=/k -p 2022 j@jump
+    either the jump host was installed anew, or something else answers in its place; find out which first
+    if it was installed anew: ssh-keygen -R jump -f /k, then ssh -i /keys/ops -o UserKnownHostsFile=/k jump
+    either the jump host was installed anew, or something else answers in its place; find out which first
+    if it was installed anew: ssh-keygen -R '[fd00::1]:23' -f /k, then ssh -i /keys/ops -o UserKnownHostsFile=/k -p 23 fd00::1
+    the jump host accepts no key of yours for j; try ssh -i /keys/ops -o UserKnownHostsFile=/k -p 2022 j@jump
+    check ssh.bastion.user and ssh.key_path in the inventory, and ssh-add -l where an agent holds the key
+    the jump host accepts no key of yours; try ssh -i /keys/ops -o UserKnownHostsFile=/k jump
+    check ssh.bastion.user and ssh.key_path in the inventory, and ssh-add -l where an agent holds the key
+    ");
+}
+
 /// One that leads nowhere is well: the host behind it is off, as it would be without.
 #[test]
 fn a_host_that_the_jump_host_does_not_reach_may_be_gone() {
@@ -99,7 +131,7 @@ fn a_host_that_the_jump_host_does_not_reach_may_be_gone() {
     ];
     assert_eq!(seen.each_ref().map(|(_, may_be_gone)| *may_be_gone), [true, true, false]);
     insta::assert_snapshot!(seen.map(|(hint, _)| hint).join("\n"), @"
-    is it on, and are address, port and bastion right in the inventory? try ssh -J jump -i /keys/ops ops@198.51.100.1
+    is it on, and are address, port and bastion right in the inventory? try ssh -J jump -i /keys/ops -p 22 ops@198.51.100.1
     is the name right in the inventory, and known to DNS or /etc/hosts where it is looked up? an IP address does as well
     in sshd_config on the jump host: AllowTcpForwarding yes, or local, and a PermitOpen that has 198.51.100.1:22, or none
     ");
@@ -110,9 +142,9 @@ fn a_host_that_the_jump_host_does_not_reach_may_be_gone() {
 fn a_known_hosts_file_of_the_inventory_is_named() {
     let text = INVENTORY.replace("port: 2222", "known_hosts_path: '/my keys/known'");
     let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-    insta::assert_snapshot!(advice(Remedy::ChangedHostKey, &cluster.nodes[0], ""), @"
+    insta::assert_snapshot!(advice(Remedy::ChangedHostKey(At::Host), &cluster.nodes[0], ""), @"
     either the host was installed anew, or something else answers in its place; find out which first
-    if it was installed anew: ssh-keygen -R 198.51.100.1 -f '/my keys/known', then ssh -i /keys/ops -o 'UserKnownHostsFile=/my keys/known' ops@198.51.100.1
+    if it was installed anew: ssh-keygen -R 198.51.100.1 -f '/my keys/known', then ssh -i /keys/ops -o 'UserKnownHostsFile=/my keys/known' -p 22 ops@198.51.100.1
     ");
 }
 
@@ -138,6 +170,11 @@ fn each_kind_of_failure_has_its_remedy() {
         HostError::Lost {
             host: m1(),
             doing: "look around".into(),
+            why: "rsadm: line 1: gzip: command not found".into(),
+        },
+        HostError::Lost {
+            host: m1(),
+            doing: "look around".into(),
             why: "no room in /run, where answers are kept meanwhile: df -h /run".into(),
         },
         sudo("a password is required"),
@@ -151,8 +188,3 @@ fn each_kind_of_failure_has_its_remedy() {
     let all: Vec<String> = errors.into_iter().map(|e| shown(&[e])).collect();
     insta::assert_snapshot!(all.join("\n"));
 }
-        HostError::Lost {
-            host: m1(),
-            doing: "look around".into(),
-            why: "rsadm: line 1: gzip: command not found".into(),
-        },
