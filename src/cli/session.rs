@@ -145,7 +145,10 @@ impl<'a> Session<'a> {
         let sudo_password = context.sudo_password()?;
         let connecting = context.connecting()?;
         events.emit(Event::RunStarted { cluster: cluster.name.clone(), summary: summary(&cluster) });
-        let control_dir = ControlDir::create().map_err(|e| CliError::new(Exit::Bug, e))?;
+        let control_dir = ControlDir::create().map_err(|e| {
+            CliError::new(Exit::Usage, e)
+                .hint("name a folder of yours, by a short path: TMPDIR=/var/tmp rsadm …")
+        })?;
         let options = Options { control_dir: Arc::new(control_dir), sudo_password };
         let nodes: Vec<&Node> = cluster.nodes.iter().filter(|n| wants(n)).collect();
         if nodes.is_empty() {

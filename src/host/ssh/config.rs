@@ -21,9 +21,9 @@ const LONGEST_BASE: usize = 40;
 /// Settled here, since a batch tool cannot work otherwise, and needed for the jump host as well.
 ///
 /// A silent peer is given up after three intervals, 15 s (ssh counts the questions it asks in between: two). `UpdateHostKeys` would rewrite known_hosts from several connections at once.
-/// `LogVerbose` adds one line to the log: the fingerprint of the key that the host offered. Older ssh does not know it, and the
-/// operator's files, which follow, may name what only other versions know and say so themselves (`IgnoreUnknown UseKeychain`), in vain
-/// behind ours: nothing unknown is an error.
+/// `LogVerbose` adds one line to the log: the fingerprint of the key that the host offered. Older ssh does not know it; and the
+/// operator's files, which follow, may name what this ssh does not know and say so themselves (`IgnoreUnknown UseKeychain`),
+/// in vain behind ours. So nothing unknown is an error.
 const SETTLED: &str = "\
 IgnoreUnknown *
 LogVerbose sshconnect.c:verify_host_key():*
@@ -100,9 +100,10 @@ fn bastion_config(ssh: &Ssh) -> String {
     format!("{}{PROPOSED}{}", common(ssh), key.unwrap_or_default())
 }
 
-/// What `ProxyJump` does, but with a log, and what asks rsadm to stop does not end it: unlike the connections that lead through it, it stays in
-/// the process group that a terminal tells of Ctrl-C, and what runs on the hosts is to be finished. ssh leaves signals ignored that it
-/// was started with so (OpenSSH, `clientloop.c`); the ssh that it serves ends it with SIGHUP.
+/// What `ProxyJump` does, but with a log, and what asks rsadm to stop does not end it: unlike the connections that lead
+/// through it, it stays in the process group that a terminal tells of Ctrl-C, and what runs on the hosts is to be finished.
+/// Signals that ssh was started to ignore it goes on to ignore (OpenSSH, `clientloop.c`); the ssh that it serves ends it with
+/// SIGHUP.
 fn proxy_command(bastion: &str, config: &Path, log: &Path) -> String {
     let (user, address) =
         bastion.rsplit_once('@').map_or((None, bastion), |(user, address)| (Some(user), address));
@@ -131,13 +132,24 @@ impl ControlDir {
     /// Makes one, and removes those of processes that were killed.
     ///
     /// # Errors
-    /// Where no folder can be made.
+    /// Where no folder can be made anywhere.
     pub fn create() -> io::Result<Self> {
-        let base = base();
-        sweep(&base);
+        Self::create_in(&bases())
+    }
+
+    /// The first that takes it: `XDG_RUNTIME_DIR` may be another user's, after `su`, and a temporary folder read-only.
+    fn create_in(bases: &[PathBuf]) -> io::Result<Self> {
         let prefix = format!("rsadm-{}-", std::process::id());
-        let private = fs::Permissions::from_mode(0o700);
-        tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(base).map(Self)
+        let mut tried = Vec::new();
+        for base in bases {
+            sweep(base);
+            let private = fs::Permissions::from_mode(0o700);
+            match tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(base) {
+                Ok(dir) => return Ok(Self(dir)),
+                Err(error) => tried.push(format!("{}: {}", base.display(), error.kind())),
+            }
+        }
+        Err(io::Error::other(format!("no folder for ssh's sockets could be made; {}", tried.join("; "))))
     }
 
     /// Where it is.
@@ -146,12 +158,14 @@ impl ControlDir {
     }
 }
 
-/// The user's runtime folder or the temporary one, if a socket's path still fits below it.
-fn base() -> PathBuf {
+/// The user's runtime folder and the temporary one, if a socket's path still fits below them, and what every system has.
+fn bases() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let candidates = runtime.into_iter().chain([std::env::temp_dir()]);
     let fits = |path: &PathBuf| path.is_absolute() && path.is_dir() && path.as_os_str().len() <= LONGEST_BASE;
-    candidates.into_iter().find(fits).unwrap_or_else(|| "/tmp".into())
+    let mut bases: Vec<_> = runtime.into_iter().chain([std::env::temp_dir()]).filter(fits).collect();
+    bases.push("/tmp".into());
+    bases.dedup();
+    bases
 }
 
 /// Removes the folders of processes that are gone. Their connections end by themselves when they have been idle for a
@@ -197,24 +211,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_control_folder_is_private_and_goes() {
-        let dir = ControlDir::create().unwrap();
-        let path = dir.path().to_owned();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        drop(dir);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn folders_of_dead_processes_are_swept_and_no_others() {
-        let base = tempfile::tempdir().unwrap();
-        let own = format!("rsadm-{}-x", std::process::id());
-        // No process has this number: pid_max is at most 2^22.
-        for name in ["rsadm-999999999-x", &own, "rsadm-notes", "other-999999999-x"] {
-            fs::create_dir(base.path().join(name)).unwrap();
-        }
-        sweep(base.path());
     /// As ssh of another machine may need it in the operator's file, which stands behind ours. Ours have no slip that would go unseen.
     #[test]
     fn what_this_ssh_does_not_know_is_no_error() {
@@ -231,6 +227,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_control_folder_is_private_and_goes() {
+        let dir = ControlDir::create().unwrap();
+        let path = dir.path().to_owned();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(dir);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_takes_none_is_passed_over() {
+        let base = tempfile::tempdir().unwrap();
+        let (file, gone) = (base.path().join("file"), base.path().join("gone"));
+        fs::write(&file, "").unwrap();
+        let dir = ControlDir::create_in(&[file.clone(), gone.clone(), base.path().into()]).unwrap();
+        assert_eq!(dir.path().parent(), Some(base.path()));
+        let error = ControlDir::create_in(&[file.clone(), gone.clone()]).unwrap_err().to_string();
+        let expected = format!(
+            "no folder for ssh's sockets could be made; {}: not a directory; {}: entity not found",
+            file.display(),
+            gone.display()
+        );
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn folders_of_dead_processes_are_swept_and_no_others() {
+        let base = tempfile::tempdir().unwrap();
+        let own = format!("rsadm-{}-x", std::process::id());
+        // No process has this number: pid_max is at most 2^22.
+        for name in ["rsadm-999999999-x", &own, "rsadm-notes", "other-999999999-x"] {
+            fs::create_dir(base.path().join(name)).unwrap();
+        }
+        sweep(base.path());
         let mut left: Vec<_> = fs::read_dir(base.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         let mut expected = vec![own.as_str(), "other-999999999-x", "rsadm-notes"];
