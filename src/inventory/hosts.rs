@@ -123,7 +123,7 @@ fn bastion(section: Section<'_>) -> Option<String> {
     let user = section.optional("user", of_text(syntax::user));
     let port = section.optional("port", port);
     let help = "the address of the jump host";
-    let address = section.required("address", help, of_text(syntax::dialled));
+    let address = section.required("address", help, of_text(syntax::ssh_host));
     section.finish();
     let address = address?;
     let address = if address.contains(':') { format!("[{address}]") } else { address };
@@ -150,7 +150,7 @@ fn host(item: &Field<'_>, base: &SshDraft, home: Option<&FsPath>) -> HostDraft {
     let name_help = "the host's name, for example m1; it names its Kubernetes node and etcd member";
     let name = section.required("name", name_help, of_text(syntax::node_name));
     let address_help = "the address or DNS name that ssh dials";
-    let address = section.required("address", address_help, of_text(syntax::dialled));
+    let address = section.required("address", address_help, of_text(syntax::ssh_host));
     let host = HostDraft {
         path: item.path.clone(),
         name,

@@ -50,7 +50,7 @@ impl FromStr for HostArgument {
         Ok(Self {
             name: name.map(syntax::node_name).transpose().map_err(explain)?,
             user: user.map(syntax::user).transpose().map_err(explain)?,
-            address: syntax::host(address).map_err(explain)?,
+            address: syntax::ssh_host(address).map_err(explain)?,
             port: port.map(str::parse::<NonZeroU16>).transpose().map_err(no_port)?.map(NonZeroU16::get),
         })
     }
@@ -153,7 +153,9 @@ fn names(hosts: &[HostArgument]) -> Vec<String> {
         }
         let letter = if is_control_plane(i, hosts.len()) { 'm' } else { 'w' };
         let own = Some(&host.address).filter(|a| a.parse::<IpAddr>().is_err());
-        let own = own.and_then(|a| a.split('.').next()).map(str::to_owned);
+        let own = own.and_then(|a| a.split('.').next()).map(str::to_ascii_lowercase);
+        // An alias of `~/.ssh/config` may be no host name.
+        let own = own.filter(|name| syntax::node_name(name).is_ok());
         let numbered = (1..).map(|n| format!("{letter}{n}"));
         let name = own.into_iter().chain(numbered).find(|name| !taken.contains(name));
         let name = name.unwrap_or_default();

@@ -132,6 +132,13 @@ pub(super) fn dialled(text: &str) -> Result<String, Fault> {
     })
 }
 
+/// What ssh dials: as [`dialled`], or an alias of the operator's `~/.ssh/config`. Those keep their case, by which ssh's `Host` tells
+/// them apart, and may have `_`.
+pub(super) fn ssh_host(text: &str) -> Result<String, Fault> {
+    let is_name = text.parse::<IpAddr>().is_err() && host(&text.replace('_', "a")).is_ok();
+    if is_name { Ok(text.to_owned()) } else { dialled(text) }
+}
+
 /// What to write for `https://NAME:6443` or `ops@NAME:22`.
 fn alone(text: &str) -> Option<String> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');

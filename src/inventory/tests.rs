@@ -110,11 +110,11 @@ fn a_host_overrides_the_cluster() {
     let text = "
 cluster_name: prod
 kubernetes_version: 1.37.2
-ssh: {user: ops, port: 2200, key_path: ~/key, bastion: {address: jump, user: j, port: 23}}
+ssh: {user: ops, port: 2200, key_path: ~/key, bastion: {address: Jump_1, user: j, port: 23}}
 artifacts: {base_url: http://mirror:8080/, registry_mirrors: {docker.io: http://mirror:5000/}}
 hosts:
   - {name: m1, address: 10.0.0.1, roles: [control-plane, etcd], taints: []}
-  - {name: m2, address: 10.0.0.2, roles: [control-plane], user: root, port: 22, key_path: /k, bastion: {address: fd00::1}}
+  - {name: m2, address: Prod_M2, internal_address: 10.0.0.2, roles: [control-plane], user: root, port: 22, key_path: /k, bastion: {address: fd00::1}}
   - {name: m3, address: 10.0.0.3, roles: [controlplane, worker], become: true, user: root}
 ";
     let cluster = load_here(text).unwrap().cluster;
@@ -122,7 +122,8 @@ hosts:
     let summary: Vec<_> = ssh.iter().map(|s| (s.user.as_str(), s.port, s.become_root)).collect();
     assert_eq!(summary, [("ops", 2200, true), ("root", 22, false), ("root", 2200, true)]);
     let bastions: Vec<_> = ssh.iter().map(|s| s.bastion.as_deref().unwrap_or_default()).collect();
-    assert_eq!(bastions, ["j@jump:23", "[fd00::1]", "j@jump:23"]);
+    assert_eq!(bastions, ["j@Jump_1:23", "[fd00::1]", "j@Jump_1:23"]);
+    assert_eq!(cluster.nodes[1].address, "Prod_M2", "an alias is told apart by its case");
     assert_eq!(ssh[0].key_path.as_deref(), Some(FsPath::new("/home/ops/key")));
     assert!(cluster.nodes.iter().all(|n| n.taints.is_empty() == (n.name.as_str() != "m2")));
     assert_eq!(cluster.load_balancer, LoadBalancer::NodeLocal);

@@ -174,12 +174,14 @@ pub fn system_node(node: &Node) -> String {
 
 impl Sans {
     fn of(self, cluster: &Cluster, node: &Node) -> BTreeSet<San> {
-        let host =
-            [node.name.as_str().into(), node.address.as_str().into(), San::Ip(node.internal_address.into())];
+        // An alias of `~/.ssh/config` may be no DNS name, and nobody but ssh knows it then.
+        let dialled = Some(node.address.as_str()).filter(|address| !address.contains('_'));
+        let host = [node.name.as_str().into(), San::Ip(node.internal_address.into())].into_iter();
+        let host = host.chain(dialled.map(San::from));
         match self {
-            Self::Kubelet => host.into(),
-            Self::Etcd => host.into_iter().chain(["localhost", "127.0.0.1", "::1"].map(San::from)).collect(),
-            Self::ApiServer => host.into_iter().chain(api_server_sans(cluster)).collect(),
+            Self::Kubelet => host.collect(),
+            Self::Etcd => host.chain(["localhost", "127.0.0.1", "::1"].map(San::from)).collect(),
+            Self::ApiServer => host.chain(api_server_sans(cluster)).collect(),
         }
     }
 }

@@ -35,7 +35,7 @@ fn check_unique(hosts: &[HostDraft], findings: &Findings) {
         }
         // Several hosts behind one address differ by port: forwarded ports, as Vagrant makes them.
         if let Some(address) = &host.address {
-            let first = *dialled.entry((address.as_str(), host.ssh.port)).or_insert(i);
+            let first = *dialled.entry((address.to_ascii_lowercase(), host.ssh.port)).or_insert(i);
             report_twin(hosts, (first, i), "address", address, findings);
         }
         if let Some(address) = host.internal_address {

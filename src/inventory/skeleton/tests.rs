@@ -74,6 +74,10 @@ fn names_are_taken_from_dns_names_and_internal_addresses_asked_for() {
     assert_eq!(problems.problems.len(), 2, "{problems}");
     let text = skeleton(&arguments("a.example.org b.example.org"));
     assert!(text.contains("- name: a\n") && text.contains("- name: b\n"), "{text}");
+    let aliases = skeleton(&arguments("Prod-A prod_b"));
+    for line in ["name: prod-a\n", "address: Prod-A\n", "name: m1\n", "address: prod_b\n"] {
+        assert!(aliases.contains(line) || aliases.contains(&line.replace("m1", "w1")), "{line} {aliases}");
+    }
     for problem in problems.problems {
         let line = text.lines().nth(problem.line - 1).unwrap();
         assert!(line.trim().starts_with("internal_address:") && line.contains("# to be filled in"), "{line}");

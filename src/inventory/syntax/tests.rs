@@ -101,6 +101,8 @@ fn addresses() {
     ];
     check(host, &["10.0.0.1", "fd00::1", "Node.example.org", "localhost", "127.0.0.1"], &bad);
     assert_eq!(host("Node.Example.org").ok().as_deref(), Some("node.example.org"));
+    check(ssh_host, &["10.0.0.1", "fd00::1", "Node.example.org", "prod_Node-1", "_x"], &bad);
+    assert_eq!(ssh_host("prod_Node-1").ok().as_deref(), Some("prod_Node-1"));
     check(
         internal_address,
         &["10.0.0.1"],

@@ -205,6 +205,18 @@ fn a_certificate_ends_no_later_than_its_authority() {
 }
 
 #[test]
+fn an_alias_that_is_no_dns_name_is_in_no_certificate() {
+    let (cluster, mut node) = ha();
+    let mut names = |address: &str| {
+        node.address = address.into();
+        spec_for(&cluster, &node, "apiserver").unwrap().sans
+    };
+    let (alias, name) = (names("prod_M1"), names("Node.example.org"));
+    assert!(name.contains(&"node.example.org".into()), "{name:?}");
+    assert_eq!(name.difference(&alias).count(), 1, "{alias:?}");
+}
+
+#[test]
 fn verdicts() {
     let authority = Authority::make(Ca::Cluster, NOW).unwrap();
     let stranger = Authority::make(Ca::Cluster, NOW).unwrap();
