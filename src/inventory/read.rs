@@ -9,6 +9,15 @@ use serde_json::{Map, Value};
 
 use super::problem::{Fault, Findings, Path, quote};
 
+/// YAML's key for what another mapping has (yaml.org/type/merge), which not all of its readers know.
+const MERGE: &str = "<<";
+
+/// What is said of it.
+const NO_MERGE: (&str, &str) = (
+    "merges are not read",
+    "write the keys out here; what hosts share in how they are reached belongs under `ssh`",
+);
+
 /// One mapping of the document; empty where the document has none.
 pub(super) struct Section<'a> {
     pub(super) path: Path,
@@ -111,6 +120,10 @@ impl<'a> Section<'a> {
         let mut entries = BTreeMap::new();
         for (name, value) in inner.fields.into_iter().flatten() {
             let path = inner.path.key(name);
+            if name == MERGE {
+                self.findings.key(&path, NO_MERGE.0, NO_MERGE.1);
+                continue;
+            }
             let read = plain_text(value).and_then(|text| judge(name, &text).map(|()| text));
             match read {
                 Ok(text) => _ = entries.insert(name.clone(), text),
@@ -137,10 +150,16 @@ impl<'a> Section<'a> {
         if self.is_broken {
             return;
         }
+        // What it would bring is not missing.
+        let is_merged = self.fields.is_some_and(|fields| fields.contains_key(MERGE));
         let known = self.known.borrow();
         let mut meant_keys = Vec::new();
         for key in self.fields.into_iter().flat_map(Map::keys) {
             if known.contains(&key.as_str()) {
+                continue;
+            }
+            if key == MERGE {
+                self.findings.key(&self.path.key(key), NO_MERGE.0, NO_MERGE.1);
                 continue;
             }
             let meant = suggest(key, &known);
@@ -153,7 +172,7 @@ impl<'a> Section<'a> {
             self.findings.key(&self.path.key(key), "unknown key", help);
         }
         for (key, help) in self.missing.take() {
-            if !meant_keys.contains(&key) {
+            if !meant_keys.contains(&key) && !is_merged {
                 self.findings.error(&self.path.key(key), "missing", help);
             }
         }
