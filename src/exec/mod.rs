@@ -35,6 +35,7 @@ pub mod keyring;
 pub mod lock;
 pub mod members;
 pub mod membership;
+mod neighbours;
 mod orphans;
 pub mod paths;
 pub mod restore;

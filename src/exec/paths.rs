@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{forwarding, scripts};
+use super::{forwarding, neighbours, scripts};
 use crate::{
     host::{HostError, Op, Output, Script, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
@@ -103,6 +103,9 @@ async fn between(
     let wanted: Vec<Path> = wanted.filter(|p| (is_new(&p.from) || is_new(&p.to)) && scope.takes(p)).collect();
     let etcd = cluster.with_role(Role::Etcd).filter(|n| is_new(&n.name));
     let mut findings = forwarding::findings(fleet, etcd).await;
+    if !matches!(scope, Scope::Members(_)) {
+        findings.extend(neighbours::findings(cluster, fleet, is_new).await);
+    }
     let probes = probe(cluster, fleet, seen, &wanted, is_new).await;
     // Whatever comes of dialling: who listens is told to stop.
     let dialled = match &probes {

@@ -1,6 +1,6 @@
 //! What hosts must not have in common, and what they must.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use time::Duration;
 
@@ -62,7 +62,24 @@ pub(super) fn inspect<'a>(
             findings.take(&node.name, verdict);
         }
     }
+    addresses(cluster, &facts, findings);
     clocks(cluster, facts, findings);
+}
+
+/// Whether a host has the address of another: whatever is dialled there would go to either of the two.
+fn addresses<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
+    for node in &cluster.nodes {
+        let has = |address: Ipv4Addr| facts(&node.name).addresses.contains(&address.into());
+        let owners = cluster.nodes.iter().filter(|n| n.name != node.name && has(n.internal_address));
+        let verdicts: Vec<Verdict> = owners
+            .map(|owner| {
+                let address = owner.internal_address;
+                let help = format!("take {address} out of its network settings, and off with ip address del");
+                Verdict::error(format!("has the address of {}, too: {address}", owner.name), help)
+            })
+            .collect();
+        findings.take(&node.name, verdicts);
+    }
 }
 
 /// Whether all clocks agree, this computer's included.
@@ -137,6 +154,17 @@ mod tests {
                     }
                 },
                 &["m3: has the machine-id of m2: same"],
+                &[],
+            ),
+            (
+                "another's address",
+                |n, f| {
+                    f.addresses = vec![[127, 0, 0, 1].into()];
+                    if n != "m2" {
+                        f.addresses.push([10, 0, 0, 1].into());
+                    }
+                },
+                &["m3, w1, w2: has the address of m1, too: 10.0.0.1"],
                 &[],
             ),
             ("no machine-id at all", |_, f| f.machine_id.clear(), &[], &[]),

@@ -19,6 +19,21 @@ pub fn no_forwarding() -> Verdict {
     )
 }
 
+/// Of a node that has others at these addresses, and a gateway before them.
+pub fn not_next(cluster: &Cluster, behind_gateway: &[Ipv4Addr]) -> Option<Verdict> {
+    let others = cluster.kubernetes_nodes().filter(|n| behind_gateway.contains(&n.internal_address));
+    let others: Vec<String> = others.map(|n| format!("{} ({})", n.name, n.internal_address)).collect();
+    let text = || {
+        let others = others.join(", ");
+        format!("does not have {others} on its own network, which network.plugin bridge needs")
+    };
+    (!others.is_empty()).then(|| {
+        let help =
+            "network.plugin: manifests, with those of a network that needs none (Calico, Cilium, flannel)";
+        Verdict::error(text(), help)
+    })
+}
+
 /// One host dials a port of another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
@@ -274,6 +289,18 @@ mod tests {
         );
         assert!(
             found.errors[0].help.starts_with("let TCP port 2380 of 10.0.0.2 through from 10.0.0.1, 10.0.0.3")
+        );
+    }
+
+    #[test]
+    fn nodes_behind_a_gateway_are_named() {
+        let cluster = testing::ha();
+        assert_eq!(not_next(&cluster, &[]), None);
+        let w2 = testing::node(&cluster, "w2").internal_address;
+        let Some(Verdict::Error(text, _)) = not_next(&cluster, &[w2, [10, 9, 9, 9].into()]) else { panic!() };
+        assert_eq!(
+            text,
+            format!("does not have w2 ({w2}) on its own network, which network.plugin bridge needs")
         );
     }
 
