@@ -115,7 +115,7 @@ async fn attempt(config: &BackupConfig, may_step_in: bool) -> Result<Outcome, Ba
 }
 
 /// True where the last of these, which is this host, does the work of the first: the snapshots of all before it have stopped
-/// coming. One that nobody can rely on helps nobody; and where etcd is full nobody can leave a note, so that all would store one
+/// coming. One that nobody can rely on helps nobody; and where an alarm is on nobody can leave a note, so that all would store one
 /// each time, and push out those from before. What lies at the place tells of a snapshot as a note does, where all
 /// hosts have one place.
 ///
@@ -127,7 +127,7 @@ async fn steps_in(
     own: &Answer,
     line: &[&Voter],
 ) -> Result<bool, BackupError> {
-    if !own.serves || own.full || line.iter().any(|v| v.name == config.host && v.is_corrupt) {
+    if !own.serves || own.alarms.forbid_notes() || line.iter().any(|v| v.name == config.host && v.is_corrupt) {
         return Ok(false);
     }
     let names: Vec<&str> = line.iter().map(|v| v.name.as_str()).collect();
@@ -190,7 +190,7 @@ async fn work(
         manifest.check = Some(Check::Restored);
     }
     // A copy is better than none, and nobody may take it for the cluster's data.
-    manifest.damaged = is_corrupt.then(|| format!("the alarm {} of its member was on", Alarm::CORRUPT));
+    manifest.damaged = is_corrupt.then(|| format!("the alarm {} of its member, or of all, was on", Alarm::CORRUPT));
     let recipients = config.recipient.iter().map(|r| r.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
     let recipients = recipients.map_err(BackupError::Refused)?;
     let carried = if recipients.is_empty() { vec![] } else { own_keys(config.kubernetes.is_some())? };

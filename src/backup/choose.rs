@@ -25,7 +25,7 @@ pub struct Voter {
     pub is_leader: bool,
     /// True where it has a leader and has just served a linearizable read: a quorum stands behind what it has.
     pub serves: bool,
-    /// True where its alarm CORRUPT is on.
+    /// True where its alarm CORRUPT is on, or that of the whole cluster.
     pub is_corrupt: bool,
     /// Its term, and the newest raft entry that it has applied.
     pub applied: (u64, u64),

@@ -4,7 +4,7 @@
 //! no key, so that no client sees it and the revision stays; it goes by itself. Host and time are in its number, since how
 //! much of its life is left begins anew with each leader (etcd, `lessor.go`, `Promote`). A host that is next in line waits
 //! for a note of those before it, one interval longer for each host between, and then does the work each time until they
-//! leave notes again. Where no note can be read, or etcd takes none because it is full, nobody steps in: all
+//! leave notes again. Where no note can be read, or etcd takes none because an alarm is on, nobody steps in: all
 //! of them would each time, and push out the snapshots from before.
 
 use std::time::Duration;

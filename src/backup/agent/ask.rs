@@ -1,6 +1,6 @@
 //! What the members of etcd say to a host that is about to take a snapshot.
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -58,12 +58,13 @@ async fn everybody(config: &BackupConfig, credentials: &Credentials) -> Vec<Answ
 
 /// Those of them that vote.
 pub(super) fn voters(answers: &[Answer]) -> Vec<Voter> {
-    let corrupt: BTreeSet<u64> = answers.iter().flat_map(|a| &a.corrupt).copied().collect();
+    // A member that was cut off knows of no alarm that came later.
+    let is_corrupt = |id: u64| answers.iter().any(|other| other.alarms.are_of_corrupt(id));
     let voter = |a: &Answer| Voter {
         name: a.name.clone(),
         is_leader: a.status.leader == a.status.member_id,
         serves: a.serves,
-        is_corrupt: corrupt.contains(&a.status.member_id),
+        is_corrupt: is_corrupt(a.status.member_id),
         applied: (a.status.raft_term, a.status.raft_applied_index),
     };
     answers.iter().filter(|a| !a.status.is_learner).map(voter).collect()
@@ -84,10 +85,30 @@ pub(super) struct Answer {
     pub status: MemberStatus,
     /// True where it has a leader and a quorum stands behind it.
     pub serves: bool,
-    /// True where the alarm NOSPACE of any member is on.
-    pub full: bool,
-    /// IDs of members whose alarm CORRUPT is on, by what this one says.
-    pub corrupt: Vec<u64>,
+    /// The alarms that are on, by what this one says: a member's status names those of others too, and needs no quorum.
+    pub alarms: Alarms,
+}
+
+/// Alarms of any member.
+pub(super) struct Alarms(Vec<Alarm>);
+
+impl Alarms {
+    /// Those of a member's status.
+    pub(super) fn of(status: &MemberStatus) -> Self {
+        Self(alarms_in(&status.errors))
+    }
+
+    /// True where etcd grants no lease, so that nobody can leave a note (etcd, `server/etcdserver/apply`, `applierV3Capped` and
+    /// `applierV3Corrupt`).
+    pub(super) fn forbid_notes(&self) -> bool {
+        self.0.iter().any(|a| [Alarm::NOSPACE, Alarm::CORRUPT].contains(&&*a.kind))
+    }
+
+    /// True where one says that a member's data is corrupt, or that etcd does not know whose is right.
+    fn are_of_corrupt(&self, member_id: u64) -> bool {
+        let of = [member_id, Alarm::WHOLE_CLUSTER];
+        self.0.iter().any(|a| a.kind == Alarm::CORRUPT && of.contains(&a.member_id))
+    }
 }
 
 async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
@@ -100,11 +121,8 @@ async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
     let client = dial(&wanted, credentials).await.client.ok()?;
     let status = client.status().await.ok()?;
     let serves = status.leader != 0 && client.linearizable_read().await.is_ok();
-    // A member's status names all alarms, those of others too, and needs no quorum.
-    let alarms = alarms_in(&status.errors);
-    let full = alarms.iter().any(|a| a.kind == Alarm::NOSPACE);
-    let corrupt = alarms.into_iter().filter(|a| a.kind == Alarm::CORRUPT).map(|a| a.member_id).collect();
-    Some(Answer { name: peer.name.clone(), client, status, serves, full, corrupt })
+    let alarms = Alarms::of(&status);
+    Some(Answer { name: peer.name.clone(), client, status, serves, alarms })
 }
 
 /// The certificate that kubeadm keeps for such questions on every etcd host.
@@ -125,6 +143,21 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn an_alarm_of_no_member_is_one_of_all() {
+        for (errors, is_corrupt, forbid_notes) in [
+            (&["etcdserver: no leader"][..], [false, false], false),
+            (&["memberID:7 alarm:NOSPACE"], [false, false], true),
+            (&["memberID:7  alarm:CORRUPT"], [true, false], true),
+            (&["alarm:CORRUPT"], [true, true], true),
+            (&["memberID:8 alarm:NOSPACE", "alarm:CORRUPT"], [true, true], true),
+        ] {
+            let alarms = Alarms(alarms_in(&errors.iter().map(|e| (*e).to_owned()).collect::<Vec<_>>()));
+            assert_eq!([7, 8].map(|id| alarms.are_of_corrupt(id)), is_corrupt, "{errors:?}");
+            assert_eq!(alarms.forbid_notes(), forbid_notes, "{errors:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn etcd_is_waited_for_and_not_for_ever() {

@@ -18,7 +18,7 @@ impl EtcdClient {
     /// Grants one with this ID for so many seconds.
     ///
     /// # Errors
-    /// See [`EtcdError`]; refused while the alarm NOSPACE is on.
+    /// See [`EtcdError`]; refused while an alarm is on.
     pub async fn grant(&self, id: i64, seconds: i64) -> Result<(), EtcdError> {
         let options = LeaseGrantOptions::new().with_id(id);
         self.call(|mut c| async move { c.lease_grant(seconds, Some(options)).await }).await.map(drop)

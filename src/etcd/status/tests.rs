@@ -199,6 +199,9 @@ fn without_quorum_alarms_come_from_the_statuses() {
     // protobuf's text form puts one space or two, at random.
     scene.status(1).errors = vec![text(" ")];
     assert_eq!(scene.report().members[0].alarms, ["NOSPACE"]);
+    // It leaves out a member ID of zero.
+    scene.status(1).errors = vec!["alarm:CORRUPT".to_owned()];
+    assert_eq!(scene.report().raised(Alarm::CORRUPT), ["all members"]);
 }
 
 #[test]
