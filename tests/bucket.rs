@@ -90,6 +90,7 @@ fn manifest(name: &str, size: u64, minute: i64) -> Manifest {
         without_quorum: false,
         check: Some(Check::Restored),
         damaged: None,
+        of_sick_member: false,
     }
 }
 

@@ -17,7 +17,7 @@ use self::{
 use super::{
     BackupError, Check, Manifest,
     bundle::{Carried, Recipient},
-    choose::{Voter, ranked},
+    choose::{Doubts, Voter, ranked},
     file, keys,
     place::{Entry, Place, credentials},
     room,
@@ -165,7 +165,12 @@ async fn work(
         member: config.host.clone(),
         status: own.status.clone(),
         kubernetes: config.kubernetes.clone(),
-        without_quorum: !own.serves,
+        // A copy is better than none, and nobody may take one of a sick member for the cluster's data.
+        doubts: Doubts {
+            without_quorum: !own.serves,
+            damaged: is_corrupt
+                .then(|| format!("the alarm {} of its member, or of all, was on", Alarm::CORRUPT)),
+        },
     };
     // Where a bucket is the target, it passes through here; what a killed run left goes first.
     let folder = match place {
@@ -189,8 +194,6 @@ async fn work(
         trial::restore(&program, arrived.path(), &folder)?;
         manifest.check = Some(Check::Restored);
     }
-    // A copy is better than none, and nobody may take it for the cluster's data.
-    manifest.damaged = is_corrupt.then(|| format!("the alarm {} of its member, or of all, was on", Alarm::CORRUPT));
     let recipients = config.recipient.iter().map(|r| r.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
     let recipients = recipients.map_err(BackupError::Refused)?;
     let carried = if recipients.is_empty() { vec![] } else { own_keys(config.kubernetes.is_some())? };

@@ -2,18 +2,65 @@
 
 use std::cmp::Reverse;
 
-use crate::etcd::status::{EtcdReport, LAG_LIMIT, MemberReport};
+use crate::etcd::{
+    Alarm,
+    status::{EtcdReport, LAG_LIMIT, MemberReport, Trouble},
+};
 
 /// Voters that can give a snapshot, the best first: healthy followers before the leader, since a follower's disk is not
-/// what every write waits for; those behind last. Without a quorum, whoever answers, the one that has seen most first.
-pub fn candidates(report: &EtcdReport) -> Vec<&MemberReport> {
+/// what every write waits for; those behind last. Without a quorum, whoever answers, the one that has seen most first. Who
+/// is none of this cluster's gives another's data, and only where that host was named.
+pub fn candidates<'r>(report: &'r EtcdReport, named: Option<&str>) -> Vec<&'r MemberReport> {
     let answers = |m: &&MemberReport| m.version.is_some() && !m.is_learner;
-    let mut members: Vec<&MemberReport> = report.members.iter().filter(answers).collect();
+    let is_wanted = |m: &&MemberReport| match named {
+        Some(host) => host_of(m) == host,
+        None => !is_another(m),
+    };
+    let mut members: Vec<&MemberReport> =
+        report.members.iter().filter(answers).filter(is_wanted).collect();
     match report.serves {
         true => members.sort_by_key(|m| (!m.healthy, m.is_leader, m.lag.unwrap_or(u64::MAX))),
         false => members.sort_by_key(|m| Reverse((m.raft_term, m.raft_applied_index))),
     }
     members
+}
+
+/// The host on which a member is asked.
+pub fn host_of(member: &MemberReport) -> &str {
+    member.node.as_deref().unwrap_or(&member.name)
+}
+
+fn is_another(member: &MemberReport) -> bool {
+    let trouble = member.error.as_ref();
+    matches!(trouble, Some(Trouble::OtherCluster(_) | Trouble::NotAMember | Trouble::OtherMember(_)))
+}
+
+/// What speaks against a snapshot, by what is known of its member before it is taken; its manifest says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// True where no quorum stands behind what the member has.
+    pub without_quorum: bool,
+    /// Why its data is not what a cluster can go on with; `None` where nothing says so.
+    pub damaged: Option<String>,
+}
+
+impl Doubts {
+    /// Those about a member.
+    pub fn of(report: &EtcdReport, member: &MemberReport) -> Self {
+        let is_cut_off =
+            matches!(member.error, Some(Trouble::NoLeader | Trouble::NoReads(_) | Trouble::Behind(_)));
+        let is_sick = matches!(member.error, Some(Trouble::Corrupt | Trouble::Differs));
+        let all = report.cluster_alarms.iter().any(|alarm| alarm == Alarm::CORRUPT);
+        let of_all = all.then(|| {
+            let text = "etcd found different data on its members and does not know whose is right";
+            format!("{text} (alarm {})", Alarm::CORRUPT)
+        });
+        let own = member.error.as_ref().filter(|_| is_sick);
+        Self {
+            without_quorum: !report.serves || is_cut_off || is_another(member),
+            damaged: own.map(|trouble| format!("of {}: {trouble}", host_of(member))).or(of_all),
+        }
+    }
 }
 
 /// A voter that answers, as those see it who ask which one takes a scheduled snapshot.
@@ -51,6 +98,62 @@ pub fn ranked(members: &[Voter]) -> Vec<&Voter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::etcd::status::tests::{Scene, id};
+
+    fn named<'r>(report: &'r EtcdReport, host: Option<&str>) -> Vec<&'r str> {
+        candidates(report, host).into_iter().map(host_of).collect()
+    }
+
+    #[test]
+    fn who_is_none_of_the_clusters_gives_no_snapshot_unless_named() {
+        assert_eq!(named(&Scene::new(3).report(), None), ["m1", "m3", "m2"]);
+        for mut scene in [Scene::new(3), Scene::new(3).without_quorum()] {
+            scene.status(1).cluster_id = 7;
+            scene.status(1).raft_term = 99;
+            let report = scene.report();
+            assert_eq!(named(&report, None).len(), 2, "{:?}", named(&report, None));
+            assert!(!named(&report, None).contains(&"m1"));
+            assert_eq!(named(&report, Some("m1")), ["m1"]);
+            assert!(Doubts::of(&report, &report.members[0]).without_quorum);
+        }
+        let stray = Scene::new(3).listing(|list| drop(list.remove(0))).report();
+        assert_eq!(named(&stray, None), ["m3", "m2"]);
+    }
+
+    #[test]
+    fn a_snapshot_says_what_was_wrong_with_its_member() {
+        let doubts = |scene: &Scene| {
+            let report = scene.report();
+            let of = Doubts::of(&report, &report.members[2]);
+            (of.without_quorum, of.damaged.unwrap_or_default())
+        };
+        assert_eq!(doubts(&Scene::new(3)), (false, String::new()));
+        assert_eq!(doubts(&Scene::new(3).without_quorum()), (true, String::new()));
+        let mut scene = Scene::new(3);
+        scene.status(3).leader = 0;
+        assert_eq!(doubts(&scene), (true, String::new()), "it knows no leader, though others have one");
+        let mut scene = Scene::new(3);
+        scene.answer(3).quorum_list = Err("no answer within 2.0 s".into());
+        assert_eq!(doubts(&scene), (true, String::new()), "it serves no linearizable read");
+        let mut scene = Scene::new(3);
+        scene.status(3).raft_applied_index = 40_000;
+        assert_eq!(doubts(&scene), (true, String::new()), "it is behind");
+        let mut scene = Scene::new(3);
+        scene.answer(3).hash.as_mut().unwrap().hash = 7;
+        assert_eq!(doubts(&scene), (false, "of m3: its data differs from the others' (hash)".into()));
+        for (member_id, said) in [
+            (id(3), "of m3: its data is corrupt (alarm CORRUPT)"),
+            (id(1), ""),
+            (
+                Alarm::WHOLE_CLUSTER,
+                "etcd found different data on its members and does not know whose is right (alarm CORRUPT)",
+            ),
+        ] {
+            let mut scene = Scene::new(3);
+            scene.gathered.alarms = Some(vec![Alarm { member_id, kind: Alarm::CORRUPT.into() }]);
+            assert_eq!(doubts(&scene), (false, said.to_owned()));
+        }
+    }
 
     /// `e2` follows and is well; `*` leads, `!` has no quorum, `?` is corrupt, `<` is far behind, and each `+` a little ahead.
     fn voter(text: &str) -> Voter {

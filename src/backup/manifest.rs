@@ -60,6 +60,9 @@ pub struct Manifest {
     /// What was found wrong with it when it was looked at last; `None` where nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
+    /// True where that was so when it was taken, since its member's data was: no look at the file makes it good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_sick_member: bool,
 }
 
 /// Ends the name of a plain snapshot.
@@ -71,10 +74,10 @@ pub const MANIFEST: &str = ".json";
 
 const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
-/// The name of a snapshot without its ending: sorts by time within a cluster.
-pub fn stem(cluster: &str, taken_at: OffsetDateTime, revision: u64) -> String {
+/// How the name of a snapshot begins, before its revision: sorts by time within a cluster.
+pub fn stem(cluster: &str, taken_at: OffsetDateTime) -> String {
     let stamp = taken_at.to_offset(time::UtcOffset::UTC).format(STAMP).unwrap_or_default();
-    format!("{cluster}-{stamp}-r{revision}")
+    format!("{cluster}-{stamp}")
 }
 
 /// The manifest's name for a snapshot's.
@@ -128,7 +131,10 @@ impl Manifest {
     #[must_use]
     pub fn after(self, look: Result<Check, String>) -> Self {
         match look {
-            Ok(check) => Self { check: self.check.max(Some(check)), damaged: None, ..self },
+            Ok(check) => {
+                let damaged = self.damaged.clone().filter(|_| self.of_sick_member);
+                Self { check: self.check.max(Some(check)), damaged, ..self }
+            }
             Err(why) => Self { damaged: Some(why), ..self },
         }
     }
@@ -162,6 +168,7 @@ pub(crate) mod tests {
             without_quorum: false,
             check: Some(Check::Checksum),
             damaged: None,
+            of_sick_member: false,
         }
     }
 
@@ -178,6 +185,8 @@ pub(crate) mod tests {
         }
         assert!(!Manifest { check: None, ..sample() }.is_verified());
         assert!(!Manifest { without_quorum: true, ..sample() }.is_verified(), "of a member that was cut off");
+        let sick = Manifest { damaged: Some("corrupt".into()), of_sick_member: true, ..sample() };
+        assert!(!sick.after(Ok(Check::Restored)).is_verified(), "a whole file of a member whose data is not");
     }
 
     #[test]
@@ -207,8 +216,8 @@ pub(crate) mod tests {
     #[test]
     fn names() {
         let manifest = sample();
-        let stem = stem(&manifest.cluster, manifest.taken_at, manifest.revision);
-        assert_eq!(format!("{stem}{PLAIN}"), manifest.file);
+        let stem = stem(&manifest.cluster, manifest.taken_at);
+        assert_eq!(format!("{stem}-r{}{PLAIN}", manifest.revision), manifest.file);
         assert_eq!(name_for(&manifest.file), "prod-20261122T140511Z-r48211.json");
         assert_eq!(name_for("a.tar.age"), "a.json");
         assert!(

@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 use super::{
     BackupError, Check, Manifest,
     bundle::{self, Carried, Recipient},
+    choose::Doubts,
     file::{self, Arrived, Checked, Incoming},
+    host::Saved,
     manifest::{BUNDLE, FORMAT, PLAIN, stem},
     room,
 };
@@ -29,32 +31,45 @@ pub struct Source {
     pub status: MemberStatus,
     /// The Kubernetes version, where there is Kubernetes.
     pub kubernetes: Option<String>,
-    /// True where no quorum stood behind it.
-    pub without_quorum: bool,
+    /// What speaks against what it has.
+    pub doubts: Doubts,
 }
 
 impl Source {
-    /// The manifest of a plain snapshot.
+    /// The manifest of a plain snapshot that was checked here.
     pub fn manifest(&self, checked: &Checked, taken_at: OffsetDateTime) -> Manifest {
-        let taken_at = taken_at.replace_nanosecond(0).unwrap_or(taken_at);
+        let Checked { sum, structure } = checked;
+        let stem = stem(&self.cluster, taken_at);
+        let saved = Saved {
+            file: format!("{stem}-r{}{PLAIN}", structure.revision),
+            size: sum.size,
+            sha256: sum.sha256.clone(),
+            revision: structure.revision,
+        };
+        Manifest { check: Some(Check::Checksum), ..self.manifest_of(saved, taken_at) }
+    }
+
+    /// The manifest of one that a host wrote, which nobody has checked yet.
+    pub fn manifest_of(&self, saved: Saved, taken_at: OffsetDateTime) -> Manifest {
         Manifest {
             format: FORMAT,
-            file: stem(&self.cluster, taken_at, checked.structure.revision) + PLAIN,
+            file: saved.file,
             cluster: self.cluster.clone(),
             cluster_id: format!("{:x}", self.status.cluster_id),
             member: self.member.clone(),
             member_id: format!("{:x}", self.status.member_id),
-            revision: checked.structure.revision,
+            revision: saved.revision,
             etcd: self.status.version.clone(),
             kubernetes: self.kubernetes.clone(),
-            taken_at,
-            size: checked.sum.size,
-            sha256: checked.sum.sha256.clone(),
+            taken_at: taken_at.replace_nanosecond(0).unwrap_or(taken_at),
+            size: saved.size,
+            sha256: saved.sha256,
             carries: vec![],
             encrypted: false,
-            without_quorum: self.without_quorum,
-            check: Some(Check::Checksum),
-            damaged: None,
+            without_quorum: self.doubts.without_quorum,
+            check: None,
+            damaged: self.doubts.damaged.clone(),
+            of_sick_member: self.doubts.damaged.is_some(),
         }
     }
 }

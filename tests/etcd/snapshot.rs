@@ -4,7 +4,9 @@ use std::{path::Path, process::Command};
 
 use rsadm::{
     backup::{
-        BackupError, Broken, Manifest, file,
+        BackupError, Broken, Manifest,
+        choose::Doubts,
+        file,
         take::{Source, keep, receive},
         trial,
         turn::{lifetime, note},
@@ -21,7 +23,7 @@ async fn taken(client: &EtcdClient, folder: &Path) -> (std::path::PathBuf, Manif
         member: "m1".to_owned(),
         status: client.status().await.unwrap(),
         kubernetes: None,
-        without_quorum: false,
+        doubts: Doubts::default(),
     };
     let arrived = receive(client, folder, 1, &|_| ()).await.unwrap();
     let manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use time::{OffsetDateTime, macros::format_description};
+use time::OffsetDateTime;
 
 use crate::{
     backup::{
-        BackupError, Manifest,
+        BackupError, Check, Manifest,
         bundle::{Carried, Recipient},
-        choose::candidates,
+        choose::{Doubts, candidates, host_of},
         file,
         host::Keeper,
-        manifest::{BUNDLE, FORMAT, PLAIN},
+        manifest::{BUNDLE, PLAIN, stem},
         take::{self, Source},
     },
     cli::{
@@ -20,7 +20,11 @@ use crate::{
         naming::has_hosts,
         session::{Session, goes_on_without},
     },
-    etcd::{EtcdApi, client::EtcdClient, status::Hashes},
+    etcd::{
+        EtcdApi,
+        client::EtcdClient,
+        status::{EtcdReport, Hashes, MemberReport},
+    },
     event::bytes,
     event::{Stage, count},
     exec::{gate, members::SshMembers},
@@ -154,15 +158,15 @@ impl Taking<'_> {
                 "etcd has no quorum: this will be what one survivor has, which may lack the last writes";
             self.session.events.warn(text, Some("rsadm etcd status tells which members are missing".into()));
         }
-        let wanted = |name: &str| self.args.member.as_ref().is_none_or(|m| m == name);
-        let names: Vec<String> =
-            candidates(&report).into_iter().map(|m| m.name.clone()).filter(|n| wanted(n)).collect();
+        let candidates = candidates(&report, self.args.member.as_deref());
         let carried = if self.args.with_pki { self.keys().await? } else { vec![] };
         let mut failure = None;
-        for name in names {
-            let shown =
-                self.session.events.stage(PHASE, format!("from {name}"), [NodeName::new(name.as_str())]);
-            match self.save_from(&NodeName::new(name.as_str()), !report.serves, &carried, &shown).await {
+        for member in candidates {
+            let name = NodeName::new(host_of(member));
+            self.warn_of(member, &report);
+            let doubts = Doubts::of(&report, member);
+            let shown = self.session.events.stage(PHASE, format!("from {name}"), [name.clone()]);
+            match self.save_from(&name, doubts, &carried, &shown).await {
                 Ok(saved) => {
                     shown.done(format!("{} from {name}, checked", bytes(saved.manifest.size)));
                     return Ok(saved);
@@ -181,6 +185,18 @@ impl Taking<'_> {
         })
     }
 
+    /// What is wrong with a member is wrong with its snapshot. That there is no quorum was told of all, unless one was named.
+    fn warn_of(&self, member: &MemberReport, report: &EtcdReport) {
+        let trouble = member.error.as_ref().map(ToString::to_string);
+        let told = trouble.filter(|_| report.serves || self.args.member.is_some());
+        let Some(why) = told.or(Doubts::of(report, member).damaged) else { return };
+        let text = format!("{} is not well: {why}; its snapshot will not count as verified", host_of(member));
+        let help = self.args.member.is_some() && report.members.iter().any(|m| m.healthy);
+        self.session
+            .events
+            .warn(text, help.then(|| "without --member it comes from one that is well".to_owned()));
+    }
+
     fn nobody(&self) -> CliError {
         let text = match &self.args.member {
             Some(name) => format!("no member answers on {name}"),
@@ -194,7 +210,7 @@ impl Taking<'_> {
     async fn save_from(
         &self,
         name: &NodeName,
-        without_quorum: bool,
+        doubts: Doubts,
         carried: &[Carried],
         shown: &Stage,
     ) -> Result<Saved, BackupError> {
@@ -206,7 +222,7 @@ impl Taking<'_> {
             member: name.to_string(),
             status: client.status().await?,
             kubernetes: cluster.has_kubernetes().then(|| cluster.release.kubernetes.to_string()),
-            without_quorum,
+            doubts,
         };
         match self.args.on_host {
             true => self.on_host(name, &source).await,
@@ -246,37 +262,25 @@ impl Taking<'_> {
         let host = self.session.fleet.host(name).cloned();
         let host = host.ok_or_else(|| BackupError::Refused(format!("{name} is not connected")))?;
         let keeper = Keeper { host, folder: layout::BACKUP_DIR.to_owned() };
-        let taken_at = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let stamp = taken_at.format(format_description!("[year][month][day]T[hour][minute][second]Z"));
-        let stem = format!("{}-{}", source.cluster, stamp.unwrap_or_default());
+        let taken_at = OffsetDateTime::now_utc();
         let url = self.session.cluster.node(name).map(Node::client_url).unwrap_or_default();
-        let saved = keeper.save(&stem, &url, source.status.db_size).await?;
-        let manifest = Manifest {
-            format: FORMAT,
-            file: saved.file.clone(),
-            cluster: source.cluster.clone(),
-            cluster_id: format!("{:x}", source.status.cluster_id),
-            member: name.to_string(),
-            member_id: format!("{:x}", source.status.member_id),
-            revision: saved.revision,
-            etcd: source.status.version.clone(),
-            kubernetes: source.kubernetes.clone(),
-            taken_at,
-            size: saved.size,
-            sha256: saved.sha256,
-            carries: vec![],
-            encrypted: false,
-            without_quorum: source.without_quorum,
-            check: None,
-            damaged: None,
-        };
+        let saved = keeper.save(&stem(&source.cluster, taken_at), &url, source.status.db_size).await?;
+        let manifest = source.manifest_of(saved, taken_at);
         // Before its trial, which may break off: without a manifest nobody ever removes it.
         keeper.describe(&manifest).await?;
         // etcdutl's trial is the check that a host can do.
-        keeper.verify(&saved.file).await?;
-        let manifest = Manifest { check: Some(crate::backup::Check::Restored), ..manifest };
+        let tried = keeper.verify(&manifest.file).await;
+        let look = match &tried {
+            Ok(_) => Some(Ok(Check::Restored)),
+            Err(error) => error.damage().map(Err),
+        };
+        let manifest = match look {
+            Some(look) => manifest.after(look),
+            None => manifest,
+        };
         keeper.describe(&manifest).await?;
-        Ok(Saved { path: format!("{name}:{}/{}", keeper.folder, saved.file), manifest })
+        tried?;
+        Ok(Saved { path: format!("{name}:{}/{}", keeper.folder, manifest.file), manifest })
     }
 
     /// What a cluster's data cannot be read without, from the hosts that keep it, and the inventory.
