@@ -68,8 +68,8 @@ pub async fn run() -> Result<Outcome, BackupError> {
 fn config() -> Result<BackupConfig, BackupError> {
     let text = fs::read(layout::BACKUP_CONFIG)
         .map_err(BackupError::io(format!("read {}", layout::BACKUP_CONFIG)))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| BackupError::Refused(format!("{} is not as it must be: {e}", layout::BACKUP_CONFIG)))
+    let path = || layout::BACKUP_CONFIG.to_owned();
+    serde_json::from_slice(&text).map_err(|source| BackupError::Unreadable { path: path(), source })
 }
 
 /// Who fires for the first time steps in for nobody: others had no time yet to leave notes.

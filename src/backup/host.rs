@@ -16,6 +16,7 @@ use super::{
     file,
     place::{Entry, NO_MANIFEST},
     room,
+    trial::tells_of_damage,
 };
 use crate::{
     host::{Cmd, Host, Op, Output, RemoteFile, Script, Secret},
@@ -134,7 +135,7 @@ impl Keeper {
         let size = Cmd::new(["stat", "-c", "%s", "--", &path].map(String::from));
         let size = self.ask(&[Op::Run(size)], &doing).await?.text();
         self.has_room(&self.folder, room::of_trial(size.trim().parse().unwrap_or(0)), &doing).await?;
-        self.run(TRY, &[&path, "keep"], &doing).await.map_err(told)
+        self.run(TRY, &[&path, "keep"], &doing).await.map_err(|e| told(e, &path))
     }
 
     /// Sends a file of this machine there, restores it for a try, and removes it again.
@@ -147,7 +148,7 @@ impl Keeper {
         let path = format!("{folder}/snapshot.db");
         let sent = self.send(local, &path).await;
         let tried = match sent {
-            Ok(()) => self.run(TRY, &[&path, "remove"], doing).await.map_err(told),
+            Ok(()) => self.run(TRY, &[&path, "remove"], doing).await.map_err(|e| told(e, &path)),
             Err(e) => Err(e),
         };
         if tried.is_err() {
@@ -172,8 +173,7 @@ impl Keeper {
     /// # Errors
     /// Where the host could not be asked.
     pub async fn note_newest(&self, file: &str, damaged: bool) -> Result<(), BackupError> {
-        let state = self.host.run(&[Op::Read(layout::BACKUP_STATE.to_owned())], true).await;
-        let state = state.map_err(|e| BackupError::Refused(e.to_string()))?;
+        let state = self.host.run(&[Op::Read(layout::BACKUP_STATE.to_owned())], true).await?;
         let state = state.first().filter(|o| o.ok()).and_then(|o| serde_json::from_slice(&o.stdout).ok());
         let Some(state): Option<State> = state else { return Ok(()) };
         let Some(newest) = state.newest.filter(|n| n.file == file && n.damaged != damaged) else {
@@ -222,8 +222,7 @@ impl Keeper {
     /// Nothing is begun that would fill a disk of the host's.
     async fn has_room(&self, folder: &str, needed: u64, doing: &str) -> Result<(), BackupError> {
         let question = Op::Run(Cmd::new(room::question(folder)));
-        let answers = self.host.run(&[question], true).await;
-        let answers = answers.map_err(|e| BackupError::Refused(e.to_string()))?;
+        let answers = self.host.run(&[question], true).await?;
         let answer = answers.first().map(Output::text).unwrap_or_default();
         room::suffices(&answer, folder, needed).map_err(|why| self.refused(doing, &why))
     }
@@ -234,7 +233,7 @@ impl Keeper {
     }
 
     async fn ask(&self, ops: &[Op], doing: &str) -> Result<Output, BackupError> {
-        let outputs = self.host.run(ops, false).await.map_err(|e| BackupError::Refused(e.to_string()))?;
+        let outputs = self.host.run(ops, false).await?;
         match outputs.into_iter().last() {
             Some(output) if output.ok() => Ok(output),
             Some(output) if output.status == 124 => Err(self.refused(doing, "it ran out of time")),
@@ -244,15 +243,19 @@ impl Keeper {
     }
 
     fn refused(&self, doing: &str, why: &str) -> BackupError {
-        BackupError::Refused(format!("{} could not {doing}: {why}", self.host.name()))
+        BackupError::Step { host: self.host.name().clone(), doing: doing.to_owned(), why: why.to_owned() }
     }
 }
 
 /// What a host tells of a try is what its etcdutl said.
-fn told(error: BackupError) -> BackupError {
-    match error {
-        BackupError::Refused(why) => BackupError::by_etcdutl(why),
-        other => other,
+fn told(error: BackupError, path: &str) -> BackupError {
+    match &error {
+        BackupError::Step { why, .. }
+            if tells_of_damage(why.lines().last().unwrap_or_default(), &[Path::new(path)]) =>
+        {
+            BackupError::Damaged(error.to_string())
+        }
+        _ => error,
     }
 }
 
@@ -348,6 +351,20 @@ mod tests {
         let local = Path::new(&folder).join("a.db");
         let full = keeper.send(&local, &format!("{folder}/b.db")).await.unwrap_err().to_string();
         assert!(full.contains("no room in") && !Path::new(&folder).join("b.db").exists(), "{full}");
+    }
+
+    #[test]
+    fn what_a_host_says_of_a_try_is_judged_without_the_paths_in_it() {
+        let step = |why: &str| BackupError::Step {
+            host: NodeName::new("m1"),
+            doing: "restore corrupt.db for a try".into(),
+            why: why.into(),
+        };
+        let path = "/srv/corrupt/corrupt.db";
+        let full = told(step("Error: write /srv/corrupt/.rsadm-trial-x/data: no space left on device"), path);
+        assert!(matches!(full, BackupError::Step { .. }), "{full:?}");
+        let edited = told(step("Error: expected sha256 [1 2], got [3 4]"), path);
+        assert!(edited.damage().is_some_and(|why| why.starts_with("m1 could not restore corrupt.db")), "{edited:?}");
     }
 
     #[test]

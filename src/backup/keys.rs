@@ -30,8 +30,7 @@ pub fn wanted(kubernetes: bool) -> Vec<(Vec<String>, bool)> {
 /// Where a host could not be asked.
 pub async fn read(hosts: &[Arc<dyn Host>], path: &str) -> Result<Option<Secret>, BackupError> {
     for host in hosts {
-        let outputs = host.run(&[Op::Read(path.to_owned())], false).await;
-        let outputs = outputs.map_err(|e| BackupError::Refused(e.to_string()))?;
+        let outputs = host.run(&[Op::Read(path.to_owned())], false).await?;
         if let Some(output) = outputs.into_iter().next().filter(crate::host::Output::ok) {
             return Ok(Some(Secret::new(output.stdout)));
         }

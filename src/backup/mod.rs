@@ -8,6 +8,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use crate::{host::HostError, inventory::NodeName};
+
 /// What the timer of an etcd host starts.
 pub mod agent;
 /// A snapshot with the keys of its cluster, encrypted.
@@ -73,6 +75,40 @@ pub enum BackupError {
     /// It was taken in another way than was to be expected.
     #[error("{0}")]
     Refused(String),
+    /// A disk has no room for it.
+    #[error("{0}")]
+    NoRoom(String),
+    /// A host could not be asked.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A host was asked, and did not do it.
+    #[error("{host} could not {doing}: {why}")]
+    Step {
+        /// Which host.
+        host: NodeName,
+        /// What it was to do.
+        doing: String,
+        /// What it says.
+        why: String,
+    },
+    /// A file of ours is not what it was written as.
+    #[error("{path} is not as it must be")]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A thread of this program ended before its work.
+    #[error("could not {doing}")]
+    Task {
+        /// What it was at.
+        doing: &'static str,
+        /// How it ended.
+        #[source]
+        source: tokio::task::JoinError,
+    },
     /// etcd did not give one.
     #[error("the snapshot broke off")]
     Etcd(#[from] crate::etcd::EtcdError),
@@ -87,27 +123,19 @@ pub enum BackupError {
     },
 }
 
-/// Words of etcdutl for a snapshot that is not what was taken (etcd, `etcdutl/snapshot`, and bbolt's own), by which it is told
-/// from a disk that is full or a tool that is missing.
-const DAMAGE: [&str; 5] =
-    ["expected sha256", "integrity check failed", "invalid database", "corrupt", "checksum"];
-
 impl BackupError {
     /// What is wrong with the snapshot itself, where that is what the error tells.
     pub fn damage(&self) -> Option<String> {
         match self {
             Self::Broken { source, .. } => Some(source.to_string()),
             Self::Damaged(why) => Some(why.clone()),
-            Self::Io { .. } | Self::Refused(_) | Self::Etcd(_) | Self::Store { .. } => None,
+            _ => None,
         }
     }
 
-    /// A refusal in etcdutl's words, as what it means.
-    pub(crate) fn by_etcdutl(why: String) -> Self {
-        match DAMAGE.iter().any(|words| why.contains(words)) {
-            true => Self::Damaged(why),
-            false => Self::Refused(why),
-        }
+    /// A thread that ended before its work.
+    pub(crate) fn task(doing: &'static str) -> impl FnOnce(tokio::task::JoinError) -> Self {
+        move |source| Self::Task { doing, source }
     }
 
     /// A failure of the operating system at something.

@@ -87,7 +87,7 @@ pub fn check(folder: &Path, needed: u64) -> Result<(), BackupError> {
     // Where there is no df, nothing is known.
     let Ok(answer) = Command::new(program).args(arguments).env("LC_ALL", "C").output() else { return Ok(()) };
     let answer = String::from_utf8_lossy(&answer.stdout);
-    suffices(&answer, &folder.display().to_string(), needed).map_err(BackupError::Refused)
+    suffices(&answer, &folder.display().to_string(), needed).map_err(BackupError::NoRoom)
 }
 
 /// A line of `df -PB1`.

@@ -97,10 +97,10 @@ pub async fn receive(
     });
     let streamed = stream(client, send, told).await;
     // The disk's trouble is the cause where both failed: the stream stops because nobody takes it in.
-    let incoming = writer.await.map_err(|e| BackupError::Refused(e.to_string()))??;
+    let incoming = writer.await.map_err(BackupError::task("write the snapshot"))??;
     streamed?;
     let finished = tokio::task::spawn_blocking(|| incoming.finish()).await;
-    finished.map_err(|e| BackupError::Refused(e.to_string()))?
+    finished.map_err(BackupError::task("check the snapshot"))?
 }
 
 async fn stream(

@@ -76,11 +76,28 @@ pub fn restore(program: &Path, snapshot: &Path, folder: &Path) -> Result<(), Bac
     }
     let words = String::from_utf8_lossy(&output.stderr);
     let last = words.lines().rev().find(|line| line.starts_with("Error")).or(words.lines().last());
-    Err(BackupError::by_etcdutl(format!(
-        "etcdutl does not restore {}: {}",
-        snapshot.display(),
-        last.unwrap_or("it says nothing").trim_start_matches("Error: ")
-    )))
+    let said = last.unwrap_or("it says nothing").trim_start_matches("Error: ");
+    let why = format!("etcdutl does not restore {}: {said}", snapshot.display());
+    Err(match tells_of_damage(said, &[snapshot, folder]) {
+        true => BackupError::Damaged(why),
+        false => BackupError::Refused(why),
+    })
+}
+
+/// Words of etcdutl for a snapshot that is not what was taken (etcd, `etcdutl/snapshot`, and bbolt's own), by which it is told
+/// from a disk that is full or a tool that is missing.
+const DAMAGE: [&str; 5] =
+    ["expected sha256", "integrity check failed", "invalid database", "corrupt", "checksum"];
+
+/// True where etcdutl's last words are of the snapshot and not of what it was done with. Any word may stand in the name of a
+/// file or a folder, so those are passed over: these, and all that have a slash.
+pub(crate) fn tells_of_damage(said: &str, paths: &[&Path]) -> bool {
+    let names = paths.iter().flat_map(|path| [Some(*path), path.parent()]).flatten();
+    let names = names.map(|path| path.display().to_string()).filter(|name| name.len() > 1);
+    let said = names.fold(said.to_owned(), |said, name| said.replace(&name, "/"));
+    let words: Vec<&str> = said.split_whitespace().filter(|word| !word.contains('/')).collect();
+    let said = words.join(" ");
+    DAMAGE.iter().any(|words| said.contains(words))
 }
 
 #[cfg(test)]
@@ -159,6 +176,42 @@ mod tests {
             let etcds: Vec<PathBuf> = etcds.map(|n| proc.path().join(n.to_string())).collect();
             assert_eq!(members(proc.path()), etcds, "{processes:?}");
         }
+    }
+
+    #[test]
+    fn a_word_in_a_path_is_no_damage() {
+        let full = "write /srv/corrupt/.rsadm-trial-e1@7-x/data/member/snap/db: no space left on device";
+        for (said, snapshot, damaged) in [
+            (full, "/srv/corrupt/prod.db", false),
+            ("expected sha256 [1 2], got [3 4]", "/srv/corrupt/prod.db", true),
+            ("snapshot file integrity check failed. /srv/a.db", "/srv/a.db", true),
+            ("open corrupt.db: permission denied", "corrupt.db", false),
+            ("open /mnt/a corrupt disk/a.db: no such file or directory", "/mnt/a corrupt disk/a.db", false),
+            ("open /mnt/a corrupt disk/trial: no such file or directory", "/mnt/a corrupt disk/a.db", false),
+            ("/srv/a.db: file is corrupt", "/srv/a.db", true),
+            ("no space left on device", "/a.db", false),
+        ] {
+            assert_eq!(tells_of_damage(said, &[Path::new(snapshot)]), damaged, "{said}");
+        }
+    }
+
+    /// What etcdutl says on a disk that fills up.
+    #[test]
+    fn a_full_disk_is_not_held_against_the_snapshot() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("corrupt");
+        fs::create_dir(&folder).unwrap();
+        let program = folder.join("etcdutl");
+        let restored = |words: &str| {
+            fs::write(&program, format!("#!/bin/sh\necho \"Error: {words}\" >&2\nexit 1\n")).unwrap();
+            fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+            restore(&program, &folder.join("a.db"), &folder).unwrap_err()
+        };
+        let full = restored("write $6/member/snap/db: no space left on device");
+        assert_eq!(full.damage(), None, "{full}");
+        let edited = restored("expected sha256 [1 2], got [3 4]");
+        let said = format!("etcdutl does not restore {}/a.db: expected sha256 [1 2], got [3 4]", folder.display());
+        assert_eq!(edited.damage(), Some(said));
     }
 
     #[test]

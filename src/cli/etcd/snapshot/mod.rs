@@ -51,8 +51,20 @@ impl From<BackupError> for CliError {
                 let hint = no_credentials(doing, &source.to_string());
                 hint.into_iter().fold(Self::new(Exit::StepFailed, error), Self::hint)
             }
+            BackupError::Host(_) => Self::new(Exit::Unreachable, error)
+                .hint("once the host can be used, run the same command again"),
+            BackupError::Task { .. } => Self::new(Exit::Bug, error),
             _ => Self::new(Exit::StepFailed, error),
         }
+    }
+}
+
+/// What keeps a snapshot from being looked at, or is wrong with it, where that is the answer. That a host cannot be used says
+/// nothing of the snapshot.
+pub(super) fn refused(error: BackupError) -> CliError {
+    match error {
+        BackupError::Host(_) | BackupError::Task { .. } => error.into(),
+        error => CliError::new(Exit::Refused, error),
     }
 }
 
@@ -75,6 +87,24 @@ fn no_credentials(doing: &str, why: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_is_lost_is_no_step_that_failed() {
+        let lost = || crate::host::HostError::Lost {
+            host: crate::inventory::NodeName::new("m1"),
+            doing: "list its snapshots".into(),
+            why: "closed by remote host".into(),
+        };
+        assert_eq!(CliError::from(BackupError::from(lost())).kind(), Exit::Unreachable);
+        assert_eq!(refused(lost().into()).kind(), Exit::Unreachable);
+        let step = || BackupError::Step {
+            host: crate::inventory::NodeName::new("m1"),
+            doing: "list its snapshots".into(),
+            why: "Permission denied".into(),
+        };
+        assert_eq!(CliError::from(step()).kind(), Exit::StepFailed);
+        assert_eq!(refused(step()).kind(), Exit::Refused);
+    }
 
     #[test]
     fn missing_credentials_are_told_by_where_they_were_looked_for() {

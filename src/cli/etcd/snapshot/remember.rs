@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::whence::keepers;
+use super::{refused, whence::keepers};
 use crate::{
     backup::{BackupError, Check, Manifest, file},
-    cli::{CliError, Context, Exit, InventoryArg},
+    cli::{CliError, Context, InventoryArg},
     inventory::Cluster,
     layout,
 };
@@ -31,7 +31,7 @@ pub(super) fn damage<T>(
             Err(CliError::from(error).hint(REMEMBERED))
         }
         (Some(_), None) => Err(error.into()),
-        (None, _) => Err(CliError::new(Exit::Refused, error)),
+        (None, _) => Err(refused(error)),
     }
 }
 
@@ -77,15 +77,18 @@ pub(super) async fn tell_hosts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::{Broken, manifest::tests::sample};
+    use crate::{
+        backup::{Broken, manifest::tests::sample},
+        cli::Exit,
+    };
 
     #[test]
     fn only_what_is_wrong_with_the_snapshot_itself_is_held_against_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(sample().file);
         let broken = || BackupError::Broken { path: path.clone(), source: Broken::Raw };
-        let no_room = BackupError::by_etcdutl("e1 could not restore it: no space left on device".into());
-        let mismatch = BackupError::by_etcdutl("expected sha256 [1 2], got [3 4]".into());
+        let no_room = BackupError::Refused("e1 could not restore it: no space left on device".into());
+        let mismatch = BackupError::Damaged("expected sha256 [1 2], got [3 4]".into());
         let io = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         for (error, damaged) in
             [(broken(), true), (no_room, false), (mismatch, true), (BackupError::io("read it")(io), false)]

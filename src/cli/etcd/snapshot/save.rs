@@ -254,7 +254,7 @@ impl Taking<'_> {
         let (recipients, carried) = (self.args.recipient.clone(), carried.to_vec());
         let keep = move || take::keep(arrived, manifest, file.as_deref(), &recipients, &carried);
         let kept = tokio::task::spawn_blocking(keep).await;
-        let (path, manifest) = kept.map_err(|e| BackupError::Refused(e.to_string()))??;
+        let (path, manifest) = kept.map_err(BackupError::task("keep the snapshot"))??;
         Ok(Saved { path: path.display().to_string(), manifest })
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     fetch::{identities, missing, no_folder},
-    remember,
+    refused, remember,
     whence::{self, keepers},
 };
 use crate::{
@@ -221,16 +221,19 @@ impl Verifying<'_> {
             is_told_of(&path, Some(&manifest), &keeper.sha256(file).await?)?;
             keeper.verify(file).await
         };
-        let looked = looked.await;
-        if let Err(error) = &looked
-            && error.damage().is_none()
-        {
-            return Err(CliError::new(Exit::Refused, error.to_string()));
+        let (look, error) = match looked.await {
+            Ok(_) => (Ok(Check::Restored), None),
+            Err(error) => match error.damage() {
+                Some(why) => (Err(why), Some(error)),
+                None => return Err(refused(error)),
+            },
+        };
+        let manifest = manifest.after(look);
+        keeper.describe(&manifest).await?;
+        keeper.note_newest(file, manifest.damaged.is_some()).await?;
+        if let Some(error) = error {
+            return Err(CliError::new(Exit::Refused, error).hint(remember::REMEMBERED));
         }
-        let verdict = looked.as_ref().map(|_| Check::Restored).map_err(|e| e.damage().unwrap_or_default());
-        keeper.describe(&manifest.clone().after(verdict)).await?;
-        keeper.note_newest(file, looked.is_err()).await?;
-        looked.map_err(|e| CliError::new(Exit::Refused, e).hint(remember::REMEMBERED))?;
         Ok(Verified {
             snapshot: text.to_owned(),
             check: Check::Restored,
