@@ -75,6 +75,9 @@ pub enum BackupError {
     /// It was taken in another way than was to be expected.
     #[error("{0}")]
     Refused(String),
+    /// The keys that a bundle is to carry are not what it needs.
+    #[error("{0}")]
+    Keys(String),
     /// A disk has no room for it.
     #[error("{0}")]
     NoRoom(String),

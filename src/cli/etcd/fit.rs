@@ -18,9 +18,6 @@ use crate::{
 /// Begins the keys of Kubernetes' objects.
 const OBJECT: &str = "/registry/";
 
-/// Begins what an API server has encrypted.
-const ENCRYPTED: &str = "k8s:enc:";
-
 /// A snapshot that can be read here, and what travelled with it.
 pub(super) struct Opened {
     pub(super) snapshot: std::path::PathBuf,
@@ -65,7 +62,7 @@ struct Data {
 impl Data {
     fn of(opened: &Opened, cluster: &Cluster) -> Result<Self, CliError> {
         let [objects, encrypted] = match cluster.has_kubernetes() {
-            true => file::mentions(&opened.snapshot, [OBJECT, ENCRYPTED])?,
+            true => file::mentions(&opened.snapshot, [OBJECT, keys::ENCRYPTED])?,
             false => [false; 2],
         };
         Ok(Self { objects, encrypted })

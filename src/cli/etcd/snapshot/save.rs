@@ -12,6 +12,7 @@ use crate::{
         choose::{Doubts, candidates, host_of},
         file,
         host::Keeper,
+        keys,
         manifest::{BUNDLE, PLAIN, stem},
         take::{self, Source},
     },
@@ -252,6 +253,13 @@ impl Taking<'_> {
         let arrived = take::receive(client, &folder, needed, &told).await?;
         let manifest = source.manifest(&arrived.checked, OffsetDateTime::now_utc());
         let (recipients, carried) = (self.args.recipient.clone(), carried.to_vec());
+        if self.args.with_pki && source.kubernetes.is_some() {
+            let (path, carried) = (arrived.path().to_owned(), carried.clone());
+            let asked = tokio::task::spawn_blocking(move || keys::lack_the_key_to(&path, &carried)).await;
+            if asked.map_err(BackupError::task("read the snapshot"))?? {
+                return Err(self.without_the_key().await);
+            }
+        }
         let keep = move || take::keep(arrived, manifest, file.as_deref(), &recipients, &carried);
         let kept = tokio::task::spawn_blocking(keep).await;
         let (path, manifest) = kept.map_err(BackupError::task("keep the snapshot"))??;
@@ -283,25 +291,24 @@ impl Taking<'_> {
         Ok(Saved { path: format!("{name}:{}/{}", keeper.folder, manifest.file), manifest })
     }
 
+    /// The data is encrypted at rest, and the key to it is where only an API server knows.
+    async fn without_the_key(&self) -> BackupError {
+        let places = keys::encryption_configs(self.session.fleet.hosts()).await;
+        let place = match &places[..] {
+            [] => "no API server's manifest says where".to_owned(),
+            places => places.join(", "),
+        };
+        BackupError::Keys(format!(
+            "what API servers keep in etcd is encrypted, and the key to it is not in {}, from where a bundle takes it ({place}): \
+             nobody could read what is restored",
+            layout::ENCRYPTION_CONFIG
+        ))
+    }
+
     /// What a cluster's data cannot be read without, from the hosts that keep it, and the inventory.
     async fn keys(&self) -> Result<Vec<Carried>, CliError> {
-        let mut carried = Vec::new();
-        let cluster = &self.session.cluster;
-        for (paths, needed) in crate::backup::keys::wanted(cluster.has_kubernetes()) {
-            for path in paths {
-                match crate::backup::keys::read(self.session.fleet.hosts(), &path).await? {
-                    Some(data) => carried.push(Carried { path, data }),
-                    None if needed => {
-                        let text = format!(
-                            "no host that answers has {path}, without which nothing could be restored"
-                        );
-                        return Err(CliError::new(Exit::Refused, text)
-                            .hint("without --with-pki the snapshot alone is taken; keep /etc/kubernetes/pki elsewhere"));
-                    }
-                    None => {}
-                }
-            }
-        }
+        let hosts = self.session.fleet.hosts();
+        let mut carried = keys::read(hosts, self.session.cluster.has_kubernetes()).await?;
         if let Ok(text) = std::fs::read(&self.args.inventory.inventory) {
             carried.push(Carried { path: "inventory.yaml".into(), data: Secret::new(text) });
         }

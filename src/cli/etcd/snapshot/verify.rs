@@ -14,6 +14,7 @@ use crate::{
         BackupError, Check, Manifest, bundle,
         file::{self, check, is_told_of},
         host::Keeper,
+        keys,
         manifest::BUNDLE,
         place::Place,
         trial,
@@ -21,6 +22,7 @@ use crate::{
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
     event::bytes,
     layout,
+    pki::authorities::Ca,
 };
 
 /// Check a snapshot: its checksum, its database, and a restore for a try
@@ -175,6 +177,7 @@ impl Verifying<'_> {
         let tried = self.trial(&opened.snapshot, &mut found).await?;
         remember::damage(path, manifest.as_ref(), tried)?;
         remember::note(path, manifest, Ok(found.check))?;
+        found.has_keys(path, &opened)?;
         Ok(found)
     }
 
@@ -252,6 +255,32 @@ impl Verified {
     fn restored(&mut self, how: String) {
         self.done.push(how);
         self.check = Check::Restored;
+    }
+
+    /// A bundle is for hosts that have nothing: what is whole and can be read by nobody there is none.
+    fn has_keys(&mut self, path: &Path, opened: &bundle::Opened) -> Result<(), CliError> {
+        if opened.manifest.kubernetes.is_none() || opened.carried.is_empty() {
+            return Ok(());
+        }
+        let (cluster, path) = (Ca::Cluster.key_path(), path.display());
+        if !opened.carried.iter().any(|file| file.path == cluster) {
+            let text = "it carries etcd's keys alone: only hosts that have the cluster's others can be restored from it";
+            self.left.push(text.to_owned());
+            return Ok(());
+        }
+        match keys::lack_the_key_to(&opened.snapshot, &opened.carried)? {
+            false => Ok(()),
+            true => {
+                let text = format!(
+                    "{path} is whole, and what API servers keep in it is encrypted with a key that it does not carry: restored on \
+                     fresh hosts, nobody could read it"
+                );
+                Err(CliError::new(Exit::Refused, text).hint(format!(
+                    "keep the file of kube-apiserver's --encryption-provider-config with it; a restore looks for it in {}",
+                    layout::ENCRYPTION_CONFIG
+                )))
+            }
+        }
     }
 }
 
