@@ -107,6 +107,10 @@ async fn a_bucket_keeps_lists_gives_back_and_removes() {
         std::fs::write(&path, &bytes).unwrap();
         place.put(&path, &manifest(name, size as u64, minute)).await.unwrap();
     }
+    let (again, path) = (manifest("small.db", 7, 3), folder.path().join("again"));
+    std::fs::write(&path, "another").unwrap();
+    let error = place.put(&path, &again).await.unwrap_err().to_string();
+    assert_eq!(error, "small.db is in s3://snapshots/etcd/prod already, and is kept");
     let other = self::place(&server, "s3://snapshots/etcd");
     assert_eq!(other.list().await.unwrap(), [], "what lies in a folder of it is another's");
     let list = place.list().await.unwrap();

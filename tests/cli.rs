@@ -171,7 +171,7 @@ fn known_before_a_host_is_reached() {
         ("etcd move-leader - w1", VALID, "w1 has no role etcd in the inventory"),
         ("etcd snapshot save - --member w1", VALID, "w1 has no role etcd in the inventory"),
         ("etcd snapshot ls - --from m9:", VALID, "the inventory has no host m9"),
-        ("etcd restore - m9:prod-20261122T140511Z-r48211.db", VALID, "the inventory has no host m9"),
+        ("etcd restore - m9:prod-20261122T140511Z-m2-r48211.db", VALID, "the inventory has no host m9"),
         ("etcd restore - nofile.db", VALID, "there is no file nofile.db on this machine"),
         ("etcd restore - /dev/null", VALID, "/dev/null is no usable snapshot"),
         ("certs renew - --host m9", VALID, "the inventory has no host m9"),

@@ -123,7 +123,7 @@ impl Arrived {
     /// it is.
     ///
     /// # Errors
-    /// Where there is a file of that name, or the folder cannot be written.
+    /// Where there is a file or a manifest of that name, or the folder cannot be written.
     pub fn keep(self, path: &Path, manifest: &Manifest) -> Result<(), BackupError> {
         name(self.file, path, manifest)
     }
@@ -135,11 +135,13 @@ impl Arrived {
 /// As there.
 pub fn name(file: TempPath, path: &Path, manifest: &Manifest) -> Result<(), BackupError> {
     let failed = |source| BackupError::Io { doing: format!("name it {}", path.display()), source };
-    if path.exists() {
-        // Whose manifest would be written over.
-        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    let beside = manifest_path(path);
+    // A bundle and a snapshot of one name would have one manifest.
+    if let Some(there) = [path, &beside].into_iter().find(|path| path.exists()) {
+        let why = format!("{} exists already", there.display());
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why)));
     }
-    write(&manifest_path(path), manifest.to_json().as_bytes())?;
+    write(&beside, manifest.to_json().as_bytes())?;
     file.persist_noclobber(path).map_err(|e| failed(e.error))?;
     sync_folder(path)
 }
@@ -394,5 +396,12 @@ mod tests {
         incoming.write(&snapshot(9)).unwrap();
         assert!(incoming.finish().unwrap().keep(&path, &sample()).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"older");
+        fs::remove_file(&path).unwrap();
+        fs::write(folder.path().join("a.json"), "of a.tar.age").unwrap();
+        let mut incoming = Incoming::begin(folder.path()).unwrap();
+        incoming.write(&snapshot(9)).unwrap();
+        assert!(incoming.finish().unwrap().keep(&path, &sample()).is_err());
+        assert_eq!(files(folder.path()), ["a.json"]);
+        assert_eq!(fs::read(folder.path().join("a.json")).unwrap(), b"of a.tar.age");
     }
 }

@@ -74,10 +74,11 @@ pub const MANIFEST: &str = ".json";
 
 const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
-/// How the name of a snapshot begins, before its revision: sorts by time within a cluster.
-pub fn stem(cluster: &str, taken_at: OffsetDateTime) -> String {
+/// How the name of a snapshot begins, before its revision: sorts by time within a cluster. Two hosts may take one of the same
+/// revision in the same second, and put both into one place.
+pub fn stem(cluster: &str, taken_at: OffsetDateTime, member: &str) -> String {
     let stamp = taken_at.to_offset(time::UtcOffset::UTC).format(STAMP).unwrap_or_default();
-    format!("{cluster}-{stamp}")
+    format!("{cluster}-{stamp}-{member}")
 }
 
 /// The manifest's name for a snapshot's.
@@ -152,7 +153,7 @@ pub(crate) mod tests {
     pub(crate) fn sample() -> Manifest {
         Manifest {
             format: FORMAT,
-            file: "prod-20261122T140511Z-r48211.db".into(),
+            file: "prod-20261122T140511Z-m2-r48211.db".into(),
             cluster: "prod".into(),
             cluster_id: "7c1f0d2ab94e13aa".into(),
             member: "m2".into(),
@@ -216,9 +217,9 @@ pub(crate) mod tests {
     #[test]
     fn names() {
         let manifest = sample();
-        let stem = stem(&manifest.cluster, manifest.taken_at);
+        let stem = stem(&manifest.cluster, manifest.taken_at, &manifest.member);
         assert_eq!(format!("{stem}-r{}{PLAIN}", manifest.revision), manifest.file);
-        assert_eq!(name_for(&manifest.file), "prod-20261122T140511Z-r48211.json");
+        assert_eq!(name_for(&manifest.file), "prod-20261122T140511Z-m2-r48211.json");
         assert_eq!(name_for("a.tar.age"), "a.json");
         assert!(
             is_snapshot("a.db")

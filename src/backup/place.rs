@@ -101,12 +101,15 @@ impl Place {
     /// Puts a snapshot of this machine there, its manifest after it: what has no manifest is not whole.
     ///
     /// # Errors
-    /// Where it cannot be written; a bucket is left without it, then.
+    /// Where there is one of that name, or it cannot be written; a bucket is left without it, then.
     pub async fn put(&self, snapshot: &Path, manifest: &Manifest) -> Result<(), BackupError> {
         match self {
             Self::Bucket(bucket) => bucket.put(snapshot, manifest).await,
             Self::Folder(folder) => {
                 let to = folder.join(&manifest.file);
+                if to.exists() {
+                    return Err(is_there_already(&manifest.file, self));
+                }
                 std::fs::rename(snapshot, &to)
                     .map_err(BackupError::io(format!("name it {}", to.display())))?;
                 super::file::write(&manifest_path(&to), manifest.to_json().as_bytes())
@@ -158,6 +161,11 @@ impl Place {
     }
 }
 
+/// Nothing that is kept is written over.
+fn is_there_already(file: &str, place: &impl fmt::Display) -> BackupError {
+    BackupError::Refused(format!("{file} is in {place} already, and is kept"))
+}
+
 /// A folder that is not there holds none.
 fn folder_entries(folder: &Path) -> Result<Vec<Entry>, BackupError> {
     let listing = match std::fs::read_dir(folder) {
@@ -195,6 +203,10 @@ mod tests {
             let manifest = Manifest { file: name.into(), size: bytes.len() as u64, taken_at, ..sample() };
             place.put(&from, &manifest).await.unwrap();
         }
+        let from = folder.path().join("again");
+        std::fs::write(&from, "another").unwrap();
+        let again = place.put(&from, &Manifest { file: "a.db".into(), ..sample() }).await.unwrap_err().to_string();
+        assert!(again.starts_with("a.db is in ") && again.ends_with(" already, and is kept"), "{again}");
         std::fs::write(folder.path().join("kept/foreign.db"), "x").unwrap();
         std::fs::write(folder.path().join("kept/notes.txt"), "x").unwrap();
         let names = |list: &[Entry]| list.iter().map(|e| e.file.clone()).collect::<Vec<_>>();

@@ -39,7 +39,7 @@ impl Source {
     /// The manifest of a plain snapshot that was checked here.
     pub fn manifest(&self, checked: &Checked, taken_at: OffsetDateTime) -> Manifest {
         let Checked { sum, structure } = checked;
-        let stem = stem(&self.cluster, taken_at);
+        let stem = stem(&self.cluster, taken_at, &self.member);
         let saved = Saved {
             file: format!("{stem}-r{}{PLAIN}", structure.revision),
             size: sum.size,

@@ -59,7 +59,7 @@ mod tests {
             (".rsadm-incoming-78-Xa3b9c", minute, false),
             (".rsadm-incoming-Xa3b9c", minute, false),
             (".rsadm-incoming-Xa3b9c", LONGEST + minute, true),
-            ("prod-20261122T140511Z-r48211.db", LONGEST + minute, false),
+            ("prod-20261122T140511Z-m2-r48211.db", LONGEST + minute, false),
         ] {
             assert_eq!(is_left_over(name, "e-1", age, |pid| pid == 77), swept, "{name} {age:?}");
         }

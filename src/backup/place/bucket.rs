@@ -15,7 +15,7 @@ use object_store::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{BackupError, Entry, Manifest, NO_MANIFEST};
+use super::{BackupError, Entry, Manifest, NO_MANIFEST, is_there_already};
 use crate::{
     backup::{
         file,
@@ -170,6 +170,13 @@ impl Bucket {
     /// Sends a file, and then its manifest.
     pub(super) async fn put(&self, snapshot: &Path, manifest: &Manifest) -> Result<(), BackupError> {
         let doing = || format!("put {} into {}", manifest.file, self.url);
+        match self.store.head(&self.key(&manifest.file)).await {
+            Ok(_) => return Err(is_there_already(&manifest.file, self)),
+            // Whether that may be read is told once it was sent.
+            Err(error) if is_denied(&error) => {}
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(failed(doing())(error)),
+        }
         let mut from = tokio::fs::File::open(snapshot)
             .await
             .map_err(BackupError::io(format!("read {}", snapshot.display())))?;

@@ -272,7 +272,8 @@ impl Taking<'_> {
         let keeper = Keeper { host, folder: layout::BACKUP_DIR.to_owned() };
         let taken_at = OffsetDateTime::now_utc();
         let url = self.session.cluster.node(name).map(Node::client_url).unwrap_or_default();
-        let saved = keeper.save(&stem(&source.cluster, taken_at), &url, source.status.db_size).await?;
+        let stem = stem(&source.cluster, taken_at, name.as_str());
+        let saved = keeper.save(&stem, &url, source.status.db_size).await?;
         let manifest = source.manifest_of(saved, taken_at);
         // Before its trial, which may break off: without a manifest nobody ever removes it.
         keeper.describe(&manifest).await?;
@@ -325,9 +326,16 @@ fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option<String>), 
         None => Ok((to.to_owned(), None)),
         Some(name) if name.ends_with(end) => {
             let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            match to.exists() {
-                true => Err(BackupError::Refused(format!("{} exists already, and is kept", to.display()))),
-                false => Ok((folder.to_owned(), Some(name.to_owned()))),
+            let manifest = file::manifest_path(to);
+            match [to, &manifest].into_iter().find(|path| path.exists()) {
+                Some(path) if path == to => {
+                    Err(BackupError::Refused(format!("{} exists already, and is kept", path.display())))
+                }
+                Some(manifest) => Err(BackupError::Refused(format!(
+                    "{} exists already, most likely the manifest of a snapshot of that name: choose another",
+                    manifest.display()
+                ))),
+                None => Ok((folder.to_owned(), Some(name.to_owned()))),
             }
         }
         Some(_) => Err(BackupError::Refused(format!(
@@ -354,4 +362,22 @@ fn text(saved: &Saved) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_takes_no_name_whose_manifest_is_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert_eq!(destination(&at("pre.db"), false).unwrap().1.as_deref(), Some("pre.db"));
+        std::fs::write(at("pre.db"), "").unwrap();
+        assert!(destination(&at("pre.db"), false).unwrap_err().to_string().ends_with("exists already, and is kept"));
+        assert!(destination(&at("pre.tar.age"), true).is_ok());
+        std::fs::write(at("pre.json"), "").unwrap();
+        let taken = destination(&at("pre.tar.age"), true).unwrap_err().to_string();
+        assert!(taken.contains("pre.json exists already"), "{taken}");
+    }
 }

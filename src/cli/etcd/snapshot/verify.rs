@@ -36,9 +36,9 @@ PATH, else on an etcd host of the inventory, with that of its own etcd. A bundle
 database files are refused (5).
 
 Examples:
-  rsadm etcd snapshot verify prod-20261122T140511Z-r48211.db
-  rsadm etcd snapshot verify inventories/prod.yaml m2:prod-20261122T140511Z-r48211.db
-  rsadm etcd snapshot verify s3://backups/prod-20261122T140511Z-r48211.tar.age --identity key.txt"
+  rsadm etcd snapshot verify prod-20261122T140511Z-m2-r48211.db
+  rsadm etcd snapshot verify inventories/prod.yaml m2:prod-20261122T140511Z-m2-r48211.db
+  rsadm etcd snapshot verify s3://backups/prod-20261122T140511Z-m2-r48211.tar.age --identity key.txt"
 )]
 pub(super) struct Args {
     #[command(flatten)]
