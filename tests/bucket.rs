@@ -131,6 +131,8 @@ async fn a_bucket_keeps_lists_gives_back_and_removes() {
     std::fs::remove_file(&locked).unwrap();
     place.remove("large.db").await.unwrap();
     place.remove("large.db").await.unwrap();
+    assert_eq!(place.entry("large.db").await.unwrap(), None);
+    assert_eq!(place.entry("small.db").await.unwrap(), Some(place.list().await.unwrap().remove(0)));
     let left: Vec<String> = place.list().await.unwrap().into_iter().map(|e| e.file).collect();
     assert_eq!(left, ["small.db"]);
 }

@@ -51,10 +51,10 @@ pub enum Outcome {
 /// Why there is none; the state file says it too.
 pub async fn run() -> Result<Outcome, BackupError> {
     let state_file = Path::new(layout::BACKUP_STATE);
-    let before: State =
+    let mut before: State =
         fs::read(state_file).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
     let (outcome, target) = match config() {
-        Ok(config) => (attempt(&config, before.last_run != 0).await, Some(config.target)),
+        Ok(config) => (attempt(&config, &mut before).await, Some(config.target)),
         Err(error) => (Err(error), None),
     };
     let state = before.after(&outcome, target.as_deref(), OffsetDateTime::now_utc());
@@ -72,8 +72,11 @@ fn config() -> Result<BackupConfig, BackupError> {
     serde_json::from_slice(&text).map_err(|source| BackupError::Unreadable { path: path(), source })
 }
 
-/// Who fires for the first time steps in for nobody: others had no time yet to leave notes.
-async fn attempt(config: &BackupConfig, may_step_in: bool) -> Result<Outcome, BackupError> {
+async fn attempt(config: &BackupConfig, before: &mut State) -> Result<Outcome, BackupError> {
+    let place = Place::open(&config.target, &settings(config)?)?;
+    look_for_newest(config, &place, before).await;
+    // Who fires for the first time steps in for nobody: others had no time yet to leave notes.
+    let may_step_in = before.last_run != 0;
     let credentials = ask::credentials()?;
     let answers = everybody_once_served(config, &credentials).await;
     let voters = voters(&answers);
@@ -85,7 +88,6 @@ async fn attempt(config: &BackupConfig, may_step_in: bool) -> Result<Outcome, Ba
     let rank = ranked.iter().position(|v| v.name == config.host);
     let own = answers.iter().find(|a| a.name == config.host);
     let (Some(rank), Some(own)) = (rank, own) else { return Ok(elsewhere) };
-    let place = Place::open(&config.target, &settings(config)?)?;
     let is_corrupt = ranked[rank].is_corrupt;
     let manifest = match rank {
         0 => {
@@ -112,6 +114,16 @@ async fn attempt(config: &BackupConfig, may_step_in: bool) -> Result<Outcome, Ba
     }
     let unpruned = prune(config, own.status.cluster_id, &place).await.err().map(|error| brief(&error));
     Ok(Outcome::Taken(Box::new(manifest), unpruned))
+}
+
+/// Whether the newest that this host took is still where it was put, and whole as far as anybody has looked: `status` goes by what
+/// is remembered. Where the place does not answer nothing new is known.
+async fn look_for_newest(config: &BackupConfig, place: &Place, state: &mut State) {
+    if let Some(newest) = state.newest.as_mut().filter(|newest| newest.is_at(&config.target))
+        && let Ok(entry) = place.entry(&newest.file).await
+    {
+        newest.found(entry.as_ref());
+    }
 }
 
 /// True where the last of these, which is this host, does the work of the first: the snapshots of all before it have stopped
@@ -296,6 +308,30 @@ mod tests {
         assert!(error.contains(&format!("no folder {} on this host: mount", gone.display())), "{error}");
         assert!(!gone.exists());
         is_there(there.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_or_was_found_damaged_is_remembered_at_the_next_firing() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = BackupConfig { target: folder.path().display().to_string(), ..sample_config() };
+        let place = Place::open(&config.target, &BTreeMap::new()).unwrap();
+        let path = folder.path().join(sample().file);
+        let manifest = Manifest { size: 3, ..sample() };
+        let outcome = Ok(Outcome::Taken(Box::new(manifest.clone()), None));
+        let mut state = State::default().after(&outcome, Some(&config.target), manifest.taken_at);
+        let mut look = async |state: &mut State| {
+            look_for_newest(&config, &place, state).await;
+            let newest = state.newest.as_ref().unwrap();
+            (newest.gone, newest.damaged)
+        };
+        assert_eq!(look(&mut state).await, (true, false));
+        fs::write(&path, "abc").unwrap();
+        let damaged = manifest.clone().after(Err("it was cut off".into()));
+        fs::write(file::manifest_path(&path), damaged.to_json()).unwrap();
+        assert_eq!(look(&mut state).await, (false, true));
+        state.newest.as_mut().unwrap().target = Some("s3://bucket/prod".into());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(look(&mut state).await, (false, true), "of another target nothing is known here");
     }
 
     #[test]

@@ -98,6 +98,17 @@ impl Place {
         Ok(entries)
     }
 
+    /// The snapshot of that name; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where that cannot be seen.
+    pub async fn entry(&self, file: &str) -> Result<Option<Entry>, BackupError> {
+        match self {
+            Self::Folder(folder) => folder_entry(folder, file),
+            Self::Bucket(bucket) => bucket.entry(file).await,
+        }
+    }
+
     /// Puts a snapshot of this machine there, its manifest after it: what has no manifest is not whole.
     ///
     /// # Errors
@@ -172,16 +183,25 @@ fn folder_entries(folder: &Path) -> Result<Vec<Entry>, BackupError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         other => other.map_err(BackupError::io(format!("list {}", folder.display())))?,
     };
-    let entry = |file: std::fs::DirEntry| {
-        let name = file.file_name().into_string().ok().filter(|name| is_snapshot(name))?;
-        let size = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
-        let manifest = match std::fs::read(manifest_path(&file.path())) {
-            Ok(bytes) => Manifest::parse(&bytes),
-            Err(_) => Err(NO_MANIFEST.to_owned()),
-        };
-        Some(Entry::new(name, size, manifest))
+    let names = listing.flatten().filter_map(|file| file.file_name().into_string().ok());
+    let entry = |name: String| folder_entry(folder, &name).ok().flatten();
+    Ok(names.filter(|name| is_snapshot(name)).filter_map(entry).collect())
+}
+
+fn folder_entry(folder: &Path, file: &str) -> Result<Option<Entry>, BackupError> {
+    let path = folder.join(file);
+    let there = match std::fs::metadata(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        there => there.map_err(BackupError::io(format!("look at {}", path.display())))?,
     };
-    Ok(listing.flatten().filter_map(entry).collect())
+    if !there.is_file() {
+        return Ok(None);
+    }
+    let manifest = match std::fs::read(manifest_path(&path)) {
+        Ok(bytes) => Manifest::parse(&bytes),
+        Err(_) => Err(NO_MANIFEST.to_owned()),
+    };
+    Ok(Some(Entry::new(file.to_owned(), there.len(), manifest)))
 }
 
 #[cfg(test)]

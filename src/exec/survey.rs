@@ -145,6 +145,8 @@ fn backups_of(name: &NodeName, told: Schedule) -> HostBackups {
     let state = state.unwrap_or_default();
     let is_elsewhere = |of: &str| target.as_deref().is_some_and(|target| of != target);
     let newest = state.newest.filter(|n| !n.target.as_deref().is_some_and(is_elsewhere));
+    // Of a bucket the host's own run looked, of a folder this look did.
+    let gone = gone || newest.as_ref().is_some_and(|n| n.gone);
     let entry = |n: &Newest| (n.taken_at, n.file.clone());
     HostBackups {
         host: name.to_string(),
@@ -175,6 +177,7 @@ mod tests {
             revision: 1,
             check: Check::Restored,
             damaged,
+            gone: false,
             target: target.map(str::to_owned),
         };
         let is = |file: &str| Some((7, file.to_owned()));
@@ -187,6 +190,12 @@ mod tests {
             (Some("/nas"), newest(Some("/old"), false), true, (None, None, None)),
             (Some("/nas"), newest(Some("s3://b"), true), false, (None, None, None)),
             (Some("/nas"), newest(Some("/nas"), true), false, (None, None, is("a.db"))),
+            (
+                Some("s3://b"),
+                Newest { gone: true, ..newest(Some("s3://b"), false) },
+                false,
+                (None, is("s3://b/a.db"), None),
+            ),
         ] {
             let what = format!("{told:?} {newest:?} {gone}");
             let state = Some(State { newest: Some(newest), ..State::default() });

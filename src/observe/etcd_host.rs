@@ -216,6 +216,7 @@ mod tests {
                 revision: 1,
                 check: Check::Checksum,
                 damaged: false,
+                gone: false,
                 target: None,
             });
             let state = State { newest, error: Some("\"file\":\"gone.db\"".into()), ..State::default() };

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::Outcome;
 use crate::{
-    backup::{BackupError, Check, Manifest},
+    backup::{BackupError, Check, Manifest, place::Entry},
     line::chain,
 };
 
@@ -37,6 +37,9 @@ pub struct Newest {
     /// True where a later look found it damaged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
+    /// True where a later look did not find it where it was put.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
     /// Where it was put: what the schedule's target was. `None` for those of before that was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -69,6 +72,19 @@ impl State {
 }
 
 impl Newest {
+    /// True where it was put there.
+    pub(super) fn is_at(&self, target: &str) -> bool {
+        self.target.as_deref().is_none_or(|own| own == target)
+    }
+
+    /// What lies there under its name now. What an operator's command found, on whatever machine, stands in the manifest.
+    pub(super) fn found(&mut self, entry: Option<&Entry>) {
+        self.gone = entry.is_none();
+        if let Some(Ok(manifest)) = entry.map(|entry| &entry.manifest) {
+            self.damaged = manifest.damaged.is_some();
+        }
+    }
+
     fn of(m: &Manifest, target: Option<&str>) -> Self {
         Self {
             taken_at: m.taken_at.unix_timestamp(),
@@ -76,6 +92,7 @@ impl Newest {
             revision: m.revision,
             check: m.check.unwrap_or(Check::Checksum),
             damaged: m.damaged.is_some(),
+            gone: false,
             target: target.map(str::to_owned),
         }
     }
@@ -106,6 +123,26 @@ mod tests {
         assert_eq!(said.chars().count(), 500);
         assert!(said.starts_with('…') && said.ends_with("GET operation timed out"), "{said}");
         assert_eq!(["é", "éé", "ééé", "éééé"].map(|text| end_of(text, 3)), ["é", "éé", "ééé", "…éé"]);
+    }
+
+    #[test]
+    fn a_later_look_at_the_newest_counts() {
+        let (good, damaged) = (sample(), sample().after(Err("it was cut off".into())));
+        let mut newest = Newest::of(&good, Some("s3://b/prod"));
+        assert!(newest.is_at("s3://b/prod") && !newest.is_at("/mnt/nas"));
+        assert!(Newest { target: None, ..newest.clone() }.is_at("/mnt/nas"), "of before that was noted");
+        let entry = |m: &Manifest| Entry::new(m.file.clone(), m.size, Ok(m.clone()));
+        let bare = Entry { manifest: Err("no manifest beside it".into()), ..entry(&good) };
+        for (entry, is_gone, is_damaged) in [
+            (Some(entry(&good)), false, false),
+            (None, true, false),
+            (Some(entry(&damaged)), false, true),
+            (Some(bare), false, true),
+            (Some(entry(&good)), false, false),
+        ] {
+            newest.found(entry.as_ref());
+            assert_eq!((newest.gone, newest.damaged), (is_gone, is_damaged), "{entry:?}");
+        }
     }
 
     #[test]

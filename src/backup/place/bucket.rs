@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use object_store::{
-    ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+    ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
     buffered::BufWriter, gcp::GoogleCloudStorageBuilder, path::Path as Key,
 };
 use tokio::io::AsyncWriteExt;
@@ -138,33 +138,42 @@ impl Bucket {
         Ok(Self { store, transfers, folder, url })
     }
 
-    /// What is there, in no order.
+    /// What is there, in no order. Not what lies in folders of the folder, which may be many clusters'.
     pub(super) async fn list(&self) -> Result<Vec<Entry>, BackupError> {
-        let listing = self.store.list(Some(&self.folder)).try_collect::<Vec<ObjectMeta>>().await;
-        let objects = listing.map_err(failed(format!("list {}", self.url)))?;
-        let sizes: BTreeMap<String, u64> = objects
-            .iter()
-            .filter_map(|o| Some((o.location.filename()?.to_owned(), o.size)))
-            // Not what lies in folders of the folder.
-            .filter(|(name, _)| objects.iter().any(|o| o.location == self.key(name)))
-            .collect();
+        let listing = self.store.list_with_delimiter(Some(&self.folder)).await;
+        let objects = listing.map_err(failed(format!("list {}", self.url)))?.objects;
+        let sizes: BTreeMap<&str, u64> =
+            objects.iter().filter_map(|o| Some((o.location.filename()?, o.size))).collect();
         let snapshots = sizes.iter().filter(|(name, _)| is_snapshot(name));
-        let entry = |(name, size): (&String, &u64)| {
-            let (name, size, manifest) = (name.clone(), *size, name_for(name));
-            let there = sizes.contains_key(&manifest);
+        let entry = |(name, size): (&&str, &u64)| {
+            let (name, size, has_manifest) = ((*name).to_owned(), *size, sizes.contains_key(&*name_for(name)));
             async move {
-                let manifest = match there {
+                let manifest = match has_manifest {
+                    true => self.manifest(&name).await,
                     false => Err(NO_MANIFEST.to_owned()),
-                    true => self
-                        .read(&manifest)
-                        .await
-                        .map_err(|e| e.to_string())
-                        .and_then(|m| Manifest::parse(&m)),
                 };
                 Entry::new(name, size, manifest)
             }
         };
         Ok(stream::iter(snapshots.map(entry)).buffered(PARTS * 2).collect().await)
+    }
+
+    /// The one of that name.
+    pub(super) async fn entry(&self, name: &str) -> Result<Option<Entry>, BackupError> {
+        match self.store.head(&self.key(name)).await {
+            Ok(there) => Ok(Some(Entry::new(name.to_owned(), there.size, self.manifest(name).await))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(format!("look at {name} in {}", self.url))(error)),
+        }
+    }
+
+    /// A snapshot's manifest, or why it is of no use.
+    async fn manifest(&self, name: &str) -> Result<Manifest, String> {
+        match self.read(&name_for(name)).await {
+            Ok(bytes) => Manifest::parse(&bytes),
+            Err(error) if is_missing(&error) => Err(NO_MANIFEST.to_owned()),
+            Err(error) => Err(chain(&error)),
+        }
     }
 
     /// Sends a file, and then its manifest.

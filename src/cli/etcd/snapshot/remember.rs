@@ -49,19 +49,15 @@ pub(super) fn note(
     }
 }
 
-/// Hosts remember which scheduled snapshot is their newest, and `status` goes by that. Where they cannot be told, the
-/// manifest still says it to all who list or remove snapshots.
-pub(super) async fn tell_hosts(
-    context: &Context,
-    inventory: &InventoryArg,
-    cluster: Option<&Cluster>,
-    folder: &str,
-    manifest: &Manifest,
-) {
-    let scheduled = cluster.and_then(|c| c.etcd.backup.as_ref());
-    if scheduled.is_none_or(|backup| backup.target.trim_end_matches('/') != folder) {
-        return;
-    }
+/// True for the folder or bucket that a schedule puts its snapshots into.
+pub(super) fn is_scheduled(cluster: Option<&Cluster>, folder: &str) -> bool {
+    let backup = cluster.and_then(|c| c.etcd.backup.as_ref());
+    backup.is_some_and(|backup| backup.target.trim_end_matches('/') == folder)
+}
+
+/// Hosts remember which scheduled snapshot is their newest, and `status` goes by that; which of them took it, the name tells
+/// them. Where they cannot be told, they find it in the manifest when their timers fire next.
+pub(super) async fn tell_hosts(context: &Context, inventory: &InventoryArg, manifest: &Manifest) {
     let told = async {
         for keeper in keepers(context, inventory, None, layout::BACKUP_DIR).await? {
             keeper.note_newest(&manifest.file, manifest.damaged.is_some()).await?;

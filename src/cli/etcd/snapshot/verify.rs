@@ -21,6 +21,7 @@ use crate::{
     },
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
     event::bytes,
+    inventory::Cluster,
     layout,
     pki::authorities::Ca,
 };
@@ -85,19 +86,26 @@ struct Verifying<'a> {
 }
 
 impl Verifying<'_> {
+    /// The inventory's, which a look at a file or a bucket can do without.
+    fn cluster(&self) -> Result<Option<Cluster>, CliError> {
+        let loaded =
+            self.args.inventory.inventory.exists().then(|| self.context.load(&self.args.inventory));
+        Ok(loaded.transpose()?.map(|loaded| loaded.cluster))
+    }
+
     async fn object(&self, url: &str) -> Result<Verified, CliError> {
         let (folder, name) = url.rsplit_once('/').unwrap_or_default();
-        let cluster = self.args.inventory.inventory.exists().then(|| self.context.load(&self.args.inventory));
-        let cluster = cluster.transpose()?.map(|loaded| loaded.cluster);
+        let cluster = self.cluster()?;
         let place = Place::open(folder, &whence::settings(cluster.as_ref(), folder)?)?;
         let scratch = scratch()?;
         let local = place.local(name, scratch.path()).await?;
         let before = file::manifest_of(&local);
-        let verified = self.file(&local, url).await;
-        if let Some(manifest) = file::manifest_of(&local).filter(|after| Some(after) != before.as_ref()) {
+        let verified = self.look_into(&local, url).await;
+        if let Some(manifest) = changed(&local, before.as_ref()) {
             place.describe(&manifest).await?;
-            let (context, inventory) = (self.context, &self.args.inventory);
-            remember::tell_hosts(context, inventory, cluster.as_ref(), folder, &manifest).await;
+            if remember::is_scheduled(cluster.as_ref(), folder) {
+                remember::tell_hosts(self.context, &self.args.inventory, &manifest).await;
+            }
         }
         let mut verified = verified?;
         verified.done.insert(0, "fetched".into());
@@ -109,6 +117,20 @@ impl Verifying<'_> {
             return Err(missing(path));
         }
         no_folder(path)?;
+        let before = file::manifest_of(path);
+        let verified = self.look_into(path, shown).await;
+        // A folder that hosts share may be mounted here, too. A copy elsewhere says nothing of what it is a copy of.
+        let folder = path.canonicalize().ok().and_then(|path| Some(path.parent()?.display().to_string()));
+        if let Some(manifest) = changed(path, before.as_ref())
+            && let Some(folder) = folder
+            && remember::is_scheduled(self.cluster()?.as_ref(), &folder)
+        {
+            remember::tell_hosts(self.context, &self.args.inventory, &manifest).await;
+        }
+        verified
+    }
+
+    async fn look_into(&self, path: &Path, shown: &str) -> Result<Verified, CliError> {
         let manifest = file::manifest_of(path);
         let mut found = Verified {
             snapshot: shown.to_owned(),
@@ -234,6 +256,10 @@ impl Verifying<'_> {
         let manifest = manifest.after(look);
         keeper.describe(&manifest).await?;
         keeper.note_newest(file, manifest.damaged.is_some()).await?;
+        // In a folder that hosts share it may be another's.
+        if self.cluster()?.is_some_and(|cluster| cluster.etcd.backup.is_some()) {
+            remember::tell_hosts(self.context, &self.args.inventory, &manifest).await;
+        }
         if let Some(error) = error {
             return Err(CliError::new(Exit::Refused, error).hint(remember::REMEMBERED));
         }
@@ -282,6 +308,11 @@ impl Verified {
             }
         }
     }
+}
+
+/// The manifest beside a snapshot, where a look has changed it.
+fn changed(path: &Path, before: Option<&Manifest>) -> Option<Manifest> {
+    file::manifest_of(path).filter(|after| Some(after) != before)
 }
 
 /// A folder that goes when this ends.
