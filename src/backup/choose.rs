@@ -76,10 +76,12 @@ pub struct Voter {
     pub is_corrupt: bool,
     /// Its term, and the newest raft entry that it has applied.
     pub applied: (u64, u64),
+    /// True where bundles are wanted, and its host has not all keys that go into one.
+    pub lacks_keys: bool,
 }
 
 /// Who of the members that answer takes a scheduled snapshot, the first that could first: followers by name that are well,
-/// then the leader. Members without a quorum, with the alarm CORRUPT or far behind come last, in this order from the end,
+/// then the leader; where the cluster's keys are to go along, those whose hosts have them before all others. Members without a quorum, with the alarm CORRUPT or far behind come last, in this order from the end,
 /// since one of them would else be chosen every time, and what it gives is not what the cluster has. Where nobody serves it is
 /// the one that has seen most. Every host asks itself this and comes to the same answer from the same members; a host that
 /// sees fewer than there are may come to another, and then two snapshots are taken, which harms nothing. Where the first fails
@@ -90,7 +92,8 @@ pub fn ranked(members: &[Voter]) -> Vec<&Voter> {
     ranked.sort_by_key(|m| {
         let is_behind = furthest - m.applied.1 > LAG_LIMIT;
         let has_seen = if m.serves { (0, 0) } else { m.applied };
-        (!m.serves, m.is_corrupt, m.serves && is_behind, Reverse(has_seen), m.is_leader, &m.name)
+        let is_sick = (!m.serves, m.is_corrupt, m.serves && is_behind, Reverse(has_seen));
+        (is_sick, m.lacks_keys, m.is_leader, &m.name)
     });
     ranked
 }
@@ -155,7 +158,8 @@ mod tests {
         }
     }
 
-    /// `e2` follows and is well; `*` leads, `!` has no quorum, `?` is corrupt, `<` is far behind, and each `+` a little ahead.
+    /// `e2` follows and is well; `*` leads, `!` has no quorum, `?` is corrupt, `<` is far behind, each `+` a little ahead, and
+    /// `-` lacks keys.
     fn voter(text: &str) -> Voter {
         let has = |mark: char| text.contains(mark);
         let ahead = text.matches('+').count() as u64;
@@ -164,6 +168,7 @@ mod tests {
             is_leader: has('*'),
             serves: !has('!'),
             is_corrupt: has('?'),
+            lacks_keys: has('-'),
             applied: (7, 100_000 + ahead - if has('<') { LAG_LIMIT + 10 } else { 0 }),
         }
     }
@@ -184,6 +189,10 @@ mod tests {
             ("e1! e2?", Some("e2")),
             ("e1! e2!++ e3!+", Some("e2")),
             ("e1?! e2!", Some("e2")),
+            ("e1- e2 e3*", Some("e2")),
+            ("e1- e2*", Some("e2")),
+            ("e1- e2? e3!", Some("e1")),
+            ("e1- e2-*", Some("e1")),
             ("", None),
         ] {
             let voters: Vec<Voter> = members.split_whitespace().map(voter).collect();

@@ -123,9 +123,12 @@ impl Manifest {
     /// True for a bundle of a cluster with Kubernetes whose keys are not in it: it was taken by an etcd host that has etcd's
     /// alone.
     pub fn has_etcds_keys_alone(&self) -> bool {
-        self.kubernetes.is_some()
-            && !self.carries.is_empty()
-            && !self.carries.contains(&Ca::Cluster.key_path())
+        self.kubernetes.is_some() && !self.carries.is_empty() && !self.has_the_clusters_keys()
+    }
+
+    /// True for a bundle that fresh hosts of a cluster with Kubernetes can be made from.
+    pub fn has_the_clusters_keys(&self) -> bool {
+        self.carries.contains(&Ca::Cluster.key_path())
     }
 
     /// The same after a look that found it good so far, or damaged.

@@ -30,7 +30,8 @@ impl Retention {
     /// after an outage that was longer than the limit, or by a clock that is far ahead, would be the end of all others; so they
     /// go one by one, as new ones take their places.
     ///
-    /// The newest verified one stays whatever its age: it is what a restore would take. One that is known to be damaged, or
+    /// The newest verified one stays whatever its age: it is what a restore would take. So does the newest of those that carry
+    /// the cluster's keys, where newer ones carry etcd's alone: it is what fresh hosts would be made from. One that is known to be damaged, or
     /// was taken without a quorum, is none of the number that is kept: of such there may be as many again, so that they
     /// neither push out a good one nor fill the place. Neither is one from the future, and it stays: a clock was ahead when it was taken,
     /// or is behind now, and what is newest is then not for a clock to say.
@@ -45,7 +46,8 @@ impl Retention {
         let mut spare = Vec::new();
         for (i, m) in newest_first.iter().enumerate().filter(|(_, m)| m.taken_at <= now + SKEW) {
             let newer = groups.entry(group(m)).or_default();
-            let is_safe = m.is_verified() && !newer.verified;
+            let has_keys = m.has_the_clusters_keys();
+            let is_safe = m.is_verified() && (!newer.verified || (has_keys && !newer.with_keys));
             let is_old = match self {
                 Self::Count(n) => newer.good >= n || (!m.is_good() && newer.others >= n),
                 Self::Seconds(limit) => {
@@ -57,6 +59,7 @@ impl Retention {
                 spare.push(i);
             }
             newer.verified |= m.is_verified();
+            newer.with_keys |= m.is_verified() && has_keys;
             *(if m.is_good() { &mut newer.good } else { &mut newer.others }) += 1;
         }
         spare
@@ -72,12 +75,17 @@ struct Newer {
     others: u64,
     /// Whether one was verified.
     verified: bool,
+    /// Whether one was that carries the cluster's keys.
+    with_keys: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::{Check, manifest::tests::sample};
+    use crate::{
+        backup::{Check, manifest::tests::sample},
+        pki::authorities::Ca,
+    };
 
     /// Newest first, an hour apart; `v` is verified, `-` is not, `x` was once and is known to be damaged, `q` was checked and
     /// had no quorum behind it.
@@ -119,6 +127,34 @@ mod tests {
                 .collect();
             let list: Vec<&Manifest> = list.iter().collect();
             assert_eq!(retention.spare(&list, Manifest::built, 0, now), expected, "{states} {retention:?}");
+        }
+    }
+
+    /// `k` carries the cluster's keys, `e` etcd's alone, `v` none; all are verified.
+    #[test]
+    fn the_newest_with_the_clusters_keys_stays_too() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let table: [(&str, Retention, &[usize]); 6] = [
+            ("eekk", Retention::Count(1), &[1, 3]),
+            ("eeek", Retention::age(Duration::from_secs(1)), &[1, 2]),
+            ("kkek", Retention::Count(1), &[1, 2, 3]),
+            ("vvkv", Retention::Count(1), &[1, 3]),
+            ("vvvv", Retention::Count(1), &[1, 2, 3]),
+            ("eeee", Retention::Count(2), &[2, 3]),
+        ];
+        for (kinds, retention, expected) in table {
+            let of = |(kind, hours): (char, i64)| Manifest {
+                taken_at: now - time::Duration::hours(hours),
+                carries: match kind {
+                    'k' => vec![Ca::Etcd.key_path(), Ca::Cluster.key_path()],
+                    'e' => vec![Ca::Etcd.key_path()],
+                    _ => vec![],
+                },
+                ..sample()
+            };
+            let list: Vec<Manifest> = kinds.chars().zip(1..).map(of).collect();
+            let list: Vec<&Manifest> = list.iter().collect();
+            assert_eq!(retention.spare(&list, Manifest::built, 0, now), expected, "{kinds} {retention:?}");
         }
     }
 

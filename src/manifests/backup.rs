@@ -17,6 +17,9 @@ pub struct Peer {
     pub name: String,
     /// The address that its certificate names.
     pub address: Ipv4Addr,
+    /// True where bundles are wanted, and its host has not all keys that go into one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_keys: bool,
 }
 
 /// What the timer's program reads. No secret is in it.
@@ -52,7 +55,12 @@ pub fn is_elsewhere(target: &str) -> bool {
 
 /// The settings of one host.
 pub fn backup_config(cluster: &Cluster, node: &Node, backup: &Backup) -> BackupConfig {
-    let peer = |n: &Node| Peer { name: n.name.to_string(), address: n.internal_address };
+    let bundles = backup.recipient.is_some() && cluster.has_kubernetes();
+    let peer = |n: &Node| Peer {
+        name: n.name.to_string(),
+        address: n.internal_address,
+        lacks_keys: bundles && !n.is(Role::ControlPlane),
+    };
     BackupConfig {
         cluster: cluster.name.clone(),
         kubernetes: cluster.has_kubernetes().then(|| cluster.release.kubernetes.to_string()),
@@ -100,6 +108,32 @@ pub fn backup_timer_revision(mark: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_without_the_clusters_keys_is_told_from_one_that_has_them() {
+        let mut cluster = crate::manifests::testing::ha();
+        cluster.nodes[2].roles.retain(|role| *role == Role::Etcd);
+        let lacking = |cluster: &Cluster, recipient: Option<&str>| -> Vec<bool> {
+            let backup = Backup {
+                interval: Duration::from_secs(3600),
+                retention: Retention::Count(3),
+                target: "/mnt/nas".into(),
+                endpoint: None,
+                region: None,
+                credentials: None,
+                recipient: recipient.map(str::to_owned),
+            };
+            let config = backup_config(cluster, &cluster.nodes[0], &backup);
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(json.contains("lacks_keys"), config.members.iter().any(|peer| peer.lacks_keys));
+            config.members.iter().map(|peer| peer.lacks_keys).collect()
+        };
+        assert_eq!(lacking(&cluster, Some("age1…")), [false, false, true]);
+        assert_eq!(lacking(&cluster, None), [false; 3], "a snapshot alone has no keys");
+        cluster.nodes.retain(|n| n.is(Role::Etcd));
+        cluster.nodes.iter_mut().for_each(|n| n.roles = [Role::Etcd].into());
+        assert_eq!(lacking(&cluster, Some("age1…")), [false; 3], "etcd is all there is");
+    }
 
     #[test]
     fn a_run_that_hangs_ends_after_some_intervals() {

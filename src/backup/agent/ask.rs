@@ -65,6 +65,7 @@ pub(super) fn voters(answers: &[Answer]) -> Vec<Voter> {
         is_leader: a.status.leader == a.status.member_id,
         serves: a.serves,
         is_corrupt: is_corrupt(a.status.member_id),
+        lacks_keys: a.lacks_keys,
         applied: (a.status.raft_term, a.status.raft_applied_index),
     };
     answers.iter().filter(|a| !a.status.is_learner).map(voter).collect()
@@ -79,6 +80,8 @@ pub(super) async fn ask_own(config: &BackupConfig, credentials: &Credentials) ->
 pub(super) struct Answer {
     /// Whose member.
     pub name: String,
+    /// True where bundles are wanted, and its host has not all keys that go into one.
+    lacks_keys: bool,
     /// The connection, for more questions.
     pub client: EtcdClient,
     /// Its status.
@@ -122,7 +125,8 @@ async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
     let status = client.status().await.ok()?;
     let serves = status.leader != 0 && client.linearizable_read().await.is_ok();
     let alarms = Alarms::of(&status);
-    Some(Answer { name: peer.name.clone(), client, status, serves, alarms })
+    let (name, lacks_keys) = (peer.name.clone(), peer.lacks_keys);
+    Some(Answer { name, lacks_keys, client, status, serves, alarms })
 }
 
 /// The certificate that kubeadm keeps for such questions on every etcd host.

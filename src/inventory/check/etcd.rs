@@ -64,12 +64,26 @@ fn check_quota(bytes: u64, path: &Path, findings: &Findings) {
 /// The hosts that take scheduled snapshots put in what keys they have; a control plane's they are not given for that.
 fn check_recipient(draft: &Draft, path: &Path, findings: &Findings) {
     let is_encrypted = draft.etcd.backup.as_ref().is_some_and(|backup| backup.recipient.is_some());
-    let some = |roles: &[Role]| draft.hosts.iter().any(|h| roles.iter().all(|role| h.is(*role)));
-    if is_encrypted && some(&[Role::ControlPlane]) && !some(&[Role::ControlPlane, Role::Etcd]) {
-        findings.warn(
-            path,
-            "no etcd host is a control plane: scheduled bundles hold etcd's keys alone, and restore on no fresh hosts",
-            "rsadm etcd snapshot save --with-pki --recipient age1… now and then: that bundle has all keys",
-        );
+    if !is_encrypted || !draft.hosts.iter().any(|h| h.is(Role::ControlPlane)) {
+        return;
     }
+    let (with, without): (Vec<_>, Vec<_>) =
+        draft.hosts.iter().filter(|h| h.is(Role::Etcd)).partition(|h| h.is(Role::ControlPlane));
+    let message = match (with.is_empty(), &without[..]) {
+        (_, []) => return,
+        (true, _) => {
+            "no etcd host is a control plane: scheduled bundles hold etcd's keys alone, and restore on no fresh hosts"
+                .to_owned()
+        }
+        (false, without) => {
+            let names: Vec<String> = without.iter().filter_map(|h| Some(h.name.as_ref()?.to_string())).collect();
+            format!(
+                "not every etcd host is a control plane: a scheduled bundle of {} holds etcd's keys alone, and restores on no \
+                 fresh hosts",
+                names.join(", ")
+            )
+        }
+    };
+    let help = "rsadm etcd snapshot save --with-pki --recipient age1… now and then: that bundle has all keys";
+    findings.warn(path, message, help);
 }

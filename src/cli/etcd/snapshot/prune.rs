@@ -21,10 +21,11 @@ use crate::{
 #[derive(clap::Args, Debug)]
 #[command(group(ArgGroup::new("what_stays").args(["keep", "older_than"]).required(true)))]
 #[command(after_help = "\
-The newest snapshot that was verified stays, whatever its age. Files without a manifest are
-somebody else's and stay, as do the snapshots of other clusters than the inventory's, and those
-from the future. Clusters of one name count for themselves where their IDs differ: a drill on
-other machines, and what was there before a restore.
+The newest snapshot that was verified stays, whatever its age, and so does the newest of these that
+carries the cluster's keys. Files without a manifest are somebody else's and stay, as do the
+snapshots of other clusters than the inventory's, and those from the future. Clusters of one name
+count for themselves where their IDs differ: a drill on other machines, and what was there before a
+restore.
 
 Examples:
   rsadm etcd snapshot prune --from /srv/backups --keep 14
@@ -63,15 +64,19 @@ struct Pruned {
 }
 
 /// Why snapshots stay whatever was given; `known` are the cluster's, with a manifest.
-fn reasons(list: &[Entry], known: &[&Manifest], now: OffsetDateTime) -> [(&'static str, usize); 4] {
+fn reasons(list: &[Entry], known: &[&Manifest], now: OffsetDateTime) -> [(&'static str, usize); 5] {
     let bare = list.iter().filter(|entry| entry.manifest.is_err()).count();
     let future = known.iter().filter(|m| m.taken_at > now + SKEW).count();
-    let clusters: BTreeSet<_> = known.iter().filter(|m| m.is_verified()).map(|m| m.built()).collect();
+    let verified: Vec<_> = known.iter().filter(|m| m.is_verified()).collect();
+    let clusters: BTreeSet<_> = verified.iter().map(|m| m.built()).collect();
+    let with_keys: BTreeSet<_> =
+        verified.iter().filter(|m| m.has_the_clusters_keys()).map(|m| m.built()).collect();
     [
         ("without a manifest that fits", bare),
         ("of another cluster", list.len() - bare - known.len()),
         ("from the future", future),
         ("the newest that was verified", clusters.len()),
+        ("the newest of these with the cluster's keys", with_keys.len()),
     ]
 }
 
@@ -149,8 +154,8 @@ mod tests {
         ];
         let known: Vec<&Manifest> =
             list.iter().filter_map(|e| e.manifest.as_ref().ok()).filter(|m| m.cluster == "prod").collect();
-        assert_eq!(reasons(&list, &known, now).map(|(_, n)| n), [1, 1, 1, 1]);
-        let kept_because = reasons(&list, &known, now).into_iter().collect();
+        assert_eq!(reasons(&list, &known, now).map(|(_, n)| n), [1, 1, 1, 1, 0]);
+        let kept_because = reasons(&list, &known, now).into_iter().filter(|(_, n)| *n > 0).collect();
         let pruned = Pruned { removed: vec![], kept: 5, kept_because, dry_run: false };
         assert_eq!(
             text(&pruned),
