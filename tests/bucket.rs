@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::pending,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
@@ -105,11 +106,11 @@ async fn a_bucket_keeps_lists_gives_back_and_removes() {
         let path = folder.path().join(name);
         let bytes: Vec<u8> = (0..size).map(|i: usize| u8::try_from(i % 251).unwrap()).collect();
         std::fs::write(&path, &bytes).unwrap();
-        place.put(&path, &manifest(name, size as u64, minute)).await.unwrap();
+        place.put(&path, &manifest(name, size as u64, minute), pending()).await.unwrap();
     }
     let (again, path) = (manifest("small.db", 7, 3), folder.path().join("again"));
     std::fs::write(&path, "another").unwrap();
-    let error = place.put(&path, &again).await.unwrap_err().to_string();
+    let error = place.put(&path, &again, pending()).await.unwrap_err().to_string();
     assert_eq!(error, "small.db is in s3://snapshots/etcd/prod already, and is kept");
     let other = self::place(&server, "s3://snapshots/etcd");
     assert_eq!(other.list().await.unwrap(), [], "what lies in a folder of it is another's");
@@ -144,7 +145,7 @@ async fn credentials_of_the_environment_go_with_the_endpoint_of_the_inventory() 
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.db");
     std::fs::write(&path, vec![7; 1000]).unwrap();
-    place(&server, "s3://snapshots/etcd").put(&path, &manifest("a.db", 1000, 1)).await.unwrap();
+    place(&server, "s3://snapshots/etcd").put(&path, &manifest("a.db", 1000, 1), pending()).await.unwrap();
     let inventory = folder.path().join("inventory.yaml");
     let text = concat!(env!("CARGO_MANIFEST_DIR"), "/inventories/etcd-only.yaml");
     let text = std::fs::read_to_string(text).unwrap().replace(
@@ -180,7 +181,7 @@ async fn a_snapshot_whose_manifest_cannot_be_read_is_not_fetched() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.db");
     std::fs::write(&path, vec![7; 1000]).unwrap();
-    place.put(&path, &manifest("a.db", 1000, 1)).await.unwrap();
+    place.put(&path, &manifest("a.db", 1000, 1), pending()).await.unwrap();
     let fetched = async || {
         let back = tempdir().unwrap();
         place.local("a.db", back.path()).await.map(|path| file::manifest_of(&path))
@@ -201,11 +202,27 @@ async fn what_may_be_put_and_not_read_is_not_left_there() {
     std::fs::write(&path, vec![7; 1000]).unwrap();
     let switch = |name: &str| std::fs::write(server.folder.path().join(name), "").unwrap();
     switch("hidden");
-    let error = chain(&place.put(&path, &manifest("a.db", 1000, 1)).await.unwrap_err());
+    let error = chain(&place.put(&path, &manifest("a.db", 1000, 1), pending()).await.unwrap_err());
     assert!(error.contains("lack the permission to read (s3:GetObject)"), "{error}");
     assert_eq!(place.list().await.unwrap(), [], "it was left there");
     switch("locked");
-    let error = chain(&place.put(&path, &manifest("a.db", 1000, 1)).await.unwrap_err());
+    let error = chain(&place.put(&path, &manifest("a.db", 1000, 1), pending()).await.unwrap_err());
     assert!(error.contains("s3:GetObject") && error.ends_with("could not be removed again"), "{error}");
     assert_eq!(place.list().await.unwrap().len(), 1);
+}
+
+/// Its parts would be in no list, and cost money for ever.
+#[tokio::test]
+async fn an_upload_that_is_stopped_leaves_no_parts() {
+    let server = server();
+    let place = place(&server, "s3://snapshots/etcd/prod");
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("large.db");
+    std::fs::write(&path, vec![7; 40 << 20]).unwrap();
+    let stop = tokio::time::sleep(Duration::from_millis(20));
+    let error = chain(&place.put(&path, &manifest("large.db", 40 << 20, 1), stop).await.unwrap_err());
+    assert!(error.ends_with("it was stopped meanwhile"), "{error}");
+    assert_eq!(place.list().await.unwrap(), []);
+    let uploads = request(server.address, "GET /snapshots?uploads").unwrap();
+    assert!(!uploads.contains("<UploadId>"), "{uploads}");
 }

@@ -4,13 +4,20 @@
 //! that one's snapshots have stopped coming ([`turn`]). What came of it stands in a state file, from which `status` tells how
 //! old the newest verified snapshot is.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::Instant,
+};
 
+use futures::{FutureExt, future::Shared};
 use time::OffsetDateTime;
 
 pub use self::state::{Newest, State};
 use self::{
     ask::{Answer, ask_own, everybody_once_served, voters},
+    ended::unless_ended,
     state::brief,
     sweep::sweep,
 };
@@ -33,6 +40,7 @@ use crate::{
 };
 
 mod ask;
+mod ended;
 mod state;
 mod sweep;
 
@@ -45,16 +53,21 @@ pub enum Outcome {
     Elsewhere(String),
 }
 
-/// Takes the snapshot if this host is the one that does, and notes what came of it.
+/// Takes the snapshot if this host is the one that does, and notes what came of it. `stop` is there once somebody, such as
+/// systemd after a time, wants the run to end.
 ///
 /// # Errors
 /// Why there is none; the state file says it too.
-pub async fn run() -> Result<Outcome, BackupError> {
+pub async fn run(stop: impl Future<Output = ()>) -> Result<Outcome, BackupError> {
+    let (stop, started) = (stop.shared(), Instant::now());
     let state_file = Path::new(layout::BACKUP_STATE);
     let mut before: State =
         fs::read(state_file).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
     let (outcome, target) = match config() {
-        Ok(config) => (attempt(&config, &mut before).await, Some(config.target)),
+        Ok(config) => {
+            let attempt = attempt(&config, &mut before, &stop);
+            (unless_ended(attempt, &stop, started).await, Some(config.target))
+        }
         Err(error) => (Err(error), None),
     };
     let state = before.after(&outcome, target.as_deref(), OffsetDateTime::now_utc());
@@ -72,7 +85,11 @@ fn config() -> Result<BackupConfig, BackupError> {
     serde_json::from_slice(&text).map_err(|source| BackupError::Unreadable { path: path(), source })
 }
 
-async fn attempt(config: &BackupConfig, before: &mut State) -> Result<Outcome, BackupError> {
+async fn attempt(
+    config: &BackupConfig,
+    before: &mut State,
+    stop: &Shared<impl Future<Output = ()>>,
+) -> Result<Outcome, BackupError> {
     let place = Place::open(&config.target, &settings(config)?)?;
     look_for_newest(config, &place, before).await;
     // Who fires for the first time steps in for nobody: others had no time yet to leave notes.
@@ -93,7 +110,7 @@ async fn attempt(config: &BackupConfig, before: &mut State) -> Result<Outcome, B
         0 => {
             // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
             place.list().await?;
-            work(config, &place, own, is_corrupt).await?
+            work(config, &place, own, is_corrupt, stop.clone()).await?
         }
         _ if !may_step_in || !steps_in(config, &place, own, &ranked[..=rank]).await? => {
             return Ok(elsewhere);
@@ -105,7 +122,7 @@ async fn attempt(config: &BackupConfig, before: &mut State) -> Result<Outcome, B
             if !steps_in(config, &place, &own, &ranked[..=rank]).await? {
                 return Ok(elsewhere);
             }
-            work(config, &place, &own, is_corrupt).await?
+            work(config, &place, &own, is_corrupt, stop.clone()).await?
         }
     };
     // It is taken, whatever becomes of older ones.
@@ -171,6 +188,7 @@ async fn work(
     place: &Place,
     own: &Answer,
     is_corrupt: bool,
+    stop: impl Future<Output = ()>,
 ) -> Result<Manifest, BackupError> {
     let source = Source {
         cluster: config.cluster.clone(),
@@ -211,7 +229,7 @@ async fn work(
     let carried = if recipients.is_empty() { vec![] } else { own_keys(config.kubernetes.is_some())? };
     let (path, manifest) = take::keep(arrived, manifest, None, &recipients, &carried)?;
     if matches!(place, Place::Bucket(_)) {
-        let put = place.put(&path, &manifest).await;
+        let put = place.put(&path, &manifest, stop).await;
         let _ = fs::remove_file(file::manifest_path(&path));
         let _ = fs::remove_file(&path);
         put?;

@@ -103,6 +103,15 @@ pub enum BackupError {
         #[source]
         source: serde_json::Error,
     },
+    /// Somebody ended the run, or its limit did.
+    #[error(
+        "the run was ended after {}: it took longer than its limit (TimeoutStartSec of rsadm-backup.service), or somebody stopped it",
+        crate::etcd::status::span(after.as_secs().cast_signed())
+    )]
+    Ended {
+        /// How long it was under way.
+        after: Duration,
+    },
     /// A thread of this program ended before its work.
     #[error("could not {doing}")]
     Task {

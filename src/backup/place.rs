@@ -109,13 +109,19 @@ impl Place {
         }
     }
 
-    /// Puts a snapshot of this machine there, its manifest after it: what has no manifest is not whole.
+    /// Puts a snapshot of this machine there, its manifest after it: what has no manifest is not whole. Once `stop` is there,
+    /// what was sent into a bucket is taken back.
     ///
     /// # Errors
     /// Where there is one of that name, or it cannot be written; a bucket is left without it, then.
-    pub async fn put(&self, snapshot: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+    pub async fn put(
+        &self,
+        snapshot: &Path,
+        manifest: &Manifest,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), BackupError> {
         match self {
-            Self::Bucket(bucket) => bucket.put(snapshot, manifest).await,
+            Self::Bucket(bucket) => bucket.put(snapshot, manifest, stop).await,
             Self::Folder(folder) => {
                 let to = folder.join(&manifest.file);
                 if to.exists() {
@@ -206,6 +212,8 @@ fn folder_entry(folder: &Path, file: &str) -> Result<Option<Entry>, BackupError>
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
     use crate::backup::{manifest::tests::sample, structure::tests::snapshot};
 
@@ -221,11 +229,11 @@ mod tests {
             std::fs::write(&from, &bytes).unwrap();
             let taken_at = sample().taken_at + std::time::Duration::from_secs(hour * 3600);
             let manifest = Manifest { file: name.into(), size: bytes.len() as u64, taken_at, ..sample() };
-            place.put(&from, &manifest).await.unwrap();
+            place.put(&from, &manifest, pending()).await.unwrap();
         }
         let from = folder.path().join("again");
         std::fs::write(&from, "another").unwrap();
-        let again = place.put(&from, &Manifest { file: "a.db".into(), ..sample() }).await.unwrap_err().to_string();
+        let again = place.put(&from, &Manifest { file: "a.db".into(), ..sample() }, pending()).await.unwrap_err().to_string();
         assert!(again.starts_with("a.db is in ") && again.ends_with(" already, and is kept"), "{again}");
         std::fs::write(folder.path().join("kept/foreign.db"), "x").unwrap();
         std::fs::write(folder.path().join("kept/notes.txt"), "x").unwrap();

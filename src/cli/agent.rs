@@ -25,7 +25,7 @@ enum Command {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     match args.command {
         Command::Backup => {
-            let told = match back_up().await? {
+            let told = match back_up(context.minds_interrupts()?).await? {
                 Outcome::Elsewhere(host) => format!("{host} takes the snapshot"),
                 Outcome::Taken(m, unpruned) => {
                     let left = unpruned.map(|why| format!("; older ones could not be removed: {why}"));

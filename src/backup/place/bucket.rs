@@ -11,7 +11,7 @@ use std::{
 use futures::{StreamExt, stream};
 use object_store::{
     ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
-    buffered::BufWriter, gcp::GoogleCloudStorageBuilder, path::Path as Key,
+    gcp::GoogleCloudStorageBuilder, path::Path as Key,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -25,9 +25,11 @@ use crate::{
     line::chain,
 };
 
-/// What is sent at once, and how many of these may be under way: the memory that a snapshot of any size takes.
-const PART: usize = 8 << 20;
-const PARTS: usize = 4;
+mod cause;
+mod upload;
+
+use cause::Cause;
+use upload::PARTS;
 
 /// A bucket and the folder in it.
 #[derive(Debug)]
@@ -176,8 +178,13 @@ impl Bucket {
         }
     }
 
-    /// Sends a file, and then its manifest.
-    pub(super) async fn put(&self, snapshot: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+    /// Sends a file, and then its manifest; once `stop` is there, nothing more, and nothing of it is left.
+    pub(super) async fn put(
+        &self,
+        snapshot: &Path,
+        manifest: &Manifest,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), BackupError> {
         let doing = || format!("put {} into {}", manifest.file, self.url);
         match self.store.head(&self.key(&manifest.file)).await {
             Ok(_) => return Err(is_there_already(&manifest.file, self)),
@@ -186,23 +193,16 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(failed(doing())(error)),
         }
-        let mut from = tokio::fs::File::open(snapshot)
+        let from = tokio::fs::File::open(snapshot)
             .await
             .map_err(BackupError::io(format!("read {}", snapshot.display())))?;
-        let to = BufWriter::with_capacity(Arc::clone(&self.transfers), self.key(&manifest.file), PART);
-        let mut to = to.with_max_concurrency(PARTS);
-        let sent = tokio::io::copy(&mut from, &mut to).await;
-        let sent = match sent {
-            Ok(_) => to.shutdown().await,
-            Err(e) => {
-                // A part that is left costs money until someone finds it.
-                let _ = to.abort().await;
-                Err(e)
-            }
-        };
+        let sent = upload::send(&*self.transfers, &self.key(&manifest.file), from, stop).await;
         let was_sent = sent.is_ok();
         let finished = async {
-            sent.map_err(failed(doing()))?;
+            sent.map_err(|error| match error.downcast::<object_store::Error>() {
+                Ok(error) => failed(doing())(*error),
+                Err(source) => BackupError::Store { doing: doing(), source },
+            })?;
             self.arrived(manifest).await?;
             self.describe(manifest).await
         };
@@ -305,11 +305,11 @@ fn is_denied(error: &object_store::Error) -> bool {
 
 fn is_missing(error: &BackupError) -> bool {
     let BackupError::Store { source, .. } = error else { return false };
-    matches!(source.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+    source.downcast_ref().is_some_and(|cause: &Cause| cause.is_missing)
 }
 
-fn failed<E: std::error::Error + Send + Sync + 'static>(doing: String) -> impl FnOnce(E) -> BackupError {
-    |source| BackupError::Store { doing, source: Box::new(source) }
+fn failed(doing: String) -> impl FnOnce(object_store::Error) -> BackupError {
+    |error| BackupError::Store { doing, source: Box::new(Cause::from(error)) }
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ impl From<BackupError> for CliError {
             BackupError::Host(_) => Self::new(Exit::Unreachable, error)
                 .hint("once the host can be used, run the same command again"),
             BackupError::Task { .. } => Self::new(Exit::Bug, error),
+            BackupError::Ended { .. } => Self::new(Exit::Interrupted, error),
             BackupError::Keys(_) => Self::new(Exit::Refused, error)
                 .hint("without --with-pki the snapshot alone is taken; keep /etc/kubernetes elsewhere, too"),
             _ => Self::new(Exit::StepFailed, error),
