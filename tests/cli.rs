@@ -401,6 +401,28 @@ fn words_in_the_wrong_order() {
     }
 }
 
+/// What would keep `up` from it once all hosts are connected.
+#[test]
+fn a_credentials_file_is_looked_into_where_the_inventory_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s3.env");
+    let inventory = format!(
+        "{VALID}etcd:\n  backup: {{interval: 6h, target: 's3://b/prod', credentials: {}}}\n",
+        file.display()
+    );
+    for (text, mode, said) in [
+        ("AWS_ACCESS_KEY_ID=a\n", 0o644, "s3.env: others may read it (its mode is 0644)"),
+        ("AWS_ACCESS_KEY_ID\n", 0o600, "s3.env: line 1 is not KEY=VALUE"),
+        ("AWS_ACCESS_KEY_ID=a\n", 0o600, ""),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let shown = rsadm("validate -", &inventory);
+        assert!(shown.ends_with("exit: 0") && shown.contains(said), "{shown}");
+        assert_eq!(shown.contains("s3.env"), !said.is_empty(), "{shown}");
+    }
+}
+
 /// What `init` prints is an inventory that `validate` takes.
 #[test]
 fn init_then_validate() {

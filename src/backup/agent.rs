@@ -90,6 +90,9 @@ async fn attempt(
     before: &mut State,
     stop: &Shared<impl Future<Output = ()>>,
 ) -> Result<Outcome, BackupError> {
+    // Before anything is asked for what could not be kept.
+    let recipients = config.recipient.iter().map(|r| r.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
+    let recipients = recipients.map_err(BackupError::Refused)?;
     let place = Place::open(&config.target, &settings(config)?)?;
     look_for_newest(config, &place, before).await;
     // Who fires for the first time steps in for nobody: others had no time yet to leave notes.
@@ -110,7 +113,7 @@ async fn attempt(
         0 => {
             // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
             place.list().await?;
-            work(config, &place, own, is_corrupt, stop.clone()).await?
+            work(config, &place, own, &recipients, is_corrupt, stop.clone()).await?
         }
         _ if !may_step_in || !steps_in(config, &place, own, &ranked[..=rank]).await? => {
             return Ok(elsewhere);
@@ -122,7 +125,7 @@ async fn attempt(
             if !steps_in(config, &place, &own, &ranked[..=rank]).await? {
                 return Ok(elsewhere);
             }
-            work(config, &place, &own, is_corrupt, stop.clone()).await?
+            work(config, &place, &own, &recipients, is_corrupt, stop.clone()).await?
         }
     };
     // It is taken, whatever becomes of older ones.
@@ -187,6 +190,7 @@ async fn work(
     config: &BackupConfig,
     place: &Place,
     own: &Answer,
+    recipients: &[Recipient],
     is_corrupt: bool,
     stop: impl Future<Output = ()>,
 ) -> Result<Manifest, BackupError> {
@@ -224,10 +228,8 @@ async fn work(
         trial::restore(&program, arrived.path(), &folder)?;
         manifest.check = Some(Check::Restored);
     }
-    let recipients = config.recipient.iter().map(|r| r.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
-    let recipients = recipients.map_err(BackupError::Refused)?;
     let carried = if recipients.is_empty() { vec![] } else { own_keys(config.kubernetes.is_some())? };
-    let (path, manifest) = take::keep(arrived, manifest, None, &recipients, &carried)?;
+    let (path, manifest) = take::keep(arrived, manifest, None, recipients, &carried)?;
     if matches!(place, Place::Bucket(_)) {
         let put = place.put(&path, &manifest, stop).await;
         let _ = fs::remove_file(file::manifest_path(&path));
@@ -337,7 +339,7 @@ mod tests {
         let manifest = Manifest { size: 3, ..sample() };
         let outcome = Ok(Outcome::Taken(Box::new(manifest.clone()), None));
         let mut state = State::default().after(&outcome, Some(&config.target), manifest.taken_at);
-        let mut look = async |state: &mut State| {
+        let look = async |state: &mut State| {
             look_for_newest(&config, &place, state).await;
             let newest = state.newest.as_ref().unwrap();
             (newest.gone, newest.damaged)

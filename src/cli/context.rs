@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::{
     cli::{
         CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, args::duration,
-        interrupt::Connecting, prompt, shell::quoted,
+        interrupt::Connecting, prompt, schedule, shell::quoted,
     },
     host::Secret,
     inventory::{self, Cluster, Loaded, Problems},
@@ -78,7 +78,8 @@ impl Context {
         let _ = self.inventory.set(arg.as_typed());
         let bytes = read(&arg.inventory).map_err(|source| unreadable(&file, source))?;
         let loaded = load(&bytes, &file, env::home_dir().as_deref())?;
-        let loaded = loaded.with_missing(Path::exists);
+        let mut loaded = loaded.with_missing(Path::exists);
+        loaded.warnings.extend(schedule::doubt(&loaded));
         let events = self.ui.events();
         // Some commands read it again to connect.
         let untold = match self.warned.swap(true, Ordering::Relaxed) {

@@ -3,37 +3,47 @@
 use std::{env, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::{
-    backup::{bundle::Recipient, place::credentials},
+    backup::place::credentials,
     cli::{CliError, Exit, shell::quoted},
     host::Secret,
-    inventory::{Agent, Cluster},
+    inventory::{Agent, Cluster, Loaded, Problem},
     plan::sha256,
 };
 
 /// Adds it to a cluster that has a schedule.
 pub(super) fn complete(cluster: &mut Cluster) -> Result<(), CliError> {
     let Some(backup) = &cluster.etcd.backup else { return Ok(()) };
-    if let Some(recipient) = &backup.recipient {
-        let read = recipient.parse::<Recipient>();
-        read.map_err(|why| CliError::new(Exit::Inventory, format!("etcd.backup.recipient: {why}")))?;
-    }
-    cluster.backup_credentials = backup.credentials.as_deref().map(secret).transpose()?;
+    let failed = |Unusable { why, help }| {
+        let error = CliError::new(Exit::Inventory, format!("could not use etcd.backup.credentials: {why}"));
+        help.into_iter().fold(error, CliError::hint)
+    };
+    cluster.backup_credentials = backup.credentials.as_deref().map(secret).transpose().map_err(failed)?;
     cluster.agent = Some(own()?);
     Ok(())
 }
 
-fn secret(file: &Path) -> Result<Secret, CliError> {
-    let failed = |why: String| {
-        CliError::new(
-            Exit::Inventory,
-            format!("could not use etcd.backup.credentials: {}: {why}", file.display()),
-        )
-    };
+/// What would keep `up` from that, where the inventory is read: before any host is dialled, and by those who only look at the
+/// file. One that is missing has its own warning.
+pub(super) fn doubt(loaded: &Loaded) -> Option<Problem> {
+    let file = loaded.cluster.etcd.backup.as_ref()?.credentials.as_deref()?;
+    let (_, place) = loaded.files.iter().find(|(path, _)| path == file)?;
+    let Unusable { why, help } = secret(file).err().filter(|_| file.exists())?;
+    Some(Problem { message: why, help: help.or(place.help.clone()), ..place.clone() })
+}
+
+/// Why a file is no use, and what helps.
+struct Unusable {
+    why: String,
+    help: Option<String>,
+}
+
+fn secret(file: &Path) -> Result<Secret, Unusable> {
+    let failed = |why: String| Unusable { why: format!("{}: {why}", file.display()), help: None };
     let text = fs::read_to_string(file).map_err(|e| failed(e.to_string()))?;
     let mode = fs::metadata(file).map_err(|e| failed(e.to_string()))?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(failed(format!("others may read it (its mode is {:04o})", mode & 0o7777))
-            .hint(format!("chmod 600 {}", quoted(file.display()))));
+        let why = format!("others may read it (its mode is {:04o})", mode & 0o7777);
+        return Err(Unusable { help: Some(format!("chmod 600 {}", quoted(file.display()))), ..failed(why) });
     }
     credentials(&text).map_err(failed)?;
     Ok(Secret::new(text))

@@ -130,16 +130,15 @@ fn target(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// The form of an age recipient; whether it is a key shows when it is used.
+/// A key that was mistyped is found by its checksum: later, every scheduled snapshot would fail for it.
 fn recipient(text: &str) -> Result<String, Fault> {
     let help = "the public half of an age key, age1…: age-keygen prints it";
     if text.starts_with("AGE-SECRET-KEY-") {
         return Err(Fault::new("a secret key, which must be in no inventory", help));
     }
-    let is_bech32 = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    match text.strip_prefix("age1") {
-        Some(key) if key.len() == 58 && key.chars().all(is_bech32) => Ok(text.to_owned()),
-        _ => Err(Fault::new(format!("{} is no age recipient", quote(text)), help)),
+    match text.parse::<age::x25519::Recipient>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(why) => Err(Fault::new(format!("{} is no age recipient ({why})", quote(text)), help)),
     }
 }
 
@@ -215,7 +214,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_with_its_place() {
-        let table: [(&str, &[&str]); 6] = [
+        let table: [(&str, &[&str]); 7] = [
             ("{}", &["etcd.backup.interval: missing", "etcd.backup.target: missing"]),
             (
                 "{interval: 5s, target: backups, retention: many}",
@@ -239,6 +238,12 @@ mod tests {
             (
                 "{interval: 6h, target: /b, recipient: AGE-SECRET-KEY-1AAAA}",
                 &["etcd.backup.recipient: a secret key, which must be in no inventory"],
+            ),
+            // A letter of it was mistyped.
+            (
+                "{interval: 6h, target: /b, recipient: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8q}",
+                &["etcd.backup.recipient: \"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8q\" is no age \
+                   recipient (invalid Bech32 encoding)"],
             ),
             ("{interval: 6h, target: /b, retain: 3}", &["etcd.backup.retain: unknown key"]),
         ];
