@@ -4,12 +4,7 @@
 //! that one's snapshots have stopped coming ([`turn`]). What came of it stands in a state file, from which `status` tells how
 //! old the newest verified snapshot is.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    time::Instant,
-};
+use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use futures::{FutureExt, future::Shared};
 use time::OffsetDateTime;
@@ -93,22 +88,24 @@ async fn attempt(
     // Before anything is asked for what could not be kept.
     let recipients = config.recipient.iter().map(|r| r.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
     let recipients = recipients.map_err(BackupError::Refused)?;
-    let place = Place::open(&config.target, &settings(config)?)?;
-    look_for_newest(config, &place, before).await;
+    let place = settings(config).and_then(|settings| Place::open(&config.target, &settings));
+    if let Ok(place) = &place {
+        look_for_newest(config, place, before).await;
+    }
     // Who fires for the first time steps in for nobody: others had no time yet to leave notes.
     let may_step_in = before.last_run != 0;
     let credentials = ask::credentials()?;
-    let answers = everybody_once_served(config, &credentials).await;
+    let (answers, silence) = everybody_once_served(config, &credentials).await;
     let voters = voters(&answers);
     let ranked = ranked(&voters);
     let Some(first) = ranked.first() else {
-        return Err(BackupError::Refused("no member of etcd answers".into()));
+        return Err(BackupError::Silent(silence));
     };
     let elsewhere = Outcome::Elsewhere(first.name.clone());
     let rank = ranked.iter().position(|v| v.name == config.host);
     let own = answers.iter().find(|a| a.name == config.host);
     let (Some(rank), Some(own)) = (rank, own) else { return Ok(elsewhere) };
-    let is_corrupt = ranked[rank].is_corrupt;
+    let (place, is_corrupt) = (place?, ranked[rank].is_corrupt);
     let manifest = match rank {
         0 => {
             // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
@@ -159,7 +156,8 @@ async fn steps_in(
     own: &Answer,
     line: &[&Voter],
 ) -> Result<bool, BackupError> {
-    if !own.serves || own.alarms.forbid_notes() || line.iter().any(|v| v.name == config.host && v.is_corrupt) {
+    if !own.serves || own.alarms.forbid_notes() || line.iter().any(|v| v.name == config.host && v.is_corrupt)
+    {
         return Ok(false);
     }
     let names: Vec<&str> = line.iter().map(|v| v.name.as_str()).collect();
@@ -301,11 +299,11 @@ fn own_manifests<'a>(config: &BackupConfig, lineage: &[String], list: &'a [Entry
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::backup::{manifest::tests::sample, retention::Retention};
 
-    fn sample_config() -> BackupConfig {
+    pub(crate) fn sample_config() -> BackupConfig {
         BackupConfig {
             cluster: "prod".into(),
             kubernetes: None,

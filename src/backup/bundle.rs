@@ -16,7 +16,7 @@ pub use age::x25519::Identity;
 use age::{Decryptor, Encryptor, x25519};
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::{BackupError, Manifest, file};
+use super::{BackupError, Manifest, file, room};
 use crate::host::Secret;
 
 /// The snapshot's name inside.
@@ -140,10 +140,13 @@ pub struct Opened {
 /// Opens a bundle: its snapshot goes into a folder (0600), its keys stay in memory.
 ///
 /// # Errors
-/// Where no key fits, or it was changed or cut off (age notices either).
+/// Where no key fits, it was changed or cut off (age notices either), or the folder has no room for it.
 pub fn open(path: &Path, keys: &[x25519::Identity], folder: &Path) -> Result<Opened, BackupError> {
     let failed = |source| BackupError::Io { doing: format!("open the bundle {}", path.display()), source };
-    let file = BufReader::new(File::open(path).map_err(failed)?);
+    let file = File::open(path).map_err(failed)?;
+    // What is inside is no larger.
+    room::check(folder, file.metadata().map_err(failed)?.len())?;
+    let file = BufReader::new(file);
     let unreadable = |e: age::DecryptError| match e {
         age::DecryptError::NoMatchingKeys => {
             BackupError::Refused(format!("{} is encrypted to another recipient", path.display()))

@@ -16,8 +16,7 @@ pub fn candidates<'r>(report: &'r EtcdReport, named: Option<&str>) -> Vec<&'r Me
         Some(host) => host_of(m) == host,
         None => !is_another(m),
     };
-    let mut members: Vec<&MemberReport> =
-        report.members.iter().filter(answers).filter(is_wanted).collect();
+    let mut members: Vec<&MemberReport> = report.members.iter().filter(answers).filter(is_wanted).collect();
     match report.serves {
         true => members.sort_by_key(|m| (!m.healthy, m.is_leader, m.lag.unwrap_or(u64::MAX))),
         false => members.sort_by_key(|m| Reverse((m.raft_term, m.raft_applied_index))),

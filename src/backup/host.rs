@@ -98,6 +98,7 @@ impl Keeper {
     pub async fn fetch(&self, entry: &Entry, into: &Path) -> Result<PathBuf, BackupError> {
         let (from, to) = (format!("if={}/{}", self.folder, entry.file), into.join(&entry.file));
         let writing = || format!("write {}", to.display());
+        room::check(into, entry.size)?;
         let mut file = file::create_private(&to).map_err(BackupError::io(writing()))?;
         for number in 0..entry.size.div_ceil(PIECE as u64) {
             let (piece, skip) = (format!("bs={PIECE}"), format!("skip={number}"));
@@ -364,7 +365,10 @@ mod tests {
         let full = told(step("Error: write /srv/corrupt/.rsadm-trial-x/data: no space left on device"), path);
         assert!(matches!(full, BackupError::Step { .. }), "{full:?}");
         let edited = told(step("Error: expected sha256 [1 2], got [3 4]"), path);
-        assert!(edited.damage().is_some_and(|why| why.starts_with("m1 could not restore corrupt.db")), "{edited:?}");
+        assert!(
+            edited.damage().is_some_and(|why| why.starts_with("m1 could not restore corrupt.db")),
+            "{edited:?}"
+        );
     }
 
     #[test]

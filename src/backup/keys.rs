@@ -54,7 +54,10 @@ impl Found {
     async fn on(host: &Arc<dyn Host>, paths: &[String]) -> Result<Self, HostError> {
         let ops: Vec<Op> = paths.iter().cloned().map(Op::Read).collect();
         let outputs = host.run(&ops, true).await?;
-        Ok(Self { host: host.name().clone(), files: paths.iter().cloned().zip(outputs.into_iter().map(read_as)).collect() })
+        Ok(Self {
+            host: host.name().clone(),
+            files: paths.iter().cloned().zip(outputs.into_iter().map(read_as)).collect(),
+        })
     }
 
     fn has(&self, path: &str) -> Option<&Secret> {

@@ -121,6 +121,9 @@ pub enum BackupError {
         #[source]
         source: tokio::task::JoinError,
     },
+    /// No member answers; how the last that was asked failed.
+    #[error("no member of etcd answers")]
+    Silent(#[source] Option<crate::etcd::EtcdError>),
     /// etcd did not give one.
     #[error("the snapshot broke off")]
     Etcd(#[from] crate::etcd::EtcdError),
@@ -136,6 +139,15 @@ pub enum BackupError {
 }
 
 impl BackupError {
+    /// True where a disk of this machine has no room, or had none in the middle of it.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoRoom(_) => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+
     /// What is wrong with the snapshot itself, where that is what the error tells.
     pub fn damage(&self) -> Option<String> {
         match self {

@@ -233,7 +233,11 @@ mod tests {
         }
         let from = folder.path().join("again");
         std::fs::write(&from, "another").unwrap();
-        let again = place.put(&from, &Manifest { file: "a.db".into(), ..sample() }, pending()).await.unwrap_err().to_string();
+        let again = place
+            .put(&from, &Manifest { file: "a.db".into(), ..sample() }, pending())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(again.starts_with("a.db is in ") && again.ends_with(" already, and is kept"), "{again}");
         std::fs::write(folder.path().join("kept/foreign.db"), "x").unwrap();
         std::fs::write(folder.path().join("kept/notes.txt"), "x").unwrap();

@@ -210,7 +210,8 @@ mod tests {
         let full = restored("write $6/member/snap/db: no space left on device");
         assert_eq!(full.damage(), None, "{full}");
         let edited = restored("expected sha256 [1 2], got [3 4]");
-        let said = format!("etcdutl does not restore {}/a.db: expected sha256 [1 2], got [3 4]", folder.display());
+        let said =
+            format!("etcdutl does not restore {}/a.db: expected sha256 [1 2], got [3 4]", folder.display());
         assert_eq!(edited.damage(), Some(said));
     }
 

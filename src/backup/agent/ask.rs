@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     backup::{BackupError, choose::Voter},
     etcd::{
-        Alarm, EtcdApi, MemberStatus,
+        Alarm, EtcdApi, EtcdError, MemberStatus,
         client::{Credentials, Dial, EtcdClient, dial},
         status::alarms_in,
     },
@@ -25,11 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BOOT: Duration = Duration::from_secs(5 * 60);
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// The members that answer, and why the last that was asked did not.
+type Asked = (Vec<Answer>, Option<EtcdError>);
+
 /// The members that answer, once a voter of them serves; where none does, those that answer in the end.
-pub(super) async fn everybody_once_served(config: &BackupConfig, credentials: &Credentials) -> Vec<Answer> {
+pub(super) async fn everybody_once_served(config: &BackupConfig, credentials: &Credentials) -> Asked {
     // Little where the interval is short: what a survivor has is taken, too.
     let limit = BOOT.min(Duration::from_secs(config.interval / 4));
-    let serves = |answers: &Vec<Answer>| answers.iter().any(|a| a.serves && !a.status.is_learner);
+    let serves = |(answers, _): &Asked| answers.iter().any(|a| a.serves && !a.status.is_learner);
     until(limit, async || everybody(config, credentials).await, serves).await
 }
 
@@ -46,14 +49,21 @@ async fn until<T>(limit: Duration, ask: impl AsyncFn() -> T, will_do: impl Fn(&T
 }
 
 /// The members that answer. Each is asked twice, where it is silent: on a busy host a silence is not yet an absence.
-async fn everybody(config: &BackupConfig, credentials: &Credentials) -> Vec<Answer> {
+async fn everybody(config: &BackupConfig, credentials: &Credentials) -> Asked {
     let asked = join_all(config.members.iter().map(|peer| async {
         match ask(peer, credentials).await {
-            None => ask(peer, credentials).await,
+            Err(_) => ask(peer, credentials).await,
             answer => answer,
         }
     }));
-    asked.await.into_iter().flatten().collect()
+    let (mut answers, mut silence) = (Vec::new(), None);
+    for answer in asked.await {
+        match answer {
+            Ok(answer) => answers.push(answer),
+            Err(error) => silence = Some(error),
+        }
+    }
+    (answers, silence)
 }
 
 /// Those of them that vote.
@@ -73,7 +83,7 @@ pub(super) fn voters(answers: &[Answer]) -> Vec<Voter> {
 
 /// What the member on this host says.
 pub(super) async fn ask_own(config: &BackupConfig, credentials: &Credentials) -> Option<Answer> {
-    ask(config.members.iter().find(|peer| peer.name == config.host)?, credentials).await
+    ask(config.members.iter().find(|peer| peer.name == config.host)?, credentials).await.ok()
 }
 
 /// What one of them says.
@@ -114,19 +124,19 @@ impl Alarms {
     }
 }
 
-async fn ask(peer: &Peer, credentials: &Credentials) -> Option<Answer> {
+async fn ask(peer: &Peer, credentials: &Credentials) -> Result<Answer, EtcdError> {
     let wanted = Dial {
         endpoint: format!("{} ({}:{})", peer.name, peer.address, layout::ETCD_CLIENT_PORT),
         address: SocketAddr::from((peer.address, layout::ETCD_CLIENT_PORT)),
         server_name: peer.address.to_string(),
         deadline: PATIENCE,
     };
-    let client = dial(&wanted, credentials).await.client.ok()?;
-    let status = client.status().await.ok()?;
+    let client = dial(&wanted, credentials).await.client?;
+    let status = client.status().await?;
     let serves = status.leader != 0 && client.linearizable_read().await.is_ok();
     let alarms = Alarms::of(&status);
     let (name, lacks_keys) = (peer.name.clone(), peer.lacks_keys);
-    Some(Answer { name, lacks_keys, client, status, serves, alarms })
+    Ok(Answer { name, lacks_keys, client, status, serves, alarms })
 }
 
 /// The certificate that kubeadm keeps for such questions on every etcd host.
@@ -147,6 +157,21 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    /// Port 2379 of an address that is no host's.
+    #[tokio::test]
+    async fn why_no_member_answers_is_told() {
+        let peer = Peer { name: "e1".into(), address: [127, 255, 255, 254].into(), lacks_keys: false };
+        let config = BackupConfig { members: vec![peer], ..crate::backup::agent::tests::sample_config() };
+        let credentials = Credentials { ca: vec![], certificate: vec![], key: Secret::new("") };
+        let (answers, silence) = everybody(&config, &credentials).await;
+        assert!(answers.is_empty());
+        let said = crate::line::chain(&BackupError::Silent(silence));
+        assert!(
+            said.starts_with("no member of etcd answers: ") && said.contains("e1 (127.255.255.254"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn an_alarm_of_no_member_is_one_of_all() {

@@ -20,6 +20,7 @@ use crate::{
     backup::{
         file,
         manifest::{is_snapshot, name_for},
+        room,
     },
     inventory::Backup,
     line::chain,
@@ -148,7 +149,8 @@ impl Bucket {
             objects.iter().filter_map(|o| Some((o.location.filename()?, o.size))).collect();
         let snapshots = sizes.iter().filter(|(name, _)| is_snapshot(name));
         let entry = |(name, size): (&&str, &u64)| {
-            let (name, size, has_manifest) = ((*name).to_owned(), *size, sizes.contains_key(&*name_for(name)));
+            let (name, size, has_manifest) =
+                ((*name).to_owned(), *size, sizes.contains_key(&*name_for(name)));
             async move {
                 let manifest = match has_manifest {
                     true => self.manifest(&name).await,
@@ -268,10 +270,12 @@ impl Bucket {
     pub(super) async fn fetch(&self, name: &str, folder: &Path) -> Result<PathBuf, BackupError> {
         let doing = || format!("get {name} from {}", self.url);
         let path = folder.join(name);
+        let object = self.transfers.get(&self.key(name)).await.map_err(failed(doing()))?;
+        room::check(folder, object.meta.size)?;
         let made =
             file::create_private(&path).map_err(BackupError::io(format!("write {}", path.display())))?;
         let mut to = tokio::fs::File::from_std(made);
-        let mut pieces = self.transfers.get(&self.key(name)).await.map_err(failed(doing()))?.into_stream();
+        let mut pieces = object.into_stream();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(failed(doing()))?;
             to.write_all(&piece).await.map_err(BackupError::io(format!("write {}", path.display())))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     fit::Opened,
     recovery::Ground,
-    snapshot::{fetch, whence},
+    snapshot::{fetch, refused, whence},
 };
 use crate::{
     backup::{BackupError, Checked, Manifest, bundle, file, manifest},
@@ -128,7 +128,7 @@ fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, 
             .hint("name the file with the age key: --identity FILE"));
     };
     let keys = fetch::identities(identity)?;
-    let opened = bundle::open(path, &keys, scratch).map_err(|e| CliError::new(Exit::Refused, e))?;
+    let opened = bundle::open(path, &keys, scratch).map_err(refused)?;
     Ok(Opened {
         snapshot: opened.snapshot,
         carried: opened.carried.into_iter().map(|c| (c.path, c.data)).collect(),

@@ -324,7 +324,8 @@ fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<(T, usize)> {
 /// Alarms as a member's status has them, in protobuf's text form: `memberID:1234 alarm:NOSPACE`. That form leaves out what is
 /// zero, so one without a member is the whole cluster's.
 pub fn alarms_in(errors: &[String]) -> Vec<Alarm> {
-    let field = |e: &str, name: &str| e.split_whitespace().find_map(|w| Some(w.strip_prefix(name)?.to_owned()));
+    let field =
+        |e: &str, name: &str| e.split_whitespace().find_map(|w| Some(w.strip_prefix(name)?.to_owned()));
     let alarm = |e: &String| {
         let kind = field(e, "alarm:")?;
         let member_id = field(e, "memberID:").map_or(Some(Alarm::WHOLE_CLUSTER), |id| id.parse().ok())?;

@@ -242,8 +242,10 @@ mod tests {
             // A letter of it was mistyped.
             (
                 "{interval: 6h, target: /b, recipient: age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8q}",
-                &["etcd.backup.recipient: \"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8q\" is no age \
-                   recipient (invalid Bech32 encoding)"],
+                &[
+                    "etcd.backup.recipient: \"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8q\" is no age \
+                   recipient (invalid Bech32 encoding)",
+                ],
             ),
             ("{interval: 6h, target: /b, retain: 3}", &["etcd.backup.retain: unknown key"]),
         ];

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::whence::{self, keepers};
+use super::{
+    for_a_while,
+    whence::{self, keepers},
+};
 use crate::{
     backup::{bundle, place::Place},
     cli::{CliError, Context, Exit, InventoryArg, shell::quoted},
@@ -24,7 +27,7 @@ pub(in crate::cli::etcd) async fn here(
             let (folder, name) = url.rsplit_once('/').unwrap_or_default();
             let cluster = context.load(inventory)?.cluster;
             let place = Place::open(folder, &whence::settings(Some(&cluster), folder)?)?;
-            Ok(place.local(name, scratch).await?)
+            place.local(name, scratch).await.map_err(for_a_while)
         }
         kept if whence::is_host(kept) => of_host(context, inventory, kept, scratch).await,
         _ => Err(missing(snapshot)),
@@ -72,5 +75,5 @@ async fn of_host(
         return Err(CliError::new(Exit::Usage, format!("{host} has no {folder}/{file}"))
             .hint(format!("rsadm etcd snapshot ls{} --from {host}:{folder}", inventory.as_typed())));
     };
-    Ok(keeper.fetch(&entry, scratch).await?)
+    keeper.fetch(&entry, scratch).await.map_err(for_a_while)
 }

@@ -44,9 +44,6 @@ impl From<BackupError> for CliError {
         match &error {
             BackupError::Broken { .. } | BackupError::Damaged(_) => Self::new(Exit::Refused, error)
                 .hint("rsadm etcd snapshot ls shows the others; rsadm etcd snapshot save takes a new one"),
-            BackupError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                Self::new(Exit::StepFailed, error).hint("nothing was left there; --to names another folder")
-            }
             BackupError::Store { doing, source } => {
                 let hint = no_credentials(doing, &source.to_string());
                 hint.into_iter().fold(Self::new(Exit::StepFailed, error), Self::hint)
@@ -64,10 +61,21 @@ impl From<BackupError> for CliError {
 
 /// What keeps a snapshot from being looked at, or is wrong with it, where that is the answer. That a host cannot be used says
 /// nothing of the snapshot.
-pub(super) fn refused(error: BackupError) -> CliError {
+pub(in crate::cli::etcd) fn refused(error: BackupError) -> CliError {
     match error {
         BackupError::Host(_) | BackupError::Task { .. } => error.into(),
+        error if error.is_full() => for_a_while(error),
         error => CliError::new(Exit::Refused, error),
+    }
+}
+
+/// What keeps a snapshot from being kept among temporary files, for as long as it is read.
+pub(super) fn for_a_while(error: BackupError) -> CliError {
+    let is_full = error.is_full();
+    let error = CliError::from(error);
+    match is_full {
+        true => error.hint("TMPDIR=/big/folder before the command names another folder for temporary files"),
+        false => error,
     }
 }
 
@@ -107,6 +115,14 @@ mod tests {
         };
         assert_eq!(CliError::from(step()).kind(), Exit::StepFailed);
         assert_eq!(refused(step()).kind(), Exit::Refused);
+    }
+
+    #[test]
+    fn temporary_files_may_lie_elsewhere() {
+        let full = || BackupError::NoRoom("no room in /tmp: 1 MiB free, and 2 MiB needed".into());
+        let style = crate::ui::lines::Style { color: false };
+        assert!(refused(full()).text(style).contains("hint: TMPDIR=/big/folder before the command"));
+        assert!(!CliError::from(full()).text(style).contains("TMPDIR"), "of a folder that was named");
     }
 
     #[test]

@@ -177,6 +177,11 @@ impl Taking<'_> {
                     self.session.events.warn(format!("{name} gave no snapshot: {error}"), None);
                     failure = Some(BackupError::Etcd(error));
                 }
+                Err(error) if error.is_full() => {
+                    return Err(
+                        CliError::from(error).hint("nothing was left there; --to names another folder")
+                    );
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -374,7 +379,12 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         assert_eq!(destination(&at("pre.db"), false).unwrap().1.as_deref(), Some("pre.db"));
         std::fs::write(at("pre.db"), "").unwrap();
-        assert!(destination(&at("pre.db"), false).unwrap_err().to_string().ends_with("exists already, and is kept"));
+        assert!(
+            destination(&at("pre.db"), false)
+                .unwrap_err()
+                .to_string()
+                .ends_with("exists already, and is kept")
+        );
         assert!(destination(&at("pre.tar.age"), true).is_ok());
         std::fs::write(at("pre.json"), "").unwrap();
         let taken = destination(&at("pre.tar.age"), true).unwrap_err().to_string();

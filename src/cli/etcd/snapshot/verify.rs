@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use super::{
     fetch::{identities, missing, no_folder},
-    refused, remember,
+    for_a_while, refused, remember,
     whence::{self, keepers},
 };
 use crate::{
@@ -14,17 +12,18 @@ use crate::{
         BackupError, Check, Manifest, bundle,
         file::{self, check, is_told_of},
         host::Keeper,
-        keys,
         manifest::BUNDLE,
         place::Place,
-        trial,
+        room, trial,
     },
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
-    event::bytes,
     inventory::Cluster,
     layout,
-    pki::authorities::Ca,
 };
+
+mod answer;
+
+use answer::{Verified, Whose, text};
 
 /// Check a snapshot: its checksum, its database, and a restore for a try
 #[derive(clap::Args, Debug)]
@@ -54,20 +53,6 @@ pub(super) struct Args {
     identity: Option<PathBuf>,
 }
 
-/// What was found.
-#[derive(Serialize)]
-struct Verified {
-    snapshot: String,
-    check: Check,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<u64>,
-    size: u64,
-    /// What was done, one thing each.
-    done: Vec<String>,
-    /// What was not, and why.
-    left: Vec<String>,
-}
-
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     Takes::Snapshot.after_inventory("etcd snapshot verify", &args.inventory, &[&args.snapshot])?;
     let it = Verifying { args, context };
@@ -88,8 +73,7 @@ struct Verifying<'a> {
 impl Verifying<'_> {
     /// The inventory's, which a look at a file or a bucket can do without.
     fn cluster(&self) -> Result<Option<Cluster>, CliError> {
-        let loaded =
-            self.args.inventory.inventory.exists().then(|| self.context.load(&self.args.inventory));
+        let loaded = self.args.inventory.inventory.exists().then(|| self.context.load(&self.args.inventory));
         Ok(loaded.transpose()?.map(|loaded| loaded.cluster))
     }
 
@@ -98,7 +82,7 @@ impl Verifying<'_> {
         let cluster = self.cluster()?;
         let place = Place::open(folder, &whence::settings(cluster.as_ref(), folder)?)?;
         let scratch = scratch()?;
-        let local = place.local(name, scratch.path()).await?;
+        let local = place.local(name, scratch.path()).await.map_err(for_a_while)?;
         let before = file::manifest_of(&local);
         let verified = self.look_into(&local, url).await;
         if let Some(manifest) = changed(&local, before.as_ref()) {
@@ -131,12 +115,17 @@ impl Verifying<'_> {
     }
 
     async fn look_into(&self, path: &Path, shown: &str) -> Result<Verified, CliError> {
-        let manifest = file::manifest_of(path);
+        // One that cannot be read may say that the snapshot is damaged, or another cluster's.
+        let manifest = file::manifest_beside(path).map_err(|error| {
+            refused(error)
+                .hint("take that file away where you know of which cluster the snapshot is, and of when")
+        })?;
         let mut found = Verified {
             snapshot: shown.to_owned(),
             check: Check::Checksum,
             revision: None,
             size: 0,
+            whose: manifest.as_ref().map(Whose::of),
             done: vec![],
             left: vec![],
         };
@@ -190,10 +179,10 @@ impl Verifying<'_> {
         };
         let keys = identities(identity)?;
         let scratch = scratch()?;
-        let opened =
-            bundle::open(path, &keys, scratch.path()).map_err(|e| CliError::new(Exit::Refused, e))?;
+        let opened = bundle::open(path, &keys, scratch.path()).map_err(refused)?;
         let inside = remember::damage(path, manifest.as_ref(), check(&opened.snapshot))?;
         found.revision = Some(inside.structure.revision);
+        found.whose.get_or_insert(Whose::of(&opened.manifest));
         found.done.push(format!("it opens, and carries {} files beside the snapshot", opened.carried.len()));
         found.done.push("the SHA-256 that etcd wrote at the snapshot's end holds".into());
         let tried = self.trial(&opened.snapshot, &mut found).await?;
@@ -207,8 +196,12 @@ impl Verifying<'_> {
     async fn trial(&self, path: &Path, found: &mut Verified) -> Result<Result<(), BackupError>, CliError> {
         if let Some(program) = trial::on_path() {
             let (own, by) = (path.to_owned(), program.display().to_string());
-            let tried =
-                tokio::task::spawn_blocking(move || trial::restore(&program, &own, &std::env::temp_dir()));
+            let size = std::fs::metadata(path).map_or(0, |file| file.len());
+            let tried = tokio::task::spawn_blocking(move || {
+                let folder = std::env::temp_dir();
+                room::check(&folder, room::of_trial(size))?;
+                trial::restore(&program, &own, &folder)
+            });
             let tried = tried.await.map_err(|e| CliError::new(Exit::Bug, e))?;
             return Ok(tried.map(|()| found.restored(format!("{by} restored it for a try"))));
         }
@@ -268,45 +261,13 @@ impl Verifying<'_> {
             check: Check::Restored,
             revision: Some(manifest.revision),
             size: entry.size,
+            whose: Some(Whose::of(&manifest)),
             done: vec![
                 "it is the file that its manifest tells of".into(),
                 format!("etcdutl found its checksum right and restored it for a try on {host}"),
             ],
             left: vec![],
         })
-    }
-}
-
-impl Verified {
-    fn restored(&mut self, how: String) {
-        self.done.push(how);
-        self.check = Check::Restored;
-    }
-
-    /// A bundle is for hosts that have nothing: what is whole and can be read by nobody there is none.
-    fn has_keys(&mut self, path: &Path, opened: &bundle::Opened) -> Result<(), CliError> {
-        if opened.manifest.kubernetes.is_none() || opened.carried.is_empty() {
-            return Ok(());
-        }
-        let (cluster, path) = (Ca::Cluster.key_path(), path.display());
-        if !opened.carried.iter().any(|file| file.path == cluster) {
-            let text = "it carries etcd's keys alone: only hosts that have the cluster's others can be restored from it";
-            self.left.push(text.to_owned());
-            return Ok(());
-        }
-        match keys::lack_the_key_to(&opened.snapshot, &opened.carried)? {
-            false => Ok(()),
-            true => {
-                let text = format!(
-                    "{path} is whole, and what API servers keep in it is encrypted with a key that it does not carry: restored on \
-                     fresh hosts, nobody could read it"
-                );
-                Err(CliError::new(Exit::Refused, text).hint(format!(
-                    "keep the file of kube-apiserver's --encryption-provider-config with it; a restore looks for it in {}",
-                    layout::ENCRYPTION_CONFIG
-                )))
-            }
-        }
     }
 }
 
@@ -318,14 +279,4 @@ fn changed(path: &Path, before: Option<&Manifest>) -> Option<Manifest> {
 /// A folder that goes when this ends.
 fn scratch() -> Result<tempfile::TempDir, CliError> {
     tempfile::Builder::new().prefix("rsadm-verify-").tempdir().map_err(|e| CliError::new(Exit::StepFailed, e))
-}
-
-fn text(verified: &Verified) -> String {
-    let mut text = format!("{} is good", verified.snapshot);
-    if let Some(revision) = verified.revision {
-        text.push_str(&format!(": revision {revision}, {}", bytes(verified.size)));
-    }
-    text.push('\n');
-    verified.done.iter().chain(&verified.left).for_each(|line| text.push_str(&format!("  {line}\n")));
-    text
 }
