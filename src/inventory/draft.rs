@@ -3,9 +3,9 @@
 //! What cannot be read is reported and left out (or takes its default), so that `check.rs` can go on and report what
 //! is wrong between the values too. One function a section, in the order of the inventory reference.
 
-use std::{path::Path as FsPath, time::Duration};
+use std::{collections::BTreeMap, path::Path as FsPath, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::versions::{self, ETCD_MINORS, Release, Version};
 
@@ -20,6 +20,7 @@ use super::{
 
 pub(super) use network::NetworkDraft;
 
+mod authentication;
 mod backup;
 mod network;
 
@@ -64,11 +65,11 @@ pub(super) fn read(document: &Value, home: Option<&FsPath>, findings: &Findings)
         network: network::read(top.section("network"), home),
         artifacts: artifacts(top.section("artifacts")),
         runtime: runtime(top.section("container_runtime")),
-        api_server: component(top.section("kube_apiserver"), &flags::API_SERVER),
-        controller_manager: component(top.section("kube_controller_manager"), &flags::CONTROLLER_MANAGER),
-        scheduler: component(top.section("kube_scheduler"), &flags::SCHEDULER),
-        kubelet: component(top.section("kubelet"), &flags::KUBELET),
-        kube_proxy: component(top.section("kube_proxy"), &flags::KUBE_PROXY),
+        api_server: api_server(top.section("kube_apiserver")),
+        controller_manager: process(top.section("kube_controller_manager"), &flags::CONTROLLER_MANAGER),
+        scheduler: process(top.section("kube_scheduler"), &flags::SCHEDULER),
+        kubelet: kubelet(top.section("kubelet")),
+        kube_proxy: kube_proxy(top.section("kube_proxy")),
         upgrade_strategy: upgrade_strategy(top.section("upgrade_strategy")),
     };
     top.finish();
@@ -135,7 +136,7 @@ fn etcd(section: Section<'_>, home: Option<&FsPath>) -> Etcd {
         auto_compaction: section
             .optional("auto_compaction", duration)
             .unwrap_or(Duration::from_secs(8 * 3600)),
-        extra_args: section.entries("extra_args", |flag, value| flags::judge(&flags::ETCD, flag, value)),
+        extra_args: extra_args(&section, &flags::ETCD),
         backup: section.has("backup").then(|| backup::read(section.section("backup"), home)).flatten(),
     };
     section.finish();
@@ -207,20 +208,49 @@ fn runtime(section: Section<'_>) -> Runtime {
     runtime
 }
 
-fn component(section: Section<'_>, owned: &flags::Owned) -> Component {
-    let mut component = Component::default();
-    if owned.takes_flags {
-        component.extra_args = section.entries("extra_args", |flag, value| flags::judge(owned, flag, value));
-    }
-    if owned.takes_config {
-        component.config = section.object("config");
-        let path = section.path.key("config");
-        for (field, why) in owned.refused_fields(&component.config) {
-            section.findings.key(&path.key(field), "rsadm sets this field itself", why);
-        }
-    }
+fn api_server(section: Section<'_>) -> Component {
+    let component = Component {
+        extra_args: extra_args(&section, &flags::API_SERVER),
+        config: authentication::read(section.section("authentication")),
+    };
     section.finish();
     component
+}
+
+/// A component that has no configuration file of the operator's.
+fn process(section: Section<'_>, owned: &flags::Owned) -> Component {
+    let component = Component { extra_args: extra_args(&section, owned), config: Map::new() };
+    section.finish();
+    component
+}
+
+fn kubelet(section: Section<'_>) -> Component {
+    let component = Component {
+        extra_args: extra_args(&section, &flags::KUBELET),
+        config: config(&section, &flags::KUBELET),
+    };
+    section.finish();
+    component
+}
+
+fn kube_proxy(section: Section<'_>) -> Component {
+    let component =
+        Component { extra_args: BTreeMap::new(), config: config(&section, &flags::KUBE_PROXY) };
+    section.finish();
+    component
+}
+
+fn extra_args(section: &Section<'_>, owned: &flags::Owned) -> BTreeMap<String, String> {
+    section.entries("extra_args", |flag, value| flags::judge(owned, flag, value))
+}
+
+fn config(section: &Section<'_>, owned: &flags::Owned) -> Map<String, Value> {
+    let config = section.object("config");
+    let path = section.path.key("config");
+    for (field, why) in owned.refused_fields(&config) {
+        section.findings.key(&path.key(field), "rsadm sets this field itself", why);
+    }
+    config
 }
 
 fn upgrade_strategy(section: Section<'_>) -> UpgradeStrategy {

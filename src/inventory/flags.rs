@@ -8,10 +8,6 @@ use super::problem::{Fault, quote};
 
 /// What rsadm owns of one component.
 pub(super) struct Owned {
-    /// Whether `extra_args` is a key of the component.
-    pub(super) takes_flags: bool,
-    /// Whether `config` is a key of the component.
-    pub(super) takes_config: bool,
     /// Names, or beginnings with `*` at the end, or endings with `*` at the start; with the reason.
     flags: &'static [(&'static [&'static str], &'static str)],
     /// Fields of the configuration file, with the reason.
@@ -25,8 +21,6 @@ const SECTION: &str = "use the inventory's own key of that meaning";
 
 /// etcd.
 pub(super) const ETCD: Owned = Owned {
-    takes_flags: true,
-    takes_config: false,
     flags: &[
         (
             &["name", "data-dir", "wal-dir", "initial-*", "discovery*", "force-new-cluster", "config-file"],
@@ -69,8 +63,6 @@ pub(super) const ETCD: Owned = Owned {
 
 /// kube-apiserver.
 pub(super) const API_SERVER: Owned = Owned {
-    takes_flags: true,
-    takes_config: false,
     flags: &[
         (&["etcd-servers*", "etcd-prefix", "storage-backend"], "it decides whose data the API serves"),
         (
@@ -115,8 +107,6 @@ pub(super) const API_SERVER: Owned = Owned {
 
 /// kube-controller-manager.
 pub(super) const CONTROLLER_MANAGER: Owned = Owned {
-    takes_flags: true,
-    takes_config: false,
     flags: &[
         (
             &[
@@ -144,8 +134,6 @@ pub(super) const CONTROLLER_MANAGER: Owned = Owned {
 
 /// kube-scheduler.
 pub(super) const SCHEDULER: Owned = Owned {
-    takes_flags: true,
-    takes_config: false,
     flags: &[
         (
             &[
@@ -167,8 +155,6 @@ pub(super) const SCHEDULER: Owned = Owned {
 
 /// kubelet.
 pub(super) const KUBELET: Owned = Owned {
-    takes_flags: true,
-    takes_config: true,
     flags: &[
         (
             &[
@@ -214,8 +200,6 @@ pub(super) const KUBELET: Owned = Owned {
 
 /// kube-proxy.
 pub(super) const KUBE_PROXY: Owned = Owned {
-    takes_flags: false,
-    takes_config: true,
     flags: &[],
     fields: &[
         (&["apiVersion", "kind"], "leave the key out"),

@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{host::Secret, layout, versions::Version};
 
@@ -240,13 +241,13 @@ pub struct Runtime {
     pub restrict_oom_score_adj: bool,
 }
 
-/// Flags laid over ours, and the fields of kubelet's and kube-proxy's own files.
+/// Flags laid over ours, and fields of a component's own file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Component {
     /// Flag name without dashes → value.
     pub extra_args: BTreeMap<String, String>,
-    /// Fields laid over the component's configuration file (kubelet, kube-proxy), merged deeply.
-    pub config: serde_json::Map<String, serde_json::Value>,
+    /// Fields laid over the kubelet's configuration file, or over that of the API servers' authentication; merged deeply.
+    pub config: Map<String, Value>,
 }
 
 /// How disruptive changes go over the workers.

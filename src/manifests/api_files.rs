@@ -6,7 +6,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::host::Secret;
+use crate::{host::Secret, inventory::Cluster};
 
 use super::{Error, to_yaml};
 
@@ -73,15 +73,16 @@ pub fn encryption_configuration(key: &Secret) -> Result<Secret, Error> {
 }
 
 /// Who may ask without a name: probes and load balancers for health, and `kubeadm join` for the ConfigMap that it
-/// verifies with its token (RBAC opens that one alone).
-pub fn authentication_configuration() -> Result<String, Error> {
+/// verifies with its token (RBAC opens that one alone); and whose tokens the operator wants to be taken.
+pub fn authentication_configuration(cluster: &Cluster) -> Result<String, Error> {
     let paths = ["/livez", "/readyz", "/healthz", "/api/v1/namespaces/kube-public/configmaps/cluster-info"];
     let configuration = json!({
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "AuthenticationConfiguration",
         "anonymous": {"enabled": true, "conditions": paths.map(|path| json!({"path": path}))},
     });
-    to_yaml("the authentication configuration", &configuration)
+    let fields = super::configuration(configuration, &cluster.api_server.config);
+    to_yaml("the authentication configuration", &fields)
 }
 
 /// Limits of admission: events may not flood etcd (CIS 1.2.9). Far above what a busy cluster sends.
@@ -112,7 +113,17 @@ mod tests {
     #[test]
     fn golden() {
         testing::golden("api-server/audit-policy.yaml", &audit_policy().unwrap());
-        testing::golden("api-server/authentication.yaml", &authentication_configuration().unwrap());
+        let mut cluster = testing::single();
+        testing::golden("api-server/authentication.yaml", &authentication_configuration(&cluster).unwrap());
+        let jwt = json!([{
+            "issuer": {"url": "https://login.example.org", "audiences": ["kubernetes"]},
+            "claimMappings": {"username": {"claim": "sub", "prefix": "oidc:"}},
+        }]);
+        cluster.api_server.config.insert("jwt".to_owned(), jwt);
+        testing::golden(
+            "api-server/authentication-jwt.yaml",
+            &authentication_configuration(&cluster).unwrap(),
+        );
         testing::golden("api-server/admission.yaml", &admission_configuration().unwrap());
     }
 

@@ -97,7 +97,7 @@ fn components(p: &mut Planner<'_>, node: &Node, serves: bool) {
     p.folder(node, layout::AUDIT_LOG_DIR, 0o700);
     for (path, text) in [
         (layout::AUDIT_POLICY, audit_policy()),
-        (layout::AUTHENTICATION_CONFIG, authentication_configuration()),
+        (layout::AUTHENTICATION_CONFIG, authentication_configuration(cluster)),
         (layout::ADMISSION_CONFIG, admission_configuration()),
     ] {
         p.file(node, path, 0o600, prepare::text(text));

@@ -60,6 +60,11 @@ pub(crate) const CHANGES: &[Change] = &[
         phases: &["control-plane", "workers"],
     },
     Change {
+        name: "an issuer of tokens",
+        to: |c| drop(c.api_server.config.insert("jwt".into(), serde_json::json!([{"issuer": {}}]))),
+        phases: &["control-plane"],
+    },
+    Change {
         name: "an argument of the scheduler",
         to: |c| drop(c.scheduler.extra_args.insert("v".into(), "4".into())),
         phases: &["control-plane", "workers"],
