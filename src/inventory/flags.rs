@@ -17,6 +17,7 @@ pub(super) struct Owned {
 const FILES: &str = "rsadm makes, mounts and renews these files";
 const IDENTITY: &str = "it decides which cluster the member belongs to";
 const PORTS: &str = "the other components and rsadm's probes look for it there";
+const ASKING: &str = "who may ask a kubelet is told by its certificate and the API server";
 const SECTION: &str = "use the inventory's own key of that meaning";
 
 /// etcd.
@@ -101,6 +102,14 @@ pub(super) const API_SERVER: Owned = Owned {
         ),
         (&["service-cluster-ip-range"], "use network.service_subnet"),
         (&["enable-bootstrap-token-auth"], "joining nodes need it"),
+        (
+            &["oidc-*"],
+            "use kube_apiserver.authentication.jwt: beside the file of authentication that rsadm gives it no API server takes this flag",
+        ),
+        (
+            &["authorization-config"],
+            "use authorization-mode, with Node and RBAC in it: beside that no API server takes this flag",
+        ),
     ],
     fields: &[],
 };
@@ -175,7 +184,13 @@ pub(super) const KUBELET: Owned = Owned {
         (&["register-with-taints"], "use the host's taints"),
         (&["cluster-dns", "cluster-domain"], SECTION),
         (&["container-runtime-endpoint"], "use container_runtime"),
-        (&["port", "healthz-port", "healthz-bind-address"], PORTS),
+        (&["address", "port", "healthz-port", "healthz-bind-address"], PORTS),
+        (&["anonymous-auth", "authentication-token-webhook*", "authorization-*"], ASKING),
+        (&["rotate-certificates", "rotate-server-certificates", "manifest-url*"], FILES),
+        (
+            &["cgroup-driver", "cgroup-root", "cgroups-per-qos"],
+            "use kubelet.config.cgroupDriver, cgroupRoot or cgroupsPerQOS, which rsadm compares with those of running pods",
+        ),
     ],
     fields: &[
         (&["apiVersion", "kind"], "leave the key out"),
@@ -221,13 +236,24 @@ impl Owned {
 /// A flag, which of its values no cluster may have, and why.
 type Harmful = (&'static str, fn(&str) -> bool, &'static str);
 
+/// True where a list has this entry.
+fn has(list: &str, entry: &str) -> bool {
+    list.split(',').any(|e| e.trim() == entry)
+}
+
 /// Of flags that are otherwise the operator's.
-const HARMFUL: [Harmful; 3] = [
+const HARMFUL: [Harmful; 5] = [
     ("unsafe-no-fsync", |v| v != "false", "writes that were acknowledged would be lost with the power"),
+    ("authorization-mode", |v| has(v, "AlwaysAllow"), "whoever can log in could do everything"),
     (
         "authorization-mode",
-        |v| v.split(',').any(|mode| mode == "AlwaysAllow"),
-        "whoever can log in could do everything",
+        |v| !(has(v, "Node") && has(v, "RBAC")),
+        "Node and RBAC have to be in it, as in Node,RBAC,Webhook: without them no kubelet and no component may do its work",
+    ),
+    (
+        "disable-admission-plugins",
+        |v| has(v, "NodeRestriction"),
+        "leave NodeRestriction out: without it each node could change all others",
     ),
     (
         "tls-min-version",
@@ -250,7 +276,7 @@ pub(super) fn judge(owned: &Owned, flag: &str, value: &str) -> Result<(), Fault>
         return Err(Fault::new(format!("{} is no flag", quote(flag)), help));
     }
     if let Some(why) = reason(owned.flags, flag) {
-        return Err(Fault::new(format!("rsadm sets --{flag} itself"), why));
+        return Err(Fault::new(format!("--{flag} is rsadm's to set"), why));
     }
     if let Some((.., why)) = HARMFUL.iter().find(|(name, harms, _)| *name == flag && harms(value)) {
         return Err(Fault::new(format!("{} is nothing for --{flag}", quote(value)), *why));

@@ -27,10 +27,13 @@ use super::{
     static_pod::{Health, Mount, StaticPod},
 };
 
+/// Admission plugins beyond those that are on by default.
+const ADMISSION_PLUGINS: [&str; 3] = ["NodeRestriction", "EventRateLimit", "DenyServiceExternalIPs"];
+
 /// The API server of `node`.
 pub fn api_server_pod(cluster: &Cluster, node: &Node, revision: &str) -> Pod {
     let mut base = kubeadm_flags(cluster, node);
-    base.extend(hardening_flags());
+    base.extend(hardening_flags(&cluster.api_server.extra_args));
     if cluster.with_role(Role::ControlPlane).count() > 1 {
         base.push(("goaway-chance", "0.001".to_owned()));
         base.push(("shutdown-delay-duration", "3s".to_owned()));
@@ -106,8 +109,13 @@ fn kubeadm_flags(cluster: &Cluster, node: &Node) -> Vec<(&'static str, String)> 
     ]
 }
 
-/// What CIS 1.2 asks beyond kubeadm.
-fn hardening_flags() -> Vec<(&'static str, String)> {
+/// What CIS 1.2 asks beyond kubeadm. A plugin of ours that the user disables is not enabled: no API server starts with
+/// one that is both (apiserver, `AdmissionOptions.Validate`).
+fn hardening_flags(extra: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
+    let disabled = extra.get("disable-admission-plugins").map(String::as_str).unwrap_or_default();
+    let plugins =
+        ADMISSION_PLUGINS.into_iter().filter(|ours| !disabled.split(',').any(|d| d.trim() == *ours));
+    let plugins = plugins.collect::<Vec<_>>().join(",");
     vec![
         ("admission-control-config-file", layout::ADMISSION_CONFIG.to_owned()),
         ("audit-log-maxage", "30".to_owned()),
@@ -117,7 +125,7 @@ fn hardening_flags() -> Vec<(&'static str, String)> {
         ("audit-policy-file", layout::AUDIT_POLICY.to_owned()),
         // Says who may ask anonymously, and is therefore mutually exclusive with `--anonymous-auth`.
         ("authentication-config", layout::AUTHENTICATION_CONFIG.to_owned()),
-        ("enable-admission-plugins", "NodeRestriction,EventRateLimit,DenyServiceExternalIPs".to_owned()),
+        ("enable-admission-plugins", plugins),
         ("encryption-provider-config", layout::ENCRYPTION_CONFIG.to_owned()),
         // A new key takes effect without a restart, as a rotation in three steps needs.
         ("encryption-provider-config-automatic-reload", "true".to_owned()),
@@ -152,6 +160,29 @@ mod tests {
             let pod = api_server_pod(&cluster, testing::node(&cluster, name), "0123abcd");
             testing::golden(path, &to_yaml("pod", &pod).unwrap());
         }
+    }
+
+    #[test]
+    fn plugins_are_added_and_those_that_are_disabled_are_left_out() {
+        let mut cluster = testing::single();
+        let plugins = |cluster: &Cluster| {
+            let pod = api_server_pod(cluster, testing::node(cluster, "m1"), "x");
+            let command = pod.spec.unwrap().containers[0].command.clone().unwrap();
+            let flag = command.iter().find_map(|arg| arg.strip_prefix("--enable-admission-plugins="));
+            flag.unwrap().to_owned()
+        };
+        let mut set = |flag: &str, value: &str| {
+            cluster.api_server.extra_args.insert(flag.to_owned(), value.to_owned());
+            plugins(&cluster)
+        };
+        assert_eq!(
+            set("enable-admission-plugins", "AlwaysPullImages"),
+            "NodeRestriction,EventRateLimit,DenyServiceExternalIPs,AlwaysPullImages"
+        );
+        assert_eq!(
+            set("disable-admission-plugins", "DefaultIngressClass,DenyServiceExternalIPs"),
+            "NodeRestriction,EventRateLimit,AlwaysPullImages"
+        );
     }
 
     #[test]

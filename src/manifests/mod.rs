@@ -75,11 +75,27 @@ pub fn to_yaml(what: &'static str, value: &impl Serialize) -> Result<String, Err
     serde_yaml::to_string(value).map_err(|source| Error { what, source })
 }
 
-/// `--key=value` for every flag, sorted; what the user gave (`extra`) wins over ours.
+/// Flags that are lists, and of whose entries the cluster needs those that are ours: without them etcd does not notice that a
+/// member has other data, nodes may change one another, and `kubeadm join` does not work.
+const LISTS: [&str; 3] = ["controllers", "enable-admission-plugins", "feature-gates"];
+
+/// `--key=value` for every flag, sorted; what the user gave (`extra`) wins over ours, of lists entry by entry.
 fn flags(base: &[(&str, String)], extra: &BTreeMap<String, String>) -> Vec<String> {
-    let mut all: BTreeMap<&str, &str> = base.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    all.extend(extra.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let mut all: BTreeMap<&str, String> = base.iter().map(|(key, value)| (*key, value.clone())).collect();
+    for (key, value) in extra {
+        let ours = all.get(key.as_str()).filter(|_| LISTS.contains(&key.as_str()));
+        let value = ours.map_or_else(|| value.clone(), |ours| joined(ours, value));
+        all.insert(key, value);
+    }
     all.iter().map(|(key, value)| format!("--{key}={value}")).collect()
+}
+
+/// Two lists as one. An entry is told by its name: `X`, `-X` and `X=true` are about the same.
+fn joined(ours: &str, theirs: &str) -> String {
+    let name = |entry: &str| entry.trim_start_matches('-').split('=').next().map(str::to_owned);
+    let theirs: Vec<&str> = theirs.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
+    let kept = ours.split(',').filter(|own| !theirs.iter().any(|entry| name(entry) == name(own)));
+    kept.chain(theirs.iter().copied()).collect::<Vec<_>>().join(",")
 }
 
 /// Lays `over` over `base`: objects are merged key by key, everything else is replaced, `null` removes.
@@ -139,6 +155,20 @@ mod tests {
         let extra = BTreeMap::from([("v".to_owned(), "4".to_owned()), ("a".to_owned(), "mine".to_owned())]);
         let base = [("z", "1".to_owned()), ("a", "ours".to_owned())];
         assert_eq!(flags(&base, &extra), ["--a=mine", "--v=4", "--z=1"]);
+    }
+
+    #[test]
+    fn lists_keep_what_the_cluster_needs() {
+        for (flag, ours, theirs, both) in [
+            ("controllers", "*,bootstrapsigner", "*, -x", "bootstrapsigner,*,-x"),
+            ("controllers", "*,bootstrapsigner", "-bootstrapsigner", "*,-bootstrapsigner"),
+            ("feature-gates", "A=true,B=true", "B=false,C=true", "A=true,B=false,C=true"),
+            ("enable-admission-plugins", "NodeRestriction", "", "NodeRestriction"),
+            ("tls-cipher-suites", "A,B", "C", "C"),
+        ] {
+            let extra = BTreeMap::from([(flag.to_owned(), theirs.to_owned())]);
+            assert_eq!(flags(&[(flag, ours.to_owned())], &extra), [format!("--{flag}={both}")]);
+        }
     }
 
     #[test]
