@@ -54,7 +54,7 @@ pub fn api_server_pod(cluster: &Cluster, node: &Node, revision: &str) -> Pod {
         revision,
         requests: &[("cpu", "250m")],
         mounts: vec![
-            Mount::folder("ca-certs", layout::HOST_CERTIFICATES_DIR),
+            Mount::authorities(),
             Mount::folder("k8s-certs", layout::PKI_DIR),
             Mount::folder("configuration", layout::API_SERVER_DIR),
             Mount::writable_folder("audit-log", layout::AUDIT_LOG_DIR),

@@ -39,7 +39,7 @@ pub fn controller_manager_pod(cluster: &Cluster, revision: &str) -> Pod {
         revision,
         requests: &[("cpu", "200m")],
         mounts: vec![
-            Mount::folder("ca-certs", layout::HOST_CERTIFICATES_DIR),
+            Mount::authorities(),
             Mount::folder("k8s-certs", layout::PKI_DIR),
             Mount::file("kubeconfig", layout::CONTROLLER_MANAGER_CONF),
         ],

@@ -3,7 +3,9 @@
 //! As kubeadm builds them (`util/staticpod/utils.go`, `phases/controlplane/manifests.go`), with three differences. Each
 //! container drops every Linux capability that it does not need. The startup probe asks every second instead of every
 //! ten, with the same four minutes in all: a component that is up is seen to be up. And a `hostPath` of ours must exist:
-//! kubelet making an empty one (`DirectoryOrCreate`) would hide that it is missing.
+//! kubelet making an empty one (`DirectoryOrCreate`) would hide that it is missing. kubeadm also mounts
+//! folders that links in `/etc/ssl/certs` lead to on other systems, such as `/etc/pki/ca-trust`, where a host has them; here a
+//! server that a component calls needs its authority named, as `certificateAuthority` of a JWT issuer.
 
 use std::collections::BTreeMap;
 
@@ -76,6 +78,13 @@ impl Mount {
     /// A folder that must exist, for reading.
     pub(super) const fn folder(name: &'static str, path: &'static str) -> Self {
         Self { name, path, kind: "Directory", read_only: true }
+    }
+
+    /// The authorities that the host trusts. Hosts without any may lack the folder, which kubeadm makes there, too: a component
+    /// needs none of them to serve.
+    pub(super) const fn authorities() -> Self {
+        let (name, path) = ("ca-certs", layout::HOST_CERTIFICATES_DIR);
+        Self { name, path, kind: "DirectoryOrCreate", read_only: true }
     }
 
     /// A folder that must exist, for writing.
