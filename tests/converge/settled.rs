@@ -2,7 +2,7 @@
 
 use rsadm::{
     fake::World,
-    inventory::{LoadBalancer, NodeName},
+    inventory::{LoadBalancer, NetworkPlugin, NodeName},
     layout,
     phases::{CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, RESET, UP},
 };
@@ -17,11 +17,13 @@ fn a_built_network_is_not_changed_whatever_is_wanted() {
     let cluster = harness::ha();
     let world = block_on(built(&cluster));
     let before = world.effects();
-    let [mut services, mut pods, mut domain] = std::array::from_fn(|_| cluster.clone());
+    let [mut services, mut pods, mut domain, mut plugin] = std::array::from_fn(|_| cluster.clone());
     services.network.service_subnet = "10.200.0.0/16".parse().unwrap();
     pods.network.pod_subnet = "10.32.0.0/16".parse().unwrap();
     domain.network.cluster_domain = "k8s.local".into();
+    plugin.network.plugin = NetworkPlugin::None;
     for (changed, why) in [
+        (plugin, "network.plugin: m1, m2, m3, w1, w2 have bridge, and the inventory says none"),
         (services, "service_subnet: m1, m2, m3 have 10.96.0.0/12, and the inventory says 10.200.0.0/16"),
         (pods, "pod_subnet: m1, m2, m3, w1, w2 have 10.244.0.0/16, and the inventory says 10.32.0.0/16"),
         (domain, "cluster_domain: m1, m2, m3, w1, w2 have cluster.local, and the inventory says k8s.local"),
@@ -40,6 +42,27 @@ fn a_built_network_is_not_changed_whatever_is_wanted() {
         assert_eq!(plan(&world, &changed, RESET, None), Ok(()));
     }
     assert_eq!(plan(&world, &cluster, UP, None), Ok(()));
+}
+
+/// Two plugins of the operator's are his to exchange.
+#[test]
+fn bridge_takes_the_place_of_no_other_plugin() {
+    let cluster = harness::with_manifests();
+    let world = block_on(built(&cluster));
+    let before = world.effects();
+    let mut bridge = cluster.clone();
+    bridge.network.plugin = NetworkPlugin::Bridge;
+    for only in [None, Some("binaries"), Some("control-plane")] {
+        let refusal = plan(&world, &bridge, UP, only).err().unwrap();
+        assert_eq!(refusal.subject, "network.plugin of a cluster that is built cannot change", "{only:?}");
+        let why = "network.plugin: m1 has manifests or none, and the inventory says bridge\n";
+        assert!(refusal.why.starts_with(why), "{refusal}");
+    }
+    assert_eq!(world.effects(), before);
+    let mut none = cluster.clone();
+    none.network.plugin = NetworkPlugin::None;
+    assert_eq!(plan(&world, &none, UP, None), Ok(()));
+    assert_eq!(plan(&world, &bridge, RESET, None), Ok(()));
 }
 
 /// With others every kubelet would end all pods on its host, on all hosts of a stage at once.
