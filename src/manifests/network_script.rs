@@ -3,7 +3,8 @@
 //!
 //! Routes do not only vanish at a reboot: a link that goes down takes them along, and systemd-networkd removes what it
 //! does not know whenever it is restarted. So the unit stays and puts them back (flannel's `host-gw` looks every ten
-//! seconds for the same reason; this waits for the kernel to tell).
+//! seconds for the same reason; this waits for the kernel to tell). Rules vanish whenever somebody loads his firewall anew
+//! (`flush ruleset`, which a stock `/etc/nftables.conf` begins with), and are looked for every ten seconds.
 
 use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr};
 
@@ -80,7 +81,7 @@ WantedBy=multi-user.target
 const HEAD: &str = "#!/bin/sh
 # Written by rsadm: pod routes and masquerading of the network plugin \"bridge\".
 #   up     sets everything; repeating it changes nothing and interrupts nobody
-#   watch  puts routes back whenever they vanish
+#   watch  puts routes back whenever they vanish, and rules within ten seconds
 #   down   removes all of it, the pods' bridge too
 set -eu
 ";
@@ -108,11 +109,19 @@ routes_up() {
     return "$failed"
 }
 
+RULE="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
+
+masquerades() {
+    # Debian 12's nft crashes on the tables that kube-proxy makes with a newer one; ours it can still show.
+    nft list table ip rsadm 2>/dev/null | grep -qF "$RULE" || {
+        iptables -w -t nat -C POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE &&
+            iptables -w -t nat -C RSADM-MASQUERADE -j MASQUERADE
+    } 2>/dev/null
+}
+
 masquerade_up() {
+    if masquerades; then return; fi
     if command -v nft >/dev/null; then
-        rule="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
-        # Debian 12's nft crashes on the tables that kube-proxy makes with a newer one; ours it can still show.
-        if nft list table ip rsadm 2>/dev/null | grep -qF "$rule"; then return; fi
         # One transaction: the table is replaced, never missing.
         if nft -f - <<END
 table ip rsadm {}
@@ -120,7 +129,7 @@ delete table ip rsadm
 table ip rsadm {
     chain postrouting {
         type nat hook postrouting priority 100; policy accept;
-        $rule
+        $RULE
     }
 }
 END
@@ -143,8 +152,20 @@ forward_up() {
     done
 }
 
+# A firewall that is loaded anew takes all rules along, and nobody tells of that.
+keep_rules() {
+    while sleep 10; do
+        masquerade_up || true
+        forward_up || true
+    done >/dev/null 2>&1
+}
+
 # A link that is down has no routes, and says so when it is up again.
 watch() {
+    keep_rules &
+    keeper=$!
+    trap 'kill "$keeper" 2>/dev/null || true' EXIT
+    trap exit INT TERM
     ip -4 monitor route | while read -r change; do
         case "$change" in
             Deleted*"proto $PROTOCOL"*) routes_up || true ;;
@@ -187,6 +208,15 @@ esac
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        env,
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+        process::Command,
+        thread::sleep,
+        time::Duration,
+    };
+
     use super::*;
     use crate::{inventory::NodeName, manifests::testing};
 
@@ -214,6 +244,50 @@ mod tests {
         let routes = routes_of_script(&script);
         assert_eq!(routes.len(), 5);
         assert!(more.iter().all(|(subnet, address)| routes.get(subnet) == Some(address)), "{script}");
+    }
+
+    /// Runs the script with programs in place of the host's: a table is there as long as the file TABLE is. `ip` tells of nothing
+    /// until the file END is there, and what waits for ten seconds waits for a twentieth of one.
+    #[test]
+    fn rules_that_a_firewall_took_along_come_back_for_as_long_as_the_unit_runs() {
+        const NFT: &str = "[ \"$1\" = -f ] && exec cat > TABLE\nexec cat TABLE";
+        const IP: &str = "case \"$*\" in *monitor*) until [ -e END ]; do /bin/sleep 0.05; done;; esac";
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let [table, end] = ["TABLE", "END"].map(path);
+        for (name, text) in
+            [("nft", NFT), ("ip", IP), ("iptables", "exit 1"), ("sleep", "exec /bin/sleep 0.05")]
+        {
+            let text = text.replace("TABLE", table.to_str().unwrap()).replace("END", end.to_str().unwrap());
+            fs::write(path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+            fs::set_permissions(path(name), Permissions::from_mode(0o755)).unwrap();
+        }
+        let cluster = testing::single();
+        let text = script(&cluster, "m1", &testing::subnets(&cluster), &Routes::new());
+        let programs = format!("{}:{}", folder.path().display(), env::var("PATH").unwrap());
+        let mut watch = Command::new("sh")
+            .args(["-c", &text, "network.sh", "watch"])
+            .env("PATH", programs)
+            .spawn()
+            .unwrap();
+        let comes = || {
+            (0..200).any(|_| {
+                sleep(Duration::from_millis(50));
+                fs::read_to_string(&table).is_ok_and(|text| text.contains("masquerade"))
+            })
+        };
+        for _ in 0..2 {
+            assert!(comes());
+            fs::remove_file(&table).unwrap();
+        }
+        assert!(comes());
+        fs::write(&end, "").unwrap();
+        assert!(watch.wait().unwrap().success());
+        // What it was at is done by then.
+        sleep(Duration::from_millis(300));
+        fs::remove_file(&table).unwrap();
+        sleep(Duration::from_millis(300));
+        assert!(!table.exists(), "something goes on looking");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A node of another Debian release, made fit for rsadm by the script that Vagrant machines are provisioned with.
 
-use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab};
+use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab, eventually};
 
 use super::steady;
 
@@ -40,6 +40,14 @@ fn trixie() {
     checks.check("a second up changes nothing and says so", || {
         steady::nothing_is_pending(&lab, &inventory)?;
         steady::second_up_changes_nothing(&lab, &inventory)
+    });
+    // An older nft crashes beside the tables of kube-proxy.
+    checks.check("rules that a firewall took along when it was loaded anew are back within moments", || {
+        let there = "nft list table ip rsadm | grep masquerade";
+        lab.on("m1", there)?.ok()?;
+        lab.on("m1", &format!("nft delete table ip rsadm; ! {there}"))?.ok()?;
+        eventually(|| lab.on("m1", there)?.ok())?;
+        Ok(())
     });
     checks.check("reset leaves the host as it was", || steady::reset_leaves_nothing(&lab, &inventory, &bare));
     checks.finish();

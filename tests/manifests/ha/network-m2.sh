@@ -1,7 +1,7 @@
 #!/bin/sh
 # Written by rsadm: pod routes and masquerading of the network plugin "bridge".
 #   up     sets everything; repeating it changes nothing and interrupts nobody
-#   watch  puts routes back whenever they vanish
+#   watch  puts routes back whenever they vanish, and rules within ten seconds
 #   down   removes all of it, the pods' bridge too
 set -eu
 
@@ -37,11 +37,19 @@ routes_up() {
     return "$failed"
 }
 
+RULE="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
+
+masquerades() {
+    # Debian 12's nft crashes on the tables that kube-proxy makes with a newer one; ours it can still show.
+    nft list table ip rsadm 2>/dev/null | grep -qF "$RULE" || {
+        iptables -w -t nat -C POSTROUTING -s "$POD_SUBNET" -j RSADM-MASQUERADE &&
+            iptables -w -t nat -C RSADM-MASQUERADE -j MASQUERADE
+    } 2>/dev/null
+}
+
 masquerade_up() {
+    if masquerades; then return; fi
     if command -v nft >/dev/null; then
-        rule="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
-        # Debian 12's nft crashes on the tables that kube-proxy makes with a newer one; ours it can still show.
-        if nft list table ip rsadm 2>/dev/null | grep -qF "$rule"; then return; fi
         # One transaction: the table is replaced, never missing.
         if nft -f - <<END
 table ip rsadm {}
@@ -49,7 +57,7 @@ delete table ip rsadm
 table ip rsadm {
     chain postrouting {
         type nat hook postrouting priority 100; policy accept;
-        $rule
+        $RULE
     }
 }
 END
@@ -72,8 +80,20 @@ forward_up() {
     done
 }
 
+# A firewall that is loaded anew takes all rules along, and nobody tells of that.
+keep_rules() {
+    while sleep 10; do
+        masquerade_up || true
+        forward_up || true
+    done >/dev/null 2>&1
+}
+
 # A link that is down has no routes, and says so when it is up again.
 watch() {
+    keep_rules &
+    keeper=$!
+    trap 'kill "$keeper" 2>/dev/null || true' EXIT
+    trap exit INT TERM
     ip -4 monitor route | while read -r change; do
         case "$change" in
             Deleted*"proto $PROTOCOL"*) routes_up || true ;;
