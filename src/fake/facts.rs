@@ -212,6 +212,12 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     if machine.etcd_data().is_some() {
         f(format_args!("etcd-data 16384"));
     }
+    for (setting, line) in [
+        ("ipv4/ip_forward", "net.ipv4.ip_forward = 1"),
+        ("bridge/bridge-nf-call-iptables", "-net.bridge.bridge-nf-call-iptables = 1"),
+    ] {
+        f(format_args!("net {setting} {}", u8::from(machine.kernel.contains(line))));
+    }
     let waits = files.below(super::restore::WAITING).any(|(path, _)| path.ends_with(".yaml"));
     let over = files.has(super::restore::OVER) && !waits;
     if let Some(token) = files.text(super::restore::TOKEN).filter(|_| !over) {

@@ -17,7 +17,8 @@ use super::{CIPHER_SUITES, Error, configuration, to_yaml};
 /// The file of a node.
 ///
 /// `resolv_conf` is the resolver file for pods where it is not `/etc/resolv.conf`: with systemd-resolved,
-/// `/run/systemd/resolve/resolv.conf`, since its stub on loopback means something else inside a pod.
+/// `/run/systemd/resolve/resolv.conf`, since its stub on loopback means something else inside a pod; empty where the host
+/// has none, since without the file that it is told of a kubelet starts no pod (kubernetes#103110).
 pub fn kubelet_config(cluster: &Cluster, node: &Node, resolv_conf: Option<&str>) -> Result<String, Error> {
     let mut fields = shared_config(cluster);
     fields.extend(local_fields(resolv_conf));
@@ -151,6 +152,13 @@ mod tests {
         assert!(quick(&cluster, "m1") && !quick(&cluster, "w1"));
         cluster.release = release(Version::new(1, 34, 4)).unwrap();
         assert!(!quick(&cluster, "m1"));
+    }
+
+    #[test]
+    fn a_host_without_a_resolver_file_is_told_to_ask_for_none() {
+        let single = testing::single();
+        let config = kubelet_config(&single, testing::node(&single, "m1"), Some("")).unwrap();
+        assert!(config.contains("resolvConf: ''\n"), "{config}");
     }
 
     #[test]

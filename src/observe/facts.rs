@@ -205,8 +205,12 @@ pub struct Facts {
     /// Where the host puts its scheduled snapshots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_target: Option<String>,
-    /// The resolver file that pods shall have, where it is not `/etc/resolv.conf`.
+    /// The resolver file that pods shall have, where it is not `/etc/resolv.conf`; empty where the host has none that names a
+    /// server.
     pub resolv_conf: Option<String>,
+    /// Of the kernel's settings those without which pods reach nobody, as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Programs by name.
     pub programs: BTreeMap<String, ProgramFact>,
     /// Images that containerd has.
@@ -239,6 +243,12 @@ pub fn network_in(path: &str, text: &str) -> Vec<(&'static str, String)> {
 pub fn cgroups_in(config: &str) -> BTreeMap<String, String> {
     let fields = config.lines().filter(|line| line.starts_with("cgroup")).filter_map(|l| l.split_once(": "));
     fields.map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'', ' ']).to_owned())).collect()
+}
+
+/// The value of a setting in the text of a `sysctl.d` file.
+pub fn setting_in<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    let mut lines = text.lines().filter_map(|line| line.trim_start_matches('-').split_once(" = "));
+    lines.find_map(|(name, value)| (name == key).then_some(value))
 }
 
 /// What stands in quotes behind these words.

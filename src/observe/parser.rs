@@ -118,6 +118,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
                 key => drop(facts.network.insert(key.into(), value)),
             }
         }
+        "net" => drop(facts.settings.insert(format!("net.{}", first.replace('/', ".")), others.into())),
         "resolv-conf" => facts.resolv_conf = Some(rest.into()),
         "etcd-data" => {
             facts.etcd_data = true;
@@ -248,6 +249,24 @@ mod tests {
         assert_eq!((facts.network, &facts.cgroups), ([domain].into(), &[driver, root].into()));
         let text = "cgroupDriver: systemd\ncgroupRoot: \"/x\"\nclusterDomain: cluster.local\n";
         assert_eq!(super::super::facts::cgroups_in(text), facts.cgroups);
+    }
+
+    #[test]
+    fn a_host_without_a_nameserver_has_no_file_for_pods() {
+        let file = |lines: &str| parse(&format!("{lines}end\n")).unwrap().resolv_conf;
+        assert_eq!(file("feature resolver\n"), None);
+        assert_eq!(file("feature resolver\nresolv-conf /run/x\n").as_deref(), Some("/run/x"));
+        assert_eq!(file("resolv-conf\n").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn settings_have_the_names_of_sysctl() {
+        let facts = parse("net ipv4/ip_forward 1\nnet bridge/bridge-nf-call-iptables 0\nend\n").unwrap();
+        let [forward, bridge] = [("ipv4.ip_forward", "1"), ("bridge.bridge-nf-call-iptables", "0")]
+            .map(|(key, value)| (format!("net.{key}"), value.to_owned()));
+        assert_eq!(facts.settings, [forward, bridge].into());
+        let wanted = crate::manifests::sysctl_config();
+        assert!(facts.settings.keys().all(|key| super::super::facts::setting_in(&wanted, key) == Some("1")));
     }
 
     #[test]

@@ -43,15 +43,7 @@ pub fn early(p: &mut Planner<'_>) {
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let Some(speaker) = control_plane::speaker(p.cluster) else { return Ok(()) };
     p.stage(PHASE, "CoreDNS and kube-proxy", Mode::Parallel);
-    let upstream =
-        p.cluster.kubernetes_nodes().any(|n| p.facts(&n.name).features.iter().any(|f| f == "resolver"));
-    if !upstream {
-        let (text, help) = (
-            "no host has a nameserver: pods resolve names of the cluster only",
-            "set nameservers on the hosts",
-        );
-        p.notice(PHASE, None, text, help);
-    }
+    let upstream = nameservers(p);
     if p.seen().edited.contains("Deployment") {
         let text = "the number of CoreDNS' replicas was set by somebody else and stays so";
         p.notice(
@@ -80,6 +72,24 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether any host has a nameserver, or the operator named a file of his own; those that have none are told.
+fn nameservers(p: &mut Planner<'_>) -> bool {
+    if p.cluster.kubelet.config.contains_key("resolvConf") {
+        return true;
+    }
+    let has_one = |n: &&Node| p.facts(&n.name).features.iter().any(|f| f == "resolver");
+    let (with, without): (Vec<&Node>, Vec<&Node>) = p.cluster.kubernetes_nodes().partition(has_one);
+    let names: Vec<&str> = without.iter().map(|n| n.name.as_str()).collect();
+    if with.is_empty() {
+        let text = "no host has a nameserver: pods resolve names of the cluster only";
+        p.notice(PHASE, None, text, "set nameservers on the hosts");
+    } else if !without.is_empty() {
+        let text = format!("{} without a nameserver: CoreDNS does not start there", names.join(", "));
+        p.notice(PHASE, None, text, "set nameservers on these hosts, as on the others");
+    }
+    !with.is_empty()
+}
+
 fn bundle(p: &mut Planner<'_>, speaker: &Node, name: &str, objects: String) {
     let action = Action::Apply { what: name.into(), objects, bundle: Some(name.into()) };
     let why = match (p.seen().bundles.get(name), p.seen().damaged.get(name)) {
@@ -89,4 +99,41 @@ fn bundle(p: &mut Planner<'_>, speaker: &Node, name: &str, objects: String) {
         (None, _) => "missing".to_owned(),
     };
     p.push(&speaker.name, action, why);
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::{
+        inventory::{Cluster, NodeName},
+        manifests::testing,
+        observe::{NodeFact, Observed},
+    };
+
+    fn nodes(cluster: &Cluster) -> Observed {
+        let ready = NodeFact { ready: true, ..NodeFact::default() };
+        let nodes = cluster.nodes.iter().map(|n| (n.name.clone(), ready.clone())).collect();
+        Observed { nodes: Some(nodes), ..Observed::default() }
+    }
+
+    #[test]
+    fn hosts_without_a_nameserver_are_named() {
+        let cluster = testing::ha();
+        let told = |with: &[&str]| {
+            let mut seen = nodes(&cluster);
+            for name in with {
+                seen.hosts.entry(NodeName::new(*name)).or_default().features.push("resolver".into());
+            }
+            let mut p = Planner::new(&cluster, seen, OffsetDateTime::UNIX_EPOCH);
+            let upstream = nameservers(&mut p);
+            (upstream, p.finish().0.notices.into_iter().map(|n| n.text).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&["m1", "m2", "m3", "w1", "w2"]), (true, vec![]));
+        let some = "m2, w2 without a nameserver: CoreDNS does not start there".to_owned();
+        assert_eq!(told(&["m1", "m3", "w1"]), (true, vec![some]));
+        let none = "no host has a nameserver: pods resolve names of the cluster only".to_owned();
+        assert_eq!(told(&[]), (false, vec![none]));
+    }
 }

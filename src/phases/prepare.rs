@@ -13,7 +13,7 @@ use crate::{
         kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
         sysctl_config, to_yaml,
     },
-    observe::facts::cgroups_in,
+    observe::facts::{cgroups_in, setting_in},
     phases::pod_network,
     pki::authorities::Ca,
     plan::{
@@ -120,9 +120,16 @@ fn remember(p: &mut Planner<'_>, node: &Node) {
 }
 
 /// Applied first and written then: the files are the proof that it was done, also to a run that comes after one that
-/// died in between.
+/// died in between. Of the settings that matter most the kernel is asked, too: programs for routers, VPNs and hardening
+/// change them, and no boot has to come before pods miss them.
 fn kernel(p: &mut Planner<'_>, node: &Node) {
-    let files = [(layout::MODULES_CONFIG, modules_config()), (layout::SYSCTL_CONFIG, sysctl_config())];
+    let settings = sysctl_config();
+    let differs = |(key, value): (&String, &String)| {
+        let wanted = setting_in(&settings, key).filter(|wanted| wanted != value)?;
+        Some(format!("{key} is {value}, not {wanted}"))
+    };
+    let other = p.facts(&node.name).settings.iter().find_map(differs);
+    let files = [(layout::MODULES_CONFIG, modules_config()), (layout::SYSCTL_CONFIG, settings)];
     if files.iter().any(|(path, text)| !p.has_text(node, path, text)) {
         p.push(&node.name, Action::Sysctl, "");
     }

@@ -11,9 +11,10 @@ use super::{
 use crate::{
     inventory::NodeName,
     layout,
+    manifests::sysctl_config,
     observe::{
         Facts, Fate, FileFact, Identity, MemberFact, Observed,
-        facts::{KubeconfigFact, ProcessFact, ProgramFact, UnitFact},
+        facts::{self, KubeconfigFact, ProcessFact, ProgramFact, UnitFact},
     },
 };
 
@@ -164,8 +165,14 @@ impl Action {
                 facts.identity = None;
                 facts.begun = None;
             }
-            Self::Sysctl
-            | Self::HandOver { .. }
+            Self::Sysctl => {
+                for (key, value) in &mut facts.settings {
+                    if let Some(wanted) = facts::setting_in(&sysctl_config(), key) {
+                        wanted.clone_into(value);
+                    }
+                }
+            }
+            Self::HandOver { .. }
             | Self::AwaitSound
             | Self::AddLearner { .. }
             | Self::Promote { .. }

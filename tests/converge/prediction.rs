@@ -52,6 +52,7 @@ fn host(predicted: &Facts, seen: &Facts) -> Vec<String> {
     wrong.extend(one("pod subnet", &predicted.pod_subnet, &seen.pod_subnet));
     wrong.extend(one("cgroups", &predicted.cgroups, &seen.cgroups));
     wrong.extend(one("pod routes", &predicted.pod_routes, &seen.pod_routes));
+    wrong.extend(maps("setting", &predicted.settings, &seen.settings));
     wrong.extend(maps("network", &predicted.network, &seen.network));
     let cluster = |f: &Facts| f.identity.as_ref().map(|i| i.cluster.clone());
     wrong.extend(one("identity", &cluster(predicted), &cluster(seen)));

@@ -382,6 +382,24 @@ fn a_node_that_left_the_inventory_keeps_its_pods_reachable_until_it_is_deleted()
     state.kube.nodes.remove(&NodeName::new("w2"));
     state.machine(&NodeName::new("w2")).power_off();
     let world = World::new(state);
+/// As a VPN, a router's program or hardening does at any time.
+#[test]
+fn settings_of_the_kernel_that_somebody_changed_are_set_again() {
+    let cluster = harness::ha();
+    for line in ["net.ipv4.ip_forward = 1", "-net.bridge.bridge-nf-call-iptables = 1"] {
+        let mut state = built(&cluster);
+        assert!(state.machine(&NodeName::new("w1")).kernel.remove(line));
+        let world = World::new(state);
+        block_on(async {
+            let run = succeed(&world, &cluster, UP).await;
+            let key = line.trim_start_matches('-').trim_end_matches(" = 1");
+            let steps = format!("w1: apply kernel settings ({key} is 0, not 1)\n");
+            assert_eq!(harness::words(&run.plan), steps);
+            in_sync(&world, &cluster, UP).await;
+        });
+    }
+}
+
     block_on(succeed(&world, &other, UP));
     assert_eq!(routes_of_w1(&mut world.state()).get(&of_w2), None, "a route to nobody");
 }
