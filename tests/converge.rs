@@ -17,6 +17,8 @@ use rsadm::{
 
 use self::harness::{block_on, in_sync, observe, succeed};
 
+#[path = "converge/addons.rs"]
+mod addons;
 #[path = "converge/certificates.rs"]
 mod certificates;
 #[path = "converge/changes.rs"]

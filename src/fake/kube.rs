@@ -20,6 +20,8 @@ pub struct Kube {
     pub damaged: BTreeMap<String, String>,
     /// Whose field of CoreDNS somebody else has set.
     pub edited: BTreeSet<String>,
+    /// Workloads whose pods end again and again.
+    pub crashing: BTreeSet<String>,
     /// How many API servers served at the same time, at most.
     serving: usize,
 }

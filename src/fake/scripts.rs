@@ -68,7 +68,7 @@ impl FakeHost {
             ("apply", [file, bundle, hash]) => self.apply(file, bundle, hash).await,
             ("mark", [node, _, managed, changes @ ..]) => self.mark(node, managed, changes).await,
             ("await-nodes", [_, nodes @ ..]) => Ok(self.await_nodes(nodes).await),
-            ("rollout", _) => Ok(self.until(|state, machine| state.kubectl(&machine.name, None)).await),
+            ("rollout", [_, _, workloads @ ..]) => Ok(self.rollout(workloads).await),
             ("remember", [cluster, ..]) => self.remember(cluster).await,
             ("wipe", [cluster, runtime, folders @ ..]) => {
                 self.wipe(cluster, *runtime == "yes", folders).await
@@ -118,6 +118,16 @@ impl FakeHost {
             }
             state.kube.bundles.iter().for_each(|(k, v)| text.push_str(&format!("bundle {k} {v}\n")));
             state.kube.edited.iter().for_each(|k| text.push_str(&format!("edited {k}\n")));
+            for (bundle, workload) in
+                [("kube-proxy", "daemonset/kube-proxy"), ("coredns", "deployment/coredns")]
+            {
+                let ready = if state.kube.crashing.contains(workload) { 0 } else { 2 };
+                if state.kube.bundles.contains_key(bundle) {
+                    text.push_str(&format!(
+                        "workload {workload} 1,2,1,<no value>,2,<no value>,{ready},<no value>\n"
+                    ));
+                }
+            }
             state.kube.damaged.iter().for_each(|(k, v)| text.push_str(&format!("damaged {k} {v}\n")));
             say(text + "end\n")
         })
@@ -299,6 +309,17 @@ impl FakeHost {
             match nodes.iter().find(|n| !ready(n)) {
                 None => Ok(()),
                 Some(name) => Err(format!("{name} is not Ready")),
+            }
+        })
+        .await
+    }
+
+    async fn rollout(&self, workloads: &[&str]) -> Output {
+        self.until(|state, machine| {
+            state.kubectl(&machine.name, None)?;
+            match workloads.iter().find(|name| state.kube.crashing.contains(**name)) {
+                Some(name) => Err(format!("{name} is not rolled out")),
+                None => Ok(()),
             }
         })
         .await

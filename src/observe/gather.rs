@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
-    Facts, Observed,
+    Facts, Observed, WorkloadFact,
     parser::{self, Incomplete},
 };
 use crate::{
@@ -219,11 +219,27 @@ fn parse(text: &str) -> Option<Observed> {
             "bundle" if name.contains('.') => {}
             "bundle" => drop(seen.bundles.insert(name.into(), value.into())),
             "edited" => drop(seen.edited.insert(name.into())),
+            "workload" => {
+                _ = seen.workloads.insert(name.to_lowercase(), workload(&format!("{value} {rest}")));
+            }
             "damaged" => drop(seen.damaged.insert(name.into(), format!("{value} {rest}"))),
             _ => {}
         }
     }
     None
+}
+
+/// What a deployment or a daemon set says of itself, each in words of its own; what it does not say reads `<no value>`.
+fn workload(text: &str) -> WorkloadFact {
+    let numbers: Vec<usize> = text.split(',').map(|n| n.trim().parse().unwrap_or(0)).collect();
+    let [generation, replicas, seen, scheduled, updated, updated_there, ready, ready_there] =
+        std::array::from_fn(|i| numbers.get(i).copied().unwrap_or(0));
+    WorkloadFact {
+        noticed: generation == seen,
+        wanted: replicas + scheduled,
+        updated: updated + updated_there,
+        ready: ready + ready_there,
+    }
 }
 
 #[cfg(test)]
@@ -237,8 +253,17 @@ mod tests {
     #[test]
     fn nodes_and_bundles_are_read() {
         let text = "node m1 True a,b:NoSchedule\naddress m1 10.0.0.1\nlabel m1 a=1\ntaint m1 b:NoSchedule\nnode w1 \nbundle coredns ab12\n\
-            damaged coredns Deployment/coredns gone\nedited ConfigMap\nend\n";
-        let Observed { nodes, bundles, damaged, edited, .. } = parse(text).unwrap();
+            damaged coredns Deployment/coredns gone\nedited ConfigMap\n\
+            workload DaemonSet/x 2,<no value>,1,5,<no value>,4,<no value>,3\nworkload Deployment/y 1,2,1,<no value>,2,<no value>,2,<no value>\n\
+            workload Deployment/new 1,2\nend\n";
+        let Observed { nodes, bundles, damaged, edited, workloads, .. } = parse(text).unwrap();
+        let fact = |noticed, wanted, updated, ready| WorkloadFact { noticed, wanted, updated, ready };
+        let told = [
+            ("daemonset/x", fact(false, 5, 4, 3)),
+            ("deployment/y", fact(true, 2, 2, 2)),
+            ("deployment/new", fact(false, 2, 0, 0)),
+        ];
+        assert_eq!(workloads, told.map(|(name, fact)| (name.to_owned(), fact)).into());
         let nodes = nodes.unwrap();
         let m1 = &nodes[&NodeName::new("m1")];
         assert!(m1.ready && !nodes[&NodeName::new("w1")].ready);

@@ -31,6 +31,9 @@ pub struct Observed {
     /// Kinds of CoreDNS' objects whose field that operators set by hand is not ours: `ConfigMap`, `Deployment`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub edited: BTreeSet<String>,
+    /// Deployments and daemon sets of `kube-system`, as `kind/name`, lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workloads: BTreeMap<String, WorkloadFact>,
     /// etcd's membership; looked at only where a run may have to change it, and `None` where no quorum tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership: Option<Vec<MemberFact>>,
@@ -118,6 +121,27 @@ pub struct NodeFact {
     pub managed: String,
 }
 
+/// How far a deployment or daemon set is rolled out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadFact {
+    /// Whether its controller has seen its newest settings.
+    pub noticed: bool,
+    /// Pods that there should be.
+    pub wanted: usize,
+    /// Pods with the newest settings.
+    pub updated: usize,
+    /// Pods that are ready, with whatever settings.
+    pub ready: usize,
+}
+
+impl WorkloadFact {
+    /// Whether all its pods are new and ready, but for so many that nobody waits for; of those that are ready at least one.
+    pub fn is_rolled_out(&self, but: usize) -> bool {
+        let all = |pods: usize| pods + but >= self.wanted;
+        self.noticed && all(self.updated) && all(self.ready) && (self.ready > 0 || self.wanted == 0)
+    }
+}
+
 impl NodeFact {
     /// True where rsadm built the node; others come by `kubeadm join`.
     pub fn is_ours(&self) -> bool {
@@ -169,6 +193,22 @@ mod tests {
         assert_eq!(first, identity("b", &["a"]));
         let second = Identity::after("prod", "c", &[first.clone(), identity("b", &["a"])]);
         assert_eq!(second, identity("c", &["a", "b"]));
+    }
+
+    #[test]
+    fn a_workload_is_rolled_out_when_its_new_pods_are_ready() {
+        let there = WorkloadFact { noticed: true, wanted: 3, updated: 3, ready: 3 };
+        for (workload, but, is_there) in [
+            (there, 0, true),
+            (WorkloadFact { noticed: false, ..there }, 0, false),
+            (WorkloadFact { updated: 2, ..there }, 0, false),
+            (WorkloadFact { ready: 2, ..there }, 0, false),
+            (WorkloadFact { ready: 2, ..there }, 1, true),
+            (WorkloadFact { ready: 0, ..there }, 3, false),
+            (WorkloadFact { wanted: 0, updated: 0, ready: 0, ..there }, 0, true),
+        ] {
+            assert_eq!(workload.is_rolled_out(but), is_there, "{workload:?} but {but}");
+        }
     }
 
     #[test]

@@ -20,8 +20,11 @@ use crate::{
 /// The phase.
 pub const PHASE: &str = "addons";
 
+const PROXY: &str = "daemonset/kube-proxy";
+const DNS: &str = "deployment/coredns";
+
 /// What every cluster runs in `kube-system`.
-pub const WORKLOADS: [&str; 2] = ["daemonset/kube-proxy", "deployment/coredns"];
+pub const WORKLOADS: [&str; 2] = [PROXY, DNS];
 
 /// What nodes need to become Ready and to join: applied while workers start their kubelets.
 pub fn early(p: &mut Planner<'_>) {
@@ -60,7 +63,9 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         p.notice(PHASE, None, text, help);
     }
     bundle(p, speaker, "coredns", prepare::text(coredns(p.cluster, upstream)));
-    if p.applies(&["kube-proxy", "coredns"]) && p.cluster.network.plugin != NetworkPlugin::None {
+    // A node that is new has yet to get its kube-proxy.
+    let changes = p.applies(&["kube-proxy", "coredns"]) || p.awaits_nodes();
+    if (changes || is_late(p)) && p.cluster.network.plugin != NetworkPlugin::None {
         let workloads = WORKLOADS.map(String::from).into();
         // A node that the inventory does not name may be switched off for good.
         let nodes = match workers::unlisted(p.cluster, p.seen().nodes.as_ref()).is_empty() {
@@ -90,6 +95,15 @@ fn nameservers(p: &mut Planner<'_>) -> bool {
     !with.is_empty()
 }
 
+/// Whether a workload that is there was never rolled out, or is not any more: a run that waited in vain has applied its bundle
+/// all the same. Pods on nodes that are not Ready or that nobody named are not waited for: a node may be switched off for good.
+fn is_late(p: &Planner<'_>) -> bool {
+    let nodes = p.seen().nodes.iter().flatten();
+    let away = nodes.filter(|(name, node)| !node.ready || p.cluster.node(name).is_none()).count();
+    let seen = |name: &&str| p.seen().workloads.get(*name).is_some_and(|w| !w.is_rolled_out(away));
+    WORKLOADS.iter().any(seen)
+}
+
 fn bundle(p: &mut Planner<'_>, speaker: &Node, name: &str, objects: String) {
     let action = Action::Apply { what: name.into(), objects, bundle: Some(name.into()) };
     let why = match (p.seen().bundles.get(name), p.seen().damaged.get(name)) {
@@ -109,13 +123,33 @@ mod tests {
     use crate::{
         inventory::{Cluster, NodeName},
         manifests::testing,
-        observe::{NodeFact, Observed},
+        observe::{NodeFact, Observed, WorkloadFact},
     };
 
     fn nodes(cluster: &Cluster) -> Observed {
         let ready = NodeFact { ready: true, ..NodeFact::default() };
         let nodes = cluster.nodes.iter().map(|n| (n.name.clone(), ready.clone())).collect();
         Observed { nodes: Some(nodes), ..Observed::default() }
+    }
+
+    #[test]
+    fn pods_on_nodes_that_are_away_or_unlisted_make_nothing_late() {
+        let cluster = testing::ha();
+        let mut seen = nodes(&cluster);
+        let late =
+            |seen: &Observed| is_late(&Planner::new(&cluster, seen.clone(), OffsetDateTime::UNIX_EPOCH));
+        assert!(!late(&seen), "of what is not there its bundle tells");
+        let proxy = WorkloadFact { noticed: true, wanted: 6, updated: 6, ready: 5 };
+        seen.workloads.insert(PROXY.into(), proxy);
+        seen.workloads.insert("daemonset/theirs".into(), WorkloadFact { ready: 0, ..proxy });
+        assert!(late(&seen));
+        let w2 = seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w2")).unwrap();
+        w2.ready = false;
+        assert!(!late(&seen));
+        let mut seen = Observed { workloads: seen.workloads, ..nodes(&cluster) };
+        let gone = NodeFact { ready: true, ..NodeFact::default() };
+        seen.nodes.as_mut().unwrap().insert(NodeName::new("gone"), gone);
+        assert!(!late(&seen));
     }
 
     #[test]

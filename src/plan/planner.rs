@@ -268,6 +268,11 @@ impl<'a> Planner<'a> {
         self.plan.steps().any(|(_, step)| of(&step.action))
     }
 
+    /// True where this run waits for nodes to become Ready.
+    pub fn awaits_nodes(&self) -> bool {
+        self.plan.steps().any(|(_, step)| matches!(step.action, Action::AwaitNodes { .. }))
+    }
+
     /// True where the stage that is being filled has work for the host.
     pub fn has_work(&self, host: &NodeName) -> bool {
         self.places.contains_key(host)

@@ -13,7 +13,7 @@ use crate::{
     layout,
     manifests::sysctl_config,
     observe::{
-        Facts, Fate, FileFact, Identity, MemberFact, Observed,
+        Facts, Fate, FileFact, Identity, MemberFact, Observed, WorkloadFact,
         facts::{self, KubeconfigFact, ProcessFact, ProgramFact, UnitFact},
     },
 };
@@ -56,10 +56,13 @@ impl Action {
             Self::RemoveMember { peer_url, .. } => {
                 seen.membership.iter_mut().for_each(|all| all.retain(|m| m.peer_url != *peer_url));
             }
-            Self::AwaitEtcd { .. }
-            | Self::AwaitApi { .. }
-            | Self::Join { .. }
-            | Self::AwaitRollout { .. } => {}
+            Self::AwaitRollout { workloads, .. } => {
+                for workload in workloads {
+                    let fact = seen.workloads.entry(workload.clone()).or_default();
+                    *fact = WorkloadFact { noticed: true, updated: fact.wanted, ready: fact.wanted, ..*fact };
+                }
+            }
+            Self::AwaitEtcd { .. } | Self::AwaitApi { .. } | Self::Join { .. } => {}
             local => local.predict_host(seen.hosts.entry(host.clone()).or_default()),
         }
     }

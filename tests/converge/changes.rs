@@ -82,7 +82,7 @@ pub(crate) const CHANGES: &[Change] = &[
     Change {
         name: "a worker more",
         to: one_more,
-        phases: &["binaries", "certificates", "images", "workers"],
+        phases: &["binaries", "certificates", "images", "workers", "addons"],
     },
     Change { name: "a worker less", to: |c| c.nodes.retain(|n| n.name.as_str() != "w2"), phases: &[] },
     Change {
@@ -91,7 +91,7 @@ pub(crate) const CHANGES: &[Change] = &[
             one_more(c);
             c.nodes.retain(|n| n.name.as_str() != "w2");
         },
-        phases: &["binaries", "certificates", "images", "workers"],
+        phases: &["binaries", "certificates", "images", "workers", "addons"],
     },
     Change {
         name: "a field of the kubelet",
@@ -130,7 +130,7 @@ pub(crate) const STACKED_MEMBERSHIP: &[Change] = &[
     Change {
         name: "a control plane more",
         to: |c| another(c, "m3", "m4", 14),
-        phases: &["binaries", "certificates", "images", "etcd", "control-plane", "workers"],
+        phases: &["binaries", "certificates", "images", "etcd", "control-plane", "workers", "addons"],
     },
     Change {
         name: "a control plane loses its member",

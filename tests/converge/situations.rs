@@ -311,43 +311,6 @@ fn a_download_that_fails_changes_nothing_later() {
     assert_eq!(faults::heals(&cluster, World::new(state), &undisturbed, UP), Ok(()));
 }
 
-#[test]
-fn add_ons_that_somebody_damaged_are_applied_again() {
-    let cluster = harness::ha();
-    for (bundle, damage) in [("coredns", "Deployment/coredns gone"), ("kube-proxy", "changed in the cluster")]
-    {
-        let mut state = built(&cluster);
-        state.kube.damaged.insert(bundle.into(), damage.into());
-        let world = World::new(state);
-        block_on(async {
-            let run = succeed(&world, &cluster, UP).await;
-            let steps = harness::words(&run.plan);
-            let wanted = format!(
-                "m1: apply {bundle} ({damage})\nm1: wait until daemonset/kube-proxy, deployment/coredns are rolled out ()\n"
-            );
-            assert_eq!(steps, wanted);
-            in_sync(&world, &cluster, UP).await;
-        });
-    }
-}
-
-#[test]
-fn what_others_set_of_coredns_stays_and_is_said() {
-    let cluster = harness::ha();
-    let mut state = built(&cluster);
-    state.kube.damaged.insert("coredns".into(), "changed in the cluster".into());
-    state.kube.edited.extend(["ConfigMap".into(), "Deployment".into()]);
-    let world = World::new(state);
-    block_on(async {
-        let run = succeed(&world, &cluster, UP).await;
-        assert!(harness::words(&run.plan).starts_with("m1: apply coredns (changed in the cluster)\n"));
-        for told in ["replicas", "Corefile"] {
-            assert!(run.plan.notices.iter().any(|n| n.text.contains(told)), "{:?}", run.plan.notices);
-        }
-        in_sync(&world, &cluster, UP).await;
-    });
-}
-
 /// The routes of w1, as its network script has them.
 fn routes_of_w1(state: &mut State) -> rsadm::manifests::Routes {
     let script = state.machine(&NodeName::new("w1")).files.text(layout::NETWORK_SCRIPT).unwrap();
@@ -382,24 +345,6 @@ fn a_node_that_left_the_inventory_keeps_its_pods_reachable_until_it_is_deleted()
     state.kube.nodes.remove(&NodeName::new("w2"));
     state.machine(&NodeName::new("w2")).power_off();
     let world = World::new(state);
-/// As a VPN, a router's program or hardening does at any time.
-#[test]
-fn settings_of_the_kernel_that_somebody_changed_are_set_again() {
-    let cluster = harness::ha();
-    for line in ["net.ipv4.ip_forward = 1", "-net.bridge.bridge-nf-call-iptables = 1"] {
-        let mut state = built(&cluster);
-        assert!(state.machine(&NodeName::new("w1")).kernel.remove(line));
-        let world = World::new(state);
-        block_on(async {
-            let run = succeed(&world, &cluster, UP).await;
-            let key = line.trim_start_matches('-').trim_end_matches(" = 1");
-            let steps = format!("w1: apply kernel settings ({key} is 0, not 1)\n");
-            assert_eq!(harness::words(&run.plan), steps);
-            in_sync(&world, &cluster, UP).await;
-        });
-    }
-}
-
     block_on(succeed(&world, &other, UP));
     assert_eq!(routes_of_w1(&mut world.state()).get(&of_w2), None, "a route to nobody");
 }
@@ -434,6 +379,24 @@ fn a_node_that_lost_its_file_for_pods_keeps_its_part_of_the_subnet() {
         let after = parts(&world.state());
         assert!(after.iter().all(|(name, part)| before[name] == *part), "{lost:?}: {after:?}");
         block_on(in_sync(&world, &smaller, UP));
+    }
+}
+
+/// As a VPN, a router's program or hardening does at any time.
+#[test]
+fn settings_of_the_kernel_that_somebody_changed_are_set_again() {
+    let cluster = harness::ha();
+    for line in ["net.ipv4.ip_forward = 1", "-net.bridge.bridge-nf-call-iptables = 1"] {
+        let mut state = built(&cluster);
+        assert!(state.machine(&NodeName::new("w1")).kernel.remove(line));
+        let world = World::new(state);
+        block_on(async {
+            let run = succeed(&world, &cluster, UP).await;
+            let key = line.trim_start_matches('-').trim_end_matches(" = 1");
+            let steps = format!("w1: apply kernel settings ({key} is 0, not 1)\n");
+            assert_eq!(harness::words(&run.plan), steps);
+            in_sync(&world, &cluster, UP).await;
+        });
     }
 }
 

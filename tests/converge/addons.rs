@@ -1,0 +1,62 @@
+//! What runs in `kube-system`: damaged, edited or late.
+
+use rsadm::{fake::World, phases::UP};
+
+use crate::{
+    harness::{self, block_on, in_sync, succeed},
+    situations::built,
+};
+
+#[test]
+fn add_ons_that_somebody_damaged_are_applied_again() {
+    let cluster = harness::ha();
+    for (bundle, damage) in [("coredns", "Deployment/coredns gone"), ("kube-proxy", "changed in the cluster")]
+    {
+        let mut state = built(&cluster);
+        state.kube.damaged.insert(bundle.into(), damage.into());
+        let world = World::new(state);
+        block_on(async {
+            let run = succeed(&world, &cluster, UP).await;
+            let steps = harness::words(&run.plan);
+            let wanted = format!(
+                "m1: apply {bundle} ({damage})\nm1: wait until daemonset/kube-proxy, deployment/coredns are rolled out ()\n"
+            );
+            assert_eq!(steps, wanted);
+            in_sync(&world, &cluster, UP).await;
+        });
+    }
+}
+
+/// Its bundle counts as applied, and a second run would else say that all is well.
+#[test]
+fn what_is_not_rolled_out_is_waited_for_again() {
+    let cluster = harness::ha();
+    for workload in ["daemonset/kube-proxy", "deployment/coredns"] {
+        let mut state = built(&cluster);
+        state.kube.crashing.insert(workload.into());
+        let world = World::new(state.clone());
+        let run = block_on(harness::run(&world, &cluster, UP)).unwrap();
+        let waits = "m1: wait until daemonset/kube-proxy, deployment/coredns are rolled out ()\n";
+        assert_eq!((harness::words(&run.plan).as_str(), run.plan.changes()), (waits, 0), "{workload}");
+        assert!(run.result.is_err(), "{workload}");
+        state.kube.crashing.clear();
+        block_on(in_sync(&World::new(state), &cluster, UP));
+    }
+}
+
+#[test]
+fn what_others_set_of_coredns_stays_and_is_said() {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    state.kube.damaged.insert("coredns".into(), "changed in the cluster".into());
+    state.kube.edited.extend(["ConfigMap".into(), "Deployment".into()]);
+    let world = World::new(state);
+    block_on(async {
+        let run = succeed(&world, &cluster, UP).await;
+        assert!(harness::words(&run.plan).starts_with("m1: apply coredns (changed in the cluster)\n"));
+        for told in ["replicas", "Corefile"] {
+            assert!(run.plan.notices.iter().any(|n| n.text.contains(told)), "{:?}", run.plan.notices);
+        }
+        in_sync(&world, &cluster, UP).await;
+    });
+}
