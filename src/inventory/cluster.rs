@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{host::Secret, versions::Release};
 
 use super::settings::{
-    Agent, Api, Artifacts, Component, Etcd, LoadBalancer, Network, Runtime, Ssh, UpgradeStrategy,
+    Agent, Api, Artifacts, Component, Etcd, KubeProxy, LoadBalancer, Network, Runtime, Ssh, UpgradeStrategy,
 };
 
 /// The name of a host: a DNS label, unique in its cluster, and the name of its Kubernetes node.
@@ -168,7 +168,7 @@ pub struct Cluster {
     /// kubelet.
     pub kubelet: Component,
     /// kube-proxy.
-    pub kube_proxy: Component,
+    pub kube_proxy: KubeProxy,
     /// Roll-outs.
     pub upgrade_strategy: UpgradeStrategy,
 }

@@ -14,7 +14,9 @@ use super::{
     hosts::{self, HostDraft, SshDraft},
     problem::{Fault, Findings, Path, quote},
     read::{Refused, Section, choice, choice_without, kind, number, of_text, owned, port, truth},
-    settings::{Artifacts, Component, Etcd, LoadBalancer, Runtime, RuntimeInstall, UpgradeStrategy},
+    settings::{
+        Artifacts, Component, Etcd, KubeProxy, LoadBalancer, Runtime, RuntimeInstall, UpgradeStrategy,
+    },
     syntax,
 };
 
@@ -39,7 +41,7 @@ pub(super) struct Draft {
     pub(super) controller_manager: Component,
     pub(super) scheduler: Component,
     pub(super) kubelet: Component,
-    pub(super) kube_proxy: Component,
+    pub(super) kube_proxy: KubeProxy,
     pub(super) upgrade_strategy: UpgradeStrategy,
 }
 
@@ -233,11 +235,13 @@ fn kubelet(section: Section<'_>) -> Component {
     component
 }
 
-fn kube_proxy(section: Section<'_>) -> Component {
-    let component =
-        Component { extra_args: BTreeMap::new(), config: config(&section, &flags::KUBE_PROXY) };
+fn kube_proxy(section: Section<'_>) -> KubeProxy {
+    let kube_proxy = KubeProxy {
+        enabled: section.optional("enabled", truth).unwrap_or(true),
+        config: config(&section, &flags::KUBE_PROXY),
+    };
     section.finish();
-    component
+    kube_proxy
 }
 
 fn extra_args(section: &Section<'_>, owned: &flags::Owned) -> BTreeMap<String, String> {

@@ -250,6 +250,28 @@ pub struct Component {
     pub config: Map<String, Value>,
 }
 
+/// kube-proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubeProxy {
+    /// False where the network plugin does its work, as Cilium can.
+    pub enabled: bool,
+    /// Fields laid over its configuration file, merged deeply.
+    pub config: Map<String, Value>,
+}
+
+impl KubeProxy {
+    /// Whether it has rules in nftables, its mode unless the inventory says otherwise.
+    pub fn uses_nftables(&self) -> bool {
+        self.enabled && self.config.get("mode").is_none_or(|mode| mode == "nftables")
+    }
+}
+
+impl Default for KubeProxy {
+    fn default() -> Self {
+        Self { enabled: true, config: Map::new() }
+    }
+}
+
 /// How disruptive changes go over the workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeStrategy {

@@ -6,6 +6,8 @@
 //! nftables mode is stable since Kubernetes 1.33: rules change in proportion to what changed, not to what exists. A
 //! change of the configuration rolls the pods, through a hash of it in their template.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
@@ -204,7 +206,7 @@ fn container(cluster: &Cluster, name: &str) -> Container {
         base.push(("master", format!("https://{}", cluster.api_endpoint())));
     }
     let mut command = vec!["/usr/local/bin/kube-proxy".to_owned()];
-    command.extend(flags(&base, &cluster.kube_proxy.extra_args));
+    command.extend(flags(&base, &BTreeMap::new()));
     let mount = |name: &str, path: &str, read_only: Option<bool>| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, env, fs, path::Path, time::Duration};
 
 use crate::{
     inventory::{
-        Api, Artifacts, Cluster, Component, Etcd, HostKeyCheck, LoadBalancer, Network, NetworkPlugin, Node,
-        NodeName, Role, Runtime, RuntimeInstall, Ssh, Taint, UpgradeStrategy,
+        Api, Artifacts, Cluster, Component, Etcd, HostKeyCheck, KubeProxy, LoadBalancer, Network,
+        NetworkPlugin, Node, NodeName, Role, Runtime, RuntimeInstall, Ssh, Taint, UpgradeStrategy,
     },
     versions::{DEFAULT_KUBERNETES, release},
 };
@@ -145,7 +145,7 @@ fn cluster(nodes: Vec<Node>) -> Cluster {
         controller_manager: Component::default(),
         scheduler: Component::default(),
         kubelet: Component::default(),
-        kube_proxy: Component::default(),
+        kube_proxy: KubeProxy::default(),
         upgrade_strategy: UpgradeStrategy {
             max_unavailable_workers: 1,
             drain_timeout: Duration::from_secs(300),

@@ -8,7 +8,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
-    inventory::{NetworkPlugin, Node},
+    inventory::{Cluster, NetworkPlugin, Node},
     manifests::{coredns, kube_proxy, kubeadm},
     phases::{control_plane, prepare, workers},
     plan::{
@@ -23,8 +23,13 @@ pub const PHASE: &str = "addons";
 const PROXY: &str = "daemonset/kube-proxy";
 const DNS: &str = "deployment/coredns";
 
-/// What every cluster runs in `kube-system`.
-pub const WORKLOADS: [&str; 2] = [PROXY, DNS];
+/// What a cluster runs in `kube-system`.
+pub fn workloads(cluster: &Cluster) -> Vec<&'static str> {
+    match cluster.kube_proxy.enabled {
+        true => vec![PROXY, DNS],
+        false => vec![DNS],
+    }
+}
 
 /// What nodes need to become Ready and to join: applied while workers start their kubelets.
 pub fn early(p: &mut Planner<'_>) {
@@ -33,7 +38,9 @@ pub fn early(p: &mut Planner<'_>) {
     // The authority's certificate may be made in this very run, so a mark stands for its encoded form.
     let interop = prepare::text(kubeadm(cluster, CA_MARK)).replace(&BASE64_STANDARD.encode(CA_MARK), CA_MARK);
     bundle(p, speaker, "kubeadm", interop);
-    bundle(p, speaker, "kube-proxy", prepare::text(kube_proxy(cluster)));
+    if cluster.kube_proxy.enabled {
+        bundle(p, speaker, "kube-proxy", prepare::text(kube_proxy(cluster)));
+    }
     for (name, text) in &cluster.network_manifests {
         bundle(p, speaker, name, text.clone());
     }
@@ -63,10 +70,14 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         p.notice(PHASE, None, text, help);
     }
     bundle(p, speaker, "coredns", prepare::text(coredns(p.cluster, upstream)));
+    if !p.cluster.kube_proxy.enabled && p.seen().workloads.contains_key(PROXY) {
+        let help = "once the network plugin does its work: kubectl -n kube-system delete daemonset kube-proxy kube-proxy-joined";
+        p.notice(PHASE, None, "kube-proxy is there still, and the inventory wants none", help);
+    }
     // A node that is new has yet to get its kube-proxy.
     let changes = p.applies(&["kube-proxy", "coredns"]) || p.awaits_nodes();
     if (changes || is_late(p)) && p.cluster.network.plugin != NetworkPlugin::None {
-        let workloads = WORKLOADS.map(String::from).into();
+        let workloads = workloads(p.cluster).into_iter().map(String::from).collect();
         // A node that the inventory does not name may be switched off for good.
         let nodes = match workers::unlisted(p.cluster, p.seen().nodes.as_ref()).is_empty() {
             true => vec![],
@@ -101,7 +112,7 @@ fn is_late(p: &Planner<'_>) -> bool {
     let nodes = p.seen().nodes.iter().flatten();
     let away = nodes.filter(|(name, node)| !node.ready || p.cluster.node(name).is_none()).count();
     let seen = |name: &&str| p.seen().workloads.get(*name).is_some_and(|w| !w.is_rolled_out(away));
-    WORKLOADS.iter().any(seen)
+    workloads(p.cluster).iter().any(seen)
 }
 
 fn bundle(p: &mut Planner<'_>, speaker: &Node, name: &str, objects: String) {
@@ -121,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        inventory::{Cluster, NodeName},
+        inventory::NodeName,
         manifests::testing,
         observe::{NodeFact, Observed, WorkloadFact},
     };

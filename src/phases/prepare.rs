@@ -83,7 +83,7 @@ pub fn images_for(cluster: &Cluster, node: &Node) -> Vec<String> {
     } else if node.is(Role::Worker) && cluster.load_balancer == LoadBalancer::NodeLocal {
         images.push(release.haproxy_image());
     }
-    if node.is_kubernetes() {
+    if node.is_kubernetes() && cluster.kube_proxy.enabled {
         images.push(release.kubernetes_image("kube-proxy"));
     }
     if dns_hosts(cluster).contains(&&node.name) {
@@ -132,6 +132,8 @@ fn kernel(p: &mut Planner<'_>, node: &Node) {
     let files = [(layout::MODULES_CONFIG, modules_config()), (layout::SYSCTL_CONFIG, settings)];
     if files.iter().any(|(path, text)| !p.has_text(node, path, text)) {
         p.push(&node.name, Action::Sysctl, "");
+    } else if let Some(why) = other {
+        p.push(&node.name, Action::Sysctl, why);
     }
     for (path, text) in files {
         p.file(node, path, 0o644, text);

@@ -123,8 +123,8 @@ fn workloads(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<(String, Stri
     let is_ours = |node: &Node| sources.seen.hosts.get(&node.name).is_some_and(ownership::is_prepared);
     let expects = sources.cluster.with_role(Role::ControlPlane).any(is_ours)
         && sources.cluster.network.plugin != NetworkPlugin::None;
-    let expected = addons::WORKLOADS.iter().filter(|_| expects);
-    let missing = expected.filter_map(|name| match workloads.iter().find(|w| w.name == *name) {
+    let expected = addons::workloads(sources.cluster).into_iter().filter(|_| expects);
+    let missing = expected.filter_map(|name| match workloads.iter().find(|w| w.name == name) {
         None => Some((
             format!("{name}, which every cluster needs, is not in kube-system; this makes it anew:"),
             format!("rsadm up{}", sources.inventory),

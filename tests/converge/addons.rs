@@ -1,6 +1,9 @@
-//! What runs in `kube-system`: damaged, edited or late.
+//! What runs in `kube-system`: damaged, edited, late, or not wanted.
 
-use rsadm::{fake::World, phases::UP};
+use rsadm::{
+    fake::{State, World},
+    phases::UP,
+};
 
 use crate::{
     harness::{self, block_on, in_sync, succeed},
@@ -42,6 +45,25 @@ fn what_is_not_rolled_out_is_waited_for_again() {
         state.kube.crashing.clear();
         block_on(in_sync(&World::new(state), &cluster, UP));
     }
+}
+
+/// Cilium may do kube-proxy's work.
+#[test]
+fn without_kube_proxy_nothing_of_it_comes_and_what_is_left_is_told() {
+    let with = harness::with_manifests();
+    let mut without = with.clone();
+    without.kube_proxy.enabled = false;
+    let (world, had) = (World::new(State::new(&without)), World::new(built(&with)));
+    block_on(async {
+        let run = succeed(&world, &without, UP).await;
+        let steps = harness::words(&run.plan);
+        assert!(!steps.contains("kube-proxy"), "{steps}");
+        assert!(steps.contains("wait until deployment/coredns is rolled out"), "{steps}");
+        in_sync(&world, &without, UP).await;
+        let plan = harness::plan(&had, &without, UP).await;
+        assert!(plan.is_empty(), "{}", harness::words(&plan));
+        assert!(plan.notices.iter().any(|n| n.text.starts_with("kube-proxy is there still")));
+    });
 }
 
 #[test]

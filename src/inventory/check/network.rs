@@ -9,6 +9,7 @@ use crate::inventory::{
     draft::Draft,
     hosts::HostDraft,
     problem::{Findings, Path},
+    settings::NetworkPlugin,
 };
 
 use super::hosts::component_at;
@@ -37,6 +38,15 @@ pub(super) fn check(draft: &Draft, findings: &Findings) {
             false => ("pod_subnet", format!("{pods} overlaps service_subnet ({services})")),
         };
         findings.error(&path.key(key), message, "two subnets that share no address");
+    }
+    if !draft.kube_proxy.enabled && draft.network.plugin == NetworkPlugin::Bridge {
+        let proxy = Path::default().key("kube_proxy").key("enabled");
+        let message = "false, and the network plugin bridge has nobody else who makes Services work";
+        findings.error(
+            &proxy,
+            message,
+            "true, or a plugin of yours that does without: network.plugin: manifests",
+        );
     }
     if let Some(owner) = component_at(draft.api.port) {
         let api_port = Path::default().key("api").key("port");

@@ -153,8 +153,7 @@ fn kernel_features(s: &Subject<'_>) -> Vec<Verdict> {
 fn kernel_version(s: &Subject<'_>) -> Vec<Verdict> {
     let mut numbers = s.facts.kernel.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else { return vec![] };
-    let mode = s.cluster.kube_proxy.config.get("mode").and_then(|m| m.as_str()).unwrap_or("nftables");
-    if !s.node.is_kubernetes() || mode != "nftables" || (major, minor) >= (5, 13) {
+    if !s.node.is_kubernetes() || !s.cluster.kube_proxy.uses_nftables() || (major, minor) >= (5, 13) {
         return vec![];
     }
     vec![Verdict::error(
@@ -343,7 +342,7 @@ fn wanted_ports(s: &Subject<'_>) -> Vec<(u16, &'static str)> {
     } else if node.is(Role::Worker) && s.cluster.load_balancer == LoadBalancer::NodeLocal {
         ports.extend([(s.cluster.api.port, "haproxy"), (layout::HAPROXY_HEALTH_PORT, "haproxy")]);
     }
-    if node.is_kubernetes() {
+    if node.is_kubernetes() && s.cluster.kube_proxy.enabled {
         ports.push((layout::KUBE_PROXY_METRICS_PORT, "kube-proxy"));
     }
     ports

@@ -103,8 +103,8 @@ impl Probe {
                 "a faster disk for /var/lib/etcd, or etcd.heartbeat_interval and etcd.election_timeout five times as long",
             ));
         }
-        let mode = cluster.kube_proxy.config.get("mode").and_then(|m| m.as_str()).unwrap_or("nftables");
-        if let Some(nft) = self.nft.filter(|nft| is_node && mode == "nftables" && *nft <= CRASHING_NFT) {
+        let rules = is_node && cluster.kube_proxy.uses_nftables();
+        if let Some(nft) = self.nft.filter(|nft| rules && *nft <= CRASHING_NFT) {
             verdicts.push(Verdict::warning(
                 format!("its nft {} crashes beside kube-proxy's tables", nft.to_string().trim_start_matches('v')),
                 "should it have firewall rules of its own: a newer nftables, or kube_proxy.config.mode: iptables",

@@ -55,7 +55,7 @@ pub(crate) fn cluster(nodes: Vec<Node>) -> Cluster {
         controller_manager: Component::default(),
         scheduler: Component::default(),
         kubelet: Component::default(),
-        kube_proxy: Component::default(),
+        kube_proxy: KubeProxy::default(),
         upgrade_strategy: UpgradeStrategy {
             max_unavailable_workers: 1,
             drain_timeout: Duration::from_secs(300),
