@@ -26,6 +26,10 @@ if [ "$disk" = yes ]; then
   }
 fi
 nft --version 2>/dev/null | awk '{sub(/^v/, "", $2); print "nft", $2}'
+# What keeps packets of pods from passing: FORWARD of iptables apart, where rsadm has rules of its own.
+! systemctl -q is-active firewalld 2>/dev/null || echo firewalld active
+nft list chains 2>/dev/null | awk '$1 == "table" {table = $2 " " $3} $1 == "chain" {chain = table " " $2}
+  /hook forward .*policy drop/ && table !~ /^ip6 / && chain != "ip filter FORWARD" {print "drops", chain}'
 
 PATH=$PATH:/usr/lib/systemd:/lib/systemd
 listen=()

@@ -137,12 +137,12 @@ fn is_set(s: &Subject<'_>, key: &str, value: &serde_json::Value) -> bool {
 
 /// Features, not module names: what is built in has no module.
 fn kernel_features(s: &Subject<'_>) -> Vec<Verdict> {
-    [("overlay", "container images"), ("br_netfilter", "services of pods")]
+    let has =
+        |feature: &str| [&s.facts.features, &s.facts.loadable].iter().any(|l| l.iter().any(|f| f == feature));
+    [("overlay", "container images", true), ("br_netfilter", "services of pods", s.node.is_kubernetes())]
         .into_iter()
-        .filter(|(feature, _)| {
-            ![&s.facts.features, &s.facts.loadable].iter().any(|l| l.iter().any(|f| f == feature))
-        })
-        .map(|(feature, user)| {
+        .filter(|(feature, _, needed)| *needed && !has(feature))
+        .map(|(feature, user, _)| {
             let text = format!("its kernel has no {feature}, which {user} need");
             Verdict::error(text, format!("modprobe {feature}, or use a kernel that has it"))
         })

@@ -340,3 +340,14 @@ fn remarks_are_made_once_and_to_who_asks() {
     facts.processes.push(ProcessFact { name: "kubelet".into(), revision: None, etcd_servers: vec![] });
     assert_eq!((remarks(&facts, false), remarks(&facts, true)), (0, 2));
 }
+
+#[test]
+fn a_host_of_etcd_alone_needs_no_filter_for_bridges() {
+    let cluster = testing::external_etcd();
+    for (name, findings) in [("e1", 0), ("w1", 1)] {
+        let node = testing::node(&cluster, name);
+        let facts = Facts { loadable: vec![], ..well(node) };
+        let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true };
+        assert_eq!(kernel_features(&subject).len(), findings, "{name}");
+    }
+}

@@ -2,7 +2,7 @@
 //! etcd writes, and whether its own `nft` can live beside kube-proxy's rules.
 
 use crate::{
-    inventory::{Cluster, Node, Role},
+    inventory::{Cluster, Network, NetworkPlugin, Node, Role},
     layout,
     observe::Facts,
     versions::Version,
@@ -69,6 +69,10 @@ pub struct Probe {
     pub nft: Option<Version>,
     /// The process that listens on ports to come, for as long as paths are tried.
     pub listener: Option<u32>,
+    /// Whether firewalld runs, which rejects what its zones do not know.
+    pub firewalld: bool,
+    /// Chains of nftables, by family, table and name, that drop what is forwarded unless one of their rules accepts it.
+    pub drops: Vec<String>,
     /// Ports that could not be listened on.
     pub deaf: Vec<u16>,
 }
@@ -81,6 +85,8 @@ impl Probe {
             match word {
                 "sync-ms" => probe.sync_ms = value.parse().ok(),
                 "nft" => probe.nft = value.parse().ok(),
+                "firewalld" => probe.firewalld = value == "active",
+                "drops" => probe.drops.push(value.into()),
                 "listener" => probe.listener = value.parse().ok(),
                 "deaf" => probe.deaf.extend(value.parse::<u16>()),
                 "closed" => probe.closed.extend(place(value)),
@@ -109,6 +115,9 @@ impl Probe {
                 format!("its nft {} crashes beside kube-proxy's tables", nft.to_string().trim_start_matches('v')),
                 "should it have firewall rules of its own: a newer nftables, or kube_proxy.config.mode: iptables",
             ));
+        }
+        if is_node && cluster.network.plugin == NetworkPlugin::Bridge {
+            verdicts.extend(self.forwarding(&cluster.network));
         }
         verdicts
     }
@@ -147,6 +156,26 @@ impl Probe {
             ));
         }
         verdicts
+    }
+
+    /// Nodes are Ready behind these all the same, and pods on different ones do not reach each other.
+    fn forwarding(&self, network: &Network) -> impl Iterator<Item = Verdict> {
+        let (pods, services) = (network.pod_subnet, network.service_subnet);
+        let firewalld = self.firewalld.then(|| {
+            let help = format!(
+                "firewall-cmd --permanent --zone=trusted --add-source={pods} --add-source={services} --add-interface=rsadm0, \
+                 then firewall-cmd --reload"
+            );
+            Verdict::warning("firewalld runs, which rejects packets from and to pods that it was not told of", help)
+        });
+        let drops = self.drops.iter().map(move |chain| {
+            let help = format!(
+                "unless it has such rules: nft insert rule {chain} ip saddr {pods} accept, the same with daddr, and both \
+                 where its rules are kept, such as /etc/nftables.conf"
+            );
+            Verdict::warning(format!("its nft chain {chain} drops what no rule accepts, packets of pods, too"), help)
+        });
+        firewalld.into_iter().chain(drops)
     }
 }
 
@@ -222,5 +251,18 @@ mod tests {
         let mut iptables = testing::ha();
         iptables.kube_proxy.config.insert("mode".into(), "iptables".into());
         assert_eq!(probe.verdicts(&iptables, true), []);
+    }
+
+    #[test]
+    fn firewalls_that_let_no_pod_through_are_told_where_ours_is_the_network() {
+        let probe = Probe::parse("firewalld active\ndrops inet filter forward\n");
+        let mut cluster = testing::ha();
+        let told = probe.verdicts(&cluster, true);
+        let [Verdict::Warning(_, zones), Verdict::Warning(chain, _)] = &told[..] else { panic!("{told:?}") };
+        assert!(zones.contains("--add-source=10.244.0.0/16 --add-source=10.96.0.0/12"), "{zones}");
+        assert!(chain.starts_with("its nft chain inet filter forward drops"), "{chain}");
+        assert_eq!(probe.verdicts(&cluster, false), [], "no pods there");
+        cluster.network.plugin = NetworkPlugin::None;
+        assert_eq!(probe.verdicts(&cluster, true), []);
     }
 }
