@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum, ValueHint, builder::PossibleValuesParser};
 
-use crate::{phases::UP, ui::Verbosity};
+use crate::{cli::shell::quoted, phases::UP, plan::quorum::OVERRIDE, ui::Verbosity};
 
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -85,6 +85,17 @@ pub struct GateArgs {
     pub accept_quorum_loss: Option<String>,
 }
 
+impl GateArgs {
+    /// The option as it has to be typed again; empty where it was not given.
+    pub fn as_typed(&self) -> String {
+        match self.accept_quorum_loss.as_deref() {
+            None => String::new(),
+            Some("") => format!(" {OVERRIDE}"),
+            Some(cluster) => format!(" {OVERRIDE}={}", quoted(cluster)),
+        }
+    }
+}
+
 /// Which phases are wanted; all of them by default.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PhaseArgs {
@@ -98,6 +109,15 @@ pub struct PhaseArgs {
 }
 
 impl PhaseArgs {
+    /// The option as it has to be typed again; empty where all are wanted.
+    pub fn as_typed(&self) -> String {
+        let option = |name: &str, phases: &[String]| match phases.is_empty() {
+            true => String::new(),
+            false => format!(" {name} {}", phases.join(",")),
+        };
+        option("--only", &self.only) + &option("--skip", &self.skip)
+    }
+
     /// True where the phase of that name is wanted.
     pub fn wants(&self, name: &str) -> bool {
         let has = |names: &[String]| names.iter().any(|n| n == name);

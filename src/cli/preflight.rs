@@ -27,7 +27,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let (events, report) = recorded(context);
     let session = Session::to_build(context, &args.inventory, events, &GateArgs::default()).await?;
     // Two who listen on the same ports would each find them taken.
-    session.lock("preflight").await?;
+    session.lock(&format!("preflight{}", args.inventory.as_typed())).await?;
     let seen = session.observe().await?;
     session.preflight(&seen, Scope::Everything).await?;
     let text = format!("{} can carry {}", count(session.cluster.nodes.len(), "host"), session.cluster.name);

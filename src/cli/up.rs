@@ -34,6 +34,14 @@ pub(super) struct Args {
     pub(super) gate: GateArgs,
 }
 
+impl Args {
+    /// The command as it has to be typed again.
+    fn command(&self) -> String {
+        let Self { inventory, phases, gate } = self;
+        format!("up{}{}{}", inventory.as_typed(), phases.as_typed(), gate.as_typed())
+    }
+}
+
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded(context);
     let mut session = Session::to_build(context, &args.inventory, events, &args.gate).await?;
@@ -41,7 +49,6 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;
     let serves = seen.hosts.values().any(|facts| facts.runs("etcd"));
-    let command = format!("up{}", args.inventory.as_typed());
     let (plan, text) = match phases::plan(UP, &session.cluster, seen, OffsetDateTime::now_utc(), wants) {
         Ok((plan, _)) if plan.is_empty() => {
             session.notices(&plan);
@@ -56,7 +63,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
             if serves {
                 alarm::warn_where_full(&session, &session.cluster).await;
             }
-            let plan = session.carry_out(&command, UP, wants).await?;
+            let plan = session.carry_out(&args.command(), UP, wants).await?;
             let text = done(&session.cluster, &plan, wants(workers::PHASE));
             (plan, text)
         }
@@ -121,6 +128,8 @@ fn next(cluster: &Cluster, inventory: &str, settled: bool) -> Vec<Next> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
     use crate::{
         manifests::testing,
@@ -134,6 +143,25 @@ mod tests {
         let (title, mode) = (String::new(), Mode::Parallel);
         let stage = Stage { phase: "x", title, mode, gated: false, beside: false, work };
         Plan { stages: vec![stage], ..Plan::default() }
+    }
+
+    #[test]
+    fn what_goes_on_after_a_stop_is_what_was_typed() {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        for line in [
+            "up",
+            "up prod.yaml --only etcd,control-plane",
+            "up --skip addons --accept-quorum-loss",
+            "up 'my prod.yaml' --accept-quorum-loss=prod",
+        ] {
+            let words = line.replace("'my prod.yaml'", "my_prod.yaml");
+            let words = words.split(' ').map(|word| word.replace("my_", "my "));
+            assert_eq!(Line::parse_from(words).args.command(), line);
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Args {
             DEFAULT_SECONDS => String::new(),
             seconds => format!(" --expiring-within {seconds}s"),
         };
-        format!("certs renew{}{hosts}{which}", self.inventory.as_typed())
+        format!("certs renew{}{hosts}{which}{}", self.inventory.as_typed(), self.gate.as_typed())
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending });
     }
     session.consent(&args.gate)?;
-    session.lock("certs renew").await?;
+    session.lock(&args.command()).await?;
     let (plan, seen) = planned(&session, &renewal).await?;
     session.notices(&plan);
     session.execute(&args.command(), &plan, seen).await?;

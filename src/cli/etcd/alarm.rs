@@ -65,7 +65,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     match &args.command {
         Command::List { inventory } => list(inventory, context).await,
         Command::Disarm { inventory } => {
-            tend(context, inventory, "etcd alarm disarm", &GateArgs::default(), async |t| {
+            let command = format!("etcd alarm disarm{}", inventory.as_typed());
+            tend(context, inventory, &command, &GateArgs::default(), async |t| {
                 let names = disarm(t, |_| true).await?;
                 let text = match names.len() {
                     0 => "no alarm is on".to_owned(),

@@ -58,7 +58,14 @@ fn load_time(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let load = Load { duration: args.duration, rate: args.rate, clients: args.clients, value_bytes: VALUE };
-    tend_with(context, &args.inventory, "etcd bench", &GateArgs::default(), async |live, t| {
+    let command = format!(
+        "etcd bench{} --duration {}ms --rate {} --clients {}",
+        args.inventory.as_typed(),
+        args.duration.as_millis(),
+        args.rate,
+        args.clients
+    );
+    tend_with(context, &args.inventory, &command, &GateArgs::default(), async |live, t| {
         let measure = async || {
             let survey = Survey {
                 cluster: &live.session.cluster,

@@ -22,12 +22,26 @@ pub(in crate::cli) struct Args {
     pub(in crate::cli) inventory: InventoryArg,
 
     /// How many of the newest revisions stay
-    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(long, value_name = "N", default_value_t = KEEP)]
     pub(in crate::cli) keep: u64,
 }
 
+/// `--keep` where it is not given.
+const KEEP: u64 = 1000;
+
+impl Args {
+    /// The command as it has to be typed again.
+    fn command(&self) -> String {
+        let keep = match self.keep {
+            KEEP => String::new(),
+            revisions => format!(" --keep {revisions}"),
+        };
+        format!("etcd compact{}{keep}", self.inventory.as_typed())
+    }
+}
+
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    tend(context, &args.inventory, "etcd compact", &GateArgs::default(), async |t| {
+    tend(context, &args.inventory, &args.command(), &GateArgs::default(), async |t| {
         let result = compact(t, args.keep).await?;
         let defrag = format!("rsadm etcd defrag{}", args.inventory.as_typed());
         let (text, next) = match result.changed {

@@ -31,11 +31,25 @@ pub(in crate::cli) struct Args {
     pub(in crate::cli) inventory: InventoryArg,
 
     /// Leave members whose file would shrink by less than this many percent
-    #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = MIN_GAIN, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(in crate::cli) min_gain: u8,
 
     #[command(flatten)]
     pub(in crate::cli) gate: GateArgs,
+}
+
+/// `--min-gain` where it is not given.
+const MIN_GAIN: u8 = 20;
+
+impl Args {
+    /// The command as it has to be typed again.
+    fn command(&self) -> String {
+        let min_gain = match self.min_gain {
+            MIN_GAIN => String::new(),
+            percent => format!(" --min-gain {percent}"),
+        };
+        format!("etcd defrag{}{min_gain}{}", self.inventory.as_typed(), self.gate.as_typed())
+    }
 }
 
 /// What came of it, as JSON has it.
@@ -50,7 +64,7 @@ struct Report {
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
-    tend(context, &args.inventory, "etcd defrag", &args.gate, async |t| {
+    tend(context, &args.inventory, &args.command(), &args.gate, async |t| {
         let report = t.serving().await?;
         let names = report.raised(Alarm::NOSPACE);
         let report = if names.is_empty() {

@@ -44,7 +44,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     Takes::Hosts.after_inventory("etcd move-leader", &args.inventory, &[&args.host])?;
     let wanted = NodeName::new(args.host.as_str());
     let live = Live::open_for(context, &args.inventory, context.ui.events(), &wanted).await?;
-    live.lock("etcd move-leader").await?;
+    live.lock(&format!("etcd move-leader{} {wanted}", args.inventory.as_typed())).await?;
     let members = live.members();
     let report = live.serving(&members).await?;
     // By its address: kubeadm names members after nodes, which the inventory may call otherwise.

@@ -66,7 +66,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     };
     let inventory = InventoryArg { inventory };
     let Some(snapshot) = snapshot else {
-        return Ground::open(context, &inventory, "etcd restore --rollback").await?.roll_back().await;
+        let command = format!("etcd restore{} --rollback", inventory.as_typed());
+        return Ground::open(context, &inventory, &command).await?.roll_back().await;
     };
     Takes::Snapshot.after_inventory("etcd restore", &inventory, &[snapshot.to_string_lossy()])?;
     let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
@@ -74,7 +75,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;
     let checked = checked(&opened)?;
     let sha256 = &checked.sum.sha256;
-    let command = format!("etcd restore{} {}", inventory.as_typed(), quoted(snapshot.display()));
+    let key = args.identity.as_ref().map(|file| format!(" --identity {}", quoted(file.display())));
+    let key = key.unwrap_or_default();
+    let command = format!("etcd restore{} {}{key}", inventory.as_typed(), quoted(snapshot.display()));
     let ground = Ground::open(context, &inventory, &command).await?;
     if ground.tidy_up().await?.last_over().is_some_and(|token| token.contains(&sha256[..12])) {
         return ground.was_over();

@@ -26,7 +26,8 @@ pub(super) struct Outcome<T> {
     pub(super) next: Vec<Next>,
 }
 
-/// Connects, takes the locks, does the work and tells what it came to. `command` is what others read in the lock.
+/// Connects, takes the locks, does the work and tells what it came to. `command` is what others read in the
+/// lock, and what goes on after a stop: as it has to be typed.
 pub(super) async fn tend<T: Serialize>(
     context: &Context,
     arg: &InventoryArg,
@@ -60,8 +61,7 @@ pub(super) async fn tend_with<T: Serialize>(
         accept_quorum_loss: session.accepts_quorum_loss(),
         stopping: &stopping,
     };
-    let again = format!("{command}{}", arg.as_typed());
-    let Outcome { result, text, changed, next } = ended(work(&live, &tending).await, &again)?;
+    let Outcome { result, text, changed, next } = ended(work(&live, &tending).await, command)?;
     session.events.emit(Event::Finished { text, changed, elapsed: session.elapsed(), next });
     if context.ui.settings().json {
         context.print(&result, |_| String::new())?;

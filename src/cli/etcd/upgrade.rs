@@ -51,7 +51,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending });
     }
     session.consent(&args.gate)?;
-    let (plan, seen) = upgrade(&session, &args.inventory).await?;
+    let (plan, seen) = upgrade(&session, args).await?;
     super::alarm::warn_where_full(&session, &session.cluster).await;
     session.events.emit(finished(&session, &plan, &seen, &args.inventory.as_typed()));
     if let Some(report) = report {
@@ -60,15 +60,16 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     Ok(Exit::Done)
 }
 
-async fn upgrade(session: &Session<'_>, inventory: &InventoryArg) -> Result<(Plan, Observed), CliError> {
-    session.lock("etcd upgrade").await?;
+async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed), CliError> {
+    let command = format!("etcd upgrade{}{}", args.inventory.as_typed(), args.gate.as_typed());
+    session.lock(&command).await?;
     let (plan, seen) = planned(session).await?;
     session.notices(&plan);
     if !plan.is_empty() {
         // There is no way back to an older version but this (etcd, `upgrading-etcd`).
-        super::snapshot::save::before_a_change(session, inventory).await?;
+        super::snapshot::save::before_a_change(session, &args.inventory).await?;
     }
-    session.execute(&format!("etcd upgrade{}", inventory.as_typed()), &plan, seen.clone()).await?;
+    session.execute(&command, &plan, seen.clone()).await?;
     Ok((plan, seen))
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         let question = question(&session.cluster, &plan, &silent);
         ask(context, &session.events, &beside, &question, &session.cluster.name)?;
     }
-    let command = format!("reset{}", args.inventory.as_typed());
+    let command = format!("reset{}{}", args.inventory.as_typed(), args.gate.as_typed());
     let outcome = wipe(&session, &command, &mut silent).await;
     if let Some(error) = unfinished(outcome.as_ref().err(), &silent, &command) {
         return Err(error);
@@ -82,7 +82,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
 
 /// Looks again under the locks, and wipes; how many hosts.
 async fn wipe(session: &Session<'_>, command: &str, silent: &mut Vec<HostError>) -> Result<usize, CliError> {
-    session.lock("reset").await?;
+    session.lock(command).await?;
     let (seen, lost) = session.observe_what_answers().await;
     silent.extend(
         lost.into_iter().filter(|e| !silent.iter().any(|s| s.host() == e.host())).collect::<Vec<_>>(),
