@@ -32,7 +32,8 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     Takes::Hosts.after_inventory("etcd add", &args.inventory, &[&args.host])?;
     let host = NodeName::new(args.host.as_str());
-    let command = format!("etcd add{} {host}", args.inventory.as_typed());
-    let wish = Wish { command, join: vec![host], leave: vec![], gate: GateArgs::default() };
+    let typed = args.inventory.as_typed();
+    let command = format!("etcd add{typed} {host}");
+    let wish = Wish { command, inventory: typed, join: vec![host], leave: vec![], gate: GateArgs::default() };
     Ground::open(context, &args.inventory, &wish).await?.fulfil(&wish, context).await
 }

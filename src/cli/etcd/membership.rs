@@ -16,7 +16,7 @@ use crate::{
         session::{Recording, Session, goes_on_without, recorded},
     },
     etcd::status::{EtcdReport, MemberReport},
-    event::{Event, Next, bytes, count},
+    event::{Event, bytes},
     exec::{
         gate,
         members::SshMembers,
@@ -33,10 +33,14 @@ use crate::{
     plan::Refusal,
 };
 
+mod outcome;
+
 /// What is to become of the membership.
 pub(super) struct Wish {
     /// The command as it has to be typed, without `rsadm`.
     pub(super) command: String,
+    /// The inventory, as it has to be typed behind another command.
+    pub(super) inventory: String,
     /// Hosts that are to be members.
     pub(super) join: Vec<NodeName>,
     /// Hosts that are to be members no more; in both, it leaves and joins anew.
@@ -117,17 +121,18 @@ impl<'a> Ground<'a> {
         self.reaches_members(&target, &wish.join).await?;
         let made =
             phases::plan(ETCD_MEMBERS, &target, self.seen.clone(), OffsetDateTime::now_utc(), |_| true)?;
-        let (plan, predicted) = made;
+        let (plan, _) = made;
         let text = match plan.is_empty() {
             true => "nothing to change".to_owned(),
             false => {
                 self.session.execute_for(&target, &wish.command, &plan, self.seen).await?;
                 super::alarm::warn_where_full(&self.session, &target).await;
-                let voters = predicted.membership.iter().flatten().filter(|m| !m.learner).count();
-                format!("etcd has {}, can lose {}", count(voters, "voting member"), (voters.max(1) - 1) / 2)
+                // The members themselves: who was not well before is counted as what it is.
+                let members = SshMembers::new(&self.session.cluster, &self.session.fleet);
+                outcome::came_to(&gate::settled(&members, OffsetDateTime::now_utc()).await)
             }
         };
-        let next = next(&self.session.cluster, &target, wish);
+        let next = outcome::next(&self.session.cluster, &target, wish);
         let elapsed = self.session.elapsed();
         self.session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed, next });
         self.report.print(context)?;
@@ -275,42 +280,6 @@ fn no_quorum() -> Refusal {
     }
 }
 
-/// What the inventory has to say from now on, so that `up` wants the same.
-fn next(inventory: &Cluster, target: &Cluster, wish: &Wish) -> Vec<Next> {
-    let differs = |role: fn(&Node, &Node) -> bool| -> Vec<String> {
-        let pairs = inventory.nodes.iter().zip(&target.nodes);
-        pairs.filter(|(a, b)| role(a, b)).map(|(a, _)| a.name.to_string()).collect()
-    };
-    // Whoever has the role, is no member and was not named is still to join.
-    let (gone, waiting): (Vec<_>, Vec<_>) = differs(|a, b| a.is(Role::Etcd) && !b.is(Role::Etcd))
-        .into_iter()
-        .partition(|host| wish.leave.iter().any(|left| left.as_str() == host));
-    let come = differs(|a, b| !a.is(Role::Etcd) && b.is(Role::Etcd));
-    let inventory =
-        wish.command.split(' ').find(|w| w.contains(['/', '.'])).map(|w| format!(" {w}")).unwrap_or_default();
-    let mut next = Vec::new();
-    if !gone.is_empty() {
-        let why = format!(
-            "after taking the role etcd off {} in the inventory: else up adds it again",
-            gone.join(", ")
-        );
-        next.push(Next::new(format!("rsadm plan{inventory}"), why));
-    }
-    if !come.is_empty() {
-        let why = format!(
-            "after giving {} the role etcd in the inventory: else up removes it again",
-            come.join(", ")
-        );
-        next.push(Next::new(format!("rsadm plan{inventory}"), why));
-    }
-    for host in waiting {
-        let why = format!("{host} has the role etcd in the inventory, and is no member yet");
-        next.push(Next::new(format!("rsadm etcd add{inventory} {host}"), why));
-    }
-    next.push(Next::new(format!("rsadm etcd status{inventory}"), "shows every member"));
-    next
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,7 +290,13 @@ mod tests {
 
     fn wish(join: &[&str], leave: &[&str]) -> Wish {
         let names = |hosts: &[&str]| hosts.iter().map(|h| NodeName::new(*h)).collect();
-        Wish { command: String::new(), join: names(join), leave: names(leave), gate: GateArgs::default() }
+        Wish {
+            command: String::new(),
+            inventory: String::new(),
+            join: names(join),
+            leave: names(leave),
+            gate: GateArgs::default(),
+        }
     }
 
     /// Each host has etcd; those that are listed are members, at the address that is changed so.
@@ -342,21 +317,6 @@ mod tests {
         }
         seen.membership = Some(members);
         seen
-    }
-
-    #[test]
-    fn what_is_next_tells_those_that_left_from_those_that_are_still_to_join() {
-        let inventory = testing::ha();
-        let mut target = inventory.clone();
-        target.nodes.iter_mut().filter(|n| n.name.as_str() != "m1").for_each(|n| {
-            n.roles.retain(|role| *role != Role::Etcd);
-        });
-        let wish = Wish { command: "etcd remove prod.yaml m2".into(), ..wish(&[], &["m2"]) };
-        let said: Vec<String> = next(&inventory, &target, &wish).into_iter().map(|n| n.command).collect();
-        assert_eq!(
-            said,
-            ["rsadm plan prod.yaml", "rsadm etcd add prod.yaml m3", "rsadm etcd status prod.yaml"]
-        );
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     Takes::Hosts.after_inventory("etcd remove", &args.inventory, &[&args.host])?;
     let host = NodeName::new(args.host.as_str());
-    let command = format!("etcd remove{} {host}", args.inventory.as_typed());
-    let wish = Wish { command, join: vec![], leave: vec![host], gate: args.gate.clone() };
+    let typed = args.inventory.as_typed();
+    let command = format!("etcd remove{typed} {host}{}", args.gate.as_typed());
+    let wish = Wish { command, inventory: typed, join: vec![], leave: vec![host], gate: args.gate.clone() };
     Ground::open(context, &args.inventory, &wish).await?.fulfil(&wish, context).await
 }

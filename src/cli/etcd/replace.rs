@@ -56,8 +56,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         }
         [] => return Err(CliError::new(Exit::Usage, "one host is named, or two")),
     };
-    let command = format!("etcd replace{} {}", inventory.as_typed(), hosts.join(" "));
-    let wish = Wish { command, join: vec![new], leave: vec![old], gate: args.gate.clone() };
+    let typed = inventory.as_typed();
+    let command = format!("etcd replace{typed} {}{}", hosts.join(" "), args.gate.as_typed());
+    let wish = Wish { command, inventory: typed, join: vec![new], leave: vec![old], gate: args.gate.clone() };
     Ground::open(context, &inventory, &wish).await?.fulfil(&wish, context).await
 }
 
