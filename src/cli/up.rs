@@ -1,5 +1,7 @@
 //! `rsadm up`.
 
+use std::collections::BTreeSet;
+
 use time::OffsetDateTime;
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     },
     event::{Event, Next, count},
     inventory::{Cluster, NetworkPlugin, Role},
-    phases::{self, UP, etcd, ownership, preflight, workers},
+    phases::{self, UP, ownership, preflight, workers},
     plan::{Action, Plan, Refusal},
 };
 
@@ -49,12 +51,13 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;
     let serves = seen.hosts.values().any(|facts| facts.runs("etcd"));
-    let (plan, text) = match phases::plan(UP, &session.cluster, seen, OffsetDateTime::now_utc(), wants) {
+    let (plan, text, etcd) = match phases::plan(UP, &session.cluster, seen, OffsetDateTime::now_utc(), wants)
+    {
         Ok((plan, _)) if plan.is_empty() => {
             session.notices(&plan);
             let hosts = count(session.cluster.nodes.len(), "host");
             let text = format!("in sync: {hosts}, {} things checked, nothing to change", plan.checked);
-            (plan, text)
+            (plan, text, Etcd::default())
         }
         // What facts alone forbid is told together with what the network forbids.
         Err(refusal) if !may_be_told_with_all(&refusal, &wants) => return Err(refusal.into()),
@@ -63,14 +66,15 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
             if serves {
                 alarm::warn_where_full(&session, &session.cluster).await;
             }
-            let plan = session.carry_out(&args.command(), UP, wants).await?;
-            let text = done(&session.cluster, &plan, wants(workers::PHASE));
-            (plan, text)
+            let (plan, given_up) = session.carry_out(&args.command(), UP, wants).await?;
+            let etcd = Etcd::of(&plan, &given_up);
+            let text = done(&session.cluster, &plan, etcd, wants(workers::PHASE));
+            (plan, text, etcd)
         }
     };
     let next = match plan.is_empty() {
         true => vec![],
-        false => next(&session.cluster, &args.inventory.as_typed(), wants(etcd::PHASE)),
+        false => next(&session.cluster, &args.inventory.as_typed(), etcd),
     };
     session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed: session.elapsed(), next });
     report.print(context)?;
@@ -82,15 +86,42 @@ fn may_be_told_with_all(refusal: &Refusal, wants: &impl Fn(&str) -> bool) -> boo
     refusal.rule == preflight::PHASE || (refusal.rule == ownership::RULE && wants(preflight::PHASE))
 }
 
+/// What a run saw of etcd itself: of how many members it waited until they are well, and how many those became.
+#[derive(Clone, Copy, Default)]
+struct Etcd {
+    awaited: usize,
+    healthy: usize,
+}
+
+impl Etcd {
+    fn of(plan: &Plan, given_up: &BTreeSet<String>) -> Self {
+        let waits = |action: &'_ Action| match action {
+            Action::AwaitEtcd { members } => {
+                let healthy = members.iter().filter(|(name, _)| !given_up.contains(name.as_str())).count();
+                Some(Self { awaited: members.len(), healthy })
+            }
+            _ => None,
+        };
+        let waited = plan.steps().filter_map(|(_, step)| waits(&step.action));
+        waited.max_by_key(|etcd| etcd.awaited).unwrap_or_default()
+    }
+
+    /// How many members can be lost, where all were seen to be well.
+    fn can_lose(self, members: usize) -> Option<usize> {
+        (self.healthy == members).then(|| members.saturating_sub(1) / 2)
+    }
+}
+
 /// What a run came to: what it saw to itself, and no more. `joined` is true where it looked after nodes.
-fn done(cluster: &Cluster, plan: &Plan, joined: bool) -> String {
+fn done(cluster: &Cluster, plan: &Plan, etcd: Etcd, joined: bool) -> String {
     let nodes = cluster.kubernetes_nodes().count();
-    let waits = |action: &Action| match action {
-        Action::AwaitEtcd { members } => Some(members.len()),
-        _ => None,
-    };
-    match plan.steps().filter_map(|(_, step)| waits(&step.action)).max() {
-        Some(members) if nodes == 0 => format!("{} healthy", count(members, "etcd member")),
+    match etcd {
+        Etcd { awaited: 1.., healthy } if nodes == 0 && healthy == etcd.awaited => {
+            format!("{} healthy", count(healthy, "etcd member"))
+        }
+        Etcd { awaited: awaited @ 1.., healthy } if nodes == 0 => {
+            format!("{healthy} of {} healthy", count(awaited, "etcd member"))
+        }
         _ if nodes > 0 && joined && cluster.network.plugin == NetworkPlugin::None => {
             format!("{} joined (network.plugin: none)", count(nodes, "node"))
         }
@@ -99,8 +130,8 @@ fn done(cluster: &Cluster, plan: &Plan, joined: bool) -> String {
     }
 }
 
-/// What to do now. `settled` is true where the run looked after etcd.
-fn next(cluster: &Cluster, inventory: &str, settled: bool) -> Vec<Next> {
+/// What to do now.
+fn next(cluster: &Cluster, inventory: &str, etcd: Etcd) -> Vec<Next> {
     let mut next = Vec::new();
     if cluster.has_kubernetes() {
         next.push(Next::new(
@@ -109,12 +140,11 @@ fn next(cluster: &Cluster, inventory: &str, settled: bool) -> Vec<Next> {
         ));
     }
     let members = cluster.with_role(Role::Etcd).count();
-    let can_lose = (members - 1) / 2;
     next.push(Next::new(
         format!("rsadm etcd status{inventory}"),
-        match settled {
-            true => format!("etcd can lose {can_lose} of {}", count(members, "member")),
-            false => "shows every member".to_owned(),
+        match etcd.can_lose(members) {
+            Some(n) => format!("etcd can lose {n} of {}", count(members, "member")),
+            None => "shows every member".to_owned(),
         },
     ));
     if cluster.has_kubernetes() {
@@ -173,15 +203,25 @@ mod tests {
         etcd.nodes.retain(|n| !n.is_kubernetes());
         let change = || plan(Action::Sysctl);
         let members: Vec<_> = etcd.nodes.iter().map(|n| (n.name.clone(), n.client_url())).collect();
-        for (cluster, plan, joined, text) in [
-            (&ha, change(), true, "5 nodes Ready"),
-            (&ha, change(), false, "1 change on 1 host"),
-            (&without, change(), true, "5 nodes joined (network.plugin: none)"),
-            (&without, change(), false, "1 change on 1 host"),
-            (&etcd, change(), true, "1 change on 1 host"),
-            (&etcd, plan(Action::AwaitEtcd { members }), true, "3 etcd members healthy"),
+        let waits = || plan(Action::AwaitEtcd { members: members.clone() });
+        let one = plan(Action::AwaitEtcd { members: members[..1].to_vec() });
+        let (all, first) = ("etcd can lose 1 of 3 members", members[0].0.to_string());
+        for (cluster, plan, given_up, joined, text, of_etcd) in [
+            (&ha, change(), None, true, "5 nodes Ready", "shows every member"),
+            (&ha, change(), None, false, "1 change on 1 host", "shows every member"),
+            (&without, change(), None, true, "5 nodes joined (network.plugin: none)", "shows every member"),
+            (&without, change(), None, false, "1 change on 1 host", "shows every member"),
+            (&etcd, change(), None, true, "1 change on 1 host", "shows every member"),
+            (&etcd, waits(), None, true, "3 etcd members healthy", all),
+            (&etcd, waits(), Some(&first), true, "2 of 3 etcd members healthy", "shows every member"),
+            (&etcd, one, None, true, "1 etcd member healthy", "shows every member"),
+            (&ha, waits(), None, true, "5 nodes Ready", all),
+            (&ha, waits(), Some(&first), true, "5 nodes Ready", "shows every member"),
         ] {
-            assert_eq!(done(cluster, &plan, joined), text);
+            let seen = Etcd::of(&plan, &given_up.cloned().into_iter().collect());
+            assert_eq!(done(cluster, &plan, seen, joined), text);
+            let said: Vec<String> = next(cluster, "", seen).into_iter().map(|n| n.why).collect();
+            assert!(said.iter().any(|why| why == of_etcd), "{text}: {said:?}");
         }
     }
 }

@@ -73,8 +73,6 @@ pub struct Context<'a> {
     pub limit: Duration,
     /// True where the operator accepted that etcd may lose its quorum meanwhile.
     pub accept_quorum_loss: bool,
-    /// The command that goes on after a failure.
-    pub again: String,
     /// True once the operator wants to stop.
     pub stopping: &'a (dyn Fn() -> bool + Sync),
     ledger: Mutex<Observed>,
@@ -107,7 +105,6 @@ impl<'a> Context<'a> {
     ) -> Self {
         let limit = Duration::from_secs(120);
         let ledger = Mutex::new(seen);
-        let again = "rsadm up".to_owned();
         Self {
             cluster,
             fleet,
@@ -117,7 +114,6 @@ impl<'a> Context<'a> {
             now,
             limit,
             accept_quorum_loss: false,
-            again,
             stopping,
             ledger,
             given_up: Mutex::default(),
@@ -127,6 +123,11 @@ impl<'a> Context<'a> {
     /// What is true by now.
     fn ledger(&self) -> MutexGuard<'_, Observed> {
         self.ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Names of members that the run did not wait for: nothing is known of them when it is over.
+    pub fn left_behind(&self) -> BTreeSet<String> {
+        self.given_up().clone()
     }
 
     /// Members that were not well when the operator's consent was made use of: the run does not wait for them.

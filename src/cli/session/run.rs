@@ -1,5 +1,7 @@
 //! From a plan to its end: locks, preflight, steps, and once more where a connection was lost.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -44,13 +46,14 @@ impl Session<'_> {
     }
 
     /// Takes the locks, looks and plans again under them, and does what is planned. Where a connection was lost on the way
-    /// and stands again, it looks and plans anew, as the next run would: nothing is sent a second time unseen.
+    /// and stands again, it looks and plans anew, as the next run would: nothing is sent a second time unseen. Answers what
+    /// was planned, and which members it gave up on.
     pub(in crate::cli) async fn carry_out(
         &self,
         command: &str,
         table: &[Phase],
         wants: impl Fn(&str) -> bool,
-    ) -> Result<Plan, CliError> {
+    ) -> Result<(Plan, BTreeSet<String>), CliError> {
         // From here on Ctrl-C is an orderly end, also while it still looks around: locks are held.
         self.context.stop_signal()?;
         self.lock(command).await?;
@@ -61,11 +64,13 @@ impl Session<'_> {
         let (mut planned, _) = self.plan(table, seen.clone(), &wants)?;
         planned.notices.retain(|notice| notice.phase != preflight::PHASE);
         self.notices(&planned);
-        let (mut rest, mut losses) = (planned.clone(), 0);
+        let (mut rest, mut losses, mut given_up) = (planned.clone(), 0, BTreeSet::new());
         loop {
-            match self.run(&self.cluster, command, &rest, seen).await? {
+            let (result, left) = self.run(&self.cluster, &rest, seen).await?;
+            given_up.extend(left);
+            match result {
                 Err(RunError::Lost(lost)) if losses < LOSSES => self.tell_lost(&lost),
-                result => return ended(result, command).map(|()| planned),
+                result => return ended(result, command).map(|()| (planned, given_up)),
             }
             losses += 1;
             seen = self.observe().await?;
@@ -138,16 +143,17 @@ impl Session<'_> {
         plan: &Plan,
         seen: Observed,
     ) -> Result<(), CliError> {
-        ended(self.run(cluster, command, plan, seen).await?, command)
+        let (result, _) = self.run(cluster, plan, seen).await?;
+        ended(result, command)
     }
 
+    /// How it ended, and which members it gave up on.
     async fn run(
         &self,
         cluster: &Cluster,
-        command: &str,
         plan: &Plan,
         seen: Observed,
-    ) -> Result<Result<(), RunError>, CliError> {
+    ) -> Result<(Result<(), RunError>, BTreeSet<String>), CliError> {
         let stop = self.context.stop_signal()?;
         let stopping = move || *stop.borrow();
         let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
@@ -157,8 +163,8 @@ impl Session<'_> {
             cx.limit = limit;
         }
         cx.accept_quorum_loss = self.accept_quorum_loss;
-        cx.again = format!("rsadm {command}");
-        Ok(exec::execute(&cx, plan).await)
+        let result = exec::execute(&cx, plan).await;
+        Ok((result, cx.left_behind()))
     }
 }
 
