@@ -4,8 +4,10 @@
 
 use std::{
     fmt::Write as _,
+    io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
-    process::{Output, Stdio},
+    process::{Child, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use assert_cmd::Command;
@@ -254,15 +256,14 @@ fn a_key_file_that_is_none_is_named() {
     }
 }
 
-/// Runs rsadm beside an ssh that does this, which is expected to note each call in a file `dialled`; sends it a signal once
-/// that is so long, and waits for its end.
-fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
+/// Starts rsadm beside an ssh that does this, in a folder that stays as long as what it returns.
+fn started(args: &[&str], ssh: &str) -> (tempfile::TempDir, Child) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("ssh");
     std::fs::write(&program, format!("#!/bin/sh\n{ssh}\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(folder.path().join("inventory.yaml"), VALID).unwrap();
-    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
+    let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
         .args(args)
         .current_dir(folder.path())
         .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
@@ -270,10 +271,17 @@ fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    (folder, child)
+}
+
+/// The same with an ssh that is expected to note each call in a file `dialled`; sends rsadm a signal once that is so long, and
+/// waits for its end.
+fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
+    let (folder, mut child) = started(args, ssh);
     let dialled = || std::fs::read(folder.path().join("dialled")).map_or(0, |calls| calls.len());
     while dialled() < calls {
         assert!(child.try_wait().unwrap().is_none(), "it ended after {} of {calls} calls", dialled());
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     let kill = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
     assert!(kill.unwrap().success());
@@ -307,6 +315,28 @@ fn a_watch_that_is_ended() {
         assert!(stdout.contains(" could not connect to m1: "), "{stdout}");
         assert_eq!(run.status.code(), Some(4), "{}", String::from_utf8_lossy(&run.stderr));
     }
+}
+
+/// `rsadm etcd status --watch | head -1`: where nothing changes nothing is written, and it ends all the same.
+#[test]
+fn a_watch_that_nobody_reads_any_more() {
+    let ssh = "echo 'ssh: connect to host 198.51.100.1 port 22: Connection refused' >&2\nexit 255";
+    let (_folder, mut child) = started(&["etcd", "status", "--watch=1h"], ssh);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains(" could not connect to m1: "), "{line}");
+    let until = Instant::now() + Duration::from_secs(10);
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+            None => {
+                child.kill().unwrap();
+                panic!("it goes on for nobody");
+            }
+        }
+    };
+    assert_eq!(status.code(), Some(4));
 }
 
 /// One count of hosts, which are those that the command needs; and that nothing has begun.

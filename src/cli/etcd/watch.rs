@@ -1,14 +1,16 @@
 //! `rsadm etcd status --watch`: looks again and again, over connections that stay open.
 
 use std::{
+    future::pending,
     io::{self, IsTerminal},
+    os::fd::AsFd,
     pin::pin,
     time::Duration,
 };
 
 use serde::Serialize;
 use time::{OffsetDateTime, macros::format_description};
-use tokio::time::Instant;
+use tokio::{io::Interest, net::unix::pipe::Sender, time::Instant};
 
 use super::status::{DUE, PATIENCE, concerned, exit};
 use crate::{
@@ -47,13 +49,14 @@ type Looking<'a> = Option<(Session<'a>, Vec<HostError>)>;
 /// What a look came to.
 type Look = Result<EtcdReport, CliError>;
 
-/// Goes on until Ctrl-C or SIGTERM, and ends as the last look would have.
+/// Goes on until Ctrl-C or SIGTERM, or until nobody reads it any more, and ends as the last look would have.
 pub(super) async fn run(
     inventory: &InventoryArg,
     context: &Context,
     pause: Duration,
 ) -> Result<Exit, CliError> {
     let mut asked_to_end = pin!(context.minds_interrupts()?);
+    let mut unread = pin!(unread());
     let screen = match (context.ui.settings().json, io::stdout().is_terminal()) {
         (true, _) => Screen::Json,
         (false, true) => Screen::Terminal,
@@ -77,9 +80,22 @@ pub(super) async fn run(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = &mut asked_to_end => break,
+            () = &mut unread => break,
         }
     }
     last.map_or(Ok(Exit::Interrupted), |look| look.map(|report| exit(report.verdict)))
+}
+
+/// Ends once the reader of standard output is gone: of a cluster that is well nothing is written by which that would show
+/// (`rsadm etcd status --watch | head -1`). Never, where it is a file or a terminal.
+async fn unread() {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    // A file cannot be waited for.
+    let Ok(stdout) = stdout.and_then(Sender::from_owned_fd_unchecked) else { return pending().await };
+    match stdout.ready(Interest::ERROR).await {
+        Ok(ready) if ready.is_error() => {}
+        _ => pending().await,
+    }
 }
 
 /// One look. Connections are opened anew once a host did not answer through them.
