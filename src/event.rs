@@ -43,7 +43,7 @@ pub enum Event {
         /// What is being done.
         text: String,
     },
-    /// A step ended well.
+    /// A step of a plan ended well.
     StepDone {
         /// Its phase.
         phase: &'static str,
@@ -221,15 +221,16 @@ impl Stage {
         self.phase
     }
 
-    /// Tells what is being done on a host now; the returned value measures it.
-    pub fn step(&self, host: &NodeName, text: impl Into<String>) -> StepTimer {
-        self.says(host, text);
-        StepTimer { stage: self.clone(), host: host.clone(), started: Instant::now() }
-    }
-
-    /// Tells what a host is at, without a measurement of its own ("waiting for a leader: m3 does not answer").
+    /// Tells what a host is at: the step that begins, or what it waits for ("waiting for a leader: m3 does not answer").
     pub fn says(&self, host: &NodeName, text: impl Into<String>) {
         self.events.emit(Event::StepStarted { phase: self.phase, host: host.clone(), text: text.into() });
+    }
+
+    /// Tells that a step ended well, and how long it took. Several travel to a host together, so that one may end after another
+    /// has begun.
+    pub fn did(&self, host: &NodeName, text: impl Into<String>, changed: bool, elapsed: Duration) {
+        let (phase, host, text) = (self.phase, host.clone(), text.into());
+        self.events.emit(Event::StepDone { phase, host, text, changed, elapsed });
     }
 
     /// Warns, about one host or about all.
@@ -247,24 +248,6 @@ impl Stage {
     /// Tells of a step that failed. The other hosts of the stage finish what they do.
     pub fn failed(&self, failure: Failure) {
         self.events.emit(Event::StepFailed(failure));
-    }
-}
-
-/// A step under way on one host.
-#[derive(Debug)]
-#[must_use = "a step that is never done is shown as running"]
-pub struct StepTimer {
-    stage: Stage,
-    host: NodeName,
-    started: Instant,
-}
-
-impl StepTimer {
-    /// Ends the step well.
-    pub fn done(self, text: impl Into<String>, changed: bool) {
-        let (phase, elapsed) = (self.stage.phase, self.started.elapsed());
-        let event = Event::StepDone { phase, host: self.host, text: text.into(), changed, elapsed };
-        self.stage.events.emit(event);
     }
 }
 
@@ -326,14 +309,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stage_measures_itself_and_its_steps() {
+    async fn a_stage_measures_itself_and_is_told_of_its_steps() {
         let (events, seen) = recorder();
         let m1 = NodeName::new("m1");
         let stage = events.stage("etcd", "starting 1 member", [m1.clone()]);
-        tokio::time::advance(Duration::from_millis(300)).await;
-        let step = stage.step(&m1, "start etcd");
-        tokio::time::advance(Duration::from_millis(700)).await;
-        step.done("started etcd", true);
+        tokio::time::advance(Duration::from_millis(1000)).await;
+        stage.did(&m1, "start etcd", true, Duration::from_millis(700));
         stage.done("1 member healthy");
 
         let seen = seen.lock().unwrap();

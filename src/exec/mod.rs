@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     event::{Event, Events, Failure, Stage as StageEvents},
-    host::{Host, HostError, Op, Output, fleet::Fleet},
+    host::{Host, HostError, fleet::Fleet},
     inventory::{Cluster, NodeName},
     observe::Observed,
     plan::{
@@ -42,6 +42,7 @@ pub mod restore;
 pub mod run;
 pub mod scripts;
 pub mod served;
+mod steps;
 pub mod survey;
 mod together;
 pub mod upkeep;
@@ -49,6 +50,7 @@ pub mod wait;
 
 use keyring::Keyring;
 use members::Members;
+use steps::Early;
 
 /// How long a lost connection is waited for: a link that was down for a moment, a host that starts anew.
 const ABSENCE: Duration = Duration::from_secs(60);
@@ -254,17 +256,6 @@ impl Halts {
     }
 }
 
-/// The same as the step itself tells it.
-enum Early {
-    /// The number of the step, if it was one, and why.
-    Failed(Option<usize>, String),
-    /// The same of a step, or one after it, in which the connection was lost.
-    Lost(Option<usize>, String),
-    /// The members do not agree, for the sake of one that may be another host's.
-    Lacking(usize, wait::Lack),
-    Refused(Refusal),
-}
-
 /// The work of one host; where a step fails, with what follows from it.
 async fn host_work(
     cx: &Context<'_>,
@@ -273,7 +264,7 @@ async fn host_work(
     shown: &StageEvents,
 ) -> Result<(), Halt> {
     let mut is_back = false;
-    let (step, why, culprit) = match steps(cx, work, shown).await {
+    let (step, why, culprit) = match steps::take(cx, work, shown).await {
         Ok(()) => return Ok(()),
         Err(Early::Refused(refusal)) => return Err(Halt::Refused(refusal)),
         Err(Early::Failed(step, why)) => (step, why, None),
@@ -307,71 +298,6 @@ async fn comes_back(cx: &Context<'_>, name: &NodeName, shown: &StageEvents) -> b
             return false;
         }
         sleep(PAUSE).await;
-    }
-}
-
-/// Runs of operations travel together, broken only by what is done from the workstation.
-async fn steps(cx: &Context<'_>, work: &HostWork, shown: &StageEvents) -> Result<(), Early> {
-    let node = run::node(cx.cluster, &work.host).map_err(|why| Early::Failed(None, why))?;
-    let mut batch: Vec<(usize, Vec<Op>)> = Vec::new();
-    for (i, step) in work.steps.iter().enumerate() {
-        shown.says(&work.host, step.action.to_string());
-        if let Action::AwaitEtcd { members } = &step.action {
-            flush(cx, work, &mut batch).await?;
-            let told = |text: String| shown.says(&work.host, text);
-            wait::etcd(cx, members, &told).await.map_err(|lack| Early::Lacking(i, lack))?;
-            continue;
-        }
-        if step.action.changes_membership() || step.action.asks_members() {
-            flush(cx, work, &mut batch).await?;
-            let told = |text: String| shown.says(&work.host, text);
-            match membership::perform(cx, &step.action, &told).await {
-                None | Some(Ok(())) => {}
-                Some(Err(membership::Failed::Refused(refusal))) => return Err(Early::Refused(refusal)),
-                Some(Err(membership::Failed::Why(why))) => return Err(Early::Failed(Some(i), why)),
-            }
-            run::record(cx, node, &step.action, &[]);
-            continue;
-        }
-        let ops = run::operations(cx, node, &step.action).await.map_err(|why| Early::Failed(Some(i), why))?;
-        run::record(cx, node, &step.action, &ops);
-        batch.push((i, ops));
-    }
-    flush(cx, work, &mut batch).await
-}
-
-async fn flush(cx: &Context<'_>, work: &HostWork, batch: &mut Vec<(usize, Vec<Op>)>) -> Result<(), Early> {
-    let steps: Vec<usize> = batch.iter().flat_map(|(i, ops)| ops.iter().map(|_| *i)).collect();
-    let ops: Vec<Op> = batch.drain(..).flat_map(|(_, ops)| ops).collect();
-    if ops.is_empty() {
-        return Ok(());
-    }
-    let first = steps.first().copied();
-    let host = cx.host(&work.host).map_err(|why| Early::Failed(first, why))?;
-    let outputs = host.run(&ops, false).await.map_err(|e| {
-        if matches!(e, HostError::Overtaken { .. }) {
-            return Early::Failed(first, e.to_string());
-        }
-        // Steps travel together and answer together.
-        let one_of = if steps.last().copied() == first { "" } else { " (at this step or one after it)" };
-        Early::Lost(first, format!("{e}{one_of}"))
-    })?;
-    match outputs.last() {
-        Some(last) if !last.ok() || outputs.len() < ops.len() => {
-            Err(Early::Failed(steps.get(outputs.len() - 1).copied(), said(last)))
-        }
-        Some(_) => Ok(()),
-        None => Err(Early::Failed(first, "the host answered nothing".into())),
-    }
-}
-
-fn said(output: &Output) -> String {
-    let text =
-        [output.stderr.trim(), output.text().trim()].into_iter().find(|t| !t.is_empty()).map(str::to_owned);
-    match (output.status, text) {
-        (124, text) => format!("ran out of time; {}", text.unwrap_or_default()),
-        (status, None) => format!("exit status {status}"),
-        (_, Some(text)) => text,
     }
 }
 

@@ -243,7 +243,7 @@ impl Frames {
         self.head = None;
         let stderr = String::from_utf8_lossy(&stdout[out..out + err]).into_owned();
         stdout.truncate(out);
-        Ok(Some(Frame::Reply { index, output: Output { status, stdout, stderr } }))
+        Ok(Some(Frame::Reply { index, output: Output { status, stdout, stderr, ..Output::default() } }))
     }
 }
 

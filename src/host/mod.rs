@@ -136,6 +136,8 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Standard error, the last 16 KiB.
     pub stderr: String,
+    /// How long it took, its way there included: from the answer before it, or the beginning of its batch.
+    pub elapsed: Duration,
 }
 
 impl Output {

@@ -144,7 +144,32 @@ pub(crate) async fn run_through(
     cx.limit = limit.unwrap_or(cx.limit);
     let result = exec::execute(&cx, &plan).await;
     let events = told.lock().unwrap().clone();
+    if result.is_ok() {
+        assert_eq!(steps_done(&events), steps_planned(&plan), "a step was not told of, or twice");
+    }
     Ok(Run { plan, predicted, events, result })
+}
+
+/// The steps that were told to have ended well: where, what, and whether that changed something.
+fn steps_done(events: &[Event]) -> Vec<(String, String, bool)> {
+    let done = |event: &Event| match event {
+        Event::StepDone { host, text, changed, .. } => Some((host.to_string(), text.clone(), *changed)),
+        _ => None,
+    };
+    sorted(events.iter().filter_map(done))
+}
+
+/// The steps of a plan.
+fn steps_planned(plan: &Plan) -> Vec<(String, String, bool)> {
+    sorted(
+        plan.steps().map(|(host, step)| (host.to_string(), step.action.to_string(), step.action.is_change())),
+    )
+}
+
+fn sorted<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = all.collect();
+    all.sort();
+    all
 }
 
 /// The same, and it has to go well.

@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{members::Members, said, scripts};
+use super::{members::Members, scripts, steps::said};
 use crate::{
     event::{Events, count},
     host::{HostError, Op, Output, fleet::Fleet},

@@ -74,7 +74,7 @@ fn checksums_are_as_sha256sum_prints_them() {
 const NONCE: &str = "rsadm-00ff";
 
 fn framed(index: usize, output: &Output) -> Vec<u8> {
-    let Output { status, stdout, stderr } = output;
+    let Output { status, stdout, stderr, .. } = output;
     let head = format!("\n{NONCE} {index} {status} {} {}\n", stdout.len(), stderr.len());
     [head.as_bytes(), stdout, stderr.as_bytes(), format!("{NONCE} .\n").as_bytes()].concat()
 }
@@ -100,7 +100,12 @@ fn outputs() -> impl Strategy<Value = Output> {
     // Bodies that hold frames of ours are the hard case: /proc/self/cmdline shows the nonce to a command.
     let tricky = Just(format!("\n{NONCE} 0 0 0 0\n{NONCE} .\n\n{NONCE} end\n").into_bytes());
     let bytes = prop_oneof![proptest::collection::vec(any::<u8>(), 0..200), tricky];
-    (0..256, bytes, "\\PC{0,40}").prop_map(|(status, stdout, stderr)| Output { status, stdout, stderr })
+    (0..256, bytes, "\\PC{0,40}").prop_map(|(status, stdout, stderr)| Output {
+        status,
+        stdout,
+        stderr,
+        ..Output::default()
+    })
 }
 
 proptest! {
@@ -136,7 +141,7 @@ proptest! {
 
 #[test]
 fn an_answer_written_into_is_refused() {
-    let output = Output { status: 0, stdout: b"abc".to_vec(), stderr: String::new() };
+    let output = Output { stdout: b"abc".to_vec(), ..Output::default() };
     let whole = framed(0, &output);
     let middle = whole.len() - 14;
     let broken = [&whole[..middle], b"noise", &whole[middle..]].concat();

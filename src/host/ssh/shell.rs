@@ -112,6 +112,7 @@ impl Shell {
         let mut piece = pieces.next().unwrap_or_default();
         let mut answers = Vec::with_capacity(ops.len());
         let mut buffer = Vec::with_capacity(64 << 10);
+        let mut answered = Instant::now();
         let patience = STALL + ops.iter().map(limit).max().unwrap_or_default().min(LONGEST);
         loop {
             let interrupted = |why| Interrupted { done: answers.len(), why };
@@ -143,7 +144,11 @@ impl Shell {
                 .map_err(|garbled| Interrupted { done: answers.len(), why: garbled.to_string() })?
             {
                 match frame {
-                    Frame::Reply { output, .. } => answers.push(output),
+                    Frame::Reply { output, .. } => {
+                        let elapsed = answered.elapsed();
+                        answered += elapsed;
+                        answers.push(Output { elapsed, ..output });
+                    }
                     Frame::End => return Ok(answers),
                 }
             }
