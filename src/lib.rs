@@ -7,6 +7,7 @@
 pub mod inventory;
 pub mod layout;
 pub mod line;
+pub mod log;
 pub mod programs;
 pub mod versions;
 

@@ -34,6 +34,7 @@ const HOMES: [(&str, &[&str]); 7] = [
     ("flate2", &["host/pack.rs"]),
     ("indicatif", &["ui/spinner.rs"]),
     ("backoff", &["exec/wait.rs"]),
+    ("tracing", &["log.rs"]),
     ("serde_yaml", &["inventory/file.rs", "manifests/mod.rs", "pki/kubeconfig.rs", "fake"]),
 ];
 

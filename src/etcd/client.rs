@@ -5,6 +5,7 @@
 //! member is an error at once and a silent one after [`Dial::deadline`]; who wants to wait dials again.
 
 use std::{
+    fmt::Display,
     future::Future,
     net::SocketAddr,
     sync::Arc,
@@ -23,7 +24,7 @@ use self::{
     },
 };
 use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
-use crate::host::Secret;
+use crate::{host::Secret, log};
 
 mod certificate;
 mod failure;
@@ -107,6 +108,7 @@ pub async fn dial(dial: &Dial, credentials: &Credentials) -> Dialled {
     if matches!(client, Err(EtcdError::Unavailable { .. })) && asked.elapsed() < dial.deadline {
         client = rejected(dial, credentials, &observer).await.map_or(client, Err);
     }
+    log::call(&dial.endpoint, "dial", asked.elapsed(), client.as_ref().err().map(|e| e as &dyn Display));
     Dialled { client, served_not_after: observer.not_after() }
 }
 
@@ -155,24 +157,29 @@ async fn within<T>(
 
 impl EtcdClient {
     /// Runs one call under the deadline and puts its failure into our words.
-    async fn call<T, F>(&self, call: impl FnOnce(Client) -> F + Send) -> Result<T, EtcdError>
+    async fn call<T, F>(&self, name: &str, call: impl FnOnce(Client) -> F + Send) -> Result<T, EtcdError>
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
-        self.call_for(self.deadline, call).await
+        self.call_for(name, self.deadline, call).await
     }
 
     /// The same under a limit of its own.
     async fn call_for<T, F>(
         &self,
+        name: &str,
         limit: Duration,
         call: impl FnOnce(Client) -> F + Send,
     ) -> Result<T, EtcdError>
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
-        let call = call(self.client.clone());
-        within(&self.endpoint, limit, async { call.await.map_err(|e| classify(&self.endpoint, &e)) }).await
+        let (call, begun) = (call(self.client.clone()), Instant::now());
+        let answer =
+            within(&self.endpoint, limit, async { call.await.map_err(|e| classify(&self.endpoint, &e)) })
+                .await;
+        log::call(&self.endpoint, name, begun.elapsed(), answer.as_ref().err().map(|e| e as &dyn Display));
+        answer
     }
 
     /// The learner with this peer URL, where there is one: what an addition whose answer was lost has left.
@@ -194,12 +201,12 @@ impl EtcdApi for EtcdClient {
         if linearizable {
             self.linearizable_read().await?;
         }
-        let answer = self.call(|mut c| async move { c.member_list().await }).await?;
+        let answer = self.call("member_list", |mut c| async move { c.member_list().await }).await?;
         Ok(answer.members().iter().map(member).collect())
     }
 
     async fn status(&self) -> Result<MemberStatus, EtcdError> {
-        let s = self.call(|mut c| async move { c.status().await }).await?;
+        let s = self.call("status", |mut c| async move { c.status().await }).await?;
         let (member_id, cluster_id, revision) =
             s.header().map_or((0, 0, 0), |h| (h.member_id(), h.cluster_id(), h.revision()));
         Ok(MemberStatus {
@@ -221,7 +228,7 @@ impl EtcdApi for EtcdClient {
 
     async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError> {
         let list = |mut c: Client| async move { c.alarm(AlarmAction::Get, AlarmType::None, None).await };
-        let answer = self.call(list).await?;
+        let answer = self.call("alarms", list).await?;
         let alarm = |a: &etcd_client::AlarmMember| Alarm {
             member_id: a.member_id(),
             kind: match a.alarm() {
@@ -244,12 +251,12 @@ impl EtcdApi for EtcdClient {
         options.with_member(alarm.member_id);
         let disarm =
             |mut c: Client| async move { c.alarm(AlarmAction::Deactivate, kind, Some(options)).await };
-        self.call(disarm).await.map(drop)
+        self.call("disarm", disarm).await.map(drop)
     }
 
     async fn hash_kv(&self, revision: u64, limit: Duration) -> Result<KvHash, EtcdError> {
         let asked = i64::try_from(revision).unwrap_or(i64::MAX);
-        let h = self.call_for(limit, |mut c| async move { c.hash_kv(asked).await }).await?;
+        let h = self.call_for("hash_kv", limit, |mut c| async move { c.hash_kv(asked).await }).await?;
         // Before 3.6 the revision of the hash is not in the answer; it is the one asked for.
         let revision = if h.hash_revision() > 0 { unsigned(h.hash_revision()) } else { revision };
         Ok(KvHash { hash: h.hash(), revision, compact_revision: unsigned(h.compact_version()) })
@@ -257,7 +264,7 @@ impl EtcdApi for EtcdClient {
 
     async fn linearizable_read(&self) -> Result<(), EtcdError> {
         // The key `etcdctl endpoint health` reads; whether it exists does not matter.
-        match self.call(|mut c| async move { c.get("health", None).await }).await {
+        match self.call("get", |mut c| async move { c.get("health", None).await }).await {
             // Auth judges only what a quorum has agreed to read (etcd, `v3_server.go`, `Range`); that tool counts it, too.
             Err(EtcdError::Denied { .. }) => Ok(()),
             answer => answer.map(drop),
@@ -267,14 +274,15 @@ impl EtcdApi for EtcdClient {
     async fn has_keys(&self, prefix: &str) -> Result<bool, EtcdError> {
         let (prefix, one) =
             (prefix.to_owned(), GetOptions::new().with_prefix().with_keys_only().with_limit(1));
-        let answer = self.call(|mut c| async move { c.get(prefix, Some(one)).await }).await?;
+        let answer = self.call("get", |mut c| async move { c.get(prefix, Some(one)).await }).await?;
         Ok(!answer.kvs().is_empty())
     }
 
     async fn add_learner(&self, peer_url: &str) -> Result<u64, EtcdError> {
         let urls = [peer_url.to_owned()];
         let learner = MemberAddOptions::new().with_is_learner();
-        let answer = self.call(|mut c| async move { c.member_add(urls, Some(learner)).await }).await;
+        let answer =
+            self.call("member_add", |mut c| async move { c.member_add(urls, Some(learner)).await }).await;
         match answer {
             Ok(added) => Ok(added.member().map_or(0, etcd_client::Member::id)),
             // Added already: an earlier addition whose answer was lost.
@@ -286,7 +294,7 @@ impl EtcdApi for EtcdClient {
     }
 
     async fn promote(&self, id: u64) -> Result<(), EtcdError> {
-        match self.call(|mut c| async move { c.member_promote(id).await }).await {
+        match self.call("member_promote", |mut c| async move { c.member_promote(id).await }).await {
             // A voter already: an earlier promotion whose answer was lost (kubernetes/kubeadm#3317).
             Err(error) if says(&error, NOT_A_LEARNER) => Ok(()),
             answer => answer.map(drop),
@@ -294,7 +302,7 @@ impl EtcdApi for EtcdClient {
     }
 
     async fn remove(&self, id: u64) -> Result<(), EtcdError> {
-        match self.call(|mut c| async move { c.member_remove(id).await }).await {
+        match self.call("member_remove", |mut c| async move { c.member_remove(id).await }).await {
             // Gone already, which is what was wanted.
             Err(error) if says(&error, MEMBER_NOT_FOUND) => Ok(()),
             answer => answer.map(drop),
@@ -302,7 +310,7 @@ impl EtcdApi for EtcdClient {
     }
 
     async fn move_leader(&self, to: u64) -> Result<(), EtcdError> {
-        self.call(|mut c| async move { c.move_leader(to).await }).await.map(drop)
+        self.call("move_leader", |mut c| async move { c.move_leader(to).await }).await.map(drop)
     }
 }
 

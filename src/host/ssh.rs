@@ -13,12 +13,13 @@ mod shell;
 mod tests;
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     sync::{
         Arc, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -31,7 +32,10 @@ use opening::{Invocation, NoShell};
 use shell::{Interrupted, Shell};
 
 use super::{ConnectKind, Forward, Host, HostError, OVERTAKEN, Op, Output, Secret};
-use crate::inventory::{Node, NodeName};
+use crate::{
+    inventory::{Node, NodeName},
+    log,
+};
 
 /// What all hosts of a run share.
 #[derive(Clone, Debug)]
@@ -150,8 +154,15 @@ impl SshHost {
             return Ok(Arc::clone(link));
         }
         *slot = None;
+        let begun = Instant::now();
         let connected = Link::open_patiently(&self.target, &self.options.control_dir).await;
-        let link = Arc::new(connected.map_err(|Failure { kind, why }| self.no_connection(kind, why))?);
+        let connected = connected.map_err(|Failure { kind, why }| self.no_connection(kind, why));
+        log::connection(
+            &self.target.name,
+            begun.elapsed(),
+            connected.as_ref().err().map(|e| e as &dyn Display),
+        );
+        let link = Arc::new(connected?);
         self.counters.connections.fetch_add(1, Relaxed);
         *slot = Some(Arc::clone(&link));
         Ok(link)
@@ -251,7 +262,8 @@ impl Host for SshHost {
         // Taken out: if this future is dropped on the way, the shell goes with it and the next batch gets another.
         let mut shell = self.take_shell(&mut slot).await?;
         self.counters.batches.fetch_add(1, Relaxed);
-        match shell.batch(ops, keep_going, &self.counters.bytes).await {
+        let (begun, before) = (Instant::now(), self.counters.bytes.load(Relaxed));
+        let outputs = match shell.batch(ops, keep_going, &self.counters.bytes).await {
             Ok(outputs) => {
                 *slot = Slot::Open(shell);
                 Ok(outputs)
@@ -260,7 +272,12 @@ impl Host for SshHost {
                 drop(shell);
                 Err(self.lost(ops, interrupted).await)
             }
-        }
+        };
+        // The slot is still ours, so that no other batch was counted meanwhile.
+        let sent = self.counters.bytes.load(Relaxed) - before;
+        let ended = outputs.as_ref().map(|all| all.last().map_or(0, |last| last.status));
+        log::batch(self.name(), ops.len(), sent, begun.elapsed(), ended.map_err(|e| e as &dyn Display));
+        outputs
     }
 
     async fn hold(&self, op: Op, again: Op) -> Result<Output, HostError> {

@@ -11,7 +11,7 @@ impl EtcdClient {
     /// # Errors
     /// See [`EtcdError`].
     pub async fn leases(&self) -> Result<Vec<i64>, EtcdError> {
-        let answer = self.call(|c| async move { c.lease_client().leases().await }).await?;
+        let answer = self.call("leases", |c| async move { c.lease_client().leases().await }).await?;
         Ok(answer.leases().iter().map(etcd_client::LeaseStatus::id).collect())
     }
 
@@ -21,6 +21,8 @@ impl EtcdClient {
     /// See [`EtcdError`]; refused while an alarm is on.
     pub async fn grant(&self, id: i64, seconds: i64) -> Result<(), EtcdError> {
         let options = LeaseGrantOptions::new().with_id(id);
-        self.call(|mut c| async move { c.lease_grant(seconds, Some(options)).await }).await.map(drop)
+        self.call("lease_grant", |mut c| async move { c.lease_grant(seconds, Some(options)).await })
+            .await
+            .map(drop)
     }
 }

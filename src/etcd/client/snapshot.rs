@@ -24,7 +24,7 @@ impl EtcdClient {
     /// # Errors
     /// See [`EtcdError`].
     pub async fn snapshot(&self) -> Result<SnapshotStream, EtcdError> {
-        let stream = self.call(|mut c| async move { c.snapshot().await }).await?;
+        let stream = self.call("snapshot", |mut c| async move { c.snapshot().await }).await?;
         Ok(SnapshotStream { endpoint: self.endpoint.clone(), stream })
     }
 }
