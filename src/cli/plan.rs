@@ -1,10 +1,13 @@
 //! `rsadm plan`.
 
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs, session::Session},
+    cli::{
+        CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs, literal::with_inventory, session::Session,
+    },
     event::Events,
     exec::differences,
     phases::UP,
+    plan::Plan,
     ui::plan::render,
 };
 
@@ -29,6 +32,14 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let seen = session.observe().await?;
     let (mut plan, _) = session.plan(UP, seen, |name| args.phases.wants(name))?;
     differences::explain(&session.fleet, &mut plan).await;
+    show(context, plan)
+}
+
+/// Prints a plan instead of doing it. What is only waited for is nothing to change.
+pub(super) fn show(context: &Context, mut plan: Plan) -> Result<Exit, CliError> {
+    for notice in &mut plan.notices {
+        notice.help = with_inventory(&notice.help, context.inventory());
+    }
     context.print(&plan, render)?;
-    Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending })
+    Ok(if plan.changes() > 0 { Exit::ChangesPending } else { Exit::Done })
 }

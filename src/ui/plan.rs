@@ -19,16 +19,30 @@ pub fn render(plan: &Plan) -> String {
         let host = notice.host.as_ref().map(|h| format!(" {h}:")).unwrap_or_default();
         let _ = writeln!(text, "warning{host} {}\n    {}", notice.text, notice.help);
     }
-    let _ = match plan.is_empty() {
-        true => writeln!(text, "in sync: {} things checked, nothing to change", plan.checked),
-        false => writeln!(
+    let _ = match plan.changes() {
+        _ if plan.is_empty() => {
+            writeln!(text, "in sync: {} things checked, nothing to change", plan.checked)
+        }
+        0 => writeln!(text, "nothing to change; a run would {}", waits(plan).join(", ")),
+        changes => writeln!(
             text,
             "{} on {}. Nothing was changed.",
-            count(plan.changes(), "change"),
+            count(changes, "change"),
             count(plan.hosts().len(), "host")
         ),
     };
     text
+}
+
+/// What a plan does that changes nothing, each once.
+fn waits(plan: &Plan) -> Vec<String> {
+    let mut waits = Vec::new();
+    for wait in plan.steps().map(|(_, step)| step.action.to_string()) {
+        if !waits.contains(&wait) {
+            waits.push(wait);
+        }
+    }
+    waits
 }
 
 fn how(stage: &Stage) -> String {
@@ -65,4 +79,30 @@ fn lines(step: &Step) -> impl Iterator<Item = String> {
         why => format!("{} ({why})", step.action),
     };
     std::iter::once(line).chain(step.changes.iter().map(|change| format!("    {change}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        inventory::NodeName,
+        plan::{Action, HostWork},
+    };
+
+    #[test]
+    fn a_plan_that_only_waits_has_nothing_to_change() {
+        let wait = Action::AwaitNodes { nodes: vec![NodeName::new("w2")] };
+        let work = ["m1", "m2"]
+            .map(|host| HostWork { host: NodeName::new(host), steps: vec![Step::new(wait.clone(), "")] });
+        let stage = Stage {
+            phase: "workers",
+            title: "nodes are Ready".into(),
+            mode: Mode::Parallel,
+            gated: false,
+            beside: false,
+            work: work.into(),
+        };
+        let shown = render(&Plan { stages: vec![stage], ..Plan::default() });
+        assert_eq!(shown.lines().last(), Some("nothing to change; a run would wait until w2 is Ready"));
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         args::age,
         naming::has_hosts,
+        plan::show,
         session::{Session, goes_on_without, recorded_unless},
     },
     event::{Event, Events, Next, count},
@@ -19,7 +20,6 @@ use crate::{
     phases::{self, certs::found_certificate},
     pki::specs,
     plan::{Action, Plan, Renewal},
-    ui::plan::render,
 };
 
 /// Issue certificates and kubeconfigs anew: those that end soon, or all
@@ -99,8 +99,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let mut session = open(args, context, events, &renewal).await?;
     if args.plan {
         let (plan, _) = planned(&session, &renewal).await?;
-        context.print(&plan, render)?;
-        return Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending });
+        return show(context, plan);
     }
     session.consent(&args.gate)?;
     session.lock(&args.command()).await?;

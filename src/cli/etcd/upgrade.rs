@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
+        plan::show,
         session::{Session, recorded_unless},
     },
     etcd::status::{EtcdReport, MemberReport, Trouble},
@@ -13,7 +14,6 @@ use crate::{
     observe::Observed,
     phases::ETCD_UPGRADE,
     plan::{Plan, Refusal},
-    ui::plan::render,
 };
 
 /// Bring etcd to the inventory's version, one member at a time, the leader last
@@ -47,8 +47,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let mut session = Session::open_gated(context, &args.inventory, events, &args.gate).await?;
     if args.plan {
         let (plan, _) = planned(&session).await?;
-        context.print(&plan, render)?;
-        return Ok(if plan.is_empty() { Exit::Done } else { Exit::ChangesPending });
+        return show(context, plan);
     }
     session.consent(&args.gate)?;
     let (plan, seen) = upgrade(&session, args).await?;

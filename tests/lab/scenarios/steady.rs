@@ -4,8 +4,7 @@ use crate::harness::{Check, Fault, Footprint, Inventory, Lab, Outcome, Processes
 
 /// `plan` has nothing to do, and says so by its exit code.
 pub fn nothing_is_pending(lab: &Lab, inventory: &Inventory) -> Check {
-    lab.rsadm_on("plan", inventory)?.ok()?;
-    Ok(())
+    lab.rsadm_on("plan", inventory)?.ok()?.says("in sync: ")
 }
 
 /// The same after something restarted. A controller manager or scheduler that led, and whose API server was
@@ -20,13 +19,13 @@ pub fn settles(lab: &Lab, inventory: &Inventory) -> Check {
 pub fn settles_by(mut plan: impl FnMut() -> Result<Outcome, Fault>) -> Check {
     let last = eventually(|| {
         let plan = plan()?;
-        let waits = plan.stdout.lines().any(|line| line.starts_with("0 changes on "));
         // Where it could not ask, all of Kubernetes counts as missing.
         let knows = plan.says("no API server answered").is_err();
-        ensure!(plan.code != 7 || knows && !waits, "it is not settled: {}", plan.all());
+        let waits = plan.code == 0 && plan.says("in sync: ").is_err();
+        ensure!(!waits && (plan.code != 7 || knows), "it is not settled: {}", plan.all());
         Ok(plan)
     })?;
-    last.ok().map(drop)
+    last.ok()?.says("in sync: ")
 }
 
 /// `up` says that nothing was to change, and no file and no process is another one afterwards.

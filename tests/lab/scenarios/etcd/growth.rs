@@ -60,7 +60,7 @@ fn growth() {
         it.learner_reboots()
     });
     checks.check("nothing is pending, and etcd is well", || {
-        lab.rsadm_on("plan", &it.rolled(&FIVE))?.ok()?;
+        lab.rsadm_on("plan", &it.rolled(&FIVE))?.ok()?.says("in sync: ")?;
         eventually(|| it.is_healthy(&FIVE))
     });
     checks.finish();
@@ -97,7 +97,7 @@ impl Growth<'_> {
             self.up(&THREE)?.says("e3 is a voting member")?;
             self.up(&FIVE)?.says("e5 is a voting member")
         })?;
-        self.on("plan", &FIVE)?.ok()?;
+        self.on("plan", &FIVE)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl Growth<'_> {
             up.says("e4 is no longer a member")?;
             up.says("e5 is no longer a member")
         })?;
-        self.on("plan", &THREE)?.ok()?;
+        self.on("plan", &THREE)?.ok()?.says("in sync: ")?;
         let members = self.cluster().members("e1")?;
         ensure!(members.len() == 3, "members: {members:?}");
         Ok(())
@@ -137,7 +137,7 @@ impl Growth<'_> {
             println!("{}", up.all());
             up.ok()?.says("it answers again: looks at all hosts anew, and goes on from what is there")
         })?;
-        self.lab.rsadm_on("plan", &other)?.ok().map(drop)
+        self.lab.rsadm_on("plan", &other)?.ok()?.says("in sync: ")
     }
 
     fn roll(&self) -> Check {
@@ -176,7 +176,9 @@ impl Growth<'_> {
             let rolled = self.on("up", &THREE);
             self.lab.on("e3", "nft delete table inet part")?.ok()?;
             goes_on?;
-            planned?.ok()?.says("warning e3: its etcd runs and knows no leader")?;
+            let planned = planned?.ok()?;
+            planned.says("in sync: ")?;
+            planned.says("warning e3: its etcd runs and knows no leader")?;
             println!("{}", status?.stdout);
             let rolled = rolled?.exits(5)?;
             println!("{}", rolled.all());
@@ -215,7 +217,7 @@ impl Growth<'_> {
                 .says("e2: its port 2380 (etcd, between members) cannot be reached from e3: no answer")?;
             replaced.says("nothing was changed")
         })?;
-        self.lab.rsadm_on("plan", &self.rolled(&THREE))?.ok().map(drop)
+        self.lab.rsadm_on("plan", &self.rolled(&THREE))?.ok()?.says("in sync: ")
     }
 
     /// The client's writes are acknowledged by those two that are left.

@@ -91,7 +91,7 @@ impl Killed<'_> {
             },
             || self.is_healthy(then),
         )?;
-        self.on("plan", then)?.ok()?;
+        self.on("plan", then)?.ok()?.says("in sync: ")?;
         let left =
             "! pidof etcd && [ ! -e /var/lib/etcd/member ] && [ ! -e /etc/kubernetes/manifests/etcd.yaml ]";
         let gone = FOUR.iter().filter(|host| !then.contains(host));
@@ -131,7 +131,7 @@ impl Killed<'_> {
             );
         }
         written.forget(&self.cluster(), "e1")?;
-        self.on("plan", &THREE)?.ok()?;
+        self.on("plan", &THREE)?.ok()?.says("in sync: ")?;
         Ok(was_killed)
     }
 }

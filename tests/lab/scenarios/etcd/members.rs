@@ -84,7 +84,7 @@ impl Members<'_> {
     fn grow(&self) -> Check {
         let three = ["e1", "e2", "e3"];
         self.under_load(&["e1"], &three, || self.on("up", &three)?.ok()?.says("e3 is a voting member"))?;
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -99,7 +99,7 @@ impl Members<'_> {
             .on("e1", "find /var/lib/rsadm/aside /var/lib/etcd/aside -name member 2> /dev/null; true")?
             .text()?;
         ensure!(!aside.is_empty(), "the old data is not set aside");
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -200,7 +200,7 @@ impl Members<'_> {
         let revision =
             after.stdout.lines().find_map(|l| l.strip_prefix("\"Revision\" : ")?.parse::<u64>().ok());
         ensure!(revision.is_some_and(|r| r >= 100_000_000_000_000), "the revision is {revision:?}");
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl Members<'_> {
         self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
         eventually(|| self.is_healthy(&three))?;
         self.has("newest")?;
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Members<'_> {
         eventually(|| self.is_healthy(&three))?;
         three.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
         written.forget(&self.cluster(), "e1")?;
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -357,7 +357,7 @@ impl Members<'_> {
         self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
         eventually(|| self.is_healthy(&three))?;
         self.has("overtaken")?;
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -379,7 +379,7 @@ impl Members<'_> {
         self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
         eventually(|| self.is_healthy(&three))?;
         self.has("back-again")?;
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 
@@ -450,7 +450,7 @@ impl Members<'_> {
         }
         eventually(|| self.is_healthy(&three))?;
         self.has("newest")?;
-        self.on("plan", &three)?.ok()?;
+        self.on("plan", &three)?.ok()?.says("in sync: ")?;
         Ok(())
     }
 }

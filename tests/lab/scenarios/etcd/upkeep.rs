@@ -238,7 +238,7 @@ impl Upkeep<'_> {
         accepted.says("the loss of the quorum was accepted")?;
         accepted.says(&format!("but for {stuck}, which was not well before"))?;
         eventually(|| self.is_healthy())?;
-        self.lab.rsadm_on("plan", &other)?.ok()?;
+        self.lab.rsadm_on("plan", &other)?.ok()?.says("in sync: ")?;
         self.rsadm("up")?;
         Ok(())
     }
@@ -293,7 +293,7 @@ impl Upkeep<'_> {
             .lab
             .on(victim, "find /var/lib/rsadm/aside /var/lib/etcd/aside -name db 2> /dev/null; true")?;
         ensure!(!aside.text()?.is_empty(), "the damaged data is not set aside");
-        self.rsadm("plan").map(drop)
+        self.rsadm("plan")?.says("in sync: ")
     }
 
     /// What a defragmentation writes has an etcd that has it open. The next file of a log takes 64 MB, and is told before.
