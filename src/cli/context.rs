@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::{
     cli::{
         CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, args::duration,
-        interrupt::Connecting, prompt, schedule, shell::quoted,
+        interrupt::Connecting, literal::typed, prompt, schedule, shell::quoted,
     },
     host::Secret,
     inventory::{self, Cluster, Loaded, Problems},
@@ -80,7 +80,7 @@ impl Context {
         let loaded = load(&bytes, &file, env::home_dir().as_deref())?;
         let mut loaded = loaded.with_missing(Path::exists);
         loaded.warnings.extend(schedule::doubt(&loaded));
-        let events = self.ui.events();
+        let events = typed(&self.ui.events(), self.inventory());
         // Some commands read it again to connect.
         let untold = match self.warned.swap(true, Ordering::Relaxed) {
             true => &[][..],

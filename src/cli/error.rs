@@ -8,7 +8,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{exit::Exit, literal::with_inventory},
+    cli::{
+        exit::Exit,
+        literal::{self, with_inventory},
+    },
     inventory::Problems,
     plan::Refusal,
     ui::{
@@ -58,6 +61,12 @@ impl CliError {
     #[must_use]
     pub fn about(mut self, inventory: &str) -> Self {
         inventory.clone_into(&mut self.inventory);
+        if let Some(Refused(refusal)) = self.error.downcast_mut() {
+            literal::refusal(refusal, inventory);
+            if let Some(("refusal", value)) = &mut self.detail {
+                *value = json!(refusal);
+            }
+        }
         self.hints.iter_mut().for_each(|hint| *hint = with_inventory(hint, inventory));
         self
     }
@@ -115,7 +124,12 @@ impl CliError {
         let mut messages: Vec<String> = Vec::new();
         let mut next: Option<&dyn Error> = Some(self.error.as_ref());
         while let Some(error) = next {
-            let message = with_inventory(&harmless(&error.to_string()), &self.inventory);
+            let message = harmless(&error.to_string());
+            // A refusal has it where it belongs.
+            let message = match error.is::<Refused>() {
+                true => message,
+                false => with_inventory(&message, &self.inventory),
+            };
             if !messages.last().is_some_and(|last| last.ends_with(&message)) {
                 messages.push(message);
             }
@@ -157,11 +171,15 @@ struct ErrorEvent<'a> {
 
 impl From<Refusal> for CliError {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { subject, why, help, .. } = &refusal;
-        let text = format!("{subject}\n{}", indent(&format!("{why}\n{help}"), 2).trim_end());
-        Self::new(Exit::Refused, text).detail("refusal", json!(refusal))
+        let detail = json!(refusal);
+        Self::new(Exit::Refused, Refused(refusal)).detail("refusal", detail)
     }
 }
+
+/// A refusal as it is told: what, and below it why and the way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{}\n{}", .0.subject, indent(&format!("{}\n{}", .0.why, .0.help), 2).trim_end())]
+struct Refused(Refusal);
 
 #[derive(Debug, thiserror::Error)]
 #[error("could not write to standard output")]
@@ -212,12 +230,14 @@ mod tests {
             why: "m3 is not healthy (no answer since 14:02:11)".into(),
             help: "first: rsadm etcd replace m3".into(),
         };
-        let error = CliError::from(refusal);
+        let error = CliError::from(refusal).about(" prod.yaml");
         assert_eq!(error.kind(), Exit::Refused);
+        let json = serde_json::to_value(error.json()).unwrap();
+        assert_eq!(json["refusal"]["help"], "first: rsadm etcd replace prod.yaml m3");
         insta::assert_snapshot!(error.text(PLAIN), @r"
         refused: stopping etcd on m2 would leave 1 of 3 voters, and 2 are needed
           m3 is not healthy (no answer since 14:02:11)
-          first: rsadm etcd replace m3
+          first: rsadm etcd replace prod.yaml m3
         ");
     }
 

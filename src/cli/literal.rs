@@ -2,32 +2,40 @@
 //!
 //! Whoever refuses or fails knows what helps, and not what the operator's file is called.
 
-use crate::event::{Event, Events};
+use std::sync::LazyLock;
 
-/// Those that take an inventory first. `rsadm reset` is not among them: where it is suggested, it is with another one.
-const COMMANDS: [&str; 16] = [
-    "rsadm certs renew",
-    "rsadm certs status",
-    "rsadm etcd add",
-    "rsadm etcd alarm disarm",
-    "rsadm etcd defrag",
-    "rsadm etcd members",
-    "rsadm etcd recover",
-    "rsadm etcd remove",
-    "rsadm etcd replace",
-    "rsadm etcd restore",
-    "rsadm etcd snapshot ls",
-    "rsadm etcd status",
-    "rsadm etcd upgrade",
-    "rsadm plan",
-    "rsadm preflight",
-    "rsadm up",
-];
+use clap::CommandFactory;
+
+use crate::{
+    cli::Cli,
+    etcd::status::Advice,
+    event::{Event, Events},
+    exec::lock::LOCKED,
+    plan::Refusal,
+};
+
+/// Those that take an inventory first, as they are typed.
+static COMMANDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut commands = Vec::new();
+    collect("rsadm", Cli::command(), &mut commands);
+    // Where it is suggested, it is with another inventory than that of the command.
+    commands.retain(|command| command != "rsadm reset");
+    commands
+});
+
+fn collect(typed: &str, mut command: clap::Command, commands: &mut Vec<String>) {
+    if command.render_usage().to_string().contains("[INVENTORY]") {
+        commands.push(typed.to_owned());
+    }
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        collect(&format!("{typed} {}", inner.get_name()), inner.clone(), commands);
+    }
+}
 
 /// The text with `inventory` (empty for the default, else with a space before it) behind each command that lacks it.
 pub(super) fn with_inventory(text: &str, inventory: &str) -> String {
     let mut text = text.to_owned();
-    for command in COMMANDS {
+    for command in COMMANDS.iter() {
         let mut from = 0;
         while let Some(at) = text[from..].find(command) {
             from += at + command.len();
@@ -48,6 +56,21 @@ pub(super) fn with_inventory(text: &str, inventory: &str) -> String {
 fn names_another(rest: &str) -> bool {
     let word = rest.strip_prefix(' ').and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
     [".yaml", ".yml"].iter().any(|end| word.ends_with(end))
+}
+
+/// The same in what a refusal says. Who holds a lock is told as they typed it.
+pub(super) fn refusal(refusal: &mut Refusal, inventory: &str) {
+    let typed = |text: &mut String| *text = with_inventory(text, inventory);
+    typed(&mut refusal.subject);
+    typed(&mut refusal.help);
+    if refusal.rule != LOCKED {
+        typed(&mut refusal.why);
+    }
+}
+
+/// The same in advice, whose commands were made with it.
+pub(super) fn advice(advice: &mut [Advice], inventory: &str) {
+    advice.iter_mut().for_each(|advice| advice.text = with_inventory(&advice.text, inventory));
 }
 
 /// Events whose advice can be typed as it stands.
@@ -95,6 +118,40 @@ mod tests {
                 ""
             ]
         );
+    }
+
+    /// The examples of its help show whether it takes one.
+    #[test]
+    fn every_command_that_takes_an_inventory_is_told_with_it() {
+        fn check(typed: &str, command: &clap::Command, takes: &mut usize) {
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let takes_one = examples.contains(&format!("  {typed} inventories/prod.yaml"));
+            let expected = if takes_one && typed != "rsadm reset" { " prod.yaml" } else { "" };
+            let text = with_inventory(&format!("{typed} shows it"), " prod.yaml");
+            assert_eq!(text, format!("{typed}{expected} shows it"));
+            *takes += usize::from(takes_one);
+            for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+                check(&format!("{typed} {}", inner.get_name()), inner, takes);
+            }
+        }
+        let mut takes = 0;
+        check("rsadm", &Cli::command(), &mut takes);
+        assert!(takes > 20, "{takes}");
+        for command in ["status", "etcd snapshot save", "kubeconfig", "etcd move-leader", "token create"] {
+            let text = with_inventory(&format!("rsadm {command}"), " prod.yaml");
+            assert_eq!(text, format!("rsadm {command} prod.yaml"));
+        }
+    }
+
+    #[test]
+    fn who_holds_a_lock_is_told_as_they_typed_it() {
+        for (rule, why) in [(LOCKED, "rsadm up by ops@vm"), ("quorum", "rsadm up prod.yaml by ops@vm")] {
+            let text = |text: &str| text.to_owned();
+            let (subject, help) = (text("x"), text("wait, then rsadm up"));
+            let mut told = Refusal { rule, subject, why: text("rsadm up by ops@vm"), help };
+            refusal(&mut told, " prod.yaml");
+            assert_eq!((told.why.as_str(), told.help.as_str()), (why, "wait, then rsadm up prod.yaml"));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     cli::{
         CliError, Context, Exit, InventoryArg,
         etcd::status::{DUE, exit},
-        literal::with_inventory,
+        literal::{self, with_inventory},
         session::Session,
     },
     etcd::status::Hashes,
@@ -65,11 +65,11 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         plan = Some(phases::plan(UP, cluster, seen.clone(), now, |_| true).map(|(plan, _)| plan));
     }
     if let Some(Err(refusal)) = &mut plan {
-        refusal.help = with_inventory(&refusal.help, &inventory);
+        literal::refusal(refusal, &inventory);
     }
     let unreachable: BTreeMap<NodeName, String> =
         errors.iter().map(|e| (e.host().clone(), e.brief())).collect();
-    let status = assess(&Sources {
+    let mut status = assess(&Sources {
         cluster,
         inventory: &inventory,
         seen: &seen,
@@ -79,6 +79,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         plan: plan.as_ref(),
         now,
     });
-    context.print(&status, render)?;
+    literal::advice(&mut status.advice, &inventory);
+    context.print(&status, |status| with_inventory(&render(status), &inventory))?;
     Ok(exit(status.verdict))
 }

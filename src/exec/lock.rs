@@ -25,6 +25,9 @@ use crate::{
     plan::Refusal,
 };
 
+/// The rule by which somebody else's lock says no: why is then who has it.
+pub const LOCKED: &str = "locked";
+
 /// What `lock.sh` ends with where somebody else has the lock.
 const TAKEN: i32 = 75;
 
@@ -52,7 +55,7 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
         };
         return Err(match taken {
             true => Refusal {
-                rule: "locked",
+                rule: LOCKED,
                 subject: format!("{name} is locked by another run"),
                 why: if why.is_empty() { "its holder did not leave a name".into() } else { why },
                 help: "wait for it to end; its lock ends with it, and within two minutes of its computer's last sign of life, or with \
@@ -77,7 +80,7 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
 /// What came in between is the host's, and no other run.
 fn failed(name: &NodeName, doing: &str, why: String) -> Refusal {
     Refusal {
-        rule: "locked",
+        rule: LOCKED,
         subject: format!("the lock of {name} could not be {doing}"),
         why,
         help: "nothing was changed; mend the cause, then run the same command again".into(),

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::watch;
 use crate::{
-    cli::{CliError, Context, Exit, InventoryArg, args::duration, session::Session},
+    cli::{CliError, Context, Exit, InventoryArg, args::duration, literal, session::Session},
     etcd::status::{Hashes, Verdict},
     exec::survey::Survey,
     inventory::{Node, Role},
@@ -66,7 +66,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         due,
     };
     let hashes = if args.compare { Hashes::Whole } else { Hashes::Quick };
-    let report = survey.etcd(hashes, OffsetDateTime::now_utc()).await;
+    let mut report = survey.etcd(hashes, OffsetDateTime::now_utc()).await;
+    literal::advice(&mut report.advice, context.inventory());
     context.print(&report, render)?;
     Ok(exit(report.verdict))
 }

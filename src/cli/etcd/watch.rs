@@ -14,7 +14,7 @@ use tokio::{io::Interest, net::unix::pipe::Sender, time::Instant};
 
 use super::status::{DUE, PATIENCE, concerned, exit};
 use crate::{
-    cli::{CliError, Context, Exit, InventoryArg, session::Session},
+    cli::{CliError, Context, Exit, InventoryArg, literal, session::Session},
     etcd::status::{EtcdReport, Hashes, HostState, Verdict},
     exec::survey::Survey,
     host::HostError,
@@ -112,7 +112,8 @@ async fn look<'a>(looking: &mut Looking<'a>, inventory: &InventoryArg, context: 
         inventory: inventory.as_typed(),
         due,
     };
-    let report = survey.etcd(Hashes::Cheap, OffsetDateTime::now_utc()).await;
+    let mut report = survey.etcd(Hashes::Cheap, OffsetDateTime::now_utc()).await;
+    literal::advice(&mut report.advice, context.inventory());
     let seen = |name: &NodeName| {
         let member = report.members.iter().find(|m| m.name == name.as_str());
         member.is_none_or(|m| matches!(m.host, Some(HostState::Seen(_))))
