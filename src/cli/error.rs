@@ -107,12 +107,13 @@ impl CliError {
     pub fn json(&self) -> impl Serialize {
         let mut chain = self.chain().into_iter();
         let message = chain.next().unwrap_or_default();
+        let mut lines = message.lines().map(str::trim);
         ErrorEvent {
             event: "error",
             kind: self.kind,
             exit_code: self.kind.code(),
-            // The lines below a headline are the detail in words.
-            message: message.lines().next().unwrap_or_default().to_owned(),
+            message: lines.next().unwrap_or_default().to_owned(),
+            details: lines.map(str::to_owned).collect(),
             caused_by: chain.collect(),
             hints: &self.hints,
             detail: self.detail.iter().map(|(key, value)| (*key, value)).collect(),
@@ -163,6 +164,9 @@ struct ErrorEvent<'a> {
     kind: Exit,
     exit_code: u8,
     message: String,
+    /// The lines below that headline.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<String>,
     caused_by: Vec<String>,
     hints: &'a [String],
     #[serde(flatten)]
@@ -234,6 +238,10 @@ mod tests {
         assert_eq!(error.kind(), Exit::Refused);
         let json = serde_json::to_value(error.json()).unwrap();
         assert_eq!(json["refusal"]["help"], "first: rsadm etcd replace prod.yaml m3");
+        assert_eq!(
+            json["details"],
+            json!(["m3 is not healthy (no answer since 14:02:11)", "first: rsadm etcd replace prod.yaml m3"])
+        );
         insta::assert_snapshot!(error.text(PLAIN), @r"
         refused: stopping etcd on m2 would leave 1 of 3 voters, and 2 are needed
           m3 is not healthy (no answer since 14:02:11)
