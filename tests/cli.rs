@@ -92,6 +92,11 @@ fn words_of_other_tools() {
         ("destroy", "rsadm reset takes off the hosts"),
         ("delete", "rsadm reset takes off the hosts"),
         ("remove", "rsadm etcd remove takes out one member"),
+        ("rm", "rsadm reset takes off the hosts"),
+        ("etcd delete m1", "rsadm etcd remove takes out one member"),
+        ("etcd snapshot delete a.db", "rsadm etcd snapshot prune removes old ones"),
+        ("etcd snapshot remove a.db", "rsadm etcd snapshot prune removes old ones"),
+        ("etcd snapshot rm a.db", "rsadm etcd snapshot prune removes old ones"),
         ("health", "rsadm status, and of etcd alone rsadm etcd status"),
         ("etcd health", "rsadm etcd status"),
         ("install", "rsadm up does it"),
@@ -120,6 +125,10 @@ fn words_of_other_tools() {
         assert!(shown.ends_with("exit: 2") && shown.matches("tip: ").count() == 1, "{args}: {shown}");
         let json = rsadm(&format!("-o json {args}"), "");
         assert!(json.contains(said) && !json.contains("tip: "), "{args}: {json}");
+    }
+    for args in ["token delete abcdef", "certs remove m1", "etcd snapshot rm a.db", "etcd rm m1"] {
+        let shown = rsadm(args, "");
+        assert!(!shown.contains("reset") && shown.ends_with("exit: 2"), "{args}: {shown}");
     }
     // Nobody takes a cluster down for the sake of a letter.
     let shown = rsadm("rstore", "");

@@ -10,21 +10,26 @@ use clap::{
 
 use crate::cli::{Cli, CliError, Exit};
 
+/// Words that take something away, by the command that they stand behind: what is meant is another thing each time.
+const REMOVES: [(&str, &str); 3] = [
+    ("rsadm", RESET),
+    ("rsadm etcd", "rsadm etcd remove takes out one member"),
+    ("rsadm etcd snapshot", "rsadm etcd snapshot prune removes old ones"),
+];
+
+/// Those words.
+const REMOVE: [&str; 5] = ["destroy", "delete", "remove", "rm", "uninstall"];
+
 /// Words and options that other tools have, at any place, and what there is here. What clap finds alike may be anything:
 /// for `upgrade` it is `up`, which changes every host.
-const MEANT: [(&str, &str); 29] = [
+const MEANT: [(&str, &str); 24] = [
     ("upgrade", "upgrading Kubernetes is not there yet (README, Limits); etcd: rsadm etcd upgrade --plan"),
-    ("destroy", RESET),
-    ("delete", RESET),
-    ("remove", RESET),
-    ("uninstall", RESET),
     ("restore", "rsadm etcd restore SNAPSHOT; rsadm etcd snapshot ls shows those that there are"),
     ("rollback", ROLLBACK),
     ("--rollback", ROLLBACK),
     ("renew", "rsadm certs renew"),
     ("backup", "rsadm etcd snapshot save; etcd.backup in the inventory has them taken by schedule"),
     ("create", "rsadm up builds a cluster, rsadm etcd snapshot save takes a snapshot"),
-    ("rm", "rsadm etcd snapshot prune removes snapshots, rsadm reset what up put on hosts"),
     ("list", "rsadm etcd members, and of snapshots rsadm etcd snapshot ls"),
     ("add", HOSTS),
     ("node", HOSTS),
@@ -59,14 +64,14 @@ const VERSION: &str = "rsadm --version";
 pub fn meant(mut error: clap::Error) -> clap::Error {
     let word =
         [ContextKind::InvalidSubcommand, ContextKind::InvalidArg].into_iter().find_map(|k| error.get(k));
-    let known = word.and_then(|word| MEANT.iter().find(|(other, _)| *other == word.to_string()));
-    if let Some((_, tip)) = known {
+    let known = word.and_then(|word| tip(&place(&error), &word.to_string()));
+    if let Some(tip) = known {
         error.remove(ContextKind::SuggestedSubcommand);
         // The usage is of the option that is suggested.
         if error.remove(ContextKind::SuggestedArg).is_some() {
             error.remove(ContextKind::Usage);
         }
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![(*tip).into()]));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     } else if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
         tips.retain(|tip| !tip.to_string().starts_with("to pass "));
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
@@ -83,6 +88,22 @@ pub fn meant(mut error: clap::Error) -> clap::Error {
         error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(commands));
     }
     error
+}
+
+/// The command that did not take the word, as its usage begins.
+fn place(error: &clap::Error) -> String {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let words = usage.trim_start_matches("Usage:").split_whitespace();
+    words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect::<Vec<_>>().join(" ")
+}
+
+/// What there is here instead of a word at a place.
+fn tip(place: &str, word: &str) -> Option<&'static str> {
+    let (known, key): (&[(&str, &'static str)], &str) = match REMOVE.contains(&word) {
+        true => (&REMOVES, place),
+        false => (&MEANT, word),
+    };
+    known.iter().find(|(name, _)| *name == key).map(|(_, tip)| *tip)
 }
 
 /// Whether the words ask for JSON, which has to be told before they are understood.
