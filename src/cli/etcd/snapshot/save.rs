@@ -187,7 +187,7 @@ impl Taking<'_> {
         }
         Err(match failure {
             Some(error) => error.into(),
-            None => self.nobody(),
+            None => self.nobody(report.serves),
         })
     }
 
@@ -203,12 +203,14 @@ impl Taking<'_> {
             .warn(text, help.then(|| "without --member it comes from one that is well".to_owned()));
     }
 
-    fn nobody(&self) -> CliError {
+    /// etcd may serve without the member that was named.
+    fn nobody(&self, serves: bool) -> CliError {
+        let kind = if serves { Exit::StepFailed } else { Exit::NoQuorum };
         let text = match &self.args.member {
             Some(name) => format!("no member answers on {name}"),
             None => "no member of etcd answers, so none can give a snapshot".to_owned(),
         };
-        CliError::new(Exit::NoQuorum, text).hint(
+        CliError::new(kind, text).hint(
             "rsadm etcd status tells why; what a stopped member has is on its host, below /var/lib/etcd",
         )
     }
