@@ -140,15 +140,25 @@ async fn open<'a>(
         let answers = |name: &&NodeName| matters(name) && silent.iter().all(|e| e.host() != *name);
         let names: Vec<&str> =
             session.cluster.nodes.iter().map(|n| &n.name).filter(answers).map(NodeName::as_str).collect();
-        let hint = format!(
-            "--host {} renews on those that answer, in one run: a member alone finds no quorum where the others' certificates \
-             have expired",
-            names.join(",")
-        );
-        return Err(session.incomplete(&silent, &args.inventory).hint(hint));
+        let error = session.incomplete(&silent, &args.inventory);
+        return Err(match others(&names) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        });
     }
     goes_on_without(&session.events, &silent);
     Ok(session)
+}
+
+/// The way on with those that answer; none where none of those does that it is about.
+fn others(answering: &[&str]) -> Option<String> {
+    (!answering.is_empty()).then(|| {
+        format!(
+            "--host {} renews on those that answer, in one run: a member alone finds no quorum where the others' certificates \
+             have expired",
+            answering.join(",")
+        )
+    })
 }
 
 async fn planned(session: &Session<'_>, renewal: &Renewal) -> Result<(Plan, Observed), CliError> {
@@ -227,5 +237,16 @@ fn stale(
             Some(format!("{} on {} still serves one that ends on {}", name, node.name, info.not_after.date()))
         }
         Err(why) => Some(format!("{} on {}: {why}", name, node.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_renew_on_no_host() {
+        assert_eq!(others(&[]), None);
+        assert!(others(&["m1", "m3"]).is_some_and(|hint| hint.starts_with("--host m1,m3 renews")));
     }
 }
