@@ -74,9 +74,7 @@ fn millis(time: Duration) -> String {
 fn headline(report: &EtcdReport) -> String {
     let mut parts = vec![report.cluster.clone()];
     parts.extend(report.cluster_id.iter().map(|id| format!("cluster {id}")));
-    let mut versions: Vec<&str> = report.members.iter().filter_map(|m| m.version.as_deref()).collect();
-    versions.sort_unstable();
-    versions.dedup();
+    let versions = versions(report);
     if !versions.is_empty() {
         parts.push(format!("etcd {}", versions.join(" and ")));
     }
@@ -86,6 +84,14 @@ fn headline(report: &EtcdReport) -> String {
         text.push_str(&no_quorum(report));
     }
     text
+}
+
+/// Which versions members run, each once.
+fn versions(report: &EtcdReport) -> Vec<&str> {
+    let mut versions: Vec<&str> = report.members.iter().filter_map(|m| m.version.as_deref()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions
 }
 
 fn no_quorum(report: &EtcdReport) -> String {
@@ -158,7 +164,8 @@ const HEAD: [&str; 10] =
 
 fn table(report: &EtcdReport) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(report.members.iter().map(row));
+    let differ = versions(report).len() > 1;
+    rows.extend(report.members.iter().map(|member| row(member, differ)));
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     let padded = |row: &[String; 10]| {
@@ -168,7 +175,8 @@ fn table(report: &EtcdReport) -> String {
     rows.iter().map(|row| padded(row) + "\n").collect()
 }
 
-fn row(member: &MemberReport) -> [String; 10] {
+/// `differ` is true where members run different versions.
+fn row(member: &MemberReport, differ: bool) -> [String; 10] {
     let or_nothing = |value: Option<String>| value.unwrap_or_else(|| NOTHING.to_owned());
     let name =
         if member.name.is_empty() { member.id.map(|id| id.to_string()) } else { Some(member.name.clone()) };
@@ -183,7 +191,7 @@ fn row(member: &MemberReport) -> [String; 10] {
         or_nothing(member.hash.clone()),
         or_nothing(member.latency_ms.map(|l| latency(l.micros))),
         or_nothing(member.certificate_days.map(|d| format!("{d} d"))),
-        notes(member),
+        notes(member, differ),
     ]
 }
 
@@ -210,11 +218,12 @@ fn latency(micros: u32) -> String {
     }
 }
 
-fn notes(member: &MemberReport) -> String {
+fn notes(member: &MemberReport, differ: bool) -> String {
+    let version = member.version.iter().filter(|_| differ).map(|version| format!("etcd {version}"));
     // The alarm CORRUPT is an error already, which says so.
     let alarms = member.alarms.iter().filter(|a| *a != Alarm::CORRUPT).map(|a| format!("alarm {a}"));
     let error = member.error.iter().map(ToString::to_string);
-    alarms.chain(error).collect::<Vec<_>>().join("; ")
+    version.chain(alarms).chain(error).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -344,10 +344,15 @@ pub(super) fn is_on_others_host(member: &MemberReport) -> bool {
 }
 
 fn versions(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
-    let versions: BTreeSet<&str> = report.members.iter().filter_map(|m| m.version.as_deref()).collect();
-    let all: Vec<&str> = versions.into_iter().collect();
-    (all.len() > 1).then(|| {
-        let text = format!("members run different versions: {}", list(&all));
+    let mut members: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for member in &report.members {
+        if let Some(version) = &member.version {
+            members.entry(version).or_default().push(&member.name);
+        }
+    }
+    (members.len() > 1).then(|| {
+        let all = members.iter().map(|(version, names)| format!("{version} on {}", list(names)));
+        let text = format!("members run different versions: {}", all.collect::<Vec<_>>().join(", "));
         match is_of_others(report) {
             true => warning(text),
             false => {

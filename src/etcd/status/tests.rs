@@ -221,7 +221,7 @@ fn smaller_complaints() {
     Warning: the certificate that m3 serves has expired; this renews what ends soon, with or without a quorum:
     Warning: the certificate that m2 serves will expire within 30 days; this renews what ends soon, with or without a quorum:
     Warning: the database of m1 takes 87% of its quota; at 100% etcd takes no writes (etcd.quota_backend_bytes)
-    Warning: members run different versions: 3.6.8 and 3.7.0; this goes on to that of the inventory:
+    Warning: members run different versions: 3.6.8 on m3, 3.7.0 on m1 and m2; this goes on to that of the inventory:
     Warning: --etcd-servers on m2 names what is no member: https://10.0.0.9:2379
     Warning: --etcd-servers on m1 lacks https://10.0.0.3:2379
     Note: members are in different raft terms: an election was under way; if it stays so, look at the network

@@ -42,6 +42,16 @@ fn one_down() {
 }
 
 #[test]
+fn where_versions_differ_each_member_tells_its_own() {
+    let mut scene = Scene::new(4).silence(4, "connection refused");
+    scene.status(3).version = "3.6.8".to_owned();
+    let shown = text(&scene);
+    let rows = shown.lines().filter(|line| line.contains(":2379  "));
+    let notes: Vec<&str> = rows.filter_map(|row| row.rsplit("  ").next()).collect();
+    assert_eq!(notes, ["etcd 3.7.0", "etcd 3.7.0", "etcd 3.6.8", "connection refused"]);
+}
+
+#[test]
 fn no_quorum() {
     let scene =
         Scene::new(3).silence(2, "connection refused").silence(3, "no route to host").without_quorum();
