@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal, Read},
     path::Path,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -37,12 +37,15 @@ pub struct Context {
     warned: Arc<AtomicBool>,
     /// The inventory that was read, as it has to be typed.
     inventory: Arc<OnceLock<String>>,
+    /// What was answered to the question for sudo's password: some commands connect more than once.
+    sudo_password: Arc<Mutex<Option<Secret>>>,
 }
 
 impl Context {
     /// A context; `interrupt` is what the caller waits on to end at once.
     pub fn new(options: Options, ui: Ui, interrupt: Interrupt) -> Self {
-        Self { options, ui, interrupt, warned: Arc::default(), inventory: Arc::default() }
+        let (warned, inventory, sudo_password) = (Arc::default(), Arc::default(), Arc::default());
+        Self { options, ui, interrupt, warned, inventory, sudo_password }
     }
 
     /// Reads the inventory of a cluster that is there and tells its warnings, once.
@@ -143,12 +146,25 @@ impl Context {
         }
     }
 
-    /// The password for sudo on the hosts, where there is one: from the environment, or asked for.
+    /// The password for sudo on the hosts, where there is one: from the environment, or asked for, once.
     ///
     /// # Errors
     /// Where it was to be asked for and could not.
     pub fn sudo_password(&self) -> Result<Option<Secret>, CliError> {
-        prompt::sudo_password(self.options.ask_sudo_password)
+        let mut known = self.known_password();
+        if known.is_none() {
+            *known = prompt::sudo_password(self.options.ask_sudo_password)?;
+        }
+        Ok(known.clone())
+    }
+
+    /// Asks for the password anew the next time: no host took this one.
+    pub fn forget_sudo_password(&self) {
+        *self.known_password() = None;
+    }
+
+    fn known_password(&self) -> MutexGuard<'_, Option<Secret>> {
+        self.sudo_password.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What becomes true at the first Ctrl-C after [`Context::stop_signal`].
@@ -330,6 +346,17 @@ mod tests {
             assert!(place_of_inventory(kind, file).is_some_and(|hint| hint.contains(said)), "{file}");
         }
         assert_eq!(place_of_inventory(io::ErrorKind::FileTooLarge, "prod.yaml"), None);
+    }
+
+    #[test]
+    fn a_password_is_asked_for_once_unless_nobody_took_it() {
+        let options = Cli::parse_from(["rsadm", "--ask-sudo-password", "up"]).options;
+        let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+        let context = Context::new(options, ui, Interrupt::default());
+        *context.known_password() = Some(Secret::new("typed"));
+        assert_eq!(context.clone().sudo_password().unwrap(), Some(Secret::new("typed")));
+        context.forget_sudo_password();
+        assert_eq!(*context.known_password(), None);
     }
 
     /// A test has no terminal, so that a question ends in a mistake on the command line.

@@ -166,6 +166,9 @@ impl<'a> Session<'a> {
         } else {
             stage.done(unusable(errors.len(), nodes.len()));
         }
+        if fleet.hosts().is_empty() && errors.iter().any(|e| matches!(e, HostError::Sudo { .. })) {
+            context.forget_sudo_password();
+        }
         drop(connecting);
         let asked = nodes.len();
         Ok((Self { context, cluster, fleet, asked, events, started, accept_quorum_loss: false }, errors))
