@@ -47,6 +47,8 @@ enum Stage {
     Asking,
     /// Locks are held, or are about to be.
     Orderly,
+    /// The same as [`Stage::Asking`] once something was done under the locks.
+    AskingLate,
 }
 
 /// How often the operator asked to stop. Clones share it.
@@ -108,8 +110,10 @@ impl Interrupt {
     /// Asks the operator something. Ctrl-C is an answer too, and changes nothing.
     pub fn asking<T>(&self, ask: impl FnOnce() -> T) -> T {
         self.passes(Stage::Connected, Stage::Asking);
+        self.passes(Stage::Orderly, Stage::AskingLate);
         let answer = ask();
         self.passes(Stage::Asking, Stage::Connected);
+        self.passes(Stage::AskingLate, Stage::Orderly);
         answer
     }
 
@@ -149,7 +153,8 @@ impl Interrupt {
         next(&mut signals).await;
         let is_orderly = self.first(&ui);
         next(&mut signals).await;
-        match is_orderly {
+        // Whoever was asked to stop may still have a question.
+        match is_orderly && self.answer_to_a_question().is_none() {
             true => self.second(&ui),
             false => leave(&ui, EARLY),
         }
@@ -157,12 +162,14 @@ impl Interrupt {
 
     /// True where there is something to finish.
     fn first(&self, ui: &Ui) -> bool {
+        if let Some(text) = self.answer_to_a_question() {
+            leave(ui, text);
+        }
         let stage = *self.stage.borrow();
         let text = match stage {
-            Stage::Asking => leave(ui, UNCHANGED),
             Stage::Connecting => UNCHANGED,
-            Stage::Before | Stage::Connected => EARLY,
-            Stage::Orderly => {
+            Stage::Before | Stage::Connected | Stage::Asking => EARLY,
+            Stage::Orderly | Stage::AskingLate => {
                 ui.say(ONCE);
                 self.stop.send_replace(true);
                 return true;
@@ -170,6 +177,15 @@ impl Interrupt {
         };
         self.early.send_replace(Some(text));
         false
+    }
+
+    /// What a Ctrl-C comes to that answers a question; none where nobody is asked.
+    fn answer_to_a_question(&self) -> Option<&'static str> {
+        match *self.stage.borrow() {
+            Stage::Asking => Some(UNCHANGED),
+            Stage::AskingLate => Some(EARLY),
+            _ => None,
+        }
     }
 
     fn second(&self, ui: &Ui) {
@@ -255,6 +271,18 @@ mod tests {
         interrupt.listen(&ui).unwrap();
         drop(again);
         assert_eq!(*interrupt.stage.borrow(), Stage::Orderly);
+    }
+
+    /// Some ask after they have tidied up under the locks.
+    #[tokio::test]
+    async fn a_question_is_answered_before_the_locks_and_under_them() {
+        let interrupt = Interrupt::default();
+        for (was, text) in [(Stage::Connected, UNCHANGED), (Stage::Orderly, EARLY)] {
+            interrupt.stage.send_replace(was);
+            assert_eq!(interrupt.answer_to_a_question(), None);
+            interrupt.asking(|| assert_eq!(interrupt.answer_to_a_question(), Some(text)));
+            assert_eq!(*interrupt.stage.borrow(), was);
+        }
     }
 
     #[tokio::test]
