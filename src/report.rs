@@ -20,6 +20,8 @@ pub enum Outcome {
     InSync,
     /// Everything is as wanted now.
     Done,
+    /// The hosts can carry what is wanted; whether it is there was not looked at.
+    Checked,
     /// At least one step failed.
     Failed,
 }

@@ -34,6 +34,6 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let next =
         vec![Next::new(format!("rsadm up{}", args.inventory.as_typed()), "builds the cluster, or goes on")];
     session.events.emit(Event::Finished { text, changed: 0, elapsed: session.elapsed(), next });
-    report.print(context)?;
+    report.print_checked(context)?;
     Ok(Exit::Done)
 }
