@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use crate::event::{Event, Events};
 
-/// etcd's status as a table.
+/// Certificates as a table.
 pub mod certificates;
+/// etcd's status as a table.
 pub mod etcd_status;
 /// Machine-readable progress.
 pub mod json;
