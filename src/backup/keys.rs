@@ -206,7 +206,12 @@ mod tests {
         assert_eq!(came(&[sick(), host("m2", &[("crt", "A"), ("key", "a")])]), Ok("crt=A key=a".into()));
         let no_config = host("m1", &[("crt", "A"), ("key", "a"), ("enc", "!")]);
         assert_eq!(came(&[no_config]).unwrap_err(), "m1 could not read enc: Input/output error");
-        let output = |status| Output { status, stdout: b"x".to_vec(), stderr: "Input/output error\n".into() };
+        let output = |status| Output {
+            elapsed: std::time::Duration::ZERO,
+            status,
+            stdout: b"x".to_vec(),
+            stderr: "Input/output error\n".into(),
+        };
         assert_eq!(read_as(output(0)), Ok(Some(Secret::new("x"))));
         assert_eq!(read_as(output(1)), Ok(None));
         assert_eq!(read_as(output(2)), Err("Input/output error".into()));

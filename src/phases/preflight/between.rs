@@ -1,6 +1,6 @@
 //! What hosts must not have in common, and what they must.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use time::Duration;
 
@@ -68,16 +68,15 @@ pub(super) fn inspect<'a>(
 
 /// Whether a host has the address of another: whatever is dialled there would go to either of the two.
 fn addresses<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, findings: &mut Findings) {
+    let owners: BTreeMap<IpAddr, &NodeName> =
+        cluster.nodes.iter().map(|n| (n.internal_address.into(), &n.name)).collect();
     for node in &cluster.nodes {
-        let has = |address: Ipv4Addr| facts(&node.name).addresses.contains(&address.into());
-        let owners = cluster.nodes.iter().filter(|n| n.name != node.name && has(n.internal_address));
-        let verdicts: Vec<Verdict> = owners
-            .map(|owner| {
-                let address = owner.internal_address;
-                let help = format!("take {address} out of its network settings, and off with ip address del");
-                Verdict::error(format!("has the address of {}, too: {address}", owner.name), help)
-            })
-            .collect();
+        let has = facts(&node.name).addresses.iter();
+        let of_others = has.filter_map(|address| Some((address, *owners.get(address)?)));
+        let verdicts = of_others.filter(|(_, owner)| **owner != node.name).map(|(address, owner)| {
+            let help = format!("take {address} out of its network settings, and off with ip address del");
+            Verdict::error(format!("has the address of {owner}, too: {address}"), help)
+        });
         findings.take(&node.name, verdicts);
     }
 }
