@@ -27,7 +27,7 @@ const IMPURE: [&str; 8] =
 
 /// Foreign crates and where they may be used. Two exceptions for serde_yaml: `pki/kubeconfig.rs` reads kubeconfigs back,
 /// and `fake` reads the manifests that a kubelet would read.
-const HOMES: [(&str, &[&str]); 7] = [
+const HOMES: [(&str, &[&str]); 8] = [
     ("openssh", &["host/ssh"]),
     ("etcd_client", &["etcd/client"]),
     ("rcgen", &["pki/issue.rs"]),

@@ -256,7 +256,7 @@ fn a_host_is_asked_seldom() {
             for (host, traffic) in &world.inner().traffic {
                 assert_eq!(traffic.batches, 1, "{name}: {host} in a run with nothing to do");
                 assert!(
-                    traffic.bytes < 8592,
+                    traffic.bytes < 8192,
                     "{name}: {host} was sent {} bytes with nothing to do",
                     traffic.bytes
                 );
