@@ -164,6 +164,9 @@ fn plan_with(
     // One that looks has it among its findings, and so has a renewal; etcd's own upgrade touches nothing else, and a reset needs
     // no version.
     let looks = builds && wants(preflight::PHASE);
+    if builds {
+        settled::plugin::check(planner.cluster, planner.seen())?;
+    }
     let others = [teardown::PHASE, etcd::upgrade::PHASE, certs::renew::KUBELETS];
     let touches = |phase: &Phase| !others.contains(&phase.name);
     if !looks && table.iter().all(touches) {

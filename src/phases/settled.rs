@@ -1,21 +1,22 @@
 //! What no run changes that is not made for it. The version of Kubernetes is that of the hosts, since an upgrade is more than
 //! other images.
 //!
-//! And what is decided once, when a cluster is built: the subnets of pods and services, the domain, and whether rsadm's own plugin
-//! connects the pods. Addresses out of them are in objects, in certificates and in every running pod, and Kubernetes takes no other
+//! And what is decided once, when a cluster is built: the subnets of pods and services, and the domain ([`plugin`]: whether rsadm's
+//! own plugin connects the pods). Addresses out of them are in objects, in certificates and in every running pod, and Kubernetes takes no other
 //! ones afterwards. Whichever phases are wanted, a change is told before anything is done. So are the cgroups of pods, out of which no running pod comes alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    inventory::{Cluster, NetworkPlugin, Node, Role},
-    layout,
+    inventory::{Cluster, Node, Role},
     manifests::EtcdStart,
     observe::{Facts, Observed},
     phases::prepare,
     plan::{Planner, Refusal},
     versions::Version,
 };
+
+pub mod plugin;
 
 /// The rule that a cluster keeps its network.
 pub const RULE: &str = "settled-network";
@@ -170,37 +171,7 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
             kept.note(format!("network.{key}"), &found, &wanted);
         }
     }
-    let mut found: Found<'_> = BTreeMap::new();
-    for (host, facts) in &ours {
-        if let Some(plugin) = plugin_of(facts) {
-            found.entry(plugin).or_default().push(host);
-        }
-    }
-    let (class, wanted) = match cluster.network.plugin {
-        NetworkPlugin::Bridge => (BRIDGE, BRIDGE),
-        NetworkPlugin::Manifests(_) => (OTHERS, "manifests"),
-        NetworkPlugin::None => (OTHERS, "none"),
-    };
-    if !found.contains_key(class) {
-        kept.note("network.plugin".to_owned(), &found, wanted);
-    }
     kept.refusal(RULE, "")
-}
-
-/// The plugin that rsadm brings, and all others, between which an operator may move: it is he who does.
-const BRIDGE: &str = "bridge";
-const OTHERS: &str = "manifests or none";
-
-/// Whose network the pods of a host have: routes and a configuration of ours fight with those of another plugin, whose files
-/// are read before or after ours by their names. A control plane that has none of ours was built with another; but for one that
-/// somebody else built, which has no kubelet of ours either.
-fn plugin_of(facts: &Facts) -> Option<&'static str> {
-    let ours = [layout::CNI_CONFIG, layout::NETWORK_SCRIPT, layout::NETWORK_UNIT];
-    if ours.iter().any(|path| facts.files.contains_key(*path)) {
-        return Some(BRIDGE);
-    }
-    let is_built = facts.network.contains_key(SERVICE_SUBNET) && facts.programs.contains_key("kubelet");
-    is_built.then_some(OTHERS)
 }
 
 /// Whether pods may stay in the cgroups that they are in. A kubelet that looks for them elsewhere ends every pod that it finds

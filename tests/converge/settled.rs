@@ -17,13 +17,11 @@ fn a_built_network_is_not_changed_whatever_is_wanted() {
     let cluster = harness::ha();
     let world = block_on(built(&cluster));
     let before = world.effects();
-    let [mut services, mut pods, mut domain, mut plugin] = std::array::from_fn(|_| cluster.clone());
+    let [mut services, mut pods, mut domain] = std::array::from_fn(|_| cluster.clone());
     services.network.service_subnet = "10.200.0.0/16".parse().unwrap();
     pods.network.pod_subnet = "10.32.0.0/16".parse().unwrap();
     domain.network.cluster_domain = "k8s.local".into();
-    plugin.network.plugin = NetworkPlugin::None;
     for (changed, why) in [
-        (plugin, "network.plugin: m1, m2, m3, w1, w2 have bridge, and the inventory says none"),
         (services, "service_subnet: m1, m2, m3 have 10.96.0.0/12, and the inventory says 10.200.0.0/16"),
         (pods, "pod_subnet: m1, m2, m3, w1, w2 have 10.244.0.0/16, and the inventory says 10.32.0.0/16"),
         (domain, "cluster_domain: m1, m2, m3, w1, w2 have cluster.local, and the inventory says k8s.local"),
@@ -55,7 +53,7 @@ fn bridge_takes_the_place_of_no_other_plugin() {
     for only in [None, Some("binaries"), Some("control-plane")] {
         let refusal = plan(&world, &bridge, UP, only).err().unwrap();
         assert_eq!(refusal.subject, "network.plugin of a cluster that is built cannot change", "{only:?}");
-        let why = "network.plugin: m1 has manifests or none, and the inventory says bridge\n";
+        let why = "m1 has another plugin, and the inventory says bridge: ";
         assert!(refusal.why.starts_with(why), "{refusal}");
     }
     assert_eq!(world.effects(), before);
@@ -63,6 +61,34 @@ fn bridge_takes_the_place_of_no_other_plugin() {
     none.network.plugin = NetworkPlugin::None;
     assert_eq!(plan(&world, &none, UP, None), Ok(()));
     assert_eq!(plan(&world, &bridge, RESET, None), Ok(()));
+}
+
+/// Members are kept and certificates renewed whatever the inventory says of pods; and who took ours off may move on.
+#[test]
+fn no_other_plugin_takes_the_place_of_bridge_while_that_is_there() {
+    let cluster = harness::ha();
+    let mut state = block_on(built(&cluster)).state();
+    let mut other = cluster.clone();
+    other.network.plugin = NetworkPlugin::None;
+    state.hang_up();
+    let world = World::new(state.clone());
+    for only in [None, Some("binaries"), Some("control-plane"), Some("addons")] {
+        let refusal = plan(&world, &other, UP, only).err().unwrap();
+        let why = "m1, m2, m3, w1, w2 have bridge, and the inventory says none: ";
+        assert!(refusal.why.starts_with(why), "{refusal}");
+        let way = "sh /etc/rsadm/network.sh down; systemctl disable --now rsadm-network; rm -rf ";
+        assert!(refusal.help.contains(way), "{}", refusal.help);
+    }
+    assert_eq!(world.effects(), 0);
+    for table in [ETCD_MEMBERS, CERTS_RENEW, RESET] {
+        assert_eq!(plan(&world, &other, table, None), Ok(()));
+    }
+    for machine in state.machines.values_mut() {
+        for path in [layout::CNI_CONFIG, layout::NETWORK_SCRIPT, layout::NETWORK_UNIT] {
+            machine.files.remove(path);
+        }
+    }
+    assert_eq!(plan(&World::new(state), &other, UP, None), Ok(()));
 }
 
 /// With others every kubelet would end all pods on its host, on all hosts of a stage at once.
