@@ -10,6 +10,8 @@ use super::problem::{Fault, quote};
 pub(super) struct Owned {
     /// Names, or beginnings with `*` at the end, or endings with `*` at the start; with the reason.
     flags: &'static [(&'static [&'static str], &'static str)],
+    /// Flags of those with a value that is rsadm's own, as lists of hardening have them.
+    same: &'static [(&'static str, &'static str)],
     /// Fields of the configuration file, with the reason.
     fields: &'static [(&'static [&'static str], &'static str)],
 }
@@ -59,6 +61,7 @@ pub(super) const ETCD: Owned = Owned {
             "use etcd.heartbeat_interval, election_timeout, quota_backend_bytes or auto_compaction",
         ),
     ],
+    same: &[],
     fields: &[],
 };
 
@@ -111,6 +114,7 @@ pub(super) const API_SERVER: Owned = Owned {
             "use authorization-mode, with Node and RBAC in it: beside that no API server takes this flag",
         ),
     ],
+    same: &[],
     fields: &[],
 };
 
@@ -138,6 +142,7 @@ pub(super) const CONTROLLER_MANAGER: Owned = Owned {
         (&["secure-port"], PORTS),
         (&["leader-elect"], "two active controller managers would undo each other's work"),
     ],
+    same: &[],
     fields: &[],
 };
 
@@ -159,6 +164,7 @@ pub(super) const SCHEDULER: Owned = Owned {
         (&["secure-port"], PORTS),
         (&["leader-elect"], "two active schedulers would undo each other's work"),
     ],
+    same: &[],
     fields: &[],
 };
 
@@ -187,10 +193,12 @@ pub(super) const KUBELET: Owned = Owned {
         (&["address", "port", "healthz-port", "healthz-bind-address"], PORTS),
         (&["anonymous-auth", "authentication-token-webhook*", "authorization-*"], ASKING),
         (&["rotate-certificates", "rotate-server-certificates", "manifest-url*"], FILES),
-        (
-            &["cgroup-driver", "cgroup-root", "cgroups-per-qos"],
-            "use kubelet.config.cgroupDriver, cgroupRoot or cgroupsPerQOS, which rsadm compares with those of running pods",
-        ),
+    ],
+    same: &[
+        ("anonymous-auth", "false"),
+        ("authentication-token-webhook", "true"),
+        ("authorization-mode", "Webhook"),
+        ("rotate-certificates", "true"),
     ],
     fields: &[
         (&["apiVersion", "kind"], "leave the key out"),
@@ -216,6 +224,7 @@ pub(super) const KUBELET: Owned = Owned {
 /// kube-proxy.
 pub(super) const KUBE_PROXY: Owned = Owned {
     flags: &[],
+    same: &[],
     fields: &[
         (&["apiVersion", "kind"], "leave the key out"),
         (&["clientConnection", "hostnameOverride"], FILES),
@@ -275,7 +284,7 @@ pub(super) fn judge(owned: &Owned, flag: &str, value: &str) -> Result<(), Fault>
         let help = "lower-case letters, digits and -, as in the component's --help";
         return Err(Fault::new(format!("{} is no flag", quote(flag)), help));
     }
-    if let Some(why) = reason(owned.flags, flag) {
+    if let Some(why) = reason(owned.flags, flag).filter(|_| !owned.same.contains(&(flag, value))) {
         return Err(Fault::new(format!("--{flag} is rsadm's to set"), why));
     }
     if let Some((.., why)) = HARMFUL.iter().find(|(name, harms, _)| *name == flag && harms(value)) {
@@ -294,4 +303,21 @@ fn reason(table: &[(&[&str], &'static str)], name: &str) -> Option<&'static str>
         _ => pattern == name,
     };
     table.iter().find(|(patterns, _)| patterns.iter().any(|p| matches(p))).map(|(_, why)| *why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lists of hardening have them, and nothing would change.
+    #[test]
+    fn a_flag_with_the_value_that_is_ours_is_no_fault() {
+        for (flag, ours, other) in
+            [("anonymous-auth", "false", "true"), ("authorization-mode", "Webhook", "AlwaysAllow")]
+        {
+            assert!(judge(&KUBELET, flag, ours).is_ok());
+            assert!(judge(&KUBELET, flag, other).is_err());
+        }
+        assert!(judge(&API_SERVER, "anonymous-auth", "false").is_err(), "its probes ask without a name");
+    }
 }

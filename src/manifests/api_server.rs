@@ -175,13 +175,10 @@ mod tests {
             cluster.api_server.extra_args.insert(flag.to_owned(), value.to_owned());
             plugins(&cluster)
         };
-        assert_eq!(
-            set("enable-admission-plugins", "AlwaysPullImages"),
-            "NodeRestriction,EventRateLimit,DenyServiceExternalIPs,AlwaysPullImages"
-        );
+        assert_eq!(set("enable-admission-plugins", "AlwaysPullImages"), "NodeRestriction,AlwaysPullImages");
         assert_eq!(
             set("disable-admission-plugins", "DefaultIngressClass,DenyServiceExternalIPs"),
-            "NodeRestriction,EventRateLimit,AlwaysPullImages"
+            "NodeRestriction,AlwaysPullImages"
         );
     }
 

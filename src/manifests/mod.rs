@@ -75,26 +75,34 @@ pub fn to_yaml(what: &'static str, value: &impl Serialize) -> Result<String, Err
     serde_yaml::to_string(value).map_err(|source| Error { what, source })
 }
 
-/// Flags that are lists, and of whose entries the cluster needs those that are ours: without them etcd does not notice that a
-/// member has other data, nodes may change one another, and `kubeadm join` does not work.
-const LISTS: [&str; 3] = ["controllers", "enable-admission-plugins", "feature-gates"];
+/// Flags that are lists, and entries of ours without which a cluster does not hold: nodes could change one another, `kubeadm join`
+/// would not work. Of gates all are such: without ours etcd does not notice that a member has other data.
+const LISTS: [(&str, Option<&[&str]>); 3] = [
+    ("controllers", Some(&["bootstrapsigner", "tokencleaner"])),
+    ("enable-admission-plugins", Some(&["NodeRestriction"])),
+    ("feature-gates", None),
+];
 
-/// `--key=value` for every flag, sorted; what the user gave (`extra`) wins over ours, of lists entry by entry.
+/// `--key=value` for every flag, sorted; what the user gave (`extra`) wins over ours, but for what [`LISTS`] keeps of a list.
 fn flags(base: &[(&str, String)], extra: &BTreeMap<String, String>) -> Vec<String> {
     let mut all: BTreeMap<&str, String> = base.iter().map(|(key, value)| (*key, value.clone())).collect();
     for (key, value) in extra {
-        let ours = all.get(key.as_str()).filter(|_| LISTS.contains(&key.as_str()));
-        let value = ours.map_or_else(|| value.clone(), |ours| joined(ours, value));
+        let list = LISTS.iter().find(|(flag, _)| flag == key).zip(all.get(key.as_str()));
+        let value = match list {
+            Some(((_, needed), ours)) => joined(ours, *needed, value),
+            None => value.clone(),
+        };
         all.insert(key, value);
     }
     all.iter().map(|(key, value)| format!("--{key}={value}")).collect()
 }
 
-/// Two lists as one. An entry is told by its name: `X`, `-X` and `X=true` are about the same.
-fn joined(ours: &str, theirs: &str) -> String {
+/// Their list, and before it what is needed of ours. An entry is told by its name: `X`, `-X` and `X=true` are about the same.
+fn joined(ours: &str, needed: Option<&[&str]>, theirs: &str) -> String {
     let name = |entry: &str| entry.trim_start_matches('-').split('=').next().map(str::to_owned);
     let theirs: Vec<&str> = theirs.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
-    let kept = ours.split(',').filter(|own| !theirs.iter().any(|entry| name(entry) == name(own)));
+    let kept = ours.split(',').filter(|own| needed.is_none_or(|needed| needed.contains(own)));
+    let kept = kept.filter(|own| !theirs.iter().any(|entry| name(entry) == name(own)));
     kept.chain(theirs.iter().copied()).collect::<Vec<_>>().join(",")
 }
 
@@ -161,9 +169,9 @@ mod tests {
     fn lists_keep_what_the_cluster_needs() {
         for (flag, ours, theirs, both) in [
             ("controllers", "*,bootstrapsigner", "*, -x", "bootstrapsigner,*,-x"),
-            ("controllers", "*,bootstrapsigner", "-bootstrapsigner", "*,-bootstrapsigner"),
+            ("controllers", "*,bootstrapsigner", "-bootstrapsigner", "-bootstrapsigner"),
             ("feature-gates", "A=true,B=true", "B=false,C=true", "A=true,B=false,C=true"),
-            ("enable-admission-plugins", "NodeRestriction", "", "NodeRestriction"),
+            ("enable-admission-plugins", "NodeRestriction,EventRateLimit", "", "NodeRestriction"),
             ("tls-cipher-suites", "A,B", "C", "C"),
         ] {
             let extra = BTreeMap::from([(flag.to_owned(), theirs.to_owned())]);
