@@ -138,7 +138,16 @@ impl WorkloadFact {
     /// Whether all its pods are new and ready, but for so many that nobody waits for; of those that are ready at least one.
     pub fn is_rolled_out(&self, but: usize) -> bool {
         let all = |pods: usize| pods + but >= self.wanted;
-        self.noticed && all(self.updated) && all(self.ready) && (self.ready > 0 || self.wanted == 0)
+        self.noticed && all(self.updated) && all(self.ready) && self.serves()
+    }
+
+    /// Whether all its pods are new and any is ready. There may be more replicas than nodes that take one.
+    pub fn is_in_place(&self) -> bool {
+        self.noticed && self.updated >= self.wanted && self.serves()
+    }
+
+    fn serves(&self) -> bool {
+        self.ready > 0 || self.wanted == 0
     }
 }
 

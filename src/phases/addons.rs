@@ -10,6 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::{
     inventory::{Cluster, NetworkPlugin, Node},
     manifests::{coredns, kube_proxy, kubeadm},
+    observe::WorkloadFact,
     phases::{control_plane, prepare, workers},
     plan::{
         Action, Mode, Planner, Refusal,
@@ -107,12 +108,17 @@ fn nameservers(p: &mut Planner<'_>) -> bool {
 }
 
 /// Whether a workload that is there was never rolled out, or is not any more: a run that waited in vain has applied its bundle
-/// all the same. Pods on nodes that are not Ready or that nobody named are not waited for: a node may be switched off for good.
+/// all the same. Pods on nodes that are not Ready or that nobody named are not waited for: a node may be switched off for good. Of
+/// CoreDNS one that serves is enough here: somebody may want more replicas than there are nodes that take one.
 fn is_late(p: &Planner<'_>) -> bool {
     let nodes = p.seen().nodes.iter().flatten();
     let away = nodes.filter(|(name, node)| !node.ready || p.cluster.node(name).is_none()).count();
-    let seen = |name: &&str| p.seen().workloads.get(*name).is_some_and(|w| !w.is_rolled_out(away));
-    workloads(p.cluster).iter().any(seen)
+    let is_there = |name: &str, workload: &WorkloadFact| match name {
+        DNS => workload.is_in_place(),
+        _ => workload.is_rolled_out(away),
+    };
+    let late = |name: &&str| p.seen().workloads.get(*name).is_some_and(|w| !is_there(name, w));
+    workloads(p.cluster).iter().any(late)
 }
 
 fn bundle(p: &mut Planner<'_>, speaker: &Node, name: &str, objects: String) {
@@ -134,7 +140,7 @@ mod tests {
     use crate::{
         inventory::NodeName,
         manifests::testing,
-        observe::{NodeFact, Observed, WorkloadFact},
+        observe::{NodeFact, Observed},
     };
 
     fn nodes(cluster: &Cluster) -> Observed {
@@ -154,6 +160,14 @@ mod tests {
         seen.workloads.insert(PROXY.into(), proxy);
         seen.workloads.insert("daemonset/theirs".into(), WorkloadFact { ready: 0, ..proxy });
         assert!(late(&seen));
+        let dns = WorkloadFact { noticed: true, wanted: 9, updated: 9, ready: 1 };
+        let mut scaled = nodes(&cluster);
+        scaled.workloads.insert(DNS.into(), dns);
+        assert!(!late(&scaled), "more than there are nodes");
+        for sick in [WorkloadFact { ready: 0, ..dns }, WorkloadFact { updated: 1, ..dns }] {
+            scaled.workloads.insert(DNS.into(), sick);
+            assert!(late(&scaled));
+        }
         let w2 = seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w2")).unwrap();
         w2.ready = false;
         assert!(!late(&seen));
