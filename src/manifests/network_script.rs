@@ -165,7 +165,8 @@ watch() {
     keep_rules &
     keeper=$!
     trap 'kill "$keeper" 2>/dev/null || true' EXIT
-    trap exit INT TERM
+    # systemd takes any other status for a failure.
+    trap 'exit 0' INT TERM
     ip -4 monitor route | while read -r change; do
         case "$change" in
             Deleted*"proto $PROTOCOL"*) routes_up || true ;;

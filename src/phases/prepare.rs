@@ -128,7 +128,8 @@ fn kernel(p: &mut Planner<'_>, node: &Node) {
         let wanted = setting_in(&settings, key).filter(|wanted| wanted != value)?;
         Some(format!("{key} is {value}, not {wanted}"))
     };
-    let other = p.facts(&node.name).settings.iter().find_map(differs);
+    // No pod of etcd's own hosts has an address to be forwarded to.
+    let other = p.facts(&node.name).settings.iter().find_map(differs).filter(|_| node.is_kubernetes());
     let files = [(layout::MODULES_CONFIG, modules_config()), (layout::SYSCTL_CONFIG, settings)];
     if files.iter().any(|(path, text)| !p.has_text(node, path, text)) {
         p.push(&node.name, Action::Sysctl, "");
