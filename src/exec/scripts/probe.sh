@@ -1,12 +1,13 @@
 # probe.sh ADDRESS DISK(yes|no) FILES PROGRAMS PORT…: tries what looking cannot tell. FILES are the folders that take
 # files, PROGRAMS those that take programs, with blanks between. Leaves nothing but one process, which listens where nothing
 # listens yet, and ends by itself within half a minute.
-address=$1 disk=$2 programs=" $4 " places=(); read -ra folders <<<"$3 $4"; shift 4
+address=$1 disk=$2 programs=" $4 " folders="$3 $4" places=() known=(); shift 4
 
-for folder in "${folders[@]}"; do
+# No here-string: bash may write it into a file, and a full disk is what is looked for.
+for folder in $folders; do
   place=$folder
   while [ ! -d "${place:-/}" ]; do place=${place%/*}; done
-  file=$place/.rsadm-probe.$$ places+=("${place:-/}")
+  file=$place/.rsadm-probe.$$ places+=("${place:-/}") known+=("$folder")
   if ! said=$({ set -C; printf '#!/bin/sh\n' >"$file"; } 2>&1); then
     echo "closed $folder ${said##*: }"
   elif [[ $programs == *" $folder "* ]]; then
@@ -14,7 +15,7 @@ for folder in "${folders[@]}"; do
   fi
   rm -f "$file"
 done
-df --output=iavail,itotal "${places[@]}" 2>/dev/null | awk -v f="${folders[*]}" 'BEGIN {split(f, folder)} NR > 1 && $2 > 0 {print "inodes", folder[NR - 1], $1, $2}'
+[ ${#places[@]} = 0 ] || df --output=iavail,itotal "${places[@]}" 2>/dev/null | awk -v f="${known[*]}" 'BEGIN {split(f, folder)} NR > 1 && $2 > 0 {print "inodes", folder[NR - 1], $1, $2}'
 
 # As etcd writes its log: small and synced. 100 writes, or as many as fit into two seconds.
 if [ "$disk" = yes ]; then

@@ -33,20 +33,19 @@ pub struct Places {
 }
 
 impl Places {
-    /// By its roles. Where rsadm put programs already, none may have to be put.
+    /// By its roles. Where rsadm put programs already none may have to be put, and where a kubelet runs, whoever brought it, what
+    /// it needs is there.
     pub fn of(node: &Node, facts: Option<&Facts>) -> Self {
-        let mut files = vec![
-            layout::KUBERNETES_DIR,
-            layout::SYSTEMD_DIR,
-            layout::RSADM_DIR,
-            layout::KUBELET_DIR,
-            layout::CONTAINERD_DIR,
-        ];
+        let runs = facts.is_some_and(|f| f.runs("kubelet"));
+        let mut files = vec![layout::KUBERNETES_DIR, layout::RSADM_DIR];
+        if !runs {
+            files.extend([layout::SYSTEMD_DIR, layout::KUBELET_DIR, layout::CONTAINERD_DIR]);
+        }
         if node.is(Role::Etcd) {
             files.push(layout::ETCD_DATA_DIR);
         }
         let mut programs = Vec::new();
-        if facts.is_none_or(|f| f.programs.is_empty()) {
+        if !runs && facts.is_none_or(|f| f.programs.is_empty()) {
             programs.push(layout::BIN_DIR);
             programs.extend(node.is_kubernetes().then_some(layout::CNI_BIN_DIR));
         }
@@ -193,7 +192,10 @@ fn inodes(text: &str) -> Option<(String, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{manifests::testing, observe::facts::ProgramFact};
+    use crate::{
+        manifests::testing,
+        observe::facts::{ProcessFact, ProgramFact},
+    };
 
     fn errors(text: &str, is_node: bool) -> Vec<String> {
         let verdicts = Probe::parse(text).verdicts(&testing::ha(), is_node);
@@ -230,6 +232,11 @@ mod tests {
         assert_eq!(Places::of(m1, Some(&facts)).programs, Vec::<&str>::new());
         let w1 = testing::node(&cluster, "w1");
         assert!(!Places::of(w1, None).files.contains(&"/var/lib/etcd"));
+        let kubelet = ProcessFact { name: "kubelet".into(), revision: None, etcd_servers: vec![] };
+        let theirs = Facts { processes: vec![kubelet], ..Facts::default() };
+        let of_member =
+            Places { files: vec!["/etc/kubernetes", "/var/lib/rsadm", "/var/lib/etcd"], programs: vec![] };
+        assert_eq!(Places::of(m1, Some(&theirs)), of_member, "kubeadm's, which becomes a member");
     }
 
     #[test]
