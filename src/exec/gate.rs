@@ -25,7 +25,7 @@ use crate::{
     phases::{certs, etcd::members::is_in_question},
     plan::{
         Refusal,
-        quorum::{Change, Membership, STOPPING, can_be_accepted, gate},
+        quorum::{Change, Membership, can_be_accepted, gate},
     },
 };
 
@@ -41,34 +41,38 @@ const ELECTION: Duration = Duration::from_secs(15);
 /// Where API servers keep what they keep; rsadm lets nobody change it.
 const OBJECTS: &str = "/registry/";
 
-/// Whether the member on a host may be restarted now, or get what may stop it; `doing` says which in a refusal.
+/// Whether the member on a host may be restarted now, or get what may stop it; `doing` says which in a refusal. How the members
+/// are.
 ///
 /// # Errors
 /// The reason why not, with the way out.
-pub async fn may_restart(cx: &Context<'_>, host: &NodeName, doing: &'static str) -> Result<(), Refusal> {
+pub async fn may_restart(
+    cx: &Context<'_>,
+    host: &NodeName,
+    doing: &'static str,
+) -> Result<EtcdReport, Refusal> {
     let change = Change::Restart { name: host.to_string(), doing };
     let (report, judged) = await_yes(cx.members, &change, cx.accept_quorum_loss, cx.limit, cx.now).await;
-    match accept(judged, cx.accept_quorum_loss, cx.events)? {
-        Answer::Accepted => {
-            let sick = report.members.iter().filter(|m| m.error.is_some());
-            cx.given_up().extend(sick.map(|m| m.name.clone()));
-        }
-        Answer::Safe if doing == STOPPING => tell_outage(&report, host.as_str(), "starts anew", cx.events),
-        Answer::Safe => {}
+    if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
+        let sick = report.members.iter().filter(|m| m.error.is_some());
+        cx.given_up().extend(sick.map(|m| m.name.clone()));
     }
-    Ok(())
+    Ok(report)
 }
 
-/// Says so where no member can be spared at any time: `who` are to be away while each `does` something.
-pub(super) fn tell_outage(report: &EtcdReport, who: &str, does: &str, events: &Events) {
+/// Says so where no member can be spared at any time, and `who` of them are to be away while each `does` something.
+pub(super) fn tell_outage(report: &EtcdReport, who: &[String], does: &str, events: &Events) {
+    let votes = |name: &&String| report.members.iter().any(|m| m.name == **name && !m.is_learner);
+    let voters: Vec<&str> = who.iter().filter(votes).map(String::as_str).collect();
     let text = match report.quorum.voters {
-        1 if report.serves => format!("it is the only voter: etcd serves nothing while it {does}"),
-        2 if report.serves => {
-            format!("both voters are needed: etcd takes no writes while one of them {does}")
-        }
+        1 => format!("it is the only voter: etcd serves nothing while it {does}"),
+        2 => format!("both voters are needed: etcd takes no writes while one of them {does}"),
         _ => return,
     };
-    events.warn(format!("{who}: {text}"), None);
+    // One that is down already costs nothing more.
+    if report.serves && !voters.is_empty() && report.quorum.healthy == report.quorum.voters {
+        events.warn(format!("{}: {text}", voters.join(" and ")), None);
+    }
 }
 
 /// Asks the gate until it says yes or has said no for long enough: elections end, and the member that was restarted before

@@ -18,9 +18,10 @@ use crate::{
     event::{Event, Events, Failure, Stage as StageEvents},
     host::{Host, HostError, fleet::Fleet},
     inventory::{Cluster, NodeName},
+    layout,
     observe::Observed,
     plan::{
-        Action, HostWork, Mode, Plan, Refusal, Stage,
+        Action, HostWork, Mode, Plan, Refusal, Stage, Step,
         quorum::{RENEWING, STOPPING},
     },
 };
@@ -177,6 +178,12 @@ fn endangering(work: &HostWork) -> &'static str {
     if renews { RENEWING } else { STOPPING }
 }
 
+/// Whether the member there gets another manifest, with which its kubelet starts it anew.
+fn restarts_etcd(work: &HostWork) -> bool {
+    let writes = |step: &Step| step.action.writes().iter().any(|path| path == layout::ETCD_MANIFEST);
+    work.steps.iter().any(writes)
+}
+
 /// Tells that a stage begins.
 fn begin(cx: &Context<'_>, stage: &Stage) -> StageEvents {
     cx.events.stage(stage.phase, stage.title.clone(), stage.work.iter().map(|w| w.host.clone()))
@@ -194,7 +201,11 @@ async fn run_stage(cx: &Context<'_>, plan: &Plan, at: usize) -> Result<(), RunEr
     for batch in stage.work.chunks(width) {
         if stage.gated {
             for work in batch {
-                gate::may_restart(cx, &work.host, endangering(work)).await.map_err(RunError::Refused)?;
+                let asked = gate::may_restart(cx, &work.host, endangering(work)).await;
+                let report = asked.map_err(RunError::Refused)?;
+                if restarts_etcd(work) {
+                    gate::tell_outage(&report, &[work.host.to_string()], "starts anew", cx.events);
+                }
             }
         }
         let results: Vec<Result<(), Halt>> =

@@ -80,9 +80,7 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
     let (mut waiting, left) = choose(&report, min_gain);
     stage.done(survey(&report, &left));
     has_room(t, &report, &waiting).await?;
-    if !waiting.is_empty() {
-        gate::tell_outage(&report, &waiting.join(" and "), "is defragmented", t.events);
-    }
+    gate::tell_outage(&report, &waiting, "is defragmented", t.events);
     let mut done = Defragmented { members: vec![], left };
     while !waiting.is_empty() {
         if (t.stopping)() {
