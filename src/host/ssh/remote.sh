@@ -15,9 +15,11 @@
 nonce=$1
 # A caller says something every 20 seconds; one who is silent for four times as long is gone, whatever sshd still believes, in
 # the middle of what he sends as between two requests. With the shell ends what it holds. Data may come slowly, so it
-# is waited for in slices.
+# is waited for in slices: each takes two processes, and 3 kB/s are enough.
 silence=80
-slice=1048576
+slice=262144
+# For words that no answer takes along.
+exec 3>&2
 # Scripts may want to know by what to tell that this connection's shell still lives.
 export RSADM_SHELL=$$
 unset -v BASH_ENV ENV CDPATH
@@ -65,7 +67,7 @@ receive() {
   local size came
   take | tee -- "$1" >/dev/null
   came=("${PIPESTATUS[@]}")
-  ((came[0] == 0)) || exit
+  ((came[0] == 0)) || lost
   ((came[1] == 0)) && size=$(stat -c %s -- "$1") || return
   ((size == bytes)) && return
   echo "$size of $bytes bytes arrived" >&2
@@ -74,7 +76,13 @@ receive() {
 
 # Reads the request's data and forgets it.
 skip_data() {
-  take >/dev/null || exit
+  take >/dev/null || lost
+}
+
+# Nobody knows where the next request begins.
+lost() {
+  echo "no more of the data came within $silence s" >&3
+  exit 1
 }
 
 # Makes FOLDER with MODE, and what is missing above it with 0755, or 0700 where that is PRIVATE or inside it.
@@ -177,14 +185,13 @@ do_script() {
   limited bash -- "$file" "$@" </dev/null
 }
 
-# do_packed NAME [ARGUMENT …]: the same with the text as data, compressed. Where not all of it was read, nobody knows where
-# the next request begins.
+# do_packed NAME [ARGUMENT …]: the same with the text as data, compressed; all of it is read whatever becomes of the file.
 do_packed() {
   local file=$spool/$1 came
   shift
-  timeout "$silence" head -c "$bytes" | gzip -d >"$file"
+  timeout "$silence" head -c "$bytes" | { { gzip -d >"$file"; } || { cat >/dev/null; false; }; }
   came=("${PIPESTATUS[@]}")
-  ((came[0] == 0)) || exit
+  ((came[0] == 0)) || lost
   ((came[1] == 0)) || return
   limited bash -- "$file" "$@" </dev/null
 }
