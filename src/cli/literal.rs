@@ -44,7 +44,7 @@ pub(super) fn with_inventory(text: &str, inventory: &str) -> String {
             let ends =
                 |rest: &str, more: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || more.contains(c));
             let has_it = rest.strip_prefix(inventory).is_some_and(|rest| ends(rest, "-_./"));
-            if ends(rest, "-") && !has_it && !names_another(rest) {
+            if ends(rest, "-") && !has_it && !names_another(rest) && !is_somebodys(rest) {
                 text.insert_str(from, inventory);
             }
         }
@@ -56,6 +56,14 @@ pub(super) fn with_inventory(text: &str, inventory: &str) -> String {
 fn names_another(rest: &str) -> bool {
     let word = rest.strip_prefix(' ').and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
     [".yaml", ".yml"].iter().any(|end| word.ends_with(end))
+}
+
+/// True behind a command that somebody runs, as [`holder`](crate::exec::lock::holder) tells it: `rsadm up FILE by USER@HOST (pid N)`.
+fn is_somebodys(rest: &str) -> bool {
+    let Some((typed, who)) = rest.split_once(" by ") else { return false };
+    let mut words = who.split(' ');
+    let is_user = words.next().is_some_and(|user| user.contains('@'));
+    is_user && words.next() == Some("(pid") && !typed.contains(['\n', ';'])
 }
 
 /// The same in what a refusal says. Who holds a lock is told as they typed it.
@@ -92,6 +100,14 @@ mod tests {
 
     use super::*;
     use crate::{event::Failure, inventory::NodeName};
+
+    #[test]
+    fn what_somebody_else_runs_is_told_as_it_was_typed() {
+        let told = "another one came to it meanwhile: rsadm up clusters/prod by ann@desk (pid 17) since 12:00; rsadm plan tells more";
+        let expected = told.replace("rsadm plan", "rsadm plan prod.yaml");
+        assert_eq!(with_inventory(told, " prod.yaml"), expected);
+        assert_eq!(with_inventory("rsadm up by hand", " prod.yaml"), "rsadm up prod.yaml by hand");
+    }
 
     #[test]
     fn what_fails_and_what_is_warned_of_name_the_inventory_too() {
