@@ -155,13 +155,17 @@ fn no_quorum(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     let silent: Vec<&MemberReport> = voters().filter(|m| m.version.is_none()).collect();
     let answering = voters().count() - silent.len();
     let q = &report.quorum;
-    if answering >= q.needs && report.members.iter().any(has_expired) {
-        return vec![]; // What keeps them apart is told already.
-    }
     if answering >= q.needs {
-        let text = "enough members answer to elect a leader: ask again in a moment, and if it stays so look at the \
-                    network between them, port 2380";
-        return vec![warning(text.to_owned())];
+        // Those that answer are told with their certificates; a member that trusts nobody is none to elect with.
+        let apart = voters().filter(|m| m.version.is_some() && has_expired(m)).count();
+        let expired = silent.iter().filter(|m| has_expired(m));
+        let mut advice: Vec<Advice> = expired.filter_map(|m| self::silent(m, report, commands)).collect();
+        if answering - apart >= q.needs {
+            let text = "enough members answer to elect a leader: ask again in a moment, and if it stays so look at the \
+                        network between them, port 2380";
+            advice.push(warning(text.to_owned()));
+        }
+        return advice;
     }
     if answering == 0
         && let Some(advice) = elsewhere(report)

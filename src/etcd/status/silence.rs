@@ -305,8 +305,9 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     let is_ready = |m: &&&&MemberReport| {
         matches!(&m.host, Some(HostState::Seen(Process { kubelet: false, manifest: true, data: true, .. })))
     };
-    let kubelets_off = names(stopped.iter().filter(is_ready).copied().collect());
-    let (run, here) = (names(run), names(stopped));
+    let ours = |m: &&&&MemberReport| !is_on_others_host(m);
+    let kubelets_off = names(stopped.iter().filter(ours).filter(is_ready).copied().collect());
+    let (run, here) = (names(run), names(stopped.iter().filter(ours).copied().collect()));
     let mut advice = Vec::new();
     if !away.is_empty() {
         advice.push(warning(format!(
@@ -316,9 +317,9 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
         )));
     }
     advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
-        // One command for all of them comes last.
-        self::silent(m, report, commands)
-            .map(|a| if has_expired(m) || has_bad_files(m) { a } else { Advice { command: None, ..a } })
+        // One command for all that rsadm built comes last; of others each is started on its own.
+        let is_own = has_expired(m) || has_bad_files(m) || is_on_others_host(m);
+        self::silent(m, report, commands).map(|a| if is_own { a } else { Advice { command: None, ..a } })
     }));
     if !damaged.is_empty() {
         let text = format!(
@@ -335,14 +336,6 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
             list(&run)
         );
         advice.push(warning(text));
-    }
-    // `up` is for hosts that rsadm built; of others each is started on its own.
-    if silent.iter().any(|m| is_on_others_host(m)) {
-        if !kubelets_off.is_empty() {
-            let text = format!("start etcd on {} again; on each of these hosts:", list(&kubelets_off));
-            advice.push(warning(text).with(START_KUBELET));
-        }
-        return advice;
     }
     match (here.is_empty(), away.is_empty()) {
         (true, _) => {}

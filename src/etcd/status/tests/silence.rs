@@ -250,9 +250,10 @@ fn of_hosts_that_kubeadm_built_nothing_is_advised_that_is_refused_there() {
         for advice in told.iter().chain(&lost) {
             let words = format!("{} {}", advice.text, advice.command.as_deref().unwrap_or_default());
             assert!(!words.contains("rsadm up") && !words.contains("rsadm certs"), "{words}");
+            assert_eq!(advice.text.ends_with(':'), advice.command.is_some(), "{words}");
         }
-        let off = lost.iter().find(|a| a.text.starts_with("start etcd on")).expect("m2's kubelet is off");
-        assert_eq!(off.command.as_deref(), Some("systemctl enable --now kubelet"));
+        let off = lost.iter().find(|a| a.text.starts_with("the kubelet of m2 does not run"));
+        assert_eq!(off.unwrap().command.as_deref(), Some("systemctl enable --now kubelet"));
     }
 }
 
@@ -268,18 +269,23 @@ fn a_certificate_for_peers_that_has_ended_is_told_of_members_that_answer() {
         expired,
         ..Process::default()
     };
-    let told = |mut scene: Scene| {
-        scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));
+    let told = |mut scene: Scene, hosts: &[&str]| {
+        for host in hosts {
+            scene.known.hosts.insert((*host).to_owned(), HostState::Seen(process.clone()));
+        }
         scene.report().advice
     };
     let mut astray = Scene::new(3);
     astray.status(3).leader = 0;
-    let mut apart = Scene::new(3).without_quorum();
-    apart.status(3).leader = 0;
-    for advice in [told(Scene::new(3)), told(astray), told(apart)] {
+    let apart = told(Scene::new(3).without_quorum(), &["m2", "m3"]);
+    for advice in [told(Scene::new(3), &["m3"]), told(astray, &["m3"]), apart] {
         let words = "the certificate peer.crt of etcd on m3 has expired on 2026-11-22; this renews it:";
         let renews = advice.iter().find(|a| a.text == words).expect(words);
         assert_eq!(renews.command.as_deref(), Some("rsadm certs renew prod.yaml"));
         assert!(!advice.iter().any(|a| a.text.contains("look at the network")), "{advice:?}");
     }
+    // One that is silent for it is told, and does not hide what keeps the others apart.
+    let advice = told(Scene::new(3).silence(3, "late").without_quorum(), &["m3"]);
+    let has = |words: &str| advice.iter().any(|a| a.text.contains(words));
+    assert!(has("the certificate peer.crt of etcd on m3 has expired") && has("port 2380"), "{advice:?}");
 }
