@@ -284,7 +284,10 @@ pub(super) fn judge(owned: &Owned, flag: &str, value: &str) -> Result<(), Fault>
         let help = "lower-case letters, digits and -, as in the component's --help";
         return Err(Fault::new(format!("{} is no flag", quote(flag)), help));
     }
-    if let Some(why) = reason(owned.flags, flag).filter(|_| !owned.same.contains(&(flag, value))) {
+    if owned.same.contains(&(flag, value)) {
+        return Ok(());
+    }
+    if let Some(why) = reason(owned.flags, flag) {
         return Err(Fault::new(format!("--{flag} is rsadm's to set"), why));
     }
     if let Some((.., why)) = HARMFUL.iter().find(|(name, harms, _)| *name == flag && harms(value)) {
