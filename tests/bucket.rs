@@ -219,10 +219,24 @@ async fn an_upload_that_is_stopped_leaves_no_parts() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("large.db");
     std::fs::write(&path, vec![7; 40 << 20]).unwrap();
-    let stop = tokio::time::sleep(Duration::from_millis(20));
+    let address = server.address;
+    let under_way = move || {
+        (0..2_000).any(|_| {
+            thread::sleep(Duration::from_millis(5));
+            uploads(address) > 0
+        })
+    };
+    let stop =
+        async { assert!(tokio::task::spawn_blocking(under_way).await.unwrap(), "no upload is listed") };
     let error = chain(&place.put(&path, &manifest("large.db", 40 << 20, 1), stop).await.unwrap_err());
     assert!(error.ends_with("it was stopped meanwhile"), "{error}");
     assert_eq!(place.list().await.unwrap(), []);
-    let uploads = request(server.address, "GET /snapshots?uploads").unwrap();
-    assert!(!uploads.contains("<UploadId>"), "{uploads}");
+    assert_eq!(uploads(address), 0);
+}
+
+/// How many uploads of parts the store tells of that were neither completed nor aborted.
+fn uploads(address: SocketAddr) -> usize {
+    let answer = request(address, "GET /snapshots?uploads").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("<ListMultipartUploadsResult"), "{answer}");
+    answer.matches("<UploadId>").count()
 }

@@ -37,7 +37,17 @@ pub(super) async fn send(
         return unless_stopped(stop, async { Ok(store.put(key, first.into()).await.map(drop)?) }).await;
     }
     let mut upload = store.put_multipart(key).await?;
-    let sent = unless_stopped(stop, parts(&mut *upload, first, from)).await;
+    whole(&mut *upload, first, from, stop).await
+}
+
+/// All parts, or nothing of them.
+async fn whole(
+    upload: &mut dyn MultipartUpload,
+    first: Vec<u8>,
+    from: impl AsyncRead + Unpin,
+    stop: impl Future<Output = ()>,
+) -> Sent {
+    let sent = unless_stopped(stop, parts(upload, first, from)).await;
     if sent.is_err() {
         let _ = timeout(ABORT, upload.abort()).await;
     }
@@ -119,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_stopped_or_fails_is_not_completed() {
+    async fn what_is_stopped_or_fails_is_aborted_and_not_completed() {
         for (size, fails, stops, completed) in
             [(2 * PART, false, false, true), (5 * PART, true, false, false), (5 * PART, false, true, false)]
         {
@@ -134,9 +144,10 @@ mod tests {
                     false => std::future::pending().await,
                 }
             };
-            let sent = unless_stopped(stop, parts(&mut upload, first, from)).await;
+            let sent = whole(&mut upload, first, from, stop).await;
             assert_eq!(sent.is_ok(), completed, "{sent:?}");
-            assert_eq!(ends[0].load(Ordering::Relaxed), usize::from(completed));
+            let ends = ends.each_ref().map(|end| end.load(Ordering::Relaxed));
+            assert_eq!(ends, [usize::from(completed), usize::from(!completed)]);
         }
     }
 }
