@@ -13,6 +13,7 @@ pub use self::state::{Newest, State};
 use self::{
     ask::{Answer, ask_own, everybody_once_served, voters},
     ended::unless_ended,
+    own::{lineage, look_for_newest, own_manifests},
     state::brief,
     sweep::sweep,
 };
@@ -21,7 +22,7 @@ use super::{
     bundle::{Carried, Recipient},
     choose::{Doubts, Voter, ranked},
     file, keys,
-    place::{Entry, Place, credentials},
+    place::{Place, credentials},
     room,
     take::{self, Source},
     trial, turn,
@@ -31,11 +32,11 @@ use crate::{
     host::Secret,
     layout,
     manifests::BackupConfig,
-    observe::Identity,
 };
 
 mod ask;
 mod ended;
+mod own;
 mod state;
 mod sweep;
 
@@ -133,16 +134,6 @@ async fn attempt(
     Ok(Outcome::Taken(Box::new(manifest), unpruned))
 }
 
-/// Whether the newest that this host took is still where it was put, and whole as far as anybody has looked: `status` goes by what
-/// is remembered. Where the place does not answer nothing new is known.
-async fn look_for_newest(config: &BackupConfig, place: &Place, state: &mut State) {
-    if let Some(newest) = state.newest.as_mut().filter(|newest| newest.is_at(&config.target))
-        && let Ok(entry) = place.entry(&newest.file).await
-    {
-        newest.found(entry.as_ref());
-    }
-}
-
 /// True where the last of these, which is this host, does the work of the first: the snapshots of all before it have stopped
 /// coming. One that nobody can rely on helps nobody; and where an alarm is on nobody can leave a note, so that all would store one
 /// each time, and push out those from before. What lies at the place tells of a snapshot as a note does, where all
@@ -167,7 +158,9 @@ async fn steps_in(
         return Ok(false);
     }
     let (list, lineage) = (place.list().await?, lineage(own.status.cluster_id));
-    notes.extend(own_manifests(config, &lineage, &list).into_iter().filter(|m| m.is_verified()).map(note));
+    notes.extend(
+        own_manifests(config, Some(&lineage), &list).into_iter().filter(|m| m.is_verified()).map(note),
+    );
     Ok(turn::is_due(&names, &config.host, &notes, now, config.interval))
 }
 
@@ -275,7 +268,7 @@ fn own_keys(kubernetes: bool) -> Result<Vec<Carried>, BackupError> {
 /// Only what is this cluster's goes: a bucket may hold several.
 async fn prune(config: &BackupConfig, cluster_id: u64, place: &Place) -> Result<(), BackupError> {
     let list = place.list().await?;
-    let known = own_manifests(config, &lineage(cluster_id), &list);
+    let known = own_manifests(config, Some(&lineage(cluster_id)), &list);
     let (least, now) = (config.retention.in_intervals(config.interval), OffsetDateTime::now_utc());
     // What its restores took the place of is of the same line.
     for i in config.retention.spare(&known, |_| (), least, now) {
@@ -284,24 +277,10 @@ async fn prune(config: &BackupConfig, cluster_id: u64, place: &Place) -> Result<
     Ok(())
 }
 
-/// The IDs of the cluster whose member this is and, as far as this host knows, of those that it took the place of.
-fn lineage(cluster_id: u64) -> Vec<String> {
-    let identity = fs::read(layout::IDENTITY).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    let replaces = identity.map(|identity: Identity| identity.replaces).unwrap_or_default();
-    [format!("{cluster_id:x}")].into_iter().chain(replaces).collect()
-}
-
-/// What of a list is this cluster's, in its order. A name tells one inventory's from another's; a drill on other machines or
-/// a cluster that was built anew has the same, and its own ID.
-fn own_manifests<'a>(config: &BackupConfig, lineage: &[String], list: &'a [Entry]) -> Vec<&'a Manifest> {
-    let known = list.iter().filter_map(|entry| entry.manifest.as_ref().ok());
-    known.filter(|m| m.cluster == config.cluster && lineage.contains(&m.cluster_id)).collect()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::backup::{manifest::tests::sample, retention::Retention};
+    use crate::backup::retention::Retention;
 
     pub(crate) fn sample_config() -> BackupConfig {
         BackupConfig {
@@ -326,54 +305,5 @@ pub(crate) mod tests {
         assert!(error.contains(&format!("no folder {} on this host: mount", gone.display())), "{error}");
         assert!(!gone.exists());
         is_there(there.path()).unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_is_gone_or_was_found_damaged_is_remembered_at_the_next_firing() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = BackupConfig { target: folder.path().display().to_string(), ..sample_config() };
-        let place = Place::open(&config.target, &BTreeMap::new()).unwrap();
-        let path = folder.path().join(sample().file);
-        let manifest = Manifest { size: 3, ..sample() };
-        let outcome = Ok(Outcome::Taken(Box::new(manifest.clone()), None));
-        let mut state = State::default().after(&outcome, Some(&config.target), manifest.taken_at);
-        let look = async |state: &mut State| {
-            look_for_newest(&config, &place, state).await;
-            let newest = state.newest.as_ref().unwrap();
-            (newest.gone, newest.damaged)
-        };
-        assert_eq!(look(&mut state).await, (true, false));
-        fs::write(&path, "abc").unwrap();
-        let damaged = manifest.clone().after(Err("it was cut off".into()));
-        fs::write(file::manifest_path(&path), damaged.to_json()).unwrap();
-        assert_eq!(look(&mut state).await, (false, true));
-        state.newest.as_mut().unwrap().target = Some("s3://bucket/prod".into());
-        fs::remove_file(&path).unwrap();
-        assert_eq!(look(&mut state).await, (false, true), "of another target nothing is known here");
-    }
-
-    #[test]
-    fn another_cluster_of_the_same_name_keeps_its_snapshots() {
-        let config = sample_config();
-        let of = |cluster: &str, id: &str, hours: u64| {
-            let taken_at = sample().taken_at - std::time::Duration::from_secs(hours * 3600);
-            let (file, id) = (format!("{id}-{hours}.db"), id.to_owned());
-            let manifest = Manifest { cluster: cluster.into(), cluster_id: id, file, taken_at, ..sample() };
-            Entry::new(manifest.file.clone(), manifest.size, Ok(manifest))
-        };
-        let list = [
-            of(&config.cluster, "a", 1),
-            of(&config.cluster, "b", 2),
-            of(&config.cluster, "before", 3),
-            of("other", "a", 4),
-            Entry::new("bare.db".into(), 7, Err("no manifest beside it".into())),
-        ];
-        let own = |lineage: &[&str]| -> Vec<String> {
-            let lineage: Vec<String> = lineage.iter().map(|id| (*id).to_owned()).collect();
-            own_manifests(&config, &lineage, &list).into_iter().map(|m| m.file.clone()).collect()
-        };
-        assert_eq!(own(&["a", "before"]), ["a-1.db", "before-3.db"]);
-        assert_eq!(own(&["b"]), ["b-2.db"]);
-        assert_eq!(own(&["c"]), Vec::<String>::new());
     }
 }

@@ -153,6 +153,7 @@ fn backups_of(name: &NodeName, told: Schedule) -> HostBackups {
         since,
         damaged: newest.as_ref().filter(|n| n.damaged).map(entry),
         newest: newest.as_ref().filter(|n| !n.damaged && !gone).map(entry),
+        by: newest.as_ref().and_then(|n| n.by.clone()),
         gone: newest.as_ref().filter(|n| !n.damaged && gone).map(|n| {
             let folder = target.as_deref().unwrap_or_default();
             (n.taken_at, format!("{folder}/{}", n.file))
@@ -179,6 +180,7 @@ mod tests {
             damaged,
             gone: false,
             target: target.map(str::to_owned),
+            by: None,
         };
         let is = |file: &str| Some((7, file.to_owned()));
         // Of hosts whose target is `/nas`, or that told none: the newest, the one that is gone, the damaged one.

@@ -218,6 +218,7 @@ mod tests {
                 damaged: false,
                 gone: false,
                 target: None,
+                by: None,
             });
             let state = State { newest, error: Some("\"file\":\"gone.db\"".into()), ..State::default() };
             fs::write(at("/backup.json"), serde_json::to_string_pretty(&config).unwrap() + "\n").unwrap();

@@ -7,12 +7,14 @@ use super::Outcome;
 use crate::{
     backup::{BackupError, Check, Manifest, place::Entry},
     line::chain,
+    manifests::BackupConfig,
 };
 
 /// What a host remembers of its snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The newest one that was taken and checked by this host.
+    /// The newest one that was taken and checked by this host; where it went, and there is a newer one of another host beside
+    /// where it was, that one.
     pub newest: Option<Newest>,
     /// When the timer last fired, seconds since 1970.
     pub last_run: i64,
@@ -43,6 +45,9 @@ pub struct Newest {
     /// Where it was put: what the schedule's target was. `None` for those of before that was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Which other host took it; `None` for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 impl State {
@@ -85,6 +90,12 @@ impl Newest {
         }
     }
 
+    /// One that lies at the place of the schedule, whoever took it.
+    pub(super) fn of_place(m: &Manifest, config: &BackupConfig) -> Self {
+        let by = Some(m.member.clone()).filter(|member| *member != config.host);
+        Self { by, ..Self::of(m, Some(&config.target)) }
+    }
+
     fn of(m: &Manifest, target: Option<&str>) -> Self {
         Self {
             taken_at: m.taken_at.unix_timestamp(),
@@ -94,6 +105,7 @@ impl Newest {
             damaged: m.damaged.is_some(),
             gone: false,
             target: target.map(str::to_owned),
+            by: None,
         }
     }
 }

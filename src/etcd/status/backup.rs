@@ -18,9 +18,11 @@ pub struct HostBackups {
     pub host: String,
     /// Since when it has its present schedule, seconds since 1970; `None` where it has none.
     pub since: Option<i64>,
-    /// When it took the newest snapshot that was checked, and its name.
+    /// When the newest snapshot that was checked was taken, and its name.
     pub newest: Option<(i64, String)>,
-    /// The same of its newest one, where that was found damaged later: it counts for nothing.
+    /// Which other host took that, where it lies at a place that is several hosts'.
+    pub by: Option<String>,
+    /// When its newest one was taken, and its name, where that was found damaged later: it counts for nothing.
     pub damaged: Option<(i64, String)>,
     /// The same, with its whole path, where it is not in its folder any more.
     pub gone: Option<(i64, String)>,
@@ -32,6 +34,13 @@ pub struct HostBackups {
     pub error: Option<String>,
     /// Why it did not remove older ones.
     pub unpruned: Option<String>,
+}
+
+impl HostBackups {
+    /// Which host took the newest.
+    fn taken_by(&self) -> &String {
+        self.by.as_ref().unwrap_or(&self.host)
+    }
 }
 
 /// What the inventory wants and the hosts remember.
@@ -90,7 +99,7 @@ impl BackupReport {
     pub(super) fn of(backups: &Backups, now: OffsetDateTime) -> Self {
         let (now, latest) = (now.unix_timestamp(), (now + SKEW).unix_timestamp());
         // One from the future was taken by a clock that was ahead, and would hide for years that no other followed.
-        let newest = backups.hosts.iter().filter_map(|h| Some((h.newest.as_ref()?, &h.host)));
+        let newest = backups.hosts.iter().filter_map(|h| Some((h.newest.as_ref()?, h.taken_by())));
         let newest = newest.filter(|((at, _), _)| *at <= latest).max();
         let newest_at = newest.map(|((at, _), _)| *at);
         // Nothing can be late before its schedule is two intervals old.

@@ -10,6 +10,7 @@ fn host(name: &str, since: Option<i64>, newest: Option<i64>, failed: Option<i64>
         host: name.into(),
         since: since.map(|hours| NOW - hours * HOUR),
         newest: newest.map(|hours| (NOW - hours * HOUR, format!("{name}.db"))),
+        by: None,
         damaged: None,
         gone: None,
         runs: None,
