@@ -72,6 +72,11 @@ pub const BUNDLE: &str = ".tar.age";
 /// Ends the name of a manifest, in place of either.
 pub const MANIFEST: &str = ".json";
 
+/// Begins what the scheduled runs of earlier versions wrote as the damage of a snapshot, without [`Manifest::of_sick_member`].
+const SICK: &str = "the alarm CORRUPT of its member";
+/// Stands between what was wrong with the member and what a look at the file found besides.
+const BESIDES: &str = "; besides, ";
+
 const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
 /// How the name of a snapshot begins, before its revision: sorts by time within a cluster. Two hosts may take one of the same
@@ -100,7 +105,10 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|e| format!("not a manifest: {e}"))?;
         match manifest.format {
-            FORMAT => Ok(manifest),
+            FORMAT => {
+                let is_sick = manifest.damaged.as_ref().is_some_and(|why| why.starts_with(SICK));
+                Ok(Self { of_sick_member: manifest.of_sick_member || is_sick, ..manifest })
+            }
             other => Err(format!("a manifest of form {other}; this rsadm knows {FORMAT}")),
         }
     }
@@ -134,12 +142,14 @@ impl Manifest {
     /// The same after a look that found it good so far, or damaged.
     #[must_use]
     pub fn after(self, look: Result<Check, String>) -> Self {
+        let of_member = self.damaged.as_deref().filter(|_| self.of_sick_member);
+        let of_member = of_member.map(|why| why.split(BESIDES).next().unwrap_or(why).to_owned());
         match look {
-            Ok(check) => {
-                let damaged = self.damaged.clone().filter(|_| self.of_sick_member);
-                Self { check: self.check.max(Some(check)), damaged, ..self }
+            Ok(check) => Self { check: self.check.max(Some(check)), damaged: of_member, ..self },
+            Err(why) => {
+                let why = of_member.map_or(why.clone(), |member| format!("{member}{BESIDES}{why}"));
+                Self { damaged: Some(why), ..self }
             }
-            Err(why) => Self { damaged: Some(why), ..self },
         }
     }
 
@@ -189,8 +199,23 @@ pub(crate) mod tests {
         }
         assert!(!Manifest { check: None, ..sample() }.is_verified());
         assert!(!Manifest { without_quorum: true, ..sample() }.is_verified(), "of a member that was cut off");
+    }
+
+    #[test]
+    fn no_look_at_the_file_makes_a_sick_members_snapshot_good() {
+        let earlier = "the alarm CORRUPT of its member was on";
+        let text = Manifest { damaged: Some(earlier.into()), ..sample() }.to_json();
+        assert!(!text.contains("of_sick_member"), "as a version before that field wrote it");
         let sick = Manifest { damaged: Some("corrupt".into()), of_sick_member: true, ..sample() };
-        assert!(!sick.after(Ok(Check::Restored)).is_verified(), "a whole file of a member whose data is not");
+        for (sick, reason) in [(sick, "corrupt"), (Manifest::parse(text.as_bytes()).unwrap(), earlier)] {
+            let whole = sick.clone().after(Ok(Check::Restored));
+            assert_eq!((whole.is_verified(), whole.damaged.as_deref()), (false, Some(reason)));
+            let cut = |manifest: Manifest| manifest.after(Err("it was cut off".into()));
+            let twice = cut(cut(whole));
+            assert_eq!(twice.damaged, Some(format!("{reason}; besides, it was cut off")));
+            let again = twice.after(Ok(Check::Checksum));
+            assert_eq!((again.is_verified(), again.damaged.as_deref()), (false, Some(reason)));
+        }
     }
 
     #[test]
