@@ -90,6 +90,7 @@ fn manifest(name: &str, size: u64, minute: i64) -> Manifest {
         encrypted: false,
         without_quorum: false,
         check: Some(Check::Restored),
+        doubt: None,
         damaged: None,
         of_sick_member: false,
     }

@@ -193,6 +193,7 @@ async fn work(
         // A copy is better than none, and nobody may take one of a sick member for the cluster's data.
         doubts: Doubts {
             without_quorum: !own.serves,
+            why: None,
             damaged: is_corrupt
                 .then(|| format!("the alarm {} of its member, or of all, was on", Alarm::CORRUPT)),
         },

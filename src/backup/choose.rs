@@ -11,12 +11,12 @@ use crate::etcd::{
 /// what every write waits for; those behind last. Without a quorum, whoever answers, the one that has seen most first. Who
 /// is none of this cluster's gives another's data, and only where that host was named.
 pub fn candidates<'r>(report: &'r EtcdReport, named: Option<&str>) -> Vec<&'r MemberReport> {
-    let answers = |m: &&MemberReport| m.version.is_some() && !m.is_learner;
     let is_wanted = |m: &&MemberReport| match named {
         Some(host) => host_of(m) == host,
         None => !is_another(m),
     };
-    let mut members: Vec<&MemberReport> = report.members.iter().filter(answers).filter(is_wanted).collect();
+    let mut members: Vec<&MemberReport> =
+        report.members.iter().filter(|m| answers(m)).filter(is_wanted).collect();
     match report.serves {
         true => members.sort_by_key(|m| (!m.healthy, m.is_leader, m.lag.unwrap_or(u64::MAX))),
         false => members.sort_by_key(|m| Reverse((m.raft_term, m.raft_applied_index))),
@@ -24,9 +24,18 @@ pub fn candidates<'r>(report: &'r EtcdReport, named: Option<&str>) -> Vec<&'r Me
     members
 }
 
+/// Voters that answer, and are none of this cluster's.
+pub fn others(report: &EtcdReport) -> Vec<&MemberReport> {
+    report.members.iter().filter(|m| answers(m) && is_another(m)).collect()
+}
+
 /// The host on which a member is asked.
 pub fn host_of(member: &MemberReport) -> &str {
     member.node.as_deref().unwrap_or(&member.name)
+}
+
+fn answers(member: &MemberReport) -> bool {
+    member.version.is_some() && !member.is_learner
 }
 
 fn is_another(member: &MemberReport) -> bool {
@@ -39,6 +48,8 @@ fn is_another(member: &MemberReport) -> bool {
 pub struct Doubts {
     /// True where no quorum stands behind what the member has.
     pub without_quorum: bool,
+    /// What else than a missing quorum was wrong with it, where that is why.
+    pub why: Option<String>,
     /// Why its data is not what a cluster can go on with; `None` where nothing says so.
     pub damaged: Option<String>,
 }
@@ -46,8 +57,9 @@ pub struct Doubts {
 impl Doubts {
     /// Those about a member.
     pub fn of(report: &EtcdReport, member: &MemberReport) -> Self {
-        let is_cut_off =
-            matches!(member.error, Some(Trouble::NoLeader | Trouble::NoReads(_) | Trouble::Behind(_)));
+        let is_cut_off = matches!(member.error, Some(Trouble::NoLeader | Trouble::NoReads(_)));
+        let is_behind = report.serves && matches!(member.error, Some(Trouble::Behind(_)));
+        let is_apart = is_behind || is_another(member);
         let is_sick = matches!(member.error, Some(Trouble::Corrupt | Trouble::Differs));
         let all = report.cluster_alarms.iter().any(|alarm| alarm == Alarm::CORRUPT);
         let of_all = all.then(|| {
@@ -56,7 +68,8 @@ impl Doubts {
         });
         let own = member.error.as_ref().filter(|_| is_sick);
         Self {
-            without_quorum: !report.serves || is_cut_off || is_another(member),
+            without_quorum: !report.serves || is_cut_off || is_apart,
+            why: member.error.as_ref().filter(|_| is_apart).map(|t| format!("its member was not well: {t}")),
             damaged: own.map(|trouble| format!("of {}: {trouble}", host_of(member))).or(of_all),
         }
     }
@@ -116,7 +129,13 @@ mod tests {
             assert_eq!(named(&report, None).len(), 2, "{:?}", named(&report, None));
             assert!(!named(&report, None).contains(&"m1"));
             assert_eq!(named(&report, Some("m1")), ["m1"]);
-            assert!(Doubts::of(&report, &report.members[0]).without_quorum);
+            let doubts = Doubts::of(&report, &report.members[0]);
+            assert!(doubts.without_quorum);
+            assert_eq!(
+                doubts.why.as_deref(),
+                Some("its member was not well: belongs to another cluster (7)")
+            );
+            assert_eq!(others(&report).into_iter().map(host_of).collect::<Vec<_>>(), ["m1"]);
         }
         let stray = Scene::new(3).listing(|list| drop(list.remove(0))).report();
         assert_eq!(named(&stray, None), ["m3", "m2"]);
@@ -140,6 +159,9 @@ mod tests {
         let mut scene = Scene::new(3);
         scene.status(3).raft_applied_index = 40_000;
         assert_eq!(doubts(&scene), (true, String::new()), "it is behind");
+        let report = scene.report();
+        let why = Doubts::of(&report, &report.members[2]).why.unwrap();
+        assert!(why.starts_with("its member was not well: ") && why.ends_with("entries behind"), "{why}");
         let mut scene = Scene::new(3);
         scene.answer(3).hash.as_mut().unwrap().hash = 7;
         assert_eq!(doubts(&scene), (false, "of m3: its data differs from the others' (hash)".into()));

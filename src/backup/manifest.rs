@@ -54,6 +54,9 @@ pub struct Manifest {
     /// True where no quorum stood behind the member: what others had acknowledged may be missing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_quorum: bool,
+    /// What else than that was wrong with its member, where that makes it one of those: it was far behind, or another cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
     /// How far it was checked.
     #[serde(default)]
     pub check: Option<Check>,
@@ -128,6 +131,12 @@ impl Manifest {
         self.damaged.is_none() && !self.without_quorum
     }
 
+    /// Why it is not known to have all that was acknowledged; `None` where nothing says so.
+    pub fn may_lack(&self) -> Option<String> {
+        let why = || self.doubt.clone().unwrap_or_else(|| "no quorum stood behind its member".to_owned());
+        self.without_quorum.then(why)
+    }
+
     /// True for a bundle of a cluster with Kubernetes whose keys are not in it: it was taken by an etcd host that has etcd's
     /// alone.
     pub fn has_etcds_keys_alone(&self) -> bool {
@@ -180,6 +189,7 @@ pub(crate) mod tests {
             carries: vec![],
             encrypted: false,
             without_quorum: false,
+            doubt: None,
             check: Some(Check::Checksum),
             damaged: None,
             of_sick_member: false,

@@ -67,6 +67,7 @@ impl Source {
             carries: vec![],
             encrypted: false,
             without_quorum: self.doubts.without_quorum,
+            doubt: self.doubts.why.clone(),
             check: None,
             damaged: self.doubts.damaged.clone(),
             of_sick_member: self.doubts.damaged.is_some(),

@@ -66,7 +66,7 @@ impl State {
         let (newest, error) = match outcome {
             Ok(Outcome::Taken(m, _)) if m.is_verified() => (Some(Newest::of(m, target)), None),
             Ok(Outcome::Taken(m, _)) => {
-                let why = m.damaged.clone().unwrap_or_else(|| "no quorum stood behind its member".to_owned());
+                let why = m.damaged.clone().or_else(|| m.may_lack()).unwrap_or_default();
                 (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
             }
             Ok(Outcome::Elsewhere(_)) => (self.newest, None),

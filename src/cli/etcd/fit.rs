@@ -149,7 +149,10 @@ fn doubts(manifest: &Manifest, seen: &Observed) -> Vec<String> {
     }
     if manifest.without_quorum {
         let lacks = "what other members had acknowledged may be missing";
-        doubts.push(format!("the snapshot was taken without a quorum: {lacks}"));
+        doubts.push(match &manifest.doubt {
+            Some(why) => format!("of the snapshot {lacks}: {why}"),
+            None => format!("the snapshot was taken without a quorum: {lacks}"),
+        });
     }
     let known: Vec<&String> = seen
         .hosts
@@ -263,5 +266,9 @@ mod tests {
             lines[0].ends_with("damaged: an alarm was on") && lines[1].contains("without a quorum"),
             "{lines:?}"
         );
+        let behind =
+            Manifest { damaged: None, doubt: Some("its member was not well: late".into()), ..doubtful };
+        let lines = told(&behind, Facts::default());
+        assert!(lines[0].ends_with("may be missing: its member was not well: late"), "{lines:?}");
     }
 }

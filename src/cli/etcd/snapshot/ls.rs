@@ -115,7 +115,7 @@ fn cells(row: &Row, now: OffsetDateTime) -> [String; 8] {
         (_, Some(problem)) => problem.clone(),
         (Some(Manifest { damaged: Some(why), .. }), _) => format!("DAMAGED: {why}"),
         (Some(m), _) => {
-            let quorum = m.without_quorum.then_some("taken without a quorum");
+            let quorum = m.without_quorum.then(|| m.doubt.as_deref().unwrap_or("taken without a quorum"));
             let keys = m.has_etcds_keys_alone().then_some("with etcd's keys alone");
             [Some(checked(m)), keys, quorum].into_iter().flatten().collect::<Vec<_>>().join("; ")
         }

@@ -46,8 +46,7 @@ pub(super) struct Whose {
 impl Whose {
     pub(super) fn of(manifest: &Manifest) -> Self {
         let damaged = manifest.damaged.clone().filter(|_| manifest.of_sick_member);
-        let doubt =
-            damaged.or(manifest.without_quorum.then(|| "no quorum stood behind its member".to_owned()));
+        let doubt = damaged.or_else(|| manifest.may_lack());
         Self {
             cluster: manifest.cluster.clone(),
             cluster_id: manifest.cluster_id.clone(),
@@ -143,5 +142,7 @@ mod tests {
         );
         let alone = Manifest { without_quorum: true, ..sample() };
         assert!(of(&alone).contains("it does not count as verified: no quorum stood behind its member"));
+        let behind = Manifest { doubt: Some("its member was not well: 9 entries behind".into()), ..alone };
+        assert!(of(&behind).contains("count as verified: its member was not well: 9 entries behind\n"));
     }
 }
