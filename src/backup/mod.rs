@@ -111,6 +111,9 @@ pub enum BackupError {
     Ended {
         /// How long it was under way.
         after: Duration,
+        /// How what was under way failed for that; `None` where it did not end.
+        #[source]
+        source: Option<Box<BackupError>>,
     },
     /// A thread of this program ended before its work.
     #[error("could not {doing}")]

@@ -10,7 +10,8 @@ use crate::backup::BackupError;
 /// (systemd-system.conf, `DefaultTimeoutStopSec`).
 const GRACE: Duration = Duration::from_secs(20);
 
-/// What was under way when the end was wanted has failed for that, most likely: etcdutl is told to end, too.
+/// What was under way when the end was wanted has failed for that, most likely: etcdutl is told to end, too. What it says stays
+/// the cause: it may tell what is left where.
 pub(super) async fn unless_ended<T>(
     attempt: impl Future<Output = Result<T, BackupError>>,
     stop: &Shared<impl Future<Output = ()>>,
@@ -20,14 +21,14 @@ pub(super) async fn unless_ended<T>(
         stop.clone().await;
         tokio::time::sleep(GRACE).await;
     };
-    let ended = || BackupError::Ended { after: started.elapsed() };
+    let ended = |source| BackupError::Ended { after: started.elapsed(), source };
     let outcome = tokio::select! {
         biased;
         outcome = attempt => outcome,
-        () = given_up => Err(ended()),
+        () = given_up => return Err(ended(None)),
     };
     match outcome {
-        Err(_) if stop.clone().now_or_never().is_some() => Err(ended()),
+        Err(error) if stop.clone().now_or_never().is_some() => Err(ended(Some(Box::new(error)))),
         outcome => outcome,
     }
 }
@@ -47,6 +48,8 @@ mod tests {
         assert!(ended.starts_with("the run was ended after 0 s: it took longer than its limit"), "{ended}");
         let ended = unless_ended(async { failed() }, &stopped(), now).await;
         assert!(matches!(ended, Err(BackupError::Ended { .. })), "{ended:?}");
+        let said = crate::line::chain(&ended.unwrap_err());
+        assert!(said.ends_with("or somebody stopped it: etcdutl was killed"), "{said}");
         let ended = unless_ended(async { failed() }, &never(), now).await;
         assert!(matches!(ended, Err(BackupError::Refused(_))), "{ended:?}");
         unless_ended(async { Ok(()) }, &stopped(), now).await.unwrap();
