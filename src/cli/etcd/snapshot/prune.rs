@@ -1,6 +1,6 @@
 //! `rsadm etcd snapshot prune`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use clap::ArgGroup;
 use serde::Serialize;
@@ -63,19 +63,26 @@ struct Pruned {
     dry_run: bool,
 }
 
-/// Why snapshots stay whatever was given; `known` are the cluster's, with a manifest.
+/// Why snapshots stay whatever was given, each for one reason; `known` are the cluster's, with a manifest, the newest first.
 fn reasons(list: &[Entry], known: &[&Manifest], now: OffsetDateTime) -> [(&'static str, usize); 5] {
     let bare = list.iter().filter(|entry| entry.manifest.is_err()).count();
     let future = known.iter().filter(|m| m.taken_at > now + SKEW).count();
-    let verified: Vec<_> = known.iter().filter(|m| m.is_verified()).collect();
-    let clusters: BTreeSet<_> = verified.iter().map(|m| m.built()).collect();
-    let with_keys: BTreeSet<_> =
-        verified.iter().filter(|m| m.has_the_clusters_keys()).map(|m| m.built()).collect();
+    // One from the future is told as that, and the newest before it stays, too.
+    let verified: Vec<_> = known.iter().filter(|m| m.is_verified() && m.taken_at <= now + SKEW).collect();
+    let newest = |is_such: fn(&Manifest) -> bool| {
+        let mut newest = BTreeMap::new();
+        for m in verified.iter().filter(|m| is_such(m)) {
+            newest.entry(m.built()).or_insert(&m.file);
+        }
+        newest
+    };
+    let (newest_of, mut with_keys) = (newest(|_| true), newest(Manifest::has_the_clusters_keys));
+    with_keys.retain(|cluster, file| newest_of.get(cluster) != Some(file));
     [
         ("without a manifest that fits", bare),
         ("of another cluster", list.len() - bare - known.len()),
         ("from the future", future),
-        ("the newest that was verified", clusters.len()),
+        ("the newest that was verified", newest_of.len()),
         ("the newest of these with the cluster's keys", with_keys.len()),
     ]
 }
@@ -136,7 +143,10 @@ fn text(pruned: &Pruned) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::{Check, manifest::tests::sample};
+    use crate::{
+        backup::{Check, manifest::tests::sample},
+        pki::authorities::Ca,
+    };
 
     #[test]
     fn what_stays_in_any_case_is_told_with_its_reason() {
@@ -162,6 +172,24 @@ mod tests {
             "0 snapshots removed, 5 kept; whatever is given stay: 1 from the future, 1 of another cluster, \
              1 the newest that was verified, 1 without a manifest that fits\n"
         );
+    }
+
+    #[test]
+    fn the_newest_that_carries_the_keys_too_is_told_once() {
+        let now = sample().taken_at;
+        let keys = vec![Ca::Cluster.key_path()];
+        let plain = Manifest { file: "plain.db".into(), ..sample() };
+        let bundle = Manifest { file: "bundle.tar.age".into(), carries: keys, ..sample() };
+        let future = Manifest { taken_at: now + std::time::Duration::from_secs(3600), ..bundle.clone() };
+        for (known, counts) in [
+            (vec![&bundle, &plain], [0, 0, 0, 1, 0]),
+            (vec![&plain, &bundle], [0, 0, 0, 1, 1]),
+            (vec![&future, &plain], [0, 0, 1, 1, 0]),
+        ] {
+            let list: Vec<Entry> =
+                known.iter().map(|m| Entry::new(m.file.clone(), m.size, Ok((*m).clone()))).collect();
+            assert_eq!(reasons(&list, &known, now).map(|(_, n)| n), counts);
+        }
     }
 
     #[test]
