@@ -36,12 +36,19 @@ pub fn wanted(kubernetes: bool) -> Vec<(Vec<String>, bool)> {
 /// All of them, each pair as one host has it.
 ///
 /// # Errors
-/// Where hosts have different ones, none has a pair that is needed, or one could not be asked.
+/// Where hosts have different ones, none has a pair that is needed, or one that could not be asked may be the only one that has
+/// a pair.
 pub async fn read(hosts: &[Arc<dyn Host>], kubernetes: bool) -> Result<Vec<Carried>, BackupError> {
     let wanted = wanted(kubernetes);
     let paths: Vec<String> = wanted.iter().flat_map(|(paths, _)| paths.clone()).collect();
-    let found = join_all(hosts.iter().map(|host| Found::on(host, &paths))).await;
-    chosen(&wanted, &found.into_iter().collect::<Result<Vec<_>, _>>()?)
+    let (mut found, mut lost) = (Vec::new(), None);
+    for asked in join_all(hosts.iter().map(|host| Found::on(host, &paths))).await {
+        match asked {
+            Ok(host) => found.push(host),
+            Err(error) => lost = Some(error),
+        }
+    }
+    chosen(&wanted, &found, lost)
 }
 
 /// What one host has of them: the bytes, nothing, or why that is not known.
@@ -88,8 +95,12 @@ fn read_as(output: Output) -> Result<Option<Secret>, String> {
 }
 
 /// A certificate of one host and the key of another may be none of one authority, and an authority that a host was left with from
-/// another cluster is none of this one's.
-fn chosen(wanted: &[(Vec<String>, bool)], found: &[Found]) -> Result<Vec<Carried>, BackupError> {
+/// another cluster is none of this one's. A host that is `lost` may have a pair that no other has.
+fn chosen(
+    wanted: &[(Vec<String>, bool)],
+    found: &[Found],
+    lost: Option<HostError>,
+) -> Result<Vec<Carried>, BackupError> {
     let mut all = Vec::new();
     for (paths, is_needed) in wanted {
         paths.iter().try_for_each(|path| are_the_same(path, found))?;
@@ -100,6 +111,9 @@ fn chosen(wanted: &[(Vec<String>, bool)], found: &[Found]) -> Result<Vec<Carried
                     return Err(failure);
                 }
                 if *is_needed {
+                    if let Some(error) = lost {
+                        return Err(error.into());
+                    }
                     let text = format!(
                         "no host that answers has {}, without which nothing could be restored",
                         paths.join(" and ")
@@ -178,7 +192,7 @@ mod tests {
     fn came(found: &[Found]) -> Result<String, String> {
         let wanted = [(vec!["crt".to_owned(), "key".to_owned()], true), (vec!["enc".to_owned()], false)];
         let text = |c: &Carried| format!("{}={}", c.path, String::from_utf8_lossy(c.data.expose()));
-        let chosen = chosen(&wanted, found).map_err(|e| e.to_string())?;
+        let chosen = chosen(&wanted, found, None).map_err(|e| e.to_string())?;
         Ok(chosen.iter().map(text).collect::<Vec<_>>().join(" "))
     }
 
@@ -215,6 +229,21 @@ mod tests {
         assert_eq!(read_as(output(0)), Ok(Some(Secret::new("x"))));
         assert_eq!(read_as(output(1)), Ok(None));
         assert_eq!(read_as(output(2)), Err("Input/output error".into()));
+    }
+
+    #[test]
+    fn a_host_that_is_lost_is_missed_only_where_no_other_has_the_pair() {
+        let lost = || HostError::Lost {
+            host: NodeName::new("m2"),
+            doing: "read keys".into(),
+            why: "closed by remote host".into(),
+        };
+        let pair = [(vec!["crt".to_owned(), "key".to_owned()], true), (vec!["enc".to_owned()], false)];
+        let whole = [host("m1", &[("crt", "A"), ("key", "a")])];
+        assert_eq!(chosen(&pair, &whole, Some(lost())).unwrap().len(), 2);
+        let part = [host("m1", &[("crt", "A")])];
+        let error = chosen(&pair, &part, Some(lost())).unwrap_err();
+        assert!(matches!(error, BackupError::Host(HostError::Lost { .. })), "{error:?}");
     }
 
     #[test]
