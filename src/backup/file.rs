@@ -18,7 +18,7 @@ use super::{
 use crate::host::this_machine;
 
 /// How much is read at once.
-const PIECE: usize = 1 << 20;
+pub(super) const PIECE: usize = 1 << 20;
 
 /// Begins the name of what is on its way.
 pub const INCOMING: &str = ".rsadm-incoming-";
@@ -141,7 +141,7 @@ pub fn name(file: TempPath, path: &Path, manifest: &Manifest) -> Result<(), Back
         let why = format!("{} exists already", there.display());
         return Err(failed(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why)));
     }
-    write(&beside, manifest.to_json().as_bytes())?;
+    write(&manifest_path(path), manifest.to_json().as_bytes())?;
     file.persist_noclobber(path).map_err(|e| failed(e.error))?;
     sync_folder(path)
 }
@@ -229,34 +229,6 @@ pub fn sum(path: &Path) -> Result<Sum, BackupError> {
             0 => return Ok(digest.finish()),
             n => digest.update(&piece[..n]),
         }
-    }
-}
-
-/// Which of these words stand anywhere in a file.
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn mentions<const N: usize>(path: &Path, words: [&str; N]) -> Result<[bool; N], BackupError> {
-    let reading = || format!("read {}", path.display());
-    let mut file = File::open(path).map_err(BackupError::io(reading()))?;
-    let overlap = words.iter().map(|word| word.len()).max().unwrap_or(1) - 1;
-    let (mut found, mut piece, mut kept) = ([false; N], vec![0; PIECE + overlap], 0);
-    loop {
-        let read = file.read(&mut piece[kept..]).map_err(BackupError::io(reading()))?;
-        let end = kept + read;
-        for (found, word) in found.iter_mut().zip(words) {
-            let word = word.as_bytes();
-            // The first byte by itself, so that gigabytes take seconds.
-            let is_word = |here: &[u8]| here.first() == word.first() && here == word;
-            *found = *found || piece[..end].windows(word.len()).any(is_word);
-        }
-        if read == 0 || found == [true; N] {
-            return Ok(found);
-        }
-        // A word may stand across two pieces.
-        let rest = end.saturating_sub(overlap);
-        piece.copy_within(rest..end, 0);
-        kept = end - rest;
     }
 }
 
@@ -365,26 +337,6 @@ mod tests {
         );
         drop(incoming);
         assert!(files(folder.path()).is_empty());
-    }
-
-    #[test]
-    fn a_word_is_found_wherever_it_stands() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let words = ["/registry/", "k8s:enc:"];
-        for (at, word, found) in [
-            (0, "", [false, false]),
-            (0, "/registry/", [true, false]),
-            (PIECE - 3, "k8s:enc:", [false, true]),
-            (PIECE + 5, "/registry/", [true, false]),
-            (2 * PIECE - 8, "/registry/k8s:enc:", [true, true]),
-            (3 * PIECE - 10, "/registry/", [true, false]),
-        ] {
-            let mut bytes = vec![b'/'; 3 * PIECE];
-            bytes[at..at + word.len()].copy_from_slice(word.as_bytes());
-            fs::write(&path, bytes).unwrap();
-            assert_eq!(mentions(&path, words).unwrap(), found, "{word} at {at}");
-        }
     }
 
     #[test]

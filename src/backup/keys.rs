@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures::future::join_all;
 
-use super::{BackupError, bundle::Carried, file};
+use super::{BackupError, bundle::Carried, words};
 use crate::{
     host::{Host, HostError, Op, Output, Secret},
     inventory::NodeName,
@@ -13,8 +13,10 @@ use crate::{
     pki::authorities::{Ca, service_account_key_path, service_account_public_path},
 };
 
-/// Begins what an API server has encrypted.
-pub const ENCRYPTED: &str = "k8s:enc:";
+/// Begin what an API server has encrypted, before the version of the form. `k8s:enc:` alone stands in documents and scripts, too.
+/// kubernetes `staging/src/k8s.io/apiserver/pkg/server/options/encryptionconfig/config.go`
+pub const ENCRYPTED: [&str; 4] =
+    ["k8s:enc:aescbc:v", "k8s:enc:aesgcm:v", "k8s:enc:secretbox:v", "k8s:enc:kms:v"];
 
 /// How reading ends where there is no file (`host/ssh/remote.sh`, `do_read`).
 const NOT_THERE: i32 = 1;
@@ -110,6 +112,7 @@ fn chosen(
                 if let Some(failure) = found.iter().find_map(|host| host.failure(paths)) {
                     return Err(failure);
                 }
+                // Whether what is not needed is missed the data tells.
                 if *is_needed {
                     if let Some(error) = lost {
                         return Err(error.into());
@@ -147,7 +150,8 @@ fn are_the_same(path: &str, found: &[Found]) -> Result<(), BackupError> {
     }
 }
 
-/// Whether data could be read with what is carried: some is encrypted only where the key to it goes along.
+/// Whether data may not be read with what is carried: some is encrypted, as far as its text tells, and the key to it does not go
+/// along. What a database no longer uses still stands in its file, until it is defragmented.
 ///
 /// # Errors
 /// Where the snapshot cannot be read.
@@ -155,16 +159,17 @@ pub fn lack_the_key_to(snapshot: &Path, carried: &[Carried]) -> Result<bool, Bac
     if carried.iter().any(|file| file.path == layout::ENCRYPTION_CONFIG) {
         return Ok(false);
     }
-    Ok(file::mentions(snapshot, [ENCRYPTED])? == [true])
+    Ok(words::mentions(snapshot, [&ENCRYPTED])? == [true])
 }
 
-/// Where API servers have the key that encrypts, `HOST:PATH`, by their manifests: whoever set it up by hand chose the place.
-pub async fn encryption_configs(hosts: &[Arc<dyn Host>]) -> Vec<String> {
+/// Where the API servers of those hosts that told have the key that encrypts, by their manifests, and `None` for who has none:
+/// whoever set it up by hand chose the place. A host without such a manifest tells nothing: it may have been moved away.
+pub async fn encryption_configs(hosts: &[Arc<dyn Host>]) -> BTreeMap<NodeName, Option<String>> {
     let read = [Op::Read(layout::manifest_of("kube-apiserver"))];
     let asked = hosts.iter().map(|host| async {
         let outputs = host.run(&read, true).await.ok()?;
         let text = outputs.first().filter(|o| o.ok())?.text();
-        Some(format!("{}:{}", host.name(), encryption_config(&text)?))
+        Some((host.name().clone(), encryption_config(&text).map(str::to_owned)))
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
@@ -263,7 +268,8 @@ mod tests {
         for (data, carried, lacks) in [
             ("/registry/secrets/a k8s:enc:aescbc:v1:key1:", &[][..], true),
             ("/registry/secrets/a k8s:enc:aescbc:v1:key1:", &[config], false),
-            ("/registry/secrets/a k8s", &[], false),
+            ("/registry/secrets/a k8s:enc:kms:v2:name:", &[], true),
+            ("/registry/configmaps/a grep k8s:enc: or k8s:enc:aescbc", &[], false),
         ] {
             std::fs::write(&path, data).unwrap();
             assert_eq!(lack_the_key_to(&path, carried).unwrap(), lacks, "{data}");

@@ -40,6 +40,8 @@ pub mod take;
 pub mod trial;
 /// Who steps in for whom.
 pub mod turn;
+/// What stands in its data.
+pub mod words;
 
 pub use digest::{Broken, Digest};
 pub use file::Checked;

@@ -3,7 +3,7 @@
 
 use super::recovery::Ground;
 use crate::{
-    backup::{Checked, Manifest, file, keys},
+    backup::{Checked, Manifest, keys, words},
     cli::CliError,
     host::Secret,
     inventory::{Cluster, NodeName},
@@ -62,7 +62,7 @@ struct Data {
 impl Data {
     fn of(opened: &Opened, cluster: &Cluster) -> Result<Self, CliError> {
         let [objects, encrypted] = match cluster.has_kubernetes() {
-            true => file::mentions(&opened.snapshot, [OBJECT, keys::ENCRYPTED])?,
+            true => words::mentions(&opened.snapshot, [&[OBJECT], &keys::ENCRYPTED])?,
             false => [false; 2],
         };
         Ok(Self { objects, encrypted })

@@ -1,6 +1,6 @@
 //! `rsadm etcd snapshot save`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -9,11 +9,11 @@ use crate::{
     backup::{
         BackupError, Check, Manifest,
         bundle::{Carried, Recipient},
-        choose::{Doubts, candidates, host_of},
+        choose::{Doubts, candidates, host_of, others},
         file,
         host::Keeper,
         keys,
-        manifest::{BUNDLE, PLAIN, stem},
+        manifest::stem,
         take::{self, Source},
     },
     cli::{
@@ -33,6 +33,10 @@ use crate::{
     inventory::{Node, NodeName, Role},
     layout,
 };
+
+mod refusals;
+
+use refusals::{CLEARS, destination, strangers, without_the_key};
 
 const PHASE: &str = "snapshot";
 
@@ -187,7 +191,7 @@ impl Taking<'_> {
         }
         Err(match failure {
             Some(error) => error.into(),
-            None => self.nobody(report.serves),
+            None => self.nobody(&report),
         })
     }
 
@@ -203,10 +207,14 @@ impl Taking<'_> {
             .warn(text, help.then(|| "without --member it comes from one that is well".to_owned()));
     }
 
-    /// etcd may serve without the member that was named.
-    fn nobody(&self, serves: bool) -> CliError {
-        let kind = if serves { Exit::StepFailed } else { Exit::NoQuorum };
-        let text = match &self.args.member {
+    /// etcd may serve without the member that was named, and who answers may be another cluster's.
+    fn nobody(&self, report: &EtcdReport) -> CliError {
+        let kind = if report.serves { Exit::StepFailed } else { Exit::NoQuorum };
+        let named = self.args.member.as_ref();
+        if let (None, [other, ..]) = (named, &others(report)[..]) {
+            return strangers(kind, other);
+        }
+        let text = match named {
             Some(name) => format!("no member answers on {name}"),
             None => "no member of etcd answers, so none can give a snapshot".to_owned(),
         };
@@ -264,7 +272,7 @@ impl Taking<'_> {
             let (path, carried) = (arrived.path().to_owned(), carried.clone());
             let asked = tokio::task::spawn_blocking(move || keys::lack_the_key_to(&path, &carried)).await;
             if asked.map_err(BackupError::task("read the snapshot"))?? {
-                return Err(self.without_the_key().await);
+                self.without_the_key().await?;
             }
         }
         let keep = move || take::keep(arrived, manifest, file.as_deref(), &recipients, &carried);
@@ -299,18 +307,14 @@ impl Taking<'_> {
         Ok(Saved { path: format!("{name}:{}/{}", keeper.folder, manifest.file), manifest })
     }
 
-    /// The data is encrypted at rest, and the key to it is where only an API server knows.
-    async fn without_the_key(&self) -> BackupError {
-        let places = keys::encryption_configs(self.session.fleet.hosts()).await;
-        let place = match &places[..] {
-            [] => "no API server's manifest says where".to_owned(),
-            places => places.join(", "),
-        };
-        BackupError::Keys(format!(
-            "what API servers keep in etcd is encrypted, and the key to it is not in {}, from where a bundle takes it ({place}): \
-             nobody could read what is restored",
-            layout::ENCRYPTION_CONFIG
-        ))
+    /// The data is encrypted at rest, and the key to it is where only an API server knows; or it was once.
+    async fn without_the_key(&self) -> Result<(), BackupError> {
+        let told = keys::encryption_configs(self.session.fleet.hosts()).await;
+        let control_planes: Vec<_> =
+            self.session.cluster.with_role(Role::ControlPlane).map(|node| &node.name).collect();
+        let warning = without_the_key(&control_planes, &told)?;
+        self.session.events.warn(warning, Some(CLEARS.to_owned()));
+        Ok(())
     }
 
     /// What a cluster's data cannot be read without, from the hosts that keep it, and the inventory.
@@ -321,34 +325,6 @@ impl Taking<'_> {
             carried.push(Carried { path: "inventory.yaml".into(), data: Secret::new(text) });
         }
         Ok(carried)
-    }
-}
-
-/// The folder, and the file's name where one is wanted.
-fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option<String>), BackupError> {
-    let is_folder = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
-    let name = to.file_name().and_then(|n| n.to_str()).filter(|_| !is_folder);
-    let end = if encrypted { BUNDLE } else { PLAIN };
-    match name {
-        None => Ok((to.to_owned(), None)),
-        Some(name) if name.ends_with(end) => {
-            let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let manifest = file::manifest_path(to);
-            match [to, &manifest].into_iter().find(|path| path.exists()) {
-                Some(path) if path == to => {
-                    Err(BackupError::Refused(format!("{} exists already, and is kept", path.display())))
-                }
-                Some(manifest) => Err(BackupError::Refused(format!(
-                    "{} exists already, most likely the manifest of a snapshot of that name: choose another",
-                    manifest.display()
-                ))),
-                None => Ok((folder.to_owned(), Some(name.to_owned()))),
-            }
-        }
-        Some(_) => Err(BackupError::Refused(format!(
-            "{} is no folder, and the name of a snapshot ends with {end}",
-            to.display()
-        ))),
     }
 }
 
@@ -369,27 +345,4 @@ fn text(saved: &Saved) -> String {
         ));
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_takes_no_name_whose_manifest_is_anothers() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        assert_eq!(destination(&at("pre.db"), false).unwrap().1.as_deref(), Some("pre.db"));
-        std::fs::write(at("pre.db"), "").unwrap();
-        assert!(
-            destination(&at("pre.db"), false)
-                .unwrap_err()
-                .to_string()
-                .ends_with("exists already, and is kept")
-        );
-        assert!(destination(&at("pre.tar.age"), true).is_ok());
-        std::fs::write(at("pre.json"), "").unwrap();
-        let taken = destination(&at("pre.tar.age"), true).unwrap_err().to_string();
-        assert!(taken.contains("pre.json exists already"), "{taken}");
-    }
 }

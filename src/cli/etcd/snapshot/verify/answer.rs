@@ -82,7 +82,8 @@ impl Verified {
                      fresh hosts, nobody could read it"
                 );
                 Err(CliError::new(Exit::Refused, text).hint(format!(
-                    "keep the file of kube-apiserver's --encryption-provider-config with it; a restore looks for it in {}",
+                    "keep the file of kube-apiserver's --encryption-provider-config with it; a restore looks for it in {}. Where \
+                     nothing is encrypted any more, `rsadm etcd defrag` clears what is left of it, for a new bundle",
                     layout::ENCRYPTION_CONFIG
                 )))
             }

@@ -1,0 +1,143 @@
+//! Why a snapshot is not taken, or not put where it was wanted.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    backup::{
+        BackupError,
+        choose::host_of,
+        file,
+        manifest::{BUNDLE, PLAIN},
+    },
+    cli::{CliError, Exit},
+    etcd::status::MemberReport,
+    inventory::NodeName,
+    layout,
+};
+
+/// Only others answer than the members of this cluster, of which this is the first.
+pub(super) fn strangers(kind: Exit, other: &MemberReport) -> CliError {
+    let host = host_of(other);
+    let why = other.error.as_ref().map_or_else(String::new, |trouble| format!(" ({host}: {trouble})"));
+    CliError::new(
+        kind,
+        format!("no member of this cluster answers, and who answers is none of its members{why}"),
+    )
+    .hint(format!("rsadm etcd status tells more; --member {host} takes what that one has all the same"))
+}
+
+/// What to do with a bundle whose data looks encrypted, and that has no key to it, by what the API servers of these hosts told:
+/// `Ok` with a warning where it is left over, as far as they know.
+pub(super) fn without_the_key(
+    control_planes: &[&NodeName],
+    told: &BTreeMap<NodeName, Option<String>>,
+) -> Result<String, BackupError> {
+    let places: Vec<String> =
+        told.iter().filter_map(|(host, path)| Some(format!("{host}:{}", path.as_ref()?))).collect();
+    let silent: Vec<&str> =
+        control_planes.iter().filter(|host| !told.contains_key(**host)).map(|host| host.as_str()).collect();
+    let config = layout::ENCRYPTION_CONFIG;
+    if places.is_empty() && silent.is_empty() {
+        return Ok(format!(
+            "some of the data is in the form in which API servers encrypt it, and none of them has \
+             --encryption-provider-config: it is left over from before, most likely, and verify and a restore will ask for \
+             the key to it in {config}"
+        ));
+    }
+    let place = match places.is_empty() {
+        true => format!("what the API server on {} uses is not known", silent.join(" and ")),
+        false => places.join(", "),
+    };
+    Err(BackupError::Keys(format!(
+        "what API servers keep in etcd is encrypted, and the key to it is not in {config}, from where a bundle takes it ({place}): \
+         nobody could read what is restored. Copy the file of --encryption-provider-config to {config} on a control plane; or, \
+         where nothing is encrypted any more, {CLEARS}"
+    )))
+}
+
+/// What takes away that nothing refers to any more.
+pub(super) const CLEARS: &str = "run `rsadm etcd defrag`, which clears what is left of it, and save again";
+
+/// The folder, and the file's name where one is wanted.
+pub(super) fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option<String>), BackupError> {
+    let is_folder = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let name = to.file_name().and_then(|n| n.to_str()).filter(|_| !is_folder);
+    let end = if encrypted { BUNDLE } else { PLAIN };
+    match name {
+        None => Ok((to.to_owned(), None)),
+        Some(name) if name.ends_with(end) => {
+            let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let manifest = file::manifest_path(to);
+            match [to, &manifest].into_iter().find(|path| path.exists()) {
+                Some(path) if path == to => {
+                    Err(BackupError::Refused(format!("{} exists already, and is kept", path.display())))
+                }
+                Some(manifest) => Err(BackupError::Refused(format!(
+                    "{} exists already, most likely the manifest of a snapshot of that name: choose another",
+                    manifest.display()
+                ))),
+                None => Ok((folder.to_owned(), Some(name.to_owned()))),
+            }
+        }
+        Some(_) => Err(BackupError::Refused(format!(
+            "{} is no folder, and the name of a snapshot ends with {end}",
+            to.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backup::choose::{candidates, others},
+        etcd::status::{Trouble, tests::Scene},
+    };
+
+    #[test]
+    fn a_snapshot_takes_no_name_whose_manifest_is_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert_eq!(destination(&at("pre.db"), false).unwrap().1.as_deref(), Some("pre.db"));
+        std::fs::write(at("pre.db"), "").unwrap();
+        assert!(
+            destination(&at("pre.db"), false)
+                .unwrap_err()
+                .to_string()
+                .ends_with("exists already, and is kept")
+        );
+        assert!(destination(&at("pre.tar.age"), true).is_ok());
+        std::fs::write(at("pre.json"), "").unwrap();
+        let taken = destination(&at("pre.tar.age"), true).unwrap_err().to_string();
+        assert!(taken.contains("pre.json exists already"), "{taken}");
+    }
+
+    #[test]
+    fn what_was_encrypted_once_keeps_no_bundle_from_being_taken() {
+        let (m1, m2) = (NodeName::new("m1"), NodeName::new("m2"));
+        let said = |told: &[(&NodeName, Option<&str>)]| {
+            let told = told.iter().map(|(host, path)| ((*host).clone(), path.map(str::to_owned))).collect();
+            without_the_key(&[&m1, &m2], &told).map_err(|e| e.to_string())
+        };
+        let warning = said(&[(&m1, None), (&m2, None)]).unwrap();
+        assert!(warning.contains("none of them has --encryption-provider-config"), "{warning}");
+        let refused = said(&[(&m1, None), (&m2, Some("/etc/enc.yaml"))]).unwrap_err();
+        assert!(refused.contains("(m2:/etc/enc.yaml)") && refused.contains(layout::ENCRYPTION_CONFIG));
+        assert!(refused.contains("`rsadm etcd defrag`"), "{refused}");
+        let silent = said(&[(&m1, None)]).unwrap_err();
+        assert!(silent.contains("the API server on m2 uses is not known"), "{silent}");
+    }
+
+    #[test]
+    fn who_is_another_clusters_is_not_taken_for_silent() {
+        let scene = Scene::new(3).silence(2, "refused").silence(3, "refused").without_quorum();
+        let mut report = scene.report();
+        report.members.iter_mut().for_each(|m| m.error = Some(Trouble::NotAMember));
+        assert!(candidates(&report, None).is_empty());
+        let said = strangers(Exit::NoQuorum, others(&report)[0]).message();
+        assert!(said.ends_with("(m1: not in the member list)"), "{said}");
+    }
+}
