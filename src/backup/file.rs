@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempPath};
 use super::{
     BackupError, Broken, Digest,
     digest::Sum,
-    manifest::{Manifest, name_for},
+    manifest::{BUNDLE, MANIFEST, Manifest, PLAIN, name_for},
     structure::{Structure, inspect},
 };
 use crate::host::this_machine;
@@ -123,7 +123,7 @@ impl Arrived {
     /// it is.
     ///
     /// # Errors
-    /// Where there is a file or a manifest of that name, or the folder cannot be written.
+    /// Where there is a file of that name, or another's manifest, or the folder cannot be written.
     pub fn keep(self, path: &Path, manifest: &Manifest) -> Result<(), BackupError> {
         name(self.file, path, manifest)
     }
@@ -135,9 +135,8 @@ impl Arrived {
 /// As there.
 pub fn name(file: TempPath, path: &Path, manifest: &Manifest) -> Result<(), BackupError> {
     let failed = |source| BackupError::Io { doing: format!("name it {}", path.display()), source };
-    let beside = manifest_path(path);
-    // A bundle and a snapshot of one name would have one manifest.
-    if let Some(there) = [path, &beside].into_iter().find(|path| path.exists()) {
+    let there = Some(path.to_owned()).filter(|path| path.exists()).or_else(|| manifest_of_another(path));
+    if let Some(there) = there {
         let why = format!("{} exists already", there.display());
         return Err(failed(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why)));
     }
@@ -150,6 +149,24 @@ pub fn name(file: TempPath, path: &Path, manifest: &Manifest) -> Result<(), Back
 pub fn manifest_path(snapshot: &Path) -> PathBuf {
     let name = snapshot.file_name().unwrap_or_default().to_string_lossy();
     snapshot.with_file_name(name_for(&name))
+}
+
+/// The file that the manifest of a new snapshot of this name would take the place of, where somebody needs it: a bundle and a
+/// snapshot of one name would have one manifest. One whose snapshot is gone tells of nothing.
+pub fn manifest_of_another(snapshot: &Path) -> Option<PathBuf> {
+    let path = manifest_path(snapshot);
+    let text = match fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+        text => text.unwrap_or_default(),
+    };
+    // What is no manifest is somebody else's.
+    let Ok(manifest) = Manifest::parse(&text) else { return Some(path) };
+    let is_there = |name: &str| path.with_file_name(name).exists();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(MANIFEST).unwrap_or(&name);
+    let is_told_of =
+        is_there(&manifest.file) || [PLAIN, BUNDLE].iter().any(|end| is_there(&format!("{stem}{end}")));
+    is_told_of.then_some(path)
 }
 
 /// A snapshot's manifest, where it has one that can be read. It is called what the file is called.
@@ -349,11 +366,24 @@ mod tests {
         assert!(incoming.finish().unwrap().keep(&path, &sample()).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"older");
         fs::remove_file(&path).unwrap();
-        fs::write(folder.path().join("a.json"), "of a.tar.age").unwrap();
-        let mut incoming = Incoming::begin(folder.path()).unwrap();
-        incoming.write(&snapshot(9)).unwrap();
-        assert!(incoming.finish().unwrap().keep(&path, &sample()).is_err());
-        assert_eq!(files(folder.path()), ["a.json"]);
-        assert_eq!(fs::read(folder.path().join("a.json")).unwrap(), b"of a.tar.age");
+        let of = |file: &str| Manifest { file: file.into(), ..sample() }.to_json();
+        for (text, beside, is_kept) in [
+            ("{\"name\": \"of something else\"}", None, true),
+            (&*of("a.tar.age"), Some("a.tar.age"), true),
+            (&of("renamed.db"), Some("renamed.db"), true),
+            (&of("renamed.db"), Some("a.tar.age"), true),
+            (&of("a.tar.age"), None, false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, manifest) = (folder.path().join("a.db"), folder.path().join("a.json"));
+            fs::write(&manifest, text).unwrap();
+            beside.into_iter().for_each(|name| fs::write(folder.path().join(name), "older").unwrap());
+            let mut incoming = Incoming::begin(folder.path()).unwrap();
+            incoming.write(&snapshot(9)).unwrap();
+            let kept = incoming.finish().unwrap().keep(&path, &sample());
+            assert_eq!(kept.is_err(), is_kept, "{text} {beside:?}");
+            assert_eq!(path.exists(), !is_kept);
+            assert_eq!(fs::read(&manifest).unwrap() == text.as_bytes(), is_kept);
+        }
     }
 }

@@ -70,11 +70,10 @@ pub(super) fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option
         None => Ok((to.to_owned(), None)),
         Some(name) if name.ends_with(end) => {
             let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let manifest = file::manifest_path(to);
-            match [to, &manifest].into_iter().find(|path| path.exists()) {
-                Some(path) if path == to => {
-                    Err(BackupError::Refused(format!("{} exists already, and is kept", path.display())))
-                }
+            if to.exists() {
+                return Err(BackupError::Refused(format!("{} exists already, and is kept", to.display())));
+            }
+            match file::manifest_of_another(to) {
                 Some(manifest) => Err(BackupError::Refused(format!(
                     "{} exists already, most likely the manifest of a snapshot of that name: choose another",
                     manifest.display()
@@ -93,7 +92,11 @@ pub(super) fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option
 mod tests {
     use super::*;
     use crate::{
-        backup::choose::{candidates, others},
+        backup::{
+            Manifest,
+            choose::{candidates, others},
+            manifest::tests::sample,
+        },
         etcd::status::{Trouble, tests::Scene},
     };
 
@@ -113,6 +116,9 @@ mod tests {
         std::fs::write(at("pre.json"), "").unwrap();
         let taken = destination(&at("pre.tar.age"), true).unwrap_err().to_string();
         assert!(taken.contains("pre.json exists already"), "{taken}");
+        let gone = Manifest { file: "gone.db".into(), ..sample() };
+        std::fs::write(at("gone.json"), gone.to_json()).unwrap();
+        assert!(destination(&at("gone.db"), false).is_ok(), "its snapshot is not there any more");
     }
 
     #[test]
