@@ -292,7 +292,8 @@ impl Interrupted<'_> {
     /// As by Ctrl-Z, or where a laptop sleeps. Its plan is of bare hosts, with authorities that it would make.
     fn stopped_for_long(&mut self) -> Check {
         let mut first = self.lab.start_rsadm_on("up -vv", &self.inventory)?;
-        first.until_it_says("[connect]")?;
+        // Before that it would only have lost its connections, with nothing begun.
+        first.until_it_says("[preflight]")?;
         for host in NODES {
             eventually(|| self.lab.on(host, "[ -e /run/rsadm-lock ]")?.ok())?;
         }
