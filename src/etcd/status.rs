@@ -14,6 +14,7 @@ use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
 mod advice;
 mod assess;
 mod backup;
+mod certificates;
 mod commands;
 mod disks;
 mod hashes;

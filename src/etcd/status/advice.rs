@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     assess::Known,
-    commands::{Commands, KUBEADM_RENEW},
+    certificates::{self, has_expired},
+    commands::Commands,
     disks,
     hashes::uncompared,
     host::HostState,
     links,
     membership::{astray, membership, other_clusters},
     report::{Advice, EtcdReport, Level, MemberReport, OrphanedAlarm, Trouble},
-    silence::{expired, has_expired, revive, silent, unfinished},
+    silence::{revive, silent, unfinished},
 };
-use crate::{etcd::Alarm, event::bytes, pki::leaf::URGENT_DAYS};
+use crate::{etcd::Alarm, event::bytes};
 
 /// Above this share of its quota a database is close to NOSPACE, after which etcd takes no writes.
 const QUOTA_WARNING_PERCENT: u64 = 80;
@@ -27,7 +28,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(unfinished);
     advice.extend(other_clusters(report, commands, &known.old_clusters, !may_be_started));
     // Members whose certificates have expired trust nobody and are trusted by nobody: early, as it may be all that is wrong.
-    advice.extend(certificates(report, commands));
+    advice.extend(certificates::advise(report, commands));
     let denied = denied(report);
     let is_told = denied.is_none();
     advice.extend(denied);
@@ -78,7 +79,7 @@ pub(super) fn list<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
-fn names<'r>(members: impl Iterator<Item = &'r MemberReport>) -> Vec<String> {
+pub(super) fn names<'r>(members: impl Iterator<Item = &'r MemberReport>) -> Vec<String> {
     members.map(title).collect()
 }
 
@@ -294,47 +295,6 @@ fn quota(member: &MemberReport) -> Option<Advice> {
         title(member)
     );
     (percent > QUOTA_WARNING_PERCENT).then(|| warning(text))
-}
-
-/// Certificates that have ended, those that have not begun, and those that soon end: each kind once, by who built the hosts.
-fn certificates(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
-    const CLOCKS: &str = "(rsadm preflight compares the clocks)";
-    let soon = format!("will expire within {URGENT_DAYS} days");
-    let ended = |m: &MemberReport| m.certificate_days.is_some_and(|d| d < 0);
-    // In rustls' words.
-    let early = |m: &MemberReport| m.error.as_ref().is_some_and(|e| e.to_string().contains("not valid yet"));
-    let ends = |m: &MemberReport| m.certificate_days.is_some_and(|d| (0..=URGENT_DAYS).contains(&d));
-    type Kind<'k> = (&'k dyn Fn(&MemberReport) -> bool, String, String);
-    let kinds: [Kind<'_>; 3] = [
-        (&ended, "has expired".into(), "have expired".into()),
-        (&early, format!("has not begun {CLOCKS}"), format!("have not begun {CLOCKS}")),
-        (&ends, soon.clone(), soon),
-    ];
-    let mut advice = Vec::new();
-    for (concerns, of_one, of_several) in &kinds {
-        for ours in [true, false] {
-            let those = report.members.iter().filter(|m| concerns(m) && is_on_others_host(m) != ours);
-            let names = names(those);
-            let text = match names.len() {
-                0 => continue,
-                1 => format!("the certificate that {} serves {of_one}", list(&names)),
-                _ => format!("the certificates that {} serve {of_several}", list(&names)),
-            };
-            advice.push(match ours {
-                true => warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
-                    .with(commands.renew()),
-                false => warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
-                    .with(KUBEADM_RENEW),
-            });
-        }
-    }
-    // What it does not serve to clients ends unseen: that to its peers may be of another day.
-    let unseen = report.members.iter().filter(|m| m.version.is_some() && !ended(m));
-    advice.extend(unseen.filter_map(|m| match &m.host {
-        Some(HostState::Seen(process)) => expired(&title(m), process, commands),
-        _ => None,
-    }));
-    advice
 }
 
 /// True where somebody else than rsadm built hosts of members.

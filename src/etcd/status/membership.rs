@@ -2,10 +2,11 @@
 
 use super::{
     advice::{host, is_of_others, list, note, title, warning},
+    certificates::has_expired,
     commands::Commands,
     host::HostState,
     report::{Advice, EtcdReport, MemberReport, Trouble},
-    silence::{has_expired, was_removed},
+    silence::was_removed,
 };
 
 /// Who is a member and not in the inventory, or in the inventory and no member, or not yet one with a vote.

@@ -2,8 +2,9 @@
 
 use super::{
     advice::{host, is_of_others, is_on_others_host, list, title, warning},
-    commands::{Commands, KUBEADM_RENEW, START_KUBELET},
-    host::{Expired, HostState, Process, Restoring, Words},
+    certificates::{expired, has_expired},
+    commands::{Commands, START_KUBELET},
+    host::{HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
 };
 
@@ -139,11 +140,6 @@ fn runs(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(Process { running: true, .. })))
 }
 
-/// True where nobody accepts it any more.
-pub(super) fn has_expired(member: &MemberReport) -> bool {
-    matches!(&member.host, Some(HostState::Seen(Process { expired: Some(_), .. })))
-}
-
 /// True where `up` has to issue something before it starts.
 fn has_bad_files(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(process)) if process.prepared && !process.running && has_bad_keys(process))
@@ -211,18 +207,6 @@ fn has_bad_keys(process: &Process) -> bool {
 /// True where its kubelet starts it in vain.
 fn is_damaged(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(process)) if !process.running && has_lost_data(process))
-}
-
-/// A certificate of its own that has ended.
-pub(super) fn expired(title: &str, process: &Process, commands: Commands<'_>) -> Option<Advice> {
-    let Expired { file, on } = process.expired.as_ref()?;
-    let text = format!("the certificate {file} of etcd on {title} has expired on {on}");
-    Some(match process.is_of_others() {
-        true => {
-            warning(format!("{text}; on that host, which kubeadm built, this renews it:")).with(KUBEADM_RENEW)
-        }
-        false => warning(format!("{text}; this renews it:")).with(commands.renew()),
-    })
 }
 
 fn stopped(
