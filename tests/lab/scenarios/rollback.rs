@@ -91,10 +91,12 @@ impl Rollback<'_> {
         let cluster = Cluster::new(self.lab, "m1");
         cluster.kubectl(kubectl)?.ok()?;
         self.lab.rsadm_on("plan", &self.good())?.exits(7)?.says(words)?;
-        self.lab.rsadm_on("up", &self.good())?.ok()?;
-        let deployment = cluster.json("get deployment -n kube-system coredns")?;
-        ensure!(deployment["status"]["readyReplicas"] == 2, "CoreDNS: {}", deployment["status"]);
+        let up = self.lab.rsadm_on("up", &self.good())?.ok()?;
+        up.says("deployment/coredns rolled out")?;
+        // A pod that was Ready then may be late with an answer to its kubelet on a busy machine.
         cluster.pods_become_ready("kube-system")?;
+        let deployment = cluster.json("get deployment -n kube-system coredns")?;
+        ensure!(deployment["status"]["updatedReplicas"] == 2, "CoreDNS: {}", deployment["status"]);
         steady::settles(self.lab, &self.good())
     }
 
