@@ -1,6 +1,6 @@
 //! What several commands have in common on their command lines.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{fmt::Display, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum, ValueHint, builder::PossibleValuesParser};
 
@@ -74,6 +74,11 @@ pub struct InventoryArg {
     /// The inventory file; - is standard input
     #[arg(value_name = "INVENTORY", default_value = "./inventory.yaml", value_hint = ValueHint::FilePath)]
     pub inventory: PathBuf,
+}
+
+/// An option of a command as it was typed; nothing where it is what goes without it.
+pub(in crate::cli) fn unless_default<T: Display + PartialEq>(option: &str, value: T, default: T) -> String {
+    if value == default { String::new() } else { format!(" {option} {value}") }
 }
 
 /// For commands whose steps pass the quorum gate.

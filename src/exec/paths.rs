@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join;
+
 use super::{forwarding, neighbours, scripts};
 use crate::{
     host::{HostError, Op, Output, Script, fleet::Fleet},
@@ -102,10 +104,15 @@ async fn between(
     let wanted = paths::wanted(cluster).into_iter();
     let wanted: Vec<Path> = wanted.filter(|p| (is_new(&p.from) || is_new(&p.to)) && scope.takes(p)).collect();
     let etcd = cluster.with_role(Role::Etcd).filter(|n| is_new(&n.name));
-    let mut findings = forwarding::findings(fleet, etcd).await;
-    if !matches!(scope, Scope::Members(_)) {
-        findings.extend(neighbours::findings(cluster, fleet, is_new).await);
-    }
+    let ways = async {
+        match scope {
+            Scope::Members(_) => Findings::default(),
+            _ => neighbours::findings(cluster, fleet, is_new).await,
+        }
+    };
+    // Before anything listens where they dial.
+    let (mut findings, ways) = join(forwarding::findings(fleet, etcd), ways).await;
+    findings.extend(ways);
     let probes = probe(cluster, fleet, seen, &wanted, is_new).await;
     // Whatever comes of dialling: who listens is told to stop.
     let dialled = match &probes {

@@ -149,16 +149,7 @@ fn names<'n>(nodes: impl Iterator<Item = &'n Node>) -> String {
 /// # Errors
 /// Where hosts of a cluster that is built have another one, and none has that.
 pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
-    let ours: Vec<(&str, &Facts)> = cluster
-        .nodes
-        .iter()
-        .filter_map(|n| Some((n.name.as_str(), seen.hosts.get(&n.name)?)))
-        .filter(|(_, facts)| facts.begun.is_some())
-        .collect();
-    // Before the first API server has its manifest nothing has an address, and all can still be had otherwise.
-    if !ours.iter().any(|(_, facts)| facts.network.contains_key(SERVICE_SUBNET)) {
-        return Ok(());
-    }
+    let ours = built(cluster, seen);
     let mut kept = Kept::default();
     for (key, wanted) in wanted(cluster) {
         let mut found: Found<'_> = BTreeMap::new();
@@ -172,6 +163,17 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         }
     }
     kept.refusal(RULE, "")
+}
+
+/// The hosts that rsadm has prepared, once they are of a cluster that is built: before the first API server has its manifest
+/// nothing has an address, and all can still be had otherwise.
+fn built<'c>(cluster: &'c Cluster, seen: &'c Observed) -> Vec<(&'c str, &'c Facts)> {
+    let hosts = cluster.nodes.iter().filter_map(|n| Some((n.name.as_str(), seen.hosts.get(&n.name)?)));
+    let ours: Vec<_> = hosts.filter(|(_, facts)| facts.begun.is_some()).collect();
+    match ours.iter().any(|(_, facts)| facts.network.contains_key(SERVICE_SUBNET)) {
+        true => ours,
+        false => vec![],
+    }
 }
 
 /// Whether pods may stay in the cgroups that they are in. A kubelet that looks for them elsewhere ends every pod that it finds

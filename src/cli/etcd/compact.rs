@@ -2,7 +2,7 @@
 
 use super::tending::{Outcome, tend};
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, args::unless_default},
     event::Next,
     exec::upkeep::space::compact,
 };
@@ -32,10 +32,7 @@ const KEEP: u64 = 1000;
 impl Args {
     /// The command as it has to be typed again.
     fn command(&self) -> String {
-        let keep = match self.keep {
-            KEEP => String::new(),
-            revisions => format!(" --keep {revisions}"),
-        };
+        let keep = unless_default("--keep", self.keep, KEEP);
         format!("etcd compact{}{keep}", self.inventory.as_typed())
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::tending::{Outcome, tend};
 use crate::{
-    cli::{CliError, Context, Exit, GateArgs, InventoryArg},
+    cli::{CliError, Context, Exit, GateArgs, InventoryArg, args::unless_default},
     etcd::Alarm,
     event::Next,
     exec::upkeep::{
@@ -44,10 +44,7 @@ const MIN_GAIN: u8 = 20;
 impl Args {
     /// The command as it has to be typed again.
     fn command(&self) -> String {
-        let min_gain = match self.min_gain {
-            MIN_GAIN => String::new(),
-            percent => format!(" --min-gain {percent}"),
-        };
+        let min_gain = unless_default("--min-gain", self.min_gain, MIN_GAIN);
         format!("etcd defrag{}{min_gain}{}", self.inventory.as_typed(), self.gate.as_typed())
     }
 }

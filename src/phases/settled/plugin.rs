@@ -9,7 +9,7 @@ use crate::{
     plan::Refusal,
 };
 
-use super::{RULE, SERVICE_SUBNET};
+use super::{RULE, SERVICE_SUBNET, built};
 
 /// What `bridge` has on a host.
 const OURS: [&str; 3] = [layout::CNI_CONFIG, layout::NETWORK_SCRIPT, layout::NETWORK_UNIT];
@@ -19,12 +19,7 @@ const OURS: [&str; 3] = [layout::CNI_CONFIG, layout::NETWORK_SCRIPT, layout::NET
 /// # Errors
 /// Where hosts have `bridge` and another is wanted, or none has it and it is wanted, on a network that nodes are Ready with.
 pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
-    let hosts = cluster.nodes.iter().filter_map(|n| Some((n.name.as_str(), seen.hosts.get(&n.name)?)));
-    let built: Vec<(&str, &Facts)> = hosts.filter(|(_, f)| f.begun.is_some()).collect();
-    // Before the first API server has its manifest nothing has an address, and all can still be had otherwise.
-    if !built.iter().any(|(_, facts)| facts.network.contains_key(SERVICE_SUBNET)) {
-        return Ok(());
-    }
+    let built = built(cluster, seen);
     let with = |wanted: fn(&Facts) -> bool| -> Vec<&str> {
         built.iter().filter(|(_, facts)| wanted(facts)).map(|(host, _)| *host).collect()
     };
