@@ -89,6 +89,10 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The way out where a host has no nameserver for its pods. One on loopback is none: inside a pod that is the pod itself, and
+/// CoreDNS ends when it finds that it asks itself (its plugin `loop`).
+const NAMESERVERS: &str = "set nameservers on the hosts, other than on 127.0.0.1; or have kubelet.config.resolvConf name a file with some";
+
 /// Whether any host has a nameserver, or the operator named a file of his own; those that have none are told.
 fn nameservers(p: &mut Planner<'_>) -> bool {
     if p.cluster.kubelet.config.contains_key("resolvConf") {
@@ -98,11 +102,14 @@ fn nameservers(p: &mut Planner<'_>) -> bool {
     let (with, without): (Vec<&Node>, Vec<&Node>) = p.cluster.kubernetes_nodes().partition(has_one);
     let names: Vec<&str> = without.iter().map(|n| n.name.as_str()).collect();
     if with.is_empty() {
-        let text = "no host has a nameserver: pods resolve names of the cluster only";
-        p.notice(PHASE, None, text, "set nameservers on the hosts");
+        let text = "no host has a nameserver that pods can ask: they resolve names of the cluster only";
+        p.notice(PHASE, None, text, NAMESERVERS);
     } else if !without.is_empty() {
-        let text = format!("{} without a nameserver: CoreDNS does not start there", names.join(", "));
-        p.notice(PHASE, None, text, "set nameservers on these hosts, as on the others");
+        let text = format!(
+            "{} without a nameserver that pods can ask: CoreDNS does not start there",
+            names.join(", ")
+        );
+        p.notice(PHASE, None, text, NAMESERVERS);
     }
     !with.is_empty()
 }
@@ -190,9 +197,10 @@ mod tests {
             (upstream, p.finish().0.notices.into_iter().map(|n| n.text).collect::<Vec<_>>())
         };
         assert_eq!(told(&["m1", "m2", "m3", "w1", "w2"]), (true, vec![]));
-        let some = "m2, w2 without a nameserver: CoreDNS does not start there".to_owned();
+        let some = "m2, w2 without a nameserver that pods can ask: CoreDNS does not start there".to_owned();
         assert_eq!(told(&["m1", "m3", "w1"]), (true, vec![some]));
-        let none = "no host has a nameserver: pods resolve names of the cluster only".to_owned();
+        let none =
+            "no host has a nameserver that pods can ask: they resolve names of the cluster only".to_owned();
         assert_eq!(told(&[]), (false, vec![none]));
     }
 }

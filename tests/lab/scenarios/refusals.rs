@@ -29,10 +29,10 @@ fn refusals() {
         it.foreign_data()
     });
     checks.check("a containerd that is too old is refused with the remedy", || it.old_containerd());
-    checks.check("without the faults there is nothing to refuse", || {
-        lab.rsadm_on("plan", &it.inventory)?.exits(7)?;
-        Ok(())
-    });
+    checks.check(
+        "without the faults there is nothing to refuse, and nameservers are told that are no pod's",
+        || it.nameservers(),
+    );
     checks.finish();
 }
 
@@ -180,5 +180,16 @@ impl Refusals<'_> {
         up.says("c1: has containerd 1.6.")?;
         up.says("m1, m2, m3, w1: has no containerd")?;
         up.says("install a newer one, or set container_runtime.install: upstream")
+    }
+
+    /// The lab's hosts have none; one on loopback would be the pod itself.
+    fn nameservers(&self) -> Check {
+        self.lab.on("m1", "echo nameserver 10.77.0.1 > /etc/resolv.conf")?.ok()?;
+        self.lab.on("m2", "echo nameserver 127.0.0.1 > /etc/resolv.conf")?.ok()?;
+        let plan = self.lab.rsadm_on("plan", &self.inventory);
+        for host in ["m1", "m2"] {
+            self.lab.on(host, ": > /etc/resolv.conf")?.ok()?;
+        }
+        plan?.exits(7)?.says("m2, m3, w1, w2 without a nameserver that pods can ask")
     }
 }
