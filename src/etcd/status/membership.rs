@@ -32,6 +32,11 @@ pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Adv
             Some(Trouble::Unstarted) => {
                 warning(format!("{title} was added and never started: it counts as a voter that is down"))
             }
+            _ if elsewhere(member, report).is_some() => warning(format!(
+                "{title} is a member at {}, and the inventory has that host elsewhere: set its internal_address back; where it \
+                     has to move, rsadm etcd remove takes it out first, while the inventory has its old address",
+                list(&member.peer_urls)
+            )),
             _ if !member.in_inventory && member.id.is_some() => {
                 let text = format!(
                     "{title} ({}) is a member, and the inventory has no etcd host there: put it in",
@@ -45,6 +50,10 @@ pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Adv
             // Told with what it serves.
             Some(Trouble::OtherCluster(_)) if member.id.is_none() => return None,
             _ if member.id.is_none() && was_removed(member) => return None,
+            // Told with the member that it is.
+            _ if report.members.iter().any(|m| elsewhere(m, report).is_some_and(|host| host == member)) => {
+                return None;
+            }
             _ if member.id.is_none() => no_member(member, report, commands),
             _ if member.is_learner => {
                 note(format!("{title} is a learner: it copies the data and has no vote yet"))
@@ -55,6 +64,14 @@ pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Adv
     };
     // Without a member list the rows are the inventory's, and nothing can be said.
     report.view.iter().flat_map(|_| report.members.iter().filter_map(of)).collect()
+}
+
+/// The inventory's row of the host that this member runs on, where the inventory has another address for it: rsadm gives
+/// members the names of their hosts.
+fn elsewhere<'r>(member: &MemberReport, report: &'r EtcdReport) -> Option<&'r MemberReport> {
+    let is_unknown = !member.in_inventory && member.id.is_some() && !member.name.is_empty();
+    let is_it = |row: &&MemberReport| row.in_inventory && row.id.is_none() && row.name == member.name;
+    report.members.iter().filter(|_| is_unknown).find(is_it)
 }
 
 /// An etcd host that the inventory has and the cluster has not.
