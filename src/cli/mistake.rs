@@ -20,6 +20,14 @@ const REMOVES: [(&str, &str); 3] = [
 /// Those words.
 const REMOVE: [&str; 5] = ["destroy", "delete", "remove", "rm", "uninstall"];
 
+/// Words that are of something else behind these commands, and what there is of that.
+const LISTS: [(&str, &str); 4] = [
+    ("rsadm certs", "rsadm certs status"),
+    ("rsadm token", "kubectl -n kube-system get secrets --field-selector type=bootstrap.kubernetes.io/token"),
+    ("rsadm etcd", "rsadm etcd members"),
+    ("rsadm etcd snapshot", "rsadm etcd snapshot ls"),
+];
+
 /// Words and options that other tools have, at any place, and what there is here. What clap finds alike may be anything:
 /// for `upgrade` it is `up`, which changes every host.
 const MEANT: [(&str, &str); 24] = [
@@ -99,11 +107,14 @@ fn place(error: &clap::Error) -> String {
 
 /// What there is here instead of a word at a place.
 fn tip(place: &str, word: &str) -> Option<&'static str> {
-    let (known, key): (&[(&str, &'static str)], &str) = match REMOVE.contains(&word) {
-        true => (&REMOVES, place),
-        false => (&MEANT, word),
+    let of = |known: &[(&'static str, &'static str)], key| {
+        known.iter().find(|(name, _)| *name == key).map(|(_, tip)| *tip)
     };
-    known.iter().find(|(name, _)| *name == key).map(|(_, tip)| *tip)
+    match word {
+        _ if REMOVE.contains(&word) => of(&REMOVES, place),
+        "list" => of(&LISTS, place).or_else(|| of(&MEANT, word)),
+        _ => of(&MEANT, word),
+    }
 }
 
 /// Whether the words ask for JSON, which has to be told before they are understood.
@@ -138,6 +149,13 @@ pub fn mistake(error: &clap::Error) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_of_what_the_command_is_about() {
+        assert_eq!(tip("rsadm certs", "list"), Some("rsadm certs status"));
+        assert_eq!(tip("rsadm etcd snapshot", "list"), Some("rsadm etcd snapshot ls"));
+        assert!(tip("rsadm", "list").unwrap().starts_with("rsadm etcd members, and of snapshots"));
+    }
 
     #[test]
     fn json_is_seen_wherever_clap_would_see_it() {
