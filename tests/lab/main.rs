@@ -2,7 +2,7 @@
 //!
 //! Each test is a scenario: one lab, booted once, and many checks on it in an order that makes sense. Every check is
 //! told with its time and can fail by itself; a scenario goes through to its end and then tells all that failed.
-//! Those of etcd alone run beside one another, as many as there are test threads; all others one at a time. As root:
+//! As many run beside one another as the machine carries (`harness/share.rs`) and there are test threads. As root:
 //!
 //! ```text
 //! cargo test --features lab --test lab -- --nocapture [SCENARIO]

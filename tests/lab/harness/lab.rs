@@ -5,22 +5,11 @@ use std::{
     io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
 };
 
-use super::{Check, Fault, Inventory, Outcome};
-
-/// Two clusters of Kubernetes at once would only share the same processors; members of etcd leave most of theirs idle, and as
-/// many of those labs are up as there are test threads.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// What a lab has of the machine.
-#[expect(dead_code, reason = "held, not read")]
-enum Share {
-    Whole(RwLockWriteGuard<'static, ()>),
-    Part(RwLockReadGuard<'static, ()>),
-}
+use super::{Check, Fault, Inventory, Outcome, share::Share};
 
 /// A lab that is up; dropping it takes it down.
 pub struct Lab {
@@ -31,22 +20,19 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Boots nodes, named as `lab up` wants them, in a lab of this scenario's own; no other is up meanwhile.
+    /// Boots nodes, named as `lab up` wants them, in a lab of this scenario's own, once the machine has enough for it.
     pub fn up(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        let share = Share::Whole(MACHINE.write().unwrap_or_else(PoisonError::into_inner));
-        Self::up_with(share, scenario, nodes, false)
+        Self::up_with(Share::wait_for(2 * nodes.len()), scenario, nodes, false)
     }
 
-    /// The same for nodes that have etcd and nothing else: others of that kind may be up beside them.
+    /// The same for nodes that have etcd and nothing else, which leaves most of a processor idle.
     pub fn of_etcd(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        let share = Share::Part(MACHINE.read().unwrap_or_else(PoisonError::into_inner));
-        Self::up_with(share, scenario, nodes, false)
+        Self::up_with(Share::wait_for(nodes.len()), scenario, nodes, false)
     }
 
     /// The same on a real disk, also where the others are in memory (`LAB_STATE`).
     pub fn of_etcd_on_disk(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        let share = Share::Part(MACHINE.read().unwrap_or_else(PoisonError::into_inner));
-        Self::up_with(share, scenario, nodes, true)
+        Self::up_with(Share::wait_for(nodes.len()), scenario, nodes, true)
     }
 
     fn up_with(share: Share, scenario: &str, nodes: &[&str], on_disk: bool) -> Result<Self, Fault> {

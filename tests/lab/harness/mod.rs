@@ -7,6 +7,7 @@ mod lab;
 mod outcome;
 mod probe;
 mod secrets;
+mod share;
 mod state;
 mod writer;
 

@@ -1,0 +1,86 @@
+//! What a lab takes of the machine while it is up.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+/// One core carries this many shares. A cluster of three control planes and two workers (ten shares) keeps a little more than
+/// one core busy, measured on 2 cores: much of what a scenario does is to wait.
+const OF_A_CORE: usize = 7;
+
+static MACHINE: Machine =
+    Machine { state: Mutex::new(State { taken: 0, waiting: Vec::new() }), freed: Condvar::new() };
+
+struct Machine {
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+struct State {
+    taken: usize,
+    /// What those want who could not have it yet.
+    waiting: Vec<usize>,
+}
+
+/// Held while a lab is up.
+pub struct Share(usize);
+
+impl Share {
+    /// Waits until that much is free. Who wants most is next, so that the largest lab is not the last one, by itself.
+    pub fn wait_for(shares: usize) -> Self {
+        MACHINE.take(shares, thread::available_parallelism().map_or(1, usize::from) * OF_A_CORE);
+        Self(shares)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        MACHINE.state().taken -= self.0;
+        MACHINE.freed.notify_all();
+    }
+}
+
+impl Machine {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, shares: usize, capacity: usize) {
+        let mut state = self.state();
+        state.waiting.push(shares);
+        state = self
+            .freed
+            .wait_while(state, |state| !state.is_next(shares, capacity))
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = state.waiting.iter().position(|other| *other == shares) {
+            state.waiting.swap_remove(place);
+        }
+        state.taken += shares;
+        drop(state);
+        // Whoever is after this one may fit too.
+        self.freed.notify_all();
+    }
+}
+
+impl State {
+    /// A lab that is larger than the machine has it to itself.
+    fn is_next(&self, shares: usize, capacity: usize) -> bool {
+        let fits = self.taken == 0 || self.taken + shares <= capacity;
+        fits && self.waiting.iter().all(|other| *other <= shares)
+    }
+}
+
+#[test]
+fn the_largest_that_fits_is_next() {
+    let state = |taken, waiting: &[usize]| State { taken, waiting: waiting.to_vec() };
+    assert!(state(0, &[3, 10]).is_next(10, 14));
+    assert!(!state(0, &[3, 10]).is_next(3, 14), "the larger one first");
+    assert!(state(10, &[3, 4]).is_next(4, 14), "beside it");
+    assert!(!state(10, &[3, 6]).is_next(6, 14), "there is no room");
+    assert!(!state(10, &[3, 6]).is_next(3, 14), "which nobody takes before it");
+    assert!(
+        state(0, &[20]).is_next(20, 14) && !state(3, &[20]).is_next(20, 14),
+        "larger than the machine: alone"
+    );
+}
