@@ -1,7 +1,8 @@
 //! What a lab takes of the machine while it is up.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    fs,
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
 };
 
@@ -29,9 +30,19 @@ pub struct Share(usize);
 impl Share {
     /// Waits until that much is free. Who wants most is next, so that the largest lab is not the last one, by itself.
     pub fn wait_for(shares: usize) -> Self {
-        MACHINE.take(shares, thread::available_parallelism().map_or(1, usize::from) * OF_A_CORE);
+        static CAPACITY: OnceLock<usize> = OnceLock::new();
+        MACHINE.take(shares, *CAPACITY.get_or_init(capacity));
         Self(shares)
     }
+}
+
+/// By the cores, and by the memory: with its disk in it, a share takes two thirds of a GiB.
+fn capacity() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = available.and_then(|words| words.trim().split(' ').next()?.parse::<usize>().ok());
+    (cores * OF_A_CORE).min(kibibytes.map_or(usize::MAX, |size| size >> 20))
 }
 
 impl Drop for Share {
