@@ -57,17 +57,6 @@ fn a_host_that_takes_pods_is_missed() {
     }
 }
 
-/// Whoever has one already has to be able to look at it, and to add a member.
-#[test]
-fn two_members_are_not_built_and_are_looked_after() {
-    let text = b"cluster_name: prod\nkubernetes_version: v1.37.2\nhosts: [{name: e1, address: 10.0.0.1, roles: [etcd]}, {name: e2, address: 10.0.0.2, roles: [etcd]}]";
-    let built = load_built(text, "inventory.yaml", None).unwrap();
-    let of = |problems: &[Problem]| problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>();
-    let refused = load_bytes(text, "inventory.yaml", None).unwrap_err();
-    assert_eq!(of(&built.warnings), of(&refused.problems));
-    assert!(built.warnings[0].message.starts_with("2 etcd members"), "{:?}", built.warnings);
-}
-
 /// What is taken down need not be a whole cluster.
 #[test]
 fn a_worker_alone_is_taken_down_and_else_nothing() {

@@ -311,3 +311,28 @@ fn an_api_server_is_pointed_away_before_its_member_leaves() {
         assert_eq!(steps.matches("point the API server").count(), dials, "{name}: {steps}");
     }
 }
+
+/// Two are not chosen, and who is left with two is looked after until a third is there.
+#[test]
+fn a_cluster_that_is_left_with_two_members_is_kept() {
+    let three = harness::etcd_only();
+    let mut two = three.clone();
+    two.nodes.retain(|n| n.name.as_str() != "e3");
+    let refused = |world: &Arc<World>| {
+        let why = block_on(harness::run(world, &two, phases::UP)).err().expect("two members were made");
+        assert!(why.contains("etcd gets no two members"), "{why}");
+        assert_eq!(world.effects(), 0);
+    };
+    refused(&World::new(State::new(&two)));
+    let mut built = block_on(harness::built(&three)).state();
+    built.hang_up();
+    refused(&World::new(built.clone()));
+    let dead = NodeName::new("e3");
+    built.machine(&dead).power_off();
+    let world = World::new(built);
+    block_on(async {
+        harness::succeed(&world, &two, phases::UP).await;
+        harness::in_sync(&world, &two, phases::UP).await;
+    });
+    assert_eq!(world.state().etcd.members.len(), 2);
+}

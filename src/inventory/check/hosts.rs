@@ -91,13 +91,12 @@ fn check_topology(hosts: &[HostDraft], findings: &Findings) {
         0 => findings.lacking(
             &path,
             "no etcd member",
-            "give one, three or five hosts the role etcd; control planes may have it too",
+            "give one, three, five or seven hosts the role etcd; control planes may have it too",
         ),
         2 => {
             let message = "2 etcd members: if either stops, the cluster stops, so two are worse than one";
-            let help = "one or three hosts with the role etcd; where a member was just taken out for good, leave its host \
-                        in the file until its successor is there";
-            findings.unwanted(&path, message, help);
+            let help = "one or three hosts with the role etcd: up makes no such cluster, and keeps one that is left with two";
+            findings.warn(&path, message, help);
         }
         4 | 6 => {
             let message = format!("{members} etcd members survive no more failures than {}", members - 1);

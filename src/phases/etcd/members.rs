@@ -20,7 +20,7 @@ mod refusals;
 
 pub(super) use founders::refusal as other_founders;
 pub use refusals::moved;
-pub(super) use refusals::old_cluster;
+pub(super) use refusals::{old_cluster, two};
 
 /// True since the cluster's members served for the first time: hosts have it on record, or a quorum has just said so, of
 /// which a run that died left none.
@@ -98,6 +98,11 @@ impl Change {
     /// The hosts that join.
     pub fn joining(&self) -> Vec<NodeName> {
         self.join.clone()
+    }
+
+    /// True where somebody joins, or leaves that is well: not merely what is left of members that died.
+    pub(super) fn is_choice(&self) -> bool {
+        !self.join.is_empty() || self.leave.iter().any(|m| m.healthy)
     }
 
     /// True where the host is to become a member.

@@ -42,6 +42,9 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         if let Some(refusal) = members::other_founders(cluster, p.seen()) {
             return Err(refusal);
         }
+        if nodes.len() == 2 {
+            return Err(members::two());
+        }
         found(p, &nodes);
         return Ok(());
     }
@@ -49,6 +52,9 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         return Err(refusal);
     }
     let change = members::Change::of_inventory(p);
+    if nodes.len() == 2 && change.is_choice() {
+        return Err(members::two());
+    }
     let there: Vec<&Node> = nodes.iter().copied().filter(|n| !change.joins(n)).collect();
     // Preflight says so too; it can be left out.
     upgrade::is_not_asked_for(p, &there)?;

@@ -34,6 +34,19 @@ pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Two members are not chosen (etcd, `faq.md`: an even number survives no more than the odd one below it, and two no failure at
+/// all). A cluster that is left with two is kept until a third is there.
+pub(in crate::phases::etcd) fn two() -> Refusal {
+    Refusal {
+        rule: "two-members",
+        subject: "etcd gets no two members".into(),
+        why: "if either stops, the cluster stops: two are worse than one".into(),
+        help: "one or three hosts with the role etcd in the inventory; where a member is gone for good, its successor's line \
+               instead of its own"
+            .into(),
+    }
+}
+
 /// Hosts that missed a restore or a recovery still have the old cluster, and enough of them are a quorum of it: nothing is
 /// built on top of that.
 pub(in crate::phases::etcd) fn old_cluster(p: &Planner<'_>) -> Option<Refusal> {
