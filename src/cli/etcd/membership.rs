@@ -84,6 +84,11 @@ impl<'a> Ground<'a> {
         if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
             let error = session.not_begun(&silent);
             return Err(match wish.join.iter().find(|host| wish.leave.contains(host)) {
+                // A bare host becomes a node first.
+                Some(host) if session.cluster.node(host).is_some_and(Node::is_kubernetes) => error.hint(format!(
+                    "if {host} is gone for good, another host can have its place: its line instead of {host}'s, then rsadm up{}",
+                    arg.as_typed()
+                )),
                 Some(host) => error.hint(format!(
                     "if {host} is gone for good, another host can have its place: rsadm etcd replace{} {host} NEW_HOST",
                     arg.as_typed()

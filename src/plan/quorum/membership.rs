@@ -230,7 +230,8 @@ impl Membership {
             // Nothing can be put on a host that is gone.
             (false, _) if sick.reach == Reach::Nobody => {
                 format!(
-                    "{start}; if it is gone for good: rsadm etcd remove {host}, or rsadm etcd replace {host} NEW_HOST"
+                    "{start}; if it is gone for good: rsadm etcd remove {host}, and in the inventory its successor's line \
+                     instead of its own"
                 )
             }
             (false, _) => format!("{start}, or rsadm etcd replace {host}"),

@@ -211,7 +211,7 @@ fn a_host_that_is_gone_has_another_remedy() {
         format!("{refusal}\nhelp: {}", refusal.help),
         @"
     refused: defragmenting m2 would leave 1 healthy of 3 voters, and 2 are needed: m1 is not healthy (no answer)
-    help: make the host of m1 reachable again (is it on?): its etcd then rejoins by itself; if it is gone for good: rsadm etcd remove m1, or rsadm etcd replace m1 NEW_HOST; the last way out is --accept-quorum-loss: etcd may serve no writes meanwhile
+    help: make the host of m1 reachable again (is it on?): its etcd then rejoins by itself; if it is gone for good: rsadm etcd remove m1, and in the inventory its successor's line instead of its own; the last way out is --accept-quorum-loss: etcd may serve no writes meanwhile
     "
     );
 }
