@@ -77,9 +77,9 @@ impl Exit {
             Self::StepFailed => "a step failed",
             Self::ChangesPending => "changes are pending (plan, certs renew --plan, etcd upgrade --plan)",
             Self::Degraded => {
-                "degraded (status, etcd status, certs status), or an alarm is on (etcd alarm list)"
+                "degraded (status, etcd status, etcd members, certs status), or alarms (etcd alarm list)"
             }
-            Self::NoQuorum => "no quorum (status, etcd status, etcd recover --diagnose)",
+            Self::NoQuorum => "no quorum (status, etcd status, members, alarm list, recover --diagnose)",
             Self::Interrupted => "interrupted",
         }
     }

@@ -209,16 +209,15 @@ impl Taking<'_> {
 
     /// etcd may serve without the member that was named, and who answers may be another cluster's.
     fn nobody(&self, report: &EtcdReport) -> CliError {
-        let kind = if report.serves { Exit::StepFailed } else { Exit::NoQuorum };
         let named = self.args.member.as_ref();
         if let (None, [other, ..]) = (named, &others(report)[..]) {
-            return strangers(kind, other);
+            return strangers(other);
         }
         let text = match named {
             Some(name) => format!("no member answers on {name}"),
             None => "no member of etcd answers, so none can give a snapshot".to_owned(),
         };
-        CliError::new(kind, text).hint(
+        CliError::new(Exit::StepFailed, text).hint(
             "rsadm etcd status tells why; what a stopped member has is on its host, below /var/lib/etcd",
         )
     }

@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// Only others answer than the members of this cluster, of which this is the first.
-pub(super) fn strangers(kind: Exit, other: &MemberReport) -> CliError {
+pub(super) fn strangers(other: &MemberReport) -> CliError {
     let host = host_of(other);
     let why = other.error.as_ref().map_or_else(String::new, |trouble| format!(" ({host}: {trouble})"));
     CliError::new(
-        kind,
+        Exit::StepFailed,
         format!("no member of this cluster answers, and who answers is none of its members{why}"),
     )
     .hint(format!("rsadm etcd status tells more; --member {host} takes what that one has all the same"))
@@ -143,7 +143,7 @@ mod tests {
         let mut report = scene.report();
         report.members.iter_mut().for_each(|m| m.error = Some(Trouble::NotAMember));
         assert!(candidates(&report, None).is_empty());
-        let said = strangers(Exit::NoQuorum, others(&report)[0]).message();
+        let said = strangers(others(&report)[0]).message();
         assert!(said.ends_with("(m1: not in the member list)"), "{said}");
     }
 }
