@@ -222,3 +222,44 @@ fn no_member_follows_one_whose_data_is_not_that_of_the_others() {
         assert_eq!(manifest(&state) != manifest(&start), node.name == host, "{}", node.name);
     }
 }
+
+/// Row 50 of the fault matrix, with images that somebody put into the manifests by hand: both tables refuse, and say what does it.
+#[test]
+fn row_50_a_3_5_goes_to_3_6_late_and_a_downgrade_is_etcdctls() {
+    let cluster = harness::etcd_only();
+    let to_3_6 = Version::new(3, 6, 14);
+    for (from, told) in [
+        (
+            Version::new(3, 5, 25),
+            Some(["members that were removed long ago could come back", "first bring it to v3.5.26"]),
+        ),
+        (Version::new(3, 5, 26), None),
+        (cluster.release.etcd, Some(["writes what an older one does not read", "takes etcdctl downgrade"])),
+    ] {
+        let mut state = built(&cluster);
+        let image = |version| cluster.release.clone().with_etcd(version).etcd_image();
+        let (had, has) = (image(cluster.release.etcd), image(from));
+        for machine in state.machines.values_mut() {
+            let manifest = machine.files.text(layout::ETCD_MANIFEST).unwrap();
+            assert!(manifest.contains(&had), "{manifest}");
+            machine.files.put(layout::ETCD_MANIFEST, 0o600, manifest.replace(&had, &has).as_bytes());
+        }
+        let world = World::new(state);
+        let mut wanted = cluster.clone();
+        wanted.release = wanted.release.with_etcd(to_3_6);
+        for table in [ETCD_UPGRADE, UP] {
+            let seen = block_on(harness::observe(&world, &wanted));
+            let now = time::OffsetDateTime::now_utc();
+            let refusal = rsadm::phases::plan(table, &wanted, seen, now, |_| true).err();
+            let text = refusal.map(|r| format!("{r}; {}", r.help));
+            match (told, table.len() == UP.len()) {
+                (Some(words), _) => {
+                    let text = text.unwrap_or_else(|| panic!("{from} becomes {to_3_6}"));
+                    assert!(words.iter().all(|word| text.contains(word)), "{from}: {text}");
+                }
+                (None, true) => assert!(text.unwrap().contains("`rsadm etcd upgrade` goes there"), "{from}"),
+                (None, false) => assert_eq!(text, None, "{from}"),
+            }
+        }
+    }
+}

@@ -1,5 +1,16 @@
 //! What scripts call of a host's tools, whose versions are the host's own.
 
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    process::Output,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
 use super::{Place, said};
 use crate::exec::scripts::INSTALL;
 
@@ -21,4 +32,72 @@ fn a_program_gets_the_label_of_its_place() {
     let output = place.run(&format!("{host}\n{}", INSTALL.text), &args);
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(place.text("labelled"), format!("{target}\n"));
+}
+
+/// A mirror on loopback that gives out each of these in turn, a connection each, and counts; the last again and again.
+struct Mirror {
+    url: String,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Mirror {
+    fn serve(sums: String, downloads: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/loopback", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        thread::spawn(move || {
+            for mut connection in listener.incoming().map(Result::unwrap) {
+                let mut head = [0; 4096];
+                let length = connection.read(&mut head).unwrap();
+                let wants_sums = String::from_utf8_lossy(&head[..length]).contains("/loopback.sha256 ");
+                let body = match wants_sums {
+                    true => sums.as_bytes(),
+                    false => {
+                        let turn = count.fetch_add(1, Ordering::SeqCst);
+                        downloads.get(turn).or(downloads.last()).unwrap()
+                    }
+                };
+                let length = body.len();
+                write!(
+                    connection,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                )
+                .unwrap();
+                connection.write_all(body).unwrap();
+            }
+        });
+        Self { url, asked }
+    }
+
+    /// What `install.sh` makes of it, as a host calls it.
+    fn install_into(&self, place: &Place) -> Output {
+        let (sums, target) = (format!("{}.sha256", self.url), place.path("bin/loopback"));
+        let args = ["install", "cni", self.url.as_str(), sums.as_str(), target.to_str().unwrap()];
+        place.run(&format!("export no_proxy='*'\n{}", INSTALL.text), &args)
+    }
+}
+
+/// Row 23 of the fault matrix: what arrived with another checksum is fetched once more, and no more than that; nothing but the
+/// right bytes is ever in place.
+#[test]
+fn row_23_a_flipped_bit_is_fetched_again_once() {
+    let good = b"#!/bin/sh\nexit 0\n".to_vec();
+    let mut flipped = good.clone();
+    flipped[12] ^= 1;
+    let sums = format!("{}  loopback\n", crate::plan::sha256(&good));
+    let place = Place::new();
+    let mirror = Mirror::serve(sums.clone(), vec![flipped.clone(), good.clone()]);
+    let output = mirror.install_into(&place);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(mirror.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(place.text("bin/loopback").as_bytes(), good);
+
+    let place = Place::new();
+    let mirror = Mirror::serve(sums, vec![flipped.clone()]);
+    let output = mirror.install_into(&place);
+    let told = format!("checksum of {} is {}, not ", mirror.url, crate::plan::sha256(&flipped));
+    assert!(!output.status.success() && said(&output).contains(&told), "{}", said(&output));
+    assert_eq!(mirror.asked.load(Ordering::SeqCst), 2, "tried on");
+    assert!(!place.is_there("bin/loopback") && !place.is_there("lib/rsadm/installed/cni"));
 }
