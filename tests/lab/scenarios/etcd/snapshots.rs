@@ -22,6 +22,9 @@ const NODES: [&str; 3] = ["e1", "e2", "e3"];
 const KEY: &str = "lab/load-";
 const BUCKET: &str = "s3://lab-bucket/etcd";
 
+/// What the bucket's server takes, and nothing else.
+const SECRET: &str = "lab-secret-of-the-bucket";
+
 /// Where hosts keep theirs.
 const FOLDER: &str = "/var/lib/rsadm/backups";
 
@@ -346,8 +349,7 @@ impl Snapshots<'_> {
 
     fn sent_to_a_bucket(&mut self) -> Check {
         let file = self.lab.path("home/s3.env");
-        let secret = "lab-secret-of-the-bucket";
-        fs::write(&file, format!("AWS_ACCESS_KEY_ID=lab\nAWS_SECRET_ACCESS_KEY={secret}\n"))?;
+        fs::write(&file, format!("AWS_ACCESS_KEY_ID=lab\nAWS_SECRET_ACCESS_KEY={SECRET}\n"))?;
         self.shell(&format!("chmod 644 {}", file.display()))?;
         let bucket = format!(
             "{{interval: 1m, retention: 2, target: '{BUCKET}', endpoint: 'http://10.77.0.1:5557', region: us-east-1, credentials: {}}}",
@@ -356,7 +358,7 @@ impl Snapshots<'_> {
         self.inventory = self.inventory.with("etcd.backup", &bucket);
         self.rsadm("up", &[])?.exits(3)?.says("others may read it")?;
         self.shell(&format!("chmod 600 {}", file.display()))?;
-        self.rsadm("up", &[])?.ok()?.says_nothing_of(secret)?;
+        self.rsadm("up", &[])?.ok()?.says_nothing_of(SECRET)?;
         steady::nothing_is_pending(self.lab, &self.inventory)?;
         let list = eventually(|| {
             let list = self.json("etcd snapshot ls", &["--from", BUCKET])?;
@@ -369,7 +371,7 @@ impl Snapshots<'_> {
             let mode = self.lab.on(node, "stat -c %a /etc/rsadm/backup.credentials")?.text()?;
             ensure!(mode == "600", "{node} has it with mode {mode}");
             let shown =
-                self.lab.on(node, "journalctl --no-pager -o cat | grep lab-secret-of-the-bucket | wc -l")?;
+                self.lab.on(node, &format!("journalctl --no-pager -o cat | grep {SECRET} | wc -l"))?;
             ensure!(shown.text()? == "0", "{node} has it in its journal");
         }
         Ok(())
@@ -456,13 +458,12 @@ impl S3 {
     fn start(lab: &Lab) -> Result<Self, Fault> {
         let (program, locked) =
             (concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bucket"), lab.path("home/locked"));
-        let words = [program, "serve", "10.77.0.1", "5557", &locked.display().to_string()];
-        let mut command = lab.workstation(&words);
+        let (key, locked) = (format!("lab:{SECRET}"), locked.display().to_string());
+        let mut command =
+            lab.workstation(&[program, "serve", "10.77.0.1", "5557", "lab-bucket", &key, &locked]);
         let server = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
         eventually(|| {
-            let made =
-                lab.on_workstation(&["curl", "-fsS", "-X", "PUT", "http://10.77.0.1:5557/lab-bucket"])?;
-            made.ok().map(drop)
+            lab.on_workstation(&["curl", "-fsS", "http://10.77.0.1:5557/uploads"])?.ok().map(drop)
         })?;
         Ok(server)
     }
