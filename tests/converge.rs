@@ -35,6 +35,8 @@ mod guards;
 mod harness;
 #[path = "converge/members.rs"]
 mod members;
+#[path = "converge/observed.rs"]
+mod observed;
 #[path = "converge/prediction.rs"]
 mod prediction;
 #[path = "converge/renewal.rs"]

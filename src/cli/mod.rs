@@ -24,6 +24,7 @@ mod mistake;
 mod naming;
 mod plan;
 mod preflight;
+mod private_file;
 mod prompt;
 mod reset;
 mod schedule;

@@ -1,11 +1,20 @@
 //! `rsadm plan`.
 
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+
 use crate::{
     cli::{
-        CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs, literal::with_inventory, session::Session,
+        CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs,
+        literal::with_inventory,
+        private_file::{can_be_written, unwritable, write},
+        session::Session,
     },
     event::Events,
     exec::differences,
+    manifests::to_yaml,
+    observe::Observed,
     phases::UP,
     plan::Plan,
     ui::plan::render,
@@ -18,21 +27,41 @@ Ends with 7 where changes are pending and with 0 where there are none.
 
 Examples:
   rsadm plan inventories/prod.yaml
-  rsadm plan --only etcd")]
+  rsadm plan --only etcd
+  rsadm plan --observed observed.yaml       for a report of what rsadm makes of it")]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) inventory: InventoryArg,
 
     #[command(flatten)]
     pub(super) phases: PhaseArgs,
+
+    /// Write what was observed to this file, mode 0600, from which rsadm's tests make the same plan; it has
+    /// names, addresses, certificates, public keys and hashes of files in it, and nothing secret
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) observed: Option<PathBuf>,
 }
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
+    if let Some(file) = &args.observed {
+        can_be_written(file).map_err(unwritable(file))?;
+    }
     let session = Session::to_build(context, &args.inventory, Events::none(), &GateArgs::default()).await?;
     let seen = session.observe().await?;
+    // Before it is planned with: a wrong refusal is worth a test, too.
+    if let Some(file) = &args.observed {
+        keep(file, &seen)?;
+    }
     let (mut plan, _) = session.plan(UP, seen, |name| args.phases.wants(name))?;
     differences::explain(&session.fleet, &mut plan).await;
     show(context, plan)
+}
+
+/// Writes what was observed as `tests/plans.rs` reads it. What hosts tell has no secret in it (`observe/facts.sh`), so nothing
+/// has to be struck out here: of keys it is the public end, and the token of a cluster or a restore is a name that opens nothing.
+fn keep(file: &Path, seen: &Observed) -> Result<(), CliError> {
+    let text = to_yaml("what was observed", seen).map_err(|e| CliError::new(Exit::Bug, e))?;
+    write(file, text.as_bytes()).map_err(unwritable(file))
 }
 
 /// Prints a plan instead of doing it. What is only waited for is nothing to change.
@@ -42,4 +71,26 @@ pub(super) fn show(context: &Context, mut plan: Plan) -> Result<Exit, CliError> 
     }
     context.print(&plan, render)?;
     Ok(if plan.changes() > 0 { Exit::ChangesPending } else { Exit::Done })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::{inventory::NodeName, observe::Facts};
+
+    #[test]
+    fn what_was_observed_is_private_and_read_again_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("observed.yaml");
+        let time = 1_795_000_000_000_000_000;
+        let facts = Facts { hostname: "m1: x".into(), time, asked_at: time + 1, ..Facts::default() };
+        let seen = Observed { hosts: [(NodeName::new("m1"), facts)].into(), ..Observed::default() };
+        keep(&file, &seen).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(serde_yaml::from_str::<Observed>(&fs::read_to_string(&file).unwrap()).unwrap(), seen);
+        let error = keep(folder.path(), &seen).unwrap_err();
+        assert!(error.message().starts_with("could not write "), "{}", error.message());
+    }
 }

@@ -1,15 +1,9 @@
-//! The file that a kubeconfig is written to: whether it may be replaced, and how.
+//! The file that a kubeconfig is written to: whether it may be replaced.
 
-use std::{
-    fs::{self, DirBuilder},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use crate::{
     cli::{CliError, Exit, shell::quoted},
-    host::Secret,
     pki::{
         inspect::inspect,
         kubeconfig::{self, Kubeconfig},
@@ -66,65 +60,6 @@ fn others(text: &str, ours: &Kubeconfig) -> Option<String> {
 fn beside(names: &[String], is_ours: impl Fn(&str) -> bool) -> Option<String> {
     let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_ours(name)).collect();
     (!others.is_empty()).then(|| others.join(", "))
-}
-
-/// Tries the nearest folder that is there, before anybody is dialled, and leaves nothing in it. A device or a pipe is nothing to
-/// put another file in place of, least of all one that root shares with all others, such as `/dev/null`.
-pub(super) fn can_be_written(path: &Path) -> io::Result<()> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        Ok(found) if !found.is_file() => {
-            return Err(io::Error::other("it is no regular file; without --to the kubeconfig is printed"));
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let whole = std::path::absolute(end_of(path))?;
-    match whole.ancestors().skip(1).find(|folder| folder.exists()) {
-        Some(folder) => tempfile::tempfile_in(folder).map(drop),
-        None => Ok(()),
-    }
-}
-
-pub(super) fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> CliError {
-    move |source| CliError::new(Exit::StepFailed, Unwritable { path: path.to_owned(), source })
-}
-
-/// As many links as the kernel follows (`MAXSYMLINKS`).
-const LINKS: usize = 40;
-
-/// Where a path leads over links, also where nothing is there yet, as before a disk is mounted.
-fn end_of(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        let Ok(to) = fs::read_link(&path) else { break };
-        path.set_file_name("");
-        path.push(to);
-    }
-    path
-}
-
-/// Replaces the file at once or not at all; readable by its owner alone from the first byte. A link stays one.
-pub(super) fn write(path: &Path, text: &Secret) -> io::Result<()> {
-    let path = end_of(path);
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let private = fs::Permissions::from_mode(0o600);
-    let mut file = tempfile::Builder::new().prefix(".rsadm-").permissions(private).tempfile_in(folder)?;
-    file.write_all(text.expose())?;
-    file.as_file().sync_all()?;
-    file.persist(&path)?;
-    Ok(())
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("could not write {}", path.display())]
-struct Unwritable {
-    path: PathBuf,
-    source: io::Error,
 }
 
 #[cfg(test)]
@@ -201,53 +136,6 @@ mod tests {
             let told = refused.map(|e| (e.kind(), e.message()));
             assert!(told.as_ref().is_none_or(|(kind, _)| *kind == Exit::Refused), "{told:?}");
             assert!(told.is_none_or(|(_, text)| text.contains(said.unwrap_or_default())), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_private_and_replaced_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/config");
-        for text in ["first, and longer", "second"] {
-            write(&path, &Secret::new(text)).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        }
-        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1, "nothing is left beside it");
-    }
-
-    #[test]
-    fn a_link_stays_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("file"), "old").unwrap();
-        for (link, to) in [("link", "file"), ("two", "link"), ("dangling", "later/file")] {
-            std::os::unix::fs::symlink(to, path(link)).unwrap();
-            can_be_written(&path(link)).unwrap();
-            write(&path(link), &Secret::new(link)).unwrap();
-            assert!(fs::symlink_metadata(path(link)).unwrap().is_symlink(), "{link}");
-            assert_eq!(fs::read_to_string(path(link)).unwrap(), link);
-        }
-        assert_eq!(fs::read_to_string(path("file")).unwrap(), "two");
-    }
-
-    #[test]
-    fn only_a_regular_file_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let _listener = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
-        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
-        let device = path("device");
-        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
-        for (path, said) in [
-            (path("socket"), "without --to"),
-            (device, "without --to"),
-            ("/dev/null".into(), "without --to"),
-            (folder.path().to_owned(), "is a directory"),
-            (path("loop"), "symbolic link"),
-        ] {
-            let error = can_be_written(&path).unwrap_err().to_string();
-            assert!(error.contains(said), "{}: {error}", path.display());
         }
     }
 }

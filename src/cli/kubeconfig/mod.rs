@@ -7,9 +7,13 @@ use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use self::file::{can_be_written, keep_others, unwritable, write};
+use self::file::keep_others;
 use crate::{
-    cli::{CliError, Context, Exit, InventoryArg, session::Session},
+    cli::{
+        CliError, Context, Exit, InventoryArg,
+        private_file::{can_be_written, unwritable, write},
+        session::Session,
+    },
     host::{HostError, Op, Output, Secret, fleet::Fleet},
     inventory::NodeName,
     layout,
@@ -49,7 +53,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     if let Some(to) = &args.to {
-        can_be_written(to).map_err(unwritable(to))?;
+        can_be_written(to).map_err(|e| unwritable(to)(e).hint("without --to the kubeconfig is printed"))?;
     }
     let session = Session::control_planes(context, &args.inventory).await?;
     let path = if args.super_admin { layout::SUPER_ADMIN_CONF } else { layout::ADMIN_CONF };
@@ -62,7 +66,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     if !context.options.yes {
         keep_others(to, &kubeconfig)?;
     }
-    write(to, &text).map_err(unwritable(to))?;
+    write(to, text.expose()).map_err(unwritable(to))?;
     let written = Written {
         path: to.display().to_string(),
         context: kubeconfig.context(),

@@ -335,6 +335,9 @@ impl Interrupted<'_> {
 
     fn no_secret_shows(&mut self, command_lines: &str) -> Check {
         self.secrets.add(self.lab, &NODES)?;
+        let observed = self.lab.path("home/observed.yaml");
+        self.run(&format!("plan --observed {}", observed.display()))?.ok()?;
+        self.secrets.are_not_in("what plan --observed writes", &fs::read_to_string(observed)?)?;
         self.secrets.show_nowhere(self.lab, &NODES, &self.said, command_lines)
     }
 }
