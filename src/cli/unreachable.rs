@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE},
     event::count,
-    host::{ConnectKind, HostError},
+    host::{ConnectKind, HostError, JUMP_HOST},
     inventory::{Cluster, Node, NodeName, Role},
     plan::quorum::quorum,
     ui::{
@@ -81,9 +81,6 @@ const NO_ROOM: &str = "no room in ";
 
 /// bash's word where nothing can unpack what runs on the host.
 const NO_GZIP: &str = "gzip: command not found";
-
-/// What `host::ssh` puts before what the jump host's ssh says.
-const JUMP_HOST: &str = "jump host: ";
 
 /// Failures that have one remedy, in the order in which remedies are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

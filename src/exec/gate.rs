@@ -219,7 +219,9 @@ pub async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetDateTime
         }
     }));
     let (targets, old_clusters) = join(dials, members.old_clusters()).await;
-    let away = |host: &MemberHost| (host.name.to_string(), HostState::Unreachable { why: AWAY.to_owned() });
+    let away = |host: &MemberHost| {
+        (host.name.to_string(), HostState::Unreachable { why: AWAY.to_owned(), shut: false })
+    };
     let hosts = hosts.iter().filter(|host| !members.is_there(&host.name)).map(away).collect();
     let known = Known { old_clusters, hosts, ..Known::default() };
     assess(&gather_all(members, targets, hashes, DIAL, Limits::default).await, &known, now)

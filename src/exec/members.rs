@@ -44,7 +44,7 @@ pub struct MemberHost {
 pub(super) const AWAY: &str = "its host cannot be reached";
 
 /// Why a member is silent whose host leads nobody to it; `preflight` has more room for the way out.
-const FORBIDDEN: &str =
+pub(crate) const FORBIDDEN: &str =
     "its host's sshd forwards no connection to it: AllowTcpForwarding local, or yes, in sshd_config there";
 
 /// Ways to members.

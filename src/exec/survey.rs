@@ -92,8 +92,11 @@ impl Survey<'_> {
 
     /// Why a host is not among those that can be asked.
     fn absence(&self, name: &NodeName) -> Option<String> {
-        let error = self.unreachable.iter().find(|e| e.host() == name)?;
-        Some(format!("host {}", error.brief()))
+        self.error(name).map(|error| format!("host {}", error.brief()))
+    }
+
+    fn error(&self, name: &NodeName) -> Option<&HostError> {
+        self.unreachable.iter().find(|e| e.host() == name)
     }
 
     /// What a host says; `None` for those that neither run etcd nor an API server, and for those that said nothing.
@@ -102,7 +105,8 @@ impl Survey<'_> {
             return None;
         }
         if let Some(why) = self.absence(&node.name) {
-            let state = HostState::Unreachable { why };
+            let shut = self.error(&node.name).is_some_and(HostError::lets_nobody_in);
+            let state = HostState::Unreachable { why, shut };
             let unknown = EtcdHost { state, etcd_servers: None, metrics: None, backup: Schedule::default() };
             return Some((node.name.clone(), unknown));
         }

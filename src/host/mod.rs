@@ -222,6 +222,10 @@ impl HostError {
     /// What happened, in words that stand alone in a table cell beside the host's name.
     pub fn brief(&self) -> String {
         match self {
+            // ssh's own words are a dozen lines.
+            Self::Connect { kind: ConnectKind::ChangedHostKey, why, .. } => {
+                format!("not reached: {}its host key has changed", jump_host(why))
+            }
             Self::Connect { why, .. } => format!("not reached: {why}"),
             Self::Lost { why, .. } => format!("lost: {why}"),
             Self::Hangs { why, .. } => format!("hangs: {why}"),
@@ -229,6 +233,26 @@ impl HostError {
             Self::Sudo { why, .. } => format!("no root rights: {why}"),
         }
     }
+
+    /// True where the host is there, and it is a key or a right of ours that is wrong: what runs on it may be well.
+    pub fn lets_nobody_in(&self) -> bool {
+        match self {
+            Self::Connect { kind, why, .. } => {
+                use ConnectKind::{ChangedHostKey, Denied, UnknownHostKey};
+                // Behind a jump host that lets nobody in, it may be anything.
+                matches!(kind, UnknownHostKey | ChangedHostKey | Denied) && jump_host(why).is_empty()
+            }
+            Self::Sudo { .. } => true,
+            Self::Lost { .. } | Self::Hangs { .. } | Self::Overtaken { .. } => false,
+        }
+    }
+}
+
+/// What stands before the words of a jump host's ssh.
+pub const JUMP_HOST: &str = "jump host: ";
+
+fn jump_host(why: &str) -> &'static str {
+    if why.starts_with(JUMP_HOST) { JUMP_HOST } else { "" }
 }
 
 /// Kinds of connection failure.
@@ -294,4 +318,37 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Where the connection is gone or forwarding is not allowed.
     async fn forward(&self, to: SocketAddr) -> Result<Box<dyn Forward>, HostError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lets_nobody_in_is_there() {
+        let connect =
+            |kind, why: &str| HostError::Connect { host: NodeName::new("e3"), kind, why: why.into() };
+        for (error, shut, brief) in [
+            (connect(ConnectKind::Denied, "Permission denied"), true, "not reached: Permission denied"),
+            (connect(ConnectKind::Denied, "jump host: denied"), false, "not reached: jump host: denied"),
+            (
+                connect(ConnectKind::ChangedHostKey, "The fingerprint for the ED25519 key; Offending key"),
+                true,
+                "not reached: its host key has changed",
+            ),
+            (
+                connect(ConnectKind::ChangedHostKey, "jump host: The fingerprint"),
+                false,
+                "not reached: jump host: its host key has changed",
+            ),
+            (connect(ConnectKind::Slow, "no login"), false, "not reached: no login"),
+            (
+                HostError::Sudo { host: NodeName::new("e3"), why: "a password is required".into() },
+                true,
+                "no root rights: a password is required",
+            ),
+        ] {
+            assert_eq!((error.lets_nobody_in(), error.brief().as_str()), (shut, brief));
+        }
+    }
 }

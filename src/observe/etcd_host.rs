@@ -114,7 +114,7 @@ mod tests {
     fn seen(text: &str) -> Process {
         match parse(text).unwrap().state {
             HostState::Seen(process) => process,
-            HostState::Unreachable { why } => panic!("{why}"),
+            HostState::Unreachable { why, .. } => panic!("{why}"),
         }
     }
 

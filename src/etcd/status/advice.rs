@@ -14,7 +14,7 @@ use super::{
     report::{Advice, EtcdReport, Level, MemberReport, OrphanedAlarm, Trouble},
     silence::{revive, silent, unfinished},
 };
-use crate::{etcd::Alarm, event::bytes};
+use crate::etcd::Alarm;
 
 /// Above this share of its quota a database is close to NOSPACE, after which etcd takes no writes.
 const QUOTA_WARNING_PERCENT: u64 = 80;
@@ -46,7 +46,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(links::advise(report));
     advice.extend(terms(report));
     advice.extend(disks::advise(report, known.timing));
-    advice.extend(report.members.iter().filter_map(room));
+    advice.extend(report.members.iter().filter_map(disks::room));
     advice.extend(api_servers(report, commands));
     advice.extend(even(report));
     let names: Vec<String> = report.members.iter().map(title).collect();
@@ -268,23 +268,6 @@ fn hashes(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
             "at one revision members hold different data, and no majority tells which is right".to_owned(),
         )
     })
-}
-
-/// Less than this is soon nothing: etcd makes the next file of its log with all its room at once (etcd, `wal.go`,
-/// `SegmentSizeBytes`).
-const LEAST_ROOM: u64 = 64 << 20;
-
-/// A member whose disk is about to end it.
-fn room(member: &MemberReport) -> Option<Advice> {
-    let Some(HostState::Seen(process)) = &member.host else { return None };
-    let left = process.room.filter(|left| process.running && *left < LEAST_ROOM)?;
-    let text = format!(
-        "the disk of {} has {} left, and etcd ends where it finds no room: make some (df -h {})",
-        title(member),
-        bytes(left),
-        crate::layout::ETCD_DATA_DIR
-    );
-    Some(warning(text))
 }
 
 fn quota(member: &MemberReport) -> Option<Advice> {

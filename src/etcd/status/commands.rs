@@ -31,6 +31,11 @@ impl<'k> Commands<'k> {
         self.of("up")
     }
 
+    /// Tells of every host why it cannot be used, and what helps.
+    pub(super) fn preflight(self) -> String {
+        self.of("preflight")
+    }
+
     /// Makes a host a member.
     pub(super) fn add(self, host: &str) -> String {
         self.of_etcd("add", host)

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use super::{
-    advice::note,
+    advice::{note, title, warning},
+    host::HostState,
     report::{Advice, EtcdReport, MemberReport},
 };
+use crate::{event::bytes, layout::ETCD_DATA_DIR};
 
 /// The heartbeat interval and the election timeout.
 pub type Timing = (Duration, Duration);
@@ -96,6 +98,39 @@ pub(super) fn millis(time: Duration) -> String {
         0..10_000 => format!("{}.{}ms", time.as_millis(), time.as_micros() % 1000 / 100),
         _ => format!("{}ms", time.as_millis()),
     }
+}
+
+/// Less than this is soon nothing: etcd makes the next file of its log with all its room at once (etcd, `wal.go`,
+/// `SegmentSizeBytes`).
+const LEAST_ROOM: u64 = 64 << 20;
+
+/// A member whose disk is about to end it.
+pub(super) fn room(member: &MemberReport) -> Option<Advice> {
+    let Some(HostState::Seen(process)) = &member.host else { return None };
+    let left = process.room.filter(|left| process.running && *left < LEAST_ROOM)?;
+    let text = format!(
+        "the disk of {} has {} left, and etcd ends where it finds no room: make some (df -h {})",
+        title(member),
+        bytes(left),
+        ETCD_DATA_DIR
+    );
+    Some(warning(text))
+}
+
+/// A disk that ended etcd; who made room there is not told so again while the kubelet waits before its next start.
+pub(super) fn full(title: &str, room: Option<u64>) -> Advice {
+    let Some(left) = room.filter(|left| *left >= LEAST_ROOM) else {
+        return warning(format!(
+            "the disk of {title} is full, which ends its etcd: make room there, {} at the least (df -h {}), and its kubelet \
+             starts it again",
+            bytes(LEAST_ROOM),
+            ETCD_DATA_DIR
+        ));
+    };
+    warning(format!(
+        "the disk of {title} was full, which ended its etcd, and has {} now: its kubelet starts it again, within 5 min at the latest",
+        bytes(left)
+    ))
 }
 
 #[cfg(test)]

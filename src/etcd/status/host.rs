@@ -10,6 +10,9 @@ pub enum HostState {
     Unreachable {
         /// What was seen, in words that stand alone in a table cell.
         why: String,
+        /// True where it answers and does not let rsadm in, so that its etcd may be well.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        shut: bool,
     },
     /// It was looked at.
     Seen(Process),

@@ -4,6 +4,7 @@ use super::{
     advice::{host, is_of_others, is_on_others_host, list, title, warning},
     certificates::{expired, has_expired},
     commands::{Commands, START_KUBELET},
+    disks,
     host::{HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
 };
@@ -35,6 +36,9 @@ const KEYS: [&str; 3] = [
     "tls: failed to parse private key",
     "tls: private key does not match public key",
 ];
+
+/// sshd's setting, which is named where it keeps everybody from a member.
+const FORWARDING: &str = "AllowTcpForwarding";
 
 /// Why a member that does not answer does not, as far as its host knows. Only a quorum takes members out and in, and where
 /// hosts are of others rsadm builds none.
@@ -69,6 +73,11 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
     }
     Some(match &member.host {
         None => warning(format!("{title} does not answer ({why})")),
+        Some(HostState::Unreachable { shut: true, .. }) => warning(format!(
+            "{title} does not let rsadm in ({}): how its etcd is cannot be told from here; this tells what is to be mended:",
+            why.strip_prefix("host ").unwrap_or(why)
+        ))
+        .with(commands.preflight()),
         Some(HostState::Unreachable { .. }) if member.id.is_none() && report.serves => warning(format!(
             "{title} cannot be reached over SSH and is no member of this cluster: if it has the data of an older one, from \
              before a restore or a recovery, keep it switched off, or cut off from the others, until {} there was moved \
@@ -89,10 +98,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         .with(commands.remove(&host(member))),
         Some(HostState::Seen(process)) if ended_with(member, FULL) => Advice {
             says: said(&title, process.last_words.as_ref()),
-            ..warning(format!(
-                "the disk of {title} is full, which ends its etcd: make room there (df -h {}), and its kubelet starts it again",
-                crate::layout::ETCD_DATA_DIR
-            ))
+            ..disks::full(&title, process.room)
         },
         Some(HostState::Seen(process)) if ended_with(member, READ_ONLY) => Advice {
             says: said(&title, process.last_words.as_ref()),
@@ -104,6 +110,10 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         },
         Some(HostState::Seen(process)) if process.expired.is_some() => {
             Advice { says: said(&title, process.last_words.as_ref()), ..expired(&title, process, commands)? }
+        }
+        // What it wrote last is of nothing that is wrong.
+        Some(HostState::Seen(process)) if process.running && why.contains(FORWARDING) => {
+            stopped(member, why, process, report.serves, commands)
         }
         Some(HostState::Seen(process)) => Advice {
             says: said(&title, process.last_words.as_ref()),
@@ -229,6 +239,9 @@ fn stopped(
         (false, _) => warning(text).with(commands.up()),
     };
     match process {
+        Process { running: true, .. } if why.contains(FORWARDING) => {
+            warning(format!("etcd on {title} runs, and nobody here can ask it: {why}"))
+        }
         // Whoever starts or hangs says nothing of certificates.
         Process { running: true, .. } if why.contains("certificate") => {
             warning(format!("etcd on {title} runs, and {why}; this tells what its certificates are like:"))
@@ -280,7 +293,8 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     let (needs, voters) = (report.quorum.needs, report.quorum.voters);
     let is_away = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
     let names = |members: Vec<&&MemberReport>| members.into_iter().map(|m| title(m)).collect::<Vec<_>>();
-    let away = names(silent.iter().filter(is_away).collect());
+    let is_shut = |m: &&&MemberReport| matches!(m.host, Some(HostState::Unreachable { shut: true, .. }));
+    let away = names(silent.iter().filter(is_away).filter(|m| !is_shut(m)).collect());
     let is_here = |m: &&&MemberReport| !is_away(m) && !has_bad_disk(m) && !has_expired(m);
     let (damaged, here): (Vec<&&MemberReport>, Vec<&&MemberReport>) =
         silent.iter().filter(is_here).partition(|m| is_damaged(m));
@@ -300,9 +314,10 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
             list(&away)
         )));
     }
-    advice.extend(silent.iter().filter(|m| !is_away(m)).filter_map(|m| {
+    let is_told = |m: &&&MemberReport| !is_away(m) || is_shut(m);
+    advice.extend(silent.iter().filter(is_told).filter_map(|m| {
         // One command for all that rsadm built comes last; of others each is started on its own.
-        let is_own = has_expired(m) || has_bad_files(m) || is_on_others_host(m);
+        let is_own = has_expired(m) || has_bad_files(m) || is_on_others_host(m) || is_shut(&m);
         self::silent(m, report, commands).map(|a| if is_own { a } else { Advice { command: None, ..a } })
     }));
     if !damaged.is_empty() {

@@ -32,6 +32,53 @@ fn a_disk_that_takes_nothing_is_told_and_no_command_that_does_not_help() {
     }
 }
 
+/// The kubelet waits before it starts etcd once more: who has made room by then has nothing left to do.
+#[test]
+fn room_that_was_made_is_not_asked_for_again() {
+    let text = "failed to commit tx: write /var/lib/etcd/member/snap/db: no space left on device".to_owned();
+    let told = |room: u64| {
+        let last_words = Some(Words { at: "now".into(), text: text.clone() });
+        let (kubelet, restarts) = (true, Some(3));
+        let process = Process { kubelet, restarts, room: Some(room), last_words, ..Process::default() };
+        let mut scene = Scene::new(3).silence(3, "refused");
+        scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
+        scene.report().advice.remove(0).text
+    };
+    let (full, roomy) = (told(4 << 20), told(400 << 20));
+    assert!(full.contains("is full, which ends its etcd: make room there, 64 MiB at the least"), "{full}");
+    assert!(roomy.contains("was full, which ended its etcd, and has 400 MiB now"), "{roomy}");
+}
+
+/// With a quorum and without: it is a key of the operator's, or a right, and no host that is off.
+#[test]
+fn a_host_that_lets_nobody_in_is_not_taken_for_one_that_is_off() {
+    let why = "host not reached: ops@10.0.0.3: Permission denied (publickey)";
+    let without = Scene::new(3).silence(1, "no answer").silence(3, why).without_quorum();
+    for mut scene in [Scene::new(3).silence(3, why), without] {
+        let shut = HostState::Unreachable { why: why.to_owned(), shut: true };
+        scene.known.hosts.insert("m3".to_owned(), shut);
+        let advice = scene.report().advice;
+        let told = advice
+            .iter()
+            .find(|a| a.text.starts_with("m3 does not let rsadm in (not reached: ops@"))
+            .unwrap();
+        assert_eq!(told.command.as_deref(), Some("rsadm preflight prod.yaml"));
+        assert!(!advice.iter().any(|a| a.text.contains("m3 cannot be reached")), "{advice:?}");
+    }
+}
+
+/// It runs, and what it complained of in an earlier life is not what is wrong.
+#[test]
+fn a_member_to_which_sshd_leads_nobody_is_not_taken_for_a_stuck_one() {
+    let last_words = Some(Words { at: "then".into(), text: "no space left on device".into() });
+    let process = Process { prepared: true, running: true, kubelet: true, last_words, ..Process::default() };
+    let mut scene = Scene::new(3).silence(3, crate::exec::members::FORBIDDEN);
+    scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
+    let told = scene.report().advice.remove(0);
+    assert!(told.text.contains("runs, and nobody here can ask it: its host's sshd forwards"), "{told:?}");
+    assert_eq!((told.says, told.command), (None, None));
+}
+
 /// Their processes are there: nothing is to be started.
 #[test]
 fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
