@@ -45,14 +45,21 @@ stop_units() {
 }
 
 # The host's nft may be older than kube-proxy's own: Debian 12's crashes on the sets of those tables, and then deletes
-# nothing at all. So kube-proxy's takes them away, while kube-proxy stands still and cannot put them back.
+# nothing at all. And it may have no iptables, with whose rules kube-proxy may be told to do. So kube-proxy's own programs
+# take them away, while it stands still and cannot put them back.
 kube_proxy_tables() {
-  local pid family
+  local pid family save
   for pid in $(pgrep -x kube-proxy); do
     kill -STOP "$pid"
     for family in ip ip6; do chroot "/proc/$pid/root" nft delete table $family kube-proxy 2>/dev/null; done
+    for save in iptables ip6tables; do
+      ! iptables_is_elsewhere || chroot "/proc/$pid/root" $save-save 2>/dev/null | kubernetes_rules $save |
+        chroot "/proc/$pid/root" $save-restore --noflush 2>/dev/null
+    done
   done
 }
+
+iptables_is_elsewhere() { ! command -v iptables-save >/dev/null && nft list ruleset 2>/dev/null | grep -q 'chain KUBE-'; }
 
 # First whatever is in pods, by their cgroups; then containerd's own view of them.
 end_containers() {
@@ -81,11 +88,11 @@ pod_processes() { find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -ex
 # In a shell of its own, which keeps its words about a crash to itself.
 nft_answers() { (nft list tables; exit $?) >/dev/null 2>&1; }
 
-# nft up to 1.0.6 crashes at the tables of a newer kube-proxy (kubernetes#136786), and not every host has nft. kube-proxy
-# can always take away what it made.
+# nft up to 1.0.6 crashes at the tables of a newer kube-proxy (kubernetes#136786), and not every host has nft, or iptables.
+# kube-proxy can always take away what it made, also where it did not run any more.
 kube_proxy_rules() {
   local image
-  ! nft_answers || return
+  ! nft_answers || iptables_is_elsewhere || return
   image=$(timeout 10 ctr -n k8s.io images ls -q 2>/dev/null | grep -m 1 '/kube-proxy:') || return
   timeout 10 ctr -n k8s.io containers rm rsadm-cleanup >/dev/null 2>&1
   timeout 60 ctr -n k8s.io run --rm --net-host --privileged "$image" rsadm-cleanup /usr/local/bin/kube-proxy --cleanup >/dev/null 2>&1

@@ -1,6 +1,7 @@
-//! A node of another Debian release, made fit for rsadm by the script that Vagrant machines are provisioned with.
+//! A node of another Debian release, made fit for rsadm by the script that Vagrant machines are provisioned with. It has nft and no
+//! iptables, as Debian comes, and kube-proxy writes rules of iptables all the same.
 
-use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab, eventually};
+use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab, Outcome, eventually};
 
 use super::steady;
 
@@ -10,7 +11,9 @@ const NODES: [&str; 1] = ["m1"];
 fn trixie() {
     let lab = Lab::up("trixie", &["--suite", "trixie", "m1"]).unwrap();
     let mut checks = Checks::new("trixie");
-    let inventory = Inventory::load("tests/lab/inventories/lab-single.yaml");
+    let inventory =
+        Inventory::load("tests/lab/inventories/lab-single.yaml").with("kube_proxy.config.mode", "iptables");
+    lab.on("m1", "rm /usr/sbin/xtables-*-multi").and_then(Outcome::ok).unwrap();
     let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
     let cluster = Cluster::new(&lab, "m1");
     checks.check(
@@ -34,6 +37,9 @@ fn trixie() {
         Ok(())
     });
     checks.check("all pods of the system become Ready", || cluster.pods_become_ready("kube-system"));
+    checks.check("kube-proxy's rules are those of iptables, which the host itself has not", || {
+        lab.on("m1", "! command -v iptables-save && nft list ruleset")?.ok()?.says("jump KUBE-SERVICES")
+    });
     checks.check("containerd is the one that up installed", || {
         lab.on("m1", "readlink /proc/$(pidof containerd)/exe")?.ok()?.says("/usr/local/bin/containerd")
     });

@@ -59,6 +59,42 @@ fn chains_of_other_container_tools_stay() {
     }
 }
 
+#[test]
+fn kube_proxy_takes_away_itself_what_no_program_of_the_host_can() {
+    let (rules, others) = ("echo 'chain KUBE-SERVICES {'", "echo 'chain input {'");
+    // Whether the host has iptables, and what its nft does.
+    for (iptables, nft, is_asked) in [
+        ("true", rules, false),
+        ("false", rules, true),
+        ("false", others, false),
+        ("true", "return 139", true),
+    ] {
+        let place = Place::new();
+        let said = place.wiped(&format!(
+            "command() {{ {iptables}; }}\nnft() {{ {nft}; }}\ntimeout() {{ shift; \"$@\"; }}
+            ctr() {{ case $* in *'images ls'*) echo registry.k8s.io/kube-proxy:v1 ;; *' run '*) echo \"$*\" >&3 ;; esac; }}
+            kube_proxy_rules 3>&1; true"
+        ));
+        assert_eq!(said.contains("kube-proxy --cleanup"), is_asked, "{iptables}, {nft}: {said}");
+    }
+}
+
+#[test]
+fn rules_of_iptables_go_by_kube_proxys_own_where_the_host_has_none() {
+    for (iptables, goes) in [("true", false), ("false", true)] {
+        let place = Place::new();
+        place.put("saved", SAVED);
+        let (saved, done) =
+            (place.path("saved").display().to_string(), place.path("done").display().to_string());
+        place.wiped(&format!(
+            "command() {{ {iptables}; }}\nnft() {{ echo 'chain KUBE-SERVICES {{'; }}\npgrep() {{ echo 7; }}\nkill() {{ :; }}
+            chroot() {{ case $* in '/proc/7/root '*-save) cat {saved} ;; *-restore*) cat >> {done} ;; esac; }}
+            kube_proxy_tables"
+        ));
+        assert_eq!(place.text("done").contains("-X KUBE-SERVICES\nCOMMIT\n"), goes, "{iptables}");
+    }
+}
+
 /// A containerd with a container from before and two of a pod; it writes down what it is told.
 const CTR: &str = r#"
 timeout() { shift; "$@"; }
