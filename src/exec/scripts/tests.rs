@@ -203,3 +203,19 @@ fn no_route_outside_the_pod_subnet_goes() {
         assert!(done.contains("link delete cni0"), "{done}");
     }
 }
+
+#[test]
+fn pods_ends_go_with_the_bridge_of_whatever_plugin_and_stay_with_one_from_before() {
+    for (links, is_ours) in [("eth0\n", true), ("eth0\ncni0\n", false)] {
+        let place = Place::new();
+        place.put("lib/rsadm/before/links", links);
+        let ip = "ip() { case $* in *'master cni0'*) echo '7: veth1@if2: <UP>' ;; *'link delete'*) echo \"$*\" >&3 ;; esac; }";
+        let said = place.wiped(&format!("{ip}\nnetwork 3>&1"));
+        assert_eq!(
+            said.contains("link delete veth1\nlink delete rsadm0\nlink delete cni0\n"),
+            is_ours,
+            "{said}"
+        );
+        assert_eq!(said.contains("veth1") || said.contains("cni0"), is_ours, "{said}");
+    }
+}

@@ -162,7 +162,9 @@ unmount() {
 network() {
   local link
   # A pod's end goes with its namespace, but when the kernel gets round to it.
-  ip -o link show master rsadm0 type veth 2>/dev/null | sed 's/^[0-9]*: \([^@:]*\).*/\1/' | while read -r link; do ip link delete "$link"; done
+  for link in rsadm0 cni0; do
+    grep -qsx "$link" $before/links || ip -o link show master "$link" type veth 2>/dev/null
+  done | sed 's/^[0-9]*: \([^@:]*\).*/\1/' | while read -r link; do ip link delete "$link"; done
   # An older one flushes all routes with the mark that ours had, which is BGP's.
   if [ -f /etc/rsadm/network.sh ]; then sh -c "$(sed 's/ip route flush proto /ip -4 route flush root "$POD_SUBNET" metric 0 proto /' /etc/rsadm/network.sh)" network.sh down >/dev/null 2>&1; fi
   for link in rsadm0 cni0 flannel.1 kube-ipvs0; do
