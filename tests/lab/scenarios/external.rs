@@ -1,8 +1,9 @@
-//! etcd on hosts of its own: a host that loses its power in the middle of the first run, where keys are, the loss of an etcd
-//! host, and another one in its place.
+//! etcd on hosts of its own, below what an operator brings himself: a load balancer, a network plugin's manifests, and iptables
+//! for kube-proxy. A host that loses its power in the middle of the first run, where keys are, the loss of an etcd host and of a
+//! control plane, and another etcd host in its place.
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Probe, Writer, eventually, took_turns,
+    Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, Probe, Writer, eventually, took_turns,
 };
 
 use super::{pods, steady};
@@ -13,6 +14,14 @@ const WORKER: &str = "w1";
 const NODES: [&str; 3] = ["m1", "m2", "w1"];
 const HOSTS: [&str; 7] =
     ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34", "m1", "m2", "w1"];
+
+/// Where clients and workers find an API server: `tests/lab/balancer`.
+const BALANCER: &str = "https://10.77.0.1:6443";
+
+/// The worker's kubelet, with its own identity, as `kubelet.conf` has it.
+const AS_KUBELET: &str = "curl -fsS -m 10 --cacert /etc/kubernetes/pki/ca.crt \
+    --cert /var/lib/kubelet/pki/kubelet-client-current.pem --key /var/lib/kubelet/pki/kubelet-client-current.pem \
+    $(sed -n 's/^ *server: //p' /etc/kubernetes/kubelet.conf)/api/v1/nodes/w1";
 
 /// Files with key material, as `MODE OWNER PATH`; the folders that hold most of it too.
 const KEYS: &str = "grep -rlE 'PRIVATE KEY|client-key-data: |^ *secret: ' \
@@ -43,11 +52,23 @@ struct External<'a> {
 fn external() {
     let lab = Lab::up("external", &HOSTS).unwrap();
     let mut checks = Checks::new("external");
-    let inventory = Inventory::load("tests/lab/inventories/lab-external-etcd.yaml");
+    let inventory = Inventory::load("tests/lab/inventories/lab-external-etcd.yaml")
+        .with("api.host", "10.77.0.1")
+        .with("load_balancer.type", "external")
+        .with("network.plugin", "manifests")
+        .with("network.manifests", "[tests/lab/network.yaml]")
+        .with("kube_proxy.config.mode", "iptables");
     let spare = inventory.with_host("{name: e4, address: 10.77.0.34, roles: [etcd]}");
     let it = External { lab: &lab, inventory, spare };
     let bare = Footprint::of_what_is_left(&lab, &it.spare.all_hosts()).unwrap();
+    lab.script("balancer", &CONTROL_PLANES).and_then(Outcome::ok).unwrap();
     it.build(&mut checks);
+    checks.check("workers and clients dial the operator's balancer, and no host has one of ours", || {
+        it.dials_the_balancer()
+    });
+    checks.check("the network is the operator's, and kube-proxy writes rules of iptables", || {
+        it.has_the_operators_network()
+    });
     checks
         .check("keys are where they are needed, and their owner's alone", || it.keys_are_where_they_belong());
     checks.check("etcd status tells whom the API servers dial", || {
@@ -62,10 +83,15 @@ fn external() {
         pods::answer_each_other(&it.cluster())
     });
     checks.check("without e1 both API servers take writes", || it.loses_an_etcd_host());
+    checks.check("without m1, too, the balancer leads clients and workers to m2", || {
+        it.loses_a_control_plane()
+    });
+    checks.check("both come back by themselves", || it.has_power_again());
     checks.check("another host takes e1's place under load, and the API servers follow in turn", || {
         it.replaces_an_etcd_host()
     });
-    checks.check("reset leaves the hosts as they were", || {
+    checks.check("reset leaves the hosts as they were, once the operator's routes are gone", || {
+        NODES.iter().try_for_each(|node| lab.on(node, "ip route flush proto 77")?.ok().map(drop))?;
         steady::reset_leaves_nothing(&lab, &it.spare, &bare)
     });
     checks.finish();
@@ -117,6 +143,41 @@ impl External<'_> {
         })
     }
 
+    /// kubectl at the operator's, by the kubeconfig that rsadm gave him.
+    fn by_the_operator(&self, args: &[&str]) -> Result<Outcome, Fault> {
+        let file = self.lab.path("home/kubeconfig").display().to_string();
+        self.lab
+            .on_workstation(&[&["kubectl", "--request-timeout=10s", "--kubeconfig", &file], args].concat())
+    }
+
+    fn dials_the_balancer(&self) -> Check {
+        let file = self.lab.path("home/kubeconfig").display().to_string();
+        self.lab.rsadm_on(&format!("kubeconfig --to {file}"), &self.inventory)?.ok()?;
+        self.by_the_operator(&["config", "view"])?.ok()?.says(BALANCER)?;
+        self.by_the_operator(&["get", "nodes"])?.ok()?.says(WORKER)?;
+        self.lab.on(WORKER, AS_KUBELET)?.ok()?;
+        self.lab.on(WORKER, "grep server: /etc/kubernetes/kubelet.conf")?.ok()?.says(BALANCER)?;
+        let dialled = self.lab.on(WORKER, "ss -tnpH state established dport = :6443")?.text()?;
+        let elsewhere = dialled.lines().find(|line| !line.contains("10.77.0.1:6443"));
+        ensure!(elsewhere.is_none() && dialled.contains("kubelet"), "{WORKER} dials:\n{dialled}");
+        self.lab
+            .on(WORKER, "! pgrep -l haproxy && ! ls /etc/kubernetes/manifests/haproxy.yaml")?
+            .ok()
+            .map(drop)
+    }
+
+    fn has_the_operators_network(&self) -> Check {
+        NODES.iter().try_for_each(|node| {
+            let files = self.lab.on(node, "ls /etc/cni/net.d")?.text()?;
+            ensure!(files == "10-lab.conflist", "{node} has {files}");
+            let rules = self.lab.on(node, "iptables-save -t nat; nft list tables; ip -br link")?.ok()?;
+            rules.says("-j KUBE-SERVICES")?;
+            ["table ip kube-proxy", "table ip rsadm", "rsadm0"]
+                .iter()
+                .try_for_each(|o| rules.says_nothing_of(o))
+        })
+    }
+
     fn keys_are_where_they_belong(&self) -> Check {
         for host in self.inventory.all_hosts() {
             let files = self.keys_of(host)?;
@@ -164,9 +225,22 @@ impl External<'_> {
         for host in CONTROL_PLANES {
             Cluster::new(self.lab, host).create(&format!("configmap without-e1-{host}"))?;
         }
-        eventually(|| self.lab.rsadm_on("status", &self.inventory)?.exits(8)?.says("e1"))?;
-        self.lab.verb(&["up", "e1"])?.ok()?;
+        eventually(|| self.lab.rsadm_on("status", &self.inventory)?.exits(8)?.says("e1"))
+    }
+
+    fn loses_a_control_plane(&self) -> Check {
+        self.lab.verb(&["poweroff", "--hard", "m1"])?.ok()?;
+        let write = ["annotate", "--overwrite", "node", WORKER, "lab-test/without=m1"];
+        eventually(|| self.by_the_operator(&write)?.ok())?;
+        eventually(|| self.lab.on(WORKER, AS_KUBELET)?.ok()?.says("\"name\": \"w1\""))?;
+        // The worker hears of a pod and of a Service that are new.
+        pods::another(&Cluster::new(self.lab, "m2"), WORKER)
+    }
+
+    fn has_power_again(&self) -> Check {
+        self.lab.verb(&["up", "e1", "m1"])?.ok()?;
         eventually(|| self.lab.rsadm_on("etcd status", &self.inventory)?.ok())?;
+        eventually(|| self.lab.rsadm_on("status", &self.inventory)?.ok())?;
         Ok(())
     }
 
