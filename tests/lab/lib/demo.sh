@@ -61,5 +61,8 @@ demo_show() {
   operator "$@"
 }
 
-# Unoptimized: half the time to build, and hardly another to run, since rsadm waits for hosts most of its time.
-demo_compile() { cargo build --locked --manifest-path "$REPOSITORY/Cargo.toml"; }
+# Unoptimized: half the time to build, and hardly another to run, since rsadm waits for hosts most of its time. With the
+# features that tests give the crates it is made of, so that tests/all, after it or before, compiles none of them again.
+demo_compile() {
+  cargo build --locked --manifest-path "$REPOSITORY/Cargo.toml" --all-features --bin rsadm --test architecture
+}

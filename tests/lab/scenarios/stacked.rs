@@ -1,4 +1,5 @@
-//! Stacked high availability, from bare hosts through every everyday change to the loss of any control plane.
+//! Stacked high availability, from bare hosts through every everyday change to the loss of any control plane, and back to
+//! bare hosts. It begins as the README has it: with `lab demo`.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,10 @@ use super::{pods, steady};
 
 const CONTROL_PLANES: [&str; 3] = ["m1", "m2", "m3"];
 const NODES: [&str; 5] = ["m1", "m2", "m3", "w1", "w2"];
+
+/// How often `lab demo` asks each of them, once by every command of rsadm: `up` and `status` all hosts, `etcd status` those of
+/// etcd, and `kubeconfig` control planes.
+const ASKED_BY_DEMO: [usize; 5] = [4, 4, 4, 2, 2];
 
 /// kubelet's own identity through the worker's haproxy: three tries, as every client of Kubernetes retries.
 const THROUGH_HAPROXY: &str = "for try in 1 2 3; do curl -fsS -m 10 --cacert /etc/kubernetes/pki/ca.crt \
@@ -27,11 +32,13 @@ fn stacked() {
     let lab = Lab::up("stacked", &NODES).unwrap();
     let mut checks = Checks::new("stacked");
     let mut it = Stacked { lab: &lab, inventory: Inventory::load("inventories/lab.yaml") };
+    let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
     it.build(&mut checks);
     it.serve(&mut checks);
     it.change(&mut checks);
     it.lose(&mut checks);
-    it.grow(&mut checks);
+    let newcomer = it.grow(&mut checks);
+    it.end(&mut checks, &[bare, newcomer]);
     checks.finish();
 }
 
@@ -43,9 +50,10 @@ impl Stacked<'_> {
     /// From bare hosts to a cluster, and no further.
     fn build(&self, checks: &mut Checks) {
         checks.must("plan tells what is pending and touches no host", || self.plan_touches_nothing());
-        checks.must("up, with one connection and one execution on each host", || {
-            self.asks_once(|| self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("5 nodes Ready"))
-        });
+        checks.must(
+            "lab demo: up and what it shows, with one connection and one execution on each host",
+            || self.asks(ASKED_BY_DEMO, || self.demo()),
+        );
         checks.must("five nodes are Ready", || self.cluster().are_ready(&NODES));
         checks.check("three etcd members follow one leader", || self.one_leader());
         checks
@@ -53,7 +61,7 @@ impl Stacked<'_> {
         checks.check("CoreDNS is on two hosts", || self.dns_is_on_two_hosts());
         checks.check("plan has nothing to do", || self.settles(&self.inventory));
         checks.check("a second up changes nothing and says so, asking as little", || {
-            self.asks_once(|| steady::second_up_changes_nothing(self.lab, &self.inventory))
+            self.asks([1; 5], || steady::second_up_changes_nothing(self.lab, &self.inventory))
         });
     }
 
@@ -79,8 +87,30 @@ impl Stacked<'_> {
         plan.says("Nothing was changed")
     }
 
-    /// Logins and executions of a run on every host, as sshd and sudo there wrote them down.
-    fn asks_once(&self, run: impl FnOnce() -> Check) -> Check {
+    /// On nodes that are up already, which it leaves alone.
+    fn demo(&self) -> Check {
+        let demo = self.lab.verb(&["demo"])?.ok()?;
+        println!("{}{}", demo.stderr, demo.stdout);
+        demo.says("5 nodes Ready after ")?;
+        demo.says("3 of 3 voters healthy; needs 2; can lose 1")?;
+        demo.says("3 of 3 servers ready")?;
+        let lines = || demo.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        for node in NODES {
+            let is_ready = |words: &Vec<&str>| words.starts_with(&[&format!("node/{node}"), "Ready"]);
+            ensure!(lines().any(|words| is_ready(&words)), "{node} is not Ready: {}", demo.all());
+        }
+        // A kubelet may tell of static pods a moment later.
+        for program in ["kube-proxy-", "coredns-"] {
+            let pod = format!("pod/{program}");
+            let runs =
+                |words: &Vec<&str>| words.iter().any(|w| w.starts_with(&pod)) && words.contains(&"Running");
+            ensure!(lines().any(|words| runs(&words)), "no {program} runs: {}", demo.all());
+        }
+        Ok(())
+    }
+
+    /// Logins and executions on every host, as sshd and sudo there wrote them down, are so many in a run.
+    fn asks(&self, times: [usize; 5], run: impl FnOnce() -> Check) -> Check {
         let log = |node: &str| -> Result<(usize, usize), Fault> {
             let log = self.lab.on(node, "journalctl --no-pager -o cat -t sshd -t sudo")?.text()?;
             let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
@@ -88,9 +118,9 @@ impl Stacked<'_> {
         };
         let before = NODES.iter().map(|node| log(node)).collect::<Result<Vec<_>, _>>()?;
         run()?;
-        for (node, (logins, executions)) in NODES.iter().zip(before) {
+        for ((node, (logins, executions)), times) in NODES.iter().zip(before).zip(times) {
             let after = log(node)?;
-            let wanted = (logins + 1, executions + 1);
+            let wanted = (logins + times, executions + times);
             ensure!(after == wanted, "{node}: {after:?} logins and executions by now, not {wanted:?}");
         }
         Ok(())
@@ -301,12 +331,13 @@ impl Stacked<'_> {
     }
 
     /// More nodes, by kubeadm and by the inventory; and one that is gone for good without a word.
-    fn grow(&self, checks: &mut Checks) {
+    fn grow(&self, checks: &mut Checks) -> Footprint {
         let other = self.inventory.with("hosts.w2.address", "10.77.0.23").with("hosts.w2.name", "w3");
         checks.must("two more hosts", || {
             self.lab.verb(&["add", "w3:10.77.0.23", "w4:10.77.0.24"])?.ok()?;
             Ok(())
         });
+        let bare = Footprint::of_what_is_left(self.lab, &["w3"]).expect("a footprint of a node that runs");
         checks.check("a plain kubeadm join brings a sixth node, and Services work from it", || {
             self.join_by_kubeadm("w4")
         });
@@ -327,6 +358,18 @@ impl Stacked<'_> {
                 self.nothing_is_pending(&changed)
             },
         );
+        bare
+    }
+
+    /// After all that has been, on hosts that lost their power and on one that came later; what kubeadm joined is not ours.
+    fn end(&self, checks: &mut Checks, bare: &[Footprint]) {
+        checks.check("reset leaves all hosts as they were before up", || {
+            self.lab.verb(&["up", "w2"])?.ok()?;
+            let all = self.inventory.with_host("{name: w3, address: 10.77.0.23, roles: [worker]}");
+            self.lab.rsadm_on("reset --yes", &all)?.ok()?;
+            let left = Footprint::of_what_is_left(self.lab, &all.all_hosts())?;
+            bare.iter().try_for_each(|bare| bare.is_still(&left))
+        });
     }
 
     /// The plugin `bridge` gives it no pod network; what runs in the host's own does.
