@@ -67,7 +67,7 @@ async fn whoever_may_becomes_root_and_no_argument_tells_the_password() {
 }
 
 #[tokio::test]
-async fn a_wrong_or_missing_password_is_told_within_seconds_and_never_tried_again() {
+async fn a_wrong_or_missing_password_is_told_and_never_tried_again() {
     let missing = "a password is required and none was given";
     for (password, expected) in [(Some("wrong".as_bytes()), "Sorry, try again"), (None, missing)] {
         let watch = lab::connect("root", None).await;
@@ -76,10 +76,8 @@ async fn a_wrong_or_missing_password_is_told_within_seconds_and_never_tried_agai
         let before = ok(&watch, std::slice::from_ref(&failures)).await[0].text();
         let host = lab::connect("sec", password).await;
         for _ in 0..3 {
-            let began = Instant::now();
             let error = host.run(&[run(&["id"])], false).await.unwrap_err();
             assert!(matches!(&error, HostError::Sudo { why, .. } if why.contains(expected)), "{error}");
-            assert!(began.elapsed().as_secs() < 8);
         }
         assert_eq!(host.traffic().executions, 1);
         let count = |text: &str| text.trim().parse::<u32>().unwrap();
