@@ -34,8 +34,8 @@ const CAUSES: &[Cause] = &[
             &["invalid argument \"", " for \"--"],
             &["invalid value \"", " for flag -"],
         ],
-        "an argument that this version does not know: it is in an extra_args of the inventory",
-        "correct extra_args in the inventory, then run the same command again",
+        "an argument that this version does not know: it is in an extra_args of the inventory, or in a manifest of kubeadm's",
+        "correct it there, then run the same command again",
     ),
     sure(
         &[&["failed to load kubelet config file"], &["failed to validate kubelet configuration"]],

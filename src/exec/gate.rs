@@ -193,6 +193,7 @@ pub fn membership(report: &EtcdReport) -> Option<Vec<MemberFact>> {
         peer_url: m.peer_urls.first().cloned().unwrap_or_default(),
         learner: m.is_learner,
         healthy: m.error.is_none(),
+        version: m.version.clone(),
         fate: Fate::default(),
     };
     Some(report.members.iter().filter(|m| m.id.is_some()).map(fact).collect())

@@ -121,6 +121,19 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             let args = [servers.join(","), url.clone(), limit.as_secs().to_string()];
             vec![script(scripts::SET_ETCD_SERVERS, args, limit + MINUTE)]
         }
+        Action::SetEtcdImage { had, image, version, arguments } => {
+            let fixed =
+                [version.to_string(), layout::ETCD_METRICS_PORT.to_string(), limit.as_secs().to_string()];
+            let image = [had, image].map(|image| format!("image: {image}"));
+            let arguments =
+                arguments.iter().flat_map(|(old, new)| [old.clone(), new.clone().unwrap_or_default()]);
+            // Where it does not serve, the old one has as long.
+            vec![script(
+                scripts::SET_ETCD_IMAGE,
+                fixed.into_iter().chain(image).chain(arguments),
+                limit * 2 + MINUTE,
+            )]
+        }
         Action::SetAside => {
             let args = [layout::ETCD_DATA_DIR, layout::ASIDE_DIR].map(String::from);
             vec![script(scripts::SET_ASIDE, args, MINUTE)]

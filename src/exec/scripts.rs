@@ -73,6 +73,10 @@ script!(
     SET_ETCD_SERVERS, "set-etcd-servers" after "../observe/processes.sh"
 );
 script!(
+    /// Gives a member that we did not build another image.
+    SET_ETCD_IMAGE, "set-etcd-image" after "../observe/processes.sh", "scripts/pods.sh"
+);
+script!(
     /// Moves etcd's data out of the way.
     SET_ASIDE, "set-aside" after "scripts/aside.sh"
 );

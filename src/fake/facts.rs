@@ -177,11 +177,7 @@ fn kubeconfig(text: &str) -> String {
 fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     let files = &machine.files;
     let manifest = files.text(layout::ETCD_MANIFEST).unwrap_or_default();
-    for flag in manifest
-        .lines()
-        .filter_map(|l| l.trim_start().strip_prefix("- --"))
-        .filter(|l| l.starts_with("initial-cluster"))
-    {
+    for flag in manifest.lines().filter_map(|l| l.trim_start().strip_prefix("- --")) {
         f(format_args!("etcd-flag {flag}"));
     }
     if let Some(image) = manifest.lines().find_map(|l| l.trim_start().strip_prefix("image: ")) {

@@ -11,6 +11,7 @@ use crate::{
     host::{HostError, Output},
     layout,
     manifests::to_yaml,
+    phases::etcd::upgrade::version_of,
 };
 
 const API_SERVER: &str = "kube-apiserver";
@@ -79,6 +80,17 @@ impl Machine {
     }
 }
 
+/// A line with another in its place, where one of `lines` is it; those are old and new ones in turn.
+fn edited(line: &str, lines: &[&str]) -> Option<String> {
+    let said = line.trim_start().trim_start_matches("- ");
+    let lead = &line[..line.len() - said.len()];
+    match lines.chunks_exact(2).find(|pair| pair[0] == said) {
+        Some([_, ""]) => None,
+        Some([_, new]) => Some(format!("{lead}{new}\n")),
+        _ => Some(format!("{line}\n")),
+    }
+}
+
 fn set_flag(pod: &mut Pod, name: &str, value: &str) {
     let containers = pod.spec.iter_mut().flat_map(|spec| &mut spec.containers);
     for arg in containers.filter_map(|c| c.command.as_mut()).flatten() {
@@ -89,6 +101,44 @@ fn set_flag(pod: &mut Pod, name: &str, value: &str) {
 }
 
 impl FakeHost {
+    /// `set-etcd-image.sh`; `lines` are old and new ones in turn.
+    pub(super) async fn set_etcd_image(&self, version: &str, lines: &[&str]) -> Result<Output, HostError> {
+        let (path, version) = (layout::ETCD_MANIFEST, version.trim_start_matches('v'));
+        let (before, is_there) = self.look(|state, name| {
+            let text = state.machine(name).files.text(path).unwrap_or_default();
+            (text.clone(), text.lines().any(|line| Some(&line.trim()) == lines.get(1)))
+        });
+        if !is_there {
+            self.effect(&format!("write {path}"), |state, name| {
+                let text = before.lines().filter_map(|line| edited(line, lines)).collect::<String>();
+                state.machine(name).files.put(path, 0o600, text.as_bytes());
+            })
+            .await?;
+        }
+        let serves = self.serves_as(version).await;
+        if serves.ok() || is_there {
+            return Ok(serves);
+        }
+        let was = before.lines().find_map(|line| version_of(line.trim().strip_prefix("image: ")?));
+        self.effect("put the manifest of etcd back", |state, name| {
+            state.machine(name).files.put(path, 0o600, before.as_bytes());
+        })
+        .await?;
+        let was = was.map(|version| version.to_string()).unwrap_or_default();
+        let back = self.serves_as(was.trim_start_matches('v')).await;
+        let told =
+            format!("etcd does not run as {version}; etcd has its manifest from before again, and serves");
+        Ok(if back.ok() { failed(told) } else { back })
+    }
+
+    async fn serves_as(&self, version: &str) -> Output {
+        self.until(|state, machine| {
+            let runs = machine.etcd_version().filter(|_| machine.serves("etcd", state.clock));
+            (runs.as_deref() == Some(version)).then_some(()).ok_or(format!("etcd does not run as {version}"))
+        })
+        .await
+    }
+
     /// `set-etcd-servers.sh`.
     pub(super) async fn set_etcd_servers(&self, servers: &str, url: &str) -> Result<Output, HostError> {
         let changed = self

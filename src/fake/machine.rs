@@ -16,7 +16,7 @@ use super::{
     files::{Entry, Files},
     pods::{self, Wanted},
 };
-use crate::{inventory::NodeName, layout};
+use crate::{inventory::NodeName, layout, phases::etcd::upgrade::version_of};
 
 /// Ticks until the kubelet acts on a changed manifest.
 pub(super) const NOTICE: u64 = 12;
@@ -132,6 +132,12 @@ impl Machine {
         let units = self.units.iter().filter_map(|(name, u)| Some((name.as_str(), u.process.as_ref()?)));
         let pods = self.pods.values().filter_map(|p| Some((p.wanted.name.as_str(), p.process.as_ref()?)));
         units.chain(pods)
+    }
+
+    /// The version of the etcd that runs, by its image.
+    pub(super) fn etcd_version(&self) -> Option<String> {
+        let pod = self.pods.values().find(|p| p.wanted.name == "etcd" && p.process.is_some())?;
+        version_of(&pod.wanted.image).map(|version| version.to_string().trim_start_matches('v').to_owned())
     }
 
     /// True where the process runs for long enough to answer.

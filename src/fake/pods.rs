@@ -13,6 +13,9 @@ use crate::{layout::REVISION_VARIABLE, plan::sha256};
 /// A flag that no program knows.
 pub(super) const UNKNOWN_FLAG: &str = "--no-such-flag";
 
+/// The end of an image that no container starts with.
+pub(super) const USELESS_IMAGE: &str = ".99-0";
+
 /// What a manifest asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -67,7 +70,7 @@ impl Wanted {
 
     /// True where everything that the process opens when it starts is there, and it knows all of its flags.
     pub(super) fn can_start(&self, files: &Files) -> bool {
-        if self.argv.iter().any(|arg| arg.starts_with(UNKNOWN_FLAG)) {
+        if self.image.ends_with(USELESS_IMAGE) || self.argv.iter().any(|arg| arg.starts_with(UNKNOWN_FLAG)) {
             return false;
         }
         let opened = self.argv.iter().filter_map(|arg| arg.split_once('=')).map(|(_, value)| value);

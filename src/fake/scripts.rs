@@ -54,6 +54,7 @@ impl FakeHost {
             ("await-process", [name, revision, _]) => Ok(self.await_process(name, revision).await),
             ("await-serving", [name, _, _]) => Ok(self.await_serving(name).await),
             ("set-etcd-servers", [servers, url, _]) => self.set_etcd_servers(servers, url).await,
+            ("set-etcd-image", [version, _, _, lines @ ..]) => self.set_etcd_image(version, lines).await,
             ("keep", [name, folder]) => self.keep(name, folder).await,
             ("put-back", [_, folder, pods @ ..]) => self.put_back(folder, pods).await,
             ("api-ready", [url]) => Ok(self.look(|state, name| match state.kubectl(name, Some(url)) {

@@ -185,7 +185,7 @@ pub struct Facts {
     /// The name of a restore that is not over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restoring: Option<String>,
-    /// The flags of etcd's manifest that found a cluster, a line each.
+    /// The flags of etcd's manifest, a line each.
     pub etcd_manifest: Option<String>,
     /// The image that etcd's manifest names.
     pub etcd_image: Option<String>,
@@ -283,9 +283,9 @@ impl Facts {
         } else if path == layout::NETWORK_SCRIPT {
             self.pod_routes = crate::manifests::routes_of_script(text);
         } else if path == layout::ETCD_MANIFEST {
-            let flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("- "));
-            let founding = flags.filter(|flag| flag.starts_with("--initial-cluster"));
-            self.etcd_manifest = Some(founding.map(|flag| format!("{flag}\n")).collect());
+            let words = text.lines().filter_map(|line| line.trim_start().strip_prefix("- "));
+            let flags = words.filter(|word| word.starts_with("--"));
+            self.etcd_manifest = Some(flags.map(|flag| format!("{flag}\n")).collect());
             let image =
                 text.lines().find_map(|l| l.trim_start().trim_start_matches("- ").strip_prefix("image: "));
             self.etcd_image = image.map(|image| image.trim_matches('"').to_owned());

@@ -88,6 +88,9 @@ pub struct MemberFact {
     pub learner: bool,
     /// True where it serves.
     pub healthy: bool,
+    /// The version that it says it runs.
+    #[serde(default)]
+    pub version: Option<String>,
     /// What is to become of it.
     #[serde(default)]
     pub fate: Fate,

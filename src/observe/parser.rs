@@ -104,9 +104,11 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "etcd-flag" => {
             let flags = facts.etcd_manifest.get_or_insert_default();
             flags.push_str(&format!("--{rest}\n"));
+            let folder = rest.strip_prefix("data-dir=").or(rest.strip_prefix("wal-dir="));
+            elsewhere(facts, folder.unwrap_or(layout::ETCD_DATA_DIR));
         }
         "etcd-image" => facts.etcd_image = Some(rest.into()),
-        "etcd-folder" if rest != layout::ETCD_DATA_DIR => facts.etcd_elsewhere = Some(rest.into()),
+        "etcd-folder" => elsewhere(facts, rest),
         "backup-target" => facts.backup_target = Some(rest.into()),
         "pod-subnet" => facts.pod_subnet = rest.parse().ok(),
         "pod-route" => drop(facts.pod_routes.insert(first.parse().ok()?, others.parse().ok()?)),
@@ -138,6 +140,13 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
 }
 
 /// awk prints large numbers as `2.51e+10` on some systems.
+/// Where etcd has data or log, if that is not where rsadm puts it.
+fn elsewhere(facts: &mut Facts, folder: &str) {
+    if folder != layout::ETCD_DATA_DIR {
+        facts.etcd_elsewhere = Some(folder.into());
+    }
+}
+
 fn number(text: &str) -> Option<u64> {
     #[expect(
         clippy::cast_possible_truncation,

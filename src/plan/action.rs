@@ -7,7 +7,9 @@
 use serde::Serialize;
 
 use super::shared::{Shared, Source};
-use crate::{host::Secret, inventory::NodeName, layout, observe::Facts, programs::Program};
+use crate::{
+    host::Secret, inventory::NodeName, layout, observe::Facts, programs::Program, versions::Version,
+};
 
 /// Stands in a file's text where the revision of its inputs goes; see [`Action::PutFile`].
 pub const REVISION_MARK: &str = "@REVISION@";
@@ -210,6 +212,18 @@ pub enum Action {
         servers: Vec<String>,
         /// Where it serves: `https://ADDRESS:PORT`.
         url: String,
+    },
+    /// Gives the member of a host that we did not build the image of another version, and waits until it serves with that. All
+    /// else of its manifest stays, but for arguments that the version does not know.
+    SetEtcdImage {
+        /// The image that its manifest has.
+        had: String,
+        /// The image.
+        image: String,
+        /// The version that it then says it runs.
+        version: Version,
+        /// Arguments as the manifest has them, and what stands there instead.
+        arguments: Vec<(String, Option<String>)>,
     },
     /// Waits until a process is gone.
     AwaitStopped {

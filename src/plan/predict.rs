@@ -46,6 +46,7 @@ impl Action {
                 peer_url: peer_url.clone(),
                 learner: true,
                 healthy: false,
+                version: None,
                 fate: Fate::default(),
             }),
             Self::Promote { member, peer_url } => {
@@ -118,6 +119,9 @@ impl Action {
                 if gone(layout::IDENTITY) {
                     facts.identity = None;
                 }
+                if gone(layout::AGENT) {
+                    facts.programs.remove(layout::AGENT_NAME);
+                }
                 if gone(layout::BACKUP_CONFIG) {
                     facts.backup_target = None;
                 }
@@ -142,6 +146,12 @@ impl Action {
                 for process in facts.processes.iter_mut().filter(|p| p.name == "kube-apiserver") {
                     process.etcd_servers.clone_from(servers);
                 }
+            }
+            Self::SetEtcdImage { image, arguments, .. } => {
+                put(facts, layout::ETCD_MANIFEST, 0o600, FRESH);
+                facts.etcd_image = Some(image.clone());
+                let flags = facts.etcd_manifest.take().unwrap_or_default();
+                facts.etcd_manifest = Some(with_arguments(&flags, arguments));
             }
             Self::SetAside => {
                 facts.etcd_data = false;
@@ -200,6 +210,15 @@ fn put(facts: &mut Facts, path: &str, mode: u32, sha256: &str) {
 }
 
 /// The first path is the one that the certificate is read from.
+/// Flags, a line each, with others in the place of some.
+fn with_arguments(flags: &str, replaced: &[(String, Option<String>)]) -> String {
+    let now = |flag: &'_ str| match replaced.iter().find(|(old, _)| old == flag) {
+        None => Some(format!("{flag}\n")),
+        Some((_, new)) => new.as_ref().map(|new| format!("{new}\n")),
+    };
+    flags.lines().filter_map(now).collect()
+}
+
 fn predict_certificate(facts: &mut Facts, paths: &[String], server: Option<&str>) {
     for path in paths {
         let mode = match path.as_str() {

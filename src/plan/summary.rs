@@ -46,6 +46,13 @@ impl fmt::Display for Action {
             Self::SetEtcdServers { servers, .. } => {
                 write!(f, "point the API server at {}", servers.join(", "))
             }
+            Self::SetEtcdImage { image, arguments, .. } => {
+                write!(f, "change {}: image {image}", crate::layout::ETCD_MANIFEST)?;
+                arguments.iter().try_for_each(|(old, new)| match new {
+                    Some(new) => write!(f, ", {old} → {new}"),
+                    None => write!(f, ", without {old}"),
+                })
+            }
             Self::HandOver { member } => write!(f, "let another member lead, if {member} does"),
             Self::AwaitSound => f.write_str("wait until all members are healthy and hold the same data"),
             Self::AwaitStopped { process } => write!(f, "wait until {process} has stopped"),

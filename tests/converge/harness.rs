@@ -109,9 +109,18 @@ pub(crate) async fn observe(world: &Arc<World>, cluster: &Cluster) -> Observed {
     seen
 }
 
+/// As the command does: an upgrade asks etcd itself who is a member.
+async fn asked(table: &[Phase], members: &dyn Members, seen: &mut Observed) {
+    if table[0].name == phases::ETCD_UPGRADE[0].name {
+        let report = exec::gate::report(members, OffsetDateTime::now_utc()).await;
+        seen.membership = exec::gate::membership(&report);
+    }
+}
+
 /// Plans, without doing anything.
 pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Plan {
-    let seen = observe(world, cluster).await;
+    let mut seen = observe(world, cluster).await;
+    asked(table, &world.members(cluster), &mut seen).await;
     let (plan, _) = phases::plan(table, cluster, seen, OffsetDateTime::now_utc(), |_| true)
         .unwrap_or_else(|r| panic!("{r}; {}", r.help));
     plan
@@ -136,6 +145,7 @@ pub(crate) async fn run_through(
     let mut seen = gather(cluster, &fleet).await.map_err(|e| format!("{e:?}"))?;
     let now = OffsetDateTime::now_utc();
     exec::gate::look_up(cluster, members, &mut seen, None, now).await;
+    asked(table, members, &mut seen).await;
     let (plan, predicted) = phases::plan(table, cluster, seen.clone(), now, |_| true).map_err(refused)?;
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = told.clone();

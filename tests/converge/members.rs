@@ -144,7 +144,7 @@ pub(crate) fn with_e4(mut cluster: Cluster, mut state: State) -> (Cluster, State
     (cluster, state)
 }
 
-fn by_kubeadm() -> (Cluster, State) {
+pub(crate) fn by_kubeadm() -> (Cluster, State) {
     let cluster = harness::ha();
     let mut state = built(&cluster);
     state.built_by_kubeadm();

@@ -316,6 +316,7 @@ mod tests {
                     peer_url: at(node.peer_url()),
                     learner: false,
                     healthy: true,
+                    version: None,
                     fate: Fate::default(),
                 });
             }

@@ -12,8 +12,8 @@ use crate::{
     event::{Event, Next, count},
     exec::{gate, members::SshMembers},
     observe::Observed,
-    phases::ETCD_UPGRADE,
-    plan::{Plan, Refusal},
+    phases::{ETCD_UPGRADE, ownership},
+    plan::{Action, Plan, Refusal},
 };
 
 /// Bring etcd to the inventory's version, one member at a time, the leader last
@@ -26,6 +26,9 @@ member's host (etcd snapshot ls --from hosts: shows it). Before each member it a
 etcd can spare it; after each, all members have to be healthy and hold the same data. A
 member on which the new version does not serve gets the old one back, and no further one is
 touched. Run again after any failure, it goes on where it stopped.
+
+Members that kubeadm built keep kubeadm's manifest; the image becomes another, from where
+it is now, and so do arguments that the new version does not know.
 
 Examples:
   rsadm etcd upgrade --plan
@@ -124,12 +127,30 @@ fn finished(session: &Session<'_>, plan: &Plan, seen: &Observed, inventory: &str
     let version = session.cluster.release.etcd;
     let (text, next) = match plan.is_empty() {
         true => (format!("{members} run etcd {version}, nothing to upgrade"), vec![]),
-        false => (
-            format!("etcd {version} on {members}"),
-            vec![Next::new(format!("rsadm etcd status{inventory}"), "every member's version and hash")],
-        ),
+        false => {
+            let status =
+                Next::new(format!("rsadm etcd status{inventory}"), "every member's version and hash");
+            let text = format!("etcd {version} on {members}");
+            (text, [status].into_iter().chain(told_to_kubeadm(session, plan, seen)).collect())
+        }
     };
     Event::Finished { text, changed: plan.changes(), elapsed: session.elapsed(), next }
+}
+
+/// What makes the manifest of a member to come: without it `kubeadm join` takes the image that goes with its own Kubernetes, and
+/// an older etcd does not join members of a newer one (kubeadm, `images.GetEtcdImageTag`); arguments that the operator gave
+/// kubeadm it writes again.
+fn told_to_kubeadm(session: &Session<'_>, plan: &Plan, seen: &Observed) -> Option<Next> {
+    let of_others = seen.hosts.values().any(ownership::is_adopted);
+    let tag = &session.cluster.release.etcd_tag;
+    let replaces =
+        |action: &Action| matches!(action, Action::SetEtcdImage { arguments, .. } if !arguments.is_empty());
+    let and = match plan.steps().any(|(_, step)| replaces(&step.action)) {
+        true => ", and of etcd.local.extraArgs those that the version dropped",
+        false => "",
+    };
+    let why = format!("there, for kubeadm join and upgrade: etcd.local.imageTag: {tag}{and}");
+    of_others.then(|| Next::new("kubectl -n kube-system edit configmap kubeadm-config", why))
 }
 
 #[cfg(test)]

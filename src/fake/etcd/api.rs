@@ -154,7 +154,7 @@ impl EtcdApi for FakeEtcd {
             Ok(MemberStatus {
                 member_id: data.member,
                 cluster_id: data.cluster,
-                version: "3.7.0".into(),
+                version: state.machines[&self.host].etcd_version().unwrap_or_default(),
                 db_size: 1 << 20,
                 db_size_in_use: 1 << 19,
                 db_size_quota: 8 << 30,

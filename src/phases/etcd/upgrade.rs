@@ -4,17 +4,22 @@
 //! Where the new version does not serve, the manifest from before goes back. Once it has served it stays: when all members
 //! run it, and a single one is all, etcd raises the cluster's version within a second, and an older etcd does not start with
 //! that data (etcd, `upgrading-etcd`; seen with 3.7.0 and 3.6.8).
+//!
+//! What kubeadm built keeps its manifest, but for the image and for [`arguments`] that the new version does not know.
 
 use super::{PROCESS, manifest_text, members::moved};
 use crate::{
     inventory::{Cluster, Node, Role},
     layout,
     manifests::InitialState,
-    observe::Facts,
+    observe::{Facts, MemberFact},
     phases::ownership,
     plan::{Action, Mode, Planner, Refusal},
     versions::{Version, etcd_upgrade_obstacle},
 };
+
+mod adopted;
+mod arguments;
 
 /// The phase.
 pub const PHASE: &str = "etcd-upgrade";
@@ -29,9 +34,12 @@ pub const IMAGES: &str = "etcd-images";
 pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
     may_be(p)?;
     p.stage(IMAGES, "the image of the version to come", Mode::Parallel);
-    let image = [p.cluster.release.etcd_image()];
     for node in members(p) {
-        p.images(node, &image);
+        let image = match is_ours(p, node) {
+            true => Some(p.cluster.release.etcd_image()),
+            false => adopted::image(p, node),
+        };
+        p.images(node, image.as_slice());
     }
     Ok(())
 }
@@ -40,7 +48,8 @@ pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
 /// (an upgrade that was interrupted goes on there), and the leader last.
 ///
 /// # Errors
-/// Where a member runs a version from which there is no way, or is not rsadm's.
+/// Where a member runs a version from which there is no way, or has a manifest that rsadm did not write and cannot change for
+/// the new version.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     may_be(p)?;
     for node in order(p) {
@@ -49,12 +58,10 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         if files && process {
             p.push(&node.name, Action::HandOver { member: node.name.clone() }, "");
         }
-        let pod = (PROCESS, layout::ETCD_METRICS_PORT);
-        let (text, inputs) = manifest_text(p, node, InitialState::Existing);
-        p.replace_manifest(node, pod, text, &inputs);
-        p.replaced_process(node, pod, &inputs, false);
-        // From here on the data may be of the new version.
-        p.commit(node);
+        match is_ours(p, node) {
+            true => replace(p, node),
+            false => adopted::change(p, node)?,
+        }
         if p.has_work(&node.name) {
             p.push(&node.name, Action::AwaitSound, "");
         }
@@ -62,9 +69,28 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn replace(p: &mut Planner<'_>, node: &Node) {
+    let pod = (PROCESS, layout::ETCD_METRICS_PORT);
+    let (text, inputs) = manifest_text(p, node, InitialState::Existing);
+    p.replace_manifest(node, pod, text, &inputs);
+    p.replaced_process(node, pod, &inputs, false);
+    // From here on the data may be of the new version.
+    p.commit(node);
+}
+
+/// True where rsadm built the host: else its manifest stays as it is, but for what has to change.
+fn is_ours(p: &Planner<'_>, node: &Node) -> bool {
+    ownership::is_prepared(p.facts(&node.name))
+}
+
 /// True where the member does not run what its manifest shall say.
 fn is_pending(p: &Planner<'_>, node: &Node) -> bool {
     version(p, node) != Some(p.cluster.release.etcd)
+}
+
+/// The member on a host, as etcd lists it.
+fn listed<'p>(p: &'p Planner<'_>, node: &Node) -> Option<&'p MemberFact> {
+    p.seen().membership.iter().flatten().find(|m| m.peer_url == node.peer_url())
 }
 
 fn order<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
@@ -77,11 +103,8 @@ fn order<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
 
 /// The hosts of members. One that the inventory names and that is none yet becomes one by `up`, with the version to come.
 fn members<'c>(p: &Planner<'c>) -> Vec<&'c Node> {
-    let listed = |n: &&Node| {
-        let urls = p.seen().membership.iter().flatten().map(|m| &m.peer_url);
-        p.seen().membership.is_none() || urls.into_iter().any(|url| *url == n.peer_url())
-    };
-    p.cluster.with_role(Role::Etcd).filter(listed).collect()
+    let is_listed = |n: &&Node| p.seen().membership.is_none() || listed(p, n).is_some();
+    p.cluster.with_role(Role::Etcd).filter(is_listed).collect()
 }
 
 fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
@@ -91,14 +114,8 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
     // Else it would not be known for a member's host, and be left out.
     moved(p.cluster, p.seen())?;
     for node in members(p) {
-        if !ownership::is_prepared(p.facts(&node.name)) {
-            let why = "rsadm did not build this member".to_owned();
-            return refusal(
-                "not-ours",
-                node,
-                why,
-                "kubeadm upgrade changes the etcd that kubeadm built".into(),
-            );
+        if !is_ours(p, node) {
+            adopted::may_be(p, node).or_else(|(rule, why, help)| refusal(rule, node, why, help))?;
         }
         let Some(from) = version(p, node) else { continue };
         // Where it has begun, on is the way that is left.

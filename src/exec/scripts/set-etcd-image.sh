@@ -1,0 +1,49 @@
+# set-etcd-image.sh VERSION PORT SECONDS [OLD NEW]…: changes lines of etcd's manifest (NEW instead of OLD, or nothing), its image among
+# them, leaves all else as it is, and waits until the member says that it runs this version. The old manifest comes back where it
+# does not. (After processes.sh and pods.sh.)
+version=${1#v} port=$2 limit=$3 end=$((SECONDS+$3)) manifest=$(manifest_of etcd) kept=/etc/kubernetes/rsadm-etcd.yaml turn=0 begun=$(date +%s)
+shift 3
+
+# edited FILE [OLD NEW]…: its text with other lines.
+edited() {
+  awk 'BEGIN {for (i = 2; i < ARGC; i += 2) {has[ARGV[i]] = 1; new[ARGV[i]] = ARGV[i + 1]; ARGV[i] = ARGV[i + 1] = ""}}
+    {line = $0; sub(/^ *(- )?/, "", line); lead = substr($0, 1, length($0) - length(line)); gsub(/["'\'']/, "", line)}
+    !(line in has) {print; next}
+    new[line] != "" {print lead new[line]}' "$@"
+}
+
+# served: the version that the member tells where its metrics are, which it opens once it has taken its data.
+served() {
+  { exec 3<>"/dev/tcp/127.0.0.1/$port" && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
+    timeout 5 sed -n 's/^etcd_server_version{server_version="\([^"]*\)".*/\1/p' <&3; } 2>/dev/null
+}
+
+# Under names of this process, since one whose connection was lost may still be at the same; what killed ones left goes.
+for old in $kept.*; do pid=${old#"$kept."}; [ -e "/proc/${pid%.new}" ] || rm -f "$old"; done
+old=$kept.$$ written=
+if ! sed -E 's/^ *(- )?//' "$manifest" | tr -d "\"'" | grep -qxF -- "$2"; then
+  was=$(served)
+  cp -p "$manifest" $old && edited $old "$@" > $old.new || exit 1
+  if cmp -s $old $old.new; then echo "$manifest has no $1" >&2; rm -f $old $old.new; exit 1; fi
+  chmod 600 $old.new && sync $old.new &&
+    written=$(stat -c '%i %Y' $old.new) && mv -f $old.new "$manifest" || exit 1
+fi
+said=
+while [ $SECONDS -lt $end ]; do
+  [ "$(served)" != "$version" ] || { rm -f $old; exit 0; }
+  if ((++turn % 10 == 0)); then ! stumbled etcd 2 && ! lost_data "$begun" || break; fi
+  sleep 0.2
+done
+said=${said:-"etcd does not run as $version after $limit s"}
+# A run before this one wrote it: there is none to go back to.
+[ "$written" ] || { echo "$said" >&2; exit 1; }
+# Who has written it since then looks after it.
+[ "$(stat -c '%i %Y' "$manifest")" = "$written" ] || { rm -f $old; echo "$said, and its manifest was changed meanwhile" >&2; exit 1; }
+mv -f $old "$manifest"
+end=$((SECONDS+limit))
+while [ -n "$was" ] && [ "$(served)" != "$was" ]; do
+  [ $SECONDS -lt $end ] || { echo "$said; it does not serve again yet, although its manifest from before was put back" >&2; exit 1; }
+  sleep 0.2
+done
+echo "$said; etcd has its manifest from before again, and serves" >&2
+exit 1
