@@ -162,6 +162,8 @@ pub const BACKUP_STATE: &str = "/var/lib/rsadm/backup-state.json";
 pub const AGENT: &str = "/usr/local/libexec/rsadm-agent";
 /// The name under which it is recorded.
 pub const AGENT_NAME: &str = "rsadm-agent";
+/// That record.
+pub const AGENT_RECORD: &str = "/var/lib/rsadm/installed/rsadm-agent";
 /// When, where to, what stays.
 pub const BACKUP_CONFIG: &str = "/etc/rsadm/backup.json";
 /// Credentials of the bucket.

@@ -19,6 +19,8 @@ use self::harness::{block_on, in_sync, observe, succeed};
 
 #[path = "converge/addons.rs"]
 mod addons;
+#[path = "converge/adopted.rs"]
+mod adopted;
 #[path = "converge/certificates.rs"]
 mod certificates;
 #[path = "converge/changes.rs"]

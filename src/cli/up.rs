@@ -24,6 +24,7 @@ Can be run at any time and again after any failure: it goes by what it finds on 
 Examples:
   rsadm up inventories/prod.yaml
   rsadm up --only etcd,control-plane
+  rsadm up --only backups          beside an etcd that kubeadm built, too
   rsadm up --skip addons")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -51,6 +52,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;
     let serves = seen.hosts.values().any(|facts| facts.runs("etcd"));
+    let of_others = seen.hosts.values().any(ownership::is_adopted);
     let (plan, text, etcd) = match phases::plan(UP, &session.cluster, seen, OffsetDateTime::now_utc(), wants)
     {
         Ok((plan, _)) if plan.is_empty() => {
@@ -74,7 +76,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     };
     let next = match plan.is_empty() {
         true => vec![],
-        false => next(&session.cluster, &args.inventory.as_typed(), etcd),
+        false => next(&session.cluster, &args.inventory.as_typed(), etcd, of_others),
     };
     session.events.emit(Event::Finished { text, changed: plan.changes(), elapsed: session.elapsed(), next });
     report.print(context)?;
@@ -130,10 +132,11 @@ fn done(cluster: &Cluster, plan: &Plan, etcd: Etcd, joined: bool) -> String {
     }
 }
 
-/// What to do now.
-fn next(cluster: &Cluster, inventory: &str, etcd: Etcd) -> Vec<Next> {
+/// What to do now. A cluster `of_others` has its own kubeconfigs, and its own way to join a host.
+fn next(cluster: &Cluster, inventory: &str, etcd: Etcd, of_others: bool) -> Vec<Next> {
     let mut next = Vec::new();
-    if cluster.has_kubernetes() {
+    let has_kubernetes = cluster.has_kubernetes() && !of_others;
+    if has_kubernetes {
         next.push(Next::new(
             format!("rsadm kubeconfig{inventory} --to ~/.kube/config"),
             "then: kubectl get nodes",
@@ -147,7 +150,7 @@ fn next(cluster: &Cluster, inventory: &str, etcd: Etcd) -> Vec<Next> {
             None => "shows every member".to_owned(),
         },
     ));
-    if cluster.has_kubernetes() {
+    if has_kubernetes {
         next.push(Next::new(
             format!("rsadm up{inventory}"),
             "after adding a host to the inventory: it joins, the others stay as they are",
@@ -220,7 +223,7 @@ mod tests {
         ] {
             let seen = Etcd::of(&plan, &given_up.cloned().into_iter().collect());
             assert_eq!(done(cluster, &plan, seen, joined), text);
-            let said: Vec<String> = next(cluster, "", seen).into_iter().map(|n| n.why).collect();
+            let said: Vec<String> = next(cluster, "", seen, false).into_iter().map(|n| n.why).collect();
             assert!(said.iter().any(|why| why == of_etcd), "{text}: {said:?}");
         }
     }

@@ -1,5 +1,7 @@
 //! Snapshots on a schedule: our own program on every etcd host, and a timer that starts it. Every host has all of it, so
 //! that any of them can do the work; which one does, they find out each time (`backup::choose::ranked`).
+//!
+//! It needs nothing that other phases bring, so it goes alone beside an etcd that kubeadm built.
 
 use crate::{
     host::Secret,
@@ -150,6 +152,10 @@ fn remove(p: &mut Planner<'_>, node: &Node, why: &str) {
         [layout::BACKUP_TIMER, layout::BACKUP_SERVICE, layout::BACKUP_CREDENTIALS, layout::BACKUP_CONFIG];
     for path in files {
         p.no_file(node, path, why);
+    }
+    if p.facts(&node.name).programs.contains_key(layout::AGENT_NAME) {
+        let paths = [layout::AGENT, layout::AGENT_RECORD].map(String::from).into();
+        p.push(&node.name, Action::Remove { paths }, why);
     }
 }
 

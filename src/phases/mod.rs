@@ -116,8 +116,8 @@ pub const RESET: &[Phase] =
 /// Plans the wanted phases of a table: the plan, and what will be observed once it is done.
 ///
 /// # Errors
-/// Where a host is of another cluster, the inventory wants of a cluster what it cannot become, or `table` builds and somebody
-/// else built one; else the first phase that refuses. Where certificates would be issued by a clock that is wrong.
+/// Where a host is of another cluster, the inventory wants of a cluster what it cannot become, or `table` builds, more than a
+/// schedule of snapshots is wanted of it, and somebody else built a host; else the first phase that refuses. Where certificates would be issued by a clock that is wrong.
 pub fn plan(
     table: &[Phase],
     cluster: &Cluster,
@@ -173,7 +173,9 @@ fn plan_with(
         settled::version(planner.cluster, planner.seen())?;
     }
     if builds && !wants(preflight::PHASE) {
-        ownership::may_build(planner.cluster, planner.seen())?;
+        // A schedule stands beside what others built, and takes nothing over.
+        let beside = table.iter().all(|phase| phase.name == backups::PHASE || !wants(phase.name));
+        ownership::may_build(planner.cluster, planner.seen(), beside)?;
     }
     let chosen = |planner: &mut Planner<'_>| {
         table.iter().filter(|p| wants(p.name)).try_for_each(|phase| (phase.plan)(planner))

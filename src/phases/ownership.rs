@@ -78,16 +78,27 @@ pub fn is_adopted(facts: &Facts) -> bool {
     strangers(facts).iter().any(|stranger| !matches!(stranger, Stranger::Data(_)))
 }
 
-/// Whether rsadm may build on all hosts that were looked at. Preflight says it too, beside all else that it finds, and can
-/// be left out.
+/// What a refusal adds, and a finding, where the inventory has a schedule; nothing where it has none.
+pub fn schedule_alone(cluster: &Cluster) -> &'static str {
+    match cluster.etcd.backup {
+        Some(_) => {
+            "; the inventory's schedule of snapshots alone: rsadm up --only backups, which takes nothing over"
+        }
+        None => "",
+    }
+}
+
+/// Whether rsadm may build on all hosts that were looked at; on nodes of somebody else's, too, where what is wanted stands
+/// `beside` what they have. Preflight says it too, beside all else that it finds, and can be left out.
 ///
 /// # Errors
 /// Where somebody else built a host: kubeadm's kubelets, manifests and data are not taken over.
-pub fn may_build(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+pub fn may_build(cluster: &Cluster, seen: &Observed, beside: bool) -> Result<(), Refusal> {
     let of_others: Vec<(&NodeName, String)> = cluster
         .nodes
         .iter()
-        .filter_map(|n| Some((&n.name, strangers(seen.hosts.get(&n.name)?).first()?.to_string())))
+        .filter_map(|n| Some((&n.name, seen.hosts.get(&n.name).filter(|f| !(beside && is_adopted(f)))?)))
+        .filter_map(|(name, facts)| Some((name, strangers(facts).first()?.to_string())))
         .collect();
     if of_others.is_empty() {
         return Ok(());
@@ -98,10 +109,12 @@ pub fn may_build(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         rule: "not-ours",
         subject: format!("{} not built by rsadm", were(&names)),
         why: format!("{}\nnothing was changed on any host", lines.join("\n")),
-        help: "rsadm up takes over nobody else's hosts; the etcd of a cluster that kubeadm built is looked after by rsadm etcd \
-               (status, add, remove, replace, defrag, snapshot, restore, recover); a host that is to become part of this \
-               cluster: `kubeadm reset` it first, which deletes what it has of its own"
-            .into(),
+        help: format!(
+            "rsadm up takes over nobody else's hosts; the etcd of a cluster that kubeadm built is looked after by rsadm etcd \
+             (status, add, remove, replace, defrag, snapshot, restore, recover, upgrade){}; a host that is to become part of \
+             this cluster: `kubeadm reset` it first, which deletes what it has of its own",
+            schedule_alone(cluster)
+        ),
     })
 }
 

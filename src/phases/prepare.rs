@@ -14,7 +14,7 @@ use crate::{
         sysctl_config, to_yaml,
     },
     observe::facts::{cgroups_in, setting_in},
-    phases::pod_network,
+    phases::{ownership, pod_network},
     pki::authorities::Ca,
     plan::{
         Action, Mode, Plan, Planner, Refusal,
@@ -101,10 +101,13 @@ fn dns_hosts(cluster: &Cluster) -> Vec<&NodeName> {
     }
 }
 
-/// Notes it on the hosts that a plan without this phase changes.
+/// Notes it on the hosts that a plan without this phase changes, but for those of others, which the note would make ours.
 pub fn begin(p: &mut Planner<'_>, plan: &Plan) {
     p.stage(PHASE, "what is there, for a reset", Mode::Parallel);
     for node in &p.cluster.nodes {
+        if ownership::is_adopted(p.facts(&node.name)) {
+            continue;
+        }
         if plan.steps().any(|(host, step)| *host == node.name && step.action.is_change()) {
             remember(p, node);
         }

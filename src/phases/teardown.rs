@@ -2,6 +2,7 @@
 
 use crate::{
     inventory::{Cluster, Node, Role, RuntimeInstall},
+    layout,
     observe::Facts,
     phases::{backups::outlived, ownership},
     plan::{Action, Mode, Planner, Refusal},
@@ -26,7 +27,14 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
             p.push(&node.name, Action::Wipe { runtime, cluster: cluster.name.clone() }, "");
         } else if p.seen().hosts.contains_key(&node.name) && has_kubernetes(facts) {
             let text = "has Kubernetes files that rsadm did not put there; they were left alone";
-            p.notice(PHASE, Some(&node.name), text, "kubeadm reset on the host, if they are of no use");
+            let has_schedule = facts.programs.contains_key(layout::AGENT_NAME);
+            let help = match has_schedule {
+                true => {
+                    "rsadm up --only backups, with no etcd.backup in the inventory, takes its schedule of snapshots away"
+                }
+                false => "kubeadm reset on the host, if they are of no use",
+            };
+            p.notice(PHASE, Some(&node.name), text, help);
         }
     }
     Ok(())
@@ -41,10 +49,12 @@ fn keeps_snapshots(cluster: &Cluster, node: &Node) -> Result<(), Refusal> {
 }
 
 /// True where anything is there that rsadm put there. Files alone do not tell: an existing containerd has some too. Nor
-/// does a record beside Kubernetes: a host that kubeadm built has one once rsadm has looked after its member.
+/// does a record beside Kubernetes: a host that kubeadm built has one once rsadm has looked after its member, and a program once
+/// it has a schedule of snapshots.
 fn is_touched(facts: &Facts) -> bool {
     let is_recorded = facts.identity.is_some() && !has_kubernetes(facts);
-    ownership::is_prepared(facts) || is_recorded || !facts.programs.is_empty()
+    let has_programs = !facts.programs.is_empty() && !ownership::is_adopted(facts);
+    ownership::is_prepared(facts) || is_recorded || has_programs
 }
 
 fn has_kubernetes(facts: &Facts) -> bool {

@@ -333,7 +333,7 @@ fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]
     // Old data there makes room, whosever it is; elsewhere it stays, and says whose a host is.
     let make_room = |(host, facts): (&NodeName, &mut Facts)| facts.etcd_data &= !targets.contains(host);
     seen.hosts.iter_mut().for_each(make_room);
-    may_build(cluster, &seen).map_err(|refusal| Refusal {
+    may_build(cluster, &seen, false).map_err(|refusal| Refusal {
         subject: format!("etcd cannot be made anew with {names}"),
         why: format!(
             "there is no {} there, and rsadm writes one only where it built all hosts: {}",

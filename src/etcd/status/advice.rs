@@ -50,7 +50,8 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(api_servers(report, commands));
     advice.extend(even(report));
     let names: Vec<String> = report.members.iter().map(title).collect();
-    advice.extend(report.backup.iter().flat_map(|b| b.advice(&known.inventory, &names)));
+    let up = if is_of_others(report) { commands.backups() } else { commands.up() };
+    advice.extend(report.backup.iter().flat_map(|b| b.advice(&known.inventory, &up, &names)));
     advice.sort_by_key(|a| a.level);
     advice
 }
@@ -300,12 +301,7 @@ fn versions(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     (members.len() > 1).then(|| {
         let all = members.iter().map(|(version, names)| format!("{version} on {}", list(names)));
         let text = format!("members run different versions: {}", all.collect::<Vec<_>>().join(", "));
-        match is_of_others(report) {
-            true => warning(text),
-            false => {
-                warning(format!("{text}; this goes on to that of the inventory:")).with(commands.upgrade())
-            }
-        }
+        warning(format!("{text}; this goes on to that of the inventory:")).with(commands.upgrade())
     })
 }
 

@@ -147,11 +147,12 @@ impl BackupReport {
         }
     }
 
-    pub(super) fn advice(&self, inventory: &str, hosts: &[String]) -> Vec<Advice> {
+    /// `up` sets the schedule up.
+    pub(super) fn advice(&self, inventory: &str, up: &str, hosts: &[String]) -> Vec<Advice> {
         let take = format!("rsadm etcd snapshot save{inventory}");
         if self.missing {
             let text = "the inventory has a schedule of snapshots, and no host has it yet".to_owned();
-            return vec![warning(text).with(format!("rsadm up{inventory}"))];
+            return vec![warning(text).with(up)];
         }
         if let Some(file) = &self.damaged {
             let age = self.newest_age_seconds.map_or("there is no other".to_owned(), |age| {
@@ -160,7 +161,7 @@ impl BackupReport {
             let text = format!("the newest scheduled snapshot, {file}, was found damaged; {age}");
             return vec![warning(text).with(take)];
         }
-        let here = [self.gone(&take), self.hanging(), self.late(inventory, hosts, &take)];
+        let here = [self.gone(&take), self.hanging(), self.late(up, hosts, &take)];
         here.into_iter().flatten().collect()
     }
 
@@ -174,7 +175,7 @@ impl BackupReport {
         Some(Advice { says: Some(says), ..warning(text).with(take) })
     }
 
-    fn late(&self, inventory: &str, hosts: &[String], take: &str) -> Option<Advice> {
+    fn late(&self, up: &str, hosts: &[String], take: &str) -> Option<Advice> {
         // How old what is left is was told with what is gone.
         let overdue = self.overdue && self.gone.is_none();
         let text = match (overdue, self.newest_age_seconds, &self.failure) {
@@ -188,7 +189,7 @@ impl BackupReport {
                 "a host fails to take scheduled snapshots, and another stepped in".to_owned()
             }
             (false, _, Some(_)) => "the last scheduled snapshot failed".to_owned(),
-            (false, _, None) => return self.aside(inventory),
+            (false, _, None) => return self.aside(up),
         };
         let logs = format!("journalctl -u rsadm-backup.service on {} tells more", list(hosts));
         let says = self.failure.clone().unwrap_or(logs);
@@ -211,7 +212,7 @@ impl BackupReport {
     }
 
     /// What is off although snapshots come.
-    fn aside(&self, inventory: &str) -> Option<Advice> {
+    fn aside(&self, up: &str) -> Option<Advice> {
         if !self.idle.is_empty() {
             let text = format!(
                 "the timer of scheduled snapshots has not fired on {} for two intervals, or its runs were ended before they could \
@@ -222,7 +223,7 @@ impl BackupReport {
                 "systemctl status rsadm-backup.timer rsadm-backup.service on {} tells which",
                 list(&self.idle)
             );
-            return Some(Advice { says: Some(says), ..warning(text).with(format!("rsadm up{inventory}")) });
+            return Some(Advice { says: Some(says), ..warning(text).with(up) });
         }
         let text =
             "a scheduled snapshot was taken, and older ones could not be removed: their place will fill"

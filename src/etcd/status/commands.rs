@@ -36,6 +36,11 @@ impl<'k> Commands<'k> {
         self.of("preflight")
     }
 
+    /// The same of a schedule of snapshots alone, beside an etcd that somebody else built.
+    pub(super) fn backups(self) -> String {
+        format!("{} --only backups", self.up())
+    }
+
     /// Makes a host a member.
     pub(super) fn add(self, host: &str) -> String {
         self.of_etcd("add", host)

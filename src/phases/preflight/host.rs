@@ -315,10 +315,11 @@ fn other_cluster(s: &Subject<'_>) -> Vec<Verdict> {
 /// Nor is what somebody built without rsadm.
 fn strangers(s: &Subject<'_>) -> Vec<Verdict> {
     let help = |stranger: &Stranger<'_>| match stranger {
-        Stranger::Data(_) => "move it away if it is of no use; rsadm never deletes it",
-        Stranger::File(_) | Stranger::Kubelet => {
-            "`kubeadm reset`, or what its installer has for that, if that cluster is given up"
-        }
+        Stranger::Data(_) => "move it away if it is of no use; rsadm never deletes it".to_owned(),
+        Stranger::File(_) | Stranger::Kubelet => format!(
+            "`kubeadm reset`, or what its installer has for that, if that cluster is given up{}",
+            ownership::schedule_alone(s.cluster)
+        ),
     };
     ownership::strangers(s.facts).iter().map(|found| Verdict::error(found.to_string(), help(found))).collect()
 }

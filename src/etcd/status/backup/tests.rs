@@ -152,7 +152,8 @@ fn late_is_what_is_older_than_two_intervals() {
     let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
     for (what, hosts, expected) in table {
         let report = BackupReport::of(&Backups { interval: 6 * 3600, hosts }, now);
-        let advice: Vec<String> = report.advice("", &["e1".into()]).into_iter().map(|a| a.text).collect();
+        let advice: Vec<String> =
+            report.advice("", "rsadm up", &["e1".into()]).into_iter().map(|a| a.text).collect();
         let advice = advice.join("; and ");
         assert_eq!(advice.is_empty(), expected.is_none(), "{what}: {advice:?}");
         assert!(advice.contains(expected.unwrap_or_default()), "{what}: {advice:?}");
@@ -170,7 +171,7 @@ fn a_run_that_hangs_is_told_with_what_ends_it() {
             ..host("e2", Some(99), None, None)
         };
         let backups = Backups { interval: interval * 60, hosts: vec![e1, e2] };
-        BackupReport::of(&backups, now).advice("", &["e1".into()])
+        BackupReport::of(&backups, now).advice("", "rsadm up", &["e1".into()])
     };
     assert_eq!(minutes(5, 14, 1), [], "a large database takes so long");
     let told = minutes(5, 20, 1);
