@@ -10,14 +10,15 @@ use super::{
 };
 
 /// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
-/// database, and a member that should have data and starts with none.
-const LOST: [&str; 6] = [
+/// database, and a member that should have data and starts with none: the last where more have joined since it did.
+const LOST: [&str; 7] = [
     "Was the raft log corrupted, truncated, or lost",
     "found data inconsistency with peers",
     "crc mismatch",
     "freepages",
     "has already been bootstrapped",
     "database snapshot file",
+    "error validating peerURLs",
 ];
 
 /// What it ends with whose data is that of a member which was removed.
