@@ -315,7 +315,7 @@ mod tests {
                 file(&mut facts, layout::ETCD_MANIFEST);
             }
             let seen = Observed { hosts: [(NodeName::new("m1"), facts)].into(), ..Observed::default() };
-            let refusal = may_build(&cluster, &seen).err();
+            let refusal = may_build(&cluster, &seen, false).err();
             let said = refusal.as_ref().is_none_or(|r| r.why.starts_with(wanted.unwrap_or("nothing")));
             assert!(said && refusal.is_some() == wanted.is_some(), "case {i}: {refusal:?}");
         }
