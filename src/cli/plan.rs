@@ -9,6 +9,7 @@ use crate::{
         CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs,
         literal::with_inventory,
         private_file::{can_be_written, unwritable, write},
+        schedule,
         session::Session,
     },
     event::Events,
@@ -46,7 +47,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     if let Some(file) = &args.observed {
         can_be_written(file).map_err(unwritable(file))?;
     }
-    let session = Session::to_build(context, &args.inventory, Events::none(), &GateArgs::default()).await?;
+    let mut session =
+        Session::to_build(context, &args.inventory, Events::none(), &GateArgs::default()).await?;
+    schedule::complete_for(&args.phases, &mut session.cluster)?;
     let seen = session.observe().await?;
     // Before it is planned with: a wrong refusal is worth a test, too.
     if let Some(file) = &args.observed {

@@ -4,18 +4,25 @@ use std::{env, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::{
     backup::place::credentials,
-    cli::{CliError, Exit, shell::quoted},
+    cli::{CliError, Exit, PhaseArgs, shell::quoted},
     host::Secret,
     inventory::{Agent, Cluster, Loaded, Problem},
+    phases::backups,
     plan::sha256,
 };
+
+/// Adds it to a cluster that has a schedule, where that is wanted. No command needs it that does something else: the certificates of
+/// a cluster that has stopped are renewed on a computer without the file, too.
+pub(super) fn complete_for(phases: &PhaseArgs, cluster: &mut Cluster) -> Result<(), CliError> {
+    if phases.wants(backups::PHASE) { complete(cluster) } else { Ok(()) }
+}
 
 /// Adds it to a cluster that has a schedule.
 pub(super) fn complete(cluster: &mut Cluster) -> Result<(), CliError> {
     let Some(backup) = &cluster.etcd.backup else { return Ok(()) };
     let failed = |Unusable { why, help }| {
         let error = CliError::new(Exit::Inventory, format!("could not use etcd.backup.credentials: {why}"));
-        help.into_iter().fold(error, CliError::hint)
+        help.into_iter().fold(error, CliError::hint).hint("rsadm up --skip backups does all else meanwhile")
     };
     cluster.backup_credentials = backup.credentials.as_deref().map(secret).transpose().map_err(failed)?;
     cluster.agent = Some(own()?);

@@ -79,8 +79,7 @@ impl<'a> Session<'a> {
         cluster: Cluster,
         events: Events,
     ) -> Result<Self, CliError> {
-        let (mut session, errors) = Self::connect(context, cluster, events, |_| true, None).await?;
-        super::schedule::complete(&mut session.cluster)?;
+        let (session, errors) = Self::connect(context, cluster, events, |_| true, None).await?;
         match errors.is_empty() {
             true => Ok(session),
             false => Err(session.incomplete(&errors, arg)),

@@ -8,6 +8,7 @@ use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg, PhaseArgs,
         etcd::alarm,
+        schedule,
         session::{Session, recorded},
     },
     event::{Event, Next, count},
@@ -48,6 +49,7 @@ impl Args {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded(context);
     let mut session = Session::to_build(context, &args.inventory, events, &args.gate).await?;
+    schedule::complete_for(&args.phases, &mut session.cluster)?;
     session.consent(&args.gate)?;
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;

@@ -133,8 +133,7 @@ async fn open<'a>(
 ) -> Result<Session<'a>, CliError> {
     let cluster = context.load_gated(&args.inventory, &args.gate)?;
     has_hosts(&cluster, &renewal.hosts, None)?;
-    let (mut session, silent) = Session::connect(context, cluster, events, |_| true, None).await?;
-    crate::cli::schedule::complete(&mut session.cluster)?;
+    let (session, silent) = Session::connect(context, cluster, events, |_| true, None).await?;
     let matters = |name: &NodeName| renewal.hosts.is_empty() || renewal.hosts.contains(name);
     if silent.iter().any(|e| matters(e.host())) {
         let answers = |name: &&NodeName| matters(name) && silent.iter().all(|e| e.host() != *name);
