@@ -1,12 +1,17 @@
 //! A cluster that the real kubeadm built, with an inventory that only names its hosts: every command that keeps etcd
 //! alive, while a client writes the whole time.
 //!
-//! Rows of the fault matrix: 39 (the first host is not special), 40 and 49 (quorum lost, restored), on an adopted cluster.
+//! Rows of the fault matrix: 39 (the first host is not special), 40 and 49 (quorum lost, restored), 41 (the upgrade), on an
+//! adopted cluster. It begins with etcd 3.6, whose image is built by `lab build --etcd v3.6.14`.
 
-use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually};
+use crate::harness::{
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually, items, run, text,
+};
 
 const NODES: [&str; 3] = ["m1:10.77.0.11", "m2:10.77.0.12", "m3:10.77.0.13"];
 const HOSTS: [&str; 3] = ["m1", "m2", "m3"];
+const OLD: &str = "v3.6.14";
+const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 
 struct KubeadmBuilt<'a> {
     lab: &'a Lab,
@@ -19,14 +24,21 @@ fn kubeadm_built() {
     let mut checks = Checks::new("kubeadm-built");
     let inventory = Inventory::load("tests/lab/inventories/lab-kubeadm.yaml");
     let it = KubeadmBuilt { lab: &lab, inventory };
-    checks.must("the real kubeadm builds three control planes", || {
-        lab.script("kubeadm-cluster", &NODES)?.ok().map(drop)
+    checks.must("the real kubeadm builds three control planes, with an older etcd", || {
+        lab.verb(&["build", "--etcd", OLD])?.ok()?;
+        let tag = format!("{}-0", OLD.trim_start_matches('v'));
+        let mut build = lab.scripted("kubeadm-cluster");
+        run(build.args(NODES).env("ETCD", tag), "kubeadm-cluster")?.ok().map(drop)
     });
     checks.must("etcd status finds three members well, without having built them", || {
         eventually(|| it.is_healthy())
     });
     checks.must("its objects are written and a snapshot is taken", || it.snapshot());
     it.looked_after(&mut checks);
+    checks.check("a restore that was killed is rolled back", || {
+        it.configmap("after")?;
+        it.roll_back()
+    });
     checks.check("a restore brings the snapshot's objects back, and no later ones", || it.restore());
     checks.check("two of three lost: recovery from the survivor, and its API server serves", || it.recover());
     checks.finish();
@@ -50,12 +62,18 @@ impl KubeadmBuilt<'_> {
     /// What does not take etcd away, and then what does, all under one writer.
     fn looked_after(&self, checks: &mut Checks) {
         let mut writer = None;
-        checks.must("a client begins to write", || {
+        checks.must("a client begins to write, and somebody watches", || {
             writer = Some(Writer::start(self.lab, &self.cluster(), &HOSTS)?);
             Ok(())
         });
+        let watch = self.lab.start_rsadm_on("etcd status --watch=500ms", &self.inventory);
+        checks.check("row 41: etcd 3.6 becomes 3.7, and of kubeadm's manifests nothing else", || {
+            self.upgrade()
+        });
         checks.check("members, leadership, alarms, history, space and a measurement", || it_is_kept(self));
         checks.check("snapshots in a folder, with the keys, and on a host", || self.keeps_snapshots());
+        checks.check("a schedule beside it fires, and goes again", || self.schedule());
+        checks.check("a member whose host lost its data is replaced there", || self.replace_lost());
         checks.check("a member leaves, and its API server dials the others", || {
             self.rsadm("etcd remove {} m3")?.ok()?.says("etcd has 2 voting members")?;
             self.dials("m3", "https://10.77.0.11:2379,https://10.77.0.12:2379")
@@ -67,12 +85,98 @@ impl KubeadmBuilt<'_> {
         checks.check("which joins again too", || {
             self.rsadm("etcd add {} m1")?.ok()?.says("etcd has 3 voting members, can lose 1")
         });
+        checks.check("who watched was told of what came and went", || {
+            let watch = watch?;
+            let told = ["healthy: 3 of 3", "m2"];
+            let seen = eventually(|| told.iter().try_for_each(|words| watch.has_shown(words)));
+            watch.signal("INT")?;
+            let watch = watch.end()?;
+            println!("{}", watch.stdout);
+            seen?;
+            watch.ok().map(drop)
+        });
         checks.check("every acknowledged write is on every member", || {
             let written = writer.take().ok_or("no writer")?.end()?;
             eventually(|| self.is_healthy())?;
             HOSTS.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
             written.forget(&self.cluster(), "m2")
         });
+    }
+
+    /// Image and the dropped flag; all else of each manifest is as kubeadm wrote it.
+    fn upgrade(&self) -> Check {
+        let manifest =
+            |host: &str| Ok::<_, Fault>(self.lab.on(host, &format!("cat {MANIFEST}"))?.ok()?.stdout);
+        let had = HOSTS.map(manifest);
+        self.rsadm("etcd upgrade --plan")?.exits(7)?.says("image registry.k8s.io/etcd:3.7.0-0")?;
+        let upgraded = self.rsadm("etcd upgrade")?.ok()?;
+        upgraded.says("etcd v3.7.0 on 3 members")?;
+        upgraded.says("etcd.local.imageTag: 3.7.0-0, and of etcd.local.extraArgs those that")?;
+        let status = self.rsadm("etcd status -o json")?.ok()?.stdout;
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        let versions: Vec<String> = items(&status["members"]).iter().map(|m| text(&m["version"])).collect();
+        ensure!(versions == ["3.7.0"; 3], "members run {versions:?}");
+        for (host, had) in HOSTS.iter().zip(had) {
+            let wanted: String = had?
+                .replace("etcd:3.6.14-0", "etcd:3.7.0-0")
+                .replace("    - --experimental-compact-hash-check-enabled=true\n", "")
+                .replace("InitialCorruptCheck=true", "InitialCorruptCheck=true,CompactHashCheck=true");
+            let has = manifest(host)?;
+            ensure!(has == wanted, "{host} has another manifest than it should:\n{has}\n{wanted}");
+        }
+        self.rsadm("etcd upgrade")?.ok()?.says("nothing to upgrade")
+    }
+
+    /// Files that are there because of rsadm, and since when everything else of the host runs.
+    fn scheduled_files(&self, host: &str) -> Result<String, Fault> {
+        let files = "ls -d /etc/rsadm/* /etc/systemd/system/rsadm-* /usr/local/libexec/rsadm-agent";
+        Ok(self.lab.on(host, &format!("{files} 2>/dev/null; true"))?.stdout)
+    }
+
+    /// Also what the run may not change: whose the host is, and what runs there.
+    fn kubeadms(&self) -> Result<Vec<String>, Fault> {
+        let script = "find /etc/kubernetes /etc/containerd /var/lib/kubelet/config.yaml -type f -printf '%p %T@\n' | sort; \
+            systemctl show -p ExecMainPID kubelet containerd; ls /var/lib/rsadm/before 2>&1; true";
+        HOSTS.iter().map(|host| self.lab.on(host, script)?.text()).collect()
+    }
+
+    fn schedule(&self) -> Check {
+        let backup = "{interval: 1m, retention: 3, target: /var/lib/rsadm/backups}";
+        let scheduled = self.inventory.with("etcd.backup", backup);
+        let before = self.kubeadms()?;
+        self.lab.rsadm_on("up", &scheduled)?.exits(5)?.says("rsadm up --only backups")?;
+        let up = "up --only backups";
+        println!("{}", self.lab.rsadm_on(up, &scheduled)?.ok()?.all());
+        self.lab.rsadm_on(up, &scheduled)?.ok()?.says("nothing to change")?;
+        eventually(|| {
+            let status = self.lab.rsadm_on("etcd status", &scheduled)?.ok()?;
+            status.says("backup   newest verified")?;
+            status.says("(every 60 s)")
+        })?;
+        let taken = "journalctl -u rsadm-backup.service -o cat --no-pager | grep -c ': revision'; true";
+        let taken: Result<Vec<String>, Fault> = HOSTS.iter().map(|h| self.lab.on(h, taken)?.text()).collect();
+        let taken: Vec<String> = taken?.into_iter().map(|count| count.trim().to_owned()).collect();
+        ensure!(taken.iter().any(|count| count == "0"), "each took one: {taken:?}");
+        ensure!(
+            self.kubeadms()? == before,
+            "changed beside the schedule: {before:#?}\n{:#?}",
+            self.kubeadms()?
+        );
+        self.rsadm("--yes reset")?.ok()?.says("up --only backups")?;
+        self.rsadm(up)?.ok()?;
+        for host in HOSTS {
+            let left = self.scheduled_files(host)?;
+            ensure!(left.is_empty(), "{host} still has {left}");
+        }
+        self.rsadm(up)?.ok()?.says("nothing to change")
+    }
+
+    fn replace_lost(&self) -> Check {
+        self.lab.on("m2", "rm -rf /var/lib/etcd/member; kill -9 $(pidof etcd)")?.ok()?;
+        eventually(|| {
+            self.lab.rsadm_on("etcd status", &self.inventory)?.exits(8)?.says("rsadm etcd replace")
+        })?;
+        self.rsadm("etcd replace {} m2")?.ok()?.says("etcd has 3 voting members, can lose 1")
     }
 
     fn dials(&self, host: &str, servers: &str) -> Check {
@@ -105,7 +209,8 @@ impl KubeadmBuilt<'_> {
         self.rsadm("etcd snapshot save --on-host --member m2")?.ok()?;
         self.rsadm("etcd snapshot ls {} --from m2:")?.ok()?.says("restored for a try")?;
         let prune = "etcd snapshot prune {} --from hosts: --keep 0 --yes";
-        self.rsadm(prune)?.ok()?.says("0 snapshots removed, 1 kept")
+        // The older one is of before the upgrade.
+        self.rsadm(prune)?.ok()?.says("1 snapshot removed, 1 kept")
     }
 
     fn configmap(&self, name: &str) -> Check {
@@ -117,8 +222,23 @@ impl KubeadmBuilt<'_> {
         eventually(|| Cluster::new(self.lab, host).kubectl("get configmaps -o name")?.text())
     }
 
+    /// What was there serves on, as if no restore had begun.
+    fn roll_back(&self) -> Check {
+        let restore = format!("--yes etcd restore {{}} {}", self.file());
+        let mut restore = self.lab.start_rsadm_on(&restore, &self.inventory)?;
+        restore.until_it_says("etcd stopped on 3 hosts")?;
+        restore.signal("KILL")?;
+        println!("{}", restore.end()?.stderr);
+        self.rsadm("etcd restore --rollback")?.ok()?.says("rolled back")?;
+        eventually(|| self.is_healthy())?;
+        for host in HOSTS {
+            let names = self.configmaps(host)?;
+            ensure!(names.contains("configmap/after"), "{host} has {names}");
+        }
+        Ok(())
+    }
+
     fn restore(&self) -> Check {
-        self.configmap("after")?;
         let restored = self.rsadm(&format!("--yes etcd restore {{}} {}", self.file()))?.ok()?;
         restored.says("etcd restored on 3 hosts")?;
         eventually(|| self.is_healthy())?;
@@ -128,13 +248,8 @@ impl KubeadmBuilt<'_> {
             ensure!(!names.contains("configmap/after"), "{host} has a later one: {names}");
         }
         // Which has recorded whose the data is.
-        self.is_not_upgraded()?;
+        self.rsadm("etcd upgrade")?.ok()?.says("nothing to upgrade")?;
         self.configmap("new")
-    }
-
-    /// What kubeadm built it also upgrades.
-    fn is_not_upgraded(&self) -> Check {
-        self.rsadm("etcd upgrade")?.exits(5)?.says("rsadm did not build this member")
     }
 
     fn recover(&self) -> Check {
@@ -156,6 +271,5 @@ fn it_is_kept(it: &KubeadmBuilt<'_>) -> Check {
     it.rsadm("etcd alarm disarm")?.ok()?.says("no alarm is on")?;
     it.rsadm("etcd compact --keep 10")?.ok()?.says("10 kept")?;
     it.rsadm("etcd defrag --min-gain 0")?.ok()?.says("3 members defragmented")?;
-    it.is_not_upgraded()?;
     it.rsadm("etcd bench --duration 2s")?.ok()?.says("99%")
 }
