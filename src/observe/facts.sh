@@ -87,8 +87,8 @@ sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- 
 # On loopback is the pod itself: of systemd-resolved's stub the file behind it counts; one that is not there or names no other is none.
 p=/etc/resolv.conf v=$'\nnameserver'
 [[ $'\n'$(<$p) = *"$v 127.0.0.53"* ]] && p=/run/systemd/resolve/resolv.conf
-w=$'\n'$(<$p)
-if [[ $w = *"$v"* && $w != *"$v "@(127.|::1)* ]]; then f feature resolver; else p=; fi
+x=$'\n'$(<$p)
+if [[ $x = *"$v"* && $x != *"$v "@(127.|::1)* ]]; then f feature resolver; else p=; fi
 [[ $p = /e* ]]||f resolv-conf $p
 for p in ipv4/ip_forward bridge/bridge-nf-call-iptables; do r "net $p" /proc/sys/net/$p; done
 for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done
