@@ -84,11 +84,12 @@ sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- 
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^(cgroup\w+|clusterDomain): */network \1 /p
   s/^ *"made": "([^"]*)".*/backup-target \1/p;s/.*"subnet": *"([^"]*)".*/pod-subnet \1/p' /etc/{cni/net.d/10-rsadm.conflist,rsadm/{backup.json,network.sh}} \
   $K/manifests/kube-{apiserver,controller-manager}.yaml $L/kubelet/config.yaml
-# On loopback is the pod itself: of systemd-resolved's stub the file behind it counts; one that is not there or names no other is none.
+# On loopback is the pod itself: of systemd-resolved's stub the file behind it counts, and one that names no other server is none.
 p=/etc/resolv.conf v=$'\nnameserver'
 [[ $'\n'$(<$p) = *"$v 127.0.0.53"* ]] && p=/run/systemd/resolve/resolv.conf
-x=$'\n'$(<$p)
-if [[ $x = *"$v"* && $x != *"$v "@(127.|::1)* ]]; then f feature resolver; else p=; fi
+x=
+while read -r k v _ || [ "$k" ]; do case $k$v in nameserver127.*|nameserver::1);; nameserver?*) x=1;; esac; done <$p
+if [ $x ]; then f feature resolver; else p=; fi
 [[ $p = /e* ]]||f resolv-conf $p
 for p in ipv4/ip_forward bridge/bridge-nf-call-iptables; do r "net $p" /proc/sys/net/$p; done
 for p in $E/member{,/snap,/wal}; do [ -L $p ] && f etcd-folder "$(readlink -f $p)"; done

@@ -128,8 +128,10 @@ pub(super) fn full(title: &str, room: Option<u64>) -> Advice {
         ));
     };
     warning(format!(
-        "the disk of {title} was full, which ended its etcd, and has {} now: its kubelet starts it again, within 5 min at the latest",
-        bytes(left)
+        "the disk of {title} was full, which ended its etcd, and has {} now: its kubelet starts it again, within 5 min at the latest; \
+         if it does not, df -i {}",
+        bytes(left),
+        ETCD_DATA_DIR
     ))
 }
 

@@ -67,9 +67,9 @@ pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Adv
 }
 
 /// The inventory's row of the host that this member runs on, where the inventory has another address for it: rsadm gives
-/// members the names of their hosts.
+/// members the names of their hosts. One that is not well may be of a host that was made anew, at another address.
 fn elsewhere<'r>(member: &MemberReport, report: &'r EtcdReport) -> Option<&'r MemberReport> {
-    let is_unknown = !member.in_inventory && member.id.is_some() && !member.name.is_empty();
+    let is_unknown = !member.in_inventory && member.healthy && !member.name.is_empty();
     let is_it = |row: &&MemberReport| row.in_inventory && row.id.is_none() && row.name == member.name;
     report.members.iter().filter(|_| is_unknown).find(is_it)
 }

@@ -329,7 +329,8 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
         );
         advice.push(warning(text).with(commands.diagnose()));
     }
-    if !run.is_empty() && here.is_empty() && away.is_empty() {
+    let all_there = !silent.iter().any(|m| is_away(&m));
+    if !run.is_empty() && here.is_empty() && all_there {
         let text = format!(
             "etcd runs on {} and does not answer in time: their hosts or disks are busy, or those that run are too few; look \
              again, and at the load of the hosts",
@@ -337,7 +338,7 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
         );
         advice.push(warning(text));
     }
-    match (here.is_empty(), away.is_empty()) {
+    match (here.is_empty(), all_there) {
         (true, _) => {}
         (false, true) => {
             let text =

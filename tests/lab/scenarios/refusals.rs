@@ -184,7 +184,7 @@ impl Refusals<'_> {
 
     /// The lab's hosts have none; one on loopback would be the pod itself.
     fn nameservers(&self) -> Check {
-        self.lab.on("m1", "echo nameserver 10.77.0.1 > /etc/resolv.conf")?.ok()?;
+        self.lab.on("m1", "printf 'nameserver %s\\n' 127.0.0.1 10.77.0.1 > /etc/resolv.conf")?.ok()?;
         self.lab.on("m2", "echo nameserver 127.0.0.1 > /etc/resolv.conf")?.ok()?;
         let plan = self.lab.rsadm_on("plan", &self.inventory);
         for host in ["m1", "m2"] {

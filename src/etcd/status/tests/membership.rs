@@ -52,16 +52,29 @@ fn membership_against_the_inventory() {
             advice.iter().find(|a| a.text.contains("no member of the cluster: take the role off it there"));
         assert_eq!(told.unwrap().command.as_deref(), command);
     }
-    let mut moved = Scene::new(3).silence(3, "no route to host");
-    moved.answer(3).peer_url = "https://10.0.0.33:2380".to_owned();
+    // The member is asked at its own address; nobody is at that of the inventory.
+    let mut moved = Scene::new(3);
+    let mut there = moved.answer(3).clone();
+    there.peer_url = "https://10.0.0.33:2380".to_owned();
+    there.status = Err("no route to host".to_owned());
+    there.quorum_list = Err("no route to host".to_owned());
+    there.own_list = None;
+    moved.gathered.answers.push(there);
+    moved.answer(3).in_inventory = false;
     insta::assert_snapshot!(summary(&moved), @"
-    Degraded 2/3 can lose 0
+    Degraded 3/3 can lose 1
     m3: no route to host
-    m3: not in the inventory, so not asked
     Warning: m3 does not answer (no route to host)
-    Warning: etcd survives no further failure: do not restart m1 and m2 until m3 is healthy
     Warning: m3 is a member at https://10.0.0.3:2380, and the inventory has that host elsewhere: set its internal_address back; where it has to move, rsadm etcd remove takes it out first, while the inventory has its old address
     ");
+    let mut anew = Scene::new(3).silence(3, "no route to host");
+    anew.answer(3).peer_url = "https://10.0.0.33:2380".to_owned();
+    let told = anew.report().advice;
+    let told = told
+        .iter()
+        .find(|a| a.text.contains("the inventory has no etcd host there: put it in, or this takes it out"))
+        .unwrap();
+    assert_eq!(told.command.as_deref(), up);
     let mut foreign = Scene::new(3);
     foreign.status(3).cluster_id = 0xbad;
     foreign.answer(3).hash = None;

@@ -67,6 +67,19 @@ fn a_host_that_lets_nobody_in_is_not_taken_for_one_that_is_off() {
     }
 }
 
+/// `up` wants every host, and a kubelet needs no other.
+#[test]
+fn without_a_host_that_lets_nobody_in_the_others_kubelets_are_named() {
+    let mut scene = Scene::new(3).silence(1, "no answer").silence(3, "not reached").without_quorum();
+    let stopped = Process { prepared: true, manifest: true, data: true, ..Process::default() };
+    let shut = HostState::Unreachable { why: "not reached".to_owned(), shut: true };
+    scene.known.hosts.extend([("m1".to_owned(), HostState::Seen(stopped)), ("m3".to_owned(), shut)]);
+    let advice = scene.report().advice;
+    let told =
+        advice.iter().any(|a| a.text.contains("; without those, on m1: systemctl enable --now kubelet"));
+    assert!(told, "{advice:?}");
+}
+
 /// It runs, and what it complained of in an earlier life is not what is wrong.
 #[test]
 fn a_member_to_which_sshd_leads_nobody_is_not_taken_for_a_stuck_one() {
