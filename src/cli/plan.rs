@@ -1,6 +1,9 @@
 //! `rsadm plan`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::ValueHint;
 
@@ -14,7 +17,7 @@ use crate::{
     },
     event::Events,
     exec::differences,
-    manifests::to_yaml,
+    manifests::{is_yaml_of, to_yaml},
     observe::Observed,
     phases::UP,
     plan::Plan,
@@ -46,10 +49,12 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     if let Some(file) = &args.observed {
         can_be_written(file).map_err(unwritable(file))?;
+        is_free(file)?;
     }
     let mut session =
         Session::to_build(context, &args.inventory, Events::none(), &GateArgs::default()).await?;
-    schedule::complete_for(&args.phases, &mut session.cluster)?;
+    let command = format!("plan{}", args.inventory.as_typed());
+    schedule::complete_for(&command, &args.phases, &mut session.cluster)?;
     let seen = session.observe().await?;
     // Before it is planned with: a wrong refusal is worth a test, too.
     if let Some(file) = &args.observed {
@@ -58,6 +63,16 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let (mut plan, _) = session.plan(UP, seen, |name| args.phases.wants(name))?;
     differences::explain(&session.fleet, &mut plan).await;
     show(context, plan)
+}
+
+/// Whether nothing else is in the file, such as the inventory, which stands behind other commands at this place.
+fn is_free(file: &Path) -> Result<(), CliError> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    if text.trim().is_empty() || is_yaml_of::<Observed>(&text) {
+        return Ok(());
+    }
+    let text = format!("{} has something else in it, and would be replaced", file.display());
+    Err(CliError::new(Exit::Refused, text).hint("--observed takes the name of a new file"))
 }
 
 /// Writes what was observed as `tests/plans.rs` reads it. What hosts tell has no secret in it (`observe/facts.sh`), so nothing
@@ -93,6 +108,10 @@ mod tests {
         keep(&file, &seen).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(serde_yaml::from_str::<Observed>(&fs::read_to_string(&file).unwrap()).unwrap(), seen);
+        assert!(is_free(&file).is_ok() && is_free(&folder.path().join("new")).is_ok());
+        let inventory = folder.path().join("inventory.yaml");
+        fs::write(&inventory, "cluster_name: prod\nhosts: [{name: m1, address: 10.0.0.1}]\n").unwrap();
+        assert_eq!(is_free(&inventory).unwrap_err().kind(), Exit::Refused);
         let error = keep(folder.path(), &seen).unwrap_err();
         assert!(error.message().starts_with("could not write "), "{}", error.message());
     }

@@ -11,10 +11,16 @@ use crate::{
     plan::sha256,
 };
 
-/// Adds it to a cluster that has a schedule, where that is wanted. No command needs it that does something else: the certificates of
-/// a cluster that has stopped are renewed on a computer without the file, too.
-pub(super) fn complete_for(phases: &PhaseArgs, cluster: &mut Cluster) -> Result<(), CliError> {
-    if phases.wants(backups::PHASE) { complete(cluster) } else { Ok(()) }
+/// Adds it to a cluster that has a schedule, where that is wanted of the command (as it is typed). No command needs it that does
+/// something else: the certificates of a cluster that has stopped are renewed on a computer without the file, too.
+pub(super) fn complete_for(command: &str, phases: &PhaseArgs, cluster: &mut Cluster) -> Result<(), CliError> {
+    if !phases.wants(backups::PHASE) {
+        return Ok(());
+    }
+    complete(cluster).map_err(|error| match phases.only.is_empty() && phases.skip.is_empty() {
+        true => error.hint(format!("rsadm {command} --skip {} goes on without it", backups::PHASE)),
+        false => error,
+    })
 }
 
 /// Adds it to a cluster that has a schedule.
@@ -22,7 +28,7 @@ pub(super) fn complete(cluster: &mut Cluster) -> Result<(), CliError> {
     let Some(backup) = &cluster.etcd.backup else { return Ok(()) };
     let failed = |Unusable { why, help }| {
         let error = CliError::new(Exit::Inventory, format!("could not use etcd.backup.credentials: {why}"));
-        help.into_iter().fold(error, CliError::hint).hint("rsadm up --skip backups does all else meanwhile")
+        help.into_iter().fold(error, CliError::hint)
     };
     cluster.backup_credentials = backup.credentials.as_deref().map(secret).transpose().map_err(failed)?;
     cluster.agent = Some(own()?);

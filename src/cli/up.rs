@@ -49,7 +49,7 @@ impl Args {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded(context);
     let mut session = Session::to_build(context, &args.inventory, events, &args.gate).await?;
-    schedule::complete_for(&args.phases, &mut session.cluster)?;
+    schedule::complete_for(&args.command(), &args.phases, &mut session.cluster)?;
     session.consent(&args.gate)?;
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;

@@ -33,7 +33,7 @@ pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -73,6 +73,11 @@ pub struct Error {
 /// `what` names it in the error, which only a map with keys that are no strings could cause.
 pub fn to_yaml(what: &'static str, value: &impl Serialize) -> Result<String, Error> {
     serde_yaml::to_string(value).map_err(|source| Error { what, source })
+}
+
+/// Whether a text is such a value in YAML.
+pub fn is_yaml_of<T: DeserializeOwned>(text: &str) -> bool {
+    serde_yaml::from_str::<T>(text).is_ok()
 }
 
 /// Flags that are lists, and entries of ours without which a cluster does not hold: nodes could change one another, `kubeadm join`

@@ -12,7 +12,8 @@ use crate::{
 /// List the members of etcd, as etcd itself has them
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-It ends with 8 where a member is not well, and with 9 where no quorum stands behind the list.
+It ends with 8 where etcd status would warn of something, and with 9 where no quorum stands
+behind the list.
 
 Examples:
   rsadm etcd members inventories/prod.yaml

@@ -86,7 +86,8 @@ impl<'a> Ground<'a> {
             return Err(match wish.join.iter().find(|host| wish.leave.contains(host)) {
                 // A bare host becomes a node first.
                 Some(host) if session.cluster.node(host).is_some_and(Node::is_kubernetes) => error.hint(format!(
-                    "if {host} is gone for good, another host can have its place: its line instead of {host}'s, then rsadm up{}",
+                    "if {host} is gone for good, another host can have its place: its line instead of {host}'s, then rsadm up{0}; \
+                     where kubeadm built, kubeadm join there, then rsadm etcd replace{0} {host} NEW_HOST",
                     arg.as_typed()
                 )),
                 Some(host) => error.hint(format!(
