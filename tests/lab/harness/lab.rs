@@ -73,11 +73,6 @@ impl Lab {
         run(command.args(args), format!("{name} {}", args.join(" ")))
     }
 
-    /// A script of `tests/lab` that uses the lab, for what it is given beside arguments.
-    pub fn scripted(&self, name: &str) -> Command {
-        self.program(name)
-    }
-
     /// `rsadm COMMAND INVENTORY`.
     pub fn rsadm_on(&self, command: &str, inventory: &Inventory) -> Result<Outcome, Fault> {
         self.start_rsadm_on(command, inventory)?.end()

@@ -26,7 +26,7 @@ const MADE: &str = r#"export LC_ALL=C
     done"#;
 
 /// Files with the time of their last change of any kind and, where asked for, all else that a host is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Footprint(BTreeMap<String, BTreeSet<String>>);
 
 impl Footprint {

@@ -39,6 +39,15 @@ require_kernel() {
   mkdir /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd systemd /sys/fs/cgroup/systemd"
   unshare --net sh -c 'ip link add name br0 type bridge' 2> /dev/null || die "this kernel, or this container, gives no network bridge (CONFIG_BRIDGE, CAP_NET_ADMIN)"
   unshare --net sh -c 'ip link add name v0 type veth peer name v1' 2> /dev/null || die "this kernel has no veth devices (CONFIG_VETH)"
+  require_watches
+}
+
+# systemd, containerd and above all the kubelet watch files: a control plane has some thirty such instances, all nodes are the same
+# root to the kernel, and its default for one user is 128.
+require_watches() {
+  local limit=/proc/sys/fs/inotify/max_user_instances
+  (($(< "$limit") >= 1024)) || echo 1024 2> /dev/null > "$limit" ||
+    die "fs.inotify.max_user_instances is $(< "$limit"), and the nodes take up to 1024: sysctl fs.inotify.max_user_instances=1024"
 }
 
 # The node's overlay cannot sit on another overlay, such as a container's root.
