@@ -102,10 +102,15 @@ async fn report(cluster: &Cluster) -> EtcdReport {
         });
     }
     let until = tokio::time::Instant::now() + Limits::default().total;
-    let mut gathered = gather(&targets, Limits::default()).await;
-    compare(&targets, &mut gathered, Hashes::Quick, until).await;
+    let mut gathered = unless_it_hangs(gather(&targets, Limits::default())).await;
+    unless_it_hangs(compare(&targets, &mut gathered, Hashes::Quick, until)).await;
     let known = Known { cluster: "test".into(), ..Known::default() };
     assess(&gathered, &known, OffsetDateTime::now_utc())
+}
+
+/// What has no end fails; how long a person waits, `tests/bench` measures.
+async fn unless_it_hangs<T>(call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), call).await.expect("an answer within a minute")
 }
 
 fn leader(report: &EtcdReport) -> usize {
@@ -212,7 +217,7 @@ async fn members_that_hang() {
     let clients = serving(&cluster).await;
     let paused = leader(&report(&cluster).await);
     cluster.pause(paused);
-    let silent = clients[paused].status().await;
+    let silent = unless_it_hangs(clients[paused].status()).await;
     assert!(matches!(silent, Err(EtcdError::Unavailable { .. })), "{silent:?}");
     until(|| clients[(paused + 1) % 3].linearizable_read()).await;
     let report = report(&cluster).await;
@@ -283,7 +288,8 @@ async fn nobody_and_nothing_there() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mute =
         Dial { deadline: Duration::from_millis(300), ..dial_to(listener.local_addr().expect("bound")) };
-    let silent = client::dial(&mute, &authority.client()).await.client.expect_err("nobody speaks");
+    let silent =
+        unless_it_hangs(client::dial(&mute, &authority.client())).await.client.expect_err("nobody speaks");
     assert!(matches!(&silent, EtcdError::Unavailable { .. }), "{silent:?}");
     drop(listener);
     let refused = client::dial(&mute, &authority.client()).await.client.expect_err("nobody listens");
