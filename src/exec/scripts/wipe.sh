@@ -89,10 +89,15 @@ pod_processes() { find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -ex
 nft_answers() { (nft list tables; exit $?) >/dev/null 2>&1; }
 
 # nft up to 1.0.6 crashes at the tables of a newer kube-proxy (kubernetes#136786), and not every host has nft, or iptables.
-# kube-proxy can always take away what it made, also where it did not run any more.
+# kube-proxy can always take away what it made, also where it did not run any more; and all of IPVS, which may be another's, such
+# as keepalived's, where kube-proxy has no device for it.
 kube_proxy_rules() {
   local image
   ! nft_answers || iptables_is_elsewhere || return
+  if grep -qs '^[TUSF]' /proc/net/ip_vs && [ ! -e /sys/class/net/kube-ipvs0 ]; then
+    left+=("rules of kube-proxy, whose own way to take them away would empty this host's IPVS too; they go at the next boot")
+    return
+  fi
   image=$(timeout 10 ctr -n k8s.io images ls -q 2>/dev/null | grep -m 1 '/kube-proxy:') || return
   timeout 10 ctr -n k8s.io containers rm rsadm-cleanup >/dev/null 2>&1
   timeout 60 ctr -n k8s.io run --rm --net-host --privileged "$image" rsadm-cleanup /usr/local/bin/kube-proxy --cleanup >/dev/null 2>&1
