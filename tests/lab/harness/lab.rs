@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{Check, Fault, Inventory, Outcome, share::Share};
+use super::{Check, Fault, Inventory, Outcome, eventually, share::Share};
 
 /// A lab that is up; dropping it takes it down.
 pub struct Lab {
@@ -211,6 +211,15 @@ impl Running {
     pub fn signal(&self, name: &str) -> Check {
         run(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]), "kill")?.ok()?;
         Ok(())
+    }
+
+    /// Ends it as Ctrl-C does, once its results have all of that.
+    pub fn interrupted_after(self, told: &[&str]) -> Result<Outcome, Fault> {
+        let seen = eventually(|| told.iter().try_for_each(|words| self.has_shown(words)));
+        self.signal("INT")?;
+        let outcome = self.end()?;
+        println!("{}", outcome.stdout);
+        seen.map(|()| outcome)
     }
 
     /// The number of its process.

@@ -85,14 +85,8 @@ impl KubeadmBuilt<'_> {
             self.rsadm("etcd add {} m1")?.ok()?.says("etcd has 3 voting members, can lose 1")
         });
         checks.check("who watched was told of what came and went", || {
-            let watch = watch?;
             let told = ["healthy: 3 of 3 voters healthy, can lose 1", "m3 is well again", "m1 is well again"];
-            let seen = eventually(|| told.iter().try_for_each(|words| watch.has_shown(words)));
-            watch.signal("INT")?;
-            let watch = watch.end()?;
-            println!("{}", watch.stdout);
-            seen?;
-            watch.ok().map(drop)
+            watch?.interrupted_after(&told)?.ok().map(drop)
         });
         checks.check("every acknowledged write is on every member", || {
             let written = writer.take().ok_or("no writer")?.end()?;
