@@ -101,13 +101,14 @@ fn dns_hosts(cluster: &Cluster) -> Vec<&NodeName> {
     }
 }
 
-/// Notes it on the hosts that a plan without this phase changes, but for those of others, which the note would make ours.
+/// Notes it on the hosts that a plan without this phase changes. In a cluster of others on none, as the note would make a host
+/// ours: one that is blank beside theirs is theirs as soon as `kubeadm join` ran there.
 pub fn begin(p: &mut Planner<'_>, plan: &Plan) {
+    if p.seen().hosts.values().any(ownership::is_adopted) {
+        return;
+    }
     p.stage(PHASE, "what is there, for a reset", Mode::Parallel);
     for node in &p.cluster.nodes {
-        if ownership::is_adopted(p.facts(&node.name)) {
-            continue;
-        }
         if plan.steps().any(|(host, step)| *host == node.name && step.action.is_change()) {
             remember(p, node);
         }

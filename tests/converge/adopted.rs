@@ -190,3 +190,19 @@ fn a_schedule_stands_beside_what_kubeadm_built_and_is_taken_away_again() {
     }
     assert!(planned(&cluster, &without, &only).unwrap().0.is_empty());
 }
+
+/// It joins with kubeadm later, and nothing may then tell that it was rsadm's.
+#[test]
+fn a_schedule_on_a_blank_host_beside_them_makes_it_nobodys() {
+    let (cluster, mut state) = by_kubeadm();
+    let blank = State::new(&cluster).machines.remove(&NodeName::new("m3")).unwrap();
+    state.disaster = true;
+    state.machines.insert(NodeName::new("m3"), blank);
+    let scheduled = scheduled(&cluster);
+    let seen = block_on(observe(&World::new(state), &cluster));
+    let only = |name: &str| name == backups::PHASE;
+    let (plan, _) = phases::plan(UP, &scheduled, seen, OffsetDateTime::now_utc(), only).unwrap();
+    assert!(plan.hosts().iter().any(|host| host.as_str() == "m3"), "{}", words(&plan));
+    let remembers = |action: &Action| matches!(action, Action::Remember { .. });
+    assert!(!plan.steps().any(|(_, step)| remembers(&step.action)), "{}", words(&plan));
+}
