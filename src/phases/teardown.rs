@@ -3,7 +3,7 @@
 use crate::{
     inventory::{Cluster, Node, Role, RuntimeInstall},
     layout,
-    observe::Facts,
+    observe::{Facts, Observed},
     phases::{backups::outlived, ownership},
     plan::{Action, Mode, Planner, Refusal},
 };
@@ -49,12 +49,17 @@ fn keeps_snapshots(cluster: &Cluster, node: &Node) -> Result<(), Refusal> {
 }
 
 /// True where anything is there that rsadm put there. Files alone do not tell: an existing containerd has some too. Nor
-/// does a record beside Kubernetes: a host that kubeadm built has one once rsadm has looked after its member, and a program once
-/// it has a schedule of snapshots.
+/// does a record or a program beside Kubernetes: a host that kubeadm built has one once rsadm has looked after its member, and
+/// the other once it has a schedule of snapshots.
 fn is_touched(facts: &Facts) -> bool {
-    let is_recorded = facts.identity.is_some() && !has_kubernetes(facts);
-    let has_programs = !facts.programs.is_empty() && !ownership::is_adopted(facts);
-    ownership::is_prepared(facts) || is_recorded || has_programs
+    let has_ours = facts.identity.is_some() || !facts.programs.is_empty();
+    ownership::is_prepared(facts) || has_ours && !has_kubernetes(facts)
+}
+
+/// How many hosts keep a schedule of snapshots, since somebody else built them.
+pub fn kept_schedules(seen: &Observed) -> usize {
+    let keeps = |facts: &&Facts| facts.programs.contains_key(layout::AGENT_NAME) && !is_touched(facts);
+    seen.hosts.values().filter(keeps).count()
 }
 
 fn has_kubernetes(facts: &Facts) -> bool {

@@ -182,6 +182,19 @@ fn a_schedule_stands_beside_what_kubeadm_built_and_is_taken_away_again() {
     assert!(reset.is_empty(), "would wipe what kubeadm built:\n{}", words(&reset));
     assert!(reset.notices.iter().any(|n| n.help.contains("rsadm up --only backups")), "{:?}", reset.notices);
 
+    // Nor where its kubelet stands still, and etcd's manifest was moved aside, on a host of etcd alone.
+    let mut bare = with.clone();
+    for facts in bare.hosts.values_mut().filter(|facts| facts.etcd_data) {
+        facts.processes.clear();
+        facts.etcd_manifest = None;
+        facts
+            .files
+            .retain(|path, _| !path.starts_with(layout::MANIFESTS_DIR) && path != layout::KUBELET_CONF);
+        assert!(facts.programs.contains_key(layout::AGENT_NAME));
+    }
+    let (reset, _) = phases::plan(RESET, &scheduled, bare, OffsetDateTime::now_utc(), |_| true).unwrap();
+    assert!(reset.is_empty(), "would wipe etcd's data and keys:\n{}", words(&reset));
+
     let (plan, without) = planned(&cluster, &with, &only).unwrap();
     assert!(words(&plan).contains(layout::AGENT), "{}", words(&plan));
     for (host, facts) in &without.hosts {

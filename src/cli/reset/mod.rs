@@ -13,7 +13,7 @@ use crate::{
     host::HostError,
     inventory::{Cluster, NodeName, Role},
     observe::Observed,
-    phases::RESET,
+    phases::{RESET, teardown::kept_schedules},
     plan::Plan,
     ui::{lines::one_line, text::indent},
 };
@@ -70,14 +70,23 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Err(error);
     }
     let changed = outcome?;
-    let hosts = count(session.cluster.nodes.len(), "host");
-    let text = match changed {
-        0 => format!("nothing of rsadm is on {hosts}"),
-        _ => format!("{hosts} as before"),
-    };
+    let text = closing(changed, session.cluster.nodes.len(), kept_schedules(&seen));
     session.events.emit(Event::Finished { text, changed, elapsed: session.elapsed(), next: vec![] });
     report.print(context)?;
     Ok(Exit::Done)
+}
+
+/// How it ended: how many hosts were wiped, of how many, and how many of others keep a schedule of snapshots.
+fn closing(changed: usize, hosts: usize, schedules: usize) -> String {
+    let hosts = count(hosts, "host");
+    let left = match schedules {
+        0 => String::new(),
+        kept => format!(", but for the schedule of snapshots on {}", count(kept, "host")),
+    };
+    match changed {
+        0 => format!("nothing of rsadm is on {hosts}{left}"),
+        _ => format!("{hosts} as before{left}"),
+    }
 }
 
 /// Looks again under the locks, and wipes; how many hosts.
@@ -224,6 +233,16 @@ mod tests {
                 assert!(warnings.iter().all(is_it), "{typed}: {warnings:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_schedule_that_stays_is_told_at_the_end() {
+        assert_eq!(closing(0, 1, 0), "nothing of rsadm is on 1 host");
+        assert_eq!(
+            closing(0, 1, 1),
+            "nothing of rsadm is on 1 host, but for the schedule of snapshots on 1 host"
+        );
+        assert_eq!(closing(3, 3, 0), "3 hosts as before");
     }
 
     fn silent() -> HostError {
