@@ -13,6 +13,8 @@ pub const MANIFESTS_DIR: &str = "/etc/kubernetes/manifests";
 pub const KEPT_DIR: &str = "/run/rsadm-kept";
 /// etcd's static pod manifest.
 pub const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+/// The manifest of a member that kubeadm built, from before its upgrade: there until the new version serves (`set-etcd-image.sh`).
+pub const ETCD_MANIFEST_BEFORE: &str = "/etc/kubernetes/rsadm-etcd.yaml";
 /// The cluster's certificates.
 pub const PKI_DIR: &str = "/etc/kubernetes/pki";
 /// etcd's certificates.

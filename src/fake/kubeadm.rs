@@ -103,25 +103,39 @@ fn set_flag(pod: &mut Pod, name: &str, value: &str) {
 impl FakeHost {
     /// `set-etcd-image.sh`; `lines` are old and new ones in turn.
     pub(super) async fn set_etcd_image(&self, version: &str, lines: &[&str]) -> Result<Output, HostError> {
-        let (path, version) = (layout::ETCD_MANIFEST, version.trim_start_matches('v'));
-        let (before, is_there) = self.look(|state, name| {
-            let text = state.machine(name).files.text(path).unwrap_or_default();
-            (text.clone(), text.lines().any(|line| Some(&line.trim()) == lines.get(1)))
+        let (path, kept) = (layout::ETCD_MANIFEST, layout::ETCD_MANIFEST_BEFORE);
+        let version = version.trim_start_matches('v');
+        let (found, copy) = self.look(|state, name| {
+            let files = &state.machine(name).files;
+            (files.text(path).unwrap_or_default(), files.text(kept))
         });
-        if !is_there {
-            self.effect(&format!("write {path}"), |state, name| {
-                let text = before.lines().filter_map(|line| edited(line, lines)).collect::<String>();
-                state.machine(name).files.put(path, 0o600, text.as_bytes());
-            })
-            .await?;
-        }
+        let text = found.lines().filter_map(|line| edited(line, lines)).collect::<String>();
+        let before = match text == found {
+            true => copy,
+            false => {
+                self.effect(&format!("keep {path}"), |state, name| {
+                    state.machine(name).files.put(kept, 0o600, found.as_bytes());
+                })
+                .await?;
+                self.effect(&format!("write {path}"), |state, name| {
+                    state.machine(name).files.put(path, 0o600, text.as_bytes());
+                })
+                .await?;
+                Some(found)
+            }
+        };
         let serves = self.serves_as(version).await;
-        if serves.ok() || is_there {
+        let Some(before) = before else { return Ok(serves) };
+        if serves.ok() {
+            self.effect(&format!("remove {kept}"), |state, name| state.machine(name).files.remove(kept))
+                .await?;
             return Ok(serves);
         }
         let was = before.lines().find_map(|line| version_of(line.trim().strip_prefix("image: ")?));
         self.effect("put the manifest of etcd back", |state, name| {
-            state.machine(name).files.put(path, 0o600, before.as_bytes());
+            let files = &mut state.machine(name).files;
+            files.put(path, 0o600, before.as_bytes());
+            files.remove(kept);
         })
         .await?;
         let was = was.map(|version| version.to_string()).unwrap_or_default();

@@ -78,7 +78,9 @@ awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){if(
   FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
   /N CERT/{on=!over;next} /END CERT/{on=0;over=p~/m$/;next} /-.* KEY/{on=p~/y$/&&/BE/;next} on{b=b $0}
   $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}" </dev/null
-sed -nE '/-password=/!s/^ *- --/etcd-flag /p;s/^ *(- )?image: *"?([^" ]*).*/etcd-image \2/p' $K/manifests/etcd.yaml
+# Of the container etcd, whatever stands beside it.
+awk '{match($0,/[^ -]/);c=RSTART;gsub(/["'\'']|[ \t]+(#.*)?$/,"")} /^ *- /{i[c]=n[c]=""} /^ *- --/&&!/-(password|user)=/{sub(/^ *- --/,"etcd-flag ");print}
+  /^[ -]*name: etcd$/{n[c]=1} sub(/^[ -]*image: */,""){i[c]=$0} n[c]&&i[c]&&!d++{print "etcd-image",i[c]}' $K/manifests/etcd.yaml
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^(cgroup\w+|clusterDomain): */network \1 /p

@@ -149,6 +149,7 @@ impl Action {
             }
             Self::SetEtcdImage { image, arguments, .. } => {
                 put(facts, layout::ETCD_MANIFEST, 0o600, FRESH);
+                facts.files.remove(layout::ETCD_MANIFEST_BEFORE);
                 facts.etcd_image = Some(image.clone());
                 let flags = facts.etcd_manifest.take().unwrap_or_default();
                 facts.etcd_manifest = Some(with_arguments(&flags, arguments));

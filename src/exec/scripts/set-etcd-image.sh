@@ -1,15 +1,18 @@
-# set-etcd-image.sh VERSION PORT SECONDS [OLD NEW]…: changes lines of etcd's manifest (NEW instead of OLD, or nothing), its image among
-# them, leaves all else as it is, and waits until the member says that it runs this version. The old manifest comes back where it
-# does not. (After processes.sh and pods.sh.)
+# set-etcd-image.sh VERSION PORT SECONDS [OLD NEW]…: changes lines of etcd's manifest (NEW instead of OLD, or nothing), its image
+# first, leaves all else as it is, and waits until the member says that it runs this version. The old manifest comes back where it
+# does not, also the one that a run before kept and was killed. (After processes.sh and pods.sh.)
 version=${1#v} port=$2 limit=$3 end=$((SECONDS+$3)) manifest=$(manifest_of etcd) kept=/etc/kubernetes/rsadm-etcd.yaml turn=0 begun=$(date +%s)
 shift 3
 
-# edited FILE [OLD NEW]…: its text with other lines.
+# edited FILE [OLD NEW]…: its text with other lines, read as facts.sh reads them; notes behind them stay. Fails where that has not the
+# first NEW.
 edited() {
-  awk 'BEGIN {for (i = 2; i < ARGC; i += 2) {has[ARGV[i]] = 1; new[ARGV[i]] = ARGV[i + 1]; ARGV[i] = ARGV[i + 1] = ""}}
-    {line = $0; sub(/^ *(- )?/, "", line); lead = substr($0, 1, length($0) - length(line)); gsub(/["'\'']/, "", line)}
-    !(line in has) {print; next}
-    new[line] != "" {print lead new[line]}' "$@"
+  awk 'BEGIN {first = ARGV[3]; for (i = 2; i < ARGC; i += 2) {has[ARGV[i]] = 1; new[ARGV[i]] = ARGV[i + 1]; ARGV[i] = ARGV[i + 1] = ""}}
+    {line = $0; sub(/^ *(- )?/, "", line); lead = substr($0, 1, length($0) - length(line))
+      note = match(line, /[ \t]+(#.*)?$/) ? substr(line, RSTART) : ""; gsub(/["'\'']|[ \t]+(#.*)?$/, "", line)}
+    !(line in has) || new[line] == line {print; found = found || line == first; next}
+    new[line] != "" {print lead new[line] note; found = found || new[line] == first}
+    END {exit !found}' "$@"
 }
 
 # served: the version that the member tells where its metrics are, which it opens once it has taken its data.
@@ -18,32 +21,46 @@ served() {
     timeout 5 sed -n 's/^etcd_server_version{server_version="\([^"]*\)".*/\1/p' <&3; } 2>/dev/null
 }
 
+# serves_again: what served before does, where that is known; else another version than the new one.
+serves_again() {
+  local now
+  now=$(served)
+  [ "$now" = "$was" ] || { [ "$was" = unknown ] && [ -n "$now" ] && [ "$now" != "$version" ]; }
+}
+
 # Under names of this process, since one whose connection was lost may still be at the same; what killed ones left goes.
 for old in $kept.*; do pid=${old#"$kept."}; [ -e "/proc/${pid%.new}" ] || rm -f "$old"; done
-old=$kept.$$ written=
-if ! sed -E 's/^ *(- )?//' "$manifest" | tr -d "\"'" | grep -qxF -- "$2"; then
+old=$kept.$$ was='' written=''
+cp -p "$manifest" $old || exit 1
+if ! edited $old "$@" > $old.new; then echo "$manifest has no $1" >&2; rm -f $old $old.new; exit 1; fi
+if cmp -s $old $old.new; then
+  # A run before this one wrote it: what that kept is the way back of both.
+  rm -f $old $old.new
+  [ ! -e $kept ] || { was=unknown written=$(stat -c '%i %Y' "$manifest"); }
+else
   was=$(served)
-  cp -p "$manifest" $old && edited $old "$@" > $old.new || exit 1
-  if cmp -s $old $old.new; then echo "$manifest has no $1" >&2; rm -f $old $old.new; exit 1; fi
-  chmod 600 $old.new && sync $old.new &&
+  chmod 600 $old.new && sync $old $old.new && mv -f $old $kept &&
     written=$(stat -c '%i %Y' $old.new) && mv -f $old.new "$manifest" || exit 1
 fi
 said=
 while [ $SECONDS -lt $end ]; do
-  [ "$(served)" != "$version" ] || { rm -f $old; exit 0; }
+  [ "$(served)" != "$version" ] || { rm -f $kept; exit 0; }
   if ((++turn % 10 == 0)); then ! stumbled etcd 2 && ! lost_data "$begun" || break; fi
   sleep 0.2
 done
 said=${said:-"etcd does not run as $version after $limit s"}
-# A run before this one wrote it: there is none to go back to.
+# It was written by hand, or nothing is left of who wrote it: there is none to go back to.
 [ "$written" ] || { echo "$said" >&2; exit 1; }
 # Who has written it since then looks after it.
-[ "$(stat -c '%i %Y' "$manifest")" = "$written" ] || { rm -f $old; echo "$said, and its manifest was changed meanwhile" >&2; exit 1; }
-mv -f $old "$manifest"
+if [ "$(stat -c '%i %Y' "$manifest")" != "$written" ]; then
+  echo "$said, and its manifest was changed meanwhile; the one from before is $kept" >&2
+  exit 1
+fi
+mv -f $kept "$manifest" || exit 1
 end=$((SECONDS+limit))
-while [ -n "$was" ] && [ "$(served)" != "$was" ]; do
+while [ -n "$was" ] && ! serves_again; do
   [ $SECONDS -lt $end ] || { echo "$said; it does not serve again yet, although its manifest from before was put back" >&2; exit 1; }
   sleep 0.2
 done
-echo "$said; etcd has its manifest from before again, and serves" >&2
+echo "$said; etcd has its manifest from before again${was:+, and serves}" >&2
 exit 1

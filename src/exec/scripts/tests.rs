@@ -13,6 +13,7 @@ use super::{REMEMBER, WIPE};
 
 mod apply;
 mod containers;
+mod etcd_image;
 mod images;
 mod links;
 mod lock;

@@ -59,6 +59,7 @@ pub(super) fn change(p: &mut Planner<'_>, node: &Node) -> Result<(), Refusal> {
     };
     if !is_pending(p, node) && is_there {
         p.checked();
+        p.no_file(node, layout::ETCD_MANIFEST_BEFORE, "the new version serves");
         return Ok(());
     }
     let arguments = changes(p, node).map_err(|(rule, why, help)| Refusal {

@@ -1,0 +1,179 @@
+//! The script that gives a member of kubeadm's another image, with a member that tells its version by its manifest.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use super::{Place, said};
+use crate::{exec::scripts::SET_ETCD_IMAGE, observe::parser::SCRIPT};
+
+const MANIFEST: &str = "kubernetes/manifests/etcd.yaml";
+const KEPT: &str = "kubernetes/rsadm-etcd.yaml";
+
+/// As somebody left it who edited what kubeadm wrote.
+const OLD: &str = r#"metadata:
+  name: etcd
+spec:
+  containers:
+  - image: r/backup:1
+    name: etcd-backup
+  - command:
+    - etcd
+    - --discovery-user=me:secret
+    - "--experimental-max-learners=2" # for a while
+    - --gone
+    - --name=m1
+    image: 'r/etcd:3.6.14-0'  # "pinned"
+    name: etcd
+    volumeMounts:
+    - mountPath: /x
+      name: etcd
+  initContainers:
+  - image: r/other:1
+    name: first
+"#;
+
+const NEW: &str = r#"metadata:
+  name: etcd
+spec:
+  containers:
+  - image: r/backup:1
+    name: etcd-backup
+  - command:
+    - etcd
+    - --discovery-user=me:secret
+    - --max-learners=2 # for a while
+    - --name=m1
+    image: r/etcd:3.7.0-0  # "pinned"
+    name: etcd
+    volumeMounts:
+    - mountPath: /x
+      name: etcd
+  initContainers:
+  - image: r/other:1
+    name: first
+"#;
+
+/// The version of a member with that manifest, where it serves.
+type Serves = fn(&str) -> Option<&'static str>;
+
+const WELL: Serves = |manifest| match manifest.contains("3.7.0") {
+    true => (!manifest.contains("--gone")).then_some("3.7.0"),
+    false => Some("3.6.14"),
+};
+
+const ONLY_OLD: Serves = |manifest| manifest.contains("3.6.14").then_some("3.6.14");
+
+/// Answers as the member whose manifest is there; its port.
+fn member(manifest: PathBuf, serves: Serves) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut question = [0; 64];
+            let _ = stream.read(&mut question);
+            if let Some(version) = serves(&std::fs::read_to_string(&manifest).unwrap_or_default()) {
+                let _ = writeln!(stream, "\r\netcd_server_version{{server_version=\"{version}\"}} 1");
+            }
+        }
+    });
+    port
+}
+
+/// Takes 3.6.14 to 3.7.0, where the manifest has that image.
+fn upgrade(place: &Place, had: &str, serves: Serves) -> Output {
+    let port = member(place.path(MANIFEST), serves).to_string();
+    let text = SET_ETCD_IMAGE
+        .text
+        .replace("/etc/kubernetes/", &format!("{}/", place.path("kubernetes").display()))
+        .replace("/var/log/", &format!("{}/", place.path("log").display()));
+    let image = format!("image: {had}");
+    let fixed = ["set-etcd-image", "v3.7.0", &port, "1", &image, "image: r/etcd:3.7.0-0"];
+    let arguments = ["--experimental-max-learners=2", "--max-learners=2", "--gone", ""];
+    place.run(&text, &[&fixed[..], &arguments].concat())
+}
+
+/// A host with that manifest, and with one that was kept.
+fn host(manifest: &str, kept: Option<&str>) -> Place {
+    let place = Place::new();
+    place.put(MANIFEST, manifest);
+    kept.into_iter().for_each(|text| place.put(KEPT, text));
+    place
+}
+
+#[test]
+fn image_and_arguments_are_changed_whatever_stands_around_them() {
+    let by_hand = OLD.replace("3.6.14", "3.7.0");
+    for (about, manifest, had, kept) in [
+        ("as it was", OLD, "r/etcd:3.6.14-0", None),
+        ("with an image by hand", &by_hand, "r/etcd:3.7.0-0", None),
+        ("of a run that was killed before", OLD, "r/etcd:3.6.14-0", Some("of an older run")),
+    ] {
+        let place = host(manifest, kept);
+        let output = upgrade(&place, had, WELL);
+        assert!(output.status.success(), "{about}: {}", said(&output));
+        let wanted = if had.contains("3.7.0") {
+            NEW.replace("r/etcd:3.7.0-0", "'r/etcd:3.7.0-0'")
+        } else {
+            NEW.to_owned()
+        };
+        assert_eq!(place.text(MANIFEST), wanted, "{about}");
+        assert!(!place.is_there(KEPT), "{about}");
+    }
+    let place = host(OLD, None);
+    let output = upgrade(&place, "r/etcd:3.6.15-0", WELL);
+    assert!(said(&output).ends_with("has no image: r/etcd:3.6.15-0\n"), "{}", said(&output));
+    assert_eq!(place.text(MANIFEST), OLD);
+}
+
+#[test]
+fn the_manifest_from_before_comes_back_also_that_of_a_run_that_was_killed() {
+    const NEVER: Serves = |_| None;
+    let serves =
+        "etcd does not run as 3.7.0 after 1 s; etcd has its manifest from before again, and serves\n";
+    let is_back = serves.replace(", and serves", "");
+    for (about, manifest, kept, member, told) in [
+        ("at once", OLD, None, ONLY_OLD, serves),
+        ("it was down before", OLD, None, NEVER, is_back.as_str()),
+        ("killed behind the manifest", NEW, Some(OLD), ONLY_OLD, serves),
+    ] {
+        let place = host(manifest, kept);
+        let had = if manifest == OLD { "r/etcd:3.6.14-0" } else { "r/etcd:3.7.0-0" };
+        let output = upgrade(&place, had, member);
+        assert_eq!((output.status.code(), said(&output).as_str()), (Some(1), told), "{about}");
+        assert_eq!(place.text(MANIFEST), OLD, "{about}");
+        assert!(!place.is_there(KEPT), "{about}");
+    }
+}
+
+#[test]
+fn what_a_killed_run_kept_goes_once_the_new_version_serves() {
+    let place = host(NEW, Some(OLD));
+    let output = upgrade(&place, "r/etcd:3.7.0-0", WELL);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(place.text(MANIFEST) == NEW && !place.is_there(KEPT));
+}
+
+/// The script changes what the host has told, so both have to read it alike.
+#[test]
+fn the_host_tells_of_the_container_etcd_and_no_secret() {
+    let place = host(OLD, None);
+    let folder = place.path("kubernetes").display().to_string();
+    let script = SCRIPT.text.replace("K=/etc/kubernetes ", &format!("K={folder} "));
+    let out = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let told = String::from_utf8(out.stdout).unwrap();
+    let of_etcd = ["etcd-flag ", "etcd-image "];
+    let lines: Vec<&str> = told.lines().filter(|l| of_etcd.iter().any(|word| l.starts_with(word))).collect();
+    assert_eq!(
+        lines,
+        [
+            "etcd-flag experimental-max-learners=2",
+            "etcd-flag gone",
+            "etcd-flag name=m1",
+            "etcd-image r/etcd:3.6.14-0",
+        ]
+    );
+}
