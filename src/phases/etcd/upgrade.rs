@@ -37,7 +37,8 @@ pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
     for node in members(p) {
         let image = match is_ours(p, node) {
             true => Some(p.cluster.release.etcd_image()),
-            false => adopted::image(p, node),
+            // What the manifest names already its kubelet brings.
+            false => adopted::image(p, node).filter(|_| is_pending(p, node)),
         };
         p.images(node, image.as_slice());
     }

@@ -9,15 +9,28 @@ use crate::{
     inventory::Node,
     layout,
     plan::{Action, Planner, Refusal},
+    versions::Release,
 };
 
 /// Why not: a rule, why, and what to do.
 type Obstacle = (&'static str, String, String);
 
-/// The image of the version to come, from where the manifest has its image, with the tag that kubeadm's have.
+/// The image of the version to come. One that the manifest has already is that, whatever its tag.
 pub(super) fn image(p: &Planner<'_>, node: &Node) -> Option<String> {
-    let (repository, _) = p.facts(&node.name).etcd_image.as_deref()?.rsplit_once(':')?;
-    Some(format!("{repository}:{}", p.cluster.release.etcd_tag))
+    let had = p.facts(&node.name).etcd_image.as_deref()?;
+    match is_pending(p, node) {
+        true => next(had, &p.cluster.release),
+        false => Some(had.to_owned()),
+    }
+}
+
+/// From where the manifest has its image, with a tag as kubeadm's have, or of etcd's own kind (`v3.7.0`) where it has that.
+fn next(had: &str, release: &Release) -> Option<String> {
+    let (repository, tag) = had.rsplit_once(':')?;
+    Some(match tag.starts_with('v') && !tag.contains('-') {
+        true => format!("{repository}:{}", release.etcd),
+        false => format!("{repository}:{}", release.etcd_tag),
+    })
 }
 
 /// Whether the manifest can be changed for the new version, asked of all members before the first is touched.
@@ -27,12 +40,19 @@ pub(super) fn may_be(p: &Planner<'_>, node: &Node) -> Result<(), Obstacle> {
         let why = format!("there is no {} with an image on its host", layout::ETCD_MANIFEST);
         return Err(("no-manifest", why, "rsadm etcd status tells what is on the host".into()));
     };
-    if version(p, node).is_none() {
+    let Some(found) = version(p, node) else {
         let why = format!("its image tells no version: {image}");
         let help = format!(
             "name it in {} with the tag that it has, as registry.k8s.io/etcd:3.6.14-0, one host after the other",
             layout::ETCD_MANIFEST
         );
+        return Err(("etcd-version", why, help));
+    };
+    // Of other minor versions the rest of the phase tells.
+    let wanted = p.cluster.release.etcd;
+    if found.minor == wanted.minor && found > wanted {
+        let why = format!("it has {found}, which is newer than the inventory's {wanted}");
+        let help = format!("set etcd.version: {found} or a later one in the inventory");
         return Err(("etcd-version", why, help));
     }
     if is_pending(p, node) && !tells_its_version(p, node) {
@@ -96,4 +116,23 @@ fn tells_its_version(p: &Planner<'_>, node: &Node) -> bool {
     let everywhere = format!("http://0.0.0.0:{}", layout::ETCD_METRICS_PORT);
     let mut urls = flags(p, node).filter_map(|flag| value_of(flag, "listen-metrics-urls"));
     urls.any(|urls| urls.split(',').any(|url| url == metrics() || url == everywhere))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{manifests::testing, versions::Version};
+
+    #[test]
+    fn the_image_comes_from_where_it_was_with_the_tag_that_it_had() {
+        let release = testing::ha().release.with_etcd(Version::new(3, 8, 1));
+        for (had, wanted) in [
+            ("registry.k8s.io/etcd:3.7.0-0", Some("registry.k8s.io/etcd:3.8.1-0")),
+            ("10.0.0.1:5000/etcd:v3.7.0", Some("10.0.0.1:5000/etcd:v3.8.1")),
+            ("10.0.0.1:5000/etcd:v3.7.0-0", Some("10.0.0.1:5000/etcd:3.8.1-0")),
+            ("etcd", None),
+        ] {
+            assert_eq!(next(had, &release).as_deref(), wanted, "{had}");
+        }
+    }
 }
