@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 
 use crate::{
     faults::{heals_from_every_kill, undisturbed},
-    harness::{block_on, observe, run, succeed, words},
+    harness::{block_on, built, observe, plan, run, single, succeed, words},
     members::by_kubeadm,
 };
 
@@ -36,6 +36,20 @@ fn with_arguments(state: &mut State, replaced: &[(&str, &str)]) {
     }
     let now = state.clock;
     state.machines.values_mut().for_each(|machine| machine.power_on(now));
+    state.settle();
+    state.disaster = false;
+}
+
+/// Another image in etcd's manifests.
+fn with_image(state: &mut State, image: &str) {
+    state.disaster = true;
+    state.hang_up();
+    for machine in state.machines.values_mut() {
+        let Some(text) = machine.files.text(layout::ETCD_MANIFEST) else { continue };
+        let had = text.lines().find(|l| l.trim().starts_with("image: ")).unwrap();
+        let text = text.replace(had.trim(), &format!("image: {image}"));
+        machine.files.put(layout::ETCD_MANIFEST, 0o600, text.as_bytes());
+    }
     state.settle();
     state.disaster = false;
 }
@@ -110,6 +124,72 @@ fn a_version_that_does_not_run_is_taken_back_at_kubeadms_first_member() {
     assert_eq!(world.state().violations, Vec::<String>::new());
     world.inner().state.hang_up();
     block_on(succeed(&world, &with_etcd(&cluster, 0), ETCD_UPGRADE));
+}
+
+/// As a run leaves a host that was killed right behind the new manifest of a member, which does not serve with that.
+fn killed_behind_a_useless_manifest(cluster: &Cluster, state: State) -> State {
+    let world = World::new(state);
+    world.keep_snapshots();
+    assert!(block_on(run(&world, &with_etcd(cluster, 99), ETCD_UPGRADE)).unwrap().result.is_err());
+    let written = format!(": write {}", layout::ETCD_MANIFEST);
+    let is_it = |m: &State| m.log.last().is_some_and(|l| l.ends_with(&written));
+    let mut left = world.snapshots().into_iter().find(is_it).unwrap();
+    left.hang_up();
+    left.settle();
+    left
+}
+
+#[test]
+fn it_is_also_where_the_run_that_brought_it_was_killed() {
+    let (cluster, state) = by_kubeadm();
+    let world = World::new(killed_behind_a_useless_manifest(&cluster, state.clone()));
+    let outcome = block_on(run(&world, &with_etcd(&cluster, 99), ETCD_UPGRADE)).unwrap();
+    let Err(RunError::Failed(failures)) = outcome.result else { panic!("not noticed") };
+    assert!(format!("{failures:?}").contains("etcd has its manifest from before again, and serves"));
+    world.inner().state.settle();
+    assert_eq!(changed(&state, &world.state()), Vec::<String>::new());
+    assert_eq!(world.state().violations, Vec::<String>::new());
+}
+
+#[test]
+fn of_a_single_member_of_kubeadms_the_way_back_that_is_named_is_one() {
+    let cluster = single();
+    let mut state = block_on(built(&cluster)).state();
+    state.built_by_kubeadm();
+    state.disaster = true;
+    let world = World::new(killed_behind_a_useless_manifest(&cluster, state.clone()));
+    let why = block_on(run(&world, &cluster, ETCD_UPGRADE)).err().unwrap();
+    let (kept, manifest) = (layout::ETCD_MANIFEST_BEFORE, layout::ETCD_MANIFEST);
+    assert!(why.contains(&format!("move {kept} on the host, if it is there, to {manifest}")), "{why}");
+    assert!(!why.contains("rsadm up"), "{why}");
+    let host = cluster.nodes[0].name.clone();
+    {
+        let state = &mut world.inner().state;
+        let files = &mut state.machine(&host).files;
+        let text = files.text(kept).unwrap();
+        files.put(manifest, 0o600, text.as_bytes());
+        files.remove(kept);
+        state.hang_up();
+    }
+    block_on(succeed(&world, &with_etcd(&cluster, 0), ETCD_UPGRADE));
+}
+
+/// Tags of other registries, and a version that is older than what runs by its last number alone.
+#[test]
+fn a_tag_is_taken_as_it_is_and_no_version_back() {
+    let (cluster, mut state) = by_kubeadm();
+    with_image(&mut state, "r.local/etcd:v3.7.0");
+    let world = World::new(state.clone());
+    assert!(block_on(plan(&world, &cluster, ETCD_UPGRADE)).is_empty());
+    let planned = words(&block_on(plan(&world, &with_etcd(&cluster, 0), ETCD_UPGRADE)));
+    assert!(planned.contains("image r.local/etcd:v3.8.0"), "{planned}");
+
+    with_image(&mut state, "registry.k8s.io/etcd:3.7.4-0");
+    let seen = block_on(observe(&World::new(state), &cluster));
+    let refusal: Refusal =
+        phases::plan(ETCD_UPGRADE, &cluster, seen, OffsetDateTime::now_utc(), |_| true).err().unwrap();
+    assert_eq!(refusal.why, "it has v3.7.4, which is newer than the inventory's v3.7.0");
+    assert_eq!(refusal.help, "set etcd.version: v3.7.4 or a later one in the inventory");
 }
 
 #[test]

@@ -90,7 +90,7 @@ async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
         }
         .into());
     }
-    if let Some(refusal) = unsettled(&report) {
+    if let Some(refusal) = unsettled(&report, seen.hosts.values().any(ownership::is_adopted)) {
         return Err(refusal.into());
     }
     seen.membership = gate::membership(&in_order(report));
@@ -99,19 +99,24 @@ async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
 }
 
 /// Members for which each of the others would wait in vain, once it was restarted: told before the first is touched. Who is a
-/// member `up` settles, which asks for the version that runs.
-fn unsettled(report: &EtcdReport) -> Option<Refusal> {
+/// member `up` settles, which asks for the version that runs; on hosts of others `remove` and `add` do.
+fn unsettled(report: &EtcdReport, of_others: bool) -> Option<Refusal> {
     let stays_away =
         |m: &&MemberReport| matches!(m.error, Some(Trouble::NotInInventory | Trouble::Unstarted));
     let member = report.members.iter().find(stays_away)?;
     let trouble = member.error.as_ref()?;
     let runs = report.members.iter().find_map(|m| m.version.as_deref())?;
+    let (and, settles) = match (of_others, member.in_inventory) {
+        (false, _) => ("", "`rsadm up` settles who is a member"),
+        (true, true) => ("", "`rsadm etcd remove` takes it out, and `rsadm etcd add` makes it one anew"),
+        (true, false) => (" and its host", "`rsadm etcd remove` takes it out"),
+    };
     Some(Refusal {
         rule: "membership",
         subject: "etcd is not upgraded".into(),
         why: format!("its member {} ({}): {trouble}", member.name, member.peer_urls.join(", ")),
         help: format!(
-            "with etcd.version: v{runs} in the inventory `rsadm up` settles who is a member; then again with the new one"
+            "with etcd.version: v{runs}{and} in the inventory {settles}; then again with the new one"
         ),
     })
 }
@@ -160,12 +165,20 @@ mod tests {
 
     #[test]
     fn who_never_starts_is_told_before_a_member_is_touched() {
-        assert!(unsettled(&Scene::new(3).report()).is_none());
-        assert!(unsettled(&Scene::new(3).silence(3, "connection refused").report()).is_none(), "the gate's");
+        assert!(unsettled(&Scene::new(3).report(), false).is_none());
+        let silent = Scene::new(3).silence(3, "connection refused");
+        assert!(unsettled(&silent.report(), false).is_none(), "the gate's");
         let stranger = Scene::new(3).listing(|list| list.push(member(9)));
-        let refusal = unsettled(&stranger.report()).unwrap();
+        let refusal = unsettled(&stranger.report(), false).unwrap();
         assert!(refusal.why.contains("m9 (https://10.0.0.9:2380): not in the inventory"), "{}", refusal.why);
-        assert!(refusal.help.contains("etcd.version: v3.7.0"), "{}", refusal.help);
+        assert!(
+            refusal.help.contains("etcd.version: v3.7.0 in the inventory `rsadm up`"),
+            "{}",
+            refusal.help
+        );
+        let of_others = unsettled(&stranger.report(), true).unwrap().help;
+        assert!(of_others.contains("and its host in the inventory `rsadm etcd remove`"), "{of_others}");
+        assert!(!of_others.contains("rsadm up"), "{of_others}");
     }
 
     #[test]

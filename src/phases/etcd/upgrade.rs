@@ -121,7 +121,7 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
         let Some(from) = version(p, node) else { continue };
         // Where it has begun, on is the way that is left.
         let goes_on = is_begun(p) && from < p.cluster.release.etcd;
-        if let Some((why, help)) = obstacle(p.cluster, from).filter(|_| !goes_on) {
+        if let Some((why, help)) = obstacle(p.cluster, from, is_ours(p, node)).filter(|_| !goes_on) {
             return refusal("etcd-version", node, why, help);
         }
     }
@@ -148,7 +148,7 @@ pub fn other_version(cluster: &Cluster, facts: &Facts) -> Option<Version> {
 
 /// What to do where a member has another version than the inventory, and something else than an upgrade is wanted.
 pub fn way_out(cluster: &Cluster, found: Version) -> String {
-    match obstacle(cluster, found) {
+    match obstacle(cluster, found, true) {
         Some((why, help)) if found < cluster.release.etcd => {
             format!("{why}; {help}; where other members are there already, `rsadm etcd upgrade` goes on")
         }
@@ -159,26 +159,32 @@ pub fn way_out(cluster: &Cluster, found: Version) -> String {
     }
 }
 
-/// Why a member may not have the inventory's version, and what to do.
-fn obstacle(cluster: &Cluster, found: Version) -> Option<(String, String)> {
+/// Why a member, on a host that rsadm built or not, may not have the inventory's version, and what to do.
+fn obstacle(cluster: &Cluster, found: Version, is_ours: bool) -> Option<(String, String)> {
     let wanted = cluster.release.etcd;
     let (why, help) = etcd_upgrade_obstacle(found, wanted)?;
     Some(match (wanted.major, wanted.minor) < (found.major, found.minor) {
-        true => (why, format!("{help}; {}", way_back(cluster, found))),
+        true => (why, format!("{help}; {}", way_back(cluster, found, is_ours))),
         false => (why, help),
     })
 }
 
 /// How a member gets back that cannot run `newer`, as a run that was killed leaves one. Whether it ever served is not to be
 /// seen on its host; etcd itself takes no data of a newer cluster.
-fn way_back(cluster: &Cluster, newer: Version) -> String {
-    let wanted = cluster.release.etcd;
+fn way_back(cluster: &Cluster, newer: Version, is_ours: bool) -> String {
+    let (wanted, manifest) = (cluster.release.etcd, layout::ETCD_MANIFEST);
+    let starts = match is_ours {
+        true => format!("move {manifest} away on the host, and `rsadm up` starts {wanted}"),
+        false => format!(
+            "move {} on the host, if it is there, to {manifest}, or put the image of {wanted} back there, and its kubelet starts \
+             {wanted}",
+            layout::ETCD_MANIFEST_BEFORE
+        ),
+    };
     match cluster.with_role(Role::Etcd).count() {
         1 => format!(
-            "where {newer} never served: move {} away on the host, and `rsadm up` starts {wanted}; where it did, {wanted} \
-             does not start with its data, and then `rsadm etcd restore HOST:SNAPSHOT` takes the one that the upgrade took \
-             first (`rsadm etcd snapshot ls --from hosts:`)",
-            layout::ETCD_MANIFEST
+            "where {newer} never served: {starts}; where it did, {wanted} does not start with its data, and then `rsadm etcd \
+             restore HOST:SNAPSHOT` takes the one that the upgrade took first (`rsadm etcd snapshot ls --from hosts:`)"
         ),
         _ => format!(
             "where {newer} never served, and the other members run {wanted}: `rsadm etcd replace HOST` makes that member \
