@@ -139,7 +139,6 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
     Some(())
 }
 
-/// awk prints large numbers as `2.51e+10` on some systems.
 /// Where etcd has data or log, if that is not where rsadm puts it.
 fn elsewhere(facts: &mut Facts, folder: &str) {
     if folder != layout::ETCD_DATA_DIR {
@@ -147,6 +146,7 @@ fn elsewhere(facts: &mut Facts, folder: &str) {
     }
 }
 
+/// awk prints large numbers as `2.51e+10` on some systems.
 fn number(text: &str) -> Option<u64> {
     #[expect(
         clippy::cast_possible_truncation,

@@ -210,7 +210,6 @@ fn put(facts: &mut Facts, path: &str, mode: u32, sha256: &str) {
     facts.files.insert(path.into(), fact);
 }
 
-/// The first path is the one that the certificate is read from.
 /// Flags, a line each, with others in the place of some.
 fn with_arguments(flags: &str, replaced: &[(String, Option<String>)]) -> String {
     let now = |flag: &'_ str| match replaced.iter().find(|(old, _)| old == flag) {
@@ -220,6 +219,7 @@ fn with_arguments(flags: &str, replaced: &[(String, Option<String>)]) -> String 
     flags.lines().filter_map(now).collect()
 }
 
+/// The first path is the one that the certificate is read from.
 fn predict_certificate(facts: &mut Facts, paths: &[String], server: Option<&str>) {
     for path in paths {
         let mode = match path.as_str() {
