@@ -10,16 +10,18 @@ use super::{
 };
 
 /// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
-/// database, and a member that should have data and starts with none: the last where more have joined since it did.
-const LOST: [&str; 7] = [
+/// database, and a member that should have data and starts with none.
+const LOST: [&str; 6] = [
     "Was the raft log corrupted, truncated, or lost",
     "found data inconsistency with peers",
     "crc mismatch",
     "freepages",
     "has already been bootstrapped",
     "database snapshot file",
-    "error validating peerURLs",
 ];
+
+/// The same of a member that starts with none where more have joined since it did; whoever is no member yet says it too.
+const UNKNOWN: &str = "error validating peerURLs";
 
 /// What it ends with whose data is that of a member which was removed.
 const REMOVED: &str = "permanently removed";
@@ -204,9 +206,11 @@ fn has_said(process: &Process, signs: &[&str]) -> bool {
     process.last_words.as_ref().is_some_and(|words| signs.iter().any(|sign| words.text.contains(sign)))
 }
 
-/// True where it fell over its data more than once in a row: its log of an earlier life says nothing.
-fn has_lost_data(process: &Process) -> bool {
-    process.restarts.is_some_and(|n| n > 0) && has_said(process, &LOST)
+/// True where a member, or a host that is none, fell over its data more than once in a row: its log of an earlier life says
+/// nothing.
+fn has_lost_data(process: &Process, is_member: bool) -> bool {
+    let unknown = is_member && has_said(process, &[UNKNOWN]);
+    process.restarts.is_some_and(|n| n > 0) && (unknown || has_said(process, &LOST))
 }
 
 /// True where it does not start for the sake of its certificates or their keys.
@@ -217,7 +221,8 @@ fn has_bad_keys(process: &Process) -> bool {
 
 /// True where its kubelet starts it in vain.
 fn is_damaged(member: &MemberReport) -> bool {
-    matches!(&member.host, Some(HostState::Seen(process)) if !process.running && has_lost_data(process))
+    let lost = |process: &Process| !process.running && has_lost_data(process, member.id.is_some());
+    matches!(&member.host, Some(HostState::Seen(process)) if lost(process))
 }
 
 fn stopped(
@@ -376,11 +381,16 @@ mod tests {
             (1, "discovery failed: 8f3466efda134769 found data inconsistency with peers", true),
             (1, "panic: freepages: failed to get all reachable pages", true),
             (0, "panic: freepages: failed to get all reachable pages", false),
+            (3, "error validating peerURLs {ClusterID:1}: member count is unequal", true),
             (3, "listen tcp 10.0.0.1:2380: bind: address already in use", false),
         ] {
             let last_words = Some(Words { at: "now".into(), text: words.into() });
             let process = Process { restarts: Some(restarts), last_words, ..Process::default() };
-            assert_eq!(has_lost_data(&process), lost, "{restarts} {words}");
+            assert_eq!(has_lost_data(&process, true), lost, "{restarts} {words}");
         }
+        let text = "error validating peerURLs {ClusterID:1}: member count is unequal".to_owned();
+        let last_words = Some(Words { at: "now".into(), text });
+        let process = Process { restarts: Some(3), last_words, ..Process::default() };
+        assert!(!has_lost_data(&process, false), "who is no member has none to lose");
     }
 }
