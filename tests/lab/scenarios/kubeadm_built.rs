@@ -137,7 +137,7 @@ impl KubeadmBuilt<'_> {
         let backup = "{interval: 1m, retention: 3, target: /var/lib/rsadm/backups}";
         let scheduled = self.inventory.with("etcd.backup", backup);
         let before = self.kubeadms()?;
-        self.lab.rsadm_on("up", &scheduled)?.exits(5)?.says("rsadm up --only backups")?;
+        self.lab.rsadm_on("up", &scheduled)?.exits(5)?.says("--only backups, which takes nothing over")?;
         let up = "up --only backups";
         println!("{}", self.lab.rsadm_on(up, &scheduled)?.ok()?.all());
         self.lab.rsadm_on(up, &scheduled)?.ok()?.says("nothing to change")?;
@@ -158,7 +158,9 @@ impl KubeadmBuilt<'_> {
             "changed beside the schedule: {before:#?}\n{:#?}",
             self.kubeadms()?
         );
-        self.rsadm("--yes reset")?.ok()?.says("up --only backups")?;
+        let reset = self.rsadm("--yes reset")?.ok()?;
+        reset.says("--only backups, with no etcd.backup in the inventory")?;
+        reset.says("but for the schedule of snapshots on 3 hosts")?;
         self.rsadm(up)?.ok()?;
         for host in HOSTS {
             let left = self.scheduled_files(host)?;
