@@ -25,10 +25,12 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
             keeps_snapshots(cluster, node)?;
             let runtime = cluster.runtime.install == RuntimeInstall::Upstream;
             p.push(&node.name, Action::Wipe { runtime, cluster: cluster.name.clone() }, "");
-        } else if p.seen().hosts.contains_key(&node.name) && has_kubernetes(facts) {
-            let text = "has Kubernetes files that rsadm did not put there; they were left alone";
-            let has_schedule = facts.programs.contains_key(layout::AGENT_NAME);
-            let help = match has_schedule {
+        } else if p.seen().hosts.contains_key(&node.name) && (has_kubernetes(facts) || has_schedule(facts)) {
+            let text = match has_kubernetes(facts) {
+                true => "has Kubernetes files that rsadm did not put there; they were left alone",
+                false => "has nothing of rsadm's but a schedule of snapshots, which was left alone",
+            };
+            let help = match has_schedule(facts) {
                 true => {
                     "rsadm up --only backups, with no etcd.backup in the inventory, takes its schedule of snapshots away"
                 }
@@ -49,16 +51,22 @@ fn keeps_snapshots(cluster: &Cluster, node: &Node) -> Result<(), Refusal> {
 }
 
 /// True where anything is there that rsadm put there. Files alone do not tell: an existing containerd has some too. Nor
-/// does a record or a program beside Kubernetes: a host that kubeadm built has one once rsadm has looked after its member, and
-/// the other once it has a schedule of snapshots.
+/// does a record or a program beside Kubernetes: a host that kubeadm built has one once rsadm has looked after its member. What
+/// runs a schedule of snapshots is no such program: it may be all that rsadm has on a host, of which then nobody noted what else
+/// was there.
 fn is_touched(facts: &Facts) -> bool {
-    let has_ours = facts.identity.is_some() || !facts.programs.is_empty();
+    let has_programs = facts.programs.keys().any(|name| name != layout::AGENT_NAME);
+    let has_ours = facts.identity.is_some() || has_programs;
     ownership::is_prepared(facts) || has_ours && !has_kubernetes(facts)
+}
+
+fn has_schedule(facts: &Facts) -> bool {
+    facts.programs.contains_key(layout::AGENT_NAME)
 }
 
 /// How many hosts keep a schedule of snapshots, since somebody else built them.
 pub fn kept_schedules(seen: &Observed) -> usize {
-    let keeps = |facts: &&Facts| facts.programs.contains_key(layout::AGENT_NAME) && !is_touched(facts);
+    let keeps = |facts: &&Facts| has_schedule(facts) && !is_touched(facts);
     seen.hosts.values().filter(keeps).count()
 }
 

@@ -294,8 +294,13 @@ fn a_schedule_on_a_blank_host_beside_them_makes_it_nobodys() {
     let scheduled = scheduled(&cluster);
     let seen = block_on(observe(&World::new(state), &cluster));
     let only = |name: &str| name == backups::PHASE;
-    let (plan, _) = phases::plan(UP, &scheduled, seen, OffsetDateTime::now_utc(), only).unwrap();
+    let (plan, predicted) = phases::plan(UP, &scheduled, seen, OffsetDateTime::now_utc(), only).unwrap();
     assert!(plan.hosts().iter().any(|host| host.as_str() == "m3"), "{}", words(&plan));
     let remembers = |action: &Action| matches!(action, Action::Remember { .. });
     assert!(!plan.steps().any(|(_, step)| remembers(&step.action)), "{}", words(&plan));
+    // So a reset, which does not know what was there before, leaves it alone.
+    let (reset, _) = phases::plan(RESET, &scheduled, predicted, OffsetDateTime::now_utc(), |_| true).unwrap();
+    assert!(reset.is_empty(), "{}", words(&reset));
+    let told = reset.notices.iter().find(|n| n.host.as_ref().is_some_and(|h| h.as_str() == "m3")).unwrap();
+    assert!(told.text.contains("but a schedule of snapshots"), "{}", told.text);
 }
