@@ -2,6 +2,8 @@
 # first, leaves all else as it is, and waits until the member says that it runs this version. The old manifest comes back where it
 # does not, also the one that a run before kept and was killed. (After processes.sh and pods.sh.)
 version=${1#v} port=$2 limit=$3 end=$((SECONDS+$3)) manifest=$(manifest_of etcd) kept=/etc/kubernetes/rsadm-etcd.yaml turn=0 begun=$(date +%s)
+# The sum of the manifest that was written when the other one was kept.
+written_then=/etc/kubernetes/rsadm-etcd.sum
 shift 3
 
 # edited FILE [OLD NEW]…: its text with other lines, read as facts.sh reads them; notes behind them stay. Fails where that has not the
@@ -28,6 +30,9 @@ serves_again() {
   [ "$now" = "$was" ] || { [ "$was" = unknown ] && [ -n "$now" ] && [ "$now" != "$version" ]; }
 }
 
+# counts: what was kept is from before the manifest that is there. Else somebody has written another one since.
+counts() { [ -e $kept ] && [ "$(sha256sum <"$manifest")" = "$(cat $written_then 2>/dev/null)" ]; }
+
 # Under names of this process, since one whose connection was lost may still be at the same; what killed ones left goes.
 for old in $kept.*; do pid=${old#"$kept."}; [ -e "/proc/${pid%.new}" ] || rm -f "$old"; done
 old=$kept.$$ was='' written=''
@@ -36,15 +41,17 @@ if ! edited $old "$@" > $old.new; then echo "$manifest has no $1" >&2; rm -f $ol
 if cmp -s $old $old.new; then
   # A run before this one wrote it: what that kept is the way back of both.
   rm -f $old $old.new
-  [ ! -e $kept ] || { was=unknown written=$(stat -c '%i %Y' "$manifest"); }
+  ! counts || { was=unknown written=$(stat -c '%i %Y' "$manifest"); }
 else
   was=$(served)
-  chmod 600 $old.new && sync $old $old.new && mv -f $old $kept &&
+  # What never served is nothing to go back to.
+  if [ -z "$was" ] && counts; then rm -f $old; else sync $old && mv -f $old $kept || exit 1; fi
+  chmod 600 $old.new && sync $old.new && sha256sum <$old.new >$written_then &&
     written=$(stat -c '%i %Y' $old.new) && mv -f $old.new "$manifest" || exit 1
 fi
 said=
 while [ $SECONDS -lt $end ]; do
-  [ "$(served)" != "$version" ] || { rm -f $kept; exit 0; }
+  [ "$(served)" != "$version" ] || { rm -f $kept $written_then; exit 0; }
   if ((++turn % 10 == 0)); then ! stumbled etcd 2 && ! lost_data "$begun" || break; fi
   sleep 0.2
 done
@@ -53,10 +60,11 @@ said=${said:-"etcd does not run as $version after $limit s"}
 [ "$written" ] || { echo "$said" >&2; exit 1; }
 # Who has written it since then looks after it.
 if [ "$(stat -c '%i %Y' "$manifest")" != "$written" ]; then
-  echo "$said, and its manifest was changed meanwhile; the one from before is $kept" >&2
+  [ ! -e $kept ] || said+="; the one from before is $kept"
+  echo "$said; its manifest was changed meanwhile" >&2
   exit 1
 fi
-mv -f $kept "$manifest" || exit 1
+mv -f $kept "$manifest" && rm -f $written_then || exit 1
 end=$((SECONDS+limit))
 while [ -n "$was" ] && ! serves_again; do
   [ $SECONDS -lt $end ] || { echo "$said; it does not serve again yet, although its manifest from before was put back" >&2; exit 1; }

@@ -8,10 +8,11 @@ use std::{
 };
 
 use super::{Place, said};
-use crate::{exec::scripts::SET_ETCD_IMAGE, observe::parser::SCRIPT};
+use crate::{exec::scripts::SET_ETCD_IMAGE, observe::parser::SCRIPT, plan::sha256};
 
 const MANIFEST: &str = "kubernetes/manifests/etcd.yaml";
 const KEPT: &str = "kubernetes/rsadm-etcd.yaml";
+const SUM: &str = "kubernetes/rsadm-etcd.sum";
 
 /// As somebody left it who edited what kubeadm wrote.
 const OLD: &str = r#"metadata:
@@ -96,11 +97,14 @@ fn upgrade(place: &Place, had: &str, serves: Serves) -> Output {
     place.run(&text, &[&fixed[..], &arguments].concat())
 }
 
-/// A host with that manifest, and with one that was kept.
+/// A host with that manifest, and with one that was kept from before it.
 fn host(manifest: &str, kept: Option<&str>) -> Place {
     let place = Place::new();
     place.put(MANIFEST, manifest);
-    kept.into_iter().for_each(|text| place.put(KEPT, text));
+    for text in kept {
+        place.put(KEPT, text);
+        place.put(SUM, &format!("{}  -\n", sha256(manifest.as_bytes())));
+    }
     place
 }
 
@@ -145,8 +149,24 @@ fn the_manifest_from_before_comes_back_also_that_of_a_run_that_was_killed() {
         let output = upgrade(&place, had, member);
         assert_eq!((output.status.code(), said(&output).as_str()), (Some(1), told), "{about}");
         assert_eq!(place.text(MANIFEST), OLD, "{about}");
-        assert!(!place.is_there(KEPT), "{about}");
+        assert!(!place.is_there(KEPT) && !place.is_there(SUM), "{about}");
     }
+}
+
+/// Months later, on what kubeadm has written since; and where a second version is tried after one that never served.
+#[test]
+fn what_was_kept_goes_back_over_no_other_manifest_and_gives_way_to_none_that_never_served() {
+    let later = NEW.replace("name=m1", "name=m2");
+    let place = host(NEW, Some(OLD));
+    place.put(MANIFEST, &later);
+    let output = upgrade(&place, "r/etcd:3.7.0-0", |_| None);
+    assert_eq!(said(&output), "etcd does not run as 3.7.0 after 1 s\n");
+    assert_eq!(place.text(MANIFEST), later);
+    let never_served = NEW.replace("3.7.0", "3.6.99");
+    let place = host(&never_served, Some(OLD));
+    let output = upgrade(&place, "r/etcd:3.6.99-0", ONLY_OLD);
+    assert!(!output.status.success());
+    assert_eq!(place.text(MANIFEST), OLD);
 }
 
 #[test]

@@ -79,7 +79,9 @@ pub(super) fn change(p: &mut Planner<'_>, node: &Node) -> Result<(), Refusal> {
     };
     if !is_pending(p, node) && is_there {
         p.checked();
-        p.no_file(node, layout::ETCD_MANIFEST_BEFORE, "the new version serves");
+        for path in [layout::ETCD_MANIFEST_BEFORE, layout::ETCD_MANIFEST_SUM] {
+            p.no_file(node, path, "the new version serves");
+        }
         return Ok(());
     }
     let arguments = changes(p, node).map_err(|(rule, why, help)| Refusal {
