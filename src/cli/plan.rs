@@ -1,7 +1,7 @@
 //! `rsadm plan`.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -67,8 +67,11 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
 
 /// Whether nothing else is in the file, such as the inventory, which stands behind other commands at this place.
 fn is_free(file: &Path) -> Result<(), CliError> {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    if text.trim().is_empty() || is_yaml_of::<Observed>(&text) {
+    let found = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(unwritable(file))?,
+    };
+    if str::from_utf8(&found).is_ok_and(|text| text.trim().is_empty() || is_yaml_of::<Observed>(text)) {
         return Ok(());
     }
     let text = format!("{} has something else in it, and would be replaced", file.display());
@@ -109,9 +112,11 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(serde_yaml::from_str::<Observed>(&fs::read_to_string(&file).unwrap()).unwrap(), seen);
         assert!(is_free(&file).is_ok() && is_free(&folder.path().join("new")).is_ok());
-        let inventory = folder.path().join("inventory.yaml");
-        fs::write(&inventory, "cluster_name: prod\nhosts: [{name: m1, address: 10.0.0.1}]\n").unwrap();
-        assert_eq!(is_free(&inventory).unwrap_err().kind(), Exit::Refused);
+        let other = folder.path().join("other");
+        for found in [&b"cluster_name: prod\nhosts: [{name: m1, address: 10.0.0.1}]\n"[..], b"\xff\0"] {
+            fs::write(&other, found).unwrap();
+            assert_eq!(is_free(&other).unwrap_err().kind(), Exit::Refused);
+        }
         let error = keep(folder.path(), &seen).unwrap_err();
         assert!(error.message().starts_with("could not write "), "{}", error.message());
     }

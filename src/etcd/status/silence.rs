@@ -65,7 +65,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
     }
     if let Some(HostState::Seen(process)) = &member.host
         && report.serves
-        && is_damaged(member)
+        && is_damaged(member, report)
     {
         let text = format!(
             "etcd stops on {title}: its data is lost or damaged. If a disk is only not mounted, mount it; else this gives \
@@ -220,8 +220,10 @@ fn has_bad_keys(process: &Process) -> bool {
 }
 
 /// True where its kubelet starts it in vain.
-fn is_damaged(member: &MemberReport) -> bool {
-    let lost = |process: &Process| !process.running && has_lost_data(process, member.id.is_some());
+fn is_damaged(member: &MemberReport, report: &EtcdReport) -> bool {
+    // Without a member list nobody knows of an ID.
+    let is_member = member.id.is_some() || report.view.is_none();
+    let lost = |process: &Process| !process.running && has_lost_data(process, is_member);
     matches!(&member.host, Some(HostState::Seen(process)) if lost(process))
 }
 
@@ -303,7 +305,7 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     let away = names(silent.iter().filter(is_away).filter(|m| !is_shut(m)).collect());
     let is_here = |m: &&&MemberReport| !is_away(m) && !has_bad_disk(m) && !has_expired(m);
     let (damaged, here): (Vec<&&MemberReport>, Vec<&&MemberReport>) =
-        silent.iter().filter(is_here).partition(|m| is_damaged(m));
+        silent.iter().filter(is_here).partition(|m| is_damaged(m, report));
     let (run, stopped): (Vec<&&MemberReport>, Vec<&&MemberReport>) = here.into_iter().partition(|m| runs(m));
     // What is to start is there, and its kubelet alone does it: no other host is needed for that.
     let is_ready = |m: &&&&MemberReport| {

@@ -94,11 +94,13 @@ nft_answers() { (nft list tables; exit $?) >/dev/null 2>&1; }
 kube_proxy_rules() {
   local image
   ! nft_answers || iptables_is_elsewhere || return
+  image=$(timeout 10 ctr -n k8s.io images ls -q 2>/dev/null | grep -m 1 '/kube-proxy:') || return
   if grep -qs '^[TUSF]' /proc/net/ip_vs && [ ! -e /sys/class/net/kube-ipvs0 ]; then
-    left+=("rules of kube-proxy, whose own way to take them away would empty this host's IPVS too; they go at the next boot")
+    # Those of iptables go by its own program where there is one.
+    command -v iptables-save >/dev/null && ! command -v nft >/dev/null ||
+      left+=("rules of kube-proxy, whose own way to take them away would empty this host's IPVS too; they go at the next boot")
     return
   fi
-  image=$(timeout 10 ctr -n k8s.io images ls -q 2>/dev/null | grep -m 1 '/kube-proxy:') || return
   timeout 10 ctr -n k8s.io containers rm rsadm-cleanup >/dev/null 2>&1
   timeout 60 ctr -n k8s.io run --rm --net-host --privileged "$image" rsadm-cleanup /usr/local/bin/kube-proxy --cleanup >/dev/null 2>&1
 }
