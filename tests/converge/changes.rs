@@ -133,8 +133,12 @@ pub(crate) const STACKED_MEMBERSHIP: &[Change] = &[
         phases: &["binaries", "certificates", "images", "etcd", "control-plane", "workers", "addons"],
     },
     Change {
-        name: "a control plane loses its member",
-        to: |c| node(c, "m1").roles.retain(|r| *r != rsadm::inventory::Role::Etcd),
+        name: "two control planes lose their members",
+        to: |c| {
+            for name in ["m1", "m2"] {
+                node(c, name).roles.retain(|r| *r != rsadm::inventory::Role::Etcd);
+            }
+        },
         phases: &["etcd", "control-plane", "workers"],
     },
 ];
