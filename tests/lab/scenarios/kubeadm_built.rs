@@ -105,7 +105,7 @@ impl KubeadmBuilt<'_> {
         let upgraded = self.rsadm("etcd upgrade")?.ok()?;
         upgraded.says("etcd v3.7.0 on 3 members")?;
         upgraded.says("etcd.local.imageTag: 3.7.0-0, and of etcd.local.extraArgs those that")?;
-        let status = self.rsadm("etcd status -o json")?.ok()?.stdout;
+        let status = eventually(|| Ok(self.rsadm("etcd status -o json")?.ok()?.stdout))?;
         let status: serde_json::Value = serde_json::from_str(&status)?;
         let versions: Vec<String> = items(&status["members"]).iter().map(|m| text(&m["version"])).collect();
         ensure!(versions == ["3.7.0"; 3], "members run {versions:?}");

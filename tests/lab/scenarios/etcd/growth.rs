@@ -61,7 +61,7 @@ fn growth() {
     });
     checks.check("nothing is pending, and etcd is well", || {
         lab.rsadm_on("plan", &it.rolled(&FIVE))?.ok()?.says("in sync: ")?;
-        eventually(|| it.is_healthy(&FIVE))
+        it.is_healthy(&FIVE)
     });
     checks.finish();
 }
@@ -82,9 +82,9 @@ impl Growth<'_> {
         Ok(up)
     }
 
+    /// Soon: whose login is late on a busy machine counts as away.
     fn is_healthy(&self, hosts: &[&str]) -> Check {
-        self.on("etcd status", hosts)?.ok()?;
-        Ok(())
+        eventually(|| self.on("etcd status", hosts)?.ok().map(drop))
     }
 
     /// See [`under_load`].
@@ -243,7 +243,7 @@ impl Growth<'_> {
         println!("{}", replaced.all());
         replaced.says("would leave 1 healthy of 2 voters, and 2 are needed")?;
         replaced.says("e3 is not healthy")?;
-        eventually(|| self.is_healthy(&THREE))?;
+        self.is_healthy(&THREE)?;
         let members = self.cluster().members("e1")?;
         ensure!(members.len() == 3, "members: {members:?}");
         Ok(())
