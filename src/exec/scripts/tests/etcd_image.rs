@@ -101,7 +101,7 @@ fn upgrade(place: &Place, had: &str, serves: Serves) -> Output {
 fn host(manifest: &str, kept: Option<&str>) -> Place {
     let place = Place::new();
     place.put(MANIFEST, manifest);
-    for text in kept {
+    if let Some(text) = kept {
         place.put(KEPT, text);
         place.put(SUM, &format!("{}  -\n", sha256(manifest.as_bytes())));
     }
