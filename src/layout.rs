@@ -15,8 +15,8 @@ pub const KEPT_DIR: &str = "/run/rsadm-kept";
 pub const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 /// The manifest of a member that kubeadm built, from before its upgrade: there until the new version serves (`set-etcd-image.sh`).
 pub const ETCD_MANIFEST_BEFORE: &str = "/etc/kubernetes/rsadm-etcd.yaml";
-/// The sum of the manifest that it is from before.
-pub const ETCD_MANIFEST_SUM: &str = "/etc/kubernetes/rsadm-etcd.sum";
+/// That, and the sum of the manifest that it is from before.
+pub const ETCD_MANIFEST_KEPT: [&str; 2] = [ETCD_MANIFEST_BEFORE, "/etc/kubernetes/rsadm-etcd.sum"];
 /// The cluster's certificates.
 pub const PKI_DIR: &str = "/etc/kubernetes/pki";
 /// etcd's certificates.

@@ -149,7 +149,9 @@ impl Action {
             }
             Self::SetEtcdImage { image, arguments, .. } => {
                 put(facts, layout::ETCD_MANIFEST, 0o600, FRESH);
-                facts.files.remove(layout::ETCD_MANIFEST_BEFORE);
+                for path in layout::ETCD_MANIFEST_KEPT {
+                    facts.files.remove(path);
+                }
                 facts.etcd_image = Some(image.clone());
                 let flags = facts.etcd_manifest.take().unwrap_or_default();
                 facts.etcd_manifest = Some(with_arguments(&flags, arguments));

@@ -79,7 +79,7 @@ pub(super) fn change(p: &mut Planner<'_>, node: &Node) -> Result<(), Refusal> {
     };
     if !is_pending(p, node) && is_there {
         p.checked();
-        for path in [layout::ETCD_MANIFEST_BEFORE, layout::ETCD_MANIFEST_SUM] {
+        for path in layout::ETCD_MANIFEST_KEPT {
             p.no_file(node, path, "the new version serves");
         }
         return Ok(());
