@@ -84,16 +84,20 @@ impl<'a> Ground<'a> {
         if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
             let error = session.not_begun(&silent);
             return Err(match wish.join.iter().find(|host| wish.leave.contains(host)) {
-                // A bare host becomes a node first.
-                Some(host) if session.cluster.node(host).is_some_and(Node::is_kubernetes) => error.hint(format!(
-                    "if {host} is gone for good, another host can have its place: its line instead of {host}'s, then rsadm up{0}; \
-                     where kubeadm built, kubeadm join there, then rsadm etcd replace{0} {host} NEW_HOST",
-                    arg.as_typed()
-                )),
-                Some(host) => error.hint(format!(
-                    "if {host} is gone for good, another host can have its place: rsadm etcd replace{} {host} NEW_HOST",
-                    arg.as_typed()
-                )),
+                Some(host) => {
+                    let typed = arg.as_typed();
+                    // A bare host becomes a node first.
+                    let first = match session.cluster.node(host).is_some_and(Node::is_kubernetes) {
+                        true => format!(
+                            "its line instead of {host}'s, then rsadm up{typed}; where kubeadm built, kubeadm join there, then "
+                        ),
+                        false => String::new(),
+                    };
+                    error.hint(format!(
+                        "if {host} is gone for good, another host can have its place: {first}rsadm etcd replace{typed} {host} \
+                         NEW_HOST"
+                    ))
+                }
                 None => error,
             });
         }
