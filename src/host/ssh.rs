@@ -6,6 +6,7 @@
 
 mod config;
 mod failure;
+mod kept;
 mod link;
 mod opening;
 mod shell;
@@ -155,6 +156,11 @@ impl SshHost {
         }
         *slot = None;
         let begun = Instant::now();
+        if let Some(link) = Link::take(&self.target, &self.options.control_dir).await.map(Arc::new) {
+            log::connection_kept(&self.target.name);
+            *slot = Some(Arc::clone(&link));
+            return Ok(link);
+        }
         let connected = Link::open_patiently(&self.target, &self.options.control_dir).await;
         let connected = connected.map_err(|Failure { kind, why }| self.no_connection(kind, why));
         log::connection(

@@ -164,7 +164,7 @@ fn size(value: &Value) -> Result<u64, Fault> {
 }
 
 /// A duration with its unit, or 0.
-fn duration(value: &Value) -> Result<Duration, Fault> {
+pub(super) fn duration(value: &Value) -> Result<Duration, Fault> {
     match value {
         Value::Number(number) => syntax::duration(&number.to_string()),
         _ => of_text(syntax::duration)(value),

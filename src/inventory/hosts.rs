@@ -6,11 +6,14 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path as FsPath, PathBuf},
+    time::Duration,
 };
+
+use serde_json::Value;
 
 use super::{
     cluster::{Node, NodeName, Role, Taint},
-    draft::{file_of, file_path},
+    draft::{duration, file_of, file_path},
     problem::{Fault, Path, quote},
     read::{Field, Section, choice, of_text, port, truth},
     settings::{HostKeyCheck, Ssh},
@@ -77,6 +80,7 @@ pub(super) struct SshDraft {
     become_root: Option<bool>,
     host_key_check: Option<HostKeyCheck>,
     bastion: Option<String>,
+    control_persist: Option<Duration>,
 }
 
 impl SshDraft {
@@ -99,6 +103,7 @@ impl SshDraft {
             become_root: section.optional("become", truth),
             host_key_check: section.optional("host_key_check", choice(CHECKS)),
             bastion: section.has("bastion").then(|| bastion(section.section("bastion"))).flatten(),
+            control_persist: section.optional("control_persist", idle_time),
         }
     }
 
@@ -113,8 +118,22 @@ impl SshDraft {
             become_root: self.become_root.or(base.become_root).unwrap_or(user != "root"),
             host_key_check: self.host_key_check.or(base.host_key_check).unwrap_or(HostKeyCheck::Strict),
             bastion: self.bastion.or(base.bastion),
+            control_persist: self.control_persist.or(base.control_persist).unwrap_or_default(),
             user,
         }
+    }
+}
+
+/// For how long a connection may be open that nobody uses, and that whoever becomes its user may use.
+fn idle_time(value: &Value) -> Result<Duration, Fault> {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    match duration(value)? {
+        time if time > LONGEST => {
+            let help =
+                "at most 1h; 60s spares the next command its logins, 0 ends connections with each command";
+            Err(Fault::new("a connection would stay open for longer than an hour", help))
+        }
+        time => Ok(time),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Ssh {
     pub host_key_check: HostKeyCheck,
     /// A jump host, `[user@]address[:port]`.
     pub bastion: Option<String>,
+    /// For how long a connection that nobody uses waits for the next run; zero: it ends with the run.
+    pub control_persist: Duration,
 }
 
 /// Where clients dial the API.

@@ -89,6 +89,7 @@ ssh:
   # become: true                       # sudo; default for every user but root
   # host_key_check: strict             # strict, accept-new: trust a host on first contact
   # bastion: {{address: jump.example.org, user: {user}}}
+  control_persist: 60s                 # connections wait that long for your next command; default: 0, none does
 
 {remark}hosts:
 {lines}

@@ -2,7 +2,7 @@
 
 mod any_bytes;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use super::*;
 
@@ -82,6 +82,7 @@ fn three_lines_are_a_cluster_and_the_rest_is_by_default() {
         become_root: false,
         host_key_check: HostKeyCheck::Strict,
         bastion: None,
+        control_persist: Duration::ZERO,
     };
     assert_eq!(cluster.nodes[0].ssh, ssh);
     assert_eq!(cluster.nodes[0].internal_address.to_string(), "10.0.0.1");

@@ -103,6 +103,7 @@ fn host(name: &str, n: u8, roles: &[Role]) -> Node {
             become_root: false,
             host_key_check: HostKeyCheck::Strict,
             bastion: None,
+            control_persist: std::time::Duration::ZERO,
         },
         roles: roles.to_vec(),
         labels: BTreeMap::new(),

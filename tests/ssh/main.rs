@@ -11,3 +11,4 @@ mod locking;
 mod sshd;
 #[cfg(feature = "lab")]
 mod sudo;
+mod waiting;

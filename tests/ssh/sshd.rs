@@ -115,6 +115,7 @@ pub(crate) fn node_at(address: &str, port: u16) -> Node {
             become_root: false,
             host_key_check: HostKeyCheck::Strict,
             bastion: None,
+            control_persist: std::time::Duration::ZERO,
         },
         roles: vec![Role::Etcd],
         labels: Default::default(),

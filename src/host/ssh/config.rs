@@ -81,7 +81,7 @@ impl Files {
     }
 }
 
-fn common(ssh: &Ssh) -> String {
+pub(super) fn common(ssh: &Ssh) -> String {
     let check = match ssh.host_key_check {
         HostKeyCheck::Strict => "yes",
         HostKeyCheck::AcceptNew => "accept-new",

@@ -8,7 +8,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     num::NonZeroUsize,
     path::Path,
-    sync::Arc,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -19,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     config::{ControlDir, Files},
     failure::{self, Failure},
+    kept::Place,
     opening::Streams,
 };
 use crate::{
@@ -29,8 +34,11 @@ use crate::{
 /// Everything up to a session: TCP, keys, login, and the same for a jump host before it.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection outlives a killed rsadm.
+/// How long a connection outlives a killed rsadm where none waits for the next one.
 const IDLE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(59);
+
+/// How long the other end of a connection that waited may take to answer: it may be gone, which ssh notices after 15 s.
+const SPRY: Duration = Duration::from_secs(1);
 
 /// Whom to dial, and how.
 #[derive(Clone, Debug)]
@@ -40,12 +48,19 @@ pub(super) struct Target {
     pub(super) ssh: Ssh,
 }
 
-/// A connection that stood when last looked at. Dropping it ends it.
+/// A connection that stood when last looked at. Dropping it ends it, or has it wait for the next run.
 #[derive(Debug)]
 pub(super) struct Link {
     session: Arc<Session>,
+    target: Target,
+    /// An earlier run made it.
+    waited: bool,
+    /// Nothing was heard from its other end since it waited.
+    unproven: AtomicBool,
+    /// Nobody is at its other end.
+    gone: AtomicBool,
     /// Outlives the session, whose socket is in it.
-    _dir: Arc<ControlDir>,
+    dir: Arc<ControlDir>,
 }
 
 impl Link {
@@ -60,6 +75,21 @@ impl Link {
         Self::open(target, dir).await
     }
 
+    /// The connection that an earlier run left to wait, if there is one.
+    pub(super) async fn take(target: &Target, dir: &Arc<ControlDir>) -> Option<Self> {
+        let socket = Place::of(target, dir.path())?.take(dir.path())?;
+        let session = Session::resume_mux(socket.into(), None);
+        if !stands(&session).await {
+            return None;
+        }
+        Some(Self::of(session, true, target, dir))
+    }
+
+    fn of(session: Session, waited: bool, target: &Target, dir: &Arc<ControlDir>) -> Self {
+        let (session, target, dir) = (Arc::new(session), target.clone(), Arc::clone(dir));
+        Self { session, target, waited, unproven: waited.into(), gone: false.into(), dir }
+    }
+
     /// Connects and logs in; never asks anybody anything.
     async fn open(target: &Target, dir: &Arc<ControlDir>) -> Result<Self, Failure> {
         let other = |why: String| Failure { kind: ConnectKind::Other, why };
@@ -71,7 +101,7 @@ impl Link {
         // A task of its own: a caller who loses interest must not leave an ssh behind that nobody ends.
         let connecting = tokio::spawn(async move { builder.connect_mux(address).await });
         match timeout(LOGIN_TIMEOUT, connecting).await {
-            Ok(Ok(Ok(session))) => Ok(Self { session: Arc::new(session), _dir: Arc::clone(dir) }),
+            Ok(Ok(Ok(session))) => Ok(Self::of(session, false, target, dir)),
             Ok(Ok(Err(error))) => Err(refusal(&error, &files.bastion_log)),
             Ok(Err(error)) => Err(other(error.to_string())),
             Err(_) => {
@@ -83,7 +113,7 @@ impl Link {
 
     /// Whether ssh still runs and answers. It learns of a dead network after 15 s.
     pub(super) async fn is_alive(&self) -> bool {
-        stands(&self.session).await
+        !self.gone.load(Relaxed) && stands(&self.session).await
     }
 
     /// What ssh said last.
@@ -95,7 +125,13 @@ impl Link {
     pub(super) async fn start(&self, command: &str) -> Result<Streams, String> {
         let mut command = Arc::clone(&self.session).arc_raw_command(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().await.map_err(|error| words(&error))?;
+        // It comes back once the other end has opened a channel.
+        let spawned = match self.unproven.load(Relaxed) {
+            true => timeout(SPRY, command.spawn()).await.map_err(|_| self.is_gone())?,
+            false => command.spawn().await,
+        };
+        let mut child = spawned.map_err(|error| words(&error))?;
+        self.unproven.store(false, Relaxed);
         let streams = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(stdin), Some(stdout), Some(stderr)) = streams else { return Err("no streams".into()) };
         Ok(Streams {
@@ -106,6 +142,11 @@ impl Link {
         })
     }
 
+    fn is_gone(&self) -> String {
+        self.gone.store(true, Relaxed);
+        "nobody answers at the other end of a connection that waited".to_owned()
+    }
+
     /// Listens on a free local port. Another program can take the port between our choice and ssh's use of it, so a
     /// few are tried.
     pub(super) async fn forward(&self, to: SocketAddr) -> Result<PortForward, String> {
@@ -113,17 +154,45 @@ impl Link {
         for _ in 0..3 {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
             let local = free.map_err(|error| error.to_string())?;
-            let asked = self.session.request_port_forward(ForwardType::Local, socket(local), socket(to));
+            let session = Arc::clone(&self.session);
+            let asked = session.request_port_forward(ForwardType::Local, socket(local), socket(to));
             match asked.await {
                 Ok(()) => {
-                    let said = log(&self.session).len();
-                    return Ok(PortForward { local, to, said, session: Arc::clone(&self.session) });
+                    let said = log(&session).len();
+                    return Ok(PortForward { local, to, said, session });
                 }
                 Err(error) => last = words(&error),
             }
         }
         Err(last)
     }
+}
+
+impl Drop for Link {
+    /// Has it wait where it may and nobody uses it any more, not even a forwarded port; else its last user ends it.
+    fn drop(&mut self) {
+        let nothing = Arc::new(Session::resume_mux(Path::new("").into(), None));
+        let session = Arc::try_unwrap(std::mem::replace(&mut self.session, nothing));
+        let place = Place::of(&self.target, self.dir.path()).filter(|_| !self.gone.load(Relaxed));
+        match (session, place) {
+            (Ok(session), Some(place)) if place.put(session.control_socket()) => drop(session.detach()),
+            (Ok(session), _) if self.waited => end(session.control_socket()),
+            (Err(session), _) if self.waited => end(session.control_socket()),
+            _ => {}
+        }
+    }
+}
+
+/// Ends a connection that the crate did not make, and so does not end.
+fn end(socket: &Path) {
+    let mut ssh = process::Command::new("ssh");
+    ssh.args(["-F", "none", "-O", "exit", "-S"]).arg(socket).arg("host");
+    // One that is gone need not be ended.
+    let _ = ssh
+        .stdin(process::Stdio::null())
+        .stdout(process::Stdio::null())
+        .stderr(process::Stdio::null())
+        .status();
 }
 
 /// What ssh said so far.
@@ -142,7 +211,7 @@ fn builder(ssh: &Ssh, dir: &Path, config: &Path) -> SessionBuilder {
         .user(ssh.user.clone())
         .port(ssh.port)
         .control_directory(dir)
-        .control_persist(ControlPersist::IdleFor(IDLE))
+        .control_persist(ControlPersist::IdleFor(idle(ssh)))
         .config_file(config)
         .known_hosts_check(match ssh.host_key_check {
             HostKeyCheck::Strict => KnownHosts::Strict,
@@ -152,6 +221,10 @@ fn builder(ssh: &Ssh, dir: &Path, config: &Path) -> SessionBuilder {
         builder.keyfile(key);
     }
     builder
+}
+
+fn idle(ssh: &Ssh) -> NonZeroUsize {
+    usize::try_from(ssh.control_persist.as_secs()).ok().and_then(NonZeroUsize::new).unwrap_or(IDLE)
 }
 
 /// Between one and two times so many milliseconds, so that those turned away together do not return together.

@@ -17,6 +17,7 @@ pub(crate) fn node(number: u8, name: &str, roles: &[Role]) -> Node {
             become_root: true,
             host_key_check: HostKeyCheck::Strict,
             bastion: None,
+            control_persist: std::time::Duration::ZERO,
         },
         roles: roles.to_vec(),
         labels: BTreeMap::new(),

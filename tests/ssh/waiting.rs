@@ -1,0 +1,89 @@
+//! Connections that wait for the next run.
+
+use std::{process::Command, sync::Arc, time::Duration};
+
+use rsadm::{
+    host::{Host, ssh::SshHost},
+    inventory::Node,
+};
+
+use crate::sshd::{Sshd, ok, options, run, sh};
+
+fn patient(sshd: &Sshd) -> Node {
+    let mut node = sshd.node();
+    node.ssh.control_persist = Duration::from_secs(60);
+    node
+}
+
+/// A run of its own: it does one thing, and ends; how many connections it made, and the process that served it.
+async fn a_run(node: &Node) -> (u64, u32) {
+    let options = options();
+    let host = SshHost::connect(node, &options).await.unwrap();
+    let pid = "pid=$PPID; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do pid=$(ps -o ppid= $pid | tr -d ' '); done; echo $pid";
+    let told = ok(&host, &[sh(pid)]).await[0].text().trim().parse().unwrap();
+    (host.traffic().connections, told)
+}
+
+#[tokio::test]
+async fn the_next_run_need_not_log_in() {
+    let Some(mut sshd) = Sshd::start() else { return };
+    let node = patient(&sshd);
+    let (made, first) = a_run(&node).await;
+    let (again, second) = a_run(&node).await;
+    assert_eq!((made, again, second), (1, 0, first));
+
+    // Two at once: one takes what waits, the other makes its own, of which one waits afterwards.
+    let (one, other) = tokio::join!(a_run(&node), a_run(&node));
+    assert_eq!(one.0 + other.0, 1);
+    assert_eq!(a_run(&node).await.0, 0);
+
+    // Whoever is not to wait takes none that does.
+    assert_eq!(a_run(&sshd.node()).await.0, 1);
+    // Keys that are known otherwise are judged anew.
+    sshd.trust("");
+    let refused = SshHost::connect(&node, &options()).await;
+    assert!(refused.is_err(), "nobody vouches for its key any more");
+    sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
+    assert_eq!(a_run(&node).await.0, 1);
+    sshd.stop();
+    assert_eq!(a_run(&node).await.0, 0);
+}
+
+#[tokio::test]
+async fn one_that_died_while_it_waited_is_replaced() {
+    let Some(sshd) = Sshd::start() else { return };
+    let node = patient(&sshd);
+    for signal in ["-KILL", "-STOP"] {
+        let (_, pid) = a_run(&node).await;
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+        let (made, other) = a_run(&node).await;
+        assert!(made == 1 && other != pid, "after {signal}");
+        // It may be gone by now.
+        let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    }
+}
+
+/// Its end would be a way to a member for everybody on this computer, for as long as it waits.
+#[tokio::test]
+async fn one_through_which_a_port_leads_does_not_wait() {
+    let Some(sshd) = Sshd::start() else { return };
+    let node = patient(&sshd);
+    for waited in [false, true] {
+        if waited {
+            assert_eq!(a_run(&node).await.0, 1);
+        }
+        let host = Arc::new(SshHost::connect(&node, &options()).await.unwrap());
+        assert_eq!(host.traffic().connections, u64::from(!waited));
+        ok(&*host, &[run(&["true"])]).await;
+        let forward = host.forward(([127, 0, 0, 1], sshd.port).into()).await.unwrap();
+        let local = forward.local();
+        drop(host);
+        std::mem::forget(forward);
+        assert!(!waited || std::net::TcpStream::connect(local).is_err(), "the port leads on");
+        // It is another connection, whatever became of the one with the port.
+        assert_eq!(a_run(&node).await.0, 1);
+        assert_eq!(a_run(&node).await.0, 0);
+        // For the next round nothing waits.
+        sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
+    }
+}
