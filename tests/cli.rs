@@ -12,6 +12,8 @@ use std::{
 
 use assert_cmd::Command;
 
+#[path = "cli/automation.rs"]
+mod automation;
 #[path = "commands/list.rs"]
 mod list;
 

@@ -71,10 +71,20 @@ struct Verifying<'a> {
 }
 
 impl Verifying<'_> {
-    /// The inventory's, which a look at a file or a bucket can do without.
+    /// The inventory's, which a look at a file or a bucket can do without where none is named.
     fn cluster(&self) -> Result<Option<Cluster>, CliError> {
-        let loaded = self.args.inventory.inventory.exists().then(|| self.context.load(&self.args.inventory));
-        Ok(loaded.transpose()?.map(|loaded| loaded.cluster))
+        match self.args.inventory.is_missing_default() {
+            true => Ok(None),
+            false => Ok(Some(self.context.load(&self.args.inventory)?.cluster)),
+        }
+    }
+
+    /// The same for a file, which can be looked at beside an inventory that is wrong, too, unless that one is named.
+    fn cluster_of_file(&self) -> Result<Option<Cluster>, CliError> {
+        match self.cluster() {
+            Err(_) if self.args.inventory.as_typed().is_empty() => Ok(None),
+            cluster => cluster,
+        }
     }
 
     async fn object(&self, url: &str) -> Result<Verified, CliError> {
@@ -101,13 +111,14 @@ impl Verifying<'_> {
             return Err(missing(path));
         }
         no_folder(path)?;
+        let cluster = self.cluster_of_file()?;
         let before = file::manifest_of(path);
         let verified = self.look_into(path, shown).await;
         // A folder that hosts share may be mounted here, too. A copy elsewhere says nothing of what it is a copy of.
         let folder = path.canonicalize().ok().and_then(|path| Some(path.parent()?.display().to_string()));
         if let Some(manifest) = changed(path, before.as_ref())
             && let Some(folder) = folder
-            && remember::is_scheduled(self.cluster().ok().flatten().as_ref(), &folder)
+            && remember::is_scheduled(cluster.as_ref(), &folder)
         {
             remember::tell_hosts(self.context, &self.args.inventory, &manifest).await;
         }
@@ -205,7 +216,7 @@ impl Verifying<'_> {
             let tried = tried.await.map_err(|e| CliError::new(Exit::Bug, e))?;
             return Ok(tried.map(|()| found.restored(format!("{by} restored it for a try"))));
         }
-        if !self.args.inventory.inventory.exists() {
+        if self.args.inventory.is_missing_default() {
             found.left.push(
                 "not restored for a try: no etcdutl on PATH, and no inventory that names an etcd host".into(),
             );

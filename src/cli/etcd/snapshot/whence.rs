@@ -124,7 +124,7 @@ pub(super) async fn open(
     Ok((kept, cluster))
 }
 
-/// The inventory, which a folder or a bucket can do without.
+/// The inventory, which a folder or a bucket can do without where none is named.
 fn loaded(context: &Context, arg: &InventoryArg, from: &FromArg) -> Result<Option<Cluster>, CliError> {
     let needless = from.from.as_ref().is_some_and(|f| !is_host(f));
     if arg.inventory.is_dir() {
@@ -132,7 +132,7 @@ fn loaded(context: &Context, arg: &InventoryArg, from: &FromArg) -> Result<Optio
         return Err(CliError::new(Exit::Usage, format!("{folder} is a folder, and the inventory a file"))
             .hint(format!("snapshots in a folder: --from {folder}")));
     }
-    match needless && !arg.inventory.exists() {
+    match needless && arg.is_missing_default() {
         true => Ok(None),
         false => Ok(Some(context.load(arg)?.cluster)),
     }
