@@ -2,8 +2,7 @@
 
 use std::{
     env,
-    fs::File,
-    io::{self, IsTerminal, Read},
+    io::{self, IsTerminal},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -16,14 +15,18 @@ use tokio::sync::watch;
 
 use crate::{
     cli::{
-        CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, args::duration,
-        interrupt::Connecting, literal::typed, prompt, schedule, shell::quoted,
+        CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, interrupt::Connecting,
+        literal::typed, prompt, schedule, shell::quoted,
     },
     host::Secret,
     inventory::{self, Cluster, Loaded, Problems},
     plan::quorum::OVERRIDE,
     ui::{Settings, Ui},
 };
+
+mod inventories;
+
+use inventories::Inventories;
 
 /// What every command gets.
 #[derive(Clone)]
@@ -37,6 +40,8 @@ pub struct Context {
     warned: Arc<AtomicBool>,
     /// The inventory that was read, as it has to be typed.
     inventory: Arc<OnceLock<String>>,
+    /// What was in it.
+    inventories: Inventories,
     /// What was answered to the question for sudo's password: some commands connect more than once.
     sudo_password: Arc<Mutex<Option<Secret>>>,
 }
@@ -45,7 +50,8 @@ impl Context {
     /// A context; `interrupt` is what the caller waits on to end at once.
     pub fn new(options: Options, ui: Ui, interrupt: Interrupt) -> Self {
         let (warned, inventory, sudo_password) = (Arc::default(), Arc::default(), Arc::default());
-        Self { options, ui, interrupt, warned, inventory, sudo_password }
+        let inventories = Inventories::default();
+        Self { options, ui, interrupt, warned, inventory, inventories, sudo_password }
     }
 
     /// Reads the inventory of a cluster that is there and tells its warnings, once.
@@ -79,7 +85,7 @@ impl Context {
     ) -> Result<Loaded, CliError> {
         let file = arg.file_name();
         let _ = self.inventory.set(arg.as_typed());
-        let bytes = read(&arg.inventory).map_err(|source| unreadable(&file, source))?;
+        let bytes = self.inventories.read(arg)?;
         let loaded = load(&bytes, &file, env::home_dir().as_deref())?;
         let mut loaded = loaded.with_missing(Path::exists);
         loaded.warnings.extend(schedule::doubt(&loaded));
@@ -94,6 +100,14 @@ impl Context {
             events.warn(format!("{}: {}", place.trim_end(), warning.message), warning.help.clone());
         }
         Ok(loaded)
+    }
+
+    /// The file as the command goes by it: what was loaded.
+    ///
+    /// # Errors
+    /// Why there is no file.
+    pub fn inventory_file(&self, arg: &InventoryArg) -> Result<Vec<u8>, CliError> {
+        self.inventories.loaded(arg)
     }
 
     /// What stands behind a command that is suggested: empty for the default inventory, and where none was read.
@@ -239,30 +253,6 @@ pub fn settings(options: &Options) -> Settings {
     }
 }
 
-/// What is longer is another file: 5,000 hosts, the most that Kubernetes supports, take a tenth of it.
-const LONGEST: u64 = 4 << 20;
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if path != Path::new("-") {
-        return whole(File::open(path)?);
-    }
-    // Some commands read it twice, and it can be read once.
-    static READ: OnceLock<Vec<u8>> = OnceLock::new();
-    if let Some(bytes) = READ.get() {
-        return Ok(bytes.clone());
-    }
-    let bytes = whole(io::stdin().lock())?;
-    Ok(READ.get_or_init(|| bytes).clone())
-}
-
-fn whole(source: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    match source.take(LONGEST + 1).read_to_end(&mut bytes)? as u64 {
-        ..=LONGEST => Ok(bytes),
-        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than 4 MiB, which is no inventory")),
-    }
-}
-
 /// Whether a name that was typed beside the option is the cluster's.
 pub(super) fn names_the_cluster(args: &GateArgs, cluster: &str) -> Result<(), CliError> {
     match args.accept_quorum_loss.as_deref() {
@@ -273,46 +263,6 @@ pub(super) fn names_the_cluster(args: &GateArgs, cluster: &str) -> Result<(), Cl
             format!("{OVERRIDE} names {name}, and this is the cluster {cluster}; nothing was changed"),
         )),
     }
-}
-
-fn unreadable(file: &str, source: io::Error) -> CliError {
-    let hint = place_of_inventory(source.kind(), file);
-    let error = CliError::new(Exit::Inventory, Unreadable { file: file.to_owned(), source });
-    hint.into_iter().fold(error, CliError::hint)
-}
-
-/// What was probably meant, where no inventory is.
-fn place_of_inventory(kind: io::ErrorKind, file: &str) -> Option<String> {
-    Some(match (kind, file) {
-        (io::ErrorKind::NotFound, "inventory.yaml") => {
-            "name the file after the command, or make one: rsadm init HOST… > inventory.yaml".to_owned()
-        }
-        (io::ErrorKind::NotFound, word) if duration(word).is_ok() => {
-            format!("a time goes with its option, with =: --watch={word}")
-        }
-        // Most likely a host, which no inventory is to be made of.
-        (io::ErrorKind::NotFound, word) if !word.contains(['.', '/']) => {
-            "the first word after a command names the inventory file; hosts follow it, or go with an option: see --help"
-                .to_owned()
-        }
-        (io::ErrorKind::NotFound, file) => {
-            format!("is the path right? to make one: rsadm init HOST… > {}", quoted(file))
-        }
-        (io::ErrorKind::IsADirectory, folder) => {
-            format!("name the file in it, such as {}", quoted(format!("{}/inventory.yaml", folder.trim_end_matches('/'))))
-        }
-        (io::ErrorKind::PermissionDenied, file) => {
-            format!("whose it is, and who may read it: ls -l {}", quoted(file))
-        }
-        _ => return None,
-    })
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("could not read the inventory {file}")]
-struct Unreadable {
-    file: String,
-    source: io::Error,
 }
 
 #[cfg(test)]
@@ -333,19 +283,6 @@ mod tests {
         ] {
             assert_eq!(InventoryArg { inventory: path.into() }.as_typed(), typed);
         }
-    }
-
-    #[test]
-    fn why_a_file_is_no_inventory_has_a_way_out() {
-        for (kind, file, said) in [
-            (io::ErrorKind::PermissionDenied, "my prod.yaml", "who may read it: ls -l 'my prod.yaml'"),
-            (io::ErrorKind::IsADirectory, "prod/", "name the file in it, such as prod/inventory.yaml"),
-            (io::ErrorKind::NotFound, "5s", "--watch=5s"),
-            (io::ErrorKind::NotFound, "m1", "hosts follow it"),
-        ] {
-            assert!(place_of_inventory(kind, file).is_some_and(|hint| hint.contains(said)), "{file}");
-        }
-        assert_eq!(place_of_inventory(io::ErrorKind::FileTooLarge, "prod.yaml"), None);
     }
 
     #[test]

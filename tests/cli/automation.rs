@@ -1,6 +1,6 @@
-//! What scripts do with the program: inventories that are named.
+//! What scripts do with the program: inventories that are named, and through pipes.
 
-use std::path::Path;
+use std::{path::Path, thread};
 
 use super::*;
 
@@ -59,4 +59,23 @@ fn an_inventory_that_is_named_is_read() {
     }
     let shown = rsadm("etcd snapshot verify /dev/null", "");
     assert!(shown.ends_with("exit: 5"), "{shown}");
+}
+
+/// `<(sops -d prod.yaml)`; this command reads its inventory twice.
+#[test]
+fn an_inventory_that_can_be_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, VALID)
+    });
+    let mut command = Command::cargo_bin("rsadm").unwrap();
+    command.args(["etcd", "snapshot", "ls"]).arg(&pipe).args(["--from", "m9:"]);
+    let run = command.timeout(Duration::from_secs(20)).output().unwrap();
+    writer.join().unwrap().unwrap();
+    let stderr = String::from_utf8(run.stderr).unwrap();
+    assert!(stderr.contains("the inventory has no host m9"), "{stderr}");
+    assert_eq!(run.status.code(), Some(2), "{stderr}");
 }

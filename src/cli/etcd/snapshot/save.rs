@@ -320,9 +320,8 @@ impl Taking<'_> {
     async fn keys(&self) -> Result<Vec<Carried>, CliError> {
         let hosts = self.session.fleet.hosts();
         let mut carried = keys::read(hosts, self.session.cluster.has_kubernetes()).await?;
-        if let Ok(text) = std::fs::read(&self.args.inventory.inventory) {
-            carried.push(Carried { path: "inventory.yaml".into(), data: Secret::new(text) });
-        }
+        let inventory = self.session.context.inventory_file(&self.args.inventory)?;
+        carried.push(Carried { path: "inventory.yaml".into(), data: Secret::new(inventory) });
         Ok(carried)
     }
 }
