@@ -148,7 +148,9 @@ impl<'a> Session<'a> {
             CliError::new(Exit::Usage, e)
                 .hint("name a folder of yours, by a short path: TMPDIR=/var/tmp rsadm …")
         })?;
-        let options = Options { control_dir: Arc::new(control_dir), sudo_password };
+        let control_dir = Arc::new(control_dir);
+        let given = context.options.timeout.unwrap_or_default();
+        let options = Options { control_dir, sudo_password, patience: given };
         let nodes: Vec<&Node> = cluster.nodes.iter().filter(|n| wants(n)).collect();
         if nodes.is_empty() {
             // Every cluster has etcd hosts, so it was control planes that were wanted.

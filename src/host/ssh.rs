@@ -45,6 +45,8 @@ pub struct Options {
     pub control_dir: Arc<ControlDir>,
     /// For hosts whose sudo asks; sent only when it does, and once.
     pub sudo_password: Option<Secret>,
+    /// How long the operator lets a login take, and a shell after it, where that is longer than their own limits; else nothing.
+    pub patience: Duration,
 }
 
 /// What went to a host so far.
@@ -62,7 +64,7 @@ pub struct Traffic {
 
 /// How many bytes a root shell costs before its first batch, at the most.
 pub fn opening_size() -> usize {
-    let invocation = Invocation::new(true);
+    let invocation = Invocation::new(true, Duration::ZERO);
     invocation.command().len() + opening::program(&invocation.nonce).len()
 }
 
@@ -121,7 +123,12 @@ impl SshHost {
     /// # Errors
     /// [`HostError::Connect`] where there is no way in.
     pub async fn connect(node: &Node, options: &Options) -> Result<Self, HostError> {
-        let target = Target { name: node.name.clone(), address: node.address.clone(), ssh: node.ssh.clone() };
+        let target = Target {
+            name: node.name.clone(),
+            address: node.address.clone(),
+            ssh: node.ssh.clone(),
+            patience: options.patience,
+        };
         let host = Self {
             target,
             options: options.clone(),
@@ -190,7 +197,7 @@ impl SshHost {
 
     async fn open_shell_on(&self, link: &Link) -> Result<Shell, HostError> {
         let no_shell = |why| self.no_connection(ConnectKind::Other, format!("no shell: {why}"));
-        let invocation = Invocation::new(self.target.ssh.become_root);
+        let invocation = Invocation::new(self.target.ssh.become_root, self.target.patience);
         let streams = link.start(&invocation.command()).await.map_err(no_shell)?;
         self.counters.executions.fetch_add(1, Relaxed);
         let password = self.options.sudo_password.as_ref();

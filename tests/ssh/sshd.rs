@@ -125,7 +125,8 @@ pub(crate) fn node_at(address: &str, port: u16) -> Node {
 
 /// With a control folder of its own and no password.
 pub(crate) fn options() -> Options {
-    Options { control_dir: Arc::new(ControlDir::create().unwrap()), sudo_password: None }
+    let control_dir = Arc::new(ControlDir::create().unwrap());
+    Options { control_dir, sudo_password: None, patience: Duration::ZERO }
 }
 
 /// A command.

@@ -52,18 +52,25 @@ pub(in crate::cli) struct Args {
 /// How long a host may take to let us in, so that the answer comes in time where one is off.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
+/// When the answer is due of a look that began then. The time that the operator gives to logins is none of the survey's: a
+/// member that was not asked in time counts as silent.
+pub(super) fn due(context: &Context, began: Instant) -> Instant {
+    let from = context.options.timeout.map_or(began, |_| Instant::now());
+    from + DUE
+}
+
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     if let Some(pause) = args.watch {
         return watch::run(&args.inventory, context, pause).await;
     }
-    let due = Instant::now() + DUE;
+    let began = Instant::now();
     let (session, unreachable) = Session::look(context, &args.inventory, PATIENCE, concerned).await?;
     let survey = Survey {
         cluster: &session.cluster,
         fleet: &session.fleet,
         unreachable: &unreachable,
         inventory: args.inventory.as_typed(),
-        due,
+        due: due(context, began),
     };
     let hashes = if args.compare { Hashes::Whole } else { Hashes::Quick };
     let mut report = survey.etcd(hashes, OffsetDateTime::now_utc()).await;
@@ -83,5 +90,31 @@ pub(in crate::cli) fn exit(verdict: Verdict) -> Exit {
         Verdict::Healthy => Exit::Done,
         Verdict::Degraded => Exit::Degraded,
         Verdict::NoQuorum => Exit::NoQuorum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::{Cli, Interrupt},
+        ui::{Settings, Ui},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn members_are_asked_in_time_however_long_a_login_may_take() {
+        for (command, left) in [("rsadm up", Duration::ZERO), ("rsadm --timeout 1m up", DUE)] {
+            let options = Cli::parse_from(command.split(' ')).options;
+            let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+            let context = Context::new(options, ui, Interrupt::default());
+            let began = Instant::now();
+            tokio::time::advance(Duration::from_secs(6)).await;
+            let due = due(&context, began);
+            assert_eq!(due.saturating_duration_since(Instant::now()), left, "{command}");
+        }
     }
 }

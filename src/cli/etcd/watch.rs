@@ -12,7 +12,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, macros::format_description};
 use tokio::{io::Interest, net::unix::pipe::Sender, time::Instant};
 
-use super::status::{DUE, PATIENCE, concerned, exit};
+use super::status::{PATIENCE, concerned, due, exit};
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, literal, session::Session},
     etcd::status::{EtcdReport, Hashes, HostState, Verdict},
@@ -100,7 +100,7 @@ async fn unread() {
 
 /// One look. Connections are opened anew once a host did not answer through them.
 async fn look<'a>(looking: &mut Looking<'a>, inventory: &InventoryArg, context: &'a Context) -> Look {
-    let due = Instant::now() + DUE;
+    let began = Instant::now();
     let (session, unreachable) = match looking.take() {
         Some(open) => open,
         None => Session::look(context, inventory, PATIENCE, concerned).await?,
@@ -110,7 +110,7 @@ async fn look<'a>(looking: &mut Looking<'a>, inventory: &InventoryArg, context: 
         fleet: &session.fleet,
         unreachable: &unreachable,
         inventory: inventory.as_typed(),
-        due,
+        due: due(context, began),
     };
     let mut report = survey.etcd(Hashes::Cheap, OffsetDateTime::now_utc()).await;
     literal::advice(&mut report.advice, context.inventory());

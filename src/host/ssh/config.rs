@@ -9,6 +9,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -29,7 +30,6 @@ IgnoreUnknown *
 LogVerbose sshconnect.c:verify_host_key():*
 LogLevel INFO
 BatchMode yes
-ConnectTimeout 10
 ServerAliveInterval 5
 ServerAliveCountMax 2
 TCPKeepAlive yes
@@ -42,6 +42,13 @@ PermitLocalCommand no
 RemoteCommand none
 RequestTTY no
 ";
+
+/// How many seconds ssh waits for an address and for the server behind it to say a word, where the operator has not given them
+/// more time.
+const DIALLING: u64 = 10;
+
+/// More is no time for ssh, which counts it in milliseconds of an `int`.
+const LONGEST_DIALLING: u64 = 24 * 3600;
 
 /// Left to the operator's files where they say something. The cipher is the fastest on any machine with AES
 /// instructions: 437 MB in 1.0 s instead of 3.5 s.
@@ -62,14 +69,14 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Writes them.
-    pub(super) fn write(dir: &Path, host: &str, ssh: &Ssh) -> io::Result<Self> {
+    /// Writes them; `patience` is the operator's.
+    pub(super) fn write(dir: &Path, host: &str, ssh: &Ssh, patience: Duration) -> io::Result<Self> {
         let files =
             Self { config: dir.join(format!("{host}.conf")), bastion_log: dir.join(format!("{host}.jump")) };
-        let mut text = common(ssh);
+        let mut text = common(ssh, patience);
         if let Some(bastion) = &ssh.bastion {
             let config = dir.join(format!("{host}-jump.conf"));
-            fs::write(&config, bastion_config(ssh))?;
+            fs::write(&config, bastion_config(ssh, patience))?;
             text = format!("{}{text}", proxy_command(bastion, &config, &files.bastion_log));
         }
         fs::write(&files.config, text + PROPOSED)?;
@@ -81,12 +88,14 @@ impl Files {
     }
 }
 
-pub(super) fn common(ssh: &Ssh) -> String {
+fn common(ssh: &Ssh, patience: Duration) -> String {
     let check = match ssh.host_key_check {
         HostKeyCheck::Strict => "yes",
         HostKeyCheck::AcceptNew => "accept-new",
     };
-    let mut text = format!("{SETTLED}StrictHostKeyChecking {check}\n");
+    // A second less than those who wait for ssh: it tells better what it waited for.
+    let seconds = patience.as_secs().saturating_sub(1).clamp(DIALLING, LONGEST_DIALLING);
+    let mut text = format!("{SETTLED}ConnectTimeout {seconds}\nStrictHostKeyChecking {check}\n");
     if let Some(path) = &ssh.known_hosts_path {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "UserKnownHostsFile {}", quoted(path));
@@ -95,9 +104,9 @@ pub(super) fn common(ssh: &Ssh) -> String {
 }
 
 /// The jump host gets the same key, after what the operator's files say of it.
-fn bastion_config(ssh: &Ssh) -> String {
+fn bastion_config(ssh: &Ssh, patience: Duration) -> String {
     let key = ssh.key_path.as_deref().map(|path| format!("IdentityFile {}\n", quoted(path)));
-    format!("{}{PROPOSED}{}", common(ssh), key.unwrap_or_default())
+    format!("{}{PROPOSED}{}", common(ssh, patience), key.unwrap_or_default())
 }
 
 /// What `ProxyJump` does, but with a log, and what asks rsadm to stop does not end it: unlike the connections that lead
@@ -190,6 +199,7 @@ fn sweep(base: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifests::testing;
 
     #[test]
     fn jump_hosts_are_read_as_ssh_reads_them() {
@@ -208,6 +218,20 @@ mod tests {
             let expected =
                 format!("ProxyCommand {start} ssh -F \"/c d\" -E \"/l%%\" -W [%h]:%p {expected}\n");
             assert_eq!(line, expected, "{bastion}");
+        }
+    }
+
+    #[test]
+    fn ssh_dials_as_long_as_the_operator_lets_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ssh = Ssh { bastion: Some("jump".into()), ..testing::ha().nodes[0].ssh.clone() };
+        for (patience, seconds) in [(0, 10), (5, 10), (40, 39), (u64::MAX / 1000, 24 * 3600)] {
+            Files::write(dir.path(), "m1", &ssh, Duration::from_secs(patience)).unwrap();
+            for file in ["m1.conf", "m1-jump.conf"] {
+                let text = fs::read_to_string(dir.path().join(file)).unwrap();
+                let line = format!("ConnectTimeout {seconds}");
+                assert_eq!(text.lines().find(|l| l.starts_with("ConnectTimeout")), Some(&*line), "{file}");
+            }
         }
     }
 

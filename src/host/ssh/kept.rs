@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{config, link::Target};
+use super::link::Target;
 use crate::host::frame::checksum;
 
 /// What waited for so long is over: no connection may wait for more than an hour.
@@ -52,7 +52,7 @@ impl Place {
 
 /// All that decides what a connection is. Of files their numbers, sizes and times are enough, as nobody else writes them.
 fn description(target: &Target) -> String {
-    let Target { address, ssh, name: _ } = target;
+    let Target { address, ssh, name: _, patience: _ } = target;
     let home = std::env::home_dir().unwrap_or_default();
     let known = match &ssh.known_hosts_path {
         Some(path) => vec![path.clone()],
@@ -62,8 +62,7 @@ fn description(target: &Target) -> String {
     let files = files.into_iter().chain(known).chain(ssh.key_path.clone());
     let files = files.map(|path| (fs::metadata(&path).ok().map(|m| version_of(&m)), path));
     let network = fs::read_link("/proc/self/ns/net");
-    let settings = config::common(ssh);
-    format!("{address} {ssh:?} {settings} {:?} {network:?}", files.collect::<Vec<_>>())
+    format!("{address} {ssh:?} {:?} {network:?}", files.collect::<Vec<_>>())
 }
 
 /// What changes with every change of a file.
@@ -108,7 +107,7 @@ mod tests {
         let mut ssh = node.ssh;
         ssh.control_persist = Duration::from_secs(60);
         ssh.known_hosts_path = Some(dir.join("known_hosts"));
-        Target { name: node.name, address: node.address, ssh }
+        Target { name: node.name, address: node.address, ssh, patience: Duration::ZERO }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(super) struct Target {
     pub(super) name: NodeName,
     pub(super) address: String,
     pub(super) ssh: Ssh,
+    /// As [`Options::patience`](super::Options).
+    pub(super) patience: Duration,
 }
 
 /// A connection that stood when last looked at. Dropping it ends it, or has it wait for the next run.
@@ -93,19 +95,20 @@ impl Link {
     /// Connects and logs in; never asks anybody anything.
     async fn open(target: &Target, dir: &Arc<ControlDir>) -> Result<Self, Failure> {
         let other = |why: String| Failure { kind: ConnectKind::Other, why };
-        let files = Files::write(dir.path(), target.name.as_str(), &target.ssh);
+        let files = Files::write(dir.path(), target.name.as_str(), &target.ssh, target.patience);
         let files =
             files.map_err(|error| other(format!("ssh's configuration could not be written: {error}")))?;
         let builder = builder(&target.ssh, dir.path(), &files.config);
         let address = target.address.clone();
         // A task of its own: a caller who loses interest must not leave an ssh behind that nobody ends.
         let connecting = tokio::spawn(async move { builder.connect_mux(address).await });
-        match timeout(LOGIN_TIMEOUT, connecting).await {
+        let limit = LOGIN_TIMEOUT.max(target.patience);
+        match timeout(limit, connecting).await {
             Ok(Ok(Ok(session))) => Ok(Self::of(session, false, target, dir)),
             Ok(Ok(Err(error))) => Err(refusal(&error, &files.bastion_log)),
             Ok(Err(error)) => Err(other(error.to_string())),
             Err(_) => {
-                let why = format!("no login within {} s", LOGIN_TIMEOUT.as_secs());
+                let why = format!("no login within {} s", limit.as_secs());
                 Err(Failure { kind: ConnectKind::Unreachable, why })
             }
         }

@@ -53,13 +53,16 @@ pub(super) struct Invocation {
     /// What every line of the shell's own starts with.
     pub(super) nonce: String,
     become_root: bool,
+    /// How long it may take to appear.
+    limit: Duration,
 }
 
 impl Invocation {
     /// With a nonce of its own. It keeps our lines apart from a login shell's, not from an enemy's: who can write to
-    /// the stream is root there already.
-    pub(super) fn new(become_root: bool) -> Self {
-        Self { nonce: format!("rsadm-{:016x}", RandomState::new().hash_one(become_root)), become_root }
+    /// the stream is root there already. `patience` is the operator's, where it is longer than ours.
+    pub(super) fn new(become_root: bool, patience: Duration) -> Self {
+        let nonce = format!("rsadm-{:016x}", RandomState::new().hash_one(become_root));
+        Self { nonce, become_root, limit: OPENING.max(patience) }
     }
 
     /// The command line for the login shell. sudo prompts with the nonce, so the password is sent if and when it asks
@@ -117,7 +120,8 @@ struct Opening<'a> {
 impl Opening<'_> {
     async fn run(mut self, streams: &mut Streams) -> Result<(), NoShell> {
         let ready = format!("\n{} ready\n", self.invocation.nonce);
-        let until = Instant::now() + OPENING;
+        let limit = self.invocation.limit;
+        let until = Instant::now() + limit;
         let mut prompts = 0;
         let mut stderr_open = true;
         loop {
@@ -131,7 +135,8 @@ impl Opening<'_> {
                     stderr_open = matches!(read, Ok(1..));
                 }
                 () = sleep_until(until) => {
-                    self.complained.extend_from_slice(b"\nno shell after 30 s");
+                    let late = format!("\nno shell after {} s", limit.as_secs());
+                    self.complained.extend_from_slice(late.as_bytes());
                     return Err(self.failure());
                 }
             }
@@ -206,13 +211,17 @@ mod tests {
         (streams, Far { stdin: far_in, stdout: far_out, stderr: far_err })
     }
 
+    fn invocation(patience: Duration) -> Invocation {
+        Invocation { nonce: "N".into(), ..Invocation::new(true, patience) }
+    }
+
     /// What a client with this password does and writes when sudo and the loader say these things.
     async fn meet(
         password: Option<&str>,
         sudo_says: &[&str],
         stdout: &str,
     ) -> (Result<u64, NoShell>, Vec<u8>) {
-        let invocation = Invocation { nonce: "N".into(), become_root: true };
+        let invocation = invocation(Duration::ZERO);
         let password = password.map(Secret::new);
         let (mut streams, mut far) = process();
         let client = async {
@@ -286,9 +295,23 @@ mod tests {
         }
     }
 
+    /// As where PAM asks a directory service that is away.
+    #[tokio::test(start_paused = true)]
+    async fn a_shell_has_as_long_as_the_operator_gives_it() {
+        for (patience, seconds) in [(2, 30), (90, 90)] {
+            let invocation = invocation(Duration::from_secs(patience));
+            let (mut streams, _far) = process();
+            let begun = Instant::now();
+            let opened = open(&mut streams, &invocation, None).await;
+            let said = format!("no shell after {seconds} s");
+            assert!(matches!(&opened, Err(NoShell::Sudo(why)) if *why == said), "{opened:?}");
+            assert_eq!(begun.elapsed(), Duration::from_secs(seconds));
+        }
+    }
+
     #[test]
     fn the_command_line_survives_any_login_shell() {
-        let command = Invocation { nonce: "N".into(), become_root: true }.command();
+        let command = invocation(Duration::ZERO).command();
         assert_eq!(command.matches('\'').count(), 4, "{command}");
         assert!(!command.contains(['!', '\n']), "{command}");
     }
