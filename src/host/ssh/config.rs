@@ -6,7 +6,8 @@
 
 use std::{
     fmt::Write as _,
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -135,7 +136,12 @@ fn quoted(path: &Path) -> String {
 
 /// The folder of control sockets and configuration files: 0700, one per process, removed when the last connection is.
 #[derive(Debug)]
-pub struct ControlDir(TempDir);
+pub struct ControlDir {
+    dir: TempDir,
+    /// Locked for as long as the process lives, by which others know that it does: a number of a process says nothing to those
+    /// in containers of their own that share the folder around it.
+    _alive: File,
+}
 
 impl ControlDir {
     /// Makes one, and removes those of processes that were killed.
@@ -152,18 +158,26 @@ impl ControlDir {
         let mut tried = Vec::new();
         for base in bases {
             sweep(base);
-            let private = fs::Permissions::from_mode(0o700);
-            match tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(base) {
-                Ok(dir) => return Ok(Self(dir)),
+            match Self::make(base, &prefix) {
+                Ok(dir) => return Ok(dir),
                 Err(error) => tried.push(format!("{}: {}", base.display(), error.kind())),
             }
         }
         Err(io::Error::other(format!("no folder for ssh's sockets could be made; {}", tried.join("; "))))
     }
 
+    fn make(base: &Path, prefix: &str) -> io::Result<Self> {
+        let private = fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(base)?;
+        let alive = File::open(dir.path())?;
+        // Where there are no locks, nobody gets one to sweep it either.
+        let _ = alive.try_lock();
+        Ok(Self { dir, _alive: alive })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 }
 
@@ -177,27 +191,35 @@ fn bases() -> Vec<PathBuf> {
     bases
 }
 
-/// Removes the folders of processes that are gone. Their connections end by themselves when they have been idle for a
-/// minute. Where there is no /proc nothing is removed; other users' folders withstand.
+/// How old a folder is that is swept: one that was just made is not locked yet.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+/// Removes the folders of processes that are gone, whose locks are free. Their connections end by themselves when they have
+/// been idle for a minute. Other users' folders withstand.
 fn sweep(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
-    if !Path::new("/proc/self").exists() {
-        return;
-    }
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid =
-            name.to_str().and_then(|name| name.strip_prefix("rsadm-")?.split_once('-')).map(|(pid, _)| pid);
-        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if !Path::new(&format!("/proc/{pid}")).exists() {
+        let pid = name.to_str().and_then(|name| name.strip_prefix("rsadm-")?.split_once('-'));
+        if pid.is_some_and(|(pid, _)| pid.parse::<u32>().is_ok()) && is_left(&entry.path()) {
             // Tidiness: what cannot be removed does no harm.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
+/// True for a folder that no process has any more.
+fn is_left(folder: &Path) -> bool {
+    let Ok(folder) = File::open(folder) else { return false };
+    let changed = folder.metadata().and_then(|it| it.modified()).ok();
+    let is_old = changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= SETTLED_AFTER);
+    is_old && folder.try_lock().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::manifests::testing;
 
@@ -279,15 +301,21 @@ mod tests {
     #[test]
     fn folders_of_dead_processes_are_swept_and_no_others() {
         let base = tempfile::tempdir().unwrap();
+        let live = ControlDir::create_in(&[base.path().into()]).unwrap();
+        let live = live.path().file_name().unwrap().to_str().unwrap();
+        // The number of a process that is here may be another's where the folder was made, and the other way round.
         let own = format!("rsadm-{}-x", std::process::id());
-        // No process has this number: pid_max is at most 2^22.
-        for name in ["rsadm-999999999-x", &own, "rsadm-notes", "other-999999999-x"] {
+        for name in [&own, "rsadm-999999999-x", "rsadm-notes", "other-999999999-x", "rsadm-999999999-new"] {
             fs::create_dir(base.path().join(name)).unwrap();
+        }
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        for name in [live, &own, "rsadm-999999999-x", "rsadm-notes", "other-999999999-x"] {
+            File::open(base.path().join(name)).unwrap().set_modified(hour_ago).unwrap();
         }
         sweep(base.path());
         let mut left: Vec<_> = fs::read_dir(base.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        let mut expected = vec![own.as_str(), "other-999999999-x", "rsadm-notes"];
+        let mut expected = vec![live, "other-999999999-x", "rsadm-999999999-new", "rsadm-notes"];
         expected.sort_unstable();
         assert_eq!(left, expected);
     }

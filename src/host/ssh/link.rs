@@ -5,6 +5,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     num::NonZeroUsize,
     path::Path,
@@ -263,9 +264,15 @@ fn words(error: &Error) -> String {
         return text;
     };
     match cause.kind() {
-        std::io::ErrorKind::NotFound => "the ssh program is not installed on this machine".into(),
+        ErrorKind::NotFound if !is_ssh_here() => "the ssh program is not installed on this machine".into(),
+        // Its words are in a file of the control folder.
+        ErrorKind::NotFound => "ssh failed, and the folder with what it said is gone".into(),
         _ => cause.to_string(),
     }
+}
+
+fn is_ssh_here() -> bool {
+    std::process::Command::new("ssh").arg("-V").output().is_ok()
 }
 
 /// A port that is listened on until this is dropped.
@@ -302,5 +309,17 @@ impl Drop for PortForward {
             // If the connection is gone, so is the port.
             let _ = session.close_port_forward(ForwardType::Local, socket(local), socket(to)).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As where somebody tidied up among temporary files.
+    #[test]
+    fn an_ssh_whose_words_are_gone_is_none_that_is_missing() {
+        let said = words(&Error::Connect(ErrorKind::NotFound.into()));
+        assert_eq!(said.contains("is not installed"), !is_ssh_here(), "{said}");
     }
 }
