@@ -31,7 +31,7 @@ pub struct Fleet {
 impl Fleet {
     /// Of hosts that stand already; at most `concurrency` are asked at the same time.
     pub fn new(hosts: Vec<Arc<dyn Host>>, concurrency: usize) -> Self {
-        Self { hosts, concurrency: concurrency.max(1) }
+        Self { hosts, concurrency }
     }
 
     /// Connects to these hosts and opens their root shells, so that whoever cannot be reached or refuses sudo
@@ -100,7 +100,7 @@ async fn enter<'a, H: Host + 'static, Fut: Future<Output = Result<H, HostError>>
     login: impl Fn(&'a Node) -> Fut,
 ) -> Vec<Result<Arc<dyn Host>, HostError>> {
     let due = Instant::now() + patience;
-    let doors = Semaphore::new(at_once.max(1));
+    let doors = permits(at_once);
     let (doors, login) = (&doors, &login);
     join_all(nodes.iter().map(|&node| async move {
         let slow = |what: &str| too_slow(node, what, patience);
@@ -129,6 +129,11 @@ async fn through<T>(doors: &Semaphore, login: impl Future<Output = T>) -> T {
     login.await
 }
 
+/// So many, as far as there are any.
+fn permits(at_once: usize) -> Semaphore {
+    Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS))
+}
+
 fn too_slow(node: &Node, what: &str, limit: Duration) -> HostError {
     let why = format!("{what} within {:.1} s", limit.as_secs_f64());
     HostError::Connect { host: node.name.clone(), kind: ConnectKind::Slow, why }
@@ -136,8 +141,7 @@ fn too_slow(node: &Node, what: &str, limit: Duration) -> HostError {
 
 /// Runs all, so many at a time, and keeps their order.
 async fn all<T>(tasks: impl IntoIterator<Item = impl Future<Output = T>>, at_once: usize) -> Vec<T> {
-    let permits = Semaphore::new(at_once.max(1));
-    let permits = &permits;
+    let permits = &permits(at_once);
     join_all(tasks.into_iter().map(|task| async move {
         // Never closed, so this cannot fail; without a permit the task would merely not wait.
         let _permit = permits.acquire().await;
@@ -287,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_work_at_once_than_allowed() {
         let all = ["a", "b", "c", "d", "e", "f", "g"];
-        for (allowed, expected) in [(0, 1), (1, 1), (3, 3), (100, 7)] {
+        for (allowed, expected) in [(0, 1), (1, 1), (3, 3), (100, 7), (usize::MAX, 7)] {
             let fleet = fleet(&all, allowed);
             let (now, most) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
             let work = |_| async move {
