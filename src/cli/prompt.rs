@@ -2,7 +2,8 @@
 
 use std::{
     env,
-    io::{self, BufRead, IsTerminal},
+    fs::File,
+    io::{self, BufRead, IsTerminal, Write},
 };
 
 use crate::{
@@ -25,6 +26,9 @@ enum NotConfirmed {
     /// There is nobody to ask.
     #[error("this asks for confirmation, and standard input is no terminal")]
     NobodyToAsk,
+    /// Whoever would answer does not see the question.
+    #[error("this asks for confirmation, and standard error, which would ask, is no terminal")]
+    Unseen,
 }
 
 /// Asks for the name of the cluster to be typed before something that cannot be undone. `what` says what will happen,
@@ -33,11 +37,9 @@ enum NotConfirmed {
 /// # Errors
 /// Where it was not confirmed, or nobody can be asked.
 pub(super) fn confirm(ui: &Ui, what: &str, cluster: &str) -> Result<(), CliError> {
-    let stdin = io::stdin();
-    let is_terminal = stdin.is_terminal();
-    confirm_on(ui, what, cluster, is_terminal, stdin.lock()).map_err(|why| match why {
+    ask(ui, what, cluster).map_err(|why| match why {
         NotConfirmed::Declined => CliError::new(Exit::Refused, why),
-        NotConfirmed::NobodyToAsk => CliError::new(Exit::Usage, why)
+        NotConfirmed::NobodyToAsk | NotConfirmed::Unseen => CliError::new(Exit::Usage, why)
             .hint("--yes confirms without a question, for scripts that mean it"),
     })
 }
@@ -47,29 +49,40 @@ pub(super) fn confirm(ui: &Ui, what: &str, cluster: &str) -> Result<(), CliError
 /// # Errors
 /// Where it was not confirmed, or nobody can be asked.
 pub(super) fn quorum_loss(ui: &Ui, cluster: &str) -> Result<(), CliError> {
-    let stdin = io::stdin();
-    let is_terminal = stdin.is_terminal();
     let what = "Where the quorum gate says no, this goes on all the same: etcd may serve no writes until enough\n\
                 members are back, and the API servers with it. No data is deleted.";
-    confirm_on(ui, what, cluster, is_terminal, stdin.lock()).map_err(|why| match why {
+    ask(ui, what, cluster).map_err(|why| match why {
         NotConfirmed::Declined => CliError::new(Exit::Refused, why),
-        NotConfirmed::NobodyToAsk => CliError::new(Exit::Usage, why)
+        NotConfirmed::NobodyToAsk | NotConfirmed::Unseen => CliError::new(Exit::Usage, why)
             .hint(format!("{OVERRIDE}={cluster} confirms without a question; --yes does not")),
     })
 }
 
-fn confirm_on(
+fn ask(ui: &Ui, what: &str, cluster: &str) -> Result<(), NotConfirmed> {
+    let stdin = io::stdin();
+    let terminal = || File::options().write(true).open("/dev/tty");
+    confirm_on(ui, what, cluster, terminal, stdin.is_terminal(), stdin.lock())
+}
+
+/// `terminal` shows the question where standard error goes elsewhere, as into a file.
+fn confirm_on<T: Write>(
     ui: &Ui,
     what: &str,
     cluster: &str,
+    terminal: impl FnOnce() -> io::Result<T>,
     is_terminal: bool,
     mut input: impl BufRead,
 ) -> Result<(), NotConfirmed> {
     if !is_terminal {
         return Err(NotConfirmed::NobodyToAsk);
     }
+    let request = format!("Type the name of the cluster ({cluster}) to go on:");
+    if !ui.settings().terminal {
+        let shown = terminal().and_then(|mut shown| writeln!(shown, "{what}\n{request}"));
+        shown.map_err(|_| NotConfirmed::Unseen)?;
+    }
     ui.say(what);
-    ui.say(&format!("Type the name of the cluster ({cluster}) to go on:"));
+    ui.say(&request);
     let mut typed = String::new();
     // An unreadable answer is none.
     let _ = input.read_line(&mut typed);
@@ -109,7 +122,9 @@ mod tests {
 
     #[test]
     fn only_the_exact_name_confirms() {
-        let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+        let settings = Settings { terminal: true, ..Settings::default() };
+        let ui = Ui::new(settings, io::sink(), io::sink());
+        let none = || -> io::Result<Vec<u8>> { Err(io::ErrorKind::NotFound.into()) };
         for (is_terminal, typed, outcome) in [
             (true, "prod\n", Ok(())),
             (true, "  prod \r\n", Ok(())),
@@ -120,8 +135,23 @@ mod tests {
             (true, "", Err(NotConfirmed::Declined)),
             (false, "prod\n", Err(NotConfirmed::NobodyToAsk)),
         ] {
-            let answer = confirm_on(&ui, "all is removed", "prod", is_terminal, typed.as_bytes());
+            let answer = confirm_on(&ui, "all is removed", "prod", none, is_terminal, typed.as_bytes());
             assert_eq!(answer, outcome, "{typed:?}");
         }
+    }
+
+    /// `rsadm reset 2>log` waits for nobody who does not see what for.
+    #[test]
+    fn a_question_is_shown_to_who_answers_it() {
+        let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+        let none = || -> io::Result<Vec<u8>> { Err(io::ErrorKind::NotFound.into()) };
+        let answer = confirm_on(&ui, "all is removed", "prod", none, true, &b"prod\n"[..]);
+        assert_eq!(answer, Err(NotConfirmed::Unseen));
+        let mut shown = Vec::new();
+        let terminal = &mut shown;
+        let answer = confirm_on(&ui, "all is removed", "prod", move || Ok(terminal), true, &b"prod\n"[..]);
+        assert_eq!(answer, Ok(()));
+        let shown = String::from_utf8(shown).unwrap();
+        assert_eq!(shown, "all is removed\nType the name of the cluster (prod) to go on:\n");
     }
 }
