@@ -14,7 +14,7 @@ use rsadm::{
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    cli::report_panics();
+    cli::report_panics(cli::asks_for_json(std::env::args_os()));
     match panic::catch_unwind(AssertUnwindSafe(parse_and_run)) {
         Ok(exit) => exit,
         // The hook has reported it.
@@ -65,7 +65,7 @@ fn run(cli: Cli, ui: &Ui) -> Result<Exit, CliError> {
             // A terminal's Ctrl-C reaches ssh as well, and that connections broke is no news then.
             biased;
             error = interrupt.ended_early() => Err(error),
-            () = interrupt.killed() => Ok(Exit::Interrupted),
+            error = interrupt.killed() => Err(error),
             result = cli::run(cli, &context) => result,
         }
     });

@@ -6,12 +6,18 @@ use std::{
     panic::{self, PanicHookInfo},
 };
 
-/// From now on, panics of any thread are reported in our words, on stderr.
-pub fn report_panics() {
-    panic::set_hook(Box::new(|panic| {
-        let backtrace = Backtrace::capture();
+use crate::{
+    cli::{CliError, Exit},
+    ui::{json::line, lines::Style},
+};
+
+/// From now on, panics of any thread are reported in our words, on stderr; where `json` is wanted, as the event of an error.
+pub fn report_panics(json: bool) {
+    panic::set_hook(Box::new(move |panic| {
+        let report = report(&what(panic), &Backtrace::capture());
+        let text = if json { line(&report.json()) } else { report.text(Style { color: false }) };
         // Nobody to tell it to is no reason to panic again.
-        let _ = io::stderr().write_all(text(&what(panic), &backtrace).as_bytes());
+        let _ = io::stderr().write_all(text.as_bytes());
     }));
 }
 
@@ -26,17 +32,19 @@ fn what(panic: &PanicHookInfo<'_>) -> String {
     }
 }
 
-fn text(what: &str, backtrace: &Backtrace) -> String {
+fn report(what: &str, backtrace: &Backtrace) -> CliError {
     let version = env!("CARGO_PKG_VERSION");
     let trace = match backtrace.status() {
         BacktraceStatus::Captured => format!("{backtrace}"),
-        _ => "  RUST_BACKTRACE=1 adds where it came from\n".to_owned(),
+        _ => "  RUST_BACKTRACE=1 adds where it came from".to_owned(),
     };
-    format!(
-        "internal error: {what}\n  \
+    let text = format!(
+        "{what}\n  \
          this is a bug in rsadm {version}, not in your cluster; please report this text and the command line\n  \
-         what was done on hosts stays valid: the same command goes on from what it finds\n{trace}"
-    )
+         what was done on hosts stays valid: the same command goes on from what it finds\n{}",
+        trace.trim_end()
+    );
+    CliError::new(Exit::Bug, text)
 }
 
 #[cfg(test)]
@@ -45,12 +53,16 @@ mod tests {
 
     #[test]
     fn a_bug_says_that_it_is_ours_and_how_to_go_on() {
-        let text = text("index out of bounds (src/plan/mod.rs:7)", &Backtrace::disabled());
+        let report = report("index out of bounds (src/plan/mod.rs:7)", &Backtrace::disabled());
+        let text = report.text(Style { color: false });
         insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "VERSION"), @r"
         internal error: index out of bounds (src/plan/mod.rs:7)
           this is a bug in rsadm VERSION, not in your cluster; please report this text and the command line
           what was done on hosts stays valid: the same command goes on from what it finds
           RUST_BACKTRACE=1 adds where it came from
         ");
+        let event = serde_json::to_value(report.json()).unwrap();
+        assert_eq!((&event["event"], &event["kind"]), (&"error".into(), &"bug".into()));
+        assert_eq!(event["message"], "index out of bounds (src/plan/mod.rs:7)");
     }
 }

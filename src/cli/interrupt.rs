@@ -143,10 +143,11 @@ impl Interrupt {
         interrupted(text.unwrap_or(EARLY))
     }
 
-    /// Ends at the second Ctrl-C; never, where there is none.
-    pub async fn killed(&self) {
+    /// Ends at the second Ctrl-C, with what is then to be said; never, where there is none.
+    pub async fn killed(&self) -> CliError {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.kill.subscribe().wait_for(|killed| *killed).await;
+        interrupted(TWICE)
     }
 
     async fn count(self, mut signals: [Signal; 2], ui: Ui) {
@@ -155,7 +156,7 @@ impl Interrupt {
         next(&mut signals).await;
         // Whoever was asked to stop may still have a question.
         match is_orderly && self.answer_to_a_question().is_none() {
-            true => self.second(&ui),
+            true => self.second(),
             false => leave(&ui, EARLY),
         }
     }
@@ -188,8 +189,7 @@ impl Interrupt {
         }
     }
 
-    fn second(&self, ui: &Ui) {
-        ui.say(TWICE);
+    fn second(&self) {
         self.kill.send_replace(true);
     }
 }
@@ -218,6 +218,11 @@ impl Drop for Connecting {
 
 fn interrupted(text: &'static str) -> CliError {
     CliError::new(Exit::Interrupted, text)
+}
+
+/// How a command ends that minds Ctrl-C itself, where it has nothing else to tell.
+pub(super) fn before_anything() -> CliError {
+    interrupted(EARLY)
 }
 
 /// Ends the process from beside the thread that waits for an answer, which nothing else could wake.
@@ -297,7 +302,8 @@ mod tests {
         assert!(*stop.borrow());
         assert!(interrupt.killed().now_or_never().is_none(), "one Ctrl-C must not kill");
 
-        interrupt.second(&ui);
-        assert!(interrupt.killed().now_or_never().is_some());
+        interrupt.second();
+        let error = interrupt.killed().now_or_never().unwrap();
+        assert_eq!((error.kind(), error.message().as_str()), (Exit::Interrupted, TWICE));
     }
 }

@@ -117,14 +117,18 @@ fn tip(place: &str, word: &str) -> Option<&'static str> {
     }
 }
 
+/// Flags of one letter without a value, which may stand before another in one word.
+const FLAGS: [char; 4] = ['h', 'q', 'v', 'y'];
+
 /// Whether the words ask for JSON, which has to be told before they are understood.
 pub fn asks_for_json<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> bool {
     let mut last_is_option = false;
     words.into_iter().any(|word| {
         let word = word.as_ref().to_string_lossy();
+        let letters = word.strip_prefix('-').map(|letters| letters.trim_start_matches(FLAGS));
         let is_value = last_is_option && word == "json";
-        last_is_option = word == "-o" || word == "--output";
-        is_value || ["-ojson", "-o=json", "--output=json"].contains(&&*word)
+        last_is_option = letters == Some("o") || word == "--output";
+        is_value || matches!(letters, Some("ojson" | "o=json")) || word == "--output=json"
     })
 }
 
@@ -165,6 +169,13 @@ mod tests {
             ("upp --output=json", true),
             ("upp -ojson", true),
             ("upp -o=json", true),
+            ("upp -yo json", true),
+            ("upp -qo json", true),
+            ("upp -vojson", true),
+            ("upp -vvyo=json", true),
+            ("upp -vo text", false),
+            ("upp -foo json", false),
+            ("upp --o json", false),
             ("json -o text", false),
             ("upp json", false),
             ("-o", false),

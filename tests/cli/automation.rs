@@ -1,4 +1,4 @@
-//! What scripts do with the program: inventories that are named, and through pipes.
+//! What scripts do with the program: inventories through pipes, and JSON wherever something ends.
 
 use std::{path::Path, thread};
 
@@ -78,4 +78,20 @@ fn an_inventory_that_can_be_read_once() {
     let stderr = String::from_utf8(run.stderr).unwrap();
     assert!(stderr.contains("the inventory has no host m9"), "{stderr}");
     assert_eq!(run.status.code(), Some(2), "{stderr}");
+}
+
+/// Whatever ends a command, the last line is an event that says so.
+#[test]
+fn an_error_is_an_event_wherever_json_is_asked_for() {
+    for args in ["up -yo json --onyl etcd", "-qo json upp", "upp -vojson"] {
+        let shown = rsadm(args, "");
+        assert!(shown.starts_with("stderr:\n{\"event\":\"error\",\"kind\":\"usage\""), "{args}: {shown}");
+    }
+    let silent = "printf x >>dialled\nexec sleep 600";
+    let run = signalled(&["etcd", "status", "--watch=10ms", "-o", "json"], silent, 1, "INT");
+    let stderr = String::from_utf8(run.stderr).unwrap();
+    let last = stderr.lines().last().unwrap_or_default();
+    let said = r#""kind":"interrupted","exit_code":130,"message":"interrupted""#;
+    assert!(last.contains(said), "{stderr}");
+    assert_eq!(run.status.code(), Some(130), "{stderr}");
 }

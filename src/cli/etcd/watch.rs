@@ -14,7 +14,7 @@ use tokio::{io::Interest, net::unix::pipe::Sender, time::Instant};
 
 use super::status::{PATIENCE, concerned, due, exit};
 use crate::{
-    cli::{CliError, Context, Exit, InventoryArg, literal, session::Session},
+    cli::{CliError, Context, Exit, InventoryArg, interrupt, literal, session::Session},
     etcd::status::{EtcdReport, Hashes, HostState, Verdict},
     exec::survey::Survey,
     host::HostError,
@@ -83,7 +83,7 @@ pub(super) async fn run(
             () = &mut unread => break,
         }
     }
-    last.map_or(Ok(Exit::Interrupted), |look| look.map(|report| exit(report.verdict)))
+    last.unwrap_or_else(|| Err(interrupt::before_anything())).map(|report| exit(report.verdict))
 }
 
 /// Ends once the reader of standard output is gone: of a cluster that is well nothing is written by which that would show
