@@ -6,9 +6,11 @@ use std::{
     str::FromStr,
 };
 
+use serde_json::json;
+
 use crate::versions::DEFAULT_KUBERNETES;
 
-use super::{TAKES_PODS, cluster::NodeName, syntax};
+use super::{TAKES_PODS, cluster::NodeName, file, syntax};
 
 /// A host as named on the command line: `[NAME=][USER@]ADDRESS[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +63,12 @@ impl FromStr for HostArgument {
 /// It loads without problems where the addresses are IPv4 and differ. For a DNS name the operator has to fill in
 /// `internal_address`, which loading asks for: what the name means to the hosts is not known here.
 pub fn skeleton(hosts: &[HostArgument]) -> String {
-    let user = common_user(hosts);
+    let common = common_user(hosts);
+    let user = scalar(common);
     let names = names(hosts);
     let mut lines = String::new();
     for (i, (host, name)) in hosts.iter().zip(&names).enumerate() {
-        let own_user = host.user.as_deref().filter(|u| *u != user);
+        let own_user = host.user.as_deref().filter(|u| *u != common);
         let roles = match is_control_plane(i, hosts.len()) {
             // The only host has to run the workloads too.
             true if hosts.len() == 1 => "control-plane, etcd, worker",
@@ -166,15 +169,22 @@ fn names(hosts: &[HostArgument]) -> Vec<String> {
     names
 }
 
+/// As YAML reads it as text, inside brackets too: `null` and `1` are names.
+fn scalar(text: &str) -> String {
+    let read = file::parse(format!("[{text}]").as_bytes());
+    // Other readers take some words with a colon for numbers.
+    let is_text = !text.contains(':') && read.is_ok_and(|read| read.value == json!([text]));
+    if is_text { text.to_owned() } else { json!(text).to_string() }
+}
+
 fn host_lines(host: &HostArgument, name: &str, user: Option<&str>, roles: &str) -> String {
-    let quoted =
-        if host.address.contains(':') { format!("{:?}", host.address) } else { host.address.clone() };
-    let mut lines = format!("  - name: {name}\n    address: {quoted}\n    roles: [{roles}]\n");
+    let (name, address) = (scalar(name), scalar(&host.address));
+    let mut lines = format!("  - name: {name}\n    address: {address}\n    roles: [{roles}]\n");
     if host.address.parse::<Ipv4Addr>().is_err() {
         lines += "    internal_address:                  # to be filled in: the IPv4 address by which the other hosts reach it\n";
     }
     if let Some(user) = user {
-        lines += &format!("    user: {user}\n");
+        lines += &format!("    user: {}\n", scalar(user));
     }
     if let Some(port) = host.port {
         lines += &format!("    port: {port}\n");

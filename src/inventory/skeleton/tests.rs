@@ -33,6 +33,9 @@ fn skeletons_load_without_problems() {
         ),
         ("ops@10.0.0.1 ops@10.0.0.2 admin@10.0.0.3:2222", "ops@m1:22(ce) ops@m2:22(ce) admin@m3:2222(ce)"),
         ("w1=10.0.0.1 10.0.0.2", "root@w1:22(ce) root@w2:22(w)"),
+        ("null@10.0.0.1", "null@m1:22(cew)"),
+        ("1=10.0.0.1 1e3=true@10.0.0.2", "true@1:22(ce) true@1e3:22(w)"),
+        ("0x1f=ops@10.0.0.1 null=corp\\ops@10.0.0.2", "ops@0x1f:22(ce) corp\\ops@null:22(w)"),
     ];
     for (arguments, expected) in table {
         let loaded = load_skeleton(arguments).unwrap_or_else(|e| panic!("{arguments}: {e}"));
