@@ -20,13 +20,17 @@ use crate::{
     host::HostError,
     inventory::NodeName,
     line::one_line,
-    ui::etcd_status::{changes, render},
+    ui::{
+        Settings,
+        etcd_status::{changes, render},
+    },
 };
 
 /// Takes the cursor home and clears what is below it.
 const REDRAW: &str = "\x1b[H\x1b[J";
 
 /// Where what is seen goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Screen {
     /// Redrawn.
     Terminal,
@@ -36,10 +40,24 @@ enum Screen {
     Json,
 }
 
+impl Screen {
+    fn of(settings: Settings, is_terminal: bool) -> Self {
+        match settings {
+            Settings { json: true, .. } => Self::Json,
+            Settings { dumb: false, .. } if is_terminal => Self::Terminal,
+            _ => Self::Lines,
+        }
+    }
+}
+
 /// A change, as JSON has it.
 #[derive(Serialize)]
 struct Change<'r> {
+    /// The time of day, as people have it.
     time: &'r str,
+    /// The same as all times that programs get.
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
     verdict: Option<Verdict>,
     change: &'r str,
 }
@@ -57,11 +75,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let mut asked_to_end = pin!(context.minds_interrupts()?);
     let mut unread = pin!(unread());
-    let screen = match (context.ui.settings().json, io::stdout().is_terminal()) {
-        (true, _) => Screen::Json,
-        (false, true) => Screen::Terminal,
-        (false, false) => Screen::Lines,
-    };
+    let screen = Screen::of(context.ui.settings(), io::stdout().is_terminal());
     let (mut looking, mut last, mut known): (Looking<'_>, Option<Look>, Option<EtcdReport>) =
         (None, None, None);
     loop {
@@ -125,6 +139,7 @@ async fn look<'a>(looking: &mut Looking<'a>, inventory: &InventoryArg, context: 
 
 fn tell(context: &Context, screen: &Screen, before: Before<'_>, look: &Look) -> Result<(), CliError> {
     let now = OffsetDateTime::now_utc();
+    let now = now.replace_nanosecond(0).unwrap_or(now);
     let clock = now.format(format_description!("[hour]:[minute]:[second]")).unwrap_or_default();
     let text = match (screen, look) {
         (Screen::Terminal, Ok(report)) => format!("{REDRAW}{clock} UTC, Ctrl-C ends\n\n{}", render(report)),
@@ -135,7 +150,8 @@ fn tell(context: &Context, screen: &Screen, before: Before<'_>, look: &Look) -> 
             let verdict = look.as_ref().ok().map(|report| report.verdict);
             let line = |change: &String| match screen {
                 Screen::Json => {
-                    serde_json::to_string(&Change { time: &clock, verdict, change }).unwrap_or_default()
+                    serde_json::to_string(&Change { time: &clock, at: now, verdict, change })
+                        .unwrap_or_default()
                         + "\n"
                 }
                 _ => format!("{clock} {change}\n"),
@@ -168,6 +184,29 @@ fn news((before, known): Before<'_>, now: &Look) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::etcd::status::tests::Scene;
+
+    #[test]
+    fn only_a_terminal_that_can_be_redrawn_is() {
+        let text = Settings::default();
+        for (settings, is_terminal, screen) in [
+            (text, true, Screen::Terminal),
+            (text, false, Screen::Lines),
+            (Settings { dumb: true, ..text }, true, Screen::Lines),
+            (Settings { json: true, ..text }, true, Screen::Json),
+        ] {
+            assert_eq!(Screen::of(settings, is_terminal), screen, "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn programs_get_the_date_too() {
+        let at = time::macros::datetime!(2026-11-22 23:59:58 UTC);
+        let change = Change { time: "23:59:58", at, verdict: Some(Verdict::NoQuorum), change: "m2 leads" };
+        insta::assert_snapshot!(
+            serde_json::to_string(&change).unwrap(),
+            @r#"{"time":"23:59:58","at":"2026-11-22T23:59:58Z","verdict":"no-quorum","change":"m2 leads"}"#
+        );
+    }
 
     #[test]
     fn an_absence_is_told_once_and_its_end_too() {
