@@ -13,6 +13,7 @@ pub use self::state::{Newest, State};
 use self::{
     ask::{Answer, ask_own, everybody_once_served, voters},
     ended::unless_ended,
+    fresh::{fresh, is_first_of_boot},
     own::{lineage, look_for_newest, own_manifests},
     state::brief,
     sweep::sweep,
@@ -36,6 +37,7 @@ use crate::{
 
 mod ask;
 mod ended;
+mod fresh;
 mod own;
 mod state;
 mod sweep;
@@ -47,6 +49,8 @@ pub enum Outcome {
     Taken(Box<Manifest>, Option<String>),
     /// Another host does.
     Elsewhere(String),
+    /// The host has just started, and this one is young enough.
+    Fresh(String),
 }
 
 /// Takes the snapshot if this host is the one that does, and notes what came of it. `stop` is there once somebody, such as
@@ -110,7 +114,11 @@ async fn attempt(
     let manifest = match rank {
         0 => {
             // What cannot be stored is not read from etcd, whose disk it costs: a bucket that is down fails every host's runs.
-            place.list().await?;
+            let (list, now) = (place.list().await?, OffsetDateTime::now_utc());
+            let first = is_first_of_boot(before.last_run, now);
+            if let Some(m) = fresh(config, own.status.cluster_id, &list, now).filter(|_| first) {
+                return Ok(Outcome::Fresh(m.file.clone()));
+            }
             work(config, &place, own, &recipients, is_corrupt, stop.clone()).await?
         }
         _ if !may_step_in || !steps_in(config, &place, own, &ranked[..=rank]).await? => {

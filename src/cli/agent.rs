@@ -27,6 +27,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         Command::Backup => {
             let told = match back_up(context.minds_interrupts()?).await? {
                 Outcome::Elsewhere(host) => format!("{host} takes the snapshot"),
+                Outcome::Fresh(file) => format!("{file} is young enough for a host that has just started"),
                 Outcome::Taken(m, unpruned) => {
                     let left = unpruned.map(|why| format!("; older ones could not be removed: {why}"));
                     let left = left.unwrap_or_default();

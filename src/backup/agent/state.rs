@@ -61,7 +61,7 @@ impl State {
         let unpruned = match outcome {
             Ok(Outcome::Taken(_, unpruned)) => unpruned.clone(),
             Ok(Outcome::Elsewhere(_)) => None,
-            Err(_) => self.unpruned.clone(),
+            Ok(Outcome::Fresh(_)) | Err(_) => self.unpruned.clone(),
         };
         let (newest, error) = match outcome {
             Ok(Outcome::Taken(m, _)) if m.is_verified() => (Some(Newest::of(m, target)), None),
@@ -69,7 +69,7 @@ impl State {
                 let why = m.damaged.clone().or_else(|| m.may_lack()).unwrap_or_default();
                 (self.newest, Some(format!("{} was taken and does not count: {why}", m.file)))
             }
-            Ok(Outcome::Elsewhere(_)) => (self.newest, None),
+            Ok(Outcome::Elsewhere(_) | Outcome::Fresh(_)) => (self.newest, None),
             Err(error) => (self.newest, Some(brief(error))),
         };
         Self { newest, last_run: now.unix_timestamp(), error, unpruned }
@@ -180,6 +180,8 @@ mod tests {
             State { unpruned: Some("locked".into()), ..state.clone() },
             "it is taken all the same"
         );
+        let booted = full.clone().after(&Ok(Outcome::Fresh("a.db".into())), nas, now);
+        assert_eq!(booted, full, "nothing was done about older ones");
         assert_eq!(full.after(&Ok(Outcome::Elsewhere("m1".into())), nas, now), state);
         let elsewhere = state.clone().after(&Ok(Outcome::Elsewhere("m1".into())), nas, now);
         assert_eq!(elsewhere, state);
