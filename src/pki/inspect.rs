@@ -121,6 +121,11 @@ impl fmt::Debug for CertInfo {
     }
 }
 
+/// Whole days until the end of a validity. Rounded down, so that what has just expired has −1.
+pub fn days_left(not_after: OffsetDateTime, now: OffsetDateTime) -> i64 {
+    (not_after - now).whole_seconds().div_euclid(86_400)
+}
+
 /// The public point of a private key on P-256, without the mark of an uncompressed one, from the last 88 characters of base64
 /// in its PEM text. Both forms of such keys end with it (PKCS#8, SEC 1): so a host can show which key it has, and the key stays
 /// where it is.

@@ -13,7 +13,7 @@ use crate::{
     phases::{certs, clock, ownership},
     pki::{
         authorities::{Ca, holdings},
-        inspect::CertInfo,
+        inspect::{CertInfo, days_left},
         leaf::{Foreign, LeafSpec, URGENT_DAYS},
         specs,
     },
@@ -191,7 +191,7 @@ fn certificate(
     let served = sources.served.get(&(node.name.clone(), spec.name)).map(|served| match served {
         Err(why) => Served::Unknown { why: why.clone() },
         Ok(info) if found.as_ref().is_some_and(|f| f.fingerprint == info.fingerprint) => Served::Same,
-        Ok(info) => Served::Other { days: days(info, sources.now) },
+        Ok(info) => Served::Other { days: days_left(info.not_after, sources.now) },
     });
     Certificate {
         host: node.name.clone(),
@@ -207,7 +207,7 @@ fn certificate(
             // A host at another's address is another matter, which up tells.
             .filter(|_| ownership::built_as(sources.cluster, node, facts).is_none()),
         not_after: found.as_ref().and_then(ends),
-        days: found.as_ref().map(|info| days(info, sources.now)),
+        days: found.as_ref().map(|info| days_left(info.not_after, sources.now)),
         begins: found
             .filter(|info| info.is_early(clock::of_hosts(sources.seen, sources.now)))
             .and_then(|info| info.not_before.format(&Rfc3339).ok()),
@@ -230,14 +230,9 @@ fn authority(sources: &Sources<'_>, ca: Ca, info: &CertInfo, now: OffsetDateTime
         name: ca.to_string(),
         path: ca.cert_path(),
         not_after: ends(info).unwrap_or_default(),
-        days: days(info, now),
+        days: days_left(info.not_after, now),
         keepers: on_hosts.filter(keeps).map(|(node, _)| node.name.clone()).collect(),
     }
-}
-
-/// Rounded down, so that what has just expired has −1.
-fn days(info: &CertInfo, now: OffsetDateTime) -> i64 {
-    (info.not_after - now).whole_seconds().div_euclid(86_400)
 }
 
 fn ends(info: &CertInfo) -> Option<String> {

@@ -8,7 +8,7 @@ use crate::{
     layout,
     observe::Facts,
     phases::{certs, ownership::is_prepared},
-    pki::specs,
+    pki::{inspect::days_left, specs},
 };
 
 /// One host, seen or not.
@@ -123,7 +123,7 @@ fn first_expiry(sources: &Sources<'_>, node: &Node, facts: &Facts) -> Option<Exp
     Some(Expiry {
         host: node.name.clone(),
         path: spec.place.cert_path().to_owned(),
-        days: (first.not_after - sources.now).whole_days(),
+        days: days_left(first.not_after, sources.now),
         with_authority: authority.is_some_and(|ca| first.ends_with(&ca)),
     })
 }

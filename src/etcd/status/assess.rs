@@ -16,7 +16,10 @@ use super::{
         ApiServer, EtcdReport, Id, MemberReport, Millis, OrphanedAlarm, Quorum, Trouble, Verdict, View,
     },
 };
-use crate::etcd::{Alarm, KvHash, Member, MemberStatus};
+use crate::{
+    etcd::{Alarm, KvHash, Member, MemberStatus},
+    pki::inspect::days_left,
+};
 
 /// A voter this many entries behind does not count as healthy: at the same gap between committed and applied etcd
 /// itself turns requests away (etcd, server/etcdserver/v3_server.go, `maxGapBetweenApplyAndCommitIndex`).
@@ -200,7 +203,7 @@ impl<'g> Facts<'g> {
             healthy: error.is_none(),
             latency_ms: answer.and_then(|a| a.latency).map(Millis::from),
             certificate_not_after: not_after.and_then(|t| t.format(&Rfc3339).ok()),
-            certificate_days: not_after.map(|t| (t - now).whole_days()),
+            certificate_days: not_after.map(|t| days_left(t, now)),
             alarms: id.map_or_else(Vec::new, |id| self.alarms_of(id)),
             error,
             host: answer.and_then(|a| self.hosts.get(&a.node)).cloned(),

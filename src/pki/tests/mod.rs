@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime, macros::datetime};
 use super::{
     authorities::Ca,
     files,
-    inspect::inspect,
+    inspect::{days_left, inspect},
     issue::{Authority, BACKDATE, CA_VALIDITY, Issued, LEAF_VALIDITY, service_account_keys},
     leaf::{LeafSpec, Usage},
     specs::{spec_for, specs_for},
@@ -195,6 +195,12 @@ fn an_authority_that_cannot_sign_says_why_and_shows_no_key() {
     let foreign = good.issue(&spec("etcd-peer"), NOW).unwrap_err();
     assert_eq!(foreign.to_string(), "sign with the cluster CA: etcd-peer is signed by the etcd CA");
     assert!(!format!("{good:?} {:?}", good.files()).contains("PRIVATE KEY"));
+}
+
+#[test]
+fn what_has_just_ended_has_a_day_less_than_none() {
+    let hours = |n: i64| days_left(NOW, NOW + Duration::hours(n));
+    assert_eq!([-25, -1, 0, 1, 24, 25].map(hours), [1, 0, 0, -1, -1, -2]);
 }
 
 #[test]
