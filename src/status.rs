@@ -62,7 +62,7 @@ pub struct ClusterStatus {
     pub workloads: Option<Vec<Workload>>,
     /// Nodes that the API knows and the inventory does not; `null` where no API server answered.
     pub unlisted_nodes: Option<Vec<NodeName>>,
-    /// The certificate that ends first, authorities included.
+    /// The certificate that ends first.
     pub first_expiry: Option<Expiry>,
     /// What differs from the inventory.
     pub changes: Changes,
@@ -99,7 +99,7 @@ pub struct HostStatus {
     pub node_ready: Option<bool>,
     /// Whether its API server is ready; `null` where it has none.
     pub api_ready: Option<bool>,
-    /// The certificate that ends first on it.
+    /// The certificate that ends first on it, but for a kubelet's own, which that renews in time.
     pub first_expiry: Option<Expiry>,
     /// How many changes `up` would make there; `null` where that is not known.
     pub changes: Option<usize>,

@@ -6,8 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-
 use crate::{
     inventory::{Cluster, Node, NodeName, Role},
     layout,
@@ -15,7 +13,7 @@ use crate::{
     phases::{control_plane, preflight::paths::dials_another},
     pki::{
         authorities::{Ca, holdings},
-        inspect::{CertInfo, inspect, public_point},
+        inspect::{CertInfo, public_point},
         leaf::{LeafSpec, Place},
         specs,
         verdict::{Verdict, verdict},
@@ -28,6 +26,12 @@ use crate::{
     },
 };
 
+use self::found::key_end;
+pub use self::found::{
+    certificate_of_der, certificate_of_kubeconfig, found_certificate, has_its_key, renews_itself,
+};
+
+mod found;
 pub mod renew;
 
 /// The phase.
@@ -344,37 +348,6 @@ fn authority(p: &Planner<'_>, ca: Ca) -> Option<CertInfo> {
     let mut keepers = p.cluster.nodes.iter().filter(|n| keeps(n, Shared::Authority(ca)));
     let found = keepers.find_map(|n| p.facts(&n.name).certs.get(&path).filter(|der| *der != FRESH))?;
     certificate_of_der(found)
-}
-
-/// The certificate that a host has in a place of the table.
-pub fn found_certificate(facts: &Facts, place: &Place) -> Option<CertInfo> {
-    match place {
-        Place::Kubeconfig { path } => {
-            certificate_of_kubeconfig(facts.kubeconfigs.get(path)?.cert.as_deref()?)
-        }
-        Place::Pair { .. } | Place::Bundle { .. } => certificate_of_der(facts.certs.get(place.cert_path())?),
-    }
-}
-
-/// True where the key of what was found in a place is there too, and is its own as far as the host tells.
-pub fn has_its_key(facts: &Facts, place: &Place, found: &CertInfo) -> bool {
-    facts.files.contains_key(place.key_path()) && key_end(facts, place).is_none_or(|end| found.is_of_key(end))
-}
-
-/// What the host tells of the key, for [`CertInfo::is_of_key`].
-fn key_end<'f>(facts: &'f Facts, place: &Place) -> Option<&'f str> {
-    facts.keys.get(place.key_path()).map(String::as_str)
-}
-
-/// A certificate from base64 of its DER form, as facts have it.
-pub fn certificate_of_der(base64: &str) -> Option<CertInfo> {
-    inspect(&format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")).ok()
-}
-
-/// The client certificate of a kubeconfig, from base64 of its PEM form, as facts have it.
-pub fn certificate_of_kubeconfig(base64: &str) -> Option<CertInfo> {
-    let pem = String::from_utf8(BASE64_STANDARD.decode(base64).ok()?).ok()?;
-    inspect(&pem).ok()
 }
 
 /// A kubelet that runs dials another address once that has answered on its host: else all nodes would be lost together.

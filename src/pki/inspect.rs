@@ -77,6 +77,12 @@ impl CertInfo {
         self.not_after - now <= time
     }
 
+    /// True where a kubelet that replaces it by itself should have done so: that happens when between 70% and 90% of its time is over
+    /// (client-go, `certificate_manager.go`), however long that is (`--cluster-signing-duration`).
+    pub fn is_overdue(&self, now: OffsetDateTime) -> bool {
+        self.expires_within((self.not_after - self.not_before) / 10, now)
+    }
+
     /// True where its validity ends no earlier than that of `ca`: another one by it would hold no longer.
     pub fn ends_with(&self, ca: &Self) -> bool {
         self.not_after >= ca.not_after

@@ -91,6 +91,9 @@ pub struct Certificate {
     /// True where it ends with its authority: renewed, it would end no later.
     #[serde(skip)]
     with_authority: bool,
+    /// True where its owner renews it by itself, and is not late with that.
+    #[serde(skip)]
+    renews_itself: bool,
     /// Whom it is issued to instead of its host, where rsadm built that.
     #[serde(skip)]
     of_another: Option<String>,
@@ -200,6 +203,7 @@ fn certificate(
         authority: if foreign { format!("another {}", spec.ca) } else { spec.ca.to_string() },
         foreign,
         with_authority: found.as_ref().zip(signer).is_some_and(|(info, signer)| info.ends_with(signer)),
+        renews_itself: found.as_ref().is_some_and(|info| certs::renews_itself(spec, info, sources.now)),
         of_another: found
             .as_ref()
             .map(|info| info.common_name.clone())
@@ -321,13 +325,10 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         );
         advice.push(say(Level::Warning, text, None));
     }
-    // A kubelet that rotates its own has always more than a month left, so one that has less does not; before that it is
-    // nobody's business. Of what ends with its authority the authority's line says what there is to do.
+    // Of what ends with its authority the authority's line says what there is to do.
     let within = |days| {
         move |c: &Certificate| {
-            c.days.is_some_and(|d| (0..days).contains(&d))
-                && !c.with_authority
-                && (days == URGENT_DAYS || c.name != "kubelet-client")
+            c.days.is_some_and(|d| (0..days).contains(&d)) && !c.with_authority && !c.renews_itself
         }
     };
     for (days, level) in [(URGENT_DAYS, Level::Warning), (RENEW_DAYS, Level::Note)] {

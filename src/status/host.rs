@@ -114,10 +114,12 @@ fn node_ready(sources: &Sources<'_>, node: &Node) -> Option<bool> {
     Some(nodes.get(&node.name).is_some_and(|n| n.ready))
 }
 
-/// Of what rsadm issues: of an authority, and of files that are somebody else's, other texts tell.
+/// Of what rsadm issues, and of what a kubelet renews by itself what it is late with: of an authority, and of files that are
+/// somebody else's, other texts tell.
 fn first_expiry(sources: &Sources<'_>, node: &Node, facts: &Facts) -> Option<Expiry> {
     let specs = specs::specs_for(sources.cluster, node).into_iter();
     let found = specs.filter_map(|spec| Some((certs::found_certificate(facts, &spec.place)?, spec)));
+    let found = found.filter(|(info, spec)| !certs::renews_itself(spec, info, sources.now));
     let (first, spec) = found.min_by_key(|(info, _)| info.not_after)?;
     let authority = facts.certs.get(&spec.ca.cert_path()).and_then(|der| certs::certificate_of_der(der));
     Some(Expiry {

@@ -7,28 +7,21 @@
 
 use std::collections::BTreeSet;
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-use super::{PHASE, authority, found_certificate, has_its_key, issue, one_and_the_same, reason};
+use super::{
+    PHASE, authority, found_certificate, has_its_key, issue, one_and_the_same, reason, renews_itself,
+};
 use crate::{
     inventory::{Node, Role},
     observe::Facts,
     phases::{control_plane, etcd, ownership, preflight, prepare},
-    pki::{
-        authorities::Ca,
-        inspect::CertInfo,
-        leaf::{LeafSpec, Place},
-        specs,
-    },
+    pki::{authorities::Ca, inspect::CertInfo, leaf::LeafSpec, specs},
     plan::{Mode, Planner, Refusal, quorum::quorum, shared::Shared},
 };
 
 /// The phase in which kubelets start anew.
 pub const KUBELETS: &str = "kubelets";
-
-/// A kubelet renews its client certificate when between 70% and 90% of its time is over (client-go,
-/// `certificate_manager.go`): one that has less left than that tenth of a year will not be renewed by it any more.
-const KUBELET_IS_LATE: Duration = Duration::days(36);
 
 /// A certificate that is to be issued.
 struct Due {
@@ -199,11 +192,10 @@ fn not_begun(info: &CertInfo, now: OffsetDateTime) -> Option<String> {
 
 /// Why a certificate that still holds is replaced. One that ends with its authority would only be made again, night after night.
 fn soon(p: &Planner<'_>, spec: &LeafSpec, info: &CertInfo) -> Option<String> {
-    let rotates = matches!(spec.place, Place::Bundle { .. });
     let within = match p.renewal.within {
         None => return Some(format!("asked for; the old one ends on {}", info.not_after.date())),
         Some(_) if authority(p, spec.ca).is_some_and(|ca| info.ends_with(&ca)) => return None,
-        Some(within) if rotates => within.min(KUBELET_IS_LATE),
+        Some(_) if renews_itself(spec, info, p.now) => return None,
         Some(within) => within,
     };
     info.expires_within(within, p.now).then(|| format!("ends on {}", info.not_after.date()))

@@ -197,6 +197,19 @@ fn an_authority_that_cannot_sign_says_why_and_shows_no_key() {
     assert!(!format!("{good:?} {:?}", good.files()).contains("PRIVATE KEY"));
 }
 
+/// As kubelets get them by `--cluster-signing-duration`, here from an authority that ends in so many days.
+#[test]
+fn whether_a_kubelet_is_late_is_told_by_the_life_of_its_certificate() {
+    for (life, in_time, late) in [(365, 328, 330), (30, 26, 28)] {
+        let founded = NOW + Duration::days(if life == 30 { 30 } else { 3650 }) - CA_VALIDITY;
+        let issued =
+            Authority::make(Ca::Cluster, founded).unwrap().issue(&spec("kubelet-client"), NOW).unwrap();
+        let info = inspect(&issued.cert).unwrap();
+        let is_overdue = |age: i64| info.is_overdue(NOW + Duration::days(age));
+        assert_eq!((is_overdue(in_time), is_overdue(late)), (false, true), "{life}");
+    }
+}
+
 #[test]
 fn what_has_just_ended_has_a_day_less_than_none() {
     let hours = |n: i64| days_left(NOW, NOW + Duration::hours(n));
