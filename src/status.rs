@@ -142,7 +142,7 @@ pub struct Expiry {
     pub path: String,
     /// Whole days until then; negative once expired.
     pub days: i64,
-    /// True where its authority ends then, too, so that renewing it would not help.
+    /// True where its authority ends then, too, or has ended, so that renewing it would not help.
     #[serde(skip)]
     pub with_authority: bool,
 }

@@ -2,6 +2,8 @@
 //!
 //! Far cheaper than all facts, since `rsadm etcd status` has to answer while a cluster is in trouble.
 
+use time::OffsetDateTime;
+
 use crate::{
     backup::agent::State,
     etcd::status::{Expired, HostState, Metrics, Process, Restoring, Words},
@@ -72,7 +74,12 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "metric" => metrics.push(rest),
             "end" => {
                 process.last_words = complaint.or(process.last_words);
-                process.expired = certs.into_iter().find_map(|(name, der)| expired(name, der, clock));
+                let (authorities, own): (Vec<_>, Vec<_>) =
+                    certs.into_iter().partition(|(name, _)| *name == CA);
+                process.authority_ends = authorities.first().and_then(|(_, der)| end(der));
+                let authority_ends = process.authority_ends;
+                process.expired =
+                    own.into_iter().find_map(|(name, der)| expired(name, der, clock, authority_ends));
                 let metrics = Metrics::read(metrics.into_iter(), clock);
                 let state = HostState::Seen(process);
                 return Some(EtcdHost { state, etcd_servers, metrics, backup });
@@ -83,12 +90,24 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
     None
 }
 
+/// The authority's file among those of certificates.
+const CA: &str = "ca.crt";
+
 /// The file and the day on which its certificate ended, where it has.
-fn expired(name: &str, der: &str, clock: u64) -> Option<Expired> {
+fn expired(name: &str, der: &str, clock: u64, authority_ends: Option<OffsetDateTime>) -> Option<Expired> {
+    let not_after = end(der)?;
+    let has_ended = |end: OffsetDateTime| end.unix_timestamp() < clock.cast_signed();
+    has_ended(not_after).then(|| Expired {
+        file: name.to_owned(),
+        on: not_after.date().to_string(),
+        with_authority: authority_ends.is_some_and(has_ended),
+    })
+}
+
+/// When a certificate ends.
+fn end(der: &str) -> Option<OffsetDateTime> {
     let pem = format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
-    let not_after = inspect(&pem).ok()?.not_after;
-    (not_after.unix_timestamp() < clock.cast_signed())
-        .then(|| Expired { file: name.to_owned(), on: not_after.date().to_string() })
+    Some(inspect(&pem).ok()?.not_after)
 }
 
 fn urls(list: &str) -> Vec<String> {
@@ -130,6 +149,14 @@ mod tests {
             assert_eq!(expired, is_over.then(|| ("peer.crt".to_owned(), ends.date().to_string())));
         }
         assert_eq!(seen("clock 1\ncert peer.crt rubbish\nend\n").expired, None);
+        // A certificate of an authority that has ended with it, and of one that has not.
+        for (authority, with) in [(der.as_str(), true), ("rubbish", false)] {
+            let clock = (ends + time::Duration::DAY).unix_timestamp();
+            let process =
+                seen(&format!("clock {clock}\ncert ca.crt {authority}\ncert peer.crt {der}\nend\n"));
+            assert_eq!(process.authority_ends, with.then_some(ends));
+            assert_eq!(process.expired.map(|e| (e.file, e.with_authority)), Some(("peer.crt".into(), with)));
+        }
     }
 
     #[test]

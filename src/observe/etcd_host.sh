@@ -20,8 +20,8 @@ for pid in "${pids[@]}"; do
   f etcd-servers "$(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | sed -n 's/^--etcd-servers=//p')"
 done
 f clock "$(date +%s)"
-# Certificates are public.
-for n in server peer; do
+# Certificates are public; the authority's tells whether others of it can still be had.
+for n in ca server peer; do
   c=/etc/kubernetes/pki/etcd/$n.crt
   [ ! -f $c ] || f cert $n.crt "$(sed -n '/BEGIN CERT/,/END CERT/{/BEGIN/d;/END/q;p}' $c | tr -d '\n')"
 done

@@ -31,6 +31,7 @@ pub use self::found::{
     certificate_of_der, certificate_of_kubeconfig, found_certificate, has_its_key, renews_itself,
 };
 
+mod ending;
 mod found;
 pub mod renew;
 
@@ -49,8 +50,9 @@ const SHARED: [Shared; 5] = [
 /// See the module.
 ///
 /// # Errors
-/// Where authorities contradict one another, or the key of one that was used is nowhere.
+/// Where authorities contradict one another, the key of one that was used is nowhere, or one that has to sign has expired.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
+    ending::notices(p);
     p.stage(PHASE, "authorities where their keys are kept", Mode::Parallel);
     let mut sources = Vec::new();
     for shared in SHARED {
@@ -267,6 +269,9 @@ fn certificate(p: &mut Planner<'_>, node: &Node, spec: &LeafSpec) -> Result<(), 
         p.checked();
         return Ok(());
     };
+    if let Some(refusal) = ending::expired(p, &node.name, spec, "issued") {
+        return Err(refusal);
+    }
     issue(p, node, spec, &why);
     Ok(())
 }

@@ -7,6 +7,9 @@ use crate::{
     layout,
 };
 
+/// A new authority takes all who trust the old one to be told, so the warning comes so many days before its end.
+pub const WARNING_DAYS: i64 = 180;
+
 /// One of the three certificate authorities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ca {

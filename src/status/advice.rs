@@ -1,12 +1,16 @@
 //! What `rsadm status` advises, the worst first.
 
-use super::{ClusterStatus, HostStatus, Sources};
+use super::{ClusterStatus, HostStatus, Sources, certificates::authority_of};
 use crate::{
     etcd::status::{Advice, Level},
     inventory::{NetworkPlugin, Node, Role},
     observe::{NodeFact, api::Workload},
     phases::{addons, ownership},
-    pki::leaf::URGENT_DAYS,
+    pki::{
+        authorities::{Ca, WARNING_DAYS},
+        inspect::days_left,
+        leaf::URGENT_DAYS,
+    },
 };
 
 /// What is off and what to do about it.
@@ -59,21 +63,10 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
     }
     let told = unlisted(status).into_iter().chain(workloads(sources, status));
     advice.extend(told.map(|(text, command)| warn(text, Some(command))));
-    if let Some(first) = status.first_expiry.as_ref().filter(|e| e.days < URGENT_DAYS) {
-        let text = match first.days {
-            days if days < 0 => format!("{} on {} has expired", first.path, first.host),
-            days => format!("{} on {} expires in {days} days", first.path, first.host),
-        };
-        advice.push(match first.with_authority {
-            true => {
-                let text = format!("{text}, and its authority with it; this tells more:");
-                warn(text, Some(format!("rsadm certs status{inventory}")))
-            }
-            false => {
-                let command = format!("rsadm certs renew{inventory}");
-                warn(format!("{text}; this renews what ends soon:"), Some(command))
-            }
-        });
+    advice
+        .extend(authorities(sources).map(|text| warn(text, Some(format!("rsadm certs status{inventory}")))));
+    if let Some(text) = leaf(status) {
+        advice.push(warn(text, Some(format!("rsadm certs renew{inventory}"))));
     }
     if let Some(Err(refusal)) = sources.plan {
         let text = format!("{}: {}\n  {}", refusal.subject, refusal.why.trim(), refusal.help.trim());
@@ -95,6 +88,31 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
     }
     advice.sort_by_key(|a| a.level);
     advice
+}
+
+/// Authorities whose end is near, and with it that of all that they signed.
+fn authorities(sources: &Sources<'_>) -> impl Iterator<Item = String> {
+    Ca::ALL.into_iter().filter_map(|ca| {
+        let info = authority_of(sources.cluster, sources.seen, ca)?;
+        match days_left(info.not_after, sources.now) {
+            WARNING_DAYS.. => None,
+            days @ 0.. => Some(format!(
+                "the {ca} ends in {days} days, and with it all that it signed; this tells more:"
+            )),
+            _ => Some(format!("the {ca} has expired, and nothing can be renewed with it; this tells more:")),
+        }
+    })
+}
+
+/// The certificate that ends first of those that can be renewed, where that is soon.
+fn leaf(status: &ClusterStatus) -> Option<String> {
+    let expiries = status.hosts.iter().filter_map(|host| host.first_expiry.as_ref());
+    let first = expiries.filter(|e| e.days < URGENT_DAYS && !e.with_authority).min_by_key(|e| e.days)?;
+    let when = match first.days {
+        days @ 0.. => format!("expires in {days} days"),
+        _ => "has expired".to_owned(),
+    };
+    Some(format!("{} on {} {when}; this renews what ends soon:", first.path, first.host))
 }
 
 /// What no API server lists though one is ready, and how to ask for it by hand.

@@ -12,7 +12,7 @@ use crate::{
     observe::{Facts, Observed},
     phases::{certs, clock, ownership},
     pki::{
-        authorities::{Ca, holdings},
+        authorities::{Ca, WARNING_DAYS, holdings},
         inspect::{CertInfo, days_left},
         leaf::{Foreign, LeafSpec, URGENT_DAYS},
         specs,
@@ -22,9 +22,6 @@ use crate::{
 
 /// A leaf that ends within this time is worth renewing: a quarter of the year for which it is issued.
 pub const RENEW_DAYS: i64 = 90;
-
-/// A new authority takes all who trust the old one to be told, so the warning comes early.
-const AUTHORITY_WARNING_DAYS: i64 = 180;
 
 /// What it is made from.
 pub struct Sources<'a> {
@@ -145,7 +142,7 @@ impl CertificatesStatus {
 pub fn assess(sources: &Sources<'_>) -> CertificatesStatus {
     let Sources { cluster, seen, now, .. } = *sources;
     let on_hosts = cluster.nodes.iter().filter_map(|node| Some((node, seen.hosts.get(&node.name)?)));
-    let authorities = Ca::ALL.map(|ca| (ca, authority_of(sources, ca)));
+    let authorities = Ca::ALL.map(|ca| (ca, authority_of(cluster, seen, ca)));
     // Where hosts differ nobody knows which of them signs for this cluster, so nothing is called another's.
     let is_one = |ca| certs::one_and_the_same(cluster, seen, Shared::Authority(ca)).is_ok();
     let signers = authorities.clone().map(|(ca, info)| (ca, info.filter(|_| is_one(ca))));
@@ -220,8 +217,8 @@ fn certificate(
 }
 
 /// The authority as the first host has it; where they differ it is told.
-fn authority_of(sources: &Sources<'_>, ca: Ca) -> Option<CertInfo> {
-    let hosts = sources.cluster.nodes.iter().filter_map(|n| sources.seen.hosts.get(&n.name));
+pub(super) fn authority_of(cluster: &Cluster, seen: &Observed, ca: Ca) -> Option<CertInfo> {
+    let hosts = cluster.nodes.iter().filter_map(|n| seen.hosts.get(&n.name));
     hosts.filter_map(|f| certs::certificate_of_der(f.certs.get(&ca.cert_path())?)).next()
 }
 
@@ -294,7 +291,7 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         );
         advice.push(say(if built { Level::Warning } else { Level::Note }, text, None));
     }
-    for authority in status.authorities.iter().filter(|a| a.days < AUTHORITY_WARNING_DAYS) {
+    for authority in status.authorities.iter().filter(|a| a.days < WARNING_DAYS) {
         let Authority { name, days, .. } = authority;
         let text = match *days < 0 {
             true => format!(
@@ -307,7 +304,9 @@ fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
         };
         advice.push(say(Level::Warning, text, None));
     }
-    let lost = hosts(&Certificate::is_lost);
+    // What its authority took along nobody can renew; the authority's line says so.
+    let is_over = |c: &Certificate| status.authorities.iter().any(|a| a.name == c.authority && a.days < 0);
+    let lost = hosts(&|c: &Certificate| c.is_lost() && !is_over(c));
     if let Some(hosts) = &lost {
         let or = if status.has_early() {
             "are missing, lack their keys, have expired or begin in the future"

@@ -126,7 +126,7 @@ fn first_expiry(sources: &Sources<'_>, node: &Node, facts: &Facts) -> Option<Exp
         host: node.name.clone(),
         path: spec.place.cert_path().to_owned(),
         days: days_left(first.not_after, sources.now),
-        with_authority: authority.is_some_and(|ca| first.ends_with(&ca)),
+        with_authority: authority.is_some_and(|ca| first.ends_with(&ca) || ca.is_expired(sources.now)),
     })
 }
 

@@ -163,7 +163,7 @@ fn only_what_can_be_renewed_is_told_to_be() {
         (3000_i64, 0, 365, "Healthy"),
         (
             3000,
-            345,
+            345 * 24,
             20,
             "Degraded\nWarning: /etc/kubernetes/pki/etcd/server.crt on m1 expires in 20 days; this renews what ends soon: \
              → rsadm certs renew prod.yaml",
@@ -172,14 +172,36 @@ fn only_what_can_be_renewed_is_told_to_be() {
             20,
             0,
             20,
-            "Degraded\nWarning: /etc/kubernetes/pki/etcd/server.crt on m1 expires in 20 days, and its authority with it; this \
-             tells more: → rsadm certs status prod.yaml",
+            "Degraded\nWarning: the etcd CA ends in 20 days, and with it all that it signed; this tells more: → rsadm certs status \
+             prod.yaml",
+        ),
+        (
+            170,
+            0,
+            170,
+            "Degraded\nWarning: the etcd CA ends in 170 days, and with it all that it signed; this tells more: → rsadm certs status \
+             prod.yaml",
+        ),
+        (
+            -1,
+            366 * 24,
+            -1,
+            "Degraded\nWarning: the etcd CA has expired, and nothing can be renewed with it; this tells more: → rsadm certs status \
+             prod.yaml",
+        ),
+        // Within the first day after its end.
+        (
+            3000,
+            365 * 24 + 1,
+            -1,
+            "Degraded\nWarning: /etc/kubernetes/pki/etcd/server.crt on m1 has expired; this renews what ends soon: → rsadm certs \
+             renew prod.yaml",
         ),
     ] {
         let mut scene = Scene::etcd_only();
         let spec = specs::spec_for(&scene.cluster, &scene.cluster.nodes[0], "etcd-server").unwrap();
         let authority = make(authority);
-        let issued = authority.issue(&spec, NOW - Duration::days(age)).unwrap();
+        let issued = authority.issue(&spec, NOW - Duration::hours(age)).unwrap();
         let certs = &mut scene.facts("m1").certs;
         certs.insert(format!("{}/oidc-ca.crt", layout::PKI_DIR), der(&make(12).files().cert));
         certs.insert(Ca::Etcd.cert_path(), der(&authority.files().cert));

@@ -208,6 +208,35 @@ fn what_ends_with_its_authority_is_renewed_when_asked_for_alone() {
     });
 }
 
+/// A run that says nothing is all that many ever read; and once it is over none begins what it cannot end.
+#[test]
+fn the_end_of_an_authority_is_told_before_and_refused_after() {
+    let cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let seen = block_on(observe(&world, &cluster));
+    let at = |days: i64| OffsetDateTime::now_utc() + Duration::days(days);
+    let up = |days, skips: &str| phases::plan(UP, &cluster, seen.clone(), at(days), |name| name != skips);
+    for (days, told) in [(3000, 0), (3500, 3), (3640, 3)] {
+        let renewed = phases::plan_renewal(&cluster, seen.clone(), at(days), QUARTER);
+        for (plan, _) in [up(days, "preflight"), renewed].map(Result::unwrap) {
+            let ends = |text: &str| text.contains("CA ends in ") && text.ends_with("all that it signed");
+            assert_eq!(
+                plan.notices.iter().filter(|n| ends(&n.text)).count(),
+                told,
+                "{days}: {:?}",
+                plan.notices
+            );
+        }
+    }
+    for (skips, refused) in [("preflight", true), ("certificates", false)] {
+        let refusal = up(3660, skips).err();
+        assert_eq!(refusal.is_some(), refused, "{skips}: {refusal:?}");
+        assert!(refusal.is_none_or(|r| r.rule == "authorities" && r.help.contains("--skip certificates")));
+    }
+    let refusal = phases::plan_renewal(&cluster, seen.clone(), at(3660), QUARTER).unwrap_err();
+    assert_eq!(refusal.rule, "authorities", "{refusal}");
+}
+
 #[test]
 fn all_of_one_host_can_be_asked_for() {
     let cluster = harness::ha();

@@ -204,10 +204,21 @@ impl<'g> Facts<'g> {
             latency_ms: answer.and_then(|a| a.latency).map(Millis::from),
             certificate_not_after: not_after.and_then(|t| t.format(&Rfc3339).ok()),
             certificate_days: not_after.map(|t| days_left(t, now)),
+            with_authority: not_after
+                .zip(self.authority_ends(answer))
+                .is_some_and(|(own, ca)| own >= ca || ca < now),
             alarms: id.map_or_else(Vec::new, |id| self.alarms_of(id)),
             error,
             host: answer.and_then(|a| self.hosts.get(&a.node)).cloned(),
             metrics: answer.and_then(|a| self.metrics.get(&a.node)).map(|m| self.named(m)),
+        }
+    }
+
+    /// When the authority of a member's certificates ends, as its host has it.
+    fn authority_ends(&self, answer: Option<&Answer>) -> Option<OffsetDateTime> {
+        match self.hosts.get(&answer?.node)? {
+            HostState::Seen(process) => process.authority_ends,
+            HostState::Unreachable { .. } => None,
         }
     }
 

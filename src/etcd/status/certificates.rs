@@ -8,6 +8,27 @@ use super::{
 };
 use crate::pki::leaf::URGENT_DAYS;
 
+/// Of what nothing renews, since it would end no later.
+const AUTHORITY: &str = "and its authority with it; this tells more:";
+
+/// What helps with a certificate.
+#[derive(PartialEq)]
+enum Remedy {
+    Renew,
+    Kubeadm,
+    Authority,
+}
+
+impl Remedy {
+    fn of(member: &MemberReport) -> Self {
+        match member.with_authority {
+            true => Self::Authority,
+            false if is_on_others_host(member) => Self::Kubeadm,
+            false => Self::Renew,
+        }
+    }
+}
+
 /// Certificates that have ended, those that have not begun, and those that soon end: each kind once, by who built the hosts.
 pub(super) fn advise(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     const CLOCKS: &str = "(rsadm preflight compares the clocks)";
@@ -24,19 +45,24 @@ pub(super) fn advise(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice>
     ];
     let mut advice = Vec::new();
     for (concerns, of_one, of_several) in &kinds {
-        for ours in [true, false] {
-            let those = report.members.iter().filter(|m| concerns(m) && is_on_others_host(m) != ours);
+        for remedy in [Remedy::Renew, Remedy::Kubeadm, Remedy::Authority] {
+            let those = report.members.iter().filter(|m| concerns(m) && Remedy::of(m) == remedy);
             let names = names(those);
             let text = match names.len() {
                 0 => continue,
                 1 => format!("the certificate that {} serves {of_one}", list(&names)),
                 _ => format!("the certificates that {} serve {of_several}", list(&names)),
             };
-            advice.push(match ours {
-                true => warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
-                    .with(commands.renew()),
-                false => warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
-                    .with(KUBEADM_RENEW),
+            advice.push(match remedy {
+                Remedy::Renew => {
+                    warning(format!("{text}; this renews what ends soon, with or without a quorum:"))
+                        .with(commands.renew())
+                }
+                Remedy::Kubeadm => {
+                    warning(format!("{text}; on a host that kubeadm built, this renews what is there:"))
+                        .with(KUBEADM_RENEW)
+                }
+                Remedy::Authority => warning(format!("{text}, {AUTHORITY}")).with(commands.certificates()),
             });
         }
     }
@@ -51,9 +77,10 @@ pub(super) fn advise(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice>
 
 /// A certificate of its own that has ended.
 pub(super) fn expired(title: &str, process: &Process, commands: Commands<'_>) -> Option<Advice> {
-    let Expired { file, on } = process.expired.as_ref()?;
+    let Expired { file, on, with_authority } = process.expired.as_ref()?;
     let text = format!("the certificate {file} of etcd on {title} has expired on {on}");
     Some(match process.is_of_others() {
+        _ if *with_authority => warning(format!("{text}, {AUTHORITY}")).with(commands.certificates()),
         true => {
             warning(format!("{text}; on that host, which kubeadm built, this renews it:")).with(KUBEADM_RENEW)
         }

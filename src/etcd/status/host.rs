@@ -1,6 +1,7 @@
 //! What a host says of its etcd, where a member's own silence explains nothing.
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 /// How a host that should run a member was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +41,9 @@ pub struct Process {
     /// A certificate of its that has ended, by the host's clock: the others turn it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expired: Option<Expired>,
+    /// When the authority of its certificates ends, as far as the host tells.
+    #[serde(skip)]
+    pub authority_ends: Option<OffsetDateTime>,
     /// How often its container was started again; `None` where it never ran.
     pub restarts: Option<u32>,
     /// Its last complaint, or what it wrote last.
@@ -82,6 +86,9 @@ pub struct Expired {
     pub file: String,
     /// The day: `2026-11-22`.
     pub on: String,
+    /// True where its authority has ended, too, so that nothing renews it.
+    #[serde(skip)]
+    pub with_authority: bool,
 }
 
 /// A line of its log.

@@ -198,6 +198,9 @@ pub struct MemberReport {
     pub certificate_not_after: Option<String>,
     /// Whole days until then; negative once expired.
     pub certificate_days: Option<i64>,
+    /// True where its authority ends then, too, or has ended, so that renewing it would not help.
+    #[serde(skip)]
+    pub with_authority: bool,
     /// Alarms it raised.
     pub alarms: Vec<String>,
     /// Why it is not healthy.

@@ -242,6 +242,38 @@ fn smaller_complaints() {
             ("the certificates that m2 and m3 serve have expired", "kubeadm certs renew all"),
         ]
     );
+    // Within the first day after its end; and nothing renews what ends with its authority.
+    let mut over = Scene::new(3);
+    for (n, served, ends) in [
+        (1, datetime!(2026-11-22 13:05:10 UTC), None),
+        (2, datetime!(2026-12-01 14:00:00 UTC), Some(datetime!(2026-12-01 14:00:00 UTC))),
+        (3, datetime!(2026-10-01 14:00:00 UTC), Some(datetime!(2026-11-01 14:00:00 UTC))),
+    ] {
+        over.answer(n).served_not_after = Some(served);
+        let process = Process { prepared: true, running: true, authority_ends: ends, ..Process::default() };
+        over.known.hosts.insert(format!("m{n}"), HostState::Seen(process));
+    }
+    let report = over.report();
+    assert_eq!(report.members[0].certificate_days, Some(-1));
+    let told: Vec<_> =
+        report.advice.iter().map(|a| (a.text.as_str(), a.command.as_deref().unwrap_or_default())).collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "the certificate that m1 serves has expired; this renews what ends soon, with or without a quorum:",
+                "rsadm certs renew prod.yaml"
+            ),
+            (
+                "the certificate that m3 serves has expired, and its authority with it; this tells more:",
+                "rsadm certs status prod.yaml"
+            ),
+            (
+                "the certificate that m2 serves will expire within 30 days, and its authority with it; this tells more:",
+                "rsadm certs status prod.yaml"
+            ),
+        ]
+    );
     let early =
         "its certificate was not accepted: certificate not valid yet: verification time 1795356310 (UNIX)";
     let scene = Scene::new(3).silence(1, early).silence(2, early);

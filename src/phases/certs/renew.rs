@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 
 use super::{
-    PHASE, authority, found_certificate, has_its_key, issue, one_and_the_same, reason, renews_itself,
+    PHASE, authority, ending, found_certificate, has_its_key, issue, one_and_the_same, reason, renews_itself,
 };
 use crate::{
     inventory::{Node, Role},
@@ -42,6 +42,7 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     ours(p, &wanted)?;
     fit(p, &wanted)?;
     signers(p, &wanted)?;
+    ending::notices(p);
     let due = due(p, &wanted)?;
     authorities(p, &due)?;
     let members = members(p, &wanted);
@@ -227,14 +228,8 @@ fn authorities(p: &Planner<'_>, due: &[Due]) -> Result<(), Refusal> {
             let help = format!("make a host reachable that keeps it, or put {path} back from a backup");
             return Err(Refusal { rule: "authorities", subject, why, help });
         }
-        if let Some(ca) = authority(p, spec.ca).filter(|ca| ca.is_expired(p.now)) {
-            let why = format!(
-                "the {} has itself expired, on {}: nobody accepts what it signs",
-                spec.ca,
-                ca.not_after.date()
-            );
-            let help = "all who trust it have to be given another authority, which rsadm does not do".into();
-            return Err(Refusal { rule: "authorities", subject, why, help });
+        if let Some(refusal) = ending::expired(p, &p.cluster.nodes[*node].name, spec, "renewed") {
+            return Err(refusal);
         }
     }
     Ok(())

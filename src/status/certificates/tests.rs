@@ -142,9 +142,13 @@ fn what_ends_with_its_authority_is_told_with_it_alone() {
         "{told:?}"
     );
     assert!(told.iter().all(|text| text.contains(" ends in 20 days, and with it everything")), "{told:?}");
-    // What was issued earlier and ends before it can still be renewed.
-    let status = Scene::of(founded, |name| if name == "apiserver" { 360 } else { 0 }).status();
-    assert_eq!(Scene::commands(&status), ["rsadm certs renew prod.yaml"]);
+    // What was issued earlier and ends before it can still be renewed, and not once it has ended.
+    let scene = Scene::of(founded, |name| if name == "apiserver" { 360 } else { 0 });
+    for (days, commands) in [(0, vec!["rsadm certs renew prod.yaml"]), (21, vec![])] {
+        let status = scene.status_in(days);
+        assert_eq!(Scene::commands(&status), commands, "{days}: {:?}", status.advice);
+    }
+    assert!(scene.status_in(21).advice.iter().all(|a| a.text.contains("has expired: nobody accepts")));
 }
 
 /// kubernetes/kubernetes#102556: the file is new, and the process has never heard of it.

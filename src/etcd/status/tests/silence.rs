@@ -120,15 +120,20 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
     let told = keyless.report().advice.remove(0);
     assert_eq!(told.text, format!("etcd on m3 runs, and {why}; this tells what its certificates are like:"));
     assert_eq!(told.command.as_deref(), Some("rsadm certs status prod.yaml"));
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
+    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
     let mut scene = Scene::new(3).silence(3, "late");
-    scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process }));
+    scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process.clone() }));
     let advice = scene.report().advice.remove(0);
     assert_eq!(
         advice.text,
         "the certificate peer.crt of etcd on m3 has expired on 2026-11-22; this renews it:"
     );
     assert_eq!(advice.command.as_deref(), Some("rsadm certs renew prod.yaml"));
+    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: true });
+    scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process }));
+    let advice = scene.report().advice.remove(0);
+    assert!(advice.text.ends_with("has expired on 2026-11-22, and its authority with it; this tells more:"));
+    assert_eq!(advice.command.as_deref(), Some("rsadm certs status prod.yaml"));
 }
 
 #[test]
@@ -268,7 +273,7 @@ fn without_a_quorum_a_member_with_damaged_data_is_none_to_start() {
 /// rsadm refuses to touch what kubeadm built, save members of etcd.
 #[test]
 fn of_hosts_that_kubeadm_built_nothing_is_advised_that_is_refused_there() {
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
+    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
     let off = Process { manifest: true, data: true, restarts: Some(0), ..Process::default() };
     let scenes = [
         (off.clone(), "the kubelet of m3 does not run", Some("systemctl enable --now kubelet")),
@@ -320,7 +325,7 @@ fn of_hosts_that_kubeadm_built_nothing_is_advised_that_is_refused_there() {
 /// What it serves to clients and what its peers see end on days of their own.
 #[test]
 fn a_certificate_for_peers_that_has_ended_is_told_of_members_that_answer() {
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into() });
+    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
     let process = Process {
         prepared: true,
         kubelet: true,
