@@ -98,7 +98,10 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         }
         Action::Pull { images } => vec![script(scripts::PULL, images.iter().cloned(), FETCH)],
         Action::Unit { unit, verb, inputs } => unit_operations(cx, node, unit, *verb, inputs)?,
-        Action::Sysctl => vec![script(scripts::SYSCTL, [modules_config(), sysctl_config()], MINUTE)],
+        Action::Sysctl => {
+            let pods = if node.is_kubernetes() { "pods" } else { "" };
+            vec![script(scripts::SYSCTL, [modules_config(), sysctl_config(), pods.into()], MINUTE)]
+        }
         Action::AwaitProcess { process, inputs } => {
             let args = [process.clone(), known_revision(cx, node, inputs)?, limit.as_secs().to_string()];
             vec![script(scripts::AWAIT_PROCESS, args, limit + MINUTE)]

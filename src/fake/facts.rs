@@ -10,7 +10,7 @@ use super::{
 use crate::{
     layout,
     observe::{
-        facts::{cgroups_in, network_in, quoted_after},
+        facts::{BRIDGE_FILTER, cgroups_in, network_in, quoted_after},
         parser::SCRIPT,
     },
 };
@@ -31,7 +31,9 @@ pub(super) fn render(machine: &Machine, now: i128, etcd: Option<(usize, bool)>) 
         machine.arch
     ));
     f(format_args!("systemd 252\ncgroup 2\ncontrollers cpuset cpu io memory pids"));
-    f(format_args!("feature overlay\nfeature br_netfilter\nloadable overlay"));
+    let is_loaded = machine.kernel.contains(BRIDGE_FILTER);
+    let br_netfilter = if is_loaded { "feature" } else { "loadable" };
+    f(format_args!("feature overlay\nloadable overlay\n{br_netfilter} {BRIDGE_FILTER}"));
     for folder in ["/var/lib", "/usr", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/kubelet"] {
         f(format_args!("disk {folder} {} 99000000000", machine.free));
     }
@@ -212,6 +214,9 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         ("ipv4/ip_forward", "net.ipv4.ip_forward = 1"),
         ("bridge/bridge-nf-call-iptables", "-net.bridge.bridge-nf-call-iptables = 1"),
     ] {
+        if setting.starts_with("bridge/") && !machine.kernel.contains(BRIDGE_FILTER) {
+            continue;
+        }
         f(format_args!("net {setting} {}", u8::from(machine.kernel.contains(line))));
     }
     let waits = files.below(super::restore::WAITING).any(|(path, _)| path.ends_with(".yaml"));

@@ -42,7 +42,7 @@ impl FakeHost {
             }
             ("pull", images) => self.pull(images).await,
             ("unit", [verb, unit, revision @ ..]) => self.unit(verb, unit, revision.first().copied()).await,
-            ("sysctl", [modules, settings]) => self.sysctl(&[modules, settings]).await,
+            ("sysctl", [modules, settings, _]) => self.sysctl(&[modules, settings]).await,
             ("await-stopped", [comm, _]) => Ok(self
                 .until(|_, machine| match machine.processes().any(|(name, _)| facts::comm(name) == *comm) {
                     true => Err(format!("{comm} still runs")),

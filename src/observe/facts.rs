@@ -82,6 +82,12 @@ pub struct Identity {
     pub replaces: Vec<String>,
 }
 
+/// The kernel's module that has rules see the traffic of bridges.
+pub const BRIDGE_FILTER: &str = "br_netfilter";
+
+/// Its setting that pods need.
+pub const BRIDGE_RULES: &str = "net.bridge.bridge-nf-call-iptables";
+
 /// What stands in an identity while a restored cluster has no ID yet.
 pub const RESTORED: &str = "restored";
 

@@ -13,7 +13,7 @@ use crate::{
         kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
         sysctl_config, to_yaml,
     },
-    observe::facts::{cgroups_in, setting_in},
+    observe::facts::{BRIDGE_FILTER, cgroups_in, setting_in},
     phases::{ownership, pod_network},
     pki::authorities::Ca,
     plan::{
@@ -125,15 +125,20 @@ fn remember(p: &mut Planner<'_>, node: &Node) {
 
 /// Applied first and written then: the files are the proof that it was done, also to a run that comes after one that
 /// died in between. Of the settings that matter most the kernel is asked, too: programs for routers, VPNs and hardening
-/// change them, and no boot has to come before pods miss them.
+/// change them, and no boot has to come before pods miss them. Where the module of one is not loaded, as where hardening has
+/// blacklisted it, the kernel has no such setting at all; of a kernel without the module preflight tells.
 fn kernel(p: &mut Planner<'_>, node: &Node) {
     let settings = sysctl_config();
     let differs = |(key, value): (&String, &String)| {
         let wanted = setting_in(&settings, key).filter(|wanted| wanted != value)?;
         Some(format!("{key} is {value}, not {wanted}"))
     };
+    let facts = p.facts(&node.name);
+    let has = |all: &[String]| all.iter().any(|feature| feature == BRIDGE_FILTER);
+    let unloaded = !has(&facts.features) && has(&facts.loadable);
+    let unloaded = unloaded.then(|| format!("{BRIDGE_FILTER} is not loaded"));
     // No pod of etcd's own hosts has an address to be forwarded to.
-    let other = p.facts(&node.name).settings.iter().find_map(differs).filter(|_| node.is_kubernetes());
+    let other = unloaded.or_else(|| facts.settings.iter().find_map(differs)).filter(|_| node.is_kubernetes());
     let files = [(layout::MODULES_CONFIG, modules_config()), (layout::SYSCTL_CONFIG, settings)];
     if files.iter().any(|(path, text)| !p.has_text(node, path, text)) {
         p.push(&node.name, Action::Sysctl, "");

@@ -182,6 +182,10 @@ impl Action {
                 facts.begun = None;
             }
             Self::Sysctl => {
+                if !facts.features.iter().any(|feature| feature == facts::BRIDGE_FILTER) {
+                    facts.features.push(facts::BRIDGE_FILTER.into());
+                    facts.settings.insert(facts::BRIDGE_RULES.into(), String::new());
+                }
                 for (key, value) in &mut facts.settings {
                     if let Some(wanted) = facts::setting_in(&sysctl_config(), key) {
                         wanted.clone_into(value);

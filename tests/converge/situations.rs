@@ -400,6 +400,22 @@ fn settings_of_the_kernel_that_somebody_changed_are_set_again() {
     }
 }
 
+/// As after a boot of a host on which hardening has blacklisted it: the kernel has no such setting then. Pods get no answer from
+/// services that have an endpoint on their own node.
+#[test]
+fn a_module_of_the_kernel_that_is_gone_is_loaded_again() {
+    let cluster = harness::ha();
+    let mut state = built(&cluster);
+    let kernel = &mut state.machine(&NodeName::new("w1")).kernel;
+    assert!(kernel.remove("br_netfilter") && kernel.remove("-net.bridge.bridge-nf-call-iptables = 1"));
+    let world = World::new(state);
+    block_on(async {
+        let run = succeed(&world, &cluster, UP).await;
+        assert_eq!(harness::words(&run.plan), "w1: apply kernel settings (br_netfilter is not loaded)\n");
+        in_sync(&world, &cluster, UP).await;
+    });
+}
+
 #[test]
 fn a_second_operator_is_told_who_is_at_work() {
     let cluster = harness::single();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     inventory::{Cluster, LoadBalancer, NetworkPlugin, Node, Role, RuntimeInstall},
     layout,
-    observe::Facts,
+    observe::{Facts, facts::BRIDGE_FILTER},
     phases::{
         etcd::upgrade,
         ownership::{self, Stranger},
@@ -139,7 +139,7 @@ fn is_set(s: &Subject<'_>, key: &str, value: &serde_json::Value) -> bool {
 fn kernel_features(s: &Subject<'_>) -> Vec<Verdict> {
     let has =
         |feature: &str| [&s.facts.features, &s.facts.loadable].iter().any(|l| l.iter().any(|f| f == feature));
-    [("overlay", "container images", true), ("br_netfilter", "services of pods", s.node.is_kubernetes())]
+    [("overlay", "container images", true), (BRIDGE_FILTER, "services of pods", s.node.is_kubernetes())]
         .into_iter()
         .filter(|(feature, _, needed)| *needed && !has(feature))
         .map(|(feature, user, _)| {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{Place, said};
-use crate::exec::scripts::INSTALL;
+use crate::exec::scripts::{INSTALL, SYSCTL};
 
 /// SELinux's labels go along with what is moved.
 #[test]
@@ -75,6 +75,32 @@ impl Mirror {
         let (sums, target) = (format!("{}.sha256", self.url), place.path("bin/loopback"));
         let args = ["install", "cni", self.url.as_str(), sums.as_str(), target.to_str().unwrap()];
         place.run(&format!("export no_proxy='*'\n{}", INSTALL.text), &args)
+    }
+}
+
+/// A module that is not loaded is no failure where no pod is to be, nor where the kernel has none: preflight tells of that.
+#[test]
+fn rules_that_see_no_traffic_of_bridges_are_a_failure_where_there_are_pods() {
+    for (rules, has_module, pods, fails) in [
+        (Some("1"), true, "pods", false),
+        (Some("0"), true, "pods", true),
+        (None, true, "pods", true),
+        (None, true, "", false),
+        (None, false, "pods", false),
+    ] {
+        let place = Place::new();
+        place.put("sys/net/ipv4/ip_forward", "1\n");
+        if let Some(rules) = rules {
+            place.put("sys/net/bridge/bridge-nf-call-iptables", &format!("{rules}\n"));
+        }
+        let host = format!(
+            "modprobe() {{ echo 'modprobe: ERROR: could not insert br_netfilter'; }}\nmodinfo() {{ {has_module}; }}\nsysctl() {{ :; }}\n"
+        );
+        let text = SYSCTL.text.replace("/proc/sys/", &format!("{}/", place.path("sys").display()));
+        let output = place.run(&format!("{host}{text}"), &["sysctl", "br_netfilter", "", pods]);
+        assert_eq!(!output.status.success(), fails, "{rules:?} {has_module} {pods:?}: {}", said(&output));
+        let told = said(&output);
+        assert!(!fails || told.trim_end().ends_with("could not insert br_netfilter"), "{told}");
     }
 }
 
