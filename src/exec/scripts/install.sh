@@ -3,7 +3,9 @@ set -u
 name=$1 url=$2 sums=$3 target=$4; shift 4
 umask 022
 mkdir -p /var/lib/rsadm/installed
-d=$(mktemp -d /var/lib/rsadm/fetch.XXXXXX) || exit 1
+# Under a name of this process; those of killed ones, which took nothing away themselves, go.
+for d in /var/lib/rsadm/fetch.*; do p=${d##*/fetch.}; [ -e "/proc/${p%%.*}" ] || rm -rf "$d"; done
+d=$(mktemp -d "/var/lib/rsadm/fetch.$$.XXXXXX") || exit 1
 trap 'rm -rf "$d"' EXIT
 fetch() {
   fetch_to "$1" "$2" 2> "$d/said" || { printf 'could not fetch %s: %s\n' "$1" "$(tail -n 1 "$d/said")" >&2; return 1; }

@@ -78,6 +78,25 @@ impl Mirror {
     }
 }
 
+/// As a host that lost its power while it fetched has them, by this name and by the one before it; what another process is at stays.
+#[test]
+fn downloads_of_runs_that_were_killed_go() {
+    let place = Place::new();
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let [gone, own] = [ended.id(), std::process::id()].map(|pid| format!("lib/rsadm/fetch.{pid}.Ab12Cd"));
+    for folder in ["lib/rsadm/fetch.Ab12Cd", &gone, &own] {
+        place.put(&format!("{folder}/kubelet"), "half of it");
+    }
+    let good = b"#!/bin/sh\n".to_vec();
+    let mirror = Mirror::serve(format!("{}  loopback\n", crate::plan::sha256(&good)), vec![good]);
+    let output = mirror.install_into(&place);
+    assert!(output.status.success(), "{}", said(&output));
+    let left = std::fs::read_dir(place.path("lib/rsadm")).unwrap().map(|e| e.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("fetch.")).collect();
+    assert_eq!(left, [own.trim_start_matches("lib/rsadm/")], "its own, too");
+}
+
 /// A module that is not loaded is no failure where no pod is to be, nor where the kernel has none: preflight tells of that.
 #[test]
 fn rules_that_see_no_traffic_of_bridges_are_a_failure_where_there_are_pods() {
