@@ -59,6 +59,11 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "data" => process.data = true,
             "running" => process.running = true,
             "room" => process.room = rest.parse().ok(),
+            "aside" => {
+                process
+                    .aside
+                    .extend(rest.split_once(' ').and_then(|(n, at)| Some((at.into(), n.parse().ok()?))));
+            }
             "restoring" => process.restoring = Restoring::read(rest),
             "restarts" => process.restarts = rest.parse().ok(),
             "etcd-servers" => etcd_servers = Some(urls(rest)),
@@ -267,6 +272,24 @@ mod tests {
         ] {
             assert_eq!(look(target, newest), gone, "{target} {newest:?}");
         }
+    }
+
+    /// The script itself, with a folder of ours for the host's.
+    #[test]
+    fn old_data_is_told_by_its_size() {
+        let host = tempfile::tempdir().unwrap();
+        let text = SCRIPT.text.replace("/var/lib/", &format!("{}/", host.path().display()));
+        let look = || {
+            let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
+            seen(&String::from_utf8_lossy(&said)).aside
+        };
+        assert!(look().is_empty());
+        let aside = host.path().join("etcd/aside");
+        fs::create_dir_all(aside.join("etcd-20261122T140510Z/member")).unwrap();
+        fs::write(aside.join("etcd-20261122T140510Z/member/db"), vec![7; 1 << 20]).unwrap();
+        let told: Vec<_> = look().into_iter().collect();
+        let [(folder, size)] = &told[..] else { panic!("{told:?}") };
+        assert!(*folder == aside.display().to_string() && (1 << 20..2 << 20).contains(size), "{told:?}");
     }
 
     #[test]

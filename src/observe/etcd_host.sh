@@ -5,6 +5,10 @@ f() { printf '%s\n' "$*"; }
 f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
 [ -e /var/lib/etcd/member ] && f data && f room "$(df -PB1 /var/lib/etcd/member/wal 2>/dev/null | awk 'NR == 2 {print $4}')"
+# Whose disk hangs must not hold up the rest, and nothing is known of it then.
+for p in /var/lib/rsadm/aside /var/lib/etcd/aside; do
+  [ ! -d $p ] || f aside "$(LC_ALL=C timeout -s KILL 0.3 du -sB1 $p 2>/dev/null | cut -f1) $p"
+done
 p=/var/lib/rsadm/restore
 # Once it is over and no manifest waits, what is left of it stands in nobody's way.
 if [ -s $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; }; then

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     advice::{note, title, warning},
-    host::HostState,
+    host::{HostState, Process},
     report::{Advice, EtcdReport, MemberReport},
 };
 use crate::{event::bytes, layout::ETCD_DATA_DIR};
@@ -109,22 +109,41 @@ pub(super) fn room(member: &MemberReport) -> Option<Advice> {
     let Some(HostState::Seen(process)) = &member.host else { return None };
     let left = process.room.filter(|left| process.running && *left < LEAST_ROOM)?;
     let text = format!(
-        "the disk of {} has {} left, and etcd ends where it finds no room: make some (df -h {})",
+        "the disk of {} has {} left, and etcd ends where it finds no room: make some (df -h {}){}",
         title(member),
         bytes(left),
-        ETCD_DATA_DIR
+        ETCD_DATA_DIR,
+        aside(process)
     );
     Some(warning(text))
 }
 
+/// Below this, folders of old data are as good as empty.
+const LEAST_ASIDE: u64 = 1 << 20;
+
+/// Old data that room can be made of, as it goes on after another text. What a restore that can be rolled back would put back is
+/// none.
+fn aside(process: &Process) -> String {
+    let known = process.aside.iter().filter(|(_, size)| process.restoring.is_none() && **size >= LEAST_ASIDE);
+    let folders: Vec<String> = known.map(|(folder, size)| format!("{folder} ({})", bytes(*size))).collect();
+    match folders.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; old data of members in {} may go, but not {ETCD_DATA_DIR}/member",
+            folders.join(" and ")
+        ),
+    }
+}
+
 /// A disk that ended etcd; who made room there is not told so again while the kubelet waits before its next start.
-pub(super) fn full(title: &str, room: Option<u64>) -> Advice {
-    let Some(left) = room.filter(|left| *left >= LEAST_ROOM) else {
+pub(super) fn full(title: &str, process: &Process) -> Advice {
+    let Some(left) = process.room.filter(|left| *left >= LEAST_ROOM) else {
         return warning(format!(
             "the disk of {title} is full, which ends its etcd: make room there, {} at the least (df -h {}), and its kubelet \
-             starts it again",
+             starts it again{}",
             bytes(LEAST_ROOM),
-            ETCD_DATA_DIR
+            ETCD_DATA_DIR,
+            aside(process)
         ));
     };
     warning(format!(

@@ -1,5 +1,7 @@
 //! What a host says of its etcd, where a member's own silence explains nothing.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -35,6 +37,9 @@ pub struct Process {
     /// Bytes that are left on the disk of its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
+    /// Bytes of old data that was set aside, by its folder.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aside: BTreeMap<String, u64>,
     /// A restore or a recovery of etcd that has begun there and is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restoring: Option<Restoring>,

@@ -101,7 +101,7 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         .with(commands.remove(&host(member))),
         Some(HostState::Seen(process)) if ended_with(member, FULL) => Advice {
             says: said(&title, process.last_words.as_ref()),
-            ..disks::full(&title, process.room)
+            ..disks::full(&title, process)
         },
         Some(HostState::Seen(process)) if ended_with(member, READ_ONLY) => Advice {
             says: said(&title, process.last_words.as_ref()),

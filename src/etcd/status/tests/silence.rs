@@ -49,6 +49,37 @@ fn room_that_was_made_is_not_asked_for_again() {
     assert!(roomy.contains("was full, which ended its etcd, and has 400 MiB now"), "{roomy}");
 }
 
+/// Nothing takes it away by itself; while a restore can be rolled back it is what that would put back.
+#[test]
+fn old_data_is_told_where_its_room_is_wanted() {
+    let aside = [("/var/lib/rsadm/aside".to_owned(), 3 << 30), ("/var/lib/etcd/aside".to_owned(), 4096)];
+    let restoring = Restoring { token: "t".into(), placed: true, over: false, undone: false };
+    let full = Some(Words { at: "now".into(), text: "write: no space left on device".into() });
+    for (running, restoring, told) in
+        [(true, None, true), (false, None, true), (true, Some(restoring), false)]
+    {
+        let (last_words, restarts) = (full.clone().filter(|_| !running), Some(3));
+        let aside = aside.clone().into();
+        let process = Process {
+            running,
+            kubelet: true,
+            room: Some(1 << 20),
+            restarts,
+            last_words,
+            restoring,
+            aside,
+            ..Process::default()
+        };
+        let mut scene = if running { Scene::new(3) } else { Scene::new(3).silence(3, "refused") };
+        scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
+        let advice = scene.report().advice;
+        let names =
+            "old data of members in /var/lib/rsadm/aside (3 GiB) may go, but not /var/lib/etcd/member";
+        assert_eq!(advice.iter().any(|a| a.text.contains(names)), told, "{advice:?}");
+        assert!(!advice.iter().any(|a| a.text.contains("/var/lib/etcd/aside")), "{advice:?}");
+    }
+}
+
 /// With a quorum and without: it is a key of the operator's, or a right, and no host that is off.
 #[test]
 fn a_host_that_lets_nobody_in_is_not_taken_for_one_that_is_off() {
