@@ -2,9 +2,9 @@
 //! network; as a script with its unit, so that a host has its network back after a boot without anybody's help.
 //!
 //! Routes do not only vanish at a reboot: a link that goes down takes them along, and systemd-networkd removes what it
-//! does not know whenever it is restarted. So the unit stays and puts them back (flannel's `host-gw` looks every ten
-//! seconds for the same reason; this waits for the kernel to tell). Rules vanish whenever somebody loads his firewall anew
-//! (`flush ruleset`, which a stock `/etc/nftables.conf` begins with), and are looked for every ten seconds.
+//! does not know whenever it is restarted. So the unit stays and puts them back (the kernel tells of it; flannel's
+//! `host-gw` looks every ten seconds for the same reason). Rules vanish whenever somebody loads his firewall anew
+//! (`flush ruleset`, which a stock `/etc/nftables.conf` begins with). Both are looked for every ten seconds, too.
 
 use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr};
 
@@ -81,7 +81,7 @@ WantedBy=multi-user.target
 const HEAD: &str = "#!/bin/sh
 # Written by rsadm: pod routes and masquerading of the network plugin \"bridge\".
 #   up     sets everything; repeating it changes nothing and interrupts nobody
-#   watch  puts routes back whenever they vanish, and rules within ten seconds
+#   watch  puts routes back whenever they vanish, and rules within ten seconds; routes too, where nobody told
 #   down   removes all of it, the pods' bridge too
 set -eu
 ";
@@ -107,6 +107,19 @@ routes_up() {
         done
     done
     return "$failed"
+}
+
+# One look, so that nothing is replaced where all are there.
+routes_are_there() {
+    there="
+$(ip -4 route show proto "$PROTOCOL")"
+    for route in $ROUTES; do
+        case "$there" in
+            *"
+${route%=*} via ${route#*=} "*) ;;
+            *) return 1 ;;
+        esac
+    done
 }
 
 RULE="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
@@ -152,17 +165,19 @@ forward_up() {
     done
 }
 
-# A firewall that is loaded anew takes all rules along, and nobody tells of that.
-keep_rules() {
+# A firewall that is loaded anew takes all rules along, and nobody tells of that. What the kernel tells of routes may be lost
+# where it tells much at once, and a route that could not be put back then has no event of its own any more.
+keep_up() {
     while sleep 10; do
         masquerade_up || true
         forward_up || true
+        routes_are_there || routes_up || true
     done >/dev/null 2>&1
 }
 
 # A link that is down has no routes, and says so when it is up again.
 watch() {
-    keep_rules &
+    keep_up &
     keeper=$!
     trap 'kill "$keeper" 2>/dev/null || true' EXIT
     # systemd takes any other status for a failure.
@@ -247,23 +262,28 @@ mod tests {
         assert!(more.iter().all(|(subnet, address)| routes.get(subnet) == Some(address)), "{script}");
     }
 
-    /// Runs the script with programs in place of the host's: a table is there as long as the file TABLE is. `ip` tells of nothing
-    /// until the file END is there, and what waits for ten seconds waits for a twentieth of one.
+    /// Runs the script with programs in place of the host's: a table is there as long as the file TABLE is, and routes are lines of
+    /// the file ROUTES. `ip` tells of nothing until the file END is there, and what waits for ten seconds waits for a twentieth of one.
     #[test]
-    fn rules_that_a_firewall_took_along_come_back_for_as_long_as_the_unit_runs() {
+    fn what_vanished_unseen_comes_back_for_as_long_as_the_unit_runs() {
         const NFT: &str = "[ \"$1\" = -f ] && exec cat > TABLE\nexec cat TABLE";
-        const IP: &str = "case \"$*\" in *monitor*) until [ -e END ]; do /bin/sleep 0.05; done;; esac";
+        const IP: &str = "case \"$*\" in *monitor*) until [ -e END ]; do /bin/sleep 0.05; done;;\n\
+            '-4 route show proto 173') cat ROUTES;;\n\
+            'route replace '*) echo \"$3 via $5 dev eth0 \" >> ROUTES;;\nesac";
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let [table, end] = ["TABLE", "END"].map(path);
+        let [table, routes, end] = ["TABLE", "ROUTES", "END"].map(path);
         for (name, text) in
             [("nft", NFT), ("ip", IP), ("iptables", "exit 1"), ("sleep", "exec /bin/sleep 0.05")]
         {
-            let text = text.replace("TABLE", table.to_str().unwrap()).replace("END", end.to_str().unwrap());
+            let files = [("TABLE", &table), ("ROUTES", &routes), ("END", &end)];
+            let text = files
+                .iter()
+                .fold(text.to_owned(), |text, (name, path)| text.replace(name, path.to_str().unwrap()));
             fs::write(path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
             fs::set_permissions(path(name), Permissions::from_mode(0o755)).unwrap();
         }
-        let cluster = testing::single();
+        let cluster = testing::ha();
         let text = script(&cluster, "m1", &testing::subnets(&cluster), &Routes::new());
         let programs = format!("{}:{}", folder.path().display(), env::var("PATH").unwrap());
         let mut watch = Command::new("sh")
@@ -271,17 +291,22 @@ mod tests {
             .env("PATH", programs)
             .spawn()
             .unwrap();
-        let comes = || {
+        let others = routes_of_script(&text).len();
+        let come = || {
             (0..200).any(|_| {
                 sleep(Duration::from_millis(50));
-                fs::read_to_string(&table).is_ok_and(|text| text.contains("masquerade"))
+                let rules = fs::read_to_string(&table).is_ok_and(|text| text.contains("masquerade"));
+                rules && fs::read_to_string(&routes).is_ok_and(|text| text.lines().count() == others)
             })
         };
         for _ in 0..2 {
-            assert!(comes());
+            assert!(come());
             fs::remove_file(&table).unwrap();
+            fs::remove_file(&routes).unwrap();
         }
-        assert!(comes());
+        assert!(come());
+        sleep(Duration::from_millis(300));
+        assert!(come(), "those that are there are put there again");
         fs::write(&end, "").unwrap();
         assert!(watch.wait().unwrap().success());
         // What it was at is done by then.

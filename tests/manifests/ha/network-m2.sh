@@ -1,7 +1,7 @@
 #!/bin/sh
 # Written by rsadm: pod routes and masquerading of the network plugin "bridge".
 #   up     sets everything; repeating it changes nothing and interrupts nobody
-#   watch  puts routes back whenever they vanish, and rules within ten seconds
+#   watch  puts routes back whenever they vanish, and rules within ten seconds; routes too, where nobody told
 #   down   removes all of it, the pods' bridge too
 set -eu
 
@@ -35,6 +35,19 @@ routes_up() {
         done
     done
     return "$failed"
+}
+
+# One look, so that nothing is replaced where all are there.
+routes_are_there() {
+    there="
+$(ip -4 route show proto "$PROTOCOL")"
+    for route in $ROUTES; do
+        case "$there" in
+            *"
+${route%=*} via ${route#*=} "*) ;;
+            *) return 1 ;;
+        esac
+    done
 }
 
 RULE="ip saddr $POD_SUBNET ip daddr != { $POD_SUBNET, 224.0.0.0/4 } masquerade"
@@ -80,17 +93,19 @@ forward_up() {
     done
 }
 
-# A firewall that is loaded anew takes all rules along, and nobody tells of that.
-keep_rules() {
+# A firewall that is loaded anew takes all rules along, and nobody tells of that. What the kernel tells of routes may be lost
+# where it tells much at once, and a route that could not be put back then has no event of its own any more.
+keep_up() {
     while sleep 10; do
         masquerade_up || true
         forward_up || true
+        routes_are_there || routes_up || true
     done >/dev/null 2>&1
 }
 
 # A link that is down has no routes, and says so when it is up again.
 watch() {
-    keep_rules &
+    keep_up &
     keeper=$!
     trap 'kill "$keeper" 2>/dev/null || true' EXIT
     # systemd takes any other status for a failure.
