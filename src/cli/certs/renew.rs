@@ -111,8 +111,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         taken_up(&session, &renewed).await?;
     }
     let inventory = args.inventory.as_typed();
-    let next =
+    let mut next =
         vec![Next::new(format!("rsadm certs status{inventory}"), "every certificate, and what is served")];
+    next.extend(taken_elsewhere(&renewed, &inventory));
     let text = match renewed.len() {
         0 => format!("nothing to renew: {} looked at", count(plan.checked, "thing")),
         n => format!("{} renewed", count(n, "certificate")),
@@ -179,6 +180,17 @@ fn renewed(plan: &Plan) -> BTreeSet<(NodeName, &'static str)> {
     plan.steps().filter_map(issued).collect()
 }
 
+/// What nobody but its holders can put in place: the kubeconfigs that were handed out.
+fn taken_elsewhere(renewed: &BTreeSet<(NodeName, &'static str)>, inventory: &str) -> Vec<Next> {
+    let kinds = [("admin.conf", ""), ("super-admin.conf", " --super-admin")];
+    let renewed = kinds.iter().filter(|(name, _)| renewed.iter().any(|(_, spec)| spec == name));
+    let again = |option: &str| {
+        let command = format!("rsadm kubeconfig{inventory}{option} --to FILE");
+        Next::new(command, "for whoever has one: those that were taken before end on their old day")
+    };
+    renewed.map(|(_, option)| again(option)).collect()
+}
+
 /// Waits until everything that was issued and is served is served.
 async fn taken_up(
     session: &Session<'_>,
@@ -242,6 +254,17 @@ fn stale(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_holds_a_kubeconfig_of_before_is_told_to_take_it_again() {
+        let next = |names: &[&'static str]| {
+            let renewed = names.iter().map(|name| (NodeName::new("m1"), *name)).collect();
+            taken_elsewhere(&renewed, " prod.yaml").into_iter().map(|next| next.command).collect::<Vec<_>>()
+        };
+        assert_eq!(next(&["apiserver", "etcd-server"]), [""; 0]);
+        assert_eq!(next(&["admin.conf"]), ["rsadm kubeconfig prod.yaml --to FILE"]);
+        assert_eq!(next(&["super-admin.conf", "admin.conf"]).len(), 2);
+    }
 
     #[test]
     fn nobody_is_told_to_renew_on_no_host() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use serde::Serialize;
 use serde_json::json;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::file::keep_others;
 use crate::{
@@ -18,8 +18,9 @@ use crate::{
     inventory::NodeName,
     layout,
     pki::{
-        inspect::inspect,
+        inspect::{days_left, inspect},
         kubeconfig::{Credential, Kubeconfig, KubeconfigError},
+        leaf::URGENT_DAYS,
     },
 };
 
@@ -57,7 +58,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     }
     let session = Session::control_planes(context, &args.inventory).await?;
     let path = if args.super_admin { layout::SUPER_ADMIN_CONF } else { layout::ADMIN_CONF };
-    let mut kubeconfig = read(&session, path, &args.inventory).await?;
+    let Found { mut kubeconfig, ends, .. } = read(&session, path, &args.inventory).await?;
     let endpoint = || format!("https://{}", session.cluster.api_endpoint());
     kubeconfig.server = args.server.clone().unwrap_or_else(endpoint);
     kubeconfig.cluster.clone_from(&session.cluster.name);
@@ -71,6 +72,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         path: to.display().to_string(),
         context: kubeconfig.context(),
         server: kubeconfig.server.clone(),
+        not_after: ends.and_then(|ends| ends.format(&Rfc3339).ok()),
     };
     context.print(&written, |w| format!("{}: context {}, dials {}\n", w.path, w.context, w.server))?;
     Ok(Exit::Done)
@@ -82,16 +84,18 @@ struct Written {
     path: String,
     context: String,
     server: String,
+    /// When its certificate ends, RFC 3339: whoever has the file has to take it again by then.
+    not_after: Option<String>,
 }
 
 /// From the control plane whose certificate ends last: one that was off while the others renewed theirs has an old one.
-async fn read(session: &Session<'_>, path: &str, inventory: &InventoryArg) -> Result<Kubeconfig, CliError> {
+async fn read(session: &Session<'_>, path: &str, inventory: &InventoryArg) -> Result<Found, CliError> {
     let (found, lacking) = look(&session.fleet, path).await;
     let Some(newest) = newest(found) else { return Err(lacking.error(session, path, inventory)) };
-    if let Some((text, help)) = newest.expired(path, inventory, OffsetDateTime::now_utc()) {
+    if let Some((text, help)) = newest.ending(path, inventory, OffsetDateTime::now_utc()) {
         session.context.ui.events().warn(text, Some(help));
     }
-    Ok(newest.kubeconfig)
+    Ok(newest)
 }
 
 /// What one control plane has.
@@ -103,11 +107,22 @@ struct Found {
 }
 
 impl Found {
-    /// What is to be known of it where its certificate has ended, and what helps.
-    fn expired(&self, path: &str, inventory: &InventoryArg, now: OffsetDateTime) -> Option<(String, String)> {
-        let ended = self.ends.filter(|ends| *ends < now)?.date();
-        let text = format!("the certificate in {path} of {} has expired on {ended}", self.host);
-        let help = format!("rsadm certs renew{} issues it anew; then take it again", inventory.as_typed());
+    /// What is to be known of it where its certificate has ended or soon does, and what helps.
+    fn ending(&self, path: &str, inventory: &InventoryArg, now: OffsetDateTime) -> Option<(String, String)> {
+        let ends = self.ends?;
+        let when = match days_left(ends, now) {
+            URGENT_DAYS.. => return None,
+            0.. => "ends",
+            _ => "has expired",
+        };
+        let text = format!("the certificate in {path} of {} {when} on {}", self.host, ends.date());
+        let (inventory, authority) = (inventory.as_typed(), inspect(&self.kubeconfig.ca));
+        let help = match authority.is_ok_and(|ca| ends >= ca.not_after || ca.is_expired(now)) {
+            true => format!(
+                "its authority ends then, too, and nothing renews it: rsadm certs status{inventory} tells more"
+            ),
+            false => format!("rsadm certs renew{inventory} issues it anew; then take it again"),
+        };
         Some((format!("{text}, and no host that answers has a newer one"), help))
     }
 }
@@ -266,11 +281,20 @@ mod tests {
             let newest = newest(found);
             assert_eq!(newest.as_ref().map(|found| found.host.as_str()), taken);
             let inventory = InventoryArg { inventory: "prod.yaml".into() };
-            for (days, has_expired) in [(200, false), (1000, true)] {
-                let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(days);
-                let told = newest.as_ref().and_then(|found| found.expired("x.conf", &inventory, now));
-                assert_eq!(told.is_some(), has_expired && newest.is_some(), "{told:?}");
-                assert!(told.is_none_or(|(_, help)| help.starts_with("rsadm certs renew prod.yaml")));
+            let end = newest.as_ref().and_then(|found| found.ends);
+            for (days, said) in [(31, None), (29, Some(" ends on ")), (-1, Some(" has expired on "))] {
+                let now = end.unwrap_or(OffsetDateTime::UNIX_EPOCH) - time::Duration::days(days);
+                let told = newest.as_ref().and_then(|found| found.ending("x.conf", &inventory, now));
+                assert_eq!(told.is_some(), said.is_some() && newest.is_some(), "{told:?}");
+                assert!(told.is_none_or(|(text, help)| {
+                    text.contains(said.unwrap()) && help.starts_with("rsadm certs renew prod.yaml")
+                }));
+            }
+            if let Some(mut last) = newest {
+                let Credential::Embedded { cert, .. } = &last.kubeconfig.credential else { panic!() };
+                last.kubeconfig.ca = cert.clone();
+                let told = last.ending("x.conf", &inventory, end.unwrap()).unwrap();
+                assert!(told.1.contains("nothing renews it: rsadm certs status prod.yaml"), "{told:?}");
             }
             let counts = (lacking.without.len(), lacking.silent.len(), usize::from(lacking.unfit.is_some()));
             assert_eq!(counts, (without, silent, unfit), "{taken:?}");
