@@ -74,6 +74,16 @@ pub struct Release {
     pub haproxy_tag: &'static str,
 }
 
+/// True for a containerd that pins the pause image. Since 1.29 a kubelet that makes room spares of the images that nothing runs from
+/// those alone that CRI calls pinned (kubernetes/kubernetes#118544), and one that was pulled past CRI, as ours are, is so since
+/// these (containerd/containerd#9785, #9784); without it no pod starts where no registry is at hand.
+pub fn pins_pause(containerd: Version) -> bool {
+    match (containerd.major, containerd.minor) {
+        (1, 6) => containerd.patch >= 30,
+        _ => containerd >= Version::new(1, 7, 14),
+    }
+}
+
 struct Row {
     minor: u16,
     newest_patch: u16,
@@ -259,6 +269,13 @@ mod tests {
         for bad in ["", "v1", "1.37", "v1.37.2-rc.1", "v1.37.2.3", "latest", "v1.-1.2"] {
             assert_eq!(bad.parse::<Version>(), Err(()), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_kept_up_has_what_newer_ones_have() {
+        let pins = |patches: [(u16, u16, u16); 7]| patches.map(|(a, b, c)| pins_pause(Version::new(a, b, c)));
+        let versions = [(1, 5, 40), (1, 6, 29), (1, 6, 30), (1, 7, 0), (1, 7, 13), (1, 7, 14), (2, 0, 0)];
+        assert_eq!(pins(versions), [false, false, true, false, false, true, true]);
     }
 
     /// Row 50 of the fault matrix, and the steps between minor versions.

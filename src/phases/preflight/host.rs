@@ -11,6 +11,7 @@ use crate::{
         ownership::{self, Stranger},
         settled,
     },
+    versions::pins_pause,
 };
 
 use super::{Verdict, disk};
@@ -272,6 +273,14 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
             format!("has containerd {found}, which ours would displace with all that runs in it"),
             "set container_runtime.install: existing, or remove it from the host",
         )],
+        RuntimeInstall::Existing if !s.facts.containerd_version().is_some_and(pins_pause) => {
+            vec![Verdict::warning(
+                format!(
+                    "has containerd {found}, of which the kubelet may remove the pause image when the disk fills"
+                ),
+                "install 1.6.30, 1.7.14 or newer, or set container_runtime.install: upstream",
+            )]
+        }
         RuntimeInstall::Existing | RuntimeInstall::Upstream => vec![],
     }
 }

@@ -7,6 +7,7 @@ use crate::{
         facts::{FileFact, ProcessFact, ProgramFact},
         wal::Writer,
     },
+    versions::Version,
 };
 
 const FOLDERS: [&str; 5] = ["/var/lib", "/usr", "/var/lib/etcd", "/var/lib/containerd", "/var/lib/kubelet"];
@@ -154,6 +155,15 @@ const CASES: &[(&str, Change, &str)] = &[
             f.containerd = Some("1.6.20~ds1".into());
         },
         "!has containerd 1.6.20",
+    ),
+    (
+        "w1",
+        |c, f| {
+            c.runtime.install = RuntimeInstall::Existing;
+            c.release.min_containerd = Version::new(1, 6, 0);
+            f.containerd = Some("1.7.13".into());
+        },
+        "?has containerd 1.7.13, of which the kubelet may remove the pause image",
     ),
     ("w1", |_, f| f.containerd = Some("v2.0.5".into()), "!has containerd v2.0.5, which ours would displace"),
     (
