@@ -8,21 +8,32 @@ use crate::{
     exec::{gate, members::SshMembers},
     inventory::{Cluster, Node, NodeName, Role},
     manifests::EtcdStart,
-    observe::Observed,
+    observe::{Facts, Observed},
     phases::etcd::PROCESS,
     plan::{Plan, Refusal, quorum::quorum},
 };
 
-/// What etcd says of members that the inventory does not have; nothing is asked where no etcd would be wiped. Where one does not
-/// run its data counts: it may be what others need for their quorum.
-pub(super) async fn beside(session: &Session<'_>, plan: &Plan, seen: &Observed) -> Beside {
+/// The cluster with etcd on the hosts that have it, too: a file that was written to empty one host may give it any role, and what
+/// is lost with it is the same.
+pub(super) fn as_found(cluster: &Cluster, seen: &Observed) -> Cluster {
+    cluster.with_etcd_on(|n| n.is(Role::Etcd) || seen.hosts.get(&n.name).is_some_and(has_etcd))
+}
+
+/// Where it does not run its data counts: it may be what others need for their quorum.
+fn has_etcd(facts: &Facts) -> bool {
+    facts.runs(PROCESS) || facts.etcd_data
+}
+
+/// What etcd says of members that the inventory does not have; nothing is asked where no etcd would be wiped. `cluster` is
+/// [`as_found`].
+pub(super) async fn beside(session: &Session<'_>, cluster: &Cluster, plan: &Plan, seen: &Observed) -> Beside {
     let hosts = plan.hosts();
-    if !hosts.iter().any(|host| seen.hosts.get(*host).is_some_and(|f| f.runs(PROCESS) || f.etcd_data)) {
+    if !hosts.iter().any(|host| seen.hosts.get(*host).is_some_and(has_etcd)) {
         return Beside::Nobody;
     }
-    let members = SshMembers::new(&session.cluster, &session.fleet);
+    let members = SshMembers::new(cluster, &session.fleet);
     let report = gate::report(&members, time::OffsetDateTime::now_utc()).await;
-    Beside::of(&session.cluster, seen, &hosts, &report)
+    Beside::of(cluster, seen, &hosts, &report)
 }
 
 /// Who is a member of the same etcd beside the hosts of the inventory.
@@ -196,7 +207,7 @@ impl Others {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{etcd::status::tests::Scene, manifests::testing, observe::Facts};
+    use crate::{etcd::status::tests::Scene, manifests::testing, observe::facts::ProcessFact};
 
     fn outcome_of(beside: &Beside) -> Option<String> {
         match beside {
@@ -282,6 +293,33 @@ mod tests {
             let told = beside.warning();
             assert_eq!(told.is_none(), asked.is_empty(), "without {lacking:?}: {told:?}");
             assert!(told.unwrap_or_default().contains(asked), "without {lacking:?}");
+        }
+    }
+
+    /// m2 is dead, and m3's file was written to empty that host alone.
+    #[test]
+    fn a_host_is_what_runs_there_whatever_its_file_calls_it() {
+        let runs = || vec![ProcessFact { name: PROCESS.into(), revision: None, etcd_servers: vec![] }];
+        let silent = "certificate expired";
+        let answer = Scene::new(3).silence(2, "connection refused");
+        let expired = Scene::new(3).silence(1, silent).silence(2, silent).silence(3, silent);
+        for (report, etcd_members, refused, told) in [
+            (answer.report(), None, true, "its etcd then has 1 of 3 voters"),
+            (expired.report(), Some(3), false, "its etcd then has 2 of 3 voters"),
+        ] {
+            for roles in [&[Role::Worker][..], &[Role::ControlPlane], &[Role::Worker, Role::Etcd]] {
+                let mut cluster = testing::ha();
+                cluster.nodes.retain(|n| n.name.as_str() == "m3");
+                cluster.nodes[0].roles = roles.to_vec();
+                let facts = Facts { etcd_data: true, processes: runs(), etcd_members, ..Facts::default() };
+                let seen = Observed { hosts: [(NodeName::new("m3"), facts)].into(), ..Observed::default() };
+                let found = as_found(&cluster, &seen);
+                assert_eq!(found.with_role(Role::Etcd).count(), 1, "{roles:?}");
+                let wiped: BTreeSet<&NodeName> = found.nodes.iter().map(|n| &n.name).collect();
+                let beside = Beside::of(&found, &seen, &wiped, &report);
+                assert_eq!(beside.refusal("").is_some(), refused, "{roles:?}: {beside:?}");
+                assert!(beside.warning().unwrap_or_default().contains(told), "{roles:?}: {beside:?}");
+            }
         }
     }
 

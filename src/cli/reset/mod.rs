@@ -54,14 +54,15 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let seen = seen.despite_restore();
     let (plan, _) = session.plan(RESET, seen.clone(), |_| true)?;
     if !plan.is_empty() {
-        let beside = beside(&session, &plan, &seen).await;
+        let found = beside::as_found(&session.cluster, &seen);
+        let beside = beside(&session, &found, &plan, &seen).await;
         session.consent(&args.gate)?;
         if let Some(refusal) = beside.refusal(&args.inventory.as_typed())
             && !session.accepts_quorum_loss()
         {
             return Err(refusal.into());
         }
-        let question = question(&session.cluster, &plan, &silent);
+        let question = question(&found, &plan, &silent);
         ask(context, &session.events, &beside, &question, &session.cluster.name)?;
     }
     let command = format!("reset{}{}", args.inventory.as_typed(), args.gate.as_typed());
