@@ -167,6 +167,9 @@ fn plan_with(
     if builds {
         settled::plugin::check(planner.cluster, planner.seen())?;
     }
+    if builds && !looks {
+        settled::nodes::roles(planner.cluster, planner.seen())?;
+    }
     let others = [teardown::PHASE, etcd::upgrade::PHASE, certs::renew::KUBELETS];
     let touches = |phase: &Phase| !others.contains(&phase.name);
     if !looks && table.iter().all(touches) {

@@ -16,6 +16,7 @@ use crate::{
     versions::Version,
 };
 
+pub mod nodes;
 pub mod plugin;
 
 /// The rule that a cluster keeps its network.

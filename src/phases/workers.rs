@@ -133,6 +133,9 @@ fn strangers(p: &mut Planner<'_>) {
         let renamed = p.cluster.nodes.iter().find(|n| Some(n.internal_address) == address);
         let leave = format!("kubectl drain {name} --ignore-daemonsets, kubectl delete node {name}, and");
         let help = match renamed {
+            _ if p.cluster.node(&name).is_some() => {
+                format!("its host is to be none: kubectl delete node {name}")
+            }
             Some(node) => format!("it is {} now, at the same address: kubectl delete node {name}", node.name),
             None if node.is_some_and(NodeFact::is_ours) => format!(
                 "name it in the inventory, or: {leave} `rsadm reset` with an inventory of that host alone, which empties it"
@@ -145,15 +148,15 @@ fn strangers(p: &mut Planner<'_>) {
         p.notice(
             PHASE,
             Some(&name),
-            "is a node of the cluster and not in the inventory; it was left alone",
+            "is a node of the cluster and not in the inventory as one; it was left alone",
             help,
         );
     }
 }
 
-/// Nodes that the API knows and the inventory does not.
+/// Nodes that the API knows and the inventory does not, or for a host that is to be none.
 pub fn unlisted(cluster: &Cluster, nodes: Option<&BTreeMap<NodeName, NodeFact>>) -> Vec<NodeName> {
-    let listed: BTreeSet<&NodeName> = cluster.nodes.iter().map(|n| &n.name).collect();
+    let listed: BTreeSet<&NodeName> = cluster.kubernetes_nodes().map(|n| &n.name).collect();
     let known = nodes.into_iter().flatten().map(|(name, _)| name);
     known.filter(|name| !listed.contains(name)).cloned().collect()
 }

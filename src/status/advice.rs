@@ -75,6 +75,11 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
     for name in status.unlisted_nodes.iter().flatten() {
         let known = sources.seen.nodes.as_ref().and_then(|nodes| nodes.get(name));
         let text = match known.is_some_and(NodeFact::is_ours) {
+            _ if sources.cluster.node(name).is_some() => {
+                format!(
+                    "{name} is still a node of the cluster and to be none; this takes it out, once nothing runs there:"
+                )
+            }
             true => {
                 format!("node {name} is not in the inventory; name it there, or take it out of the cluster:")
             }

@@ -335,20 +335,6 @@ fn an_edited_address_takes_no_member_out_that_is_well() {
     }
 }
 
-/// It would go on as a control plane that no command knows of.
-#[test]
-fn a_control_plane_does_not_lose_its_role_in_silence() {
-    let mut cluster = harness::ha();
-    let mut state = block_on(built(&cluster)).state();
-    state.hang_up();
-    for role in [Role::Etcd, Role::Worker] {
-        cluster.nodes[2].roles = vec![role];
-        let refusal = plan(&World::new(state.clone()), &cluster, UP, None).err().unwrap();
-        let words = "m3: was built as a control plane and has its kube-apiserver still";
-        assert!(refusal.why.contains(words), "{role:?}: {refusal}");
-    }
-}
-
 /// The members are asked who else is one: without a single one that stays there is nobody to ask.
 #[test]
 fn all_members_are_not_exchanged_at_once() {

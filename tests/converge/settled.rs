@@ -2,9 +2,9 @@
 
 use rsadm::{
     fake::World,
-    inventory::{LoadBalancer, NetworkPlugin, NodeName},
+    inventory::{Cluster, LoadBalancer, NetworkPlugin, NodeName, Role},
     layout,
-    phases::{CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, RESET, UP},
+    phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, RESET, UP},
 };
 
 use super::{
@@ -170,6 +170,49 @@ fn a_member_keeps_its_name() {
         }
         assert_eq!(world.effects(), 0);
         assert_eq!(plan(&world, &renamed, RESET, None), Ok(()));
+    }
+}
+
+/// A control plane would go on as one that no command knows of, and a kubelet that is no node's any more ends all pods of its
+/// host.
+#[test]
+fn a_host_keeps_its_role() {
+    let cases: [(Cluster, &str, &[Role], &str); 5] = [
+        (harness::ha(), "m3", &[Role::Etcd], "a control plane and has its kube-apiserver"),
+        (harness::ha(), "m3", &[Role::Worker], "a control plane and has its kube-apiserver"),
+        (harness::ha(), "w1", &[Role::Etcd], "a worker and has its haproxy"),
+        (harness::ha(), "w1", &[Role::ControlPlane], "a worker and has its haproxy"),
+        (harness::external_balancer(), "w1", &[Role::Etcd], "a node and has its kubelet.conf"),
+    ];
+    for (cluster, host, roles, words) in cases {
+        let mut state = block_on(built(&cluster)).state();
+        state.hang_up();
+        let world = World::new(state.clone());
+        let mut changed = cluster.clone();
+        let node = changed.nodes.iter_mut().find(|n| n.name.as_str() == host).unwrap();
+        node.roles = roles.to_vec();
+        let joins = !cluster.node(&NodeName::new(host)).unwrap().is(Role::Etcd) && node.is(Role::Etcd);
+        let refusal = plan(&world, &changed, UP, None).err().unwrap();
+        assert!(refusal.why.contains(&format!("{host}: was built as {words} still")), "{refusal}");
+        let skipping = [Some("binaries"), Some("etcd"), Some("workers")].map(|only| (UP, only));
+        for (table, only) in skipping.into_iter().chain(joins.then_some((ETCD_MEMBERS, None))) {
+            let refusal = plan(&world, &changed, table, only).err().unwrap();
+            assert_eq!(refusal.rule, "settled-role", "{only:?}: {refusal}");
+            assert_eq!(refusal.subject, format!("{host} was built as {words} still"));
+        }
+        assert_eq!(plan(&world, &changed, RESET, None), Ok(()));
+        let alone = "where it is none any more and runs no pod, move /etc/kubernetes/kubelet.conf away";
+        if refusal.why.contains(alone) {
+            state.machine(&NodeName::new(host)).files.remove(layout::KUBELET_CONF);
+            let seen = block_on(harness::observe(&World::new(state), &changed));
+            let now = time::OffsetDateTime::now_utc();
+            let (plan, _) = phases::plan(UP, &changed, seen, now, |name| name == "workers").unwrap();
+            let left = plan
+                .notices
+                .iter()
+                .find(|n| n.help == format!("its host is to be none: kubectl delete node {host}"));
+            assert!(left.is_some(), "{:?}", plan.notices);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     layout,
     manifests::{EtcdStart, InitialState},
     observe::{Facts, Fate, MemberFact, Observed},
-    phases::{certs, control_plane, ownership, prepare},
+    phases::{certs, control_plane, ownership, prepare, settled},
     plan::{Action, Mode, Planner, Refusal},
 };
 
@@ -121,6 +121,7 @@ impl Change {
         let joining: Vec<&Node> = cluster.nodes.iter().filter(|n| self.joins(n)).collect();
         for node in &joining {
             refusals::is_no_strangers(p, node, "become a member of etcd")?;
+            settled::nodes::keeps_its_role(node, p.facts(&node.name))?;
             refusals::fits(p, node)?;
         }
         for node in cluster.nodes.iter().filter(|n| self.clear.contains(&n.name)) {

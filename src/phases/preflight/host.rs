@@ -358,25 +358,10 @@ fn wanted_ports(s: &Subject<'_>) -> Vec<(u16, &'static str)> {
     ports
 }
 
-/// What a host runs as static pods by the role that it had: nothing of `up` ends that, and a control plane without the role would
-/// go on leading and signing, seen by nobody.
-fn former_role(s: &Subject<'_>) -> Option<Verdict> {
-    let (process, was) = match s.node.is(Role::ControlPlane) {
-        true => ("haproxy", "a worker"),
-        false => ("kube-apiserver", "a control plane"),
-    };
-    s.facts.files.contains_key(&layout::manifest_of(process)).then(|| {
-        Verdict::error(
-            format!("was built as {was} and has its {process} still"),
-            "a node keeps its role; to change it take the node out of the cluster (kubectl drain, kubectl delete node, rsadm \
-             reset with an inventory of that host alone), then rsadm up",
-        )
-    })
-}
-
 fn ports(s: &Subject<'_>) -> Vec<Verdict> {
-    if let Some(verdict) = former_role(s) {
-        return vec![verdict];
+    // A program to stop is another thing than what its kubelet starts again.
+    if let Some((text, help)) = settled::nodes::former_role(s.node, s.facts) {
+        return vec![Verdict::error(text, help)];
     }
     wanted_ports(s)
         .into_iter()

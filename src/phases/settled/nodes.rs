@@ -1,0 +1,60 @@
+//! What a host is as a node: it keeps the role that it was built with.
+
+use crate::{
+    inventory::{Cluster, Node, Role},
+    layout,
+    observe::{Facts, Observed},
+    phases::ownership::is_prepared,
+    plan::Refusal,
+};
+
+/// Whether all hosts have the roles that they were built with.
+///
+/// # Errors
+/// See [`keeps_its_role`].
+pub fn roles(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    let mut there = cluster.nodes.iter().filter_map(|n| Some((n, seen.hosts.get(&n.name)?)));
+    there.try_for_each(|(node, facts)| keeps_its_role(node, facts))
+}
+
+/// Whether a host that rsadm built has the role that it was built with.
+///
+/// # Errors
+/// Where it has something of another role that nothing of rsadm's would end, or would end with all pods of the host.
+pub fn keeps_its_role(node: &Node, facts: &Facts) -> Result<(), Refusal> {
+    let Some((text, help)) = former_role(node, facts).filter(|_| is_prepared(facts)) else { return Ok(()) };
+    Err(Refusal {
+        rule: "settled-role",
+        subject: format!("{} {text}", node.name),
+        why: "the inventory has it for something else; nothing was changed on any host".into(),
+        help,
+    })
+}
+
+/// What a host has of the role that it had, as it reads after the host's name, and the way out. Its static pods nothing of `up`
+/// ends: a control plane without the role would go on leading and signing, seen by nobody. And a kubelet that is no node's any
+/// more ends every pod of its host when it starts anew, which nobody has drained.
+pub fn former_role(node: &Node, facts: &Facts) -> Option<(String, String)> {
+    let (leads, is_node) = (node.is(Role::ControlPlane), node.is_kubernetes());
+    let pods = |process| (process, layout::manifest_of(process));
+    let rows = [
+        (!leads, "a control plane", pods("kube-apiserver")),
+        (leads || !is_node, "a worker", pods("haproxy")),
+        (!is_node && is_prepared(facts), "a node", ("kubelet.conf", layout::KUBELET_CONF.to_owned())),
+    ];
+    let found = rows.into_iter().find(|(is_other, _, (_, path))| *is_other && facts.files.contains_key(path));
+    let (_, was, (what, path)) = found?;
+    let without = match path.as_str() {
+        layout::KUBELET_CONF => {
+            format!("; where it is none any more and runs no pod, move {path} away on it")
+        }
+        _ => String::new(),
+    };
+    Some((
+        format!("was built as {was} and has its {what} still"),
+        format!(
+            "a node keeps its role; to change it take the node out of the cluster (kubectl drain, rsadm etcd remove where it has \
+             a member, kubectl delete node, rsadm reset with an inventory of that host alone), then rsadm up{without}"
+        ),
+    ))
+}
