@@ -166,6 +166,7 @@ fn plan_with(
     let looks = builds && wants(preflight::PHASE);
     if builds {
         settled::plugin::check(planner.cluster, planner.seen())?;
+        settled::nodes::names(planner.cluster, planner.seen())?;
     }
     if builds && !looks {
         settled::nodes::roles(planner.cluster, planner.seen())?;

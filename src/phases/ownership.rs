@@ -182,17 +182,21 @@ pub fn built_as<'c>(cluster: &'c Cluster, node: &Node, facts: &Facts) -> Option<
     if !is_prepared(facts) {
         return None;
     }
-    let of_member = ["server", "peer"].map(|name| format!("{}/{name}.crt", layout::ETCD_PKI_DIR));
-    let paths = [layout::KUBELET_CLIENT_CURRENT, layout::KUBELET_SERVING_CERT, &of_member[0], &of_member[1]];
-    let named = paths.into_iter().filter_map(|path| {
-        let subject = certificate_of_der(facts.certs.get(path)?)?.common_name;
-        Some(subject.strip_prefix("system:node:").unwrap_or(&subject).to_owned())
-    });
-    let named: Vec<String> = named.collect();
+    let named: Vec<String> = certified_names(facts).collect();
     if named.iter().any(|name| name == node.name.as_str()) {
         return None;
     }
     cluster.nodes.iter().find(|other| named.iter().any(|name| name == other.name.as_str()))
+}
+
+/// The names of hosts in a host's own certificates.
+pub fn certified_names(facts: &Facts) -> impl Iterator<Item = String> {
+    let of_member = ["server", "peer"].map(|name| format!("{}/{name}.crt", layout::ETCD_PKI_DIR));
+    let of_node = [layout::KUBELET_CLIENT_CURRENT, layout::KUBELET_SERVING_CERT].map(String::from);
+    of_node.into_iter().chain(of_member).filter_map(|path| {
+        let subject = certificate_of_der(facts.certs.get(&path)?)?.common_name;
+        Some(subject.strip_prefix("system:node:").unwrap_or(&subject).to_owned())
+    })
 }
 
 /// Whether a restore began on a host and is not over: manifests wait out of the kubelet's sight, and a command that wrote

@@ -1,10 +1,10 @@
-//! What a host is as a node: it keeps the role that it was built with.
+//! What a host is as a node: it keeps the role that it was built with, and no other machine has its name.
 
 use crate::{
     inventory::{Cluster, Node, Role},
     layout,
     observe::{Facts, Observed},
-    phases::ownership::is_prepared,
+    phases::ownership::{certified_names, is_prepared},
     plan::Refusal,
 };
 
@@ -57,4 +57,36 @@ pub fn former_role(node: &Node, facts: &Facts) -> Option<(String, String)> {
              a member, kubectl delete node, rsadm reset with an inventory of that host alone), then rsadm up{without}"
         ),
     ))
+}
+
+/// Whether no host would be a node under the name of another machine that is one: their kubelets would take turns at being
+/// it, and each end the pods of the other. A host whose own address changed has certificates in its name; what has been switched
+/// off is not Ready for long.
+///
+/// # Errors
+/// Where the API has a node at another address that is Ready, and the host was never a node of that name.
+pub fn names(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+    for node in cluster.kubernetes_nodes() {
+        let known = seen.nodes.as_ref().and_then(|nodes| nodes.get(&node.name)).filter(|n| n.ready);
+        let elsewhere = known.and_then(|n| n.address).filter(|address| *address != node.internal_address);
+        let (Some(address), Some(facts)) = (elsewhere, seen.hosts.get(&node.name)) else { continue };
+        if certified_names(facts).any(|name| name == node.name.as_str()) {
+            continue;
+        }
+        let name = &node.name;
+        return Err(Refusal {
+            rule: "node-elsewhere",
+            subject: format!("{name} is a node already, at {address}, and Ready"),
+            why: format!(
+                "at {} is another machine, and two kubelets of one name end each other's pods; nothing was changed on any host",
+                node.internal_address
+            ),
+            help: format!(
+                "if {name} is the machine at {address}: put its address back into the inventory, and give the new one another \
+                 name; if the new one takes its place: switch the old one off, or `rsadm reset` it with an inventory of that \
+                 host alone, then kubectl delete node {name}, and rsadm up"
+            ),
+        });
+    }
+    Ok(())
 }

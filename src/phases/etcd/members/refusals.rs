@@ -11,13 +11,14 @@ use crate::{
 };
 
 /// Whether every member is where the inventory has its host: an `internal_address` that was edited, or an old inventory,
-/// makes a member that is well look like one to be taken out, and its data like that of a newcomer.
+/// makes a member that is well look like one to be taken out, and its data like that of a newcomer. Another machine under its name
+/// could not even start: of two members of one name etcd makes one (etcd, `types/urlsmap.go`).
 ///
 /// # Errors
 /// Where a member that is well is at another address than its host.
 pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
-    let there = |n: &&Node| seen.hosts.get(&n.name).is_some_and(has_etcd);
-    for node in cluster.nodes.iter().filter(there) {
+    let takes_part = |n: &&Node| seen.hosts.get(&n.name).is_some_and(|f| n.is(Role::Etcd) || has_etcd(f));
+    for node in cluster.nodes.iter().filter(takes_part) {
         let own = |m: &&MemberFact| m.name == node.name.as_str() && m.peer_url != node.peer_url();
         let Some(member) = seen.membership.iter().flatten().find(own).filter(|m| m.healthy) else { continue };
         let (name, wanted) = (&node.name, node.peer_url());
