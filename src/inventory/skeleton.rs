@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::versions::DEFAULT_KUBERNETES;
 
@@ -66,6 +67,7 @@ pub fn skeleton(hosts: &[HostArgument]) -> String {
     let common = common_user(hosts);
     let user = scalar(common);
     let names = names(hosts);
+    let cluster = cluster_name(hosts);
     let mut lines = String::new();
     for (i, (host, name)) in hosts.iter().zip(&names).enumerate() {
         let own_user = host.user.as_deref().filter(|u| *u != common);
@@ -83,7 +85,7 @@ pub fn skeleton(hosts: &[HostArgument]) -> String {
         "\
 # An rsadm cluster. Only cluster_name, kubernetes_version and hosts are needed; keys that are commented out show their
 # defaults. Check it with `rsadm validate`, see what would happen with `rsadm plan`, do it with `rsadm up`.
-cluster_name: prod
+cluster_name: {cluster:<30}# of no other cluster of yours: by it rsadm knows whose a host is
 kubernetes_version: {DEFAULT_KUBERNETES}
 
 ssh:
@@ -119,6 +121,13 @@ ssh:
 #     recipient:                       # age1…: encrypts them to this age key, with the keys that fresh hosts need
 "
     )
+}
+
+/// Another one for other hosts: of two clusters of one name rsadm could not tell whose a host is.
+fn cluster_name(hosts: &[HostArgument]) -> String {
+    let places: Vec<String> = hosts.iter().map(|h| format!("{}:{:?}", h.address, h.port)).collect();
+    let [a, b, ..]: [u8; 32] = Sha256::digest(places.join(" ")).into();
+    format!("prod-{a:02x}{b:02x}")
 }
 
 /// What so many hosts do not make, and what would.

@@ -49,6 +49,15 @@ fn skeletons_load_without_problems() {
 }
 
 #[test]
+fn clusters_of_other_hosts_have_other_names() {
+    let name = |hosts: &str| load_skeleton(hosts).unwrap().cluster.name;
+    assert_eq!(name("10.0.0.1 10.0.0.2"), name("ops@10.0.0.1 w1=10.0.0.2"));
+    for other in ["10.0.0.1", "10.0.0.1 10.0.0.3", "10.0.0.1 10.0.0.2:2222"] {
+        assert_ne!(name("10.0.0.1 10.0.0.2"), name(other), "{other}");
+    }
+}
+
+#[test]
 fn commented_keys_are_keys() {
     let text = skeleton(&arguments("10.0.0.1"));
     // Every commented-out line that is not prose becomes a key, each at the place where it stands.
