@@ -33,6 +33,7 @@ pub use self::found::{
 
 mod ending;
 mod found;
+mod lost;
 pub mod renew;
 
 /// The phase.
@@ -109,7 +110,7 @@ fn keys(p: &mut Planner<'_>, shared: Shared) -> Result<Option<Source>, Refusal> 
     let source = match holder {
         Some(host) => Source::From(host.name.clone()),
         None => {
-            nothing_was_built(p, shared)?;
+            lost::nothing_was_built(p, shared)?;
             Source::Made
         }
     };
@@ -202,43 +203,6 @@ pub fn depends_on_objects(cluster: &Cluster, seen: &Observed) -> bool {
 
 fn is_of_kubernetes(shared: Shared) -> bool {
     shared != Shared::Authority(Ca::Etcd)
-}
-
-/// Nothing holds data that only the lost secret opens.
-fn nothing_was_built(p: &Planner<'_>, shared: Shared) -> Result<(), Refusal> {
-    let hosts = p.cluster.nodes.iter().map(|n| &n.name);
-    let witness = hosts.filter_map(|name| Some((name, used_with(p, p.facts(name), shared)?))).next();
-    match witness {
-        None => Ok(()),
-        Some((host, what)) => Err(Refusal {
-            rule: "never-a-second-authority",
-            subject: format!("the secret part of the {shared} is on no host, and {host} has {what}"),
-            why: "a new one would lock the cluster out of its own data".into(),
-            help: format!(
-                "put {} back from a backup on any host that keeps it, or, if nothing here is worth keeping, run \
-                 `rsadm reset` first",
-                shared.secret_path()
-            ),
-        }),
-    }
-}
-
-/// What on a host shows that something was built with this secret.
-///
-/// etcd that was founded by itself knows none of Kubernetes', and gets them when control planes come to it. What it holds
-/// counts unless a quorum has said that there is nothing of Kubernetes in it.
-fn used_with(p: &Planner<'_>, facts: &Facts, shared: Shared) -> Option<&'static str> {
-    let etcd_counts = !is_of_kubernetes(shared) || p.seen().has_objects != Some(false);
-    let has_public_part = shared.public_path().is_some_and(|path| facts.files.contains_key(&path));
-    // Made after all authorities are where they are kept.
-    let was_node = facts.files.contains_key(layout::KUBELET_CONF) || facts.runs("kube-apiserver");
-    match facts {
-        f if f.identity.is_some() && etcd_counts => Some("the record of a cluster that served"),
-        f if f.etcd_data && etcd_counts => Some("etcd data"),
-        _ if has_public_part => Some("its public part"),
-        _ if is_of_kubernetes(shared) && was_node => Some("the credentials of a node"),
-        _ => None,
-    }
 }
 
 /// The public part for hosts that do not keep the secret.

@@ -4,8 +4,9 @@ use crate::{
     inventory::{Cluster, Node, Role, RuntimeInstall},
     layout,
     observe::{Facts, Observed},
-    phases::{backups::outlived, ownership},
-    plan::{Action, Mode, Planner, Refusal},
+    phases::{backups::outlived, certs, ownership},
+    pki::authorities::Ca,
+    plan::{Action, Mode, Planner, Refusal, shared::Shared},
 };
 
 /// The name of the only phase.
@@ -14,10 +15,11 @@ pub const PHASE: &str = "reset";
 /// Every host that rsadm has touched; the others are told.
 ///
 /// # Errors
-/// Where the snapshots of a host's schedule would go with it. Whose hosts they are is asked before every phase
-/// ([`super::ownership`]).
+/// Where the snapshots of a host's schedule would go with it, or hosts are of two clusters. Whose hosts they are is asked before
+/// every phase ([`super::ownership`]), by the cluster's name.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let cluster = p.cluster;
+    of_one_cluster(p)?;
     p.stage(PHASE, "everything that rsadm put there", Mode::Parallel);
     for node in &cluster.nodes {
         let facts = p.facts(&node.name);
@@ -40,6 +42,25 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Clusters of one name differ in their authorities, and the name is all that the question asks for.
+fn of_one_cluster(p: &Planner<'_>) -> Result<(), Refusal> {
+    let mut touched = p.cluster.clone();
+    touched.nodes.retain(|n| is_touched(p.facts(&n.name)));
+    [Ca::Cluster, Ca::Etcd].into_iter().try_for_each(|ca| {
+        certs::one_and_the_same(&touched, p.seen(), Shared::Authority(ca)).map_err(|refusal| Refusal {
+            why: format!(
+                "{}: those that have another one are of another cluster that is called {}, too, or of one that was here before; \
+                 nothing was changed on any host",
+                refusal.why, p.cluster.name
+            ),
+            help: "take the hosts of the other one out of this inventory; where all are to be emptied: `rsadm reset` with an \
+                   inventory of those that have the same, and then with one of the others"
+                .into(),
+            ..refusal
+        })
+    })
 }
 
 /// Snapshots are what is left of a cluster that is taken down.

@@ -1,11 +1,12 @@
-//! What is called the same and is another: nodes and members.
+//! What is called the same and is another: nodes, members, and whole clusters.
 
 use std::net::Ipv4Addr;
 
 use rsadm::{
     fake::{State, World},
     inventory::{Cluster, Node, NodeName},
-    phases::{ETCD_MEMBERS, UP},
+    phases::{ETCD_MEMBERS, RESET, UP},
+    pki::authorities::Ca,
 };
 
 use super::{guards::plan, harness, situations::built};
@@ -68,4 +69,75 @@ fn a_bare_machine_is_no_member_under_the_name_of_one_that_is_well() {
     state.machine(&NodeName::new("old")).power_off();
     state.settle();
     assert_eq!(plan(&World::new(state), &cluster, UP, None), Ok(()));
+}
+
+/// The inventory of a cluster of the same name on hosts of its own, but for one that it has by mistake.
+fn with_one_of(ours: &Cluster, slip: &str, state: &mut State) -> Cluster {
+    let mut cluster = ours.clone();
+    for node in cluster.nodes.iter_mut().filter(|n| n.name.as_str() != slip) {
+        let [a, b, _, d] = node.internal_address.octets();
+        node.name = NodeName::new(format!("b{}", node.name));
+        node.internal_address = Ipv4Addr::new(a, b, 1, d);
+        node.address = node.internal_address.to_string();
+    }
+    cluster.api.host = cluster.nodes[0].address.clone();
+    state.meet(&cluster);
+    cluster
+}
+
+/// To reset it, as once was advised, would empty a worker of a cluster that is well.
+#[test]
+fn a_worker_of_another_cluster_is_asked_for_before_a_new_authority_is_made() {
+    let ours = harness::ha();
+    let mut state = built(&ours);
+    let other = with_one_of(&ours, "w2", &mut state);
+    for only in [None, Some("certificates")] {
+        let refusal = plan(&World::new(state.clone()), &other, UP, only).err().unwrap();
+        assert_eq!(refusal.rule, "never-a-second-authority", "{only:?}: {refusal}");
+        let subject = format!("w2 was built for a cluster {}, and no host here has", ours.name);
+        assert!(refusal.subject.starts_with(&subject), "{refusal}");
+        assert!(refusal.help.starts_with("is w2 in the right inventory?"), "{}", refusal.help);
+        assert!(!refusal.help.contains("reset"), "{}", refusal.help);
+    }
+}
+
+/// It would take the place of that cluster's members one by one, with its data.
+#[test]
+fn a_member_of_another_cluster_brings_its_data_to_nobody() {
+    let ours = harness::etcd_only();
+    let mut state = built(&ours);
+    let other = with_one_of(&ours, "e3", &mut state);
+    for only in [None, Some("etcd")] {
+        let refusal = plan(&World::new(state.clone()), &other, UP, only).err().unwrap();
+        assert_eq!(refusal.rule, "most-members-leave", "{only:?}: {refusal}");
+        assert!(refusal.subject.contains("e1 (https://10.77.0."), "{refusal}");
+        assert!(refusal.help.starts_with("is e3 in the right inventory?"), "{}", refusal.help);
+    }
+    // The way there for who exchanges hosts.
+    let mut both = other.clone();
+    both.nodes.extend(ours.nodes.iter().filter(|n| n.name.as_str() != "e3").cloned());
+    assert_eq!(plan(&World::new(state), &both, UP, None), Ok(()));
+}
+
+#[test]
+fn a_reset_takes_hosts_of_one_cluster_at_a_time() {
+    let cluster = harness::ha();
+    for (ca, host) in [(Ca::Cluster, "w2"), (Ca::Cluster, "m3"), (Ca::Etcd, "m3")] {
+        let mut state = built(&cluster);
+        let another = built(&cluster).machine(&NodeName::new(host)).files.text(&ca.cert_path()).unwrap();
+        state.machine(&NodeName::new(host)).files.put(&ca.cert_path(), 0o644, another.as_bytes());
+        let world = World::new(state);
+        let refusal = plan(&world, &cluster, RESET, None).err().unwrap();
+        assert_eq!(refusal.rule, "one-authority", "{refusal}");
+        assert!(
+            refusal.why.contains(&format!("another cluster that is called {}", cluster.name)),
+            "{refusal}"
+        );
+        assert_eq!(world.effects(), 0);
+        for is_there in [true, false] {
+            let mut part = cluster.clone();
+            part.nodes.retain(|n| (n.name.as_str() == host) == is_there);
+            assert_eq!(plan(&world, &part, RESET, None), Ok(()));
+        }
+    }
 }

@@ -127,6 +127,7 @@ impl Change {
         for node in cluster.nodes.iter().filter(|n| self.clear.contains(&n.name)) {
             refusals::is_no_strangers(p, node, "be cleared of etcd")?;
         }
+        refusals::most_stay(p, &joining, &self.leave)?;
         let again = |m: &MemberFact| joining.iter().any(|n| n.peer_url() == m.peer_url);
         let (first, last): (Vec<_>, Vec<_>) = self.leave.iter().partition(|m| !m.healthy || again(m));
         for member in first {

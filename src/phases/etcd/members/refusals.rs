@@ -35,6 +35,38 @@ pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether no more members leave for newcomers than stay, of those that are well and whose hosts left the inventory: one host of
+/// another cluster of the same name, beside hosts of its own, would bring them that cluster's data, and take it from its members.
+///
+/// # Errors
+/// Where more leave.
+pub(super) fn most_stay(p: &Planner<'_>, joining: &[&Node], leave: &[MemberFact]) -> Result<(), Refusal> {
+    let node = |m: &MemberFact| p.cluster.nodes.iter().find(|n| n.peer_url() == m.peer_url);
+    let well = |m: &&MemberFact| m.healthy && !m.learner;
+    let unlisted: Vec<&MemberFact> = leave.iter().filter(well).filter(|m| node(m).is_none()).collect();
+    let members = p.seen().membership.iter().flatten();
+    let stay: Vec<&Node> = members.filter(|m| !leave.contains(m)).filter_map(node).collect();
+    if joining.is_empty() || stay.is_empty() || unlisted.len() <= stay.len() {
+        return Ok(());
+    }
+    let told: Vec<String> = unlisted.iter().map(|m| format!("{} ({})", m.name, m.peer_url)).collect();
+    let names = |nodes: &[&Node]| nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
+    let (stay, joining) = (names(&stay), names(joining));
+    Err(Refusal {
+        rule: "most-members-leave",
+        subject: format!("etcd does not leave {} for {joining} at once", told.join(", ")),
+        why: format!(
+            "they are well and not in this inventory, and of the members that there are only {stay} would stay"
+        ),
+        help: format!(
+            "is {stay} in the right inventory? If it is of another cluster that is called {}, too: take it out of this one. If \
+             hosts are exchanged: put the others back into the inventory with the role etcd, beside {joining}; rsadm up lets the \
+             new ones join; then take them out, and rsadm up lets those leave",
+            p.cluster.name
+        ),
+    })
+}
+
 /// Two members are not chosen (etcd, `faq.md`: an even number survives no more than the odd one below it, and two no failure at
 /// all). A cluster that is left with two is kept until a third is there.
 pub(in crate::phases::etcd) fn two() -> Refusal {
