@@ -58,10 +58,7 @@ pub struct EtcdStart {
 impl EtcdStart {
     /// What the manifest on a host says, or `None` where it is not one of ours or kubeadm's.
     pub fn of_manifest(yaml: &str) -> Option<Self> {
-        let flag = |name: &str| {
-            let prefix = format!("{name}=");
-            yaml.lines().find_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(&prefix))
-        };
+        let flag = |name: &str| flag_in(yaml, name);
         let members = flag("initial-cluster")?.split(',').map(|member| {
             let (name, url) = member.split_once('=')?;
             Some((NodeName::new(name), url.to_owned()))
@@ -81,6 +78,12 @@ impl EtcdStart {
         let members: Vec<_> = self.members.iter().map(|(name, url)| format!("{name}={url}")).collect();
         members.join(",")
     }
+}
+
+/// The value of a flag in a manifest of etcd's, ours or kubeadm's.
+pub fn flag_in<'y>(yaml: &'y str, name: &str) -> Option<&'y str> {
+    let value = |line: &'y str| line.trim_start_matches([' ', '-']).strip_prefix(name)?.strip_prefix('=');
+    yaml.lines().find_map(value)
 }
 
 /// The etcd member of `node`.

@@ -156,6 +156,8 @@ fn plan_with(
         settled::check(planner.cluster, planner.seen())?;
         settled::etcd(planner.cluster, planner.seen())?;
         settled::member_names(planner.cluster, planner.seen())?;
+        etcd::members::moved(planner.cluster, planner.seen())?;
+        etcd::members::listens(planner.cluster, planner.seen())?;
         settled::cgroups(&planner)?;
     }
     // A table that looks whether hosts can carry something builds it there. Whose they are is asked with this look or

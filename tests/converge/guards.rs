@@ -326,9 +326,11 @@ fn an_edited_address_takes_no_member_out_that_is_well() {
     for (host, address) in [(0, 51), (2, 53)] {
         let kept = cluster.nodes[host].internal_address;
         cluster.nodes[host].internal_address = [10, 77, 0, address].into();
-        for table in [UP, ETCD_MEMBERS] {
-            let refusal = plan(&world, &cluster, table, Some("etcd")).err().unwrap();
-            assert_eq!(refusal.rule, "member-moved", "{refusal}");
+        let tables =
+            [(UP, "etcd"), (UP, "certificates"), (ETCD_MEMBERS, "etcd"), (CERTS_RENEW, "certificates")];
+        for (table, only) in tables {
+            let refusal = plan(&world, &cluster, table, Some(only)).err().unwrap();
+            assert_eq!(refusal.rule, "member-moved", "{only}: {refusal}");
             assert!(refusal.why.contains(&kept.to_string()), "{refusal}");
         }
         cluster.nodes[host].internal_address = kept;

@@ -10,6 +10,7 @@ use rsadm::{
 use super::{
     guards::plan,
     harness::{self, block_on, built, in_sync, succeed},
+    members::by_kubeadm,
 };
 
 #[test]
@@ -213,6 +214,40 @@ fn a_host_keeps_its_role() {
                 .find(|n| n.help == format!("its host is to be none: kubectl delete node {host}"));
             assert!(left.is_some(), "{:?}", plan.notices);
         }
+    }
+}
+
+/// Nobody answers where they are dialled, and each would get certificates that the others refuse.
+#[test]
+fn edited_addresses_of_all_members_change_no_certificate() {
+    let kubeadms = by_kubeadm();
+    for (mut cluster, state, way) in [
+        (harness::etcd_only(), None, "one after the other: `rsadm etcd remove HOST` while"),
+        (harness::single(), None, "`rsadm etcd replace m1 NEW_HOST`, while"),
+        (kubeadms.0, Some(kubeadms.1), "one after the other: `rsadm etcd remove HOST` while"),
+    ] {
+        let ours = state.is_none();
+        let mut state = state.unwrap_or_else(|| block_on(built(&cluster)).state());
+        state.hang_up();
+        let kept = cluster.clone();
+        for node in cluster.nodes.iter_mut().filter(|n| n.is(Role::Etcd)) {
+            let [a, b, c, d] = node.internal_address.octets();
+            node.internal_address = [a, b, c + 9, d].into();
+        }
+        let world = World::new(state);
+        for (table, only) in
+            [(UP, None), (UP, Some("certificates")), (CERTS_RENEW, None), (ETCD_UPGRADE, None)]
+        {
+            let refusal = plan(&world, &cluster, table, only).err().unwrap();
+            assert_eq!(refusal.rule, "member-moved", "{only:?}: {refusal}");
+            assert!(refusal.why.starts_with("it runs, as a member at https://10.77.0."), "{refusal}");
+            assert!(
+                refusal.help.starts_with("set internal_address of ") && refusal.help.contains(way),
+                "{refusal:?}"
+            );
+        }
+        let table = if ours { UP } else { ETCD_UPGRADE };
+        assert_eq!(plan(&world, &kept, table, None), Ok(()));
     }
 }
 

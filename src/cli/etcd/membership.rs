@@ -115,6 +115,7 @@ impl<'a> Ground<'a> {
         let database = found.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
         seen.membership = gate::membership(&found);
         if seen.membership.is_none() {
+            members::listens(&session.cluster, &seen)?;
             return Err(no_quorum().into());
         }
         Ok(Self { session, seen, database, report })

@@ -33,12 +33,27 @@ impl Members for FakeMembers {
     }
 
     async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
-        let at = |m: &&Machine| client_url == format!("https://{}:{}", m.address, layout::ETCD_CLIENT_PORT);
+        let at = |m: &&Machine| client_url == client_url_of(m);
         let host = self.world.inner().state.machines.values().find(at).map(|m| m.name.clone());
-        self.dial(&host.ok_or("no route to host")?).await
+        self.dial_machine(&host.ok_or("no route to host")?)
     }
 
+    /// Where the inventory has the host, which need not be where its member listens.
     async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        let listens = client_url_of(self.world.inner().state.machine(host));
+        match self.hosts.iter().any(|known| known.name == *host && known.client_url != listens) {
+            true => Err("connection refused".into()),
+            false => self.dial_machine(host),
+        }
+    }
+}
+
+fn client_url_of(machine: &Machine) -> String {
+    format!("https://{}:{}", machine.address, layout::ETCD_CLIENT_PORT)
+}
+
+impl FakeMembers {
+    fn dial_machine(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
         let mut inner = self.world.inner();
         inner.state.tick();
         let now = inner.state.clock;

@@ -16,9 +16,11 @@ use crate::{
 };
 
 mod founders;
+mod listens;
 mod refusals;
 
 pub(super) use founders::refusal as other_founders;
+pub use listens::listens;
 pub use refusals::moved;
 pub(super) use refusals::{old_cluster, two};
 
@@ -43,7 +45,7 @@ pub fn is_in_question(cluster: &Cluster, seen: &Observed) -> bool {
                 !facts.etcd_data
                     || facts.identity.is_none()
                     || counts_otherwise
-                    || started_elsewhere(node, facts)
+                    || started_at(node, facts).is_some()
             }
             false => has_etcd(facts),
         }
@@ -59,10 +61,11 @@ fn has_etcd(facts: &Facts) -> bool {
     facts.etcd_manifest.is_some() || facts.etcd_data
 }
 
-/// True where the member on a host was started with another address than the inventory's.
-fn started_elsewhere(node: &Node, facts: &Facts) -> bool {
-    let start = facts.etcd_manifest.as_deref().and_then(EtcdStart::of_manifest);
-    start.is_some_and(|s| s.members.iter().any(|(name, url)| *name == node.name && *url != node.peer_url()))
+/// Where the member on a host was started, if that is not where the inventory has it.
+fn started_at(node: &Node, facts: &Facts) -> Option<String> {
+    let mut members = EtcdStart::of_manifest(facts.etcd_manifest.as_deref()?)?.members.into_iter();
+    let (_, url) = members.find(|(name, url)| *name == node.name && *url != node.peer_url())?;
+    Some(url)
 }
 
 /// Who joins and who leaves.
@@ -113,11 +116,9 @@ impl Change {
     /// Adds the steps.
     ///
     /// # Errors
-    /// Where a host that shall join or be cleared has data of another cluster or is a member at another address, or no
-    /// member is left that could vote.
+    /// Where a host that shall join or be cleared has data of another cluster, or no member is left that could vote.
     pub fn plan(&self, p: &mut Planner<'_>) -> Result<(), Refusal> {
         let cluster = p.cluster;
-        moved(cluster, p.seen())?;
         let joining: Vec<&Node> = cluster.nodes.iter().filter(|n| self.joins(n)).collect();
         for node in &joining {
             refusals::is_no_strangers(p, node, "become a member of etcd")?;

@@ -7,7 +7,7 @@
 //!
 //! What kubeadm built keeps its manifest, but for the image and for [`arguments`] that the new version does not know.
 
-use super::{PROCESS, manifest_text, members::moved};
+use super::{PROCESS, manifest_text};
 use crate::{
     inventory::{Cluster, Node, Role},
     layout,
@@ -112,8 +112,6 @@ fn may_be(p: &Planner<'_>) -> Result<(), Refusal> {
     let refusal = |rule, subject: &Node, why, help| {
         Err(Refusal { rule, subject: format!("etcd on {} is not upgraded", subject.name), why, help })
     };
-    // Else it would not be known for a member's host, and be left out.
-    moved(p.cluster, p.seen())?;
     for node in members(p) {
         if !is_ours(p, node) {
             adopted::may_be(p, node).or_else(|(rule, why, help)| refusal(rule, node, why, help))?;
