@@ -59,6 +59,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     {
         Ok((plan, _)) if plan.is_empty() => {
             session.notices(&plan);
+            if serves {
+                alarm::warn_where_full(&session, &session.cluster).await;
+            }
             let hosts = count(session.cluster.nodes.len(), "host");
             let text = format!("in sync: {hosts}, {} things checked, nothing to change", plan.checked);
             (plan, text, Etcd::default())
@@ -71,6 +74,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
                 alarm::warn_where_full(&session, &session.cluster).await;
             }
             let (plan, given_up) = session.carry_out(&args.command(), UP, wants).await?;
+            // With other settings members may have come to their quota.
+            if serves && plan.stages.iter().any(|stage| stage.gated) {
+                alarm::warn_where_full(&session, &session.cluster).await;
+            }
             let etcd = Etcd::of(&plan, &given_up);
             let text = done(&session.cluster, &plan, etcd, wants(workers::PHASE));
             (plan, text, etcd)

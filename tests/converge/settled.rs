@@ -10,7 +10,7 @@ use rsadm::{
 use super::{
     guards::plan,
     harness::{self, block_on, built, in_sync, succeed},
-    members::by_kubeadm,
+    members::{by_kubeadm, with_e4},
 };
 
 #[test]
@@ -249,6 +249,37 @@ fn edited_addresses_of_all_members_change_no_certificate() {
         let table = if ours { UP } else { ETCD_UPGRADE };
         assert_eq!(plan(&world, &kept, table, None), Ok(()));
     }
+}
+
+/// The first member with it would raise the alarm for all of them.
+#[test]
+fn no_quota_is_less_than_the_database_takes() {
+    let cluster = harness::etcd_only();
+    let state = block_on(built(&cluster)).state();
+    let (mut with_e4, mut state) = with_e4(cluster, state);
+    state.hang_up();
+    let mut cluster = with_e4.clone();
+    cluster.nodes.pop();
+    let world = World::new(state);
+    // A database has 16 KiB here.
+    for inventory in [&mut cluster, &mut with_e4] {
+        inventory.etcd.quota_backend_bytes = 17 << 10;
+    }
+    for (inventory, table, only) in [
+        (&cluster, UP, None),
+        (&cluster, UP, Some("etcd")),
+        (&with_e4, UP, Some("etcd")),
+        (&with_e4, ETCD_MEMBERS, None),
+    ] {
+        let refusal = plan(&world, inventory, table, only).err().unwrap();
+        assert_eq!(refusal.rule, "quota", "{only:?}: {refusal}");
+        assert!(refusal.help.starts_with("set etcd.quota_backend_bytes: 8GiB; or first"), "{}", refusal.help);
+    }
+    // What leaves, and who wants it as it is, has nothing to do with it.
+    assert_eq!(plan(&world, &cluster, ETCD_MEMBERS, None), Ok(()));
+    assert_eq!(plan(&world, &cluster, RESET, None), Ok(()));
+    cluster.etcd.quota_backend_bytes = 19 << 10;
+    assert_eq!(plan(&world, &cluster, UP, None), Ok(()));
 }
 
 /// All nodes at once would be lost to the cluster.

@@ -17,10 +17,12 @@ use crate::{
 
 mod founders;
 mod listens;
+mod quota;
 mod refusals;
 
 pub(super) use founders::refusal as other_founders;
 pub use listens::listens;
+pub(super) use quota::holds_the_database;
 pub use refusals::moved;
 pub(super) use refusals::{old_cluster, two};
 
@@ -203,9 +205,13 @@ pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
 /// Members leave and join.
 ///
 /// # Errors
-/// See [`Change::plan`].
+/// Where who joins would be full at once; see [`Change::plan`].
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
-    Change::of_inventory(p).plan(p)?;
+    let change = Change::of_inventory(p);
+    if !change.join.is_empty() {
+        holds_the_database(p)?;
+    }
+    change.plan(p)?;
     // A run that died between a vote and this record left a member that nobody lets join again.
     p.stage(PHASE, "records of members that have their vote", Mode::Parallel);
     let cluster = p.cluster;

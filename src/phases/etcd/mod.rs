@@ -34,7 +34,7 @@ pub const PROCESS: &str = "etcd";
 ///
 /// # Errors
 /// Where a member has lost its data or is of another version, a host that shall become one holds data of another cluster,
-/// or members that were to found one with others do not serve.
+/// members that were to found one with others do not serve, or the database has outgrown the quota.
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let cluster = p.cluster;
     let nodes: Vec<&Node> = cluster.with_role(Role::Etcd).collect();
@@ -61,6 +61,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     if let Some(node) = there.iter().find(|n| !p.facts(&n.name).etcd_data) {
         return Err(no_data(p, node));
     }
+    members::holds_the_database(p)?;
     start(p, &there);
     change.plan(p)?;
     keep(p, &there);

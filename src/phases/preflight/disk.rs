@@ -89,7 +89,10 @@ pub(super) fn pressure(s: &Subject<'_>) -> Vec<Verdict> {
 pub(super) fn etcd_room(s: &Subject<'_>) -> Vec<Verdict> {
     let Some(free) = s.facts.disk.get(layout::ETCD_DATA_DIR).filter(|_| s.remarks) else { return vec![] };
     let quota = s.cluster.etcd.quota_backend_bytes;
-    let need = quota.saturating_sub(s.facts.etcd_database).saturating_add(quota);
+    let database = s.facts.etcd_database;
+    let need = quota.saturating_sub(database).saturating_add(quota);
+    // With less than the database takes, etcd would take no writes.
+    let least = if database < MIB { String::new() } else { format!(", well above {} MiB", database / MIB) };
     if !s.node.is(Role::Etcd) || *free >= need {
         return vec![];
     }
@@ -100,6 +103,6 @@ pub(super) fn etcd_room(s: &Subject<'_>) -> Vec<Verdict> {
             layout::ETCD_DATA_DIR,
             quota / MIB
         ),
-        format!("{} MiB free are advised, or a smaller etcd.quota_backend_bytes", need / MIB),
+        format!("{} MiB free are advised, or a smaller etcd.quota_backend_bytes{least}", need / MIB),
     )]
 }

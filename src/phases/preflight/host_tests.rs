@@ -287,6 +287,22 @@ fn each_check_finds_what_it_is_for_and_nothing_else() {
     }
 }
 
+/// One that the database fills would stop all writes.
+#[test]
+fn no_smaller_quota_is_advised_than_the_database_takes() {
+    for (database, advised) in [
+        (3000, "13384 MiB free are advised, or a smaller etcd.quota_backend_bytes, well above 3000 MiB"),
+        (0, "16384 MiB free are advised, or a smaller etcd.quota_backend_bytes"),
+    ] {
+        let verdicts = found("m1", |_, f| {
+            f.etcd_database = database * MIB;
+            disk(f, &["/var/lib/etcd"], 9000 * MIB, 20000 * MIB);
+        });
+        let [Verdict::Warning(_, help)] = &verdicts[..] else { panic!("{verdicts:?}") };
+        assert_eq!(help, advised);
+    }
+}
+
 #[test]
 fn what_is_as_it_should_be_is_passed_over() {
     let fine: &[(&str, Change)] = &[

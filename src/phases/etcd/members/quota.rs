@@ -1,0 +1,149 @@
+//! A quota that the database has outgrown. etcd counts the database's whole file, free pages too (etcd,
+//! `server/storage/quota.go`): the first member that starts with less than that raises NOSPACE at its next write, and none of
+//! them takes writes any more. The quorum gate sees nothing of it, since all are there.
+
+use super::is_listed;
+use crate::{
+    event::bytes,
+    inventory::{Node, Role},
+    manifests::flag_in,
+    plan::{Planner, Refusal},
+};
+
+/// What etcd has without the flag (etcd, `DefaultQuotaBytes`).
+const DEFAULT: u64 = 2 << 30;
+
+/// The database may take this many of a hundred parts of a new quota: it grows while the members are rolled.
+const PERCENT: u64 = 90;
+
+/// Whether the inventory's quota is none that a member would raise the alarm with. One that is not smaller than what members
+/// have makes nothing worse.
+///
+/// # Errors
+/// Where it is smaller, and the database fills it.
+pub(in crate::phases::etcd) fn holds_the_database(p: &Planner<'_>) -> Result<(), Refusal> {
+    let wanted = p.cluster.etcd.quota_backend_bytes;
+    let is_member = |n: &&Node| match p.seen().membership {
+        Some(_) => is_listed(p, n),
+        None => n.is(Role::Etcd),
+    };
+    let members = || p.cluster.nodes.iter().filter(is_member).map(|n| (n, p.facts(&n.name)));
+    let quotas = members().filter_map(|(n, facts)| Some((n, quota_in(facts.etcd_manifest.as_deref()?))));
+    let larger: Vec<(&Node, u64)> = quotas.filter(|(_, quota)| *quota > wanted).collect();
+    let Some((fullest, database)) =
+        members().map(|(n, facts)| (n, facts.etcd_database)).max_by_key(|(_, size)| *size)
+    else {
+        return Ok(());
+    };
+    let fits = wanted / 100 * PERCENT;
+    let Some(had) = larger.iter().map(|(_, quota)| *quota).max().filter(|_| database > fits) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = larger.iter().map(|(n, _)| n.name.as_str()).collect();
+    let have = if names.len() == 1 { "has" } else { "have" };
+    Err(Refusal {
+        rule: "quota",
+        subject: format!("etcd gets no quota of {}", bytes(wanted)),
+        why: format!(
+            "{} {have} {}, and the database of {} takes {}: a member that starts with the smaller quota raises the alarm NOSPACE, \
+             and all of etcd takes no writes",
+            names.join(", "),
+            bytes(had),
+            fullest.name,
+            bytes(database)
+        ),
+        help: format!(
+            "set etcd.quota_backend_bytes: {}; or first `rsadm etcd compact` and `rsadm etcd defrag`, until the database takes \
+             less than {}",
+            setting(had),
+            bytes(fits)
+        ),
+    })
+}
+
+/// The quota that a member is started with.
+fn quota_in(manifest: &str) -> u64 {
+    match flag_in(manifest, "quota-backend-bytes").map(str::parse::<i64>) {
+        Some(Ok(quota)) if quota < 0 => u64::MAX,
+        Some(Ok(quota)) if quota > 0 => quota.unsigned_abs(),
+        _ => DEFAULT,
+    }
+}
+
+/// As it stands in an inventory, which takes 100 GiB at the most.
+fn setting(quota: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let quota = quota.min(100 << 30);
+    let whole = UNITS.into_iter().find(|(unit, _)| quota.is_multiple_of(*unit));
+    whole.map_or_else(|| quota.to_string(), |(unit, name)| format!("{}{name}", quota / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::{
+        inventory::Cluster,
+        manifests::testing,
+        observe::{Facts, Observed},
+    };
+
+    const GIB: u64 = 1 << 30;
+
+    /// What is said where the members have these quotas, and a database of so many bytes.
+    fn said(cluster: &Cluster, flags: [&str; 3], database: u64) -> Option<Refusal> {
+        let nodes = cluster.with_role(Role::Etcd).zip(flags);
+        let hosts = nodes.map(|(node, flag)| {
+            let manifest = format!("--name={}\n{flag}\n", node.name);
+            let facts = Facts {
+                etcd_manifest: Some(manifest),
+                etcd_data: true,
+                etcd_database: database,
+                ..Facts::default()
+            };
+            (node.name.clone(), facts)
+        });
+        let seen = Observed { hosts: hosts.collect(), ..Observed::default() };
+        holds_the_database(&Planner::new(cluster, seen, OffsetDateTime::UNIX_EPOCH)).err()
+    }
+
+    #[test]
+    fn a_quota_is_not_lowered_below_the_database() {
+        let mut cluster = testing::ha();
+        let (eight, sixteen) = ("--quota-backend-bytes=8589934592", "--quota-backend-bytes=17179869184");
+        let unlimited = "--quota-backend-bytes=-1";
+        for (flags, database, refused) in [
+            ([sixteen; 3], 9 * GIB, true),
+            ([sixteen; 3], 8 * GIB - 1, true),
+            ([sixteen; 3], 7 * GIB, false),
+            ([unlimited; 3], 9 * GIB, true),
+            // One was rolled before somebody noticed.
+            ([eight, sixteen, sixteen], 9 * GIB, true),
+            // They have it, full as they are, or less.
+            ([eight; 3], 8 * GIB, false),
+            ([""; 3], 9 * GIB, false),
+        ] {
+            assert_eq!(said(&cluster, flags, database).is_some(), refused, "{flags:?} {database}");
+        }
+        let refusal = said(&cluster, [eight, sixteen, sixteen], 9 * GIB).unwrap();
+        assert!(refusal.why.starts_with("m2, m3 have 16 GiB, and the database of m"), "{refusal}");
+        assert!(
+            refusal.help.starts_with("set etcd.quota_backend_bytes: 16GiB; or first"),
+            "{}",
+            refusal.help
+        );
+        // More than there is now, if less than would be wise.
+        cluster.etcd.quota_backend_bytes = 17 * GIB;
+        assert_eq!(said(&cluster, [sixteen; 3], 16 * GIB), None);
+    }
+
+    #[test]
+    fn a_quota_is_told_as_an_inventory_takes_it() {
+        for (quota, text) in
+            [(16 * GIB, "16GiB"), (GIB / 2, "512MiB"), (1_500_000_001, "1500000001"), (u64::MAX, "100GiB")]
+        {
+            assert_eq!(setting(quota), text);
+        }
+    }
+}
