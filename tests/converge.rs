@@ -37,6 +37,8 @@ mod guards;
 mod harness;
 #[path = "converge/members.rs"]
 mod members;
+#[path = "converge/moves.rs"]
+mod moves;
 #[path = "converge/namesakes.rs"]
 mod namesakes;
 #[path = "converge/observed.rs"]

@@ -1,6 +1,8 @@
 //! API server, controller manager and scheduler as static pods: all hosts at once when they first start, afterwards one
 //! host at a time.
 
+use std::net::Ipv4Addr;
+
 use crate::{
     inventory::{Cluster, Node, Role},
     layout,
@@ -8,7 +10,7 @@ use crate::{
         admission_configuration, api_server_pod, audit_policy, authentication_configuration,
         controller_manager_pod, etcd_servers, scheduler_pod,
     },
-    phases::prepare,
+    phases::{etcd::members::address_of, prepare},
     pki::authorities::{self, Ca},
     plan::{
         Action, Mode, Planner, Refusal,
@@ -74,21 +76,28 @@ pub fn follow_members(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The API server beside a member that leaves is pointed at those that stay, where it knows that one alone, as kubeadm's
-/// does: it would have no etcd until its turn comes in [`follow_members`].
-pub(super) fn dial_others(p: &mut Planner<'_>, node: &Node, others: Vec<String>) {
+/// An API server that knows none of the members that `stay` is pointed at them before another leaves, as it would have no etcd
+/// until its turn comes in [`follow_members`]: kubeadm's know the member beside them alone, and ours those of a former
+/// inventory, where a run died before that turn or was asked for etcd alone.
+pub(super) fn dial_others(p: &mut Planner<'_>, node: &Node, stay: &[Ipv4Addr], others: &[String]) {
     let facts = p.facts(&node.name);
     let Some(server) = facts.processes.iter().find(|s| s.name == "kube-apiserver") else { return };
-    let (own, ours) = (node.client_url(), facts.begun.is_some());
-    let knows_others = server.etcd_servers.iter().any(|url| !url.contains("//127.0.0.1:") && *url != own);
-    if knows_others || server.etcd_servers.is_empty() || others.is_empty() {
+    let ours = facts.begun.is_some();
+    // A name may stand for anybody.
+    let knows = |url: &String| match address_of(url) {
+        Some(address) if address.is_loopback() => stay.contains(&node.internal_address),
+        Some(address) => stay.contains(&address),
+        None => true,
+    };
+    if server.etcd_servers.is_empty() || others.is_empty() || server.etcd_servers.iter().any(knows) {
         return;
     }
     if ours {
         return components(p, node, true);
     }
     let url = node.api_url(p.cluster.api.port);
-    p.push(&node.name, Action::SetEtcdServers { servers: others, url }, "its member leaves");
+    let action = Action::SetEtcdServers { servers: others.to_vec(), url };
+    p.push(&node.name, action, "the members that it knows leave");
 }
 
 /// The files and pods of a control plane. Where they replace what serves, the old ones are kept until the new ones do.

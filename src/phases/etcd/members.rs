@@ -5,6 +5,8 @@
 //! reversible (etcd, `learning/design-learner.md`); the living leave last, when their successors vote. Each call asks the
 //! quorum gate at its own moment.
 
+use std::net::Ipv4Addr;
+
 use super::{PHASE, PROCESS, inputs, started};
 use crate::{
     inventory::{Cluster, Node, NodeName, Role},
@@ -165,15 +167,32 @@ impl Change {
             why: "no other member would be left that votes, and its data is all the data there is".into(),
             help: "add a member first; `rsadm reset` takes a cluster down, and all its data with it".into(),
         })?;
+        // Each of them before the member goes, on whatever host that is put down.
+        p.stage(PHASE, format!("API servers pointed away from {name}"), Mode::OneByOne);
+        let (stay, others) = (self.stay_at(p), staying(p, &member.peer_url));
+        for node in &p.cluster.nodes {
+            control_plane::dial_others(p, node, &stay, &others);
+        }
         p.stage(PHASE, format!("{name} leaves"), Mode::OneByOne);
         let there = |n: &&Node| n.peer_url() == member.peer_url && p.seen().hosts.contains_key(&n.name);
         if let Some(node) = p.cluster.nodes.iter().find(there) {
             record(p, node);
-            control_plane::dial_others(p, node, staying(p, &member.peer_url));
         }
         p.push(&anchor, Action::RemoveMember { member: name, peer_url: member.peer_url.clone() }, "");
         Ok(())
     }
+
+    /// Where the members are that vote, are well and stay, those too whose hosts the inventory does not have.
+    fn stay_at(&self, p: &Planner<'_>) -> Vec<Ipv4Addr> {
+        let members = p.seen().membership.iter().flatten();
+        let stay = members.filter(|m| m.healthy && !m.learner && !self.leave.contains(m));
+        stay.filter_map(|m| address_of(&m.peer_url)).collect()
+    }
+}
+
+/// Whom a URL of etcd's names, where it names an address.
+pub fn address_of(url: &str) -> Option<Ipv4Addr> {
+    url.split("//").nth(1)?.split(':').next()?.parse().ok()
 }
 
 /// Programs of hosts that join.
