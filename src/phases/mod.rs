@@ -154,7 +154,7 @@ fn plan_with(
     // What is taken down may be wanted otherwise.
     if table.iter().all(|phase| phase.name != teardown::PHASE) {
         settled::check(planner.cluster, planner.seen())?;
-        settled::etcd(planner.cluster, planner.seen())?;
+        settled::etcd::check(planner.cluster, planner.seen())?;
         settled::member_names(planner.cluster, planner.seen())?;
         etcd::members::moved(planner.cluster, planner.seen())?;
         etcd::members::listens(planner.cluster, planner.seen())?;

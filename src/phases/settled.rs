@@ -5,7 +5,7 @@
 //! own plugin connects the pods). Addresses out of them are in objects, in certificates and in every running pod, and Kubernetes takes no other
 //! ones afterwards. Whichever phases are wanted, a change is told before anything is done. So are the cgroups of pods, out of which no running pod comes alive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
     inventory::{Cluster, Node, Role},
@@ -16,6 +16,7 @@ use crate::{
     versions::Version,
 };
 
+pub mod etcd;
 pub mod nodes;
 pub mod plugin;
 
@@ -53,60 +54,6 @@ pub fn version(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     })
 }
 
-/// Whether a member that is to stay runs etcd, where nobody told who is one: those that stay are whom `up` asks.
-///
-/// # Errors
-/// Where etcd runs on none that has the role, but on hosts that have it no more, or that left the inventory: there API
-/// servers dial it.
-pub fn etcd(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
-    if seen.membership.is_some() {
-        return Ok(());
-    }
-    let facts = |node: &&Node| seen.hosts.get(&node.name);
-    let runs = |node: &&Node| facts(node).is_some_and(|f| f.etcd_manifest.is_some() || f.etcd_data);
-    let (wanted, others): (Vec<&Node>, Vec<&Node>) = cluster.nodes.iter().partition(|n| n.is(Role::Etcd));
-    // Of others than ours the record alone tells whose they are.
-    let is_member = |node: &&Node| runs(node) && facts(node).is_some_and(|f| f.identity.is_some());
-    let left = names(others.into_iter().filter(is_member));
-    if wanted.iter().any(runs) {
-        return Ok(());
-    }
-    let dialled = seen.hosts.values().flat_map(|f| &f.processes).flat_map(|p| &p.etcd_servers);
-    let elsewhere: BTreeSet<&str> = dialled
-        .filter(|url| !cluster.nodes.iter().any(|n| n.client_url() == **url))
-        .map(String::as_str)
-        .collect();
-    let new = names(wanted.into_iter());
-    if left.is_empty() && elsewhere.is_empty() {
-        return Ok(());
-    }
-    if left.is_empty() {
-        let urls = elsewhere.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(Refusal {
-            rule: "settled-etcd",
-            subject: format!("etcd cannot move to {new} at once"),
-            why: format!(
-                "its members are at {urls}, which the inventory has no more, and none of them would stay"
-            ),
-            help: format!(
-                "put the hosts there back into the inventory, with the role etcd, beside {new}; rsadm up lets the new ones \
-                 join; then take the others out, and rsadm up lets those leave, one after the other"
-            ),
-        });
-    }
-    Err(Refusal {
-        rule: "settled-etcd",
-        subject: format!("etcd cannot move to {new} at once"),
-        why: format!(
-            "its members run on {left}, which have the role etcd no more, and none of them would stay"
-        ),
-        help: format!(
-            "give {left} the role etcd again, beside {new}; rsadm up lets the new ones join; then take it off the others, and \
-             rsadm up lets those leave, one after the other"
-        ),
-    })
-}
-
 /// Whether members have the names of their hosts in the inventory. A member keeps the name that it was started with; a host
 /// that got another one would be another node, and the pods of the old one be evicted, before etcd is asked.
 ///
@@ -137,10 +84,6 @@ pub fn member_names(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
             node.name
         ),
     })
-}
-
-fn names<'n>(nodes: impl Iterator<Item = &'n Node>) -> String {
-    nodes.map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether the hosts have the network that the inventory wants.

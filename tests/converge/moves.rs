@@ -1,4 +1,4 @@
-//! etcd that goes to other hosts altogether, and API servers with it.
+//! etcd that goes to other hosts altogether: what a refusal names leads there, and API servers go along.
 
 use rsadm::{
     fake::{State, World},
@@ -8,8 +8,61 @@ use rsadm::{
 
 use crate::{
     faults::{rests, undisturbed},
-    harness::{self, block_on, built, succeed},
+    harness::{self, block_on, built, in_sync, run, succeed},
+    members::{self, Asked, with_e4},
 };
+
+fn node<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
+    cluster.nodes.iter_mut().find(|n| n.name.as_str() == name).unwrap()
+}
+
+/// As the advice has it, to a host of etcd alone and to another control plane.
+#[test]
+fn the_only_member_moves_by_the_advice() {
+    for roles in [vec![], vec![Role::ControlPlane]] {
+        let is_node = !roles.is_empty();
+        let with = |role| roles.iter().copied().chain([role]).collect::<Vec<Role>>();
+        let before = harness::single();
+        let (mut wanted, mut state) = with_e4(before.clone(), block_on(built(&before)).state());
+        state.hang_up();
+        node(&mut wanted, "e4").roles = with(Role::Etcd);
+        node(&mut wanted, "m1").roles = vec![Role::ControlPlane, Role::Worker];
+        let mut both = wanted.clone();
+        node(&mut both, "m1").roles.push(Role::Etcd);
+        let world = World::new(state);
+        let way = match is_node {
+            true => {
+                "take the role off e4, and rsadm up makes it a node; then rsadm etcd replace m1 e4, after which"
+            }
+            false => "rsadm etcd replace m1 e4, after which e4 alone has the role",
+        };
+        let advice = [
+            (&wanted, format!("give m1 the role etcd again; {way}")),
+            (&both, format!("where the member shall move to e4: {way}")),
+        ];
+        for (inventory, help) in advice {
+            let refused = block_on(run(&world, inventory, UP)).err().unwrap();
+            assert!(refused.contains(&help), "{refused}");
+            world.inner().state.hang_up();
+        }
+        assert_eq!(world.effects(), 0);
+        if is_node {
+            let mut first = both.clone();
+            node(&mut first, "e4").roles = roles;
+            block_on(succeed(&world, &first, UP));
+            world.inner().state.hang_up();
+        }
+        block_on(members::run(&world, &both, Asked(&["e4"], &["m1"]))).unwrap();
+        world.inner().state.hang_up();
+        // Settings of what is another cluster now, such as a second control plane's, may differ.
+        block_on(succeed(&world, &wanted, UP));
+        world.inner().state.hang_up();
+        block_on(in_sync(&world, &wanted, UP));
+        let state = world.state();
+        let names: Vec<&str> = state.etcd.members.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!((names, state.violations), (vec!["e4"], vec![]));
+    }
+}
 
 /// Three members more, which no API server knows yet, since the run died before their turn; and an inventory without the first
 /// three, from then on.

@@ -176,28 +176,39 @@ impl<'a> Ground<'a> {
                 continue;
             }
             if node.is_kubernetes() {
-                return Err(Refusal {
-                    rule: "node-first",
-                    subject: format!("{} cannot become a member of etcd alone", node.name),
-                    why: "it is to be a node of Kubernetes and is none yet".into(),
-                    help: match wish.leave.contains(&node.name) {
-                        true => format!(
-                            "rsadm etcd remove {} takes its old member out; then rsadm up joins it as a whole, its new member \
-                             included",
-                            node.name
-                        ),
-                        false => "rsadm up joins it as a whole, its member included, and takes those out that the inventory does not \
-                                  have any more, dead ones too"
-                            .into(),
-                    },
-                }
-                .into());
+                let is_only = self.seen.membership.iter().flatten().filter(|m| !m.learner).count() == 1;
+                return Err(node_first(&node.name, wish, is_only).into());
             }
             if let Some(refusal) = preflight::newcomer(target, node, &self.seen.hosts).refusal() {
                 return Err(refusal.into());
             }
         }
         Ok(())
+    }
+}
+
+/// A bare host that is to be a node becomes one first, by `up`; where there is one member alone, that makes it no second one.
+fn node_first(host: &NodeName, wish: &Wish, is_only: bool) -> Refusal {
+    Refusal {
+        rule: "node-first",
+        subject: format!("{host} cannot become a member of etcd alone"),
+        why: "it is to be a node of Kubernetes and is none yet".into(),
+        help: match (wish.leave.contains(host), is_only) {
+            (true, _) => format!(
+                "rsadm etcd remove {host} takes its old member out; then rsadm up joins it as a whole, its new member \
+                 included"
+            ),
+            (false, true) => {
+                format!(
+                    "without the role etcd in the inventory, rsadm up makes {host} a node; then run this again"
+                )
+            }
+            (false, false) => {
+                "rsadm up joins it as a whole, its member included, and takes those out that the inventory \
+                               does not have any more, dead ones too"
+                    .into()
+            }
+        },
     }
 }
 
@@ -329,6 +340,18 @@ mod tests {
         }
         seen.membership = Some(members);
         seen
+    }
+
+    #[test]
+    fn beside_the_only_member_a_node_comes_without_one_first() {
+        let help =
+            |leave: &[&str], is_only| node_first(&NodeName::new("m2"), &wish(&["m2"], leave), is_only).help;
+        assert!(
+            help(&["m1"], true)
+                .starts_with("without the role etcd in the inventory, rsadm up makes m2 a node")
+        );
+        assert!(help(&["m1"], false).starts_with("rsadm up joins it as a whole"));
+        assert!(help(&["m2"], false).starts_with("rsadm etcd remove m2"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod refusals;
 pub(super) use founders::refusal as other_founders;
 pub use listens::listens;
 pub(super) use quota::holds_the_database;
-pub use refusals::moved;
+pub use refusals::{moved, moves};
 pub(super) use refusals::{old_cluster, two};
 
 /// True since the cluster's members served for the first time: hosts have it on record, or a quorum has just said so, of

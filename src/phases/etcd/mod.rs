@@ -43,7 +43,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
             return Err(refusal);
         }
         if nodes.len() == 2 {
-            return Err(members::two());
+            return Err(members::two(p));
         }
         found(p, &nodes);
         return Ok(());
@@ -53,7 +53,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     }
     let change = members::Change::of_inventory(p);
     if nodes.len() == 2 && change.is_choice() {
-        return Err(members::two());
+        return Err(members::two(p));
     }
     let there: Vec<&Node> = nodes.iter().copied().filter(|n| !change.joins(n)).collect();
     // Preflight says so too; it can be left out.

@@ -69,15 +69,32 @@ pub(super) fn most_stay(p: &Planner<'_>, joining: &[&Node], leave: &[MemberFact]
 
 /// Two members are not chosen (etcd, `faq.md`: an even number survives no more than the odd one below it, and two no failure at
 /// all). A cluster that is left with two is kept until a third is there.
-pub(in crate::phases::etcd) fn two() -> Refusal {
+pub(in crate::phases::etcd) fn two(p: &Planner<'_>) -> Refusal {
+    let votes = |url: &str| p.seen().membership.iter().flatten().any(|m| !m.learner && m.peer_url == url);
+    let hosts = p.cluster.with_role(Role::Etcd);
+    let (old, new): (Vec<&Node>, Vec<&Node>) = hosts.partition(|n| votes(&n.peer_url()));
+    let otherwise = match (&old[..], &new[..]) {
+        ([old], [new]) => {
+            format!("where the member shall move to {}: {}", new.name, moves(old.name.as_str(), new))
+        }
+        _ => "where a member is gone for good, its successor's line instead of its own".to_owned(),
+    };
     Refusal {
         rule: "two-members",
         subject: "etcd gets no two members".into(),
         why: "if either stops, the cluster stops: two are worse than one".into(),
-        help: "one or three hosts with the role etcd in the inventory; where a member is gone for good, its successor's line \
-               instead of its own"
-            .into(),
+        help: format!("one or three hosts with the role etcd in the inventory; {otherwise}"),
     }
+}
+
+/// How the only member comes to another host: no `up` makes two of it. Who is to be a node is one before it is a member.
+pub fn moves(old: &str, new: &Node) -> String {
+    let name = &new.name;
+    let first = match new.is_kubernetes() {
+        true => format!("take the role off {name}, and rsadm up makes it a node; then "),
+        false => String::new(),
+    };
+    format!("{first}rsadm etcd replace {old} {name}, after which {name} alone has the role in the inventory")
 }
 
 /// Hosts that missed a restore or a recovery still have the old cluster, and enough of them are a quorum of it: nothing is
