@@ -74,7 +74,7 @@ async fn one_through_which_a_port_leads_does_not_wait() {
         }
         let host = Arc::new(SshHost::connect(&node, &options()).await.unwrap());
         assert_eq!(host.traffic().connections, u64::from(!waited));
-        ok(&*host, &[run(&["true"])]).await;
+        ok(&host, &[run(&["true"])]).await;
         let forward = host.forward(([127, 0, 0, 1], sshd.port).into()).await.unwrap();
         let local = forward.local();
         drop(host);
