@@ -15,11 +15,6 @@ pub fn connection(host: &NodeName, elapsed: Duration, error: Option<&dyn Display
     }
 }
 
-/// A connection that waited was taken.
-pub fn connection_kept(host: &NodeName) {
-    tracing::debug!(target: "rsadm::host", %host, "took the connection that the last run left");
-}
-
 /// What went through the shell of a host at once: how many operations of how many bytes, and how the last one ended.
 pub fn batch(
     host: &NodeName,

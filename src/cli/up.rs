@@ -54,12 +54,13 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;
     let serves = seen.hosts.values().any(|facts| facts.runs("etcd"));
+    let may_be_full = serves && phases::etcd::members::may_be_full(&session.cluster, &seen);
     let of_others = seen.hosts.values().any(ownership::is_adopted);
     let (plan, text, etcd) = match phases::plan(UP, &session.cluster, seen, OffsetDateTime::now_utc(), wants)
     {
         Ok((plan, _)) if plan.is_empty() => {
             session.notices(&plan);
-            if serves {
+            if may_be_full {
                 alarm::warn_where_full(&session, &session.cluster).await;
             }
             let hosts = count(session.cluster.nodes.len(), "host");

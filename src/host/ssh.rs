@@ -163,11 +163,6 @@ impl SshHost {
         }
         *slot = None;
         let begun = Instant::now();
-        if let Some(link) = Link::take(&self.target, &self.options.control_dir).await.map(Arc::new) {
-            log::connection_kept(&self.target.name);
-            *slot = Some(Arc::clone(&link));
-            return Ok(link);
-        }
         let connected = Link::open_patiently(&self.target, &self.options.control_dir).await;
         let connected = connected.map_err(|Failure { kind, why }| self.no_connection(kind, why));
         log::connection(
@@ -176,7 +171,9 @@ impl SshHost {
             connected.as_ref().err().map(|e| e as &dyn Display),
         );
         let link = Arc::new(connected?);
-        self.counters.connections.fetch_add(1, Relaxed);
+        if !link.waited() {
+            self.counters.connections.fetch_add(1, Relaxed);
+        }
         *slot = Some(Arc::clone(&link));
         Ok(link)
     }
@@ -201,11 +198,14 @@ impl SshHost {
         let streams = link.start(&invocation.command()).await.map_err(no_shell)?;
         self.counters.executions.fetch_add(1, Relaxed);
         let password = self.options.sudo_password.as_ref();
-        match Shell::open(streams, &invocation, password, &self.counters.bytes).await {
-            Ok(shell) => Ok(shell),
-            Err(NoShell::Sudo(why)) => Err(HostError::Sudo { host: self.target.name.clone(), why }),
-            Err(NoShell::Ended(why)) => Err(no_shell(why)),
-        }
+        let opened = Shell::open(streams, &invocation, password, &self.counters.bytes).await;
+        opened.map_err(|none| {
+            link.spoil();
+            match none {
+                NoShell::Sudo(why) => HostError::Sudo { host: self.target.name.clone(), why },
+                NoShell::Ended(why) => no_shell(why),
+            }
+        })
     }
 
     /// The waiting shell, or a new one.

@@ -126,14 +126,13 @@ impl SshDraft {
 
 /// For how long a connection may be open that nobody uses, and that whoever becomes its user may use.
 fn idle_time(value: &Value) -> Result<Duration, Fault> {
-    const LONGEST: Duration = Duration::from_secs(3600);
+    let (shortest, longest) = (Duration::from_secs(10), Duration::from_secs(600));
     match duration(value)? {
-        time if time > LONGEST => {
-            let help =
-                "at most 1h; 60s spares the next command its logins, 0 ends connections with each command";
-            Err(Fault::new("a connection would stay open for longer than an hour", help))
+        time if time.is_zero() || (shortest..=longest).contains(&time) => Ok(time),
+        _ => {
+            let help = "0, or 10s to 10m: 60s spares the next command its logins, 0 ends connections with each command";
+            Err(Fault::new("connections wait for no such time", help))
         }
-        time => Ok(time),
     }
 }
 

@@ -39,7 +39,13 @@ async fn the_next_run_need_not_log_in() {
 
     // Whoever is not to wait takes none that does.
     assert_eq!(a_run(&sshd.node()).await.0, 1);
-    // Keys that are known otherwise are judged anew.
+    // Keys that are known otherwise are judged anew, whether that changed while it waited or while it was in use.
+    let host = SshHost::connect(&node, &options()).await.unwrap();
+    sshd.trust("");
+    drop(host);
+    assert!(SshHost::connect(&node, &options()).await.is_err(), "nobody vouches for its key any more");
+    sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
+    assert_eq!(a_run(&node).await.0, 1);
     sshd.trust("");
     let refused = SshHost::connect(&node, &options()).await;
     assert!(refused.is_err(), "nobody vouches for its key any more");
@@ -79,11 +85,36 @@ async fn one_through_which_a_port_leads_does_not_wait() {
         let local = forward.local();
         drop(host);
         std::mem::forget(forward);
-        assert!(!waited || std::net::TcpStream::connect(local).is_err(), "the port leads on");
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while waited && std::net::TcpStream::connect(local).is_ok() {
+            assert!(std::time::Instant::now() < until, "the port leads on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         // It is another connection, whatever became of the one with the port.
         assert_eq!(a_run(&node).await.0, 1);
         assert_eq!(a_run(&node).await.0, 0);
         // For the next round nothing waits.
         sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
     }
+}
+
+/// sshd judges by what was so when the connection was made; who has mended it would be refused again and again.
+#[tokio::test]
+async fn one_that_was_refused_something_does_not_wait() {
+    let Some(sshd) = Sshd::start_with(&["AllowTcpForwarding no"]) else { return };
+    let node = patient(&sshd);
+    let host = SshHost::connect(&node, &options()).await.unwrap();
+    ok(&host, &[run(&["true"])]).await;
+    let forward = host.forward(([127, 0, 0, 1], sshd.port).into()).await.unwrap();
+    // The port is open on this side, and leads nowhere.
+    let dialled = tokio::net::TcpStream::connect(forward.local()).await;
+    while !forward.is_forbidden().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop((dialled, forward));
+    // What closes the port holds on to the connection.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(host);
+    assert_eq!(a_run(&node).await.0, 1);
+    assert_eq!(a_run(&node).await.0, 0);
 }

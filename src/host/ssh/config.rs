@@ -8,13 +8,14 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
+use super::link::end;
 use crate::inventory::{HostKeyCheck, Ssh};
 
 /// Unix socket paths end at about 100 bytes, and some 60 come after the folder we make ours in.
@@ -194,14 +195,18 @@ fn bases() -> Vec<PathBuf> {
 /// How old a folder is that is swept: one that was just made is not locked yet.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// Removes the folders of processes that are gone, whose locks are free. Their connections end by themselves when they have
-/// been idle for a minute. Other users' folders withstand.
+/// Removes the folders of processes that are gone, whose locks are free, and ends their connections, which would end by
+/// themselves only after they have been idle for a while. Other users' folders withstand.
 fn sweep(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix("rsadm-")?.split_once('-'));
         if pid.is_some_and(|(pid, _)| pid.parse::<u32>().is_ok()) && is_left(&entry.path()) {
+            let sockets = fs::read_dir(entry.path()).into_iter().flatten().flatten();
+            let stand = |socket: &PathBuf| UnixStream::connect(socket).is_ok();
+            // Without its socket nobody could.
+            sockets.map(|it| it.path().join("master")).filter(stand).for_each(|socket| end(&socket));
             // Tidiness: what cannot be removed does no harm.
             let _ = fs::remove_dir_all(entry.path());
         }

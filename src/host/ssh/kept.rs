@@ -6,31 +6,44 @@
 //! at the same addresses.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, SystemTime},
 };
+
+use tokio::{net::lookup_host, time::timeout};
 
 use super::link::Target;
 use crate::host::frame::checksum;
 
-/// What waited for so long is over: no connection may wait for more than an hour.
+/// What waited for so long is over: no connection may wait for more than ten minutes.
 const OVER: Duration = Duration::from_secs(2 * 3600);
+
+/// How long the name of a host may take to lead somewhere.
+const LOOKUP: Duration = Duration::from_secs(2);
+
+/// The settings of ssh that name files by which keys are judged, or shown.
+const FILES: [&str; 5] =
+    ["userknownhostsfile", "globalknownhostsfile", "revokedhostkeys", "identityfile", "certificatefile"];
 
 /// The place where the connection to one host waits.
 #[derive(Debug)]
 pub(super) struct Place(PathBuf);
 
 impl Place {
-    /// That of a target, for those whose own folder is `dir`; `None` where its connections do not wait, or nowhere safe.
-    pub(super) fn of(target: &Target, dir: &Path) -> Option<Self> {
-        if target.ssh.control_persist.as_secs() == 0 {
+    /// That of a target whose ssh has this configuration, for those whose own folder is `dir`; `None` where its connections do
+    /// not wait, or nowhere safe. To be asked before the login: what is known of keys then is what the connection stands for.
+    pub(super) async fn of(target: &Target, config: &Path, dir: &Path) -> Option<Self> {
+        if target.ssh.control_persist.is_zero() {
             return None;
         }
         let folder = folder_beside(dir).ok()?;
-        Some(Self(folder.join(&checksum(description(target).as_bytes())[..24])))
+        let description = description(target, config, dir).await?;
+        Some(Self(folder.join(&checksum(description.as_bytes())[..24])))
     }
 
     /// Takes what waits there to the folder `dir`; where its socket is now.
@@ -50,19 +63,33 @@ impl Place {
     }
 }
 
-/// All that decides what a connection is. Of files their numbers, sizes and times are enough, as nobody else writes them.
-fn description(target: &Target) -> String {
+/// All that decides what a connection is: ssh's settings as it reads them itself, the files that they name, where the name of
+/// the host leads to, and the network. `None` where ssh does not tell. Of files their numbers, sizes and times are enough.
+async fn description(target: &Target, config: &Path, dir: &Path) -> Option<String> {
     let Target { address, ssh, name: _, patience: _ } = target;
+    let mut ask = Command::new("ssh");
+    ask.arg("-GF").arg(config).args(["-p", &ssh.port.to_string(), "-l", &ssh.user]);
+    ask.args(ssh.key_path.iter().flat_map(|key| [Path::new("-i"), key])).args(["--", address]);
+    let told = tokio::task::spawn_blocking(move || ask.output()).await.ok()?.ok()?;
+    let told = told.status.success().then_some(told.stdout)?;
+    // The configuration is in this run's own folder, and how long a login may take is this run's own affair.
+    let told = String::from_utf8_lossy(&told).replace(&*dir.to_string_lossy(), "");
+    let told: Vec<&str> = told.lines().filter(|line| !line.starts_with("connecttimeout ")).collect();
+
+    let words =
+        |key: &'static str| told.iter().filter_map(move |line| line.strip_prefix(key)?.strip_prefix(' '));
+    let named = FILES.iter().flat_map(|key| words(key)).flat_map(str::split_whitespace);
     let home = std::env::home_dir().unwrap_or_default();
-    let known = match &ssh.known_hosts_path {
-        Some(path) => vec![path.clone()],
-        None => ["known_hosts", "known_hosts2"].map(|file| home.join(".ssh").join(file)).into(),
-    };
-    let files = [home.join(".ssh/config"), "/etc/ssh/ssh_config".into(), "/etc/ssh/ssh_known_hosts".into()];
-    let files = files.into_iter().chain(known).chain(ssh.key_path.clone());
-    let files = files.map(|path| (fs::metadata(&path).ok().map(|m| version_of(&m)), path));
+    let files = named.map(|file| file.strip_prefix("~/").map_or_else(|| file.into(), |own| home.join(own)));
+    // Whose names have spaces, of these.
+    let files = files.chain(ssh.known_hosts_path.clone()).chain(ssh.key_path.clone());
+    let files: Vec<_> = files.map(|path| (fs::metadata(&path).ok().map(|m| version_of(&m)), path)).collect();
+
+    let host = words("hostname").next().unwrap_or(address);
+    let led = timeout(LOOKUP, lookup_host((host, ssh.port))).await.ok()?;
+    let led: BTreeSet<_> = led.ok().into_iter().flatten().collect();
     let network = fs::read_link("/proc/self/ns/net");
-    format!("{address} {ssh:?} {:?} {network:?}", files.collect::<Vec<_>>())
+    Some(format!("{address} {ssh:?} {told:?} {files:?} {led:?} {network:?}"))
 }
 
 /// What changes with every change of a file.
@@ -98,7 +125,7 @@ fn folder_beside(dir: &Path) -> io::Result<PathBuf> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use super::*;
+    use super::{super::config::Files, *};
     use crate::manifests::testing;
 
     /// A target whose known hosts are in a folder, with connections that wait.
@@ -110,39 +137,51 @@ mod tests {
         Target { name: node.name, address: node.address, ssh, patience: Duration::ZERO }
     }
 
-    #[test]
-    fn what_waits_is_taken_once_and_by_its_like_alone() {
+    /// The place of a target, for a run with that folder.
+    async fn place(target: &Target, dir: &Path) -> Option<Place> {
+        let files = Files::write(dir, target.name.as_str(), &target.ssh, target.patience).unwrap();
+        Place::of(target, &files.config, dir).await
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_taken_once_and_by_its_like_alone() {
+        if Command::new("ssh").arg("-V").output().is_err() {
+            return eprintln!("skipped: no ssh here");
+        }
         let base = tempfile::tempdir().unwrap();
         let (own, next) = (base.path().join("own"), base.path().join("next"));
         for dir in [&own, &next] {
             fs::create_dir_all(dir.join("c")).unwrap();
-        }
-        let mut target = target(base.path());
-        let place = Place::of(&target, &own).unwrap();
-        assert!(place.take(&next).is_none(), "nothing waits yet");
-        for dir in [&own, &next] {
             fs::write(dir.join("c/master"), "").unwrap();
         }
-        assert!(place.put(&own.join("c/master")));
-        assert!(!place.put(&next.join("c/master")), "another waits");
+        let mut target = target(base.path());
+        target.ssh.bastion = Some("ops@198.51.100.7".into());
+        let first = place(&target, &own).await.unwrap();
+        assert!(first.take(&next).is_none(), "nothing waits yet");
+        assert!(first.put(&own.join("c/master")));
+        assert!(!first.put(&next.join("c/master")), "another waits");
 
-        let others: [fn(&mut Target); 4] = [
+        let others: [fn(&mut Target); 5] = [
             |t| t.address = "198.51.100.9".into(),
             |t| t.ssh.user = "other".into(),
             |t| t.ssh.become_root = !t.ssh.become_root,
+            |t| t.ssh.bastion = None,
             |t| fs::write(t.ssh.known_hosts_path.as_ref().unwrap(), "another key").unwrap(),
         ];
         for change in others {
             let mut other = target.clone();
             change(&mut other);
-            assert!(Place::of(&other, &next).unwrap().take(&next).is_none(), "{other:?}");
+            assert!(place(&other, &next).await.unwrap().take(&next).is_none(), "{other:?}");
         }
         fs::remove_file(base.path().join("known_hosts")).unwrap();
-        let socket = Place::of(&target, &next).unwrap().take(&next).unwrap();
+        // A login may take longer than the last time.
+        target.patience = Duration::from_secs(60);
+        let again = place(&target, &next).await.unwrap();
+        let socket = again.take(&next).unwrap();
         assert!(socket.starts_with(&next) && socket.is_file());
-        assert!(Place::of(&target, &next).unwrap().take(&own).is_none(), "nobody else has it");
+        assert!(again.take(&own).is_none(), "nobody else has it");
         target.ssh.control_persist = Duration::ZERO;
-        assert!(Place::of(&target, &next).is_none());
+        assert!(place(&target, &next).await.is_none());
     }
 
     #[test]

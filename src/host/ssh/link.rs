@@ -55,15 +55,18 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Link {
     session: Arc<Session>,
-    target: Target,
-    /// An earlier run made it.
+    /// Where it is to wait.
+    place: Option<Place>,
+    /// See [`Self::waited`].
     waited: bool,
     /// Nothing was heard from its other end since it waited.
     unproven: AtomicBool,
-    /// Nobody is at its other end.
-    gone: AtomicBool,
+    /// See [`Self::spoil`].
+    spoiled: AtomicBool,
+    /// How much ssh had said before.
+    said: usize,
     /// Outlives the session, whose socket is in it.
-    dir: Arc<ControlDir>,
+    _dir: Arc<ControlDir>,
 }
 
 impl Link {
@@ -78,34 +81,46 @@ impl Link {
         Self::open(target, dir).await
     }
 
-    /// The connection that an earlier run left to wait, if there is one.
-    pub(super) async fn take(target: &Target, dir: &Arc<ControlDir>) -> Option<Self> {
-        let socket = Place::of(target, dir.path())?.take(dir.path())?;
-        let session = Session::resume_mux(socket.into(), None);
-        if !stands(&session).await {
-            return None;
-        }
-        Some(Self::of(session, true, target, dir))
+    fn of(session: Session, waited: bool, place: Option<Place>, dir: &Arc<ControlDir>) -> Self {
+        // What earlier runs heard is none of ours.
+        let said = if waited { log(&session).len() } else { 0 };
+        let (session, _dir) = (Arc::new(session), Arc::clone(dir));
+        Self { session, place, waited, unproven: waited.into(), spoiled: false.into(), said, _dir }
     }
 
-    fn of(session: Session, waited: bool, target: &Target, dir: &Arc<ControlDir>) -> Self {
-        let (session, target, dir) = (Arc::new(session), target.clone(), Arc::clone(dir));
-        Self { session, target, waited, unproven: waited.into(), gone: false.into(), dir }
+    /// True where an earlier run made it.
+    pub(super) fn waited(&self) -> bool {
+        self.waited
     }
 
-    /// Connects and logs in; never asks anybody anything.
+    /// For one that is not to wait again: it leads nowhere, or the host judged by what was so when it was made, such as its
+    /// sshd's settings or the groups of the user, and would go on to.
+    pub(super) fn spoil(&self) {
+        self.spoiled.store(true, Relaxed);
+    }
+
+    /// Takes what waited, or connects and logs in; never asks anybody anything.
     async fn open(target: &Target, dir: &Arc<ControlDir>) -> Result<Self, Failure> {
         let other = |why: String| Failure { kind: ConnectKind::Other, why };
         let files = Files::write(dir.path(), target.name.as_str(), &target.ssh, target.patience);
         let files =
             files.map_err(|error| other(format!("ssh's configuration could not be written: {error}")))?;
+        let place = Place::of(target, &files.config, dir.path()).await;
+        if let Some(socket) = place.as_ref().and_then(|place| place.take(dir.path())) {
+            let link = Self::of(Session::resume_mux(socket.into(), None), true, place, dir);
+            if link.is_alive().await {
+                return Ok(link);
+            }
+            link.spoil();
+            return Box::pin(Self::open(target, dir)).await;
+        }
         let builder = builder(&target.ssh, dir.path(), &files.config);
         let address = target.address.clone();
         // A task of its own: a caller who loses interest must not leave an ssh behind that nobody ends.
         let connecting = tokio::spawn(async move { builder.connect_mux(address).await });
         let limit = LOGIN_TIMEOUT.max(target.patience);
         match timeout(limit, connecting).await {
-            Ok(Ok(Ok(session))) => Ok(Self::of(session, false, target, dir)),
+            Ok(Ok(Ok(session))) => Ok(Self::of(session, false, place, dir)),
             Ok(Ok(Err(error))) => Err(refusal(&error, &files.bastion_log)),
             Ok(Err(error)) => Err(other(error.to_string())),
             Err(_) => {
@@ -117,24 +132,32 @@ impl Link {
 
     /// Whether ssh still runs and answers. It learns of a dead network after 15 s.
     pub(super) async fn is_alive(&self) -> bool {
-        !self.gone.load(Relaxed) && stands(&self.session).await
+        // Nobody has answered at the other end of the one that did not even let a channel be opened.
+        !(self.unproven.load(Relaxed) && self.spoiled.load(Relaxed)) && stands(&self.session).await
     }
 
     /// What ssh said last.
     pub(super) fn last_words(&self) -> Option<String> {
-        Some(failure::words(&log(&self.session))).filter(|words| !words.is_empty())
+        let log = log(&self.session);
+        Some(failure::words(log.get(self.said..).unwrap_or_default())).filter(|words| !words.is_empty())
     }
 
     /// Starts a command line under the login shell.
     pub(super) async fn start(&self, command: &str) -> Result<Streams, String> {
         let mut command = Arc::clone(&self.session).arc_raw_command(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // It comes back once the other end has opened a channel.
-        let spawned = match self.unproven.load(Relaxed) {
-            true => timeout(SPRY, command.spawn()).await.map_err(|_| self.is_gone())?,
-            false => command.spawn().await,
+        // It comes back once the other end has opened a channel. One that waited may lead nowhere, or to an sshd that has as
+        // many sessions through it as it lets be, of a run that was killed: another will do.
+        let mut child = match self.unproven.load(Relaxed) {
+            true => match timeout(SPRY, command.spawn()).await {
+                Ok(Ok(child)) => child,
+                _ => {
+                    self.spoil();
+                    return Err("nobody answers at the other end of a connection that waited".to_owned());
+                }
+            },
+            false => command.spawn().await.map_err(|error| words(&error))?,
         };
-        let mut child = spawned.map_err(|error| words(&error))?;
         self.unproven.store(false, Relaxed);
         let streams = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(stdin), Some(stdout), Some(stderr)) = streams else { return Err("no streams".into()) };
@@ -144,11 +167,6 @@ impl Link {
             stderr: Box::new(stderr),
             process: Box::new(child),
         })
-    }
-
-    fn is_gone(&self) -> String {
-        self.gone.store(true, Relaxed);
-        "nobody answers at the other end of a connection that waited".to_owned()
     }
 
     /// Listens on a free local port. Another program can take the port between our choice and ssh's use of it, so a
@@ -177,9 +195,12 @@ impl Drop for Link {
     fn drop(&mut self) {
         let nothing = Arc::new(Session::resume_mux(Path::new("").into(), None));
         let session = Arc::try_unwrap(std::mem::replace(&mut self.session, nothing));
-        let place = Place::of(&self.target, self.dir.path()).filter(|_| !self.gone.load(Relaxed));
+        let forbids = |session: &Session| log(session).get(self.said..).is_some_and(failure::forbids);
+        let place = self.place.take().filter(|_| !self.spoiled.load(Relaxed));
         match (session, place) {
-            (Ok(session), Some(place)) if place.put(session.control_socket()) => drop(session.detach()),
+            (Ok(session), Some(place)) if !forbids(&session) && place.put(session.control_socket()) => {
+                drop(session.detach());
+            }
             (Ok(session), _) if self.waited => end(session.control_socket()),
             (Err(session), _) if self.waited => end(session.control_socket()),
             _ => {}
@@ -187,16 +208,21 @@ impl Drop for Link {
     }
 }
 
-/// Ends a connection that the crate did not make, and so does not end.
-fn end(socket: &Path) {
+/// Ends a connection that the crate did not make, and so does not end. One that does not even hear of it in a second is left to
+/// end by itself.
+pub(super) fn end(socket: &Path) {
     let mut ssh = process::Command::new("ssh");
     ssh.args(["-F", "none", "-O", "exit", "-S"]).arg(socket).arg("host");
-    // One that is gone need not be ended.
-    let _ = ssh
-        .stdin(process::Stdio::null())
-        .stdout(process::Stdio::null())
-        .stderr(process::Stdio::null())
-        .status();
+    ssh.stdin(process::Stdio::null()).stdout(process::Stdio::null()).stderr(process::Stdio::null());
+    let Ok(mut asking) = ssh.spawn() else { return };
+    for _ in 0..200 {
+        if !matches!(asking.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It may have come to its end by now.
+    let _ = asking.kill();
 }
 
 /// What ssh said so far.

@@ -5,8 +5,9 @@
 use super::is_listed;
 use crate::{
     event::bytes,
-    inventory::{Node, Role},
+    inventory::{Cluster, Node, Role},
     manifests::flag_in,
+    observe::Observed,
     plan::{Planner, Refusal},
 };
 
@@ -61,6 +62,14 @@ pub(in crate::phases::etcd) fn holds_the_database(p: &Planner<'_>) -> Result<(),
     })
 }
 
+/// Whether the database may have come to a member's quota, as far as hosts tell: whether etcd takes writes is then worth asking.
+pub fn may_be_full(cluster: &Cluster, seen: &Observed) -> bool {
+    let members = cluster.with_role(Role::Etcd).filter_map(|node| seen.hosts.get(&node.name));
+    members
+        .filter_map(|facts| Some((facts.etcd_database, quota_in(facts.etcd_manifest.as_deref()?))))
+        .any(|(database, quota)| database > quota / 100 * PERCENT)
+}
+
 /// The quota that a member is started with.
 fn quota_in(manifest: &str) -> u64 {
     match flag_in(manifest, "quota-backend-bytes").map(str::parse::<i64>) {
@@ -83,16 +92,12 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::{
-        inventory::Cluster,
-        manifests::testing,
-        observe::{Facts, Observed},
-    };
+    use crate::{manifests::testing, observe::Facts};
 
     const GIB: u64 = 1 << 30;
 
-    /// What is said where the members have these quotas, and a database of so many bytes.
-    fn said(cluster: &Cluster, flags: [&str; 3], database: u64) -> Option<Refusal> {
+    /// Members that have these quotas, and a database of so many bytes.
+    fn seen(cluster: &Cluster, flags: [&str; 3], database: u64) -> Observed {
         let nodes = cluster.with_role(Role::Etcd).zip(flags);
         let hosts = nodes.map(|(node, flag)| {
             let manifest = format!("--name={}\n{flag}\n", node.name);
@@ -104,7 +109,12 @@ mod tests {
             };
             (node.name.clone(), facts)
         });
-        let seen = Observed { hosts: hosts.collect(), ..Observed::default() };
+        Observed { hosts: hosts.collect(), ..Observed::default() }
+    }
+
+    /// What is said there.
+    fn said(cluster: &Cluster, flags: [&str; 3], database: u64) -> Option<Refusal> {
+        let seen = seen(cluster, flags, database);
         holds_the_database(&Planner::new(cluster, seen, OffsetDateTime::UNIX_EPOCH)).err()
     }
 
@@ -136,6 +146,20 @@ mod tests {
         // More than there is now, if less than would be wise.
         cluster.etcd.quota_backend_bytes = 17 * GIB;
         assert_eq!(said(&cluster, [sixteen; 3], 16 * GIB), None);
+    }
+
+    #[test]
+    fn etcd_is_asked_whether_it_is_full_only_where_it_may_be() {
+        let cluster = testing::ha();
+        for (flag, database, full) in
+            [("", GIB, false), ("", 2 * GIB, true), ("--quota-backend-bytes=-1", 9 * GIB, false)]
+        {
+            assert_eq!(
+                may_be_full(&cluster, &seen(&cluster, [flag; 3], database)),
+                full,
+                "{flag} {database}"
+            );
+        }
     }
 
     #[test]
