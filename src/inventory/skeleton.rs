@@ -85,7 +85,7 @@ pub fn skeleton(hosts: &[HostArgument]) -> String {
         "\
 # An rsadm cluster. Only cluster_name, kubernetes_version and hosts are needed; keys that are commented out show their
 # defaults. Check it with `rsadm validate`, see what would happen with `rsadm plan`, do it with `rsadm up`.
-cluster_name: {cluster:<30}# of no other cluster of yours: by it rsadm knows whose a host is
+cluster_name: {cluster:<25}# of no other cluster of yours: by it rsadm knows whose a host is
 kubernetes_version: {DEFAULT_KUBERNETES}
 
 ssh:
