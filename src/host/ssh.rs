@@ -137,7 +137,10 @@ impl SshHost {
             link: Mutex::new(None),
             counters: Counters::default(),
         };
-        host.link().await?;
+        if host.link().await?.waited() {
+            // Only a shell shows whether anybody is at its other end. Until then nobody has logged in.
+            host.run(&[], false).await?;
+        }
         tokio::spawn(keep_awake(Arc::downgrade(&host.shell)));
         Ok(host)
     }

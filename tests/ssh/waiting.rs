@@ -69,6 +69,19 @@ async fn one_that_died_while_it_waited_is_replaced() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_ports_are_closed_waits() {
+    let Some(sshd) = Sshd::start() else { return };
+    let node = patient(&sshd);
+    for made in [1, 0] {
+        let host = SshHost::connect(&node, &options()).await.unwrap();
+        ok(&host, &[run(&["true"])]).await;
+        assert_eq!(host.traffic().connections, made);
+        let ports = [(); 3].map(|()| host.forward(([127, 0, 0, 1], sshd.port).into()));
+        drop(futures::future::join_all(ports).await);
+    }
+}
+
 /// Its end would be a way to a member for everybody on this computer, for as long as it waits.
 #[tokio::test]
 async fn one_through_which_a_port_leads_does_not_wait() {
@@ -99,7 +112,7 @@ async fn one_through_which_a_port_leads_does_not_wait() {
 }
 
 /// sshd judges by what was so when the connection was made; who has mended it would be refused again and again.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_refused_something_does_not_wait() {
     let Some(sshd) = Sshd::start_with(&["AllowTcpForwarding no"]) else { return };
     let node = patient(&sshd);
@@ -111,10 +124,7 @@ async fn one_that_was_refused_something_does_not_wait() {
     while !forward.is_forbidden().await {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    drop((dialled, forward));
-    // What closes the port holds on to the connection.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    drop(host);
+    drop((dialled, forward, host));
     assert_eq!(a_run(&node).await.0, 1);
     assert_eq!(a_run(&node).await.0, 0);
 }

@@ -73,6 +73,8 @@ pub(super) async fn run(
     context: &Context,
     pause: Duration,
 ) -> Result<Exit, CliError> {
+    // From a pipe it may wait for somebody, who can still end it by a signal.
+    context.load(inventory)?;
     let mut asked_to_end = pin!(context.minds_interrupts()?);
     let mut unread = pin!(unread());
     let screen = Screen::of(context.ui.settings(), io::stdout().is_terminal());

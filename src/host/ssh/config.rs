@@ -8,7 +8,7 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -66,6 +66,8 @@ Ciphers ^aes128-gcm@openssh.com
 pub(super) struct Files {
     /// For `ssh -F`.
     pub(super) config: PathBuf,
+    /// The same for the jump host.
+    pub(super) bastion_config: PathBuf,
     /// What the jump host's ssh says, which the log of the connection behind it lacks.
     pub(super) bastion_log: PathBuf,
 }
@@ -73,13 +75,15 @@ pub(super) struct Files {
 impl Files {
     /// Writes them; `patience` is the operator's.
     pub(super) fn write(dir: &Path, host: &str, ssh: &Ssh, patience: Duration) -> io::Result<Self> {
-        let files =
-            Self { config: dir.join(format!("{host}.conf")), bastion_log: dir.join(format!("{host}.jump")) };
+        let files = Self {
+            config: dir.join(format!("{host}.conf")),
+            bastion_config: dir.join(format!("{host}-jump.conf")),
+            bastion_log: dir.join(format!("{host}.jump")),
+        };
         let mut text = common(ssh, patience);
         if let Some(bastion) = &ssh.bastion {
-            let config = dir.join(format!("{host}-jump.conf"));
-            fs::write(&config, bastion_config(ssh, patience))?;
-            text = format!("{}{text}", proxy_command(bastion, &config, &files.bastion_log));
+            fs::write(&files.bastion_config, bastion_config(ssh, patience))?;
+            text = format!("{}{text}", proxy_command(bastion, &files.bastion_config, &files.bastion_log));
         }
         fs::write(&files.config, text + PROPOSED)?;
         // A reconnection must not read what was said the last time.
@@ -116,18 +120,23 @@ fn bastion_config(ssh: &Ssh, patience: Duration) -> String {
 /// Signals that ssh was started to ignore it goes on to ignore (OpenSSH, `clientloop.c`); the ssh that it serves ends it with
 /// SIGHUP.
 fn proxy_command(bastion: &str, config: &Path, log: &Path) -> String {
+    let (user, host, port) = parts(bastion);
+    let user = user.map(|user| format!("-l {user} ")).unwrap_or_default();
+    let port = port.map(|port| format!("-p {port} ")).unwrap_or_default();
+    let (config, log) = (quoted(config), quoted(log));
+    let start = r#"sh -c 'trap "" INT TERM; exec "$@"' sh"#;
+    format!("ProxyCommand {start} ssh -F {config} -E {log} -W [%h]:%p {user}{port}-- {host}\n")
+}
+
+/// User, host and port of `[user@]address[:port]`.
+pub(super) fn parts(bastion: &str) -> (Option<&str>, &str, Option<&str>) {
     let (user, address) =
         bastion.rsplit_once('@').map_or((None, bastion), |(user, address)| (Some(user), address));
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
         _ => (address, None),
     };
-    let user = user.map(|user| format!("-l {user} ")).unwrap_or_default();
-    let port = port.map(|port| format!("-p {port} ")).unwrap_or_default();
-    let host = host.trim_matches(['[', ']']);
-    let (config, log) = (quoted(config), quoted(log));
-    let start = r#"sh -c 'trap "" INT TERM; exec "$@"' sh"#;
-    format!("ProxyCommand {start} ssh -F {config} -E {log} -W [%h]:%p {user}{port}-- {host}\n")
+    (user, host.trim_matches(['[', ']']), port)
 }
 
 /// A path as ssh's configuration reads it: in quotes for spaces, `%` doubled since it introduces a token.
@@ -195,30 +204,39 @@ fn bases() -> Vec<PathBuf> {
 /// How old a folder is that is swept: one that was just made is not locked yet.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// Removes the folders of processes that are gone, whose locks are free, and ends their connections, which would end by
-/// themselves only after they have been idle for a while. Other users' folders withstand.
+/// Removes this user's folders of processes that are gone, and ends their connections, which would end by themselves only after
+/// they have been idle for a while. What others made is not even opened: in a folder that all may write to, that could be
+/// anything.
 fn sweep(base: &Path) {
-    let Ok(entries) = fs::read_dir(base) else { return };
+    let (Ok(entries), Ok(own)) = (fs::read_dir(base), fs::metadata("/proc/self")) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix("rsadm-")?.split_once('-'));
-        if pid.is_some_and(|(pid, _)| pid.parse::<u32>().is_ok()) && is_left(&entry.path()) {
+        let pid =
+            name.to_str().and_then(|name| name.strip_prefix("rsadm-")?.split_once('-')).map(|(pid, _)| pid);
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        // Of the entry itself, where it is a link.
+        let is_own = entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() == own.uid());
+        if is_own && is_left(&entry.path(), pid) {
             let sockets = fs::read_dir(entry.path()).into_iter().flatten().flatten();
-            let stand = |socket: &PathBuf| UnixStream::connect(socket).is_ok();
             // Without its socket nobody could.
-            sockets.map(|it| it.path().join("master")).filter(stand).for_each(|socket| end(&socket));
+            sockets.map(|it| it.path().join("master")).filter(|it| is_socket(it)).for_each(|it| end(&it));
             // Tidiness: what cannot be removed does no harm.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// True for a folder that no process has any more.
-fn is_left(folder: &Path) -> bool {
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket())
+}
+
+/// True for a folder that no process has any more. One with other numbers for processes, in a container, is told by its lock;
+/// an rsadm of before there were locks by its number.
+fn is_left(folder: &Path, pid: u32) -> bool {
     let Ok(folder) = File::open(folder) else { return false };
     let changed = folder.metadata().and_then(|it| it.modified()).ok();
     let is_old = changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= SETTLED_AFTER);
-    is_old && folder.try_lock().is_ok()
+    is_old && !Path::new(&format!("/proc/{pid}")).exists() && folder.try_lock().is_ok()
 }
 
 #[cfg(test)]
@@ -308,19 +326,32 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let live = ControlDir::create_in(&[base.path().into()]).unwrap();
         let live = live.path().file_name().unwrap().to_str().unwrap();
-        // The number of a process that is here may be another's where the folder was made, and the other way round.
+        // Of an rsadm from before there were locks.
         let own = format!("rsadm-{}-x", std::process::id());
-        for name in [&own, "rsadm-999999999-x", "rsadm-notes", "other-999999999-x", "rsadm-999999999-new"] {
+        let names = [&own, "rsadm-999999999-x", "rsadm-notes", "other-999999999-x", "rsadm-999999999-new"];
+        for name in names.into_iter().chain(["rsadm-999999999-held"]) {
             fs::create_dir(base.path().join(name)).unwrap();
         }
+        // Of a process in a container: its number is none here.
+        let held = File::open(base.path().join("rsadm-999999999-held")).unwrap();
+        held.try_lock().unwrap();
+        // By others, in a folder that all may write to.
+        std::os::unix::fs::symlink(base.path().join("rsadm-notes"), base.path().join("rsadm-999999999-link"))
+            .unwrap();
+        let fifo = base.path().join("rsadm-999999999-fifo");
+        assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
         let hour_ago = SystemTime::now() - Duration::from_secs(3600);
-        for name in [live, &own, "rsadm-999999999-x", "rsadm-notes", "other-999999999-x"] {
+        let old =
+            [live, &own, "rsadm-999999999-x", "rsadm-notes", "other-999999999-x", "rsadm-999999999-held"];
+        for name in old {
             File::open(base.path().join(name)).unwrap().set_modified(hour_ago).unwrap();
         }
         sweep(base.path());
         let mut left: Vec<_> = fs::read_dir(base.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        let mut expected = vec![live, "other-999999999-x", "rsadm-999999999-new", "rsadm-notes"];
+        let mut expected = vec![live, &own, "other-999999999-x", "rsadm-notes"];
+        expected.extend(["rsadm-999999999-new", "rsadm-999999999-held"]);
+        expected.extend(["rsadm-999999999-link", "rsadm-999999999-fifo"]);
         expected.sort_unstable();
         assert_eq!(left, expected);
     }

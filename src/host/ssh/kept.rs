@@ -7,24 +7,28 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::Stdio,
     time::{Duration, SystemTime},
 };
 
-use tokio::{net::lookup_host, time::timeout};
+use tokio::{net::lookup_host, process::Command, time::timeout};
 
-use super::link::Target;
+use super::{
+    config::{self, Files},
+    link::Target,
+};
 use crate::host::frame::checksum;
 
 /// What waited for so long is over: no connection may wait for more than ten minutes.
 const OVER: Duration = Duration::from_secs(2 * 3600);
 
-/// How long the name of a host may take to lead somewhere.
-const LOOKUP: Duration = Duration::from_secs(2);
+/// How long may be looked for what a connection is, which is time of those who wait for a login.
+const SOON: Duration = Duration::from_millis(500);
 
 /// The settings of ssh that name files by which keys are judged, or shown.
 const FILES: [&str; 5] =
@@ -36,13 +40,14 @@ pub(super) struct Place(PathBuf);
 
 impl Place {
     /// That of a target whose ssh has this configuration, for those whose own folder is `dir`; `None` where its connections do
-    /// not wait, or nowhere safe. To be asked before the login: what is known of keys then is what the connection stands for.
-    pub(super) async fn of(target: &Target, config: &Path, dir: &Path) -> Option<Self> {
+    /// not wait, or nowhere safe, or where it is not known soon what they are. To be asked before the login: what is known of
+    /// keys then is what the connection stands for.
+    pub(super) async fn of(target: &Target, files: &Files, dir: &Path) -> Option<Self> {
         if target.ssh.control_persist.is_zero() {
             return None;
         }
         let folder = folder_beside(dir).ok()?;
-        let description = description(target, config, dir).await?;
+        let description = timeout(SOON, description(target, files, dir)).await.ok()??;
         Some(Self(folder.join(&checksum(description.as_bytes())[..24])))
     }
 
@@ -56,40 +61,61 @@ impl Place {
     /// Has the connection wait whose socket that is; false where another does already.
     pub(super) fn put(&self, socket: &Path) -> bool {
         let Some(own) = socket.parent() else { return false };
-        let moved = fs::rename(own, &self.0).is_ok();
         // By it is told when it is over.
-        let _ = File::open(&self.0).and_then(|folder| folder.set_modified(SystemTime::now()));
-        moved
+        let _ = File::open(own).and_then(|folder| folder.set_modified(SystemTime::now()));
+        fs::rename(own, &self.0).is_ok()
     }
 }
 
-/// All that decides what a connection is: ssh's settings as it reads them itself, the files that they name, where the name of
-/// the host leads to, and the network. `None` where ssh does not tell. Of files their numbers, sizes and times are enough.
-async fn description(target: &Target, config: &Path, dir: &Path) -> Option<String> {
+/// All that decides what a connection is: ssh's settings as it reads them itself, those for the jump host, the files that they
+/// name, where the name of the host leads to, and the network. `None` where ssh does not tell, or goes through hosts of which
+/// it does not. Of files their numbers, sizes and times are enough.
+async fn description(target: &Target, files: &Files, dir: &Path) -> Option<String> {
     let Target { address, ssh, name: _, patience: _ } = target;
-    let mut ask = Command::new("ssh");
-    ask.arg("-GF").arg(config).args(["-p", &ssh.port.to_string(), "-l", &ssh.user]);
-    ask.args(ssh.key_path.iter().flat_map(|key| [Path::new("-i"), key])).args(["--", address]);
-    let told = tokio::task::spawn_blocking(move || ask.output()).await.ok()?.ok()?;
-    let told = told.status.success().then_some(told.stdout)?;
-    // The configuration is in this run's own folder, and how long a login may take is this run's own affair.
-    let told = String::from_utf8_lossy(&told).replace(&*dir.to_string_lossy(), "");
-    let told: Vec<&str> = told.lines().filter(|line| !line.starts_with("connecttimeout ")).collect();
-
-    let words =
-        |key: &'static str| told.iter().filter_map(move |line| line.strip_prefix(key)?.strip_prefix(' '));
-    let named = FILES.iter().flat_map(|key| words(key)).flat_map(str::split_whitespace);
+    let port = ssh.port.to_string();
+    let mut own =
+        [files.config.as_ref(), "-p".as_ref(), port.as_ref(), "-l".as_ref(), ssh.user.as_ref()].to_vec();
+    own.extend(ssh.key_path.iter().flat_map(|key| [OsStr::new("-i"), key.as_os_str()]));
+    let mut told = settings(&own, address, dir).await?;
+    if of(&told, "proxyjump").any(|hops| hops != "none") {
+        return None;
+    }
+    let through = of(&told, "proxycommand").any(|command| command != "none");
+    let led = match of(&told, "hostname").next().filter(|_| !through) {
+        Some(host) => lookup_host((host, ssh.port)).await.ok()?.collect(),
+        None => BTreeSet::new(),
+    };
+    if let Some(bastion) = &ssh.bastion {
+        let (user, host, port) = config::parts(bastion);
+        let user = user.into_iter().flat_map(|user| ["-l", user]);
+        let port = port.into_iter().flat_map(|port| ["-p", port]);
+        let mut own: Vec<&OsStr> = vec![files.bastion_config.as_ref()];
+        own.extend(user.chain(port).map(OsStr::new));
+        told.extend(settings(&own, host, dir).await?);
+    }
+    let named = FILES.iter().flat_map(|key| of(&told, key)).flat_map(str::split_whitespace);
     let home = std::env::home_dir().unwrap_or_default();
-    let files = named.map(|file| file.strip_prefix("~/").map_or_else(|| file.into(), |own| home.join(own)));
+    let named = named.map(|file| file.strip_prefix("~/").map_or_else(|| file.into(), |own| home.join(own)));
     // Whose names have spaces, of these.
-    let files = files.chain(ssh.known_hosts_path.clone()).chain(ssh.key_path.clone());
-    let files: Vec<_> = files.map(|path| (fs::metadata(&path).ok().map(|m| version_of(&m)), path)).collect();
-
-    let host = words("hostname").next().unwrap_or(address);
-    let led = timeout(LOOKUP, lookup_host((host, ssh.port))).await.ok()?;
-    let led: BTreeSet<_> = led.ok().into_iter().flatten().collect();
+    let named = named.chain(ssh.known_hosts_path.clone()).chain(ssh.key_path.clone());
+    let named: Vec<_> = named.map(|path| (fs::metadata(&path).ok().map(|m| version_of(&m)), path)).collect();
     let network = fs::read_link("/proc/self/ns/net");
-    Some(format!("{address} {ssh:?} {told:?} {files:?} {led:?} {network:?}"))
+    Some(format!("{address} {ssh:?} {told:?} {named:?} {led:?} {network:?}"))
+}
+
+/// What ssh says of how it would connect to a host, a setting a line, but for what is this run's own affair: the folder of its
+/// configuration, and how long a login may take.
+async fn settings(arguments: &[&OsStr], host: &str, dir: &Path) -> Option<Vec<String>> {
+    let mut ask = Command::new("ssh");
+    ask.arg("-GF").args(arguments).arg("--").arg(host).stdin(Stdio::null()).kill_on_drop(true);
+    let told = ask.output().await.ok().filter(|told| told.status.success())?;
+    let told = String::from_utf8_lossy(&told.stdout).replace(&*dir.to_string_lossy(), "");
+    Some(told.lines().filter(|line| !line.starts_with("connecttimeout ")).map(str::to_owned).collect())
+}
+
+/// The values of a setting.
+fn of<'t>(told: &'t [String], key: &'t str) -> impl Iterator<Item = &'t str> {
+    told.iter().filter_map(move |line| line.strip_prefix(key)?.strip_prefix(' '))
 }
 
 /// What changes with every change of a file.
@@ -125,7 +151,7 @@ fn folder_beside(dir: &Path) -> io::Result<PathBuf> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use super::{super::config::Files, *};
+    use super::*;
     use crate::manifests::testing;
 
     /// A target whose known hosts are in a folder, with connections that wait.
@@ -140,12 +166,12 @@ mod tests {
     /// The place of a target, for a run with that folder.
     async fn place(target: &Target, dir: &Path) -> Option<Place> {
         let files = Files::write(dir, target.name.as_str(), &target.ssh, target.patience).unwrap();
-        Place::of(target, &files.config, dir).await
+        Place::of(target, &files, dir).await
     }
 
     #[tokio::test]
     async fn what_waits_is_taken_once_and_by_its_like_alone() {
-        if Command::new("ssh").arg("-V").output().is_err() {
+        if Command::new("ssh").arg("-V").output().await.is_err() {
             return eprintln!("skipped: no ssh here");
         }
         let base = tempfile::tempdir().unwrap();

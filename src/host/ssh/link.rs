@@ -12,7 +12,7 @@ use std::{
     process,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -63,6 +63,8 @@ pub(super) struct Link {
     unproven: AtomicBool,
     /// See [`Self::spoil`].
     spoiled: AtomicBool,
+    /// Local ports that lead through it, or may.
+    ports: Arc<AtomicUsize>,
     /// How much ssh had said before.
     said: usize,
     /// Outlives the session, whose socket is in it.
@@ -85,7 +87,8 @@ impl Link {
         // What earlier runs heard is none of ours.
         let said = if waited { log(&session).len() } else { 0 };
         let (session, _dir) = (Arc::new(session), Arc::clone(dir));
-        Self { session, place, waited, unproven: waited.into(), spoiled: false.into(), said, _dir }
+        let (unproven, spoiled, ports) = (waited.into(), false.into(), Arc::default());
+        Self { session, place, waited, unproven, spoiled, ports, said, _dir }
     }
 
     /// True where an earlier run made it.
@@ -105,7 +108,7 @@ impl Link {
         let files = Files::write(dir.path(), target.name.as_str(), &target.ssh, target.patience);
         let files =
             files.map_err(|error| other(format!("ssh's configuration could not be written: {error}")))?;
-        let place = Place::of(target, &files.config, dir.path()).await;
+        let place = Place::of(target, &files, dir.path()).await;
         if let Some(socket) = place.as_ref().and_then(|place| place.take(dir.path())) {
             let link = Self::of(Session::resume_mux(socket.into(), None), true, place, dir);
             if link.is_alive().await {
@@ -176,14 +179,19 @@ impl Link {
         for _ in 0..3 {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
             let local = free.map_err(|error| error.to_string())?;
-            let session = Arc::clone(&self.session);
+            let (session, ports) = (Arc::clone(&self.session), Arc::clone(&self.ports));
+            // Before, for who loses interest meanwhile does not know whether it is open.
+            ports.fetch_add(1, Relaxed);
             let asked = session.request_port_forward(ForwardType::Local, socket(local), socket(to));
             match asked.await {
                 Ok(()) => {
                     let said = log(&session).len();
-                    return Ok(PortForward { local, to, said, session });
+                    return Ok(PortForward { local, to, said, session, ports });
                 }
-                Err(error) => last = words(&error),
+                Err(error) => {
+                    ports.fetch_sub(1, Relaxed);
+                    last = words(&error);
+                }
             }
         }
         Err(last)
@@ -193,10 +201,17 @@ impl Link {
 impl Drop for Link {
     /// Has it wait where it may and nobody uses it any more, not even a forwarded port; else its last user ends it.
     fn drop(&mut self) {
+        // Those that are being closed are so in a moment.
+        let mut patience = 50;
+        while self.ports.load(Relaxed) > 0 && patience > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+            patience -= 1;
+        }
         let nothing = Arc::new(Session::resume_mux(Path::new("").into(), None));
         let session = Arc::try_unwrap(std::mem::replace(&mut self.session, nothing));
         let forbids = |session: &Session| log(session).get(self.said..).is_some_and(failure::forbids);
-        let place = self.place.take().filter(|_| !self.spoiled.load(Relaxed));
+        let may_wait = !self.spoiled.load(Relaxed) && self.ports.load(Relaxed) == 0;
+        let place = self.place.take().filter(|_| may_wait);
         match (session, place) {
             (Ok(session), Some(place)) if !forbids(&session) && place.put(session.control_socket()) => {
                 drop(session.detach());
@@ -309,6 +324,7 @@ pub(super) struct PortForward {
     /// How much ssh had said by then.
     said: usize,
     session: Arc<Session>,
+    ports: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -330,10 +346,15 @@ impl Drop for PortForward {
     /// In the background, since it takes a word with ssh; without a runtime the end of the connection ends it.
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (session, local, to) = (Arc::clone(&self.session), self.local, self.to);
+        let (session, ports) = (Arc::clone(&self.session), Arc::clone(&self.ports));
+        let (local, to) = (socket(self.local), socket(self.to));
         runtime.spawn(async move {
             // If the connection is gone, so is the port.
-            let _ = session.close_port_forward(ForwardType::Local, socket(local), socket(to)).await;
+            let closed = session.close_port_forward(ForwardType::Local, local, to).await;
+            drop(session);
+            if closed.is_ok() {
+                ports.fetch_sub(1, Relaxed);
+            }
         });
     }
 }

@@ -47,7 +47,7 @@ impl Stacked<'_> {
     fn build(&self, checks: &mut Checks) {
         checks.must("plan tells what is pending and touches no host", || self.plan_touches_nothing());
         checks.must("up, with one connection and one execution on each host", || {
-            self.asks(|| self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("5 nodes Ready after "))
+            self.asks(1, || self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("5 nodes Ready after "))
         });
         checks.must("five nodes are Ready", || self.cluster().are_ready(&NODES));
         checks.check("three etcd members follow one leader", || self.one_leader());
@@ -57,8 +57,9 @@ impl Stacked<'_> {
         checks
             .check("lab demo goes through, and shows a cluster that is well", || eventually(|| self.demo()));
         checks.check("plan has nothing to do", || self.settles(&self.inventory));
-        checks.check("a second up changes nothing and says so, asking as little", || {
-            self.asks(|| steady::second_up_changes_nothing(self.lab, &self.inventory))
+        // On a busy machine the one before it may be too long ago.
+        checks.check("a second up changes nothing and says so, and need not even log in", || {
+            eventually(|| self.asks(0, || steady::second_up_changes_nothing(self.lab, &self.inventory)))
         });
     }
 
@@ -105,8 +106,9 @@ impl Stacked<'_> {
         Ok(())
     }
 
-    /// Logins and executions on every host, as sshd and sudo there wrote them down, are one in a run.
-    fn asks(&self, run: impl FnOnce() -> Check) -> Check {
+    /// A run takes one execution on every host, as sudo there wrote it down, and so many logins at the most, as sshd did: none where
+    /// the last run's connection waits.
+    fn asks(&self, most: usize, run: impl FnOnce() -> Check) -> Check {
         let log = |node: &str| -> Result<(usize, usize), Fault> {
             let log = self.lab.on(node, "journalctl --no-pager -o cat -t sshd -t sudo")?.text()?;
             let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
@@ -116,8 +118,9 @@ impl Stacked<'_> {
         run()?;
         for (node, (logins, executions)) in NODES.iter().zip(before) {
             let after = log(node)?;
-            let wanted = (logins + 1, executions + 1);
-            ensure!(after == wanted, "{node}: {after:?} logins and executions by now, not {wanted:?}");
+            let wanted = (logins + most, executions + 1);
+            let asks_no_more = after.0 <= wanted.0 && after.1 == wanted.1;
+            ensure!(asks_no_more, "{node}: {after:?} logins and executions by now, not {wanted:?}");
         }
         Ok(())
     }
