@@ -7,7 +7,7 @@ use crate::{
     inventory::{Node, NodeName, Role},
     layout,
     observe::{Facts, FileFact, Observed},
-    phases::{UP, certs, ownership, prepare},
+    phases::{UP, certs, ownership, prepare, settled},
     pki::authorities::Ca,
     plan::{Refusal, sha256},
 };
@@ -29,6 +29,8 @@ impl Ground<'_> {
             return Ok(());
         }
         has_no_others(nodes, &seen, carried)?;
+        // What is built from here on is built as `up` builds it.
+        settled::nodes::roles(&self.session.cluster, &seen)?;
         let members = self.members();
         let restore = self.restore_to(&members, self.etcd_hosts());
         restore.begin(&self.token_of(sha256).await?).await.map_err(|e| self.failed(e))?;

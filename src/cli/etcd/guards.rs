@@ -346,7 +346,9 @@ fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]
             lacking.join(" ")
         ),
         ..refusal
-    })
+    })?;
+    // Of any host, as `up` asks it where it builds.
+    settled::nodes::roles(cluster, &seen)
 }
 
 /// Whether each of the hosts that shall get data has an image of etcd.

@@ -25,7 +25,10 @@ use crate::{
     },
     host::HostError,
     inventory::{Node, NodeName, Role},
-    phases::UP,
+    phases::{
+        self, UP,
+        etcd::{self, members},
+    },
 };
 
 /// How long members may take to serve that were started anew, which they do within seconds.
@@ -183,8 +186,11 @@ impl<'a> Ground<'a> {
         if restore.targets.iter().any(|host| lacks_manifest(&seen, host)) {
             restore.record("restored").await.map_err(|e| self.failed(e))?;
             let seen = self.session.observe().await?.despite_restore();
-            let (plan, _) = self.session.plan(UP, seen.clone(), |phase| phase == "etcd")?;
-            self.session.execute(&self.command, &plan, seen).await?;
+            let cluster = members::with_their_quota(&self.session.cluster, &seen);
+            let (plan, _) = phases::plan(UP, &cluster, seen.clone(), OffsetDateTime::now_utc(), |phase| {
+                phase == etcd::PHASE
+            })?;
+            self.session.execute_for(&cluster, &self.command, &plan, seen).await?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ mod refusals;
 pub(super) use founders::refusal as other_founders;
 pub use listens::listens;
 pub(super) use quota::holds_the_database;
-pub use quota::may_be_full;
+pub use quota::{may_be_full, with_their_quota};
 pub use refusals::{moved, moves};
 pub(super) use refusals::{old_cluster, two};
 

@@ -48,6 +48,29 @@ fn hosts_of_kubeadm_beside_one_without_a_manifest_are_refused_before_anything_ma
     assert_eq!(said.err().unwrap().subject, "etcd cannot be made anew with m2, m3");
 }
 
+/// It would be refused when the data is exchanged and API servers are stopped.
+#[test]
+fn a_host_of_another_role_is_told_before_anything_makes_room() {
+    let cluster = testing::ha();
+    let targets: Vec<NodeName> = cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect();
+    let ours = Facts { begun: Some(cluster.name.clone()), ..Facts::default() };
+    let member = Facts { etcd_manifest: Some(String::new()), etcd_data: true, ..ours.clone() };
+    let mut former = ours.clone();
+    let file = FileFact { mode: 0o600, owner: "0:0".into(), sha256: "ab".into() };
+    former.files.insert(layout::manifest_of("kube-apiserver"), file);
+    for (m3, w1, refused) in [
+        (&ours, &former, Some("settled-role")),
+        (&ours, &ours, None),
+        // Members that have their manifests start with those.
+        (&member, &former, None),
+    ] {
+        let hosts = [("m1", &member), ("m2", &member), ("m3", m3), ("w1", w1)];
+        let hosts = hosts.map(|(name, facts)| (NodeName::new(name), facts.clone())).into();
+        let said = gets_its_manifest(&cluster, Observed { hosts, ..Observed::default() }, &targets);
+        assert_eq!(said.err().map(|refusal| refusal.rule), refused);
+    }
+}
+
 #[test]
 fn an_etcd_that_looks_elsewhere_is_told_before_anything_makes_room() {
     let targets = ["m1", "m2"].map(NodeName::new);

@@ -70,6 +70,18 @@ pub fn may_be_full(cluster: &Cluster, seen: &Observed) -> bool {
         .any(|(database, quota)| database > quota / 100 * PERCENT)
 }
 
+/// The cluster with no smaller quota than its members have: a restore comes to its end whatever its data takes, and `up`
+/// tells afterwards what does not fit, once that can be mended.
+pub fn with_their_quota(cluster: &Cluster, seen: &Observed) -> Cluster {
+    let manifest = |node: &Node| seen.hosts.get(&node.name)?.etcd_manifest.as_deref();
+    let largest = cluster.with_role(Role::Etcd).filter_map(manifest).map(quota_in).max().unwrap_or_default();
+    let mut cluster = cluster.clone();
+    let quota = &mut cluster.etcd.quota_backend_bytes;
+    // etcd reads it as a signed number.
+    *quota = largest.min(i64::MAX.unsigned_abs()).max(*quota);
+    cluster
+}
+
 /// The quota that a member is started with.
 fn quota_in(manifest: &str) -> u64 {
     match flag_in(manifest, "quota-backend-bytes").map(str::parse::<i64>) {
@@ -143,6 +155,15 @@ mod tests {
             "{}",
             refusal.help
         );
+        // In the middle of a restore, which has no way back to the larger one.
+        let kept = with_their_quota(&cluster, &seen(&cluster, [eight, sixteen, ""], 9 * GIB));
+        assert_eq!(kept.etcd.quota_backend_bytes, 16 * GIB);
+        assert_eq!(said(&kept, [eight, sixteen, sixteen], 9 * GIB), None);
+        let kept = with_their_quota(&cluster, &seen(&cluster, [unlimited; 3], 9 * GIB));
+        assert_eq!(said(&kept, [unlimited; 3], 9 * GIB), None);
+        assert_eq!(kept.etcd.quota_backend_bytes.to_string().parse::<i64>(), Ok(i64::MAX));
+        let kept = with_their_quota(&cluster, &seen(&cluster, [""; 3], GIB));
+        assert_eq!(kept.etcd.quota_backend_bytes, 8 * GIB);
         // More than there is now, if less than would be wise.
         cluster.etcd.quota_backend_bytes = 17 * GIB;
         assert_eq!(said(&cluster, [sixteen; 3], 16 * GIB), None);
