@@ -170,7 +170,9 @@ fn plan_with(
         settled::plugin::check(planner.cluster, planner.seen())?;
         settled::nodes::names(planner.cluster, planner.seen())?;
     }
-    if builds && !looks {
+    // A schedule stands beside what others built, takes nothing over, and starts no kubelet.
+    let beside = table.iter().all(|phase| phase.name == backups::PHASE || !wants(phase.name));
+    if builds && !looks && !beside {
         settled::nodes::roles(planner.cluster, planner.seen())?;
     }
     let others = [teardown::PHASE, etcd::upgrade::PHASE, certs::renew::KUBELETS];
@@ -179,8 +181,6 @@ fn plan_with(
         settled::version(planner.cluster, planner.seen())?;
     }
     if builds && !wants(preflight::PHASE) {
-        // A schedule stands beside what others built, and takes nothing over.
-        let beside = table.iter().all(|phase| phase.name == backups::PHASE || !wants(phase.name));
         ownership::may_build(planner.cluster, planner.seen(), beside)?;
     }
     let chosen = |planner: &mut Planner<'_>| {

@@ -260,7 +260,7 @@ fn a_static_pod_of_a_former_role_is_told_from_a_program_to_stop() {
         });
         let [Verdict::Error(text, help)] = &verdicts[..] else { panic!("{verdicts:?}") };
         assert_eq!(text, words);
-        assert_eq!(help.starts_with("a node keeps its role"), process.is_some(), "{help}");
+        assert_eq!(help.starts_with(&format!("give {host} the role back")), process.is_some(), "{help}");
     }
 }
 

@@ -42,19 +42,25 @@ pub fn former_role(node: &Node, facts: &Facts) -> Option<(String, String)> {
         (leads || !is_node, "a worker", pods("haproxy")),
         (!is_node && is_prepared(facts), "a node", ("kubelet.conf", layout::KUBELET_CONF.to_owned())),
     ];
-    let found = rows.into_iter().find(|(is_other, _, (_, path))| *is_other && facts.files.contains_key(path));
+    let has = |path: &str| facts.files.contains_key(path);
+    let found = rows.into_iter().find(|(is_other, _, (_, path))| *is_other && has(path));
     let (_, was, (what, path)) = found?;
-    let without = match path.as_str() {
-        layout::KUBELET_CONF => {
-            format!("; where it is none any more and runs no pod, move {path} away on it")
+    // All that would be asked for next.
+    let left = [layout::manifest_of("haproxy"), layout::KUBELET_CONF.to_owned()];
+    let without = match !is_node && left.contains(&path) {
+        true => {
+            let left: Vec<String> = left.into_iter().filter(|path| has(path)).collect();
+            format!("; where it is none any more and runs no pod, move {} away on it", left.join(" and "))
         }
-        _ => String::new(),
+        false => String::new(),
     };
     Some((
         format!("was built as {was} and has its {what} still"),
         format!(
-            "a node keeps its role; to change it take the node out of the cluster (kubectl drain, rsadm etcd remove where it has \
-             a member, kubectl delete node, rsadm reset with an inventory of that host alone), then rsadm up{without}"
+            "give {} the role back that it had; to change it take the node out of the cluster (kubectl drain, rsadm etcd remove \
+             where it has a member, kubectl delete node, rsadm reset with an inventory of that host alone), then rsadm \
+             up{without}",
+            node.name
         ),
     ))
 }
