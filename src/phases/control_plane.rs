@@ -76,17 +76,24 @@ pub fn follow_members(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// An API server that knows none of the members that `stay` is pointed at them before another leaves, as it would have no etcd
-/// until its turn comes in [`follow_members`]: kubeadm's know the member beside them alone, and ours those of a former
-/// inventory, where a run died before that turn or was asked for etcd alone.
-pub(super) fn dial_others(p: &mut Planner<'_>, node: &Node, stay: &[Ipv4Addr], others: &[String]) {
+/// An API server that knows none of the members that stay and are `well` is pointed at them before another leaves, as it would
+/// have no etcd until its turn comes in [`follow_members`]: kubeadm's know the member beside them alone, and ours those of a
+/// former inventory, where a run died before that turn or was asked for etcd alone. Beside a member that is to `stay` one waits
+/// for that, ill as it may be: with another it might not become ready either, which is no reason for nobody to leave.
+pub(super) fn dial_others(
+    p: &mut Planner<'_>,
+    node: &Node,
+    stay: &[Ipv4Addr],
+    well: &[Ipv4Addr],
+    others: &[String],
+) {
     let facts = p.facts(&node.name);
     let Some(server) = facts.processes.iter().find(|s| s.name == "kube-apiserver") else { return };
     let ours = facts.begun.is_some();
     // A name may stand for anybody.
     let knows = |url: &String| match address_of(url) {
         Some(address) if address.is_loopback() => stay.contains(&node.internal_address),
-        Some(address) => stay.contains(&address),
+        Some(address) => well.contains(&address),
         None => true,
     };
     if server.etcd_servers.is_empty() || others.is_empty() || server.etcd_servers.iter().any(knows) {

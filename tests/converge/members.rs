@@ -312,6 +312,20 @@ fn an_api_server_is_pointed_away_before_its_member_leaves() {
     }
 }
 
+/// Its API server knows that member alone and gets it back with it; if another is never ready, nobody could leave.
+#[test]
+fn an_api_server_stays_beside_its_member_that_is_ill_and_does_not_leave() {
+    let (cluster, state) = by_kubeadm();
+    let mut seen = block_on(look(&World::new(state), &cluster));
+    seen.membership.iter_mut().flatten().filter(|m| m.name == "m2").for_each(|m| m.healthy = false);
+    let target = Asked(&[], &["m3"]).target(&cluster, &mut seen);
+    let planned = phases::plan(ETCD_MEMBERS, &target, seen, OffsetDateTime::now_utc(), |_| true);
+    let (plan, _) = planned.unwrap();
+    let steps = words(&plan);
+    assert!(steps.contains("remove m3 from etcd"), "{steps}");
+    assert!(!plan.hosts().contains(&NodeName::new("m2")), "{steps}");
+}
+
 /// Two are not chosen, and who is left with two is looked after until a third is there.
 #[test]
 fn a_cluster_that_is_left_with_two_members_is_kept() {

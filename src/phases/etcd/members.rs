@@ -170,9 +170,10 @@ impl Change {
         })?;
         // Each of them before the member goes, on whatever host that is put down.
         p.stage(PHASE, format!("API servers pointed away from {name}"), Mode::OneByOne);
-        let (stay, others) = (self.stay_at(p), staying(p, &member.peer_url));
+        let (stay, well) = (self.stay_at(p, |_| true), self.stay_at(p, |m| m.healthy));
+        let others = staying(p, &member.peer_url);
         for node in &p.cluster.nodes {
-            control_plane::dial_others(p, node, &stay, &others);
+            control_plane::dial_others(p, node, &stay, &well, &others);
         }
         p.stage(PHASE, format!("{name} leaves"), Mode::OneByOne);
         let there = |n: &&Node| n.peer_url() == member.peer_url && p.seen().hosts.contains_key(&n.name);
@@ -183,10 +184,10 @@ impl Change {
         Ok(())
     }
 
-    /// Where the members are that vote, are well and stay, those too whose hosts the inventory does not have.
-    fn stay_at(&self, p: &Planner<'_>) -> Vec<Ipv4Addr> {
+    /// Where such members are that vote and stay, those too whose hosts the inventory does not have.
+    fn stay_at(&self, p: &Planner<'_>, is_such: impl Fn(&MemberFact) -> bool) -> Vec<Ipv4Addr> {
         let members = p.seen().membership.iter().flatten();
-        let stay = members.filter(|m| m.healthy && !m.learner && !self.leave.contains(m));
+        let stay = members.filter(|m| is_such(m) && !m.learner && !self.leave.contains(m));
         stay.filter_map(|m| address_of(&m.peer_url)).collect()
     }
 }
