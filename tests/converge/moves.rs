@@ -64,6 +64,19 @@ fn the_only_member_moves_by_the_advice() {
     }
 }
 
+/// With the advice for the only one, the next `up` would take the others out.
+#[test]
+fn one_of_three_is_not_moved_as_the_only_member() {
+    let before = harness::etcd_only();
+    let (mut wanted, mut state) = with_e4(before.clone(), block_on(built(&before)).state());
+    state.hang_up();
+    wanted.nodes.retain(|n| ["e1", "e4"].contains(&n.name.as_str()));
+    let refused = block_on(run(&World::new(state), &wanted, UP)).err().unwrap();
+    assert!(refused.contains("etcd gets no two members"), "{refused}");
+    assert!(refused.contains("its successor's line instead of its own"), "{refused}");
+    assert!(!refused.contains("rsadm etcd replace"), "{refused}");
+}
+
 /// Three members more, which no API server knows yet, since the run died before their turn; and an inventory without the first
 /// three, from then on.
 fn half_way() -> (Cluster, State) {

@@ -39,11 +39,12 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     if left.is_empty() {
         let back = "back into the inventory, with the role etcd";
         let help = match (elsewhere.len(), &wanted[..]) {
-            (1, [only]) => format!("put the host there {back}; {}", moves("HOST", only)),
-            _ => format!(
-                "put the hosts there {back}, beside {new}; rsadm up lets the new ones join; then take the others out, and \
-                 rsadm up lets those leave, one after the other"
+            (1, [only]) => format!(
+                "put the host there {back}; if its member is the only one: {}; else {}",
+                moves("HOST", only),
+                exchanged(&format!("put the others {back}"), &new)
             ),
+            _ => exchanged(&format!("put the hosts there {back}"), &new),
         };
         let urls = elsewhere.into_iter().collect::<Vec<_>>().join(", ");
         return Err(Refusal {
@@ -75,6 +76,14 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
         ),
         help,
     })
+}
+
+/// How members come to other hosts, where there are several.
+fn exchanged(back: &str, new: &str) -> String {
+    format!(
+        "{back}, beside {new}; rsadm up lets the new ones join; then take the others out, and rsadm up lets those leave, one \
+         after the other"
+    )
 }
 
 fn names<'n>(nodes: impl Iterator<Item = &'n Node>) -> String {

@@ -70,11 +70,12 @@ pub(super) fn most_stay(p: &Planner<'_>, joining: &[&Node], leave: &[MemberFact]
 /// Two members are not chosen (etcd, `faq.md`: an even number survives no more than the odd one below it, and two no failure at
 /// all). A cluster that is left with two is kept until a third is there.
 pub(in crate::phases::etcd) fn two(p: &Planner<'_>) -> Refusal {
-    let votes = |url: &str| p.seen().membership.iter().flatten().any(|m| !m.learner && m.peer_url == url);
+    let voters = || p.seen().membership.iter().flatten().filter(|m| !m.learner);
+    let votes = |url: &str| voters().any(|m| m.peer_url == url);
     let hosts = p.cluster.with_role(Role::Etcd);
     let (old, new): (Vec<&Node>, Vec<&Node>) = hosts.partition(|n| votes(&n.peer_url()));
     let otherwise = match (&old[..], &new[..]) {
-        ([old], [new]) => {
+        ([old], [new]) if voters().count() == 1 => {
             format!("where the member shall move to {}: {}", new.name, moves(old.name.as_str(), new))
         }
         _ => "where a member is gone for good, its successor's line instead of its own".to_owned(),
