@@ -4,7 +4,7 @@
 //! of itself (rke#1286). Holders of keys get them before any certificate is issued, so an authority that signed
 //! something is never lost with one host.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{
     inventory::{Cluster, Node, NodeName, Role},
@@ -145,29 +145,58 @@ pub fn agree(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
 /// # Errors
 /// Where some differ.
 pub fn one_and_the_same(cluster: &Cluster, seen: &Observed, shared: Shared) -> Result<(), Refusal> {
+    match differs(cluster, seen, shared) {
+        Some(differs) => Err(differs.refusal(shared)),
+        None => Ok(()),
+    }
+}
+
+/// What is not the same on all hosts that have it.
+pub(super) struct Differs<'h> {
+    path: String,
+    found: Vec<(&'h NodeName, String)>,
+}
+
+/// Where hosts differ, if they do.
+pub(super) fn differs<'h>(cluster: &'h Cluster, seen: &Observed, shared: Shared) -> Option<Differs<'h>> {
     let path = shared.public_path().unwrap_or_else(|| shared.secret_path());
     let hosts = || cluster.nodes.iter().filter_map(|n| Some((&n.name, seen.hosts.get(&n.name)?)));
     let of_file = hosts().filter_map(|(name, facts)| Some((name, facts.files.get(&path)?.sha256.clone())));
-    of_one_kind(shared, &path, &of_file.filter(|(_, sha)| sha != FRESH).collect::<Vec<_>>())?;
+    let files = Differs { found: of_file.filter(|(_, sha)| sha != FRESH).collect(), path };
+    if files.kinds().len() > 1 {
+        return Some(files);
+    }
     let path = shared.secret_path();
     let of_key =
         hosts().filter_map(|(name, facts)| Some((name, sha256(&public_point(facts.keys.get(&path)?)?))));
-    of_one_kind(shared, &path, &of_key.collect::<Vec<_>>())
+    let keys = Differs { found: of_key.collect(), path };
+    (keys.kinds().len() > 1).then_some(keys)
 }
 
-fn of_one_kind(shared: Shared, path: &str, found: &[(&NodeName, String)]) -> Result<(), Refusal> {
-    let kinds: BTreeSet<&str> = found.iter().map(|(_, sha)| sha.as_str()).collect();
-    if kinds.len() <= 1 {
-        return Ok(());
+impl Differs<'_> {
+    /// Hosts that have the same.
+    fn kinds(&self) -> Vec<Vec<&str>> {
+        let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        self.found.iter().for_each(|(name, sha)| kinds.entry(sha).or_default().push(name.as_str()));
+        kinds.into_values().collect()
     }
-    let list: Vec<String> =
-        found.iter().map(|(name, sha)| format!("{name} {}", &sha[..12.min(sha.len())])).collect();
-    Err(Refusal {
-        rule: "one-authority",
-        subject: format!("the {shared} is not the same on all hosts"),
-        why: format!("{path} differs: {}", list.join(", ")),
-        help: one_for_all(shared, &found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>()),
-    })
+
+    /// The hosts of which there are fewest.
+    pub(super) fn fewest(&self) -> String {
+        self.kinds().into_iter().min_by_key(Vec::len).unwrap_or_default().join(", ")
+    }
+
+    pub(super) fn refusal(&self, shared: Shared) -> Refusal {
+        let found = &self.found;
+        let list: Vec<String> =
+            found.iter().map(|(name, sha)| format!("{name} {}", &sha[..12.min(sha.len())])).collect();
+        Refusal {
+            rule: "one-authority",
+            subject: format!("the {shared} is not the same on all hosts"),
+            why: format!("{} differs: {}", self.path, list.join(", ")),
+            help: one_for_all(shared, &found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>()),
+        }
+    }
 }
 
 /// How hosts come to have the same again. What only one of them has may be all there is of it, so nothing is taken away.

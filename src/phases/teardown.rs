@@ -49,15 +49,21 @@ fn of_one_cluster(p: &Planner<'_>) -> Result<(), Refusal> {
     let mut touched = p.cluster.clone();
     touched.nodes.retain(|n| is_touched(p.facts(&n.name)));
     [Ca::Cluster, Ca::Etcd].into_iter().try_for_each(|ca| {
-        certs::one_and_the_same(&touched, p.seen(), Shared::Authority(ca)).map_err(|refusal| Refusal {
+        let shared = Shared::Authority(ca);
+        let Some(differs) = certs::differs(&touched, p.seen(), shared) else { return Ok(()) };
+        let refusal = differs.refusal(shared);
+        Err(Refusal {
             why: format!(
                 "{}: those that have another one are of another cluster that is called {}, too, or of one that was here before; \
                  nothing was changed on any host",
                 refusal.why, p.cluster.name
             ),
-            help: "take the hosts of the other one out of this inventory; where all are to be emptied: `rsadm reset` with an \
-                   inventory of those that have the same, and then with one of the others"
-                .into(),
+            // The many first would be refused where the few are members of the same etcd.
+            help: format!(
+                "take the hosts of the other one out of this inventory; where all are to be emptied: first `rsadm reset` with an \
+                 inventory of {} alone, then with this one",
+                differs.fewest()
+            ),
             ..refusal
         })
     })

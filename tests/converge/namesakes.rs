@@ -9,7 +9,11 @@ use rsadm::{
     pki::authorities::Ca,
 };
 
-use super::{guards::plan, harness, situations::built};
+use super::{
+    guards::plan,
+    harness::{self, block_on, succeed},
+    situations::built,
+};
 
 fn node<'c>(cluster: &'c mut Cluster, name: &str) -> &'c mut Node {
     cluster.nodes.iter_mut().find(|n| n.name.as_str() == name).unwrap()
@@ -134,10 +138,17 @@ fn a_reset_takes_hosts_of_one_cluster_at_a_time() {
             "{refusal}"
         );
         assert_eq!(world.effects(), 0);
-        for is_there in [true, false] {
+        for is_there in [false, true] {
+        let first = format!("first `rsadm reset` with an inventory of {host} alone, then with this one");
+        assert!(refusal.help.contains(&first), "{}", refusal.help);
             let mut part = cluster.clone();
             part.nodes.retain(|n| (n.name.as_str() == host) == is_there);
             assert_eq!(plan(&world, &part, RESET, None), Ok(()));
         }
     }
+            if is_there {
+                block_on(succeed(&world, &part, RESET));
+                world.inner().state.hang_up();
+            }
 }
+        assert_eq!(plan(&world, &cluster, RESET, None), Ok(()));
