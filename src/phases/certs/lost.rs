@@ -21,7 +21,7 @@ pub(super) fn nothing_was_built(p: &Planner<'_>, shared: Shared) -> Result<(), R
     let why = "a new one would lock the cluster out of its own data";
     let is_left_alone = !p.cluster.nodes.iter().any(|n| keeps(n, shared) && used(n).is_some());
     if let Some(of) = p.facts(host).begun.as_ref().filter(|_| is_left_alone) {
-        // To empty the host would be the wrong advice: it may serve in a cluster that is well.
+        // To empty the host comes last: it may serve in a cluster that is well.
         return Err(Refusal {
             rule,
             subject: format!(
@@ -30,7 +30,9 @@ pub(super) fn nothing_was_built(p: &Planner<'_>, shared: Shared) -> Result<(), R
             why: format!("{host} has {what}; {why}"),
             help: format!(
                 "is {host} in the right inventory? If it is of another cluster that is called {of}, too: take it out of this one. If \
-                 the hosts that kept {secret} are gone: put it back from a backup on any host that is to keep it"
+                 the hosts that kept {secret} are gone: put it back from a backup on any host that is to keep it, or have `rsadm etcd \
+                 restore BUNDLE --identity FILE` bring all keys back, and the data; if that cluster is no more: `rsadm reset` \
+                 with an inventory of {host} alone, which empties it"
             ),
         });
     }
