@@ -234,7 +234,11 @@ fn edited_addresses_of_all_members_change_no_certificate() {
     for (mut cluster, state, way) in [
         (harness::etcd_only(), None, "one after the other: `rsadm etcd remove HOST` while"),
         (harness::single(), None, "`rsadm etcd replace m1 NEW_HOST`, while"),
-        (kubeadms.0, Some(kubeadms.1), "one after the other: `rsadm etcd remove HOST` while"),
+        (
+            kubeadms.0,
+            Some(kubeadms.1),
+            "while the inventory has its old address, then change it and `rsadm etcd add HOST`, which makes",
+        ),
     ] {
         let ours = state.is_none();
         let mut state = state.unwrap_or_else(|| block_on(built(&cluster)).state());

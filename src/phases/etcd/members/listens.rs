@@ -1,6 +1,6 @@
 //! Members that run where nobody asks them: after `internal_address` was edited on all etcd hosts, or on the only one.
 
-use super::{PROCESS, founders, started_at};
+use super::{PROCESS, founders, refusals::joins_with, started_at};
 use crate::{
     inventory::{Cluster, Node, Role},
     manifests::flag_in,
@@ -30,9 +30,11 @@ pub fn listens(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
              has the old address",
             first.name
         ),
-        _ => "where they have to move, one after the other: `rsadm etcd remove HOST` while the inventory has its old address, \
-              then change it and `rsadm up`, which makes its certificates and its member anew"
-            .to_owned(),
+        _ => format!(
+            "where they have to move, one after the other: `rsadm etcd remove HOST` while the inventory has its old address, \
+             then change it and `{}`, which makes its certificates and its member anew",
+            joins_with(seen, first, "HOST")
+        ),
     };
     Err(Refusal {
         rule: "member-moved",

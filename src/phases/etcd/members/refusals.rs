@@ -5,7 +5,7 @@ use crate::{
     inventory::{Cluster, Node, Role},
     layout,
     observe::{MemberFact, Observed},
-    phases::etcd::upgrade,
+    phases::{etcd::upgrade, ownership},
     plan::{Planner, Refusal},
     versions::{Version, etcd_join_obstacle},
 };
@@ -28,11 +28,20 @@ pub fn moved(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
             why: format!("it is one at {}, and it is well: there is nothing to take out", member.peer_url),
             help: format!(
                 "set internal_address of {name} back; where it has to move: `rsadm etcd remove {name}` while the \
-                 inventory has the old address, then change it and `rsadm up`, which makes its certificates and its member anew"
+                 inventory has the old address, then change it and `{}`, which makes its certificates and its member anew",
+                joins_with(seen, node, name.as_str())
             ),
         });
     }
     Ok(())
+}
+
+/// What makes a member of a host like `node`, as `host` names it: beside what others built `up` builds nothing.
+pub(super) fn joins_with(seen: &Observed, node: &Node, host: &str) -> String {
+    match seen.hosts.get(&node.name).is_some_and(ownership::is_adopted) {
+        true => format!("rsadm etcd add {host}"),
+        false => "rsadm up".to_owned(),
+    }
 }
 
 /// Whether no more members leave for newcomers than stay, of those that are well and whose hosts left the inventory: one host of
