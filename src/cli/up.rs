@@ -71,12 +71,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         Err(refusal) if !may_be_told_with_all(&refusal, &wants) => return Err(refusal.into()),
         Ok(_) | Err(_) => {
             // Before and not after, since what it asks of Kubernetes would fail for that.
-            if serves {
-                alarm::warn_where_full(&session, &session.cluster).await;
-            }
+            let is_told = serves && alarm::warn_where_full(&session, &session.cluster).await;
             let (plan, given_up) = session.carry_out(&args.command(), UP, wants).await?;
             // With other settings members may have come to their quota.
-            if serves && plan.stages.iter().any(|stage| stage.gated) {
+            if serves && !is_told && plan.stages.iter().any(|stage| stage.gated) {
                 alarm::warn_where_full(&session, &session.cluster).await;
             }
             let etcd = Etcd::of(&plan, &given_up);

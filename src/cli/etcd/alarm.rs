@@ -97,8 +97,8 @@ fn raised(report: &EtcdReport) -> Option<Vec<Raised<'_>>> {
     report.alarms_known.then(raised)
 }
 
-/// Whoever changes a cluster, or has changed its etcd, has to know where that takes no writes.
-pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) {
+/// Whoever changes a cluster, or has changed its etcd, has to know where that takes no writes. True where it does not.
+pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) -> bool {
     let members = SshMembers::new(cluster, &session.fleet);
     let report = gate::report(&members, OffsetDateTime::now_utc()).await;
     let full = report.raised(Alarm::NOSPACE);
@@ -111,6 +111,7 @@ pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Clu
         let help = "rsadm etcd defrag makes room, and then takes the alarm back".to_owned();
         session.events.warn(text, Some(help));
     }
+    !full.is_empty()
 }
 
 /// What is said where nobody says which alarms are on.
