@@ -27,7 +27,7 @@ mod silence;
 
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
-pub use disks::{Timing, advised};
+pub use disks::{LEAST_ROOM, Timing, advised};
 pub use hashes::{Comparison, Hashes, compare};
 pub use host::{Expired, HostState, Process, Restoring, Words};
 pub use metrics::{Histogram, Metrics};

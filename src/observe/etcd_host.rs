@@ -121,11 +121,17 @@ fn urls(list: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, process::Command};
+    use std::{
+        collections::BTreeMap,
+        fs,
+        process::Command,
+        time::{Duration, Instant},
+    };
 
     use super::*;
     use crate::{
         backup::{Check, agent::Newest, retention::Retention},
+        etcd::status::LEAST_ROOM,
         manifests::BackupConfig,
     };
 
@@ -274,22 +280,39 @@ mod tests {
         }
     }
 
-    /// The script itself, with a folder of ours for the host's.
+    /// The script itself, with a folder of ours for the host's, and words of ours for what it asks of disks: how much is left, on
+    /// which disk each folder is, and what is in it.
     #[test]
-    fn old_data_is_told_by_its_size() {
+    fn old_data_is_told_by_its_size_where_it_takes_the_room_that_is_lacking() {
+        const SAME: &str = "echo 7";
+        const OTHER: &str = "echo \"$3\"";
+        const SAYS: &str = "printf '2097152\\t%s\\n' \"${@: -1}\"";
         let host = tempfile::tempdir().unwrap();
+        let at = |path: &str| host.path().join(path);
         let text = SCRIPT.text.replace("/var/lib/", &format!("{}/", host.path().display()));
-        let look = || {
-            let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
+        let aside = at("etcd/aside").display().to_string();
+        let look = |left: u64, disk: &str, du: &str| {
+            let says = format!(
+                "df() {{ printf 'x\\nx x x {left}\\n'; }}\nstat() {{ {disk}; }}\ntimeout() {{ {du}; }}\n"
+            );
+            let begun = Instant::now();
+            let said = Command::new("bash").args(["-c", &format!("{says}{text}")]).output().unwrap().stdout;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(15), "{du} holds it up for {took:?}");
             seen(&String::from_utf8_lossy(&said)).aside
         };
-        assert!(look().is_empty());
-        let aside = host.path().join("etcd/aside");
-        fs::create_dir_all(aside.join("etcd-20261122T140510Z/member")).unwrap();
-        fs::write(aside.join("etcd-20261122T140510Z/member/db"), vec![7; 1 << 20]).unwrap();
-        let told: Vec<_> = look().into_iter().collect();
-        let [(folder, size)] = &told[..] else { panic!("{told:?}") };
-        assert!(*folder == aside.display().to_string() && (1 << 20..2 << 20).contains(size), "{told:?}");
+        fs::create_dir_all(at("etcd/member/wal")).unwrap();
+        fs::create_dir_all(&aside).unwrap();
+        let told = BTreeMap::from([(at("rsadm/aside").display().to_string(), 2 << 20), (aside, 2 << 20)]);
+        assert_eq!(look(LEAST_ROOM - 1, SAME, SAYS), told);
+        for (left, disk, du) in [
+            (LEAST_ROOM, SAME, SAYS),
+            (LEAST_ROOM - 1, OTHER, SAYS),
+            (LEAST_ROOM - 1, SAME, "sleep 30"),
+            (LEAST_ROOM - 1, SAME, "false"),
+        ] {
+            assert_eq!(look(left, disk, du), BTreeMap::new(), "{left} {disk} {du}");
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub(super) fn millis(time: Duration) -> String {
 
 /// Less than this is soon nothing: etcd makes the next file of its log with all its room at once (etcd, `wal.go`,
 /// `SegmentSizeBytes`).
-const LEAST_ROOM: u64 = 64 << 20;
+pub const LEAST_ROOM: u64 = 64 << 20;
 
 /// A member whose disk is about to end it.
 pub(super) fn room(member: &MemberReport) -> Option<Advice> {
@@ -129,7 +129,7 @@ fn aside(process: &Process) -> String {
     match folders.is_empty() {
         true => String::new(),
         false => format!(
-            "; old data of members in {} may go, but not {ETCD_DATA_DIR}/member",
+            "; old data of members in {} may go once nobody wants it back, but not {ETCD_DATA_DIR}/member",
             folders.join(" and ")
         ),
     }

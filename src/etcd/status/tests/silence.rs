@@ -73,8 +73,7 @@ fn old_data_is_told_where_its_room_is_wanted() {
         let mut scene = if running { Scene::new(3) } else { Scene::new(3).silence(3, "refused") };
         scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
         let advice = scene.report().advice;
-        let names =
-            "old data of members in /var/lib/rsadm/aside (3 GiB) may go, but not /var/lib/etcd/member";
+        let names = "old data of members in /var/lib/rsadm/aside (3 GiB) may go once nobody wants it back, but not /var/lib/etcd/member";
         assert_eq!(advice.iter().any(|a| a.text.contains(names)), told, "{advice:?}");
         assert!(!advice.iter().any(|a| a.text.contains("/var/lib/etcd/aside")), "{advice:?}");
     }
