@@ -193,6 +193,12 @@ const CAUSES: &[Cause] = &[
         "a policy of the host forbids it: SELinux, AppArmor, a noexec mount",
         "on HOST: journalctl -k | grep -iE 'denied|avc' | tail",
     ),
+    // After all that modprobe itself may say of it.
+    said(
+        &[&["could not load br_netfilter"]],
+        "something of the host keeps that module of the kernel from being loaded, as hardening does",
+        "on HOST: modprobe -c | grep br_netfilter; take the install or blacklist line away, then run the same command again",
+    ),
 ];
 
 /// What the words of a failed step, or else what was collected, most likely come from.
@@ -265,6 +271,15 @@ mod tests {
         ("mkdir: cannot create directory: Permission denied", "policy"),
         ("inotify_init: Too many open files", "limit"),
         ("could not fetch http://10.77.0.1:8080/x: curl: (28) timed out", "cannot reach"),
+        (
+            "could not load br_netfilter, by which services answer pods: modprobe loaded nothing",
+            "keeps that module",
+        ),
+        (
+            "could not load br_netfilter, by which services answer pods: modprobe: ERROR: could not insert 'br_netfilter': \
+             Operation not permitted",
+            "policy",
+        ),
     ];
 
     #[test]

@@ -99,7 +99,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         Action::Pull { images } => vec![script(scripts::PULL, images.iter().cloned(), FETCH)],
         Action::Unit { unit, verb, inputs } => unit_operations(cx, node, unit, *verb, inputs)?,
         Action::Sysctl => {
-            let pods = if node.is_kubernetes() { "pods" } else { "" };
+            let pods = if cx.cluster.filters_bridges(node) { "pods" } else { "" };
             vec![script(scripts::SYSCTL, [modules_config(), sysctl_config(), pods.into()], MINUTE)]
         }
         Action::AwaitProcess { process, inputs } => {

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::{host::Secret, versions::Release};
 
 use super::settings::{
-    Agent, Api, Artifacts, Component, Etcd, KubeProxy, LoadBalancer, Network, Runtime, Ssh, UpgradeStrategy,
+    Agent, Api, Artifacts, Component, Etcd, KubeProxy, LoadBalancer, Network, NetworkPlugin, Runtime, Ssh,
+    UpgradeStrategy,
 };
 
 /// The name of a host: a DNS label, unique in its cluster, and the name of its Kubernetes node.
@@ -234,6 +235,12 @@ impl Cluster {
             LoadBalancer::NodeLocal => format!("https://127.0.0.1:{}", self.api.port),
             LoadBalancer::External | LoadBalancer::None => format!("https://{}", self.api_endpoint()),
         }
+    }
+
+    /// True for a node on which rules have to see the traffic of bridges: that of our own, and what kube-proxy has to answer.
+    /// No pod of etcd's own hosts has an address to be forwarded to.
+    pub fn filters_bridges(&self, node: &Node) -> bool {
+        node.is_kubernetes() && (self.network.plugin == NetworkPlugin::Bridge || self.kube_proxy.enabled)
     }
 
     /// The client URLs of all etcd hosts, in the order of the file.

@@ -24,7 +24,7 @@ else f cgroup 1; f controllers "$(awk 'NR>1&&$4==1{printf "%s ",$1}' /proc/cgrou
 for t in tar gzip sha256sum mount ip ss awk sed grep find sysctl systemctl timeout setsid curl wget nft iptables flock; do hash $t || f missing $t; done
 m() { "${@:2}" && f feature $1 || { modinfo $1 >/dev/null && f loadable $1; }; }
 m overlay grep -qw overlay /proc/filesystems
-m br_netfilter [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]
+m br_netfilter grep -q . /proc/sys/net/bridge/bridge-nf-call-iptables /sys/module/br_netfilter/initstate
 # Each may be a disk of its own; of those that are still to come it is the nearest folder above.
 d="$L /usr $E $L/containerd $L/kubelet" w=()
 for p in ${d/usr/usr\/local}; do until [ -d $p ]; do p=${p%/*}; done; w+=("$p"); done

@@ -135,7 +135,7 @@ fn kernel(p: &mut Planner<'_>, node: &Node) {
     };
     let facts = p.facts(&node.name);
     let has = |all: &[String]| all.iter().any(|feature| feature == BRIDGE_FILTER);
-    let unloaded = !has(&facts.features) && has(&facts.loadable);
+    let unloaded = p.cluster.filters_bridges(node) && !has(&facts.features) && has(&facts.loadable);
     let unloaded = unloaded.then(|| format!("{BRIDGE_FILTER} is not loaded"));
     // No pod of etcd's own hosts has an address to be forwarded to.
     let other = unloaded.or_else(|| facts.settings.iter().find_map(differs)).filter(|_| node.is_kubernetes());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rsadm::{
     fake::{State, World},
-    inventory::{Cluster, Node, NodeName, Role},
+    inventory::{Cluster, NetworkPlugin, Node, NodeName, Role},
     layout,
     observe::{NodeFact, Observed},
     phases::{self, UP},
@@ -414,6 +414,17 @@ fn a_module_of_the_kernel_that_is_gone_is_loaded_again() {
         assert_eq!(harness::words(&run.plan), "w1: apply kernel settings (br_netfilter is not loaded)\n");
         in_sync(&world, &cluster, UP).await;
     });
+}
+
+/// Another plugin that answers pods by itself passes no rules, and no kernel is asked for what it does not use.
+#[test]
+fn a_module_of_the_kernel_that_nothing_uses_may_be_gone() {
+    let mut cluster = harness::ha();
+    cluster.network.plugin = NetworkPlugin::None;
+    cluster.kube_proxy.enabled = false;
+    let mut state = built(&cluster);
+    assert!(state.machine(&NodeName::new("w1")).kernel.remove("br_netfilter"));
+    block_on(in_sync(&World::new(state), &cluster, UP));
 }
 
 #[test]

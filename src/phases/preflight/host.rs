@@ -140,14 +140,17 @@ fn is_set(s: &Subject<'_>, key: &str, value: &serde_json::Value) -> bool {
 fn kernel_features(s: &Subject<'_>) -> Vec<Verdict> {
     let has =
         |feature: &str| [&s.facts.features, &s.facts.loadable].iter().any(|l| l.iter().any(|f| f == feature));
-    [("overlay", "container images", true), (BRIDGE_FILTER, "services of pods", s.node.is_kubernetes())]
-        .into_iter()
-        .filter(|(feature, _, needed)| *needed && !has(feature))
-        .map(|(feature, user, _)| {
-            let text = format!("its kernel has no {feature}, which {user} need");
-            Verdict::error(text, format!("modprobe {feature}, or use a kernel that has it"))
-        })
-        .collect()
+    [
+        ("overlay", "container images", true),
+        (BRIDGE_FILTER, "services of pods", s.cluster.filters_bridges(s.node)),
+    ]
+    .into_iter()
+    .filter(|(feature, _, needed)| *needed && !has(feature))
+    .map(|(feature, user, _)| {
+        let text = format!("its kernel has no {feature}, which {user} need");
+        Verdict::error(text, format!("modprobe {feature}, or use a kernel that has it"))
+    })
+    .collect()
 }
 
 /// kube-proxy's nftables mode asks for 5.13 (`pkg/proxy/nftables/proxier.go`).
