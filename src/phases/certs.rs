@@ -262,7 +262,7 @@ fn certificate(p: &mut Planner<'_>, node: &Node, spec: &LeafSpec) -> Result<(), 
         p.checked();
         return Ok(());
     };
-    if let Some(refusal) = ending::expired(p, &node.name, spec, "issued") {
+    if let Some(refusal) = ending::expired_for_now(p, &node.name, spec) {
         return Err(refusal);
     }
     issue(p, node, spec, &why);

@@ -11,7 +11,7 @@ use rsadm::{
     observe::{Facts, Observed},
     phases::{self, UP, certs::certificate_of_der},
     pki::{authorities::Ca, issue::Authority},
-    plan::{Action, Plan, Renewal},
+    plan::{Action, Plan, Refusal, Renewal},
     status::certificates::{Sources, assess},
 };
 use time::{Duration, OffsetDateTime};
@@ -228,13 +228,47 @@ fn the_end_of_an_authority_is_told_before_and_refused_after() {
             );
         }
     }
-    for (skips, refused) in [("preflight", true), ("certificates", false)] {
-        let refusal = up(3660, skips).err();
-        assert_eq!(refusal.is_some(), refused, "{skips}: {refusal:?}");
-        assert!(refusal.is_none_or(|r| r.rule == "authorities" && r.help.contains("--skip certificates")));
-    }
+    let told = |refusal: &Refusal| {
+        refusal.rule == "authorities"
+            && refusal.help.contains("certs status")
+            && !refusal.help.contains("--skip certificates")
+    };
+    let refusal = up(3660, "preflight").unwrap_err();
+    assert!(told(&refusal), "{refusal:?}");
+    assert!(up(3660, "certificates").is_ok());
     let refusal = phases::plan_renewal(&cluster, seen.clone(), at(3660), QUARTER).unwrap_err();
-    assert_eq!(refusal.rule, "authorities", "{refusal}");
+    assert!(told(&refusal), "{refusal:?}");
+}
+
+/// Without what the front proxy's authority signs all else can be done, as long as that is all that is lacking.
+#[test]
+fn what_the_end_of_the_front_proxys_authority_alone_leaves_to_do_is_told() {
+    let cluster = harness::ha();
+    let world = block_on(built(&cluster));
+    let ended = Authority::make(Ca::FrontProxy, OffsetDateTime::now_utc() - Duration::days(3660)).unwrap();
+    for name in ["m1", "m2", "m3"] {
+        let mut inner = world.inner();
+        let files = &mut inner.state.machine(&NodeName::new(name)).files;
+        for (path, text) in [
+            (Ca::FrontProxy.cert_path(), ended.files().cert.clone()),
+            (Ca::FrontProxy.key_path(), String::from_utf8(ended.files().key.expose().to_vec()).unwrap()),
+        ] {
+            files.put(&path, 0o600, text.as_bytes());
+        }
+        files.remove("/etc/kubernetes/pki/front-proxy-client.crt");
+    }
+    let helps = |seen: Observed, skips: &str| {
+        let now = OffsetDateTime::now_utc();
+        phases::plan(UP, &cluster, seen, now, |name| name != skips).map_err(|r| (r.rule, r.help))
+    };
+    let mut seen = block_on(observe(&world, &cluster));
+    let (rule, help) = helps(seen.clone(), "preflight").unwrap_err();
+    assert!(rule == "authorities" && help.contains("up --skip certificates does the rest"), "{rule}: {help}");
+    assert!(helps(seen.clone(), "certificates").is_ok());
+    let lacking = seen.hosts.get_mut(&NodeName::new("w1")).unwrap();
+    assert!(lacking.certs.remove("/var/lib/kubelet/pki/kubelet.crt").is_some());
+    let (rule, help) = helps(seen, "preflight").unwrap_err();
+    assert!(rule == "authorities" && !help.contains("--skip"), "{rule}: {help}");
 }
 
 #[test]
