@@ -92,7 +92,7 @@ pub fn backup_service(backup: &Backup) -> String {
 
 /// The timer: soon after it was set up, so that whoever did sees that it works, and after each boot, since how long ago the last
 /// time was is forgotten by then; and from there at the interval. The program itself takes none after a boot where a young
-/// one is there; whoever starts the service by hand gets one at once.
+/// one is there; but for that first run of a boot, whoever starts the service by hand gets one at once.
 pub fn backup_timer(backup: &Backup) -> String {
     format!(
         "# Written by rsadm.\n[Timer]\nOnActiveSec=10s\nOnUnitActiveSec={}s\nAccuracySec=1s\n\

@@ -22,16 +22,18 @@ fn ran_before(last_run: i64, uptime: &str, now: OffsetDateTime) -> bool {
     last_run != 0 && up.is_some_and(|up| last_run < now.unix_timestamp() - up)
 }
 
-/// A snapshot of the place that is good for now: verified, of this very cluster, and younger than half the interval, so that
-/// with the next run none is older than an interval and a half. What a restore took the place of is not meant.
+/// A snapshot of the place that is good for now: verified, of this very cluster, and younger than a quarter of the interval, so
+/// that its host has left its next note before others take it for late ([`turn::is_due`](crate::backup::turn::is_due)). What a
+/// restore took the place of is not meant.
 pub(super) fn fresh<'a>(
     config: &BackupConfig,
     cluster_id: u64,
     list: &'a [Entry],
     now: OffsetDateTime,
 ) -> Option<&'a Manifest> {
-    let (lineage, half) = ([format!("{cluster_id:x}")], std::time::Duration::from_secs(config.interval) / 2);
-    let is_young = |m: &&Manifest| m.taken_at <= now && now - m.taken_at < half;
+    let (lineage, quarter) =
+        ([format!("{cluster_id:x}")], std::time::Duration::from_secs(config.interval) / 4);
+    let is_young = |m: &&Manifest| m.taken_at <= now && now - m.taken_at < quarter;
     own_manifests(config, Some(&lineage), list).into_iter().filter(|m| m.is_verified()).find(is_young)
 }
 
@@ -65,8 +67,8 @@ mod tests {
             vec![Entry::new(manifest.file.clone(), manifest.size, Ok(manifest))]
         };
         for (what, list, good) in [
-            ("a young one", of(29, &|_| ()), true),
-            ("one of half an interval", of(30, &|_| ()), false),
+            ("a young one", of(14, &|_| ()), true),
+            ("one of a quarter of an interval", of(15, &|_| ()), false),
             ("one of a clock that was ahead", of(-1, &|_| ()), false),
             ("one of before a restore", of(5, &|m| m.cluster_id = "a6".into()), false),
             ("a damaged one", of(5, &|m| m.damaged = Some("it was cut off".into())), false),
