@@ -92,11 +92,15 @@ PROTOCOL=173
 # What ours were marked with before, which is BGP's. FRR gives its routes a metric, and ours have none.
 FORMER=186
 
+# Also in place of one with the former mark.
+route_up() {
+    ip route replace "${1%=*}" via "${1#*=}" proto "$PROTOCOL"
+}
+
 routes_up() {
     failed=0
     for route in $ROUTES; do
-        # Also in place of one with the former mark.
-        ip route replace "${route%=*}" via "${route#*=}" proto "$PROTOCOL" || failed=1
+        route_up "$route" || failed=1
     done
     for protocol in "$PROTOCOL" "$FORMER"; do
         ip -4 route show root "$POD_SUBNET" proto "$protocol" metric 0 | while read -r subnet _; do
@@ -109,15 +113,15 @@ routes_up() {
     return "$failed"
 }
 
-# One look, so that nothing is replaced where all are there.
-routes_are_there() {
+# One look, so that none is replaced that is there: one that cannot be put back would have all others replaced each time.
+lacking_routes_up() {
     there="
 $(ip -4 route show proto "$PROTOCOL")"
     for route in $ROUTES; do
         case "$there" in
             *"
 ${route%=*} via ${route#*=} "*) ;;
-            *) return 1 ;;
+            *) route_up "$route" || true ;;
         esac
     done
 }
@@ -171,7 +175,7 @@ keep_up() {
     while sleep 10; do
         masquerade_up || true
         forward_up || true
-        routes_are_there || routes_up || true
+        lacking_routes_up || true
     done >/dev/null 2>&1
 }
 
@@ -307,6 +311,11 @@ mod tests {
         assert!(come());
         sleep(Duration::from_millis(300));
         assert!(come(), "those that are there are put there again");
+        let all = fs::read_to_string(&routes).unwrap();
+        let (_, others_than_first) = all.split_once('\n').unwrap();
+        fs::write(path("fewer"), others_than_first).unwrap();
+        fs::rename(path("fewer"), &routes).unwrap();
+        assert!(come(), "with the one that is lacking those that are there are put there again");
         fs::write(&end, "").unwrap();
         assert!(watch.wait().unwrap().success());
         // What it was at is done by then.

@@ -16,11 +16,15 @@ PROTOCOL=173
 # What ours were marked with before, which is BGP's. FRR gives its routes a metric, and ours have none.
 FORMER=186
 
+# Also in place of one with the former mark.
+route_up() {
+    ip route replace "${1%=*}" via "${1#*=}" proto "$PROTOCOL"
+}
+
 routes_up() {
     failed=0
     for route in $ROUTES; do
-        # Also in place of one with the former mark.
-        ip route replace "${route%=*}" via "${route#*=}" proto "$PROTOCOL" || failed=1
+        route_up "$route" || failed=1
     done
     for protocol in "$PROTOCOL" "$FORMER"; do
         ip -4 route show root "$POD_SUBNET" proto "$protocol" metric 0 | while read -r subnet _; do
@@ -33,15 +37,15 @@ routes_up() {
     return "$failed"
 }
 
-# One look, so that nothing is replaced where all are there.
-routes_are_there() {
+# One look, so that none is replaced that is there: one that cannot be put back would have all others replaced each time.
+lacking_routes_up() {
     there="
 $(ip -4 route show proto "$PROTOCOL")"
     for route in $ROUTES; do
         case "$there" in
             *"
 ${route%=*} via ${route#*=} "*) ;;
-            *) return 1 ;;
+            *) route_up "$route" || true ;;
         esac
     done
 }
@@ -95,7 +99,7 @@ keep_up() {
     while sleep 10; do
         masquerade_up || true
         forward_up || true
-        routes_are_there || routes_up || true
+        lacking_routes_up || true
     done >/dev/null 2>&1
 }
 
