@@ -1,6 +1,6 @@
 //! What `rsadm status` advises, the worst first.
 
-use super::{ClusterStatus, HostStatus, Sources, certificates::authority_of};
+use super::{ClusterStatus, HostStatus, Sources, certificates::authority_of, host};
 use crate::{
     etcd::status::{Advice, Level},
     inventory::{NetworkPlugin, Node, Role},
@@ -65,7 +65,7 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
     advice.extend(told.map(|(text, command)| warn(text, Some(command))));
     advice
         .extend(authorities(sources).map(|text| warn(text, Some(format!("rsadm certs status{inventory}")))));
-    if let Some(text) = leaf(status) {
+    if let Some(text) = leaf(sources) {
         advice.push(warn(text, Some(format!("rsadm certs renew{inventory}"))));
     }
     if let Some(Err(refusal)) = sources.plan {
@@ -110,8 +110,9 @@ fn authorities(sources: &Sources<'_>) -> impl Iterator<Item = String> {
 }
 
 /// The certificate that ends first of those that can be renewed, where that is soon.
-fn leaf(status: &ClusterStatus) -> Option<String> {
-    let expiries = status.hosts.iter().filter_map(|host| host.first_expiry.as_ref());
+fn leaf(sources: &Sources<'_>) -> Option<String> {
+    let hosts = sources.cluster.nodes.iter().filter_map(|n| Some((n, sources.seen.hosts.get(&n.name)?)));
+    let expiries = hosts.flat_map(|(node, facts)| host::expiries(sources, node, facts));
     let first = expiries.filter(|e| e.days < URGENT_DAYS && !e.with_authority).min_by_key(|e| e.days)?;
     let when = match first.days {
         days @ 0.. => format!("expires in {days} days"),

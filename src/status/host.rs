@@ -8,7 +8,11 @@ use crate::{
     layout,
     observe::Facts,
     phases::{certs, ownership::is_prepared},
-    pki::{inspect::days_left, specs},
+    pki::{
+        inspect::{CertInfo, days_left},
+        leaf::LeafSpec,
+        specs,
+    },
 };
 
 /// One host, seen or not.
@@ -63,7 +67,7 @@ fn seen(status: &mut HostStatus, sources: &Sources<'_>, node: &Node, facts: &Fac
             status.problems.push(format!("API server: {why}"));
         }
     }
-    status.first_expiry = first_expiry(sources, node, facts);
+    status.first_expiry = expiries(sources, node, facts).into_iter().next();
     if let Some(Ok(plan)) = sources.plan {
         let changes = plan.steps().filter(|(host, step)| **host == node.name && step.action.is_change());
         status.changes = Some(changes.count());
@@ -114,20 +118,24 @@ fn node_ready(sources: &Sources<'_>, node: &Node) -> Option<bool> {
     Some(nodes.get(&node.name).is_some_and(|n| n.ready))
 }
 
-/// Of what rsadm issues, and of what a kubelet renews by itself what it is late with: of an authority, and of files that are
-/// somebody else's, other texts tell.
-fn first_expiry(sources: &Sources<'_>, node: &Node, facts: &Facts) -> Option<Expiry> {
+/// Of what rsadm issues, and of what a kubelet renews by itself what it is late with, those that end first before the
+/// others: of an authority, and of files that are somebody else's, other texts tell.
+pub(super) fn expiries(sources: &Sources<'_>, node: &Node, facts: &Facts) -> Vec<Expiry> {
     let specs = specs::specs_for(sources.cluster, node).into_iter();
     let found = specs.filter_map(|spec| Some((certs::found_certificate(facts, &spec.place)?, spec)));
-    let found = found.filter(|(info, spec)| !certs::renews_itself(spec, info, sources.now));
-    let (first, spec) = found.min_by_key(|(info, _)| info.not_after)?;
-    let authority = facts.certs.get(&spec.ca.cert_path()).and_then(|der| certs::certificate_of_der(der));
-    Some(Expiry {
-        host: node.name.clone(),
-        path: spec.place.cert_path().to_owned(),
-        days: days_left(first.not_after, sources.now),
-        with_authority: authority.is_some_and(|ca| first.ends_with(&ca) || ca.is_expired(sources.now)),
-    })
+    let mut found: Vec<_> =
+        found.filter(|(info, spec)| !certs::renews_itself(spec, info, sources.now)).collect();
+    found.sort_by_key(|(info, _)| info.not_after);
+    let expiry = |(info, spec): (CertInfo, LeafSpec)| {
+        let authority = facts.certs.get(&spec.ca.cert_path()).and_then(|der| certs::certificate_of_der(der));
+        Expiry {
+            host: node.name.clone(),
+            path: spec.place.cert_path().to_owned(),
+            days: days_left(info.not_after, sources.now),
+            with_authority: authority.is_some_and(|ca| info.ends_with(&ca) || ca.is_expired(sources.now)),
+        }
+    };
+    found.into_iter().map(expiry).collect()
 }
 
 /// True where nothing of ours and nothing like it is on a host.

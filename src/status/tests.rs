@@ -214,6 +214,30 @@ fn only_what_can_be_renewed_is_told_to_be() {
     }
 }
 
+/// On one host what no renewal helps ends before what one does.
+#[test]
+fn what_can_be_renewed_is_told_beside_what_ends_with_its_authority() {
+    let mut scene = Scene::new();
+    let node = scene.cluster.nodes[0].clone();
+    for (ca, days, name, age) in [(Ca::Etcd, 10, "etcd-server", 0), (Ca::Cluster, 3000, "apiserver", 345)] {
+        let authority = Authority::make(ca, NOW - Duration::days(3650 - days)).unwrap();
+        let spec = specs::spec_for(&scene.cluster, &node, name).unwrap();
+        let issued = authority.issue(&spec, NOW - Duration::days(age)).unwrap();
+        let der = |pem: &str| pem.lines().filter(|l| !l.starts_with('-')).collect::<String>();
+        let certs = &mut scene.facts("m1").certs;
+        certs.insert(ca.cert_path(), der(&authority.files().cert));
+        certs.insert(spec.place.cert_path().to_owned(), der(&issued.cert));
+    }
+    let status = scene.status();
+    assert_eq!(status.first_expiry.as_ref().map(|e| e.days), Some(10));
+    let renewals =
+        status.advice.iter().filter(|a| a.command.as_deref() == Some("rsadm certs renew prod.yaml"));
+    assert_eq!(
+        renewals.map(|a| a.text.as_str()).collect::<Vec<_>>(),
+        ["/etc/kubernetes/pki/apiserver.crt on m1 expires in 20 days; this renews what ends soon:"]
+    );
+}
+
 #[test]
 fn a_stopped_component_and_a_sick_api_server() {
     let mut scene = Scene::new();
