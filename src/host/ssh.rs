@@ -139,7 +139,9 @@ impl SshHost {
         };
         if host.link().await?.waited() {
             // Only a shell shows whether anybody is at its other end. Until then nobody has logged in.
-            host.run(&[], false).await?;
+            let mut slot = host.shell.lock().await;
+            let shell = host.take_shell(&mut slot).await?;
+            *slot = Slot::Open(shell);
         }
         tokio::spawn(keep_awake(Arc::downgrade(&host.shell)));
         Ok(host)

@@ -202,7 +202,7 @@ impl Drop for Link {
     /// Has it wait where it may and nobody uses it any more, not even a forwarded port; else its last user ends it.
     fn drop(&mut self) {
         // Those that are being closed are so in a moment.
-        let mut patience = 50;
+        let mut patience = if self.place.is_some() && !self.spoiled.load(Relaxed) { 50 } else { 0 };
         while self.ports.load(Relaxed) > 0 && patience > 0 {
             std::thread::sleep(Duration::from_millis(1));
             patience -= 1;
