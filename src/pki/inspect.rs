@@ -132,6 +132,15 @@ pub fn days_left(not_after: OffsetDateTime, now: OffsetDateTime) -> i64 {
     (not_after - now).whole_seconds().div_euclid(86_400)
 }
 
+/// True where nothing renews what ends then: its authority ends no later, or has ended.
+pub fn ends_with_authority(
+    not_after: OffsetDateTime,
+    authority: OffsetDateTime,
+    now: OffsetDateTime,
+) -> bool {
+    not_after >= authority || now > authority
+}
+
 /// The public point of a private key on P-256, without the mark of an uncompressed one, from the last 88 characters of base64
 /// in its PEM text. Both forms of such keys end with it (PKCS#8, SEC 1): so a host can show which key it has, and the key stays
 /// where it is.

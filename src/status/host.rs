@@ -9,7 +9,7 @@ use crate::{
     observe::Facts,
     phases::{certs, ownership::is_prepared},
     pki::{
-        inspect::{CertInfo, days_left},
+        inspect::{CertInfo, days_left, ends_with_authority},
         leaf::LeafSpec,
         specs,
     },
@@ -132,7 +132,8 @@ pub(super) fn expiries(sources: &Sources<'_>, node: &Node, facts: &Facts) -> Vec
             host: node.name.clone(),
             path: spec.place.cert_path().to_owned(),
             days: days_left(info.not_after, sources.now),
-            with_authority: authority.is_some_and(|ca| info.ends_with(&ca) || ca.is_expired(sources.now)),
+            with_authority: authority
+                .is_some_and(|ca| ends_with_authority(info.not_after, ca.not_after, sources.now)),
         }
     };
     found.into_iter().map(expiry).collect()

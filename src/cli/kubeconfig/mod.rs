@@ -18,7 +18,7 @@ use crate::{
     inventory::NodeName,
     layout,
     pki::{
-        inspect::{days_left, inspect},
+        inspect::{days_left, ends_with_authority, inspect},
         kubeconfig::{Credential, Kubeconfig, KubeconfigError},
         leaf::URGENT_DAYS,
     },
@@ -117,7 +117,7 @@ impl Found {
         };
         let text = format!("the certificate in {path} of {} {when} on {}", self.host, ends.date());
         let (inventory, authority) = (inventory.as_typed(), inspect(&self.kubeconfig.ca));
-        let help = match authority.is_ok_and(|ca| ends >= ca.not_after || ca.is_expired(now)) {
+        let help = match authority.is_ok_and(|ca| ends_with_authority(ends, ca.not_after, now)) {
             true => format!(
                 "its authority ends then, too, and nothing renews it: rsadm certs status{inventory} tells more"
             ),

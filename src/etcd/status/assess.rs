@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     etcd::{Alarm, KvHash, Member, MemberStatus},
-    pki::inspect::days_left,
+    pki::inspect::{days_left, ends_with_authority},
 };
 
 /// A voter this many entries behind does not count as healthy: at the same gap between committed and applied etcd
@@ -206,7 +206,7 @@ impl<'g> Facts<'g> {
             certificate_days: not_after.map(|t| days_left(t, now)),
             with_authority: not_after
                 .zip(self.authority_ends(answer))
-                .is_some_and(|(own, ca)| own >= ca || ca < now),
+                .is_some_and(|(own, ca)| ends_with_authority(own, ca, now)),
             alarms: id.map_or_else(Vec::new, |id| self.alarms_of(id)),
             error,
             host: answer.and_then(|a| self.hosts.get(&a.node)).cloned(),
