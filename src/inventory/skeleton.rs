@@ -7,9 +7,8 @@ use std::{
 };
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
-use crate::versions::DEFAULT_KUBERNETES;
+use crate::{host::frame::checksum, versions::DEFAULT_KUBERNETES};
 
 use super::{TAKES_PODS, cluster::NodeName, file, syntax};
 
@@ -126,8 +125,7 @@ ssh:
 /// Another one for other hosts: of two clusters of one name rsadm could not tell whose a host is.
 fn cluster_name(hosts: &[HostArgument]) -> String {
     let places: Vec<String> = hosts.iter().map(|h| format!("{}:{:?}", h.address, h.port)).collect();
-    let [a, b, ..]: [u8; 32] = Sha256::digest(places.join(" ")).into();
-    format!("prod-{a:02x}{b:02x}")
+    format!("prod-{}", &checksum(places.join(" ").as_bytes())[..4])
 }
 
 /// What so many hosts do not make, and what would.
