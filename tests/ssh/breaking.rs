@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rsadm::host::{Host, HostError, Op, ssh::SshHost};
 
-use crate::sshd::{Sshd, ok, options, put, run, sh};
+use crate::sshd::{FIND_SSHD, Sshd, ok, options, put, run, sh};
 
 #[tokio::test]
 async fn a_shell_that_dies_is_told_and_replaced() {
@@ -29,9 +29,8 @@ async fn a_connection_that_breaks_is_told_and_replaced() {
     let host = sshd.connect().await.unwrap();
     let forward = host.forward(([127, 0, 0, 1], sshd.node().ssh.port).into()).await.unwrap();
     assert!(forward.leads().await);
-    // The session's own sshd process: the parent of the remote shell.
-    let kill = "pid=$PPID; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do pid=$(ps -o ppid= $pid | tr -d ' '); done; kill -9 $pid; sleep 60";
-    let error = host.run(&[sh(kill)], false).await.unwrap_err();
+    let kill = format!("{FIND_SSHD}; kill -9 $pid; sleep 60");
+    let error = host.run(&[sh(&kill)], false).await.unwrap_err();
     assert!(matches!(error, HostError::Lost { .. }), "{error}");
     ok(&host, &[run(&["true"])]).await;
     assert!(!forward.leads().await);

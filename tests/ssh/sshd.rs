@@ -54,7 +54,7 @@ impl Sshd {
         config.extend(settings.iter().map(|line| format!("{line}\n")));
         std::fs::write(dir.path().join("sshd_config"), config).unwrap();
         let sshd = Self { child: spawn(dir.path()), dir, port };
-        sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
+        sshd.trust_own();
         Some(sshd)
     }
 
@@ -73,6 +73,11 @@ impl Sshd {
     pub(crate) fn trust(&self, key: &str) {
         let line = if key.is_empty() { String::new() } else { format!("[127.0.0.1]:{} {key}", self.port) };
         std::fs::write(self.path("known_hosts"), line).unwrap();
+    }
+
+    /// Makes known_hosts hold its own key.
+    pub(crate) fn trust_own(&self) {
+        self.trust(&std::fs::read_to_string(self.path("host_key.pub")).unwrap());
     }
 
     /// `SHA256:…` of its host key.
@@ -133,6 +138,10 @@ pub(crate) fn options() -> Options {
 pub(crate) fn run(argv: &[&str]) -> Op {
     Op::Run(Cmd::new(argv.iter().copied()))
 }
+
+/// A line of bash that finds the number of its connection's own sshd process: an ancestor of the remote shell.
+pub(crate) const FIND_SSHD: &str =
+    "pid=$PPID; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do pid=$(ps -o ppid= $pid | tr -d ' '); done";
 
 /// A line of bash.
 pub(crate) fn sh(text: &str) -> Op {

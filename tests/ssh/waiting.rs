@@ -7,7 +7,7 @@ use rsadm::{
     inventory::Node,
 };
 
-use crate::sshd::{Sshd, ok, options, run, sh};
+use crate::sshd::{FIND_SSHD, Sshd, ok, options, run, sh};
 
 fn patient(sshd: &Sshd) -> Node {
     let mut node = sshd.node();
@@ -19,8 +19,7 @@ fn patient(sshd: &Sshd) -> Node {
 async fn a_run(node: &Node) -> (u64, u32) {
     let options = options();
     let host = SshHost::connect(node, &options).await.unwrap();
-    let pid = "pid=$PPID; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do pid=$(ps -o ppid= $pid | tr -d ' '); done; echo $pid";
-    let told = ok(&host, &[sh(pid)]).await[0].text().trim().parse().unwrap();
+    let told = ok(&host, &[sh(&format!("{FIND_SSHD}; echo $pid"))]).await[0].text().trim().parse().unwrap();
     (host.traffic().connections, told)
 }
 
@@ -44,12 +43,12 @@ async fn the_next_run_need_not_log_in() {
     sshd.trust("");
     drop(host);
     assert!(SshHost::connect(&node, &options()).await.is_err(), "nobody vouches for its key any more");
-    sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
+    sshd.trust_own();
     assert_eq!(a_run(&node).await.0, 1);
     sshd.trust("");
     let refused = SshHost::connect(&node, &options()).await;
     assert!(refused.is_err(), "nobody vouches for its key any more");
-    sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
+    sshd.trust_own();
     assert_eq!(a_run(&node).await.0, 1);
     sshd.stop();
     assert_eq!(a_run(&node).await.0, 0);
@@ -107,7 +106,7 @@ async fn one_through_which_a_port_leads_does_not_wait() {
         assert_eq!(a_run(&node).await.0, 1);
         assert_eq!(a_run(&node).await.0, 0);
         // For the next round nothing waits.
-        sshd.trust(&std::fs::read_to_string(sshd.path("host_key.pub")).unwrap());
+        sshd.trust_own();
     }
 }
 

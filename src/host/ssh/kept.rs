@@ -210,12 +210,18 @@ mod tests {
         assert!(place(&target, &next).await.is_none());
     }
 
-    #[test]
-    fn connections_wait_in_no_folder_that_others_may_enter() {
+    /// A run's own folder, and the one where connections wait beside it, for as long as the first value lives.
+    fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let base = tempfile::tempdir().unwrap();
         let own = base.path().join("own");
         fs::create_dir(&own).unwrap();
         let folder = folder_beside(&own).unwrap();
+        (base, own, folder)
+    }
+
+    #[test]
+    fn connections_wait_in_no_folder_that_others_may_enter() {
+        let (_base, own, folder) = folders();
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).unwrap();
         folder_beside(&own).unwrap_err();
@@ -227,10 +233,7 @@ mod tests {
 
     #[test]
     fn what_waited_too_long_is_removed() {
-        let base = tempfile::tempdir().unwrap();
-        let own = base.path().join("own");
-        fs::create_dir(&own).unwrap();
-        let folder = folder_beside(&own).unwrap();
+        let (_base, own, folder) = folders();
         for (name, age) in [("old", OVER * 2), ("new", OVER / 2)] {
             fs::create_dir(folder.join(name)).unwrap();
             File::open(folder.join(name)).unwrap().set_modified(SystemTime::now() - age).unwrap();

@@ -108,14 +108,14 @@ impl Link {
         let files = Files::write(dir.path(), target.name.as_str(), &target.ssh, target.patience);
         let files =
             files.map_err(|error| other(format!("ssh's configuration could not be written: {error}")))?;
-        let place = Place::of(target, &files, dir.path()).await;
+        let mut place = Place::of(target, &files, dir.path()).await;
         if let Some(socket) = place.as_ref().and_then(|place| place.take(dir.path())) {
-            let link = Self::of(Session::resume_mux(socket.into(), None), true, place, dir);
+            let mut link = Self::of(Session::resume_mux(socket.into(), None), true, place, dir);
             if link.is_alive().await {
                 return Ok(link);
             }
-            link.spoil();
-            return Box::pin(Self::open(target, dir)).await;
+            // Its successor's.
+            place = link.place.take();
         }
         let builder = builder(&target.ssh, dir.path(), &files.config);
         let address = target.address.clone();
@@ -207,17 +207,15 @@ impl Drop for Link {
             std::thread::sleep(Duration::from_millis(1));
             patience -= 1;
         }
+        let socket = self.session.control_socket().to_owned();
         let nothing = Arc::new(Session::resume_mux(Path::new("").into(), None));
         let session = Arc::try_unwrap(std::mem::replace(&mut self.session, nothing));
         let forbids = |session: &Session| log(session).get(self.said..).is_some_and(failure::forbids);
         let may_wait = !self.spoiled.load(Relaxed) && self.ports.load(Relaxed) == 0;
         let place = self.place.take().filter(|_| may_wait);
         match (session, place) {
-            (Ok(session), Some(place)) if !forbids(&session) && place.put(session.control_socket()) => {
-                drop(session.detach());
-            }
-            (Ok(session), _) if self.waited => end(session.control_socket()),
-            (Err(session), _) if self.waited => end(session.control_socket()),
+            (Ok(session), Some(place)) if !forbids(&session) && place.put(&socket) => drop(session.detach()),
+            _ if self.waited => end(&socket),
             _ => {}
         }
     }
