@@ -43,11 +43,12 @@ impl Entry {
     }
 }
 
-/// The newest first; those without a manifest, whose time nobody knows, last.
+/// The newest first; those without a manifest, whose time nobody knows, last. Times are in whole seconds: of one second's the one
+/// that holds more comes first, so that the one taken last is not what its place has to spare.
 pub fn sort(entries: &mut [Entry]) {
     entries.sort_by(|a, b| {
-        let time = |e: &Entry| e.manifest.as_ref().ok().map(|m| m.taken_at);
-        time(b).cmp(&time(a)).then_with(|| a.file.cmp(&b.file))
+        let holds = |e: &Entry| e.manifest.as_ref().ok().map(|m| (m.taken_at, m.revision, m.carries.len()));
+        holds(b).cmp(&holds(a)).then_with(|| a.file.cmp(&b.file))
     });
 }
 
@@ -251,5 +252,19 @@ mod tests {
         std::fs::write(folder.path().join("kept/b.db"), &bytes[..100]).unwrap();
         let says = place.list().await.unwrap()[0].manifest.clone().unwrap_err();
         assert!(says.starts_with("has 100 bytes where its manifest says"), "{says}");
+    }
+
+    /// Two that are taken one after the other may bear the same second, and the second one often the same revision.
+    #[test]
+    fn of_one_second_the_one_that_holds_more_is_the_newest() {
+        let of = |file: &str, revision, carries: &[&str]| {
+            let carries = carries.iter().map(|&path| path.to_owned()).collect();
+            let m = Manifest { file: file.into(), revision, carries, ..sample() };
+            Entry::new(file.into(), m.size, Ok(m))
+        };
+        let mut list =
+            [of("a.db", 7, &[]), of("b.tar.age", 7, &["ca.key"]), of("c.db", 8, &[]), of("d.db", 7, &[])];
+        sort(&mut list);
+        assert_eq!(list.map(|e| e.file), ["c.db", "b.tar.age", "a.db", "d.db"]);
     }
 }
