@@ -39,9 +39,8 @@ impl Source {
     /// The manifest of a plain snapshot that was checked here.
     pub fn manifest(&self, checked: &Checked, taken_at: OffsetDateTime) -> Manifest {
         let Checked { sum, structure } = checked;
-        let stem = stem(&self.cluster, taken_at, &self.member);
         let saved = Saved {
-            file: format!("{stem}-r{}{PLAIN}", structure.revision),
+            file: own_name(&self.cluster, taken_at, &self.member, structure.revision),
             size: sum.size,
             sha256: sum.sha256.clone(),
             revision: structure.revision,
@@ -121,11 +120,30 @@ async fn stream(
     Ok(())
 }
 
+fn own_name(cluster: &str, taken_at: OffsetDateTime, member: &str, revision: u64) -> String {
+    format!("{}-r{revision}{PLAIN}", stem(cluster, taken_at, member))
+}
+
+/// The manifest by a name of its own that is free in a folder. Of two that are taken within a second and of one revision the
+/// later one bears the next second, as if its taker had waited for it.
+fn free(mut manifest: Manifest, folder: &Path) -> Manifest {
+    let is_taken = |m: &Manifest| {
+        let plain = folder.join(&m.file);
+        plain.exists() || file::manifest_of_another(&plain).is_some()
+    };
+    while is_taken(&manifest) {
+        manifest.taken_at += time::Duration::SECOND;
+        manifest.file =
+            own_name(&manifest.cluster, manifest.taken_at, &manifest.member, manifest.revision);
+    }
+    manifest
+}
+
 /// Gives a snapshot its name in the folder it is in, or a bundle of it where there are recipients; `name` is for a file
 /// of another name than its own. Comes back with where it is and the manifest beside it.
 ///
 /// # Errors
-/// Where there is a file of that name, or the disk takes no more.
+/// Where there is a file of the name that was asked for, or the disk takes no more.
 pub fn keep(
     arrived: Arrived,
     manifest: Manifest,
@@ -134,6 +152,7 @@ pub fn keep(
     carried: &[Carried],
 ) -> Result<(PathBuf, Manifest), BackupError> {
     let folder = arrived.path().parent().map(Path::to_owned).unwrap_or_default();
+    let manifest = if name.is_none() { free(manifest, &folder) } else { manifest };
     if recipients.is_empty() {
         let manifest = Manifest { file: name.map_or(manifest.file.clone(), str::to_owned), ..manifest };
         let path = folder.join(&manifest.file);
@@ -154,4 +173,29 @@ pub fn keep(
     let outer = Manifest { file, size, sha256, carries, encrypted: true, ..manifest };
     file::name(made, &path, &outer)?;
     Ok((path, outer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::tests::sample;
+
+    #[test]
+    fn the_second_of_one_second_has_a_name_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let m = sample();
+        let first = Manifest { file: own_name(&m.cluster, m.taken_at, &m.member, m.revision), ..m };
+        assert_eq!(free(first.clone(), folder.path()), first);
+        // A plain one, with its manifest; then a bundle, which would have the same.
+        std::fs::write(folder.path().join(&first.file), "").unwrap();
+        let second = free(first.clone(), folder.path());
+        assert_eq!(second.taken_at - first.taken_at, time::Duration::SECOND);
+        assert!(second.file != first.file && !second.file.contains(&first.file));
+        let bundle = Manifest { file: second.file.replace(PLAIN, BUNDLE), ..second.clone() };
+        let path = folder.path().join(&bundle.file);
+        std::fs::write(&path, "").unwrap();
+        std::fs::write(file::manifest_path(&path), bundle.to_json()).unwrap();
+        let third = free(first.clone(), folder.path());
+        assert_eq!(third.taken_at - first.taken_at, time::Duration::SECOND * 2);
+    }
 }
