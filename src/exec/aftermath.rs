@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// How long the manifests from before may take to serve again.
+/// How long the manifests from before may take to serve again, or half of what the new ones had, where that is longer.
 const BACK: Duration = Duration::from_secs(60);
 
 /// How long a member or an API server may take to say that it serves.
@@ -31,7 +31,7 @@ pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<&Act
         failure.collected = collect(host.as_ref(), step).await;
     }
     if let Some(host) = cx.fleet.host(&work.host) {
-        failure.state = put_back(host.as_ref(), cx.kept(), kept(work)).await;
+        failure.state = put_back(host.as_ref(), BACK.max(cx.limit / 2), cx.kept(), kept(work)).await;
     }
     if let Some(cause) = causes::likely(failure.cause.as_deref().unwrap_or_default(), &failure.collected) {
         failure.likely = Some(cause.why.to_owned());
@@ -63,12 +63,12 @@ fn kept(work: &HostWork) -> Vec<String> {
 }
 
 /// Puts manifests back that were kept, where what replaced them does not serve; what became of that.
-async fn put_back(host: &dyn Host, folder: String, kept: Vec<String>) -> Vec<String> {
+async fn put_back(host: &dyn Host, limit: Duration, folder: String, kept: Vec<String>) -> Vec<String> {
     if kept.is_empty() {
         return vec![];
     }
-    let args = [BACK.as_secs().to_string(), folder].into_iter().chain(kept).collect();
-    tell(host, Op::Script(scripts::PUT_BACK, args, BACK * 2)).await
+    let args = [limit.as_secs().to_string(), folder].into_iter().chain(kept).collect();
+    tell(host, Op::Script(scripts::PUT_BACK, args, limit * 2)).await
 }
 
 async fn tell(host: &dyn Host, op: Op) -> Vec<String> {
