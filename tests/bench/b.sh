@@ -10,7 +10,8 @@ bench_b() {
   local raw=() floor=() up=() inventory=$work/etcd-only.yaml node n
   inventory_of "${members[@]}" > "$inventory"
   say "(b) three etcd members, from programs to a leader"
-  "$LAB" add e1:10.77.0.31 e2:10.77.0.32 e3:10.77.0.33 2> /dev/null || "$LAB" up e1:10.77.0.31 e2:10.77.0.32 e3:10.77.0.33 >> "$work/log" 2>&1
+  without m1
+  "$LAB" up e1:10.77.0.31 e2:10.77.0.32 e3:10.77.0.33 >> "$work/log" 2>&1
   rsadm up "$inventory" >> "$work/log" 2>&1 || die "rsadm up failed; see $work/log"
   for node in "${members[@]}"; do "$LAB" root "$node" cp -r /etc/kubernetes/pki/etcd /root/etcd-pki; done
   for n in 1 2 3; do

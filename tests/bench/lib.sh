@@ -71,6 +71,9 @@ back_to() {
   quiet
 }
 
+# without NODE: ends the lab where it has that node, of another benchmark's cluster, which would be measured along.
+without() { ! "$LAB" status 2> /dev/null | grep -q "^$1 " || "$LAB" down >> "$work/log" 2>&1; }
+
 # Others' work on the machine would be measured along: waits for calm, not for ever.
 quiet() {
   local try
