@@ -322,8 +322,13 @@ fn a_watch_that_is_ended() {
         let ssh = &format!("printf x >>dialled\necho '{refused}' >&2\nexit 255");
         let run = signalled(&["etcd", "status", "--watch=10ms"], ssh, 4, signal);
         let stdout = String::from_utf8(run.stdout).unwrap();
-        assert_eq!(stdout.lines().count(), 1, "{stdout}");
-        assert!(stdout.contains(" could not connect to m1: "), "{stdout}");
+        // What is so still is told once. A busy computer may be late for a refusal, which is another thing to tell.
+        let told =
+            stdout.lines().map(|line| line.split_once(" could not connect to m1: ").map(|(_, why)| why));
+        let mut told: Vec<&str> = told.map(|why| why.expect("a line of m1")).collect();
+        let all = told.len();
+        told.dedup();
+        assert!(all > 0 && told.len() == all, "{stdout}");
         assert_eq!(run.status.code(), Some(4), "{}", String::from_utf8_lossy(&run.stderr));
     }
 }
@@ -336,7 +341,7 @@ fn a_watch_that_nobody_reads_any_more() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains(" could not connect to m1: "), "{line}");
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,

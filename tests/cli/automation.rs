@@ -73,7 +73,7 @@ fn an_inventory_that_can_be_read_once() {
     });
     let mut command = Command::cargo_bin("rsadm").unwrap();
     command.args(["etcd", "snapshot", "ls"]).arg(&pipe).args(["--from", "m9:"]);
-    let run = command.timeout(Duration::from_secs(20)).output().unwrap();
+    let run = command.timeout(Duration::from_secs(120)).output().unwrap();
     writer.join().unwrap().unwrap();
     let stderr = String::from_utf8(run.stderr).unwrap();
     assert!(stderr.contains("the inventory has no host m9"), "{stderr}");

@@ -87,7 +87,7 @@ async fn what_asks_rsadm_to_stop_does_not_end_the_way_through_a_jump_host() {
     }
     assert_eq!(host.traffic().connections, 1);
     drop((host, options));
-    for _ in 0..500 {
+    for _ in 0..3000 {
         let left = std::process::Command::new("pgrep").args(["-f", &config]).output().unwrap();
         if left.stdout.is_empty() {
             return;

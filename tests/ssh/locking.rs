@@ -145,7 +145,7 @@ async fn a_run_that_calls_itself_the_same_is_another() {
 async fn taken(fleet: &Fleet, holder: &str) {
     let mut refused = lock::take(fleet, holder, &Events::none()).await.err();
     // The one before may not be quite gone yet.
-    for _ in 0..50 {
+    for _ in 0..600 {
         if refused.is_none() {
             return;
         }

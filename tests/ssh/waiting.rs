@@ -19,22 +19,54 @@ fn patient(sshd: &Sshd) -> Node {
 async fn a_run(node: &Node) -> (u64, u32) {
     let options = options();
     let host = SshHost::connect(node, &options).await.unwrap();
-    let told = ok(&host, &[sh(&format!("{FIND_SSHD}; echo $pid"))]).await[0].text().trim().parse().unwrap();
-    (host.traffic().connections, told)
+    let served = served_by(&host).await;
+    (host.traffic().connections, served)
+}
+
+/// The host, by a connection that waited. On a busy computer what waits may not be found soon enough: that run logs in, and the
+/// next one finds it.
+async fn without_login(node: &Node) -> SshHost {
+    for _ in 0..30 {
+        // Nobody may listen any more.
+        let host = SshHost::connect(node, &options()).await;
+        if let Some(host) = host.ok().filter(|host| host.traffic().connections == 0) {
+            return host;
+        }
+    }
+    panic!("nothing waits");
+}
+
+/// The process that serves it.
+async fn served_by(host: &SshHost) -> u32 {
+    ok(host, &[sh(&format!("{FIND_SSHD}; echo $pid"))]).await[0].text().trim().parse().unwrap()
 }
 
 #[tokio::test]
 async fn the_next_run_need_not_log_in() {
     let Some(mut sshd) = Sshd::start() else { return };
     let node = patient(&sshd);
-    let (made, first) = a_run(&node).await;
-    let (again, second) = a_run(&node).await;
-    assert_eq!((made, again, second), (1, 0, first));
+    let mut logged_in = vec![];
+    let waited = loop {
+        let (made, served) = a_run(&node).await;
+        if made == 0 {
+            break served;
+        }
+        logged_in.push(served);
+        assert!(logged_in.len() < 30, "nothing waits");
+    };
+    assert!(logged_in.contains(&waited));
 
     // Two at once: one takes what waits, the other makes its own, of which one waits afterwards.
-    let (one, other) = tokio::join!(a_run(&node), a_run(&node));
-    assert_eq!(one.0 + other.0, 1);
-    assert_eq!(a_run(&node).await.0, 0);
+    let mut made = 2;
+    for _ in 0..30 {
+        let (one, other) = tokio::join!(a_run(&node), a_run(&node));
+        made = one.0 + other.0;
+        if made == 1 {
+            break;
+        }
+    }
+    assert_eq!(made, 1);
+    drop(without_login(&node).await);
 
     // Whoever is not to wait takes none that does.
     assert_eq!(a_run(&sshd.node()).await.0, 1);
@@ -51,7 +83,7 @@ async fn the_next_run_need_not_log_in() {
     sshd.trust_own();
     assert_eq!(a_run(&node).await.0, 1);
     sshd.stop();
-    assert_eq!(a_run(&node).await.0, 0);
+    drop(without_login(&node).await);
 }
 
 #[tokio::test]
@@ -72,13 +104,18 @@ async fn one_that_died_while_it_waited_is_replaced() {
 async fn one_whose_ports_are_closed_waits() {
     let Some(sshd) = Sshd::start() else { return };
     let node = patient(&sshd);
-    for made in [1, 0] {
+    let mut made = 1;
+    for _ in 0..30 {
         let host = SshHost::connect(&node, &options()).await.unwrap();
         ok(&host, &[run(&["true"])]).await;
-        assert_eq!(host.traffic().connections, made);
+        made = host.traffic().connections;
         let ports = [(); 3].map(|()| host.forward(([127, 0, 0, 1], sshd.port).into()));
         drop(futures::future::join_all(ports).await);
+        if made == 0 {
+            break;
+        }
     }
+    assert_eq!(made, 0, "no connection whose ports were closed waited");
 }
 
 /// Its end would be a way to a member for everybody on this computer, for as long as it waits.
@@ -87,11 +124,14 @@ async fn one_through_which_a_port_leads_does_not_wait() {
     let Some(sshd) = Sshd::start() else { return };
     let node = patient(&sshd);
     for waited in [false, true] {
-        if waited {
-            assert_eq!(a_run(&node).await.0, 1);
-        }
-        let host = Arc::new(SshHost::connect(&node, &options()).await.unwrap());
-        assert_eq!(host.traffic().connections, u64::from(!waited));
+        let host = match waited {
+            true => {
+                assert_eq!(a_run(&node).await.0, 1);
+                without_login(&node).await
+            }
+            false => SshHost::connect(&node, &options()).await.unwrap(),
+        };
+        let host = Arc::new(host);
         ok(&host, &[run(&["true"])]).await;
         let forward = host.forward(([127, 0, 0, 1], sshd.port).into()).await.unwrap();
         let local = forward.local();
@@ -104,7 +144,7 @@ async fn one_through_which_a_port_leads_does_not_wait() {
         }
         // It is another connection, whatever became of the one with the port.
         assert_eq!(a_run(&node).await.0, 1);
-        assert_eq!(a_run(&node).await.0, 0);
+        drop(without_login(&node).await);
         // For the next round nothing waits.
         sshd.trust_own();
     }
@@ -125,5 +165,5 @@ async fn one_that_was_refused_something_does_not_wait() {
     }
     drop((dialled, forward, host));
     assert_eq!(a_run(&node).await.0, 1);
-    assert_eq!(a_run(&node).await.0, 0);
+    drop(without_login(&node).await);
 }
