@@ -27,10 +27,10 @@ impl<'a> Cluster<'a> {
         self.lab.on(self.control_plane, &script)
     }
 
-    /// Applies YAML documents.
+    /// Applies YAML documents, as soon as the API takes them.
     pub fn apply(&self, objects: &str) -> Check {
-        self.kubectl(&format!("apply -f - <<'OBJECTS'\n{objects}\nOBJECTS"))?.ok()?;
-        Ok(())
+        let apply = format!("apply -f - <<'OBJECTS'\n{objects}\nOBJECTS");
+        eventually(|| self.kubectl(&apply)?.ok().map(drop))
     }
 
     /// Creates an object, by words of `kubectl create`, as soon as the API takes it.
@@ -45,9 +45,10 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// What kubectl answers in JSON.
+    /// What kubectl answers in JSON, as soon as it does: an API server may be busy with its etcd's election.
     pub fn json(&self, args: &str) -> Result<Value, Fault> {
-        Ok(serde_json::from_str(&self.kubectl(&format!("{args} -o json"))?.ok()?.stdout)?)
+        let answer = eventually(|| self.kubectl(&format!("{args} -o json"))?.ok())?;
+        Ok(serde_json::from_str(&answer.stdout)?)
     }
 
     /// Names of the nodes that are Ready, sorted.
@@ -62,11 +63,13 @@ impl<'a> Cluster<'a> {
         Ok(names)
     }
 
-    /// Passes where just these nodes are Ready.
+    /// Waits until just these nodes are Ready: a kubelet that renews its lease late is told as not Ready for a moment.
     pub fn are_ready(&self, nodes: &[&str]) -> Check {
-        let found = self.ready_nodes()?;
-        ensure!(found == nodes, "Ready are {found:?} instead of {nodes:?}");
-        Ok(())
+        eventually(|| {
+            let found = self.ready_nodes()?;
+            ensure!(found == nodes, "Ready are {found:?} instead of {nodes:?}");
+            Ok(())
+        })
     }
 
     /// Waits until every pod of a namespace is Ready.
@@ -94,7 +97,7 @@ impl<'a> Cluster<'a> {
 
     /// etcdctl in the etcd pod of a host, which needs no API server: the container is found by its process.
     pub fn etcdctl(&self, host: &str, args: &str) -> Result<Outcome, Fault> {
-        self.lab.on(host, &format!("{ETCDCTL} {args}"))
+        self.lab.on(host, &format!("{ETCDCTL} {PATIENT} {args}"))
     }
 
     /// etcdctl for the operator's shell, with a client certificate, over these hosts' members.
@@ -113,14 +116,15 @@ impl<'a> Cluster<'a> {
         let endpoints: Vec<String> = hosts.iter().map(|host| format!("https://{host}:2379")).collect();
         let (folder, program) = (folder.display(), Lab::etcd_programs()?);
         Ok(format!(
-            "{program}/etcdctl --endpoints={} --cacert={folder}/ca.crt --cert={folder}/client.crt --key={folder}/client.key",
+            "{program}/etcdctl {PATIENT} --endpoints={} --cacert={folder}/ca.crt --cert={folder}/client.crt \
+             --key={folder}/client.key",
             endpoints.join(",")
         ))
     }
 
-    /// Every member of the list that a host's member has, as that member's own endpoint tells it; all have to answer.
+    /// Every member of the list that a host's member has, as that member's own endpoint tells it, as soon as all answer.
     pub fn members(&self, host: &str) -> Result<Vec<Member>, Fault> {
-        self.endpoints(host, "--cluster")
+        eventually(|| self.endpoints(host, "--cluster"))
     }
 
     /// A host's own member.
@@ -139,6 +143,10 @@ impl<'a> Cluster<'a> {
 const ETCDCTL: &str = "nsenter --target $(pidof etcd) --root --wd -- \
     /usr/local/bin/etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt \
     --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key";
+
+/// How long an answer may take, as clients of Kubernetes bear: an election in between, or a machine that is busy with other
+/// labs, fails nothing.
+const PATIENT: &str = "--command-timeout=20s --dial-timeout=10s";
 
 /// A member of etcd by its own account.
 #[derive(Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub use self::{
     inventory::Inventory,
     lab::{Lab, Running, run},
     outcome::Outcome,
-    probe::{Probe, now, took_turns},
+    probe::{API_SERVES, Probe, now, took_turns},
     secrets::{CommandLines, Secrets},
     state::{Footprint, Processes},
     writer::{Writer, Written, numbers_on, under_load},

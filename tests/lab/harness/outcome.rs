@@ -34,6 +34,11 @@ impl Outcome {
         Ok(self)
     }
 
+    /// Itself, where it ended as a look at etcd does: well, or in the midst of an election.
+    pub fn ends_with_a_look(self) -> Result<Self, Fault> {
+        if self.code == 8 { Ok(self) } else { self.ok() }
+    }
+
     /// Itself, where it succeeded.
     pub fn ok(self) -> Result<Self, Fault> {
         self.exits(0)

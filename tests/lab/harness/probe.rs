@@ -154,6 +154,10 @@ impl Samples {
     }
 }
 
+/// Whether the API server of a node serves, for all that its etcd does: an election is no restart.
+pub const API_SERVES: &str =
+    "curl -fsSk -m 10 'https://127.0.0.1:6443/readyz?exclude=etcd&exclude=etcd-readiness'";
+
 /// Passes where no two were bad at one moment, and every one of them was bad at some.
 pub fn took_turns(probes: &[Samples]) -> Check {
     for one in probes {

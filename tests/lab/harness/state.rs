@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Check, Fault, Lab};
 
 /// A host that one can log in to may still boot; this waits for the end of that, whatever came of it.
-const BOOTED: &str = "timeout 60 systemctl is-system-running --wait > /dev/null";
+const BOOTED: &str = "timeout 300 systemctl is-system-running --wait > /dev/null";
 
 /// The whole of a host but for what moves by itself: logs, timers' stamps, /run.
 const EVERYTHING: &str = "find / /var/lib/containerd /var/lib/kubelet /var/lib/etcd -xdev \\( -path /var/log \

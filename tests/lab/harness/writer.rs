@@ -21,11 +21,10 @@ pub struct Writer {
 pub struct Written(Samples);
 
 impl Writer {
-    /// Starts it at the operator's, over all these hosts' members, and waits for a first acknowledged write; a write may take
-    /// 20 s, as clients of Kubernetes bear.
+    /// Starts it at the operator's, over all these hosts' members, and waits for a first acknowledged write.
     pub fn start(lab: &Lab, cluster: &Cluster<'_>, hosts: &[&str]) -> Result<Self, Fault> {
         let etcdctl = cluster.workstation_etcdctl(hosts)?;
-        let put = format!("{etcdctl} --command-timeout=20s put {PREFIX}$n $n");
+        let put = format!("{etcdctl} put {PREFIX}$n $n");
         let probe = Probe::on_workstation(lab, &put)?;
         probe.becomes_good()?;
         Ok(Self { probe, since: now() })

@@ -163,7 +163,7 @@ artifact_serve() {
   mkdir -p "$STATE"/{pids,logs}
   # shellcheck disable=SC2016  # expanded by that shell, which becomes CMD
   inside setsid bash -c 'echo $$ > "$0"; exec "$@"' "$pid" "$@" > "$STATE/logs/$name.log" 2>&1 < /dev/null &
-  wait_until 10 artifact_answers "${address%:*}" "${address#*:}" || die "the $name does not answer at $address; see $STATE/logs/$name.log"
+  wait_until 60 artifact_answers "${address%:*}" "${address#*:}" || die "the $name does not answer at $address; see $STATE/logs/$name.log"
 }
 
 artifact_answers() { inside bash -c "< /dev/tcp/$1/$2" 2> /dev/null; }

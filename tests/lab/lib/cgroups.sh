@@ -125,7 +125,7 @@ cgroup_kill() {
 
 # Removes the folders of cgroup $1, the innermost first; a cgroup stays busy for a moment after its last process.
 cgroup_remove() {
-  wait_until 5 _cgroup_removed "${1:-}" || die "cgroups are left: $(cgroup_folders "${1:-}" | tr '\n' ' ')"
+  wait_until 60 _cgroup_removed "${1:-}" || die "cgroups are left: $(cgroup_folders "${1:-}" | tr '\n' ' ')"
 }
 
 _cgroup_removed() {

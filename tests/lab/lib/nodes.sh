@@ -140,8 +140,8 @@ children_of() {
 node_await() {
   local dir address
   dir=$(node_dir "$1") address=$(node_address "$1")
-  wait_until 90 _node_listens_or_died "$1" "$(< "$dir/keeper")" || true
-  ! wait_until 15 network_answers "$address" 22 || return 0
+  wait_until 300 _node_listens_or_died "$1" "$(< "$dir/keeper")" || true
+  ! wait_until 60 network_answers "$address" 22 || return 0
   tail -n 20 "$dir/console.log" >&2
   die "node $1 does not answer on $address port 22; the end of its console is above"
 }

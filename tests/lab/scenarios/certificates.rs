@@ -204,7 +204,7 @@ impl<'a> Aged<'a> {
         eventually(down)?;
         self.status(8, &["13 certificates, 13 MISSING OR EXPIRED"])?;
         self.renews_in_json("certs renew")?.says("13 certificates renewed")?;
-        eventually(|| Cluster::new(self.lab, "m1").are_ready(&["m1"]))?;
+        Cluster::new(self.lab, "m1").are_ready(&["m1"])?;
         self.is_well()
     }
 

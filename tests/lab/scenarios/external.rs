@@ -3,7 +3,7 @@
 //! control plane, and another etcd host in its place.
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, Probe, Writer, eventually, took_turns,
+    API_SERVES, Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, Probe, Writer, eventually, took_turns,
 };
 
 use super::{pods, steady};
@@ -115,7 +115,7 @@ impl External<'_> {
         checks
             .check("all pods of the system become Ready", || self.cluster().pods_become_ready("kube-system"));
         checks.check("a second up changes nothing and says so", || {
-            steady::nothing_is_pending(self.lab, &self.inventory)?;
+            steady::settles(self.lab, &self.inventory)?;
             steady::second_up_changes_nothing(self.lab, &self.inventory)
         });
     }
@@ -248,7 +248,7 @@ impl External<'_> {
         let etcd = Cluster::new(self.lab, "e2");
         let writer = Writer::start(self.lab, &etcd, &["e2", "e3"])?;
         let servers = CONTROL_PLANES
-            .map(|host| Probe::on(self.lab, host, "curl -fsSk -m 10 https://127.0.0.1:6443/readyz"));
+            .map(|host| Probe::on(self.lab, host, API_SERVES));
         let replaced = self.lab.rsadm_on("etcd replace {} e1 e4", &self.spare);
         let servers = servers.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
         let written = writer.end()?;

@@ -240,7 +240,7 @@ impl Interrupted<'_> {
 
     fn is_whole(&self) -> Check {
         let cluster = Cluster::new(self.lab, "m1");
-        eventually(|| cluster.are_ready(&NODES))?;
+        cluster.are_ready(&NODES)?;
         ensure!(cluster.members("m1")?.len() == 1, "members: {:?}", cluster.members("m1")?);
         cluster.pods_become_ready("kube-system")
     }

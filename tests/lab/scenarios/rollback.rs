@@ -142,7 +142,7 @@ impl Rollback<'_> {
         ensure!(self.manifests()? == manifests, "manifests are not as they were");
         let new = Processes::of(self.lab, &["m2", "m3"])?.new_since(&before);
         ensure!(new.is_empty(), "started anew: {new:?}");
-        eventually(|| Cluster::new(self.lab, "m1").are_ready(&NODES))?;
+        Cluster::new(self.lab, "m1").are_ready(&NODES)?;
         eventually(|| {
             let members = Cluster::new(self.lab, "m1").members("m1")?;
             ensure!(members.len() == 3, "m1 knows {members:?}");

@@ -3,14 +3,10 @@
 use crate::harness::{Check, Fault, Footprint, Inventory, Lab, Outcome, Processes, eventually};
 
 /// `plan` has nothing to do, and says so by its exit code.
-pub fn nothing_is_pending(lab: &Lab, inventory: &Inventory) -> Check {
-    lab.rsadm_on("plan", inventory)?.ok()?.says("in sync: ")
-}
-
-/// The same after something restarted. A controller manager or scheduler that led, and whose API server was
-/// away for longer than its lease, ends, maybe after `up` has seen it, and is started anew by its kubelet. A
-/// node that was away takes a moment to be Ready. A plan that only waits is made again; one that has a change
-/// to make fails at once.
+///
+/// A controller manager or scheduler that led, and whose API server or etcd was away for longer than its lease, ends, maybe
+/// after `up` has seen it, and is started anew by its kubelet. A node that was away takes a moment to be Ready. A
+/// plan that only waits, or could not log in, is made again; one that has a change to make fails at once.
 pub fn settles(lab: &Lab, inventory: &Inventory) -> Check {
     settles_by(|| lab.rsadm_on("plan", inventory))
 }
@@ -21,7 +17,8 @@ pub fn settles_by(mut plan: impl FnMut() -> Result<Outcome, Fault>) -> Check {
         let plan = plan()?;
         // Where it could not ask, all of Kubernetes counts as missing.
         let knows = plan.says("no API server answered").is_err();
-        let waits = plan.code == 0 && plan.says("in sync: ").is_err();
+        // Or a host was too busy to let it in.
+        let waits = plan.code == 4 || (plan.code == 0 && plan.says("in sync: ").is_err());
         ensure!(!waits && (plan.code != 7 || knows), "it is not settled: {}", plan.all());
         Ok(plan)
     })?;

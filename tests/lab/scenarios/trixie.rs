@@ -44,7 +44,7 @@ fn trixie() {
         lab.on("m1", "readlink /proc/$(pidof containerd)/exe")?.ok()?.says("/usr/local/bin/containerd")
     });
     checks.check("a second up changes nothing and says so", || {
-        steady::nothing_is_pending(&lab, &inventory)?;
+        steady::settles(&lab, &inventory)?;
         steady::second_up_changes_nothing(&lab, &inventory)
     });
     // An older nft crashes beside the tables of kube-proxy.

@@ -86,7 +86,7 @@ impl EtcdOnly<'_> {
         });
         checks.check("a second up changes nothing and says so, and a key that was written is there", || {
             self.cluster().etcdctl("e1", "put lab-test/key kept")?.ok()?;
-            steady::nothing_is_pending(self.lab, &self.inventory)?;
+            steady::settles(self.lab, &self.inventory)?;
             steady::second_up_changes_nothing(self.lab, &self.inventory)?;
             self.has_key("e3")
         });
@@ -146,7 +146,7 @@ impl EtcdOnly<'_> {
         ensure!(before == after, "before: {before:#?}, after: {after:#?}");
         ensure!(snapshots.is_empty(), "left of the snapshot: {snapshots}");
         healed?.ok()?.says("1 certificate issued on 1 host")?;
-        steady::nothing_is_pending(self.lab, &self.inventory)
+        steady::settles(self.lab, &self.inventory)
     }
 
     fn lost_leaf(&self) -> Check {
@@ -163,7 +163,7 @@ impl EtcdOnly<'_> {
         }
         let new = Processes::of(self.lab, &THREE)?.new_since(&processes);
         ensure!(new.is_empty(), "started anew: {new:?}");
-        steady::nothing_is_pending(self.lab, &self.inventory)
+        steady::settles(self.lab, &self.inventory)
     }
 
     /// One member fewer at a time; then all of them again. Somebody watches.
@@ -189,13 +189,13 @@ impl EtcdOnly<'_> {
         });
         checks.must("both come back by themselves", || {
             self.lab.verb(&["up", "e2", "e3"])?.ok()?;
-            eventually(|| self.one_leader(&THREE))?;
+            self.one_leader(&THREE)?;
             self.status(0, &[])?;
             self.has_key("e2")
         });
         checks.check("who watched was told of each change, and ends as the last look does", || {
             let told = ["healthy: 3 of 3", "NO QUORUM: ", "e2 is well again", "e3 is well again"];
-            watch?.interrupted_after(&told)?.ok().map(drop)
+            watch?.interrupted_after(&told)?.ends_with_a_look().map(drop)
         });
         checks.check("a member whose data is lost founds no cluster of its own", || self.lost_data());
     }
@@ -215,16 +215,19 @@ impl EtcdOnly<'_> {
         })
     }
 
+    /// Asked one after the other, so that they may elect another meanwhile.
     fn one_leader(&self, hosts: &[&str]) -> Check {
-        let mut seen = Vec::new();
-        for host in hosts {
-            let members = self.cluster().members(host)?;
-            ensure!(members.len() == hosts.len(), "{host} knows {members:?}");
-            seen.extend(members.iter().map(|m| (m.cluster, m.leader)));
-        }
-        seen.dedup();
-        ensure!(seen.len() == 1 && seen[0].1 != 0, "clusters and leaders: {seen:?}");
-        Ok(())
+        eventually(|| {
+            let mut seen = Vec::new();
+            for host in hosts {
+                let members = self.cluster().members(host)?;
+                ensure!(members.len() == hosts.len(), "{host} knows {members:?}");
+                seen.extend(members.iter().map(|m| (m.cluster, m.leader)));
+            }
+            seen.dedup();
+            ensure!(seen.len() == 1 && seen[0].1 != 0, "clusters and leaders: {seen:?}");
+            Ok(())
+        })
     }
 
     fn no_kubernetes(&self) -> Check {
@@ -267,8 +270,11 @@ impl EtcdOnly<'_> {
         up.says(".yaml e2, which sets what is there aside")?;
         ensure!(self.cluster().member("e2").is_err(), "e2 serves");
         for host in ["e1", "e3"] {
-            let now = self.cluster().member(host)?;
-            ensure!(now.cluster == cluster && now.leader != 0, "{now:?} instead of cluster {cluster}");
+            eventually(|| {
+                let now = self.cluster().member(host)?;
+                ensure!(now.cluster == cluster && now.leader != 0, "{now:?} instead of cluster {cluster}");
+                Ok(())
+            })?;
         }
         self.has_key("e3")
     }

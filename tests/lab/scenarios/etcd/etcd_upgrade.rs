@@ -152,8 +152,11 @@ impl Upgrade<'_> {
         first.until_it_says(through)?;
         first.signal("KILL")?;
         let first = first.end()?;
-        let found = self.running()?;
-        ensure!(found.contains(&"3.6.14".to_owned()), "it was over already: {found:?}");
+        eventually(|| {
+            let found = self.running()?;
+            ensure!(found.contains(&"3.6.14".to_owned()), "it was over already: {found:?}");
+            Ok(())
+        })?;
         let second = self.lab.rsadm_on("etcd upgrade", &self.new)?.ok()?;
         println!("{}{}", first.stderr, second.stderr);
         let turns = [&first, &second].map(|run| run.stderr.lines().filter(|line| line.contains(through)));

@@ -171,14 +171,16 @@ impl Growth<'_> {
             });
             let goes_on = self.writes_go_on();
             // Where nothing is to do it is told beside.
-            let planned = self.lab.rsadm_on("plan", &self.rolled(&THREE));
+            let planned = eventually(|| {
+                let planned = self.lab.rsadm_on("plan", &self.rolled(&THREE))?.ok()?;
+                planned.says("in sync: ")?;
+                planned.says("warning e3: its etcd runs and knows no leader")
+            });
             // By the first inventory again, which would restart all three.
             let rolled = self.on("up", &THREE);
             self.lab.on("e3", "nft delete table inet part")?.ok()?;
             goes_on?;
-            let planned = planned?.ok()?;
-            planned.says("in sync: ")?;
-            planned.says("warning e3: its etcd runs and knows no leader")?;
+            planned?;
             println!("{}", status?.stdout);
             let rolled = rolled?.exits(5)?;
             println!("{}", rolled.all());
