@@ -172,7 +172,10 @@ fn manifest_text(p: &Planner<'_>, node: &Node, state: InitialState) -> (String, 
 
 /// What tells this foundation from every other. etcd draws the cluster's ID from it and from names and addresses alone
 /// (membership/cluster.go, `genID`): without it a cluster that is built anew on the same hosts would take the old one's
-/// snapshots for its own, and prune them. A foundation that broke off goes on with the token that a host has of it.
+/// snapshots for its own, and prune them. A foundation that broke off goes on with the token that a host has of it, also where
+/// members have started with it: all read the same static list, so that whoever starts later founds the same cluster. etcd's
+/// own way (`op-guide/failures.md`) is to remove all data and to take another token: whether a client was told that a write
+/// is taken, nobody knows by then.
 fn token(p: &Planner<'_>) -> String {
     let manifests = p.cluster.with_role(Role::Etcd).filter_map(|n| p.facts(&n.name).etcd_manifest.as_deref());
     let begun = manifests.filter_map(EtcdStart::of_manifest).map(|start| start.token).next();
