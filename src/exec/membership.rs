@@ -243,8 +243,10 @@ async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> 
 /// The refusal, once it lasts.
 pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
     let Some(action) = first_change(cx, plan) else { return Ok(()) };
-    let until = Instant::now() + gate::PATIENCE.min(cx.limit);
+    let patience = gate::PATIENCE.min(cx.limit);
+    let until = Instant::now() + patience;
     let mut hashes = Hashes::Unasked;
+    let mut told = false;
     loop {
         let report = gate::compared(cx.members, hashes, cx.now).await;
         let change = match action {
@@ -266,7 +268,13 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
             Ok(_) => return Ok(()),
             Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => return Ok(()),
             Err(refusal) if Instant::now() >= until || sound::differ(&report) => return Err(refusal),
-            Err(_) => sleep(PAUSE * 5).await,
+            Err(refusal) => {
+                if !std::mem::replace(&mut told, true) {
+                    let seconds = patience.as_secs();
+                    cx.events.warn(format!("waits for etcd, {seconds} s at most: {}", refusal.why), None);
+                }
+                sleep(PAUSE * 5).await;
+            }
         }
         hashes = Hashes::Unasked;
     }
