@@ -26,6 +26,7 @@ hurry() {
     esac
   done
 }
+hash flock 2>/dev/null || { echo "it has no flock (of util-linux)" >&2; exit 1; }
 for _ in {1..50}; do
   # Who lets go removes file and folder, maybe between two of our steps: then at once anew.
   { mkdir -p "${lock%/*}" && exec 9<>$lock; } 2>/dev/null || continue
