@@ -126,6 +126,10 @@ impl Refusals<'_> {
         self.lab.on("w2", "mount -t tmpfs -o size=48m,noexec full /usr/local")?.ok()?;
         self.lab.on("w1", "mount -t tmpfs -o ro,size=1m shut /opt")?.ok()?;
         self.lab.on("m2", "mount -t tmpfs -o nr_inodes=20 few /var/lib/containerd")?.ok()?;
+        self.lab.on("w2", "mv /usr/bin/flock /root/flock")?.ok()?;
+        let (looked, locked) =
+            (self.lab.rsadm_on("plan", &self.inventory), self.lab.rsadm_on("preflight", &self.inventory));
+        self.lab.on("w2", "mv /root/flock /usr/bin/flock")?.ok()?;
         let outcomes = ["preflight", "up"].map(|command| self.lab.rsadm_on(command, &self.inventory));
         for (host, folder) in [("w2", "/usr/local"), ("w1", "/opt"), ("m2", "/var/lib/containerd")] {
             self.lab.on(host, &format!("umount {folder}"))?.ok()?;
@@ -135,6 +139,11 @@ impl Refusals<'_> {
         for host in ["m3", "w1"] {
             self.lab.on(host, "cat /root/machine-id > /etc/machine-id; rm /root/machine-id")?.ok()?;
         }
+        looked?.exits(5)?.says("w2: lacks flock")?;
+        // Which takes locks before it looks.
+        let locked = locked?.exits(5)?;
+        locked.says("the lock of w2 could not be taken")?;
+        locked.says("it has no flock")?;
         for outcome in outcomes {
             let outcome = outcome?.exits(5)?;
             outcome.says("port 2379 is taken by socat")?;
