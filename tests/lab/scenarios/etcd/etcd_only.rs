@@ -1,7 +1,8 @@
-//! etcd alone, no Kubernetes: three members, what `etcd status` says while they vanish one by one, a member whose data is
-//! lost, and five members.
+//! etcd alone, no Kubernetes: three members that are founded in pieces, what `etcd status` says while they vanish one by
+//! one, a member whose data is lost, and five members.
 //!
-//! Rows of the fault matrix: 22 (a full disk), 26 (a lost certificate), 56 (a reset that does not reach a host).
+//! Rows of the fault matrix: 22 (a full disk), 26 (a lost certificate), 31 (a member that never starts), 32 (a run that dies
+//! once one of three has started), 56 (a reset that does not reach a host).
 
 use std::fs;
 
@@ -38,6 +39,20 @@ cp -a /root/full/. /etc/kubernetes/pki/etcd/
 umount /root/full /var/lib/rsadm/backups
 rmdir /root/full /var/lib/rsadm/backups
 "#;
+
+/// A kubelet that is started from now on sees no manifest: it answers, and starts no member.
+const BLIND: &str = r"
+set -e
+mkdir -p /run/systemd/system/kubelet.service.d
+printf '[Service]\nTemporaryFileSystem=/etc/kubernetes/manifests\n' > /run/systemd/system/kubelet.service.d/blind.conf
+systemctl daemon-reload
+";
+
+const SEEING: &str =
+    "rm -r /run/systemd/system/kubelet.service.d && systemctl daemon-reload && systemctl restart kubelet";
+
+/// The first file of a member's log, by its number: another one under the same name has another.
+const LOG: &str = "stat -c %i /var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal";
 
 struct EtcdOnly<'a> {
     lab: &'a Lab,
@@ -79,7 +94,12 @@ impl EtcdOnly<'_> {
     }
 
     fn build(&self, checks: &mut Checks) {
-        checks.must("up", || self.up(3));
+        checks.check(
+            "rows 31 and 32: a foundation breaks off twice; two of three serve, none is noted",
+            || self.founds_in_pieces(),
+        );
+        checks.must("up, which founds the rest", || self.up(3));
+        checks.check("the third has what the two took", || self.has_key("e3"));
         checks.check("three members follow one leader", || self.one_leader(&THREE));
         checks.check("no host runs anything of Kubernetes but the kubelet that runs etcd", || {
             self.no_kubernetes()
@@ -105,6 +125,42 @@ impl EtcdOnly<'_> {
         checks.check("what is about Kubernetes is refused with the reason", || {
             self.lab.rsadm_on("kubeconfig", &self.inventory)?.exits(2)?.says("it has no Kubernetes API")
         });
+    }
+
+    /// rsadm dies once the first has started, and then a member never starts.
+    fn founds_in_pieces(&self) -> Check {
+        ["e2", "e3"].iter().try_for_each(|host| self.lab.on(host, BLIND)?.ok().map(drop))?;
+        let up = self.lab.start_rsadm_on("up --timeout 15s", &self.inventory)?;
+        let first = eventually(|| {
+            let is_told = "ls /etc/kubernetes/manifests/etcd.yaml";
+            ["e2", "e3"].iter().try_for_each(|host| self.lab.on(host, is_told)?.ok().map(drop))?;
+            self.lab.on("e1", LOG)?.text()
+        });
+        up.signal("KILL")?;
+        up.end()?.exits(-1)?;
+        let first = first?;
+        ["e2", "e3"].iter().try_for_each(|host| self.lab.on(host, "! pidof etcd")?.ok().map(drop))?;
+        self.lab.on("e2", SEEING)?.ok()?;
+        let up = self.lab.rsadm_on("up --timeout 10s", &self.inventory);
+        let served = self.serves_with_two();
+        self.lab.on("e3", SEEING)?.ok()?;
+        let up = up?.exits(6)?;
+        println!("{}", up.stderr);
+        up.says(" e3: ")?;
+        up.says("1 step failed on e3")?;
+        up.says("run the same command again")?;
+        served?;
+        let still = self.lab.on("e1", LOG)?.text()?;
+        ensure!(still == first, "e1 began anew: its log was {first}, and is {still}");
+        Ok(())
+    }
+
+    /// And no host is noted as one of a cluster that is founded.
+    fn serves_with_two(&self) -> Check {
+        eventually(|| self.cluster().etcdctl("e1", "put lab-test/key kept")?.ok())?;
+        self.status(8, &["2 of 3 voters healthy; needs 2; can lose 0 more"])?;
+        let is_not_noted = "! ls /var/lib/rsadm/cluster.json";
+        THREE.iter().try_for_each(|host| self.lab.on(host, is_not_noted)?.ok().map(drop))
     }
 
     /// All that lies in the folder of etcd's keys, with its hash.
