@@ -102,14 +102,14 @@ impl Lab {
         Running::start(&mut program, format!("rsadm {}", words.join(" ")))
     }
 
-    /// Lets a node's etcd write so many times a second to its disk, by the kernel's own throttle from outside the node; 0
-    /// is no limit. False where this kernel has no such throttle.
-    pub fn slow_disk(&self, node: &str, writes: u32) -> Result<bool, Fault> {
+    /// Lets a node's `etcd`, or who has a `login` there, write so many times a second to etcd's disk, by the kernel's own
+    /// throttle from outside the node; 0 is no limit. False where this kernel has no such throttle.
+    pub fn slow_disk(&self, who: &str, node: &str, writes: u32) -> Result<bool, Fault> {
         let mut command = Command::new("bash");
-        command.args(["-c", include_str!("../slow-disk"), "slow-disk"]);
+        command.args(["-c", include_str!("../slow-disk"), "slow-disk", who]);
         command.arg(format!("rsadm-lab.{}/node-{node}", self.name));
         command.arg(self.path(&format!("nodes/{node}/var/etcd"))).arg(writes.to_string());
-        match run(&mut command, format!("slow-disk {node} {writes}"))? {
+        match run(&mut command, format!("slow-disk {who} {node} {writes}"))? {
             Outcome { code: 0, .. } => Ok(true),
             Outcome { code: 3, .. } => Ok(false),
             other => Err(other.all().into()),

@@ -177,12 +177,23 @@ impl Upkeep<'_> {
     /// The disk of one that follows, so slow that it takes most of a second to make a write safe.
     fn slow_disk(&self) -> Check {
         let (_, slow) = self.leader()?;
-        if !self.lab.slow_disk(slow, 20)? {
+        if !self.lab.slow_disk("etcd", slow, 20)? {
             return Err(Skipped("this kernel throttles no disk").into());
         }
         let done = self.under_slow_disk(slow);
-        self.lab.slow_disk(slow, 0)?;
+        self.lab.slow_disk("etcd", slow, 0)?;
         done?;
+        self.lab.slow_disk("login", slow, 20)?;
+        let tried = self.lab.rsadm_on("preflight", &self.inventory);
+        self.lab.slow_disk("login", slow, 0)?;
+        let tried = tried?.ok()?;
+        println!("{}", tried.all());
+        let told = format!("{slow}: a synced write takes ");
+        let told = tried.stderr.lines().find_map(|line| line.split_once(&told)?.1.split(' ').next());
+        ensure!(
+            told.is_some_and(|ms| ms.parse::<u32>().is_ok_and(|ms| ms >= 40)),
+            "{slow} takes {told:?} ms"
+        );
         eventually(|| self.is_healthy())
     }
 
