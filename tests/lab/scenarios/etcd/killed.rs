@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually, text, under_load,
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually, now, text, under_load,
 };
 
 const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
@@ -115,17 +115,20 @@ impl Killed<'_> {
         let writer = Writer::start(self.lab, &self.cluster(), &THREE)?;
         let was_killed = steps.kill_after_next(self.lab, command, &self.all.with_hosts(&THREE))?;
         // Acknowledged where etcd runs at this moment.
-        let between = self.cluster().etcdctl("e1", "put between 1")?.code == 0;
+        let (killed, between) = (now(), self.cluster().etcdctl("e1", "put between 1")?.code == 0);
         let again = self.on(command, &THREE)?.ok()?;
+        let was_over = again.says("was over already").is_ok();
+        let over = if was_over { killed } else { now() };
         let written = writer.end()?;
         self.is_healthy(&THREE)?;
+        let since = written.since(over);
         for host in THREE {
+            since.is_all_on(&self.cluster(), host)?;
             let get = |key: &str| {
                 self.cluster().etcdctl(host, &format!("get {key} --print-value-only --consistency=s"))?.text()
             };
             let kept = get("kept")?;
             ensure!(kept == "snapshot", "{host} has {kept:?}, not what the snapshot had");
-            let was_over = again.says("was over already").is_ok();
             ensure!(
                 !was_over || !between || get("between")? == "1",
                 "{host} lost what came after the restore"
