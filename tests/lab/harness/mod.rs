@@ -20,5 +20,5 @@ pub use self::{
     probe::{API_SERVES, Probe, now, took_turns},
     secrets::{CommandLines, Secrets},
     state::{Footprint, Processes},
-    writer::{Writer, Written, numbers_on, under_load},
+    writer::{Writer, numbers_on, under_load},
 };
