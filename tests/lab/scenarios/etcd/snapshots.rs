@@ -44,20 +44,26 @@ fn snapshots() {
     let mut it = Snapshots { lab: &lab, inventory, folder: lab.path("home/snapshots") };
     checks.must("up", || it.rsadm("up", &[])?.ok().map(drop));
     checks.must("a snapshot under load has every write up to its revision", || it.under_load());
+    checks.check("kept on a host, listed and verified there", || it.on_host());
+    checks.must("up with a schedule, and then nothing is pending", || it.scheduled());
+    checks.check("the timer fires on every host, and one of them takes the snapshot", || it.fired());
+    // The time until that counts as late is used for what the schedule has no part in.
+    let stopped = it.stop_timers();
     checks.check("it is restored for a try on an etcd host, and its manifest remembers", || it.verified());
     checks.check("row 46: cut off, changed, and copied database files are refused with the reason", || {
         it.damaged()
     });
     checks.check("prune keeps the newest verified one", || it.pruned());
-    checks.check("kept on a host, listed and verified there", || it.on_host());
     checks.check("row 48: a bundle carries the keys, and opens with the key alone", || it.bundle());
-    checks.must("up with a schedule, and then nothing is pending", || it.scheduled());
-    checks.check("the timer fires on every host, and one of them takes the snapshot", || it.fired());
+    checks.check(
+        "once two intervals brought none, status tells how old the newest is, and up heals it",
+        || stopped.and_then(|()| it.late()),
+    );
     checks.check("a disk without room: status says what failed, and the next one heals it", || it.failing());
     checks.check("a host whose own disk is full: another steps in, and status tells", || it.stepped_in());
     checks.check("with that host down, another takes over", || it.taken_over());
     let server = S3::start(&lab);
-    checks.check("into a bucket, with credentials that only root can read", || it.sent_to_a_bucket());
+    checks.check("bundles into a bucket, with credentials that only root can read", || it.sent_to_a_bucket());
     checks.check("a bucket from which nothing may be removed: taken all the same, and status tells", || {
         it.kept_in_a_bucket()
     });
@@ -230,20 +236,24 @@ impl Snapshots<'_> {
         Ok(())
     }
 
-    fn bundle(&self) -> Check {
+    /// A new key: the file that has it, and to whom bundles are to be encrypted.
+    fn key(&self) -> Result<(String, String), Fault> {
         use age::secrecy::ExposeSecret;
         let key = age::x25519::Identity::generate();
         let file = self.lab.path("home/key.txt");
         fs::write(&file, format!("{}\n", key.to_string().expose_secret()))?;
+        Ok((file.display().to_string(), key.to_public().to_string()))
+    }
+
+    fn bundle(&self) -> Check {
+        let (key, to) = self.key()?;
         let folder = format!("{}/", self.lab.path("home/bundles").display());
         self.rsadm("etcd snapshot save", &["--to", &folder, "--with-pki"])?.exits(2)?.says("--recipient")?;
-        let to = key.to_public().to_string();
         let saved = self.json("etcd snapshot save", &["--to", &folder, "--with-pki", "--recipient", &to])?;
         ensure!(saved["carries"].to_string().contains("/etc/kubernetes/pki/etcd/ca.key"), "{saved:#}");
         let path = saved["path"].as_str().ok_or("no path")?;
         self.rsadm("etcd snapshot verify", &[path])?.ok()?.says("was not looked at")?;
-        let opened =
-            self.rsadm("etcd snapshot verify", &[path, "--identity", &file.display().to_string()])?.ok()?;
+        let opened = self.rsadm("etcd snapshot verify", &[path, "--identity", &key])?.ok()?;
         opened.says("it opens, and carries 3 files")?;
         opened.says("restored it for a try")
     }
@@ -284,6 +294,28 @@ impl Snapshots<'_> {
             let status = self.rsadm("etcd status", &[])?.ok()?;
             status.says("backup   newest verified")?;
             status.says(&format!("by {host} (every 60 s)"))
+        })
+    }
+
+    fn stop_timers(&self) -> Check {
+        let stop = "systemctl stop rsadm-backup.timer";
+        NODES.iter().try_for_each(|node| self.lab.on(node, stop)?.ok().map(drop))
+    }
+
+    fn late(&self) -> Check {
+        let (_, before) = eventually(|| self.newest_scheduled())?;
+        let status = eventually(|| {
+            let status = self.rsadm("etcd status", &[])?.exits(8)?;
+            status.says("the newest verified snapshot is ")?;
+            status.says(" old, and one is due every 60 s")?;
+            Ok(status)
+        })?;
+        println!("{}", status.stdout);
+        self.rsadm("up", &[])?.ok()?;
+        eventually(|| {
+            let (_, taken_at) = self.newest_scheduled()?;
+            ensure!(taken_at > before, "none is newer than that of {before}");
+            self.rsadm("etcd status", &[])?.ok()?.says_nothing_of("one is due every")
         })
     }
 
@@ -351,12 +383,14 @@ impl Snapshots<'_> {
         eventually(|| self.rsadm("etcd status", &[])?.ok().map(drop))
     }
 
+    /// Of etcd's hosts alone, which have its authority and no inventory.
     fn sent_to_a_bucket(&mut self) -> Check {
+        let (key, to) = self.key()?;
         let file = self.lab.path("home/s3.env");
         fs::write(&file, format!("AWS_ACCESS_KEY_ID=lab\nAWS_SECRET_ACCESS_KEY={SECRET}\n"))?;
         self.shell(&format!("chmod 644 {}", file.display()))?;
         let bucket = format!(
-            "{{interval: 1m, retention: 2, target: '{BUCKET}', endpoint: 'http://10.77.0.1:5557', region: us-east-1, credentials: {}}}",
+            "{{interval: 1m, retention: 2, target: '{BUCKET}', endpoint: 'http://10.77.0.1:5557', region: us-east-1, credentials: {}, recipient: {to}}}",
             file.display()
         );
         self.inventory = self.inventory.with("etcd.backup", &bucket);
@@ -370,7 +404,10 @@ impl Snapshots<'_> {
             Ok(list)
         })?;
         let url = format!("{BUCKET}/{}", list[0]["file"].as_str().unwrap_or_default());
-        self.rsadm("etcd snapshot verify", &[&url])?.ok()?.says("is good")?;
+        self.rsadm("etcd snapshot verify", &[&url])?.ok()?.says("was not looked at")?;
+        let opened = self.rsadm("etcd snapshot verify", &[&url, "--identity", &key])?.ok()?;
+        opened.says("it opens, and carries 2 files")?;
+        opened.says("restored it for a try")?;
         for node in NODES {
             let mode = self.lab.on(node, "stat -c %a /etc/rsadm/backup.credentials")?.text()?;
             ensure!(mode == "600", "{node} has it with mode {mode}");
