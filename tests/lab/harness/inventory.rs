@@ -21,6 +21,24 @@ impl Inventory {
         Self { name, file: serde_yaml::from_str(&text).expect(path) }
     }
 
+    /// An example of `inventories/` on nodes of the lab, which are where its hosts are, in the lab's own network. What lab nodes
+    /// need besides is what `inventories/lab.yaml` gives them.
+    pub fn example(path: &str) -> Self {
+        let (mut example, lab) = (Self::load(path), Self::load("inventories/lab.yaml"));
+        let mut settings = vec!["artifacts", "container_runtime", "kubelet"];
+        if !example.hosts("control-plane").is_empty() {
+            settings.push("kube_proxy");
+        }
+        for key in settings {
+            example.file[key] = lab.file[key].clone();
+        }
+        for host in example.file["hosts"].as_sequence_mut().expect("hosts") {
+            let address = text(&host["address"]);
+            host["address"] = address.replacen("10.0.0.", "10.77.0.", 1).into();
+        }
+        example.with("ssh.key_path", &text(&lab.file["ssh"]["key_path"]))
+    }
+
     /// The same with one value set, at keys separated by dots; `hosts.w1` is the host of that name. The value is YAML.
     pub fn with(&self, path: &str, value: &str) -> Self {
         let mut changed = self.clone();
@@ -87,6 +105,20 @@ impl Inventory {
         fs::write(&path, serde_yaml::to_string(&self.file)?)?;
         Ok(path.display().to_string())
     }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn an_example_is_on_nodes_of_the_lab() {
+    let example = Inventory::example("inventories/external-etcd.yaml");
+    assert_eq!(example.all_hosts(), ["e1", "e2", "e3", "m1", "m2", "w1"]);
+    let addresses = example.file["hosts"].as_sequence().unwrap().iter().map(|host| text(&host["address"]));
+    assert!(addresses.into_iter().all(|address| address.starts_with("10.77.0.")));
+    assert_eq!(text(&example.file["artifacts"]["base_url"]), "http://10.77.0.1:8080");
+    assert_eq!(text(&example.file["ssh"]["user"]), "ops");
 }
 
 #[test]

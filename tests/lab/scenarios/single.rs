@@ -69,7 +69,7 @@ struct Single<'a> {
 fn single() {
     let lab = Lab::up("single", &["m1", "w3:10.77.0.23"]).unwrap();
     let mut checks = Checks::new("single");
-    let inventory = Inventory::load("tests/lab/inventories/lab-single.yaml");
+    let inventory = Inventory::example("inventories/single.yaml");
     let it = Single { lab: &lab, inventory: inventory.with("container_runtime.install", "existing") };
     lab.on("m1", include_str!("../own-containerd")).and_then(Outcome::ok).unwrap();
     let theirs = it.what_is_theirs().unwrap();

@@ -65,8 +65,11 @@ fn etcd_only() {
     let nodes: Vec<String> = nodes.collect();
     let lab = Lab::of_etcd("etcd-only", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     let mut checks = Checks::new("etcd-only");
-    let five = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml");
-    let mut it = EtcdOnly { lab: &lab, inventory: five.with_hosts(&THREE) };
+    let three = Inventory::example("inventories/etcd-only.yaml");
+    let five = three
+        .with_host("{name: e4, address: 10.77.0.34, roles: [etcd]}")
+        .with_host("{name: e5, address: 10.77.0.35, roles: [etcd]}");
+    let mut it = EtcdOnly { lab: &lab, inventory: three };
     let bare = Footprint::of_what_is_left(&lab, &FIVE).unwrap();
     it.build(&mut checks);
     it.vanish(&mut checks);
