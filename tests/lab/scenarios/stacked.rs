@@ -1,5 +1,5 @@
 //! Stacked high availability, from bare hosts through every everyday change to the loss of any control plane, and back to
-//! bare hosts. It begins as the README has it: with `lab demo`.
+//! bare hosts. `lab demo` is run on the cluster that `up` has built: how it boots nodes and what it compiles is not tried here.
 
 use std::collections::BTreeSet;
 
