@@ -16,6 +16,8 @@ use assert_cmd::Command;
 mod automation;
 #[path = "commands/list.rs"]
 mod list;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use list::commands;
 
@@ -269,13 +271,19 @@ fn a_key_file_that_is_none_is_named() {
 
 /// Starts rsadm beside an ssh that does this, in a folder that stays as long as what it returns.
 fn started(args: &[&str], ssh: &str) -> (tempfile::TempDir, Child) {
+    let mut program = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"));
+    program.args(args);
+    started_by(program, ssh)
+}
+
+/// The same of a command that starts it.
+fn started_by(mut command: std::process::Command, ssh: &str) -> (tempfile::TempDir, Child) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("ssh");
     std::fs::write(&program, format!("#!/bin/sh\n{ssh}\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(folder.path().join("inventory.yaml"), VALID).unwrap();
-    let child = std::process::Command::new(assert_cmd::cargo::cargo_bin("rsadm"))
-        .args(args)
+    let child = command
         .current_dir(folder.path())
         .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
         .stdout(Stdio::piped())
@@ -285,15 +293,19 @@ fn started(args: &[&str], ssh: &str) -> (tempfile::TempDir, Child) {
     (folder, child)
 }
 
-/// The same with an ssh that is expected to note each call in a file `dialled`; sends rsadm a signal once that is so long, and
-/// waits for its end.
-fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
-    let (folder, mut child) = started(args, ssh);
+/// Waits until an ssh that notes each call in a file `dialled` was called so often.
+fn has_dialled(folder: &tempfile::TempDir, child: &mut Child, calls: usize) {
     let dialled = || std::fs::read(folder.path().join("dialled")).map_or(0, |calls| calls.len());
     while dialled() < calls {
         assert!(child.try_wait().unwrap().is_none(), "it ended after {} of {calls} calls", dialled());
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Sends rsadm a signal once it has dialled so often, and waits for its end.
+fn signalled(args: &[&str], ssh: &str, calls: usize, signal: &str) -> Output {
+    let (folder, mut child) = started(args, ssh);
+    has_dialled(&folder, &mut child, calls);
     let kill = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
     assert!(kill.unwrap().success());
     child.wait_with_output().unwrap()
