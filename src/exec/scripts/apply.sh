@@ -8,11 +8,13 @@ said=$d/said file=$d/file given=$1
 # Ours alone from here on: where the connection was lost, another run may give the next one the same name. What a killed one
 # leaves, remote.sh sweeps.
 case $1 in /run/rsadm-*) given=$d/given; mv -f "$1" "$given" || exit 1 ;; esac
-# What is applied is in $file: all of it but for what operators have set by hand in CoreDNS, which is left to them, as kubeadm does.
-# Asked at this very moment, since a field that is named is taken away from whoever has set it.
+# What is applied is $file: what was given, which may be a URL; of CoreDNS all but what operators have set by hand, which is left to
+# them, as kubeadm does. Asked at this very moment, since a field that is named is taken away from whoever has set it.
+[ "$2" = coredns ] || file=$given
 leave_theirs() {
-  local found=
-  [ "$2" != coredns ] || found=$(k get -f "$1" --ignore-not-found -o go-template="$OBJECTS") || return 1
+  local found
+  [ "$2" = coredns ] || return 0
+  found=$(k get -f "$1" --ignore-not-found -o go-template="$OBJECTS") || return 1
   awk -v theirs=" $(printf '%s\n' "$found" | edited | paste -sd' ') " '
     /^---/ {kind = ""} /^kind: / {kind = $2} /^[a-z]/ {part = $1}
     index(theirs, " " kind " ") && (kind == "ConfigMap" && part == "data:" || kind == "Deployment" && /^  replicas:/) {next}

@@ -53,3 +53,19 @@ fn what_operators_have_set_in_coredns_is_left_to_them() {
     let (all, other) = applied("flannel", &theirs(&both));
     assert_eq!(other, all);
 }
+
+/// Whatever else runs there has no way to it.
+#[test]
+fn a_url_is_given_to_kubectl_as_it_is() {
+    let place = Place::new();
+    place.put("run/x", "");
+    let done = place.path("done").display().to_string();
+    let kubectl = format!(
+        r#"kubectl() {{ case " $* " in *" -f - "*) cat > /dev/null ;; *" apply "*) echo "$*" > {done} ;; esac; }}"#
+    );
+    let url = "https://example.org/network.yaml";
+    let output = place.run(&format!("{kubectl}\n{}", APPLY.text), &["apply", url, "network-0", "hash"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let applied = place.text("done");
+    assert!(applied.contains(&format!(" -f {url} ")), "{applied}");
+}
