@@ -1,9 +1,12 @@
 //! etcd on hosts of its own, below what an operator brings himself: a load balancer, a network plugin's manifests, and iptables
 //! for kube-proxy. A host that loses its power in the middle of the first run, where keys are, the loss of an etcd host and of a
-//! control plane, and another etcd host in its place.
+//! control plane, another etcd host in its place, and at last a member beside an API server instead of one on a host of its own.
+
+use std::fs;
 
 use crate::harness::{
-    API_SERVES, Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, Probe, Writer, eventually, took_turns,
+    API_SERVES, Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, Probe, Processes, Writer,
+    eventually, took_turns, under_load,
 };
 
 use super::{pods, steady};
@@ -41,6 +44,9 @@ const OF_CONTROL_PLANES: [&str; 6] = [
 /// What only etcd hosts may have.
 const OF_ETCD: &str = "/etc/kubernetes/pki/etcd/ca.key";
 
+/// Where the hosts find the network plugin's manifests, at the lab's download site.
+const PLUGIN: &str = "/lab/network.yaml";
+
 struct External<'a> {
     lab: &'a Lab,
     inventory: Inventory,
@@ -52,15 +58,17 @@ struct External<'a> {
 fn external() {
     let lab = Lab::up("external", &HOSTS).unwrap();
     let mut checks = Checks::new("external");
-    let inventory = Inventory::load("tests/lab/inventories/lab-external-etcd.yaml")
+    let inventory = Inventory::example("inventories/external-etcd.yaml")
         .with("api.host", "10.77.0.1")
         .with("load_balancer.type", "external")
         .with("network.plugin", "manifests")
-        .with("network.manifests", "[tests/lab/network.yaml]")
+        .with("network.manifests", &format!("[\"http://10.77.0.1:8080{PLUGIN}\"]"))
         .with("kube_proxy.config.mode", "iptables");
     let spare = inventory.with_host("{name: e4, address: 10.77.0.34, roles: [etcd]}");
     let it = External { lab: &lab, inventory, spare };
     let bare = Footprint::of_what_is_left(&lab, &it.spare.all_hosts()).unwrap();
+    let site = format!("{PLUGIN} file:{}/tests/lab/network.yaml\n", env!("CARGO_MANIFEST_DIR"));
+    fs::write(lab.path("mirror-faults"), site).unwrap();
     lab.script("balancer", &CONTROL_PLANES).and_then(Outcome::ok).unwrap();
     it.build(&mut checks);
     checks.check("workers and clients dial the operator's balancer, and no host has one of ours", || {
@@ -90,9 +98,16 @@ fn external() {
     checks.check("another host takes e1's place under load, and the API servers follow in turn", || {
         it.replaces_an_etcd_host()
     });
+    checks.check("up moves a member to a control plane under load, API servers in turn", || {
+        it.moves_to_a_control_plane()
+    });
+    checks.check("there it is replaced, leads and gives back room, and no API server starts anew", || {
+        it.keeps_a_member_beside_an_api_server()
+    });
     checks.check("reset leaves the hosts as they were, once the operator's routes are gone", || {
         NODES.iter().try_for_each(|node| lab.on(node, "ip route flush proto 77")?.ok().map(drop))?;
-        steady::reset_leaves_nothing(&lab, &it.spare, &bare)
+        let all = it.spare.with("hosts.m2.roles", "[control-plane, etcd]");
+        steady::reset_leaves_nothing(&lab, &all, &bare)
     });
     checks.finish();
 }
@@ -244,32 +259,82 @@ impl External<'_> {
         Ok(())
     }
 
-    fn replaces_an_etcd_host(&self) -> Check {
-        let etcd = Cluster::new(self.lab, "e2");
-        let writer = Writer::start(self.lab, &etcd, &["e2", "e3"])?;
-        let servers = CONTROL_PLANES
-            .map(|host| Probe::on(self.lab, host, API_SERVES));
-        let replaced = self.lab.rsadm_on("etcd replace {} e1 e4", &self.spare);
+    /// While a client writes at the members that stay, membership changes, and the API servers dial the others, one after the
+    /// other; then each of those `then` has all that was written.
+    fn in_turn(
+        &self,
+        (stay, then): (&[&str], &[&str]),
+        change: impl FnOnce() -> Result<Outcome, Fault>,
+    ) -> Result<Outcome, Fault> {
+        let etcd = Cluster::new(self.lab, stay[0]);
+        let writer = Writer::start(self.lab, &etcd, stay)?;
+        let servers = CONTROL_PLANES.map(|host| Probe::on(self.lab, host, API_SERVES));
+        let changed = change();
         let servers = servers.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
         let written = writer.end()?;
-        let replaced = replaced?.ok()?;
-        println!("{}", replaced.stderr);
-        replaced.says("etcd has 3 voting members")?;
+        let changed = changed?.ok()?;
+        println!("{}", changed.stderr);
         took_turns(&servers)?;
+        then.iter().try_for_each(|host| written.is_all_on(&etcd, host))?;
+        written.forget(&etcd, then[0])?;
+        Ok(changed)
+    }
+
+    /// What a control plane's API server was started with.
+    fn dialled(&self, host: &str) -> Result<Outcome, Fault> {
+        self.lab.on(host, "tr '\\0' '\\n' < /proc/$(pidof kube-apiserver)/cmdline")?.ok()
+    }
+
+    fn replaces_an_etcd_host(&self) -> Check {
+        let replaced = self.in_turn((&["e2", "e3"], &["e2", "e3", "e4"]), || {
+            self.lab.rsadm_on("etcd replace {} e1 e4", &self.spare)
+        })?;
+        replaced.says("etcd has 3 voting members")?;
         for host in CONTROL_PLANES {
-            let dialled =
-                self.lab.on(host, "tr '\\0' '\\n' < /proc/$(pidof kube-apiserver)/cmdline")?.ok()?;
+            let dialled = self.dialled(host)?;
             dialled.says("10.77.0.34:2379")?;
             dialled.says_nothing_of("10.77.0.31")?;
         }
-        ["e2", "e3", "e4"].iter().try_for_each(|host| written.is_all_on(&etcd, host))?;
-        written.forget(&etcd, "e2")?;
         let without = self.spare.with_hosts(&["e2", "e3", "e4", "m1", "m2", WORKER]);
-        eventually(|| self.lab.rsadm_on("etcd status", &without)?.ok())?
-            .says("API servers m1 m2 each dial")?;
+        eventually(|| self.lab.rsadm_on("etcd status", &without)?.ok())?.says("API servers m1 m2 each dial")
+    }
+
+    /// An inventory that was edited: m2 has the role too, and e2 is gone from it.
+    fn moved(&self) -> Inventory {
+        let hosts = self.spare.with_hosts(&["e3", "e4", "m1", "m2", WORKER]);
+        hosts.with("hosts.m2.roles", "[control-plane, etcd]")
+    }
+
+    fn moves_to_a_control_plane(&self) -> Check {
+        let moved = self.moved();
+        self.in_turn((&["e3", "e4"], &["e3", "e4", "m2"]), || self.lab.rsadm_on("up", &moved))?
+            .says("m2 is a voting member")?;
+        for (host, own) in [("m1", "https://10.77.0.12:2379"), ("m2", "https://127.0.0.1:2379")] {
+            let dialled = self.dialled(host)?;
+            dialled.says(own)?;
+            dialled.says_nothing_of("10.77.0.32")?;
+        }
+        eventually(|| self.lab.rsadm_on("etcd status", &moved)?.ok())?
+            .says("3 of 3 voters healthy; needs 2; can lose 1")?;
         // kubeadm's configuration names the members, too.
-        self.lab.rsadm_on("up", &without)?.ok()?;
-        steady::settles(self.lab, &without)
+        steady::settles(self.lab, &moved)
+    }
+
+    /// Each API server knows the others, too.
+    fn keeps_a_member_beside_an_api_server(&self) -> Check {
+        let moved = self.moved();
+        let before = Processes::of(self.lab, &CONTROL_PLANES)?;
+        let rsadm = |command: &str| self.lab.rsadm_on(command, &moved)?.ok();
+        let work = || -> Check {
+            rsadm("etcd replace {} m2")?.says("etcd has 3 voting members, can lose 1")?;
+            rsadm("etcd move-leader {} m2")?.says("m2 leads")?;
+            rsadm("etcd defrag --min-gain 0")?.says("3 members defragmented")
+        };
+        let then = ["e3", "e4", "m2"];
+        under_load(self.lab, (&["e3", "e4"], &then), work, || rsadm("etcd status").map(drop))?;
+        let new = Processes::of(self.lab, &CONTROL_PLANES)?.new_since(&before);
+        ensure!(new == ["m2/etcd"], "started anew: {new:?}");
+        steady::settles(self.lab, &moved)
     }
 }
 
