@@ -100,6 +100,17 @@ impl<'a> Cluster<'a> {
         self.lab.on(host, &format!("{ETCDCTL} {PATIENT} {args}"))
     }
 
+    /// Raises the alarm NOSPACE for the member on a host, as etcd itself does where a database reaches its quota; etcdctl has no
+    /// word for it.
+    pub fn raise_nospace(&self, host: &str) -> Check {
+        let id = self.member(host)?.id;
+        let alarm = format!(r#"{{"action":"ACTIVATE","memberID":"{id}","alarm":"NOSPACE"}}"#);
+        let curl = "cd /etc/kubernetes/pki/etcd && \
+            curl -fsS --cacert ca.crt --cert healthcheck-client.crt --key healthcheck-client.key";
+        let raise = format!("{curl} -d '{alarm}' https://127.0.0.1:2379/v3/maintenance/alarm");
+        self.lab.on(self.control_plane, &raise)?.ok().map(drop)
+    }
+
     /// etcdctl for the operator's shell, with a client certificate, over these hosts' members.
     pub fn workstation_etcdctl(&self, hosts: &[&str]) -> Result<String, Fault> {
         let folder = self.lab.path("home/etcd");

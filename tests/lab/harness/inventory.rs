@@ -39,6 +39,11 @@ impl Inventory {
         example.with("ssh.key_path", &text(&lab.file["ssh"]["key_path"]))
     }
 
+    /// The same as another file, beside this one.
+    pub fn named(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), file: self.file.clone() }
+    }
+
     /// The same with one value set, at keys separated by dots; `hosts.w1` is the host of that name. The value is YAML.
     pub fn with(&self, path: &str, value: &str) -> Self {
         let mut changed = self.clone();

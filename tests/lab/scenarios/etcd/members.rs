@@ -108,12 +108,7 @@ impl Members<'_> {
     /// etcd keeps it by the member's ID, and takes no writes for the sake of one that is gone.
     fn alarm(&self) -> Check {
         let three = ["e1", "e2", "e3"];
-        let id = self.cluster().member("e3")?.id;
-        let curl = "cd /etc/kubernetes/pki/etcd && curl -sS --cacert ca.crt --cert healthcheck-client.crt --key healthcheck-client.key";
-        let alarm = format!(r#"{{"action":"ACTIVATE","memberID":"{id}","alarm":"NOSPACE"}}"#);
-        self.lab
-            .on("e1", &format!("{curl} -d '{alarm}' https://127.0.0.1:2379/v3/maintenance/alarm"))?
-            .ok()?;
+        self.cluster().raise_nospace("e3")?;
         eventually(|| self.on("etcd status", &three)?.exits(8)?.says("etcd takes no writes"))?;
         ensure!(self.cluster().etcdctl("e1", "put rsadm-lab-alarm 1")?.code != 0, "etcd takes writes");
         self.on("etcd replace {} e3", &three)?.ok()?;
