@@ -6,7 +6,7 @@ use crate::{
         session::{Session, recorded},
     },
     event::{Event, Next, count},
-    exec::paths::Scope,
+    exec::{lock::Mark, paths::Scope},
 };
 
 /// Check all hosts and the network between them, and change nothing
@@ -27,7 +27,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let (events, report) = recorded(context);
     let session = Session::to_build(context, &args.inventory, events, &GateArgs::default()).await?;
     // Two who listen on the same ports would each find them taken.
-    session.lock(&format!("preflight{}", args.inventory.as_typed())).await?;
+    session.lock_and_leave(Mark::Before, &format!("preflight{}", args.inventory.as_typed())).await?;
     let seen = session.observe().await?;
     session.preflight(&seen, Scope::Everything).await?;
     let text = format!("{} can carry {}", count(session.cluster.nodes.len(), "host"), session.cluster.name);

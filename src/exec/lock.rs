@@ -38,11 +38,22 @@ const OURS: i32 = 76;
 /// downloads are broken off.
 const LAST_STEP: Duration = Duration::from_secs(120);
 
+/// What a run leaves on its hosts for those that are away meanwhile: by whom they have been since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The run's own line, until the next start of the host.
+    Own,
+    /// None: it leaves nothing there. That somebody was there, those who are away know by what is missing.
+    None,
+    /// That of before: it changes nothing there.
+    Before,
+}
+
 /// Takes the lock of every host.
 ///
 /// # Errors
 /// Who holds one, or why one could not be taken.
-pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Refusal> {
+pub async fn take(fleet: &Fleet, holder: &str, mark: Mark, events: &Events) -> Result<(), Refusal> {
     let names: Vec<NodeName> = fleet.hosts().iter().map(|h| h.name().clone()).collect();
     let answers = fleet.for_each(&names, |host| async move { Ok(take_of(&*host, holder, events).await) });
     for (name, answer) in answers.await {
@@ -67,12 +78,22 @@ pub async fn take(fleet: &Fleet, holder: &str, events: &Events) -> Result<(), Re
         });
     }
     // Who has been away minds only those that came so far: one that was refused on another host has done nothing.
-    let all = |host: Arc<dyn Host>| async move {
-        let op = lock(&[holder, host.name().as_str(), "all"]);
-        host.run(&[op], false).await.map(drop)
+    let (word, line) = match mark {
+        Mark::Own => ("name", holder),
+        Mark::None => ("none", ""),
+        Mark::Before => return Ok(()),
     };
-    for (name, answer) in fleet.for_each(&names, all).await {
-        answer.map_err(|error| failed(&name, "kept", error.to_string()))?;
+    let leave = |host: Arc<dyn Host>| async move {
+        let name = host.name().as_str();
+        let kept = |start: &Output| lock(&[line, name, "kept", start.text().trim()]);
+        Ok(host.hold(lock(&[holder, name, word]), &kept).await)
+    };
+    for (name, answer) in fleet.for_each(&names, leave).await {
+        match answer {
+            Ok(Ok(output)) if output.ok() => {}
+            Ok(Ok(output)) => return Err(failed(&name, "kept", output.stderr.trim().to_owned())),
+            Ok(Err(e)) | Err(e) => return Err(failed(&name, "kept", e.to_string())),
+        }
     }
     Ok(())
 }
@@ -113,7 +134,7 @@ async fn take_of(host: &dyn Host, holder: &str, events: &Events) -> Result<Outpu
     loop {
         let name = host.name().as_str();
         let first: Vec<&str> = [holder, name].into_iter().chain(dead.as_deref()).collect();
-        let output = host.hold(lock(&first), lock(&[holder, name, "again"])).await?;
+        let output = host.hold(lock(&first), &|_| lock(&[holder, name, "again"])).await?;
         if output.status != TAKEN || !is_dead(&output.text()) || Instant::now() >= until {
             return Ok(output);
         }

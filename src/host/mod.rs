@@ -290,6 +290,9 @@ pub fn this_machine() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
+/// What is done of an operation once more on another connection, by what it answered.
+pub type Again<'a> = dyn Fn(&Output) -> Op + Sync + 'a;
+
 /// A machine.
 #[async_trait]
 pub trait Host: Send + Sync {
@@ -304,12 +307,12 @@ pub trait Host: Send + Sync {
     async fn run(&self, ops: &[Op], keep_going: bool) -> Result<Vec<Output>, HostError>;
 
     /// Does an operation whose effect ends with the connection, such as a lock. Where the connection has to be replaced, `again`
-    /// is done before anything else.
+    /// of what it answered is done before anything else.
     ///
     /// # Errors
     /// As in [`run`](Self::run); and from then on `run` fails where it could not be done again, and for good where it ended
     /// with [`OVERTAKEN`].
-    async fn hold(&self, op: Op, _again: Op) -> Result<Output, HostError> {
+    async fn hold(&self, op: Op, _again: &Again<'_>) -> Result<Output, HostError> {
         Ok(self.run(&[op], false).await?.pop().unwrap_or_default())
     }
 

@@ -32,7 +32,7 @@ use link::{Link, Target};
 use opening::{Invocation, NoShell};
 use shell::{Interrupted, Shell};
 
-use super::{ConnectKind, Forward, Host, HostError, OVERTAKEN, Op, Output, Secret};
+use super::{Again, ConnectKind, Forward, Host, HostError, OVERTAKEN, Op, Output, Secret};
 use crate::{
     inventory::{Node, NodeName},
     log,
@@ -298,10 +298,10 @@ impl Host for SshHost {
         outputs
     }
 
-    async fn hold(&self, op: Op, again: Op) -> Result<Output, HostError> {
+    async fn hold(&self, op: Op, again: &Again<'_>) -> Result<Output, HostError> {
         let output = self.run(&[op], false).await?.pop().unwrap_or_default();
         if output.ok() {
-            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(again);
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(again(&output));
         }
         Ok(output)
     }

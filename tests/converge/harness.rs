@@ -141,7 +141,9 @@ pub(crate) async fn run_through(
 ) -> Result<Run, String> {
     let fleet = world.fleet(cluster);
     let refused = |r: Refusal| format!("{r}; {}", r.help);
-    exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(refused)?;
+    exec::lock::take(&fleet, "a test", exec::lock::Mark::Own, &rsadm::event::Events::none())
+        .await
+        .map_err(refused)?;
     let mut seen = gather(cluster, &fleet).await.map_err(|e| format!("{e:?}"))?;
     let now = OffsetDateTime::now_utc();
     exec::gate::look_up(cluster, members, &mut seen, None, now).await;

@@ -62,7 +62,9 @@ async fn run_through(
     members: &dyn Members,
 ) -> Result<Observed, String> {
     let fleet = world.fleet(inventory);
-    exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(|r| r.to_string())?;
+    exec::lock::take(&fleet, "a test", exec::lock::Mark::Own, &rsadm::event::Events::none())
+        .await
+        .map_err(|r| r.to_string())?;
     let mut seen = look(world, inventory).await;
     let target = asked.target(inventory, &mut seen);
     let now = OffsetDateTime::now_utc();

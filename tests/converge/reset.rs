@@ -83,7 +83,7 @@ fn a_worker_alone_is_taken_down() {
 async fn without_those_that_are_away(world: &Arc<World>, cluster: &Cluster, there: &Cluster) {
     let fleet = world.fleet(there);
     let (members, events) = (world.members(cluster), Events::none());
-    exec::lock::take(&fleet, "a test", &events).await.unwrap();
+    exec::lock::take(&fleet, "a test", exec::lock::Mark::None, &events).await.unwrap();
     let due = Instant::now() + Duration::from_secs(30);
     let (seen, lost) = gather_what_answers(cluster, &fleet, due).await;
     assert!(lost.is_empty(), "{lost:?}");

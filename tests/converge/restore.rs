@@ -56,7 +56,9 @@ async fn beside(
     verb: Verb,
 ) -> Result<(), String> {
     let fleet = world.fleet(cluster);
-    exec::lock::take(&fleet, "a test", &rsadm::event::Events::none()).await.map_err(|r| r.to_string())?;
+    exec::lock::take(&fleet, "a test", exec::lock::Mark::Own, &rsadm::event::Events::none())
+        .await
+        .map_err(|r| r.to_string())?;
     let (members, events) = (world.members(cluster), Events::none());
     let restore = Restore {
         cluster,

@@ -433,7 +433,14 @@ fn a_second_operator_is_told_who_is_at_work() {
     let world = World::new(State::new(&cluster));
     let first = world.fleet(&cluster);
     let refusal = block_on(async {
-        rsadm::exec::lock::take(&first, "rsadm up by eve", &rsadm::event::Events::none()).await.unwrap();
+        rsadm::exec::lock::take(
+            &first,
+            "rsadm up by eve",
+            rsadm::exec::lock::Mark::Own,
+            &rsadm::event::Events::none(),
+        )
+        .await
+        .unwrap();
         run(&world, &cluster, UP).await.err().unwrap()
     });
     assert!(refusal.contains("rsadm up by eve"), "{refusal}");

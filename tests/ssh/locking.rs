@@ -13,7 +13,7 @@ use std::{
 
 use rsadm::{
     event::Events,
-    exec::lock,
+    exec::lock::{self, Mark},
     host::{Host, HostError, fleet::Fleet, ssh::SshHost},
     inventory::{Node, NodeName},
     layout,
@@ -78,11 +78,14 @@ async fn a_lock_that_is_being_let_go_is_taken_and_holds() {
         }
         let first = fleet(&sshd).await;
         remover.left.store(TIMES, SeqCst);
-        refused.extend(lock::take(&first, &format!("turn {turn}"), &Events::none()).await.err());
+        refused.extend(lock::take(&first, &format!("turn {turn}"), Mark::Own, &Events::none()).await.err());
         remover.left.store(0, SeqCst);
         if turn == 0 {
             let second = fleet(&sshd).await;
-            let why = lock::take(&second, "another", &Events::none()).await.expect_err("it is taken").why;
+            let why = lock::take(&second, "another", Mark::Own, &Events::none())
+                .await
+                .expect_err("it is taken")
+                .why;
             assert_eq!(why, "turn 0");
         }
     }
@@ -100,31 +103,64 @@ async fn a_run_that_was_away_goes_on_only_where_no_other_came() {
     let _alone = ALONE.lock().await;
     let host = Arc::new(sshd.connect().await.expect("it connects"));
     let fleet_of = |host| Fleet::new(vec![host as Arc<dyn Host>], 1);
-    taken(&fleet_of(Arc::clone(&host)), "sleeper").await;
-    let end_shell =
-        || async { host.run(&[sh("kill -9 $(ps -o ppid= $PPID); sleep 60")], false).await.unwrap_err() };
-    assert!(matches!(end_shell().await, HostError::Lost { .. }));
+    taken(&fleet_of(Arc::clone(&host)), "sleeper", Mark::Own).await;
+    assert!(matches!(end_shell(&host).await, HostError::Lost { .. }));
     ok(&host, &[run(&["true"])]).await;
 
-    end_shell().await;
-    let other = fleet(&sshd).await;
-    taken(&other, "another\tthere 17 1").await;
-    drop(other);
+    end_shell(&host).await;
+    taken(&fleet(&sshd).await, "another\tthere 17 1", Mark::Own).await;
     for _ in 0..2 {
-        let error = loop {
-            match host.run(&[run(&["true"])], false).await.expect_err("it does nothing any more") {
-                // The other's shell ends a little after it.
-                HostError::Lost { why, .. } => {
-                    assert!(!why.contains('\t'), "{why}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                error => break error,
-            }
-        };
-        let HostError::Overtaken { why, .. } = &error else { panic!("{error}") };
-        assert_eq!(why, "another");
+        assert_eq!(overtaken(&host).await, "another");
     }
-    taken(&fleet(&sshd).await, "third").await;
+    taken(&fleet(&sshd).await, "third", Mark::Own).await;
+}
+
+/// Who was away knows of a reset by what it took away, and not of a look.
+#[tokio::test]
+async fn a_reset_leaves_nothing_and_is_told_to_who_was_away() {
+    let Some(sshd) = Sshd::start() else { return };
+    let _alone = ALONE.lock().await;
+    let [first, reset] =
+        [sshd.connect().await, sshd.connect().await].map(|host| Arc::new(host.expect("it connects")));
+    let fleet_of = |host: &Arc<SshHost>| Fleet::new(vec![Arc::clone(host) as Arc<dyn Host>], 1);
+    taken(&fleet_of(&first), "sleeper", Mark::Own).await;
+    end_shell(&first).await;
+    taken(&fleet(&sshd).await, "a look", Mark::Before).await;
+    until_free(&first).await.expect("nobody has changed anything");
+
+    end_shell(&first).await;
+    taken(&fleet_of(&reset), "a reset", Mark::None).await;
+    assert!(!Path::new("/run/rsadm-last").exists());
+    end_shell(&reset).await;
+    ok(&reset, &[run(&["true"])]).await;
+    end_shell(&reset).await;
+    assert_eq!(overtaken(&first).await, "a reset, which leaves no name");
+}
+
+/// As by an sshd that lost its network.
+async fn end_shell(host: &SshHost) -> HostError {
+    host.run(&[sh("kill -9 $(ps -o ppid= $PPID); sleep 60")], false).await.unwrap_err()
+}
+
+/// Who it is that came meanwhile.
+async fn overtaken(host: &SshHost) -> String {
+    match until_free(host).await {
+        Err(HostError::Overtaken { why, .. }) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a run hears on its way back, once the other's shell has ended, which it does a little after the other.
+async fn until_free(host: &SshHost) -> Result<(), HostError> {
+    loop {
+        match host.run(&[run(&["true"])], false).await {
+            Err(HostError::Lost { why, .. }) => {
+                assert!(!why.contains('\t'), "{why}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => return answer.map(drop),
+        }
+    }
 }
 
 /// As from two containers on one computer, or two that were made of one image: name, number and second may be the same.
@@ -134,23 +170,26 @@ async fn a_run_that_calls_itself_the_same_is_another() {
     let _alone = ALONE.lock().await;
     let holder = |run: &str| format!("rsadm up by root@desk (pid 17)\t{run}");
     let first = fleet(&sshd).await;
-    taken(&first, &holder("here 17 1")).await;
+    taken(&first, &holder("here 17 1"), Mark::Own).await;
     let second = fleet(&sshd).await;
-    let why = lock::take(&second, &holder("there 17 2"), &Events::none()).await.expect_err("it is taken").why;
+    let why = lock::take(&second, &holder("there 17 2"), Mark::Own, &Events::none())
+        .await
+        .expect_err("it is taken")
+        .why;
     assert_eq!(why, "rsadm up by root@desk (pid 17)");
     // Its shell was not taken for one that the same run had before, and ended.
     first.hosts()[0].run(&[run(&["true"])], false).await.expect("its shell lives");
 }
 
-async fn taken(fleet: &Fleet, holder: &str) {
-    let mut refused = lock::take(fleet, holder, &Events::none()).await.err();
+async fn taken(fleet: &Fleet, holder: &str, mark: Mark) {
+    let mut refused = lock::take(fleet, holder, mark, &Events::none()).await.err();
     // The one before may not be quite gone yet.
     for _ in 0..600 {
         if refused.is_none() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        refused = lock::take(fleet, holder, &Events::none()).await.err();
+        refused = lock::take(fleet, holder, mark, &Events::none()).await.err();
     }
     panic!("{refused:?}");
 }
@@ -167,7 +206,8 @@ async fn a_machine_under_two_names_is_told() {
             .push(Arc::new(SshHost::connect(&node, &options()).await.expect("it connects")) as Arc<dyn Host>);
     }
     let fleet = Fleet::new(hosts, 2);
-    let refusal = lock::take(&fleet, "a run", &Events::none()).await.expect_err("it is one machine");
+    let refusal =
+        lock::take(&fleet, "a run", Mark::Own, &Events::none()).await.expect_err("it is one machine");
     assert_eq!(refusal.subject, "m1 and m2 are the same machine");
 }
 

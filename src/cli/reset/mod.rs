@@ -10,6 +10,7 @@ use crate::{
         session::{Session, recorded},
     },
     event::{Event, Events, count},
+    exec::lock::Mark,
     host::HostError,
     inventory::{Cluster, NodeName, Role},
     observe::Observed,
@@ -92,7 +93,7 @@ fn closing(changed: usize, hosts: usize, schedules: usize) -> String {
 
 /// Looks again under the locks, and wipes; how many hosts.
 async fn wipe(session: &Session<'_>, command: &str, silent: &mut Vec<HostError>) -> Result<usize, CliError> {
-    session.lock(command).await?;
+    session.lock_and_leave(Mark::None, command).await?;
     let (seen, lost) = session.observe_what_answers().await;
     silent.extend(
         lost.into_iter().filter(|e| !silent.iter().any(|s| s.host() == e.host())).collect::<Vec<_>>(),

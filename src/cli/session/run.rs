@@ -11,6 +11,7 @@ use crate::{
     event::{Event, Failure, count},
     exec::{
         self, RunError,
+        lock::{self, Mark},
         paths::{self, Scope},
     },
     inventory::{Cluster, NodeName},
@@ -94,7 +95,12 @@ impl Session<'_> {
 
     /// Takes the lock of every host that is connected.
     pub(in crate::cli) async fn lock(&self, command: &str) -> Result<(), CliError> {
-        Ok(exec::lock::take(&self.fleet, &exec::lock::holder(command), &self.events).await?)
+        self.lock_and_leave(Mark::Own, command).await
+    }
+
+    /// The same for a run that leaves no line of its own.
+    pub(in crate::cli) async fn lock_and_leave(&self, mark: Mark, command: &str) -> Result<(), CliError> {
+        Ok(lock::take(&self.fleet, &lock::holder(command), mark, &self.events).await?)
     }
 
     /// Looks at everything before the first change, tells it in one line with its warnings, and refuses with all that

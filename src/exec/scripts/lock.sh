@@ -1,13 +1,37 @@
-# lock.sh HOLDER NAME [again|all|DEAD]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who
-# is told. Status 76: the holder itself has it, under another name of the host, which is told. Status 79: it is to be had again,
-# and somebody else had it meanwhile, who is told. `all` is said once it holds those of all hosts: before that it does nothing, and
-# whoever comes back to his own need not mind. A holder has words for people before a tab, if it has one. DEAD is who had it and is
-# known to have been killed. The lock's file goes with it; so whoever gets the lock makes sure that it is still that of the file.
+# lock.sh HOLDER NAME [again|DEAD]: an flock that lives as long as the shell of this connection. Status 75: somebody has it, who is
+# told. Status 76: the holder itself has it, under another name of the host, which is told. A holder has words for people before a
+# tab, if it has one. DEAD is who had it and is known to have been killed. The lock's file goes with it; so whoever gets the lock
+# makes sure that it is still that of the file.
+#
+# lock.sh HOLDER NAME name|none: what stays behind for those who have been away, the holder's line or none. It is said under the lock,
+# once those of all hosts are held: whoever is refused before that has done nothing. Prints which start of the host this is.
+# lock.sh LINE NAME kept START: nobody has been here since, by that line and start. Status 79: somebody has, who is told.
 shell=${RSADM_SHELL:?}
 lock=/run/rsadm-lock/lock
-# Who had it last stays behind, for those who have been away.
+# Who had it last.
 last=/run/rsadm-last
-if [ "${3-}" = all ]; then printf '%s\n' "$1" > $last; exit; fi
+# The machine's own, and that of the first process, since a container starts without its machine.
+start() {
+  local boot stat
+  read -r boot </proc/sys/kernel/random/boot_id
+  read -r stat </proc/1/stat
+  # shellcheck disable=SC2086  # numbers
+  set -- ${stat##*) }
+  echo "$boot.${20}"
+}
+case ${3-} in
+name) printf '%s\n' "$1" >$last && start; exit ;;
+none) rm -f $last && start; exit ;;
+kept)
+  other=
+  read -r other 2>/dev/null <$last
+  [ "$other" != "$1" ] || exit 0
+  # A start takes the line away, and a reset does.
+  [ "$other" ] || [ "$(start)" = "$4" ] || exit 0
+  other=${other%%$'\t'*}
+  echo "${other:-a reset, which leaves no name}"
+  exit 79 ;;
+esac
 # The shell that this run had before, where the network took it away and sshd here has not noticed: it makes room.
 replace() {
   local holder pid name
@@ -47,11 +71,6 @@ for _ in {1..50}; do
   exit 1
 done
 [ "${got-}" ] || { mkdir -p "${lock%/*}" && : 9<>$lock && echo "$lock does not stay" >&2; exit 1; }
-if [ "${3-}" = again ] && read -r other 2>/dev/null <$last && [ "$other" != "$1" ]; then
-  rm -rf "${lock%/*}"
-  echo "${other%%$'\t'*}"
-  exit 79
-fi
 printf '%s\n' "$1" "$shell" "$2" > $lock
 # It looks ten times a second, by a pipe that never has anything to read: no process is started for that.
 setsid bash -c 'exec 8<> <(:); while kill -0 "$1" 2>/dev/null; do read -rt 0.1 -u 8; done; rm -rf /run/rsadm-lock' rsadm-lock "$shell" </dev/null >/dev/null 2>&1 &

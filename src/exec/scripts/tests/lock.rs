@@ -39,3 +39,33 @@ fn a_dead_runs_download_is_broken_off_and_nothing_else() {
         assert_eq!(taken(script, dead), Some(status), "{script} {dead}");
     }
 }
+
+/// What a run hears that was away: of the line that it left, of the start at which it did, and of what is there now.
+#[test]
+fn who_was_away_knows_whether_anybody_came() {
+    let place = Place::new();
+    place.put("run/x", "");
+    let lock = |args: &[&str]| {
+        let text = format!("export RSADM_SHELL=$$\n{}", LOCK.text);
+        let output = place.run(&text, &[&["lock"], args].concat());
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let (_, start) = lock(&["a run\there 1 2", "m1", "name"]);
+    assert!(start.len() > 36 && start.contains('.'), "{start}");
+    let goes_on = (Some(0), String::new());
+    let ends = |who: &str| (Some(79), who.to_owned());
+    let none = "a reset, which leaves no name";
+    for (now, left, at, hears) in [
+        (&["a run\there 1 2", "m1", "name"][..], "a run\there 1 2", start.as_str(), goes_on.clone()),
+        (&["another\there 3 4", "m1", "name"], "a run\there 1 2", &start, ends("another")),
+        (&["another\there 3 4", "m1", "name"], "a run\there 1 2", "an older start", ends("another")),
+        (&["a reset", "m1", "none"], "a run\there 1 2", &start, ends(none)),
+        (&["a reset", "m1", "none"], "a run\there 1 2", "an older start", goes_on.clone()),
+        (&["a reset", "m1", "none"], "", &start, goes_on.clone()),
+        (&["another\there 3 4", "m1", "name"], "", &start, ends("another")),
+    ] {
+        assert_eq!(lock(now), (Some(0), start.clone()));
+        assert_eq!(lock(&[left, "m1", "kept", at]), hears, "{now:?} {left} {at}");
+    }
+}
