@@ -88,6 +88,7 @@ enum Remedy {
     ChangedHostKey(At),
     UnknownHostKey(At),
     Denied(At),
+    NoSudo,
     SudoTerminal,
     SudoRule,
     SudoPassword,
@@ -108,6 +109,8 @@ enum Remedy {
 
 /// Part of sudo's words (`sudo.c`, `logging.c`, `auth/sudo_auth.c`) → what helps. The first that is found counts.
 const SUDO: &[(&str, Remedy)] = &[
+    // Not sudo's, but of what was to start it, in the host's own language.
+    ("env: ", Remedy::NoSudo),
     ("must have a tty", Remedy::SudoTerminal),
     ("not in the sudoers", Remedy::SudoRule),
     ("not allowed to", Remedy::SudoRule),
@@ -241,6 +244,7 @@ fn advice(remedy: Remedy, node: &Node, whose: &str) -> String {
                 door.user_key
             )
         }
+        Remedy::NoSudo => "install sudo there, or log in as root: ssh.user: root in the inventory".to_owned(),
         Remedy::SudoTerminal => format!("in sudoers there (visudo): Defaults:{user} !requiretty"),
         Remedy::SudoRule => format!(
             "let {user} run anything there, in its sudoers (visudo): {user} ALL=(ALL) NOPASSWD: ALL, or the same without \

@@ -177,6 +177,7 @@ fn each_kind_of_failure_has_its_remedy() {
             doing: "look around".into(),
             why: "no room in /run, where answers are kept meanwhile: df -h /run".into(),
         },
+        sudo("env: 'sudo': No such file or directory"),
         sudo("a password is required"),
         sudo("sudo: sorry, you must have a tty to run sudo"),
         sudo("ops is not in the sudoers file."),
