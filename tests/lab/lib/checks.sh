@@ -60,13 +60,4 @@ require_state_disk() {
   rm -rf "$try"
 }
 
-require_cargo() {
-  command -v cargo > /dev/null || die "cargo is not on PATH; Debian's package rustup (trixie and later) brings it (then: rustup default stable), or see https://rustup.rs"
-}
-
-require_go() {
-  local have
-  have=$(GOTOOLCHAIN=local go env GOVERSION 2> /dev/null) || have=none
-  [[ ! $have =~ ^go1\.([0-9]+) ]] || ((BASH_REMATCH[1] < 26)) || return 0
-  die "Go 1.26 or newer is not on PATH (found: $have); https://go.dev/dl has it (then: PATH=/usr/local/go/bin:\$PATH), newer Debian releases as golang-1.26-go (then: PATH=/usr/lib/go-1.26/bin:\$PATH). To build nothing: lab build --artifacts upstream"
-}
+require_compilers() { compilers "step packages" "$@" || exit 1; }

@@ -15,7 +15,7 @@ verb_build() {
     shift
   done
   [[ $ARTIFACTS == build || $ARTIFACTS == upstream ]] || usage_error "--artifacts is \"build\" or \"upstream\""
-  [[ $ARTIFACTS == upstream ]] || require_go
+  [[ $ARTIFACTS == upstream ]] || require_compilers go
   verb_packages
   base_build "$suite" "$runtime"
   if ! declare -F artifacts_build > /dev/null; then
@@ -29,8 +29,8 @@ verb_build() {
 
 verb_demo() {
   local start=$EPOCHREALTIME inventory=$REPOSITORY/inventories/lab.yaml compiling
-  require_cargo
-  [[ " $* " == *" upstream "* ]] || require_go
+  require_compilers cargo
+  [[ " $* " == *" upstream "* ]] || require_compilers go
   # A minimal Debian has no `ip`, with which the kernel is tried.
   verb_packages
   require_kernel
