@@ -37,8 +37,12 @@ artifacts_images() {
     sed 's#/_manifests/tags/\(.*\)/current/link#:\1#' | sort
 }
 
-# The folder of the programs NAME VERSION.
-artifact_programs() { printf '%s\n' "$CACHE/bin/$1-$2"; }
+# The folder of the programs NAME VERSION. What upstream publishes is less than what is built, and takes no place of it.
+artifact_programs() {
+  local from=
+  [[ $ARTIFACTS != upstream ]] || from=-upstream
+  printf '%s\n' "$CACHE/bin/$1-$2$from"
+}
 
 # Programs NAME VERSION, built by build/NAME.sh.
 artifact_program() {
