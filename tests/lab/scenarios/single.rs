@@ -217,12 +217,9 @@ impl Single<'_> {
         steady::settles(self.lab, &self.inventory)
     }
 
-    /// The kernel may have cgroup v1 alone, which kubeadm is right to complain of.
     fn joins_by_kubeadm(&self) -> Check {
         self.lab.script("kubeadm-node", &[GUEST])?.ok()?;
-        let join =
-            self.lab.rsadm_on("token create --print-join-command --ttl 10m", &self.inventory)?.text()?;
-        let join = format!("{join} --ignore-preflight-errors=SystemVerification");
+        let join = steady::join_command(self.lab, &self.inventory, GUEST)?;
         // Its etcd would be a member before its API server met what it cannot read.
         let control_plane = self.lab.verb(&["ssh", GUEST, &format!("{join} --control-plane")])?;
         control_plane.says("stable controlPlaneEndpoint address")?;

@@ -372,9 +372,7 @@ impl Stacked<'_> {
     /// The plugin `bridge` gives it no pod network; what runs in the host's own does.
     fn join_by_kubeadm(&self, guest: &str) -> Check {
         self.lab.script("kubeadm-node", &[guest])?.ok()?;
-        let join =
-            self.lab.rsadm_on("token create --print-join-command --ttl 10m", &self.inventory)?.text()?;
-        let join = format!("{join} --ignore-preflight-errors=SystemVerification");
+        let join = steady::join_command(self.lab, &self.inventory, guest)?;
         self.lab.verb(&["ssh", guest, &join])?.ok()?.says("This node has joined the cluster")?;
         eventually(|| {
             let pods = self.cluster().json("get pods -n kube-system -l k8s-app=kube-proxy-joined")?;

@@ -41,3 +41,21 @@ pub fn reset_leaves_nothing(lab: &Lab, inventory: &Inventory, bare: &Footprint) 
     lab.rsadm_on("reset --yes", inventory)?.ok()?;
     bare.is_still(&Footprint::of_what_is_left(lab, &inventory.all_hosts())?)
 }
+
+/// What is typed on a host that kubeadm shall join. All that it may complain of is the kernel that nodes share, where that has cgroup v1
+/// alone, or shows its configuration nowhere.
+pub fn join_command(lab: &Lab, inventory: &Inventory, host: &str) -> Result<String, Fault> {
+    let join = lab.rsadm_on("token create --print-join-command --ttl 10m", inventory)?.text()?;
+    let checks = join.replacen("kubeadm join", "kubeadm join phase preflight", 1);
+    let checked = lab.verb(&["ssh", host, &checks])?;
+    let of_kernel = |error: &str| {
+        error.starts_with("[ERROR SystemVerification]: ")
+            && (error.contains("cgroups v1 support") || error.contains("failed to parse kernel config"))
+    };
+    let all = checked.all();
+    let errors: Vec<&str> =
+        all.lines().map(str::trim_start).filter(|line| line.starts_with("[ERROR ")).collect();
+    ensure!(checked.code == 0 || !errors.is_empty(), "kubeadm's checks: {all}");
+    ensure!(errors.iter().all(|error| of_kernel(error)), "kubeadm complains: {errors:#?}");
+    Ok(if errors.is_empty() { join } else { format!("{join} --ignore-preflight-errors=SystemVerification") })
+}
