@@ -9,6 +9,7 @@ use std::{
 use clap::Parser;
 use rsadm::{
     cli::{self, Cli, CliError, Context, Exit, Interrupt},
+    log,
     ui::{Settings, Ui, Verbosity},
 };
 use tracing_subscriber::EnvFilter;
@@ -36,7 +37,7 @@ fn parse_and_run() -> ExitCode {
         }
     };
     let settings = cli::settings(&cli.options);
-    log(settings);
+    start_log(settings);
     let ui = Ui::new(settings, io::stdout(), io::stderr());
     let result = run(cli, &ui);
     ui.finish();
@@ -76,13 +77,9 @@ fn run(cli: Cli, ui: &Ui) -> Result<Exit, CliError> {
 
 /// rsadm's own log, for those who look for a fault in it: `-vv`, or a filter in `RSADM_LOG`. A program that reads events reads
 /// no log beside them, unless it asks for one.
-fn log(settings: Settings) {
+fn start_log(settings: Settings) {
     let is_wanted = settings.verbosity == Verbosity::Debug && !settings.json;
     let filter = EnvFilter::try_from_env("RSADM_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if is_wanted { "rsadm=debug" } else { "off" }));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(settings.style().color)
-        .with_writer(io::stderr)
-        .init();
+    log::start(filter, settings.style().color);
 }
