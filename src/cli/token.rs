@@ -326,6 +326,17 @@ mod tests {
         }
     }
 
+    /// Programs read these names: there may be more of them, and none is lost.
+    #[test]
+    fn what_programs_are_told() {
+        let made = Made {
+            token: "a.b".into(),
+            expires: "1970-01-01T00:01:30Z".into(),
+            join_command: "kubeadm join".into(),
+        };
+        insta::assert_snapshot!(crate::ui::json::line(&made), @r#"{"token":"a.b","expires":"1970-01-01T00:01:30Z","join_command":"kubeadm join"}"#);
+    }
+
     #[test]
     fn the_join_command_is_kubeadms() {
         assert_eq!(

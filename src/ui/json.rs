@@ -39,40 +39,25 @@ pub fn line(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::{event::Failure, inventory::NodeName};
+    use crate::{report::Report, ui::sample};
 
+    /// Programs read these names: a line may get more of them, and loses none.
     #[test]
     fn every_event_is_one_line() {
-        let m1 = NodeName::new("m1");
         let mut out = Vec::new();
         let mut json = Json::new(&mut out);
-        for event in [
-            Event::RunStarted { cluster: "prod".into(), summary: "1 host".into() },
-            Event::StageStarted { phase: "etcd", title: "starting".into(), hosts: vec![m1.clone()] },
-            Event::Warning { phase: None, host: None, text: "two\nlines".into(), help: None },
-            Event::StepFailed(Failure {
-                phase: "etcd",
-                host: Some(m1),
-                step: "no answer".into(),
-                cause: None,
-                likely: None,
-                collected: vec!["exited 1".into()],
-                log: None,
-                state: vec![],
-                next: "rsadm up".into(),
-            }),
-            Event::Finished {
-                text: "over".into(),
-                changed: 1,
-                elapsed: Duration::from_secs(2),
-                next: vec![],
-            },
-        ] {
+        let early = Event::Warning { phase: None, host: None, text: "two\nlines".into(), help: None };
+        for event in sample::run().into_iter().chain([early, sample::failure(), sample::in_sync()]) {
             json.event(&event);
         }
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
+    }
+
+    #[test]
+    fn a_report_is_one_line() {
+        let mut report = Report::default();
+        sample::run().iter().chain([&sample::failure()]).for_each(|event| report.apply(event));
+        insta::assert_snapshot!(line(&report));
     }
 }

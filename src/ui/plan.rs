@@ -86,7 +86,8 @@ mod tests {
     use super::*;
     use crate::{
         inventory::NodeName,
-        plan::{Action, HostWork},
+        plan::{Action, HostWork, Notice},
+        ui::json::line,
     };
 
     #[test]
@@ -104,5 +105,39 @@ mod tests {
         };
         let shown = render(&Plan { stages: vec![stage], ..Plan::default() });
         assert_eq!(shown.lines().last(), Some("nothing to change; a run would wait until w2 is Ready"));
+    }
+
+    /// Programs read these names: there may be more of them, and none is lost.
+    #[test]
+    fn a_plan_for_programs() {
+        let file = Action::PutFile {
+            path: "/etc/rsadm/network.sh".into(),
+            mode: 0o644,
+            text: "new\n".into(),
+            inputs: vec![],
+        };
+        let mut steps = vec![Step::new(file, "differs"), Step::new(Action::Sysctl, "")];
+        steps[0].changes = vec!["old → new".into()];
+        let stage = |mode| Stage {
+            phase: "etcd",
+            title: "new settings on m1".into(),
+            mode,
+            gated: true,
+            beside: false,
+            work: vec![],
+        };
+        let mut plan = Plan {
+            stages: [Mode::OneByOne, Mode::Batches(3)].map(stage).into(),
+            checked: 212,
+            ..Plan::default()
+        };
+        plan.stages[0].work = vec![HostWork { host: NodeName::new("m1"), steps }];
+        plan.notices = vec![Notice {
+            phase: "workers",
+            host: None,
+            text: "swap is on".into(),
+            help: "swapoff -a".into(),
+        }];
+        insta::assert_snapshot!(line(&plan), @r#"{"stages":[{"phase":"etcd","title":"new settings on m1","mode":"one-by-one","gated":true,"beside":false,"work":[{"host":"m1","steps":[{"action":{"put-file":{"path":"/etc/rsadm/network.sh","mode":420,"text":"new\n","inputs":[]}},"why":"differs","changes":["old → new"]},{"action":"sysctl","why":""}]}]},{"phase":"etcd","title":"new settings on m1","mode":{"batches":3},"gated":true,"beside":false,"work":[]}],"notices":[{"phase":"workers","host":null,"text":"swap is on","help":"swapoff -a"}],"checked":212}"#);
     }
 }

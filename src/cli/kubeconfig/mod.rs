@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use serde::Serialize;
-use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::file::keep_others;
@@ -182,15 +181,23 @@ fn newest(found: Vec<Found>) -> Option<Found> {
 }
 
 fn print(context: &Context, kubeconfig: &Kubeconfig, text: &Secret) -> Result<Exit, CliError> {
-    let text = String::from_utf8_lossy(text.expose());
-    let json = json!({
-        "cluster": kubeconfig.cluster,
-        "context": kubeconfig.context(),
-        "server": kubeconfig.server,
-        "kubeconfig": text,
-    });
-    context.print(&json, |_| text.clone().into_owned())?;
+    let shown = Shown {
+        cluster: kubeconfig.cluster.clone(),
+        context: kubeconfig.context(),
+        server: kubeconfig.server.clone(),
+        kubeconfig: String::from_utf8_lossy(text.expose()).into_owned(),
+    };
+    context.print(&shown, |shown| shown.kubeconfig.clone())?;
     Ok(Exit::Done)
+}
+
+/// A kubeconfig itself, for programs.
+#[derive(Serialize)]
+struct Shown {
+    cluster: String,
+    context: String,
+    server: String,
+    kubeconfig: String,
 }
 
 /// An address that a kubeconfig may name.
@@ -221,6 +228,7 @@ mod tests {
         host::{Forward, Host},
         manifests::testing,
         pki::{authorities::Ca, issue::Authority, specs},
+        ui::json::line,
     };
 
     /// A control plane with a text for its kubeconfig, or none, or that does not answer.
@@ -299,6 +307,20 @@ mod tests {
             let counts = (lacking.without.len(), lacking.silent.len(), usize::from(lacking.unfit.is_some()));
             assert_eq!(counts, (without, silent, unfit), "{taken:?}");
         }
+    }
+
+    /// Programs read these names: there may be more of them, and none is lost.
+    #[test]
+    fn what_programs_are_told() {
+        let texts = || ["prod".to_owned(), "kubernetes-admin@prod".to_owned(), "https://lb:6443".to_owned()];
+        let [cluster, context, server] = texts();
+        let shown = Shown { cluster, context, server, kubeconfig: "kind: Config\n".into() };
+        let [path, context, server] = texts();
+        let written = Written { path, context, server, not_after: None };
+        insta::assert_snapshot!(line(&shown) + &line(&written), @r#"
+        {"cluster":"prod","context":"kubernetes-admin@prod","server":"https://lb:6443","kubeconfig":"kind: Config\n"}
+        {"path":"prod","context":"kubernetes-admin@prod","server":"https://lb:6443","not_after":null}
+        "#);
     }
 
     #[test]
