@@ -317,15 +317,57 @@ mod tests {
         }
     }
 
+    /// What `kubeadm config images list` of each version prints, with that kubeadm.
+    const OF_KUBEADM: &str = "
+registry.k8s.io/kube-apiserver:v1.34.4
+registry.k8s.io/kube-controller-manager:v1.34.4
+registry.k8s.io/kube-scheduler:v1.34.4
+registry.k8s.io/kube-proxy:v1.34.4
+registry.k8s.io/coredns/coredns:v1.12.1
+registry.k8s.io/pause:3.10.1
+registry.k8s.io/etcd:3.6.5-0
+
+registry.k8s.io/kube-apiserver:v1.35.4
+registry.k8s.io/kube-controller-manager:v1.35.4
+registry.k8s.io/kube-scheduler:v1.35.4
+registry.k8s.io/kube-proxy:v1.35.4
+registry.k8s.io/coredns/coredns:v1.13.1
+registry.k8s.io/pause:3.10.1
+registry.k8s.io/etcd:3.6.6-0
+
+registry.k8s.io/kube-apiserver:v1.36.3
+registry.k8s.io/kube-controller-manager:v1.36.3
+registry.k8s.io/kube-scheduler:v1.36.3
+registry.k8s.io/kube-proxy:v1.36.3
+registry.k8s.io/coredns/coredns:v1.14.2
+registry.k8s.io/pause:3.10.2
+registry.k8s.io/etcd:3.6.8-0
+
+registry.k8s.io/kube-apiserver:v1.37.2
+registry.k8s.io/kube-controller-manager:v1.37.2
+registry.k8s.io/kube-scheduler:v1.37.2
+registry.k8s.io/kube-proxy:v1.37.2
+registry.k8s.io/coredns/coredns:v1.14.6
+registry.k8s.io/pause:3.10.2
+registry.k8s.io/etcd:3.7.0-0
+";
+
     #[test]
-    fn every_known_version_has_a_release() {
-        for version in known() {
-            assert_eq!(release(version).map(|r| r.kubernetes), Some(version));
-        }
+    fn every_known_version_has_the_images_of_its_kubeadm() {
+        let images = |version| {
+            let release = release(version).unwrap();
+            let components = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+            let others = [release.coredns_image(), release.pause_image(), release.etcd_image()];
+            components
+                .map(|name| release.kubernetes_image(name))
+                .into_iter()
+                .chain(others)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        let all: Vec<String> = known().into_iter().map(images).collect();
+        assert_eq!(all.join("\n\n"), OF_KUBEADM.trim());
+        assert_eq!(known().last(), Some(&DEFAULT_KUBERNETES));
         assert_eq!(release(Version::new(1, 33, 1)), None);
-        assert_eq!(
-            release(DEFAULT_KUBERNETES).map(|r| r.etcd_image()).as_deref(),
-            Some("registry.k8s.io/etcd:3.7.0-0")
-        );
     }
 }
