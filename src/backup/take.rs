@@ -133,8 +133,7 @@ fn free(mut manifest: Manifest, folder: &Path) -> Manifest {
     };
     while is_taken(&manifest) {
         manifest.taken_at += time::Duration::SECOND;
-        manifest.file =
-            own_name(&manifest.cluster, manifest.taken_at, &manifest.member, manifest.revision);
+        manifest.file = own_name(&manifest.cluster, manifest.taken_at, &manifest.member, manifest.revision);
     }
     manifest
 }

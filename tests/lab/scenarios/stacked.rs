@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::harness::{
-    API_SERVES, Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Probe, Processes, Writer, eventually,
-    took_turns,
+    API_SERVES, Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Probe, Processes, Writer,
+    eventually, took_turns,
 };
 
 use super::{pods, steady};
@@ -200,8 +200,7 @@ impl Stacked<'_> {
     fn roll_api_servers(&self, changed: &Inventory) -> Check {
         let before = Processes::of(self.lab, &NODES)?;
         let client = Probe::on(self.lab, "w1", THROUGH_HAPROXY)?;
-        let servers = CONTROL_PLANES
-            .map(|host| Probe::on(self.lab, host, API_SERVES));
+        let servers = CONTROL_PLANES.map(|host| Probe::on(self.lab, host, API_SERVES));
         let up = self.lab.rsadm_on("up", changed);
         let client = client.end()?;
         let servers = servers.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
