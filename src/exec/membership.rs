@@ -7,7 +7,7 @@
 
 mod sound;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -42,6 +42,15 @@ pub enum Failed {
     Why(String),
 }
 
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Why(why) => f.write_str(why),
+        }
+    }
+}
+
 type Told<'a> = &'a (dyn Fn(String) + Sync);
 
 /// Performs what changes the membership or asks the members; `None` for all other actions.
@@ -69,16 +78,14 @@ async fn add(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Fai
 }
 
 async fn promote(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
-    match promoted(cx, peer_url, told).await {
-        Ok(()) => Ok(()),
-        Err(why) => {
-            let why = match why {
-                Failed::Refused(refusal) => format!("{refusal}; {}", refusal.help),
-                Failed::Why(why) => why,
-            };
-            Err(Failed::Why(format!("{why}; {}", take_back(cx, host, peer_url, told).await)))
+    let Err(failed) = promoted(cx, peer_url, told).await else { return Ok(()) };
+    let outcome = take_back(cx, host, peer_url, told).await;
+    Err(match failed {
+        Failed::Refused(refusal) => {
+            Failed::Refused(Refusal { why: format!("{}; {outcome}", refusal.why), ..refusal })
         }
-    }
+        Failed::Why(why) => Failed::Why(format!("{why}; {outcome}")),
+    })
 }
 
 async fn promoted(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
@@ -94,29 +101,33 @@ async fn promoted(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<()
                 return Err(Failed::Why(format!("etcd's member list no longer has {peer_url}")));
             }
             // An election, or hosts that are busy: one look in which nobody tells anything is no answer.
-            None => Some(NO_LIST.to_owned()),
+            None => Some(Failed::Why(NO_LIST.to_owned())),
         };
         let Some(wrong) = wrong else { continue };
         if begun.elapsed() >= limit {
-            return Err(Failed::Why(format!("{wrong}, for {} s", limit.as_secs())));
+            return Err(match wrong {
+                Failed::Refused(_) => wrong,
+                Failed::Why(why) => Failed::Why(format!("{why}, for {} s", limit.as_secs())),
+            });
         }
         told(format!("waiting for the new member: {wrong}"));
         sleep(PAUSE).await;
     }
 }
 
-/// Gives a learner its vote, where it is well and may have one; what is still wrong.
+/// Gives a learner its vote, where it is well and the gate lets it have one; what is still wrong. Both may pass, and a learner
+/// that waits for it costs nobody anything.
 async fn vote(
     cx: &Context<'_>,
     report: &EtcdReport,
     member: &MemberReport,
-) -> Result<Option<String>, Failed> {
+) -> Result<Option<Failed>, Failed> {
     let Some(Id(id)) = member.id else { return Err(Failed::Why("it has no member ID".into())) };
     if let Some(trouble) = &member.error {
-        return Ok(Some(trouble.to_string()));
+        return Ok(Some(Failed::Why(trouble.to_string())));
     }
     if let Err(refusal) = quorum::gate(&Change::Promote { id }, &Membership::from(report)) {
-        return Ok(Some(refusal.to_string()));
+        return Ok(Some(Failed::Refused(refusal)));
     }
     let api = voter(cx.members, report, None).await.map_err(Failed::Why)?;
     match api.promote(id).await {
@@ -124,7 +135,7 @@ async fn vote(
         Err(error @ (EtcdError::Refused { .. } | EtcdError::Denied { .. })) => {
             Err(Failed::Why(error.to_string()))
         }
-        Err(error) => Ok(Some(error.to_string())),
+        Err(error) => Ok(Some(Failed::Why(error.to_string()))),
     }
 }
 
@@ -152,11 +163,7 @@ async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told
         Some(_) => {}
     }
     if let Err(failed) = remove(cx, peer_url, told).await {
-        let why = match failed {
-            Failed::Refused(refusal) => refusal.to_string(),
-            Failed::Why(why) => why,
-        };
-        return format!("the learner could not be removed again: {why}");
+        return format!("the learner could not be removed again: {failed}");
     }
     let stopped = match cx.host(host) {
         Ok(host) => {

@@ -3,7 +3,14 @@
 //! Asked just before each step that can cost a member, with the live membership and never with the inventory. A
 //! change passes only if what stays healthy is a quorum of what the membership will then be (Cluster API's
 //! `targetEtcdClusterHealthy`; etcd's own `mayRemoveMember` counts the same way). Where nothing is known of a member
-//! it counts as unhealthy; learners never count. The gate gives a reason, not a bool.
+//! it counts as unhealthy, and so does one that is about to get its vote, unless it is the second. The gate gives a
+//! reason, not a bool.
+//!
+//! Learners never count. Nobody is added beside one; but a voter may leave or restart, since a learner that waits for
+//! its vote until a dead voter is gone would else wait for ever.
+//!
+//! `rsadm reset` does not ask: members that it wipes go on being counted, and where no member gives its list all that
+//! is known may be their number. It judges with the same [`Projection`] (`cli/reset/beside.rs`).
 
 use super::Refusal;
 use crate::layout;
@@ -41,6 +48,9 @@ pub enum Change {
         peer_url: String,
     },
     /// Give a learner its vote.
+    ///
+    /// It may fail with its first vote, on a host that has not shown yet what it can carry: the others have to be a quorum
+    /// of all without it. The only voter has no such others, and no other way to ever get any.
     Promote {
         /// Whose; a voter of this ID means it was promoted already.
         id: u64,
@@ -186,12 +196,17 @@ fn promote(id: u64, live: &Membership) -> Result<Projection, Refusal> {
         let subject = format!("{subject} cannot be given a vote");
         return Err(refusal("learner-unhealthy", &subject, why, START_ETCD.to_owned()));
     }
-    let after = Projection::of(live.voters.len() + 1, live.healthy() + 1);
-    if after.stands() { Ok(after) } else { Err(live.too_few("learner-costs-quorum", &doing, after)) }
+    let worst = Projection::of(live.voters.len() + 1, live.healthy());
+    if worst.stands() || live.voters.len() == 1 {
+        return Ok(worst);
+    }
+    let doing = format!("giving {subject} a vote, should it then fail,");
+    Err(live.too_few("learner-costs-quorum", &doing, worst))
 }
 
 impl Projection {
-    fn of(voters: usize, healthy: usize) -> Self {
+    /// So many healthy voters of all.
+    pub const fn of(voters: usize, healthy: usize) -> Self {
         Self { voters, healthy, quorum: quorum(voters) }
     }
 

@@ -272,6 +272,93 @@ fn one_look_that_nobody_answers_takes_no_learner_back() {
     block_on(rests(&world, &cluster, asked)).unwrap();
 }
 
+/// Members of which one dies with its kubelet once the log ends with these words.
+struct Dying {
+    world: Arc<World>,
+    members: FakeMembers,
+    after: &'static str,
+    who: NodeName,
+}
+
+#[async_trait]
+impl Members for Dying {
+    fn hosts(&self) -> Vec<MemberHost> {
+        self.members.hosts()
+    }
+
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        {
+            let mut inner = self.world.inner();
+            if inner.state.log.last().is_some_and(|line| line.ends_with(self.after)) {
+                let machine = inner.state.machine(&self.who);
+                machine.stop("kubelet");
+                machine.kill_pods();
+            }
+        }
+        self.members.dial(host).await
+    }
+}
+
+/// Between being added and its vote: with it two of four voters could be gone, and the quorum with them.
+#[test]
+fn a_learner_gets_no_vote_while_a_voter_is_dead_and_is_taken_back() {
+    let cluster = harness::etcd_only();
+    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let world = World::new(state);
+    let (members, after) = (world.members(&cluster), "write /etc/kubernetes/manifests/etcd.yaml");
+    let dying = Dying { world: world.clone(), members, after, who: NodeName::new("e3") };
+    let asked = Asked(&["e4"], &[]);
+    let why = block_on(run_through(&world, &cluster, asked, &dying)).unwrap_err();
+    for words in [
+        "giving e4 a vote, should it then fail, would leave 2 healthy of 4 voters, and 3 are needed: e3 is not healthy",
+        "; the learner was removed again, and the other members are as they were",
+    ] {
+        assert!(why.contains(words), "{why}");
+    }
+    let mut state = world.state();
+    let voters: Vec<&str> =
+        state.etcd.members.iter().filter(|m| !m.learner).map(|m| m.name.as_str()).collect();
+    assert_eq!((voters.len(), state.etcd.members.len(), voters.contains(&"e4")), (3, 3, false));
+    let manifests =
+        |state: &State, name| state.machines[&NodeName::new(name)].files.has(layout::ETCD_MANIFEST);
+    assert!(!manifests(&state, "e4") && manifests(&state, "e3"));
+    // By either way that was told.
+    state.hang_up();
+    for (asked, revived) in
+        [(Asked(&["e3"], &["e3"]), false), (Asked(&["e4"], &["e3"]), false), (asked, true)]
+    {
+        let mut state = state.clone();
+        if revived {
+            let now = state.clock;
+            state.machine(&NodeName::new("e3")).restart("kubelet", now).unwrap();
+            state.settle();
+        }
+        let world = World::new(state);
+        block_on(run(&world, &cluster, asked)).unwrap();
+        block_on(rests(&world, &cluster, asked)).unwrap();
+    }
+}
+
+/// A killed run left it, and etcd takes no other learner before; it waits itself for the dead voter to leave.
+#[test]
+fn who_waits_for_a_vote_gets_it_before_others_join() {
+    let cluster = harness::etcd_only();
+    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let world = World::new(state);
+    world.keep_snapshots();
+    block_on(run(&world, &cluster, Asked(&["e4"], &[]))).unwrap();
+    let is_learner = |s: &State| s.etcd.members.iter().any(|m| m.learner);
+    let mut state = world.snapshots().into_iter().rfind(is_learner).unwrap();
+    state.hang_up();
+    let machine = state.machine(&NodeName::new("e3"));
+    machine.stop("kubelet");
+    machine.kill_pods();
+    let (world, asked) = (World::new(state), Asked(&["e3"], &["e3"]));
+    block_on(run(&world, &cluster, asked)).unwrap();
+    block_on(rests(&world, &cluster, asked)).unwrap();
+    assert_eq!(world.state().etcd.members.iter().filter(|m| !m.learner).count(), 4);
+}
+
 /// With a member that is down nobody may be added, and none of the others may leave.
 #[test]
 fn a_refusal_finds_all_hosts_as_they_were() {

@@ -124,7 +124,13 @@ impl Change {
     /// Where a host that shall join or be cleared has data of another cluster, or no member is left that could vote.
     pub fn plan(&self, p: &mut Planner<'_>) -> Result<(), Refusal> {
         let cluster = p.cluster;
-        let joining: Vec<&Node> = cluster.nodes.iter().filter(|n| self.joins(n)).collect();
+        let mut joining: Vec<&Node> = cluster.nodes.iter().filter(|n| self.joins(n)).collect();
+        // Whom a run that died left without a vote is in the way of all others.
+        let waits = |n: &Node| {
+            let mut members = p.seen().membership.iter().flatten();
+            members.any(|m| m.learner && m.fate != Fate::Leaves && m.peer_url == n.peer_url())
+        };
+        joining.sort_by_key(|n| !waits(n));
         for node in &joining {
             refusals::is_no_strangers(p, node, "become a member of etcd")?;
             settled::nodes::keeps_its_role(node, p.facts(&node.name))?;

@@ -23,6 +23,14 @@ fn learner(id: u64, healthy: Result<(), String>) -> Learner {
     Learner { name: format!("m{id}"), id, peer_urls: vec![format!("https://10.0.0.{id}:2380")], healthy }
 }
 
+/// A [`cluster`] with a learner.
+fn with_learner(n: usize, sick: usize, healthy: Result<(), String>) -> Membership {
+    Membership { learners: vec![learner(9, healthy)], ..cluster(n, sick) }
+}
+
+/// The vote of that learner.
+const PROMOTE: Change = Change::Promote { id: 9 };
+
 fn stop(name: &str) -> Change {
     Change::Restart { name: name.to_owned(), doing: STOPPING }
 }
@@ -45,32 +53,32 @@ fn a_quorum_is_more_than_half() {
 }
 
 /// Columns: voters, of them down; then restarting a healthy one, restarting a sick one (`m1`), removing a healthy
-/// one, removing a sick one, adding a learner. `.` where there is no such member.
+/// one, removing a sick one, adding a learner, giving one that is well its vote. `.` where there is no such member.
 #[test]
 fn every_size_from_one_to_seven() {
     let table = "
-        1 0 | 0/1       .          last-member  .          1/1
-        1 1 | .         0/1        .            no-quorum  no-quorum
-        2 0 | 1/2       .          1/1          .          2/2
-        2 1 | quorum    1/2        no-quorum    no-quorum  no-quorum
-        3 0 | 2/3       .          2/2          .          3/3
-        3 1 | quorum    2/3        quorum       2/2        all-healthy
-        3 2 | quorum    1/3        no-quorum    no-quorum  no-quorum
-        4 0 | 3/4       .          3/3          .          4/4
-        4 1 | quorum    3/4        2/3          3/3        all-healthy
-        4 2 | quorum    2/4        no-quorum    no-quorum  no-quorum
-        5 0 | 4/5       .          4/4          .          5/5
-        5 1 | 3/5       4/5        3/4          4/4        all-healthy
-        5 2 | quorum    3/5        quorum       3/4        all-healthy
-        5 3 | quorum    2/5        no-quorum    no-quorum  no-quorum
-        6 0 | 5/6       .          5/5          .          6/6
-        6 1 | 4/6       5/6        4/5          5/5        all-healthy
-        6 2 | quorum    4/6        3/5          4/5        all-healthy
-        7 0 | 6/7       .          6/6          .          7/7
-        7 1 | 5/7       6/7        5/6          6/6        all-healthy
-        7 2 | 4/7       5/7        4/6          5/6        all-healthy
-        7 3 | quorum    4/7        quorum       4/6        all-healthy
-        7 4 | quorum    3/7        no-quorum    no-quorum  no-quorum
+        1 0 | 0/1       .          last-member  .          1/1         1/2
+        1 1 | .         0/1        .            no-quorum  no-quorum   no-quorum
+        2 0 | 1/2       .          1/1          .          2/2         2/3
+        2 1 | quorum    1/2        no-quorum    no-quorum  no-quorum   no-quorum
+        3 0 | 2/3       .          2/2          .          3/3         3/4
+        3 1 | quorum    2/3        quorum       2/2        all-healthy learner-costs-quorum
+        3 2 | quorum    1/3        no-quorum    no-quorum  no-quorum   no-quorum
+        4 0 | 3/4       .          3/3          .          4/4         4/5
+        4 1 | quorum    3/4        2/3          3/3        all-healthy 3/5
+        4 2 | quorum    2/4        no-quorum    no-quorum  no-quorum   no-quorum
+        5 0 | 4/5       .          4/4          .          5/5         5/6
+        5 1 | 3/5       4/5        3/4          4/4        all-healthy 4/6
+        5 2 | quorum    3/5        quorum       3/4        all-healthy learner-costs-quorum
+        5 3 | quorum    2/5        no-quorum    no-quorum  no-quorum   no-quorum
+        6 0 | 5/6       .          5/5          .          6/6         6/7
+        6 1 | 4/6       5/6        4/5          5/5        all-healthy 5/7
+        6 2 | quorum    4/6        3/5          4/5        all-healthy 4/7
+        7 0 | 6/7       .          6/6          .          7/7         7/8
+        7 1 | 5/7       6/7        5/6          6/6        all-healthy 6/8
+        7 2 | 4/7       5/7        4/6          5/6        all-healthy 5/8
+        7 3 | quorum    4/7        quorum       4/6        all-healthy learner-costs-quorum
+        7 4 | quorum    3/7        no-quorum    no-quorum  no-quorum   no-quorum
     ";
     for row in table.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let words: Vec<&str> = row.split_whitespace().filter(|w| *w != "|").collect();
@@ -86,6 +94,7 @@ fn every_size_from_one_to_seven() {
             if_some(sick < n, Change::Remove { id: last }),
             if_some(sick > 0, Change::Remove { id: 1 }),
             verdict(&add(), &live),
+            verdict(&PROMOTE, &with_learner(n, sick, Ok(()))),
         ];
         assert_eq!(got, words[2..], "{row}");
     }
@@ -165,17 +174,40 @@ fn learners_neither_count_nor_cost() {
     assert_eq!(verdict(&Change::Remove { id: 4 }, &Membership { serves: false, ..live }), "2/3");
 }
 
+/// A dead voter has to be able to leave while a learner waits for the vote that it may not have before.
 #[test]
-fn promotion_counts_the_learner_only_if_it_is_well() {
-    let with = |n, sick, healthy| Membership { learners: vec![learner(9, healthy)], ..cluster(n, sick) };
-    let promote = Change::Promote { id: 9 };
-    assert_eq!(verdict(&promote, &with(1, 0, Ok(()))), "2/2");
-    assert_eq!(verdict(&promote, &with(2, 0, Ok(()))), "3/3");
-    assert_eq!(verdict(&promote, &with(3, 1, Ok(()))), "3/4");
-    assert_eq!(verdict(&promote, &with(3, 2, Ok(()))), "no-quorum");
-    assert_eq!(verdict(&promote, &with(3, 0, Err("never started".to_owned()))), "learner-unhealthy");
+fn beside_a_learner_voters_restart_and_leave_as_without_one() {
+    let waits = with_learner(3, 1, Ok(()));
+    assert_eq!(verdict(&PROMOTE, &waits), "learner-costs-quorum");
+    assert_eq!(verdict(&Change::Remove { id: 1 }, &waits), "2/2");
+    assert_eq!(verdict(&PROMOTE, &with_learner(2, 0, Ok(()))), "2/3", "the dead one has left");
+    for (n, sick) in (1..=7).flat_map(|n| (0..=n).map(move |sick| (n, sick))) {
+        for healthy in [Ok(()), Err("never started".to_owned())] {
+            let (without, with) = (cluster(n, sick), with_learner(n, sick, healthy));
+            for id in [1, n as u64] {
+                for change in [stop(&format!("m{id}")), Change::Remove { id }] {
+                    assert_eq!(verdict(&change, &with), verdict(&change, &without), "{change:?} {n} {sick}");
+                }
+            }
+        }
+    }
+}
+
+/// At its first vote; sizes are in the table above.
+#[test]
+fn a_learner_that_is_not_well_gets_no_vote_and_one_that_is_may_fail() {
+    let unwell = with_learner(3, 0, Err("never started".to_owned()));
+    assert_eq!(verdict(&PROMOTE, &unwell), "learner-unhealthy");
     assert_eq!(verdict(&Change::Promote { id: 2 }, &cluster(3, 0)), "3/3", "promoted already");
-    assert_eq!(verdict(&promote, &cluster(3, 0)), "unknown-member");
+    assert_eq!(verdict(&PROMOTE, &cluster(3, 0)), "unknown-member");
+    let refusal = gate(&PROMOTE, &with_learner(3, 1, Ok(()))).unwrap_err();
+    insta::assert_snapshot!(
+        format!("{refusal}\nhelp: {}", refusal.help),
+        @"
+    refused: giving m9 a vote, should it then fail, would leave 2 healthy of 4 voters, and 3 are needed: m1 is not healthy (no answer)
+    help: start etcd on m1 again (its container's log tells why it stopped), or rsadm etcd replace m1
+    "
+    );
 }
 
 #[test]
@@ -226,6 +258,7 @@ fn only_the_loss_of_the_quorum_can_be_accepted() {
         (Change::Remove { id: 1 }, cluster(1, 0), false),
         (Change::Remove { id: 3 }, cluster(3, 2), false),
         (add(), cluster(3, 1), false),
+        (PROMOTE, with_learner(3, 1, Ok(())), false),
         (stop("elsewhere"), cluster(3, 0), false),
         (stop("m1"), Membership::default(), false),
     ] {
@@ -279,6 +312,15 @@ proptest! {
         }
         if matches!(change, Change::Remove { .. }) {
             prop_assert!(after.voters >= 1);
+        }
+        // Whoever gets a vote may fail with it.
+        if let Change::Promote { id } = change
+            && live.learners.iter().any(|l| l.id == id)
+        {
+            let others = live.voters.iter().filter(|v| v.healthy.is_ok()).count();
+            let is_second = live.voters.len() == 1;
+            prop_assert!(is_second || quorum(live.voters.len() + 1) <= others, "{:?} on {:?}", change, live);
+            prop_assert_eq!(after, Projection::of(live.voters.len() + 1, others));
         }
     }
 }
