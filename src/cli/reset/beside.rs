@@ -10,7 +10,7 @@ use crate::{
     manifests::EtcdStart,
     observe::{Facts, Observed},
     phases::etcd::PROCESS,
-    plan::{Plan, Refusal, quorum::quorum},
+    plan::{Plan, Refusal, quorum::Projection},
 };
 
 /// The cluster with etcd on the hosts that have it, too: a file that was written to empty one host may give it any role, and what
@@ -80,7 +80,7 @@ impl Beside {
                  that are removed here"
                     .to_owned(),
             ),
-            Self::Others(others) if others.voters == 0 => Some(others.told.clone()),
+            Self::Others(others) if others.after.voters == 0 => Some(others.told.clone()),
             Self::Others(others) => {
                 let then = match others.wiped.is_empty() {
                     true => String::new(),
@@ -103,10 +103,8 @@ pub(super) struct Others {
     told: String,
     /// Hosts whose members are wiped.
     wiped: Vec<String>,
-    /// All voters before.
-    voters: usize,
-    /// Those that are well and stay.
-    left: usize,
+    /// All voters before, who go on being counted, and those of them that are well and stay; none where nobody told.
+    after: Projection,
     /// True where etcd serves before, or may.
     serves: bool,
 }
@@ -124,8 +122,10 @@ impl Others {
         (!names.is_empty()).then(|| Self {
             told: format!("{} {are} of the same etcd and not in this inventory", names.join(", ")),
             wiped: listed().filter_map(node).filter(|n| is_wiped(n)).map(|n| n.name.to_string()).collect(),
-            voters: report.quorum.voters,
-            left: listed().filter(stays).filter(|m| m.healthy && !m.is_learner).count(),
+            after: Projection::of(
+                report.quorum.voters,
+                listed().filter(stays).filter(|m| m.healthy && !m.is_learner).count(),
+            ),
             serves: report.serves,
         })
     }
@@ -145,8 +145,7 @@ impl Others {
             told: format!(
                 "etcd on {host} has {members} members, {listed} of them in this inventory, and none says who the others are"
             ),
-            voters: members,
-            left: members.saturating_sub(wiped.len()),
+            after: Projection::of(members, members.saturating_sub(wiped.len())),
             wiped,
             serves: true,
         })
@@ -174,20 +173,20 @@ impl Others {
                     others.into_iter().collect::<Vec<_>>().join(", ")
                 ),
                 wiped: vec![],
-                voters: 0,
-                left: 0,
+                after: Projection::of(0, 0),
                 serves: false,
             }),
         }
     }
 
     fn outcome(&self) -> String {
-        format!("{} of {} voters, and {} are needed", self.left, self.voters, quorum(self.voters))
+        let Projection { voters, healthy, quorum } = self.after;
+        format!("{healthy} of {voters} voters, and {quorum} are needed")
     }
 
     /// Why it may not be; `None` where a quorum stays, or there was none before.
     fn refusal(&self, inventory: &str) -> Option<Refusal> {
-        if !self.serves || self.wiped.is_empty() || self.left >= quorum(self.voters) {
+        if !self.serves || self.wiped.is_empty() || self.after.stands() {
             return None;
         }
         let first = self.wiped.first().map(String::as_str).unwrap_or_default();
