@@ -99,6 +99,7 @@ async fn report(cluster: &Cluster) -> EtcdReport {
             client_url: member.client_url.clone(),
             api: dialled.client.map(|c| Box::new(c) as Box<dyn EtcdApi>).map_err(EtcdError::into_why),
             served_not_after: dialled.served_not_after,
+            peer_not_after: client::served_not_after(&dial_to(cluster.peer_address(n)), &credentials).await,
         });
     }
     let until = tokio::time::Instant::now() + Limits::default().total;
@@ -129,6 +130,7 @@ async fn a_healthy_cluster() {
     assert!(report.members.iter().all(|m| m.raft_term == first.raft_term && m.lag.is_some()));
     assert_eq!(first.db_size_quota, Some(cluster::QUOTA));
     assert_eq!(first.certificate_days, Some(cluster::DAYS - 1));
+    assert_eq!(first.peer_certificate_days, Some(cluster::PEER_DAYS - 1));
     assert_eq!(first.id.map(|i| i.to_string()).as_deref(), Some(cluster.etcdctl_id(0).as_str()));
 }
 
@@ -280,6 +282,31 @@ async fn certificates_that_do_not_fit() {
     let dialled = client::dial(&dial, &wrong_client).await;
     assert!(matches!(&dialled.client, Err(EtcdError::Untrusted { .. })), "{dialled:?}");
     assert!(!format!("{dialled:?} {wrong_client:?}").contains("PRIVATE KEY"));
+}
+
+/// People read that log, and `etcd status` has its last line.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_what_members_serve_to_one_another_leaves_no_complaint() {
+    const COMPLAINT: &str = "rejected connection on peer endpoint";
+    let cluster = Cluster::start(1);
+    serving(&cluster).await;
+    let dial = dial_to(cluster.peer_address(0));
+    let strangers = Authority::new().client();
+    for _ in 0..5 {
+        let seen = client::served_not_after(&dial, &cluster.authority.client()).await.expect("a certificate");
+        assert_eq!((seen - OffsetDateTime::now_utc()).whole_days(), cluster::PEER_DAYS - 1);
+    }
+    assert!(!cluster.log(0).contains(COMPLAINT), "{}", cluster.log(0));
+    // Whom nobody trusts sees it, too, and that is told.
+    assert!(client::served_not_after(&dial, &strangers).await.is_some());
+    until(|| async {
+        let why = "no complaint yet".to_owned();
+        let silent = EtcdError::Unavailable { endpoint: "m1".into(), why };
+        cluster.log(0).contains(COMPLAINT).then_some(()).ok_or(silent)
+    })
+    .await;
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(client::served_not_after(&dial_to(nobody), &strangers).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

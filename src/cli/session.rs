@@ -222,8 +222,10 @@ impl<'a> Session<'a> {
     }
 
     /// Looks at whose the hosts that answer are, for commands that change them without a plan.
-    pub(super) async fn belongs(&self) -> Result<(), CliError> {
-        Ok(phases::ownership::check(&self.cluster, &self.owners().await)?)
+    pub(super) async fn belongs(&self) -> Result<Observed, CliError> {
+        let seen = self.owners().await;
+        phases::ownership::check(&self.cluster, &seen)?;
+        Ok(seen)
     }
 
     /// The same for commands that bring an unfinished restore to its end.

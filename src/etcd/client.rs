@@ -112,6 +112,18 @@ pub async fn dial(dial: &Dial, credentials: &Credentials) -> Dialled {
     Dialled { client, served_not_after: observer.not_after() }
 }
 
+/// When the certificate expires that is served at the port of `dial`, which need not be one for clients; `None` where nobody
+/// showed one in time.
+pub async fn served_not_after(dial: &Dial, credentials: &Credentials) -> Option<OffsetDateTime> {
+    let observer = Arc::new(Observer::new(&credentials.ca).ok()?);
+    let (address, name) = (dial.address, dial.server_name.clone());
+    let (credentials, looking) = (credentials.clone(), Arc::clone(&observer));
+    let look = tokio::task::spawn_blocking(move || looking.look(address, &name, &credentials));
+    // What it showed by then counts.
+    let _ = tokio::time::timeout(dial.deadline, look).await;
+    observer.not_after()
+}
+
 /// A closed connection explained, where the reason is our certificate.
 async fn rejected(dial: &Dial, credentials: &Credentials, observer: &Arc<Observer>) -> Option<EtcdError> {
     let (address, name) = (dial.address, dial.server_name.clone());

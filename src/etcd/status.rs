@@ -24,10 +24,11 @@ mod membership;
 mod metrics;
 mod report;
 mod silence;
+mod timing;
 
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
-pub use disks::{LEAST_ROOM, Timing, advised};
+pub use disks::LEAST_ROOM;
 pub use hashes::{Comparison, Hashes, compare};
 pub use host::{Expired, HostState, Process, Restoring, Words};
 pub use metrics::{Histogram, Metrics};
@@ -35,6 +36,7 @@ pub use report::{
     Advice, ApiServer, EtcdReport, Id, Level, MemberReport, Millis, OrphanedAlarm, Quorum, Trouble, Verdict,
     View,
 };
+pub use timing::{Pace, Timing, advised};
 
 /// A host that should run a member, or a member that no etcd host of the inventory is, and the way to ask it.
 pub struct Target {
@@ -48,8 +50,10 @@ pub struct Target {
     pub client_url: String,
     /// The connection, or why there is none, in words that stand alone in a table cell.
     pub api: Result<Box<dyn EtcdApi>, String>,
-    /// When the certificate that it serves expires, from the handshake.
+    /// When the certificate that it serves to clients expires, from the handshake.
     pub served_not_after: Option<OffsetDateTime>,
+    /// The same of the one that it serves to other members.
+    pub peer_not_after: Option<OffsetDateTime>,
 }
 
 /// How long members may take. The sum of what a person waits for stays under 5 s, connecting included.
@@ -88,8 +92,10 @@ pub struct Answer {
     pub own_list: Option<Vec<Member>>,
     /// The hash of its key space at the common revision.
     pub hash: Option<KvHash>,
-    /// When the certificate that it serves expires.
+    /// When the certificate that it serves to clients expires.
     pub served_not_after: Option<OffsetDateTime>,
+    /// When the one expires that it serves to other members.
+    pub peer_not_after: Option<OffsetDateTime>,
 }
 
 /// What all hosts answered.
@@ -123,6 +129,7 @@ async fn ask(target: &Target, deadline: Instant) -> Answer {
         own_list: None,
         hash: None,
         served_not_after: target.served_not_after,
+        peer_not_after: target.peer_not_after,
     };
     let api = match &target.api {
         Ok(api) => api,

@@ -217,6 +217,7 @@ pub async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetDateTime
             client_url: host.client_url.clone(),
             api: dialled.unwrap_or_else(|_| Err("no answer".into())),
             served_not_after: None,
+            peer_not_after: None,
         }
     }));
     let (targets, old_clusters) = join(dials, members.old_clusters()).await;
@@ -260,6 +261,7 @@ async fn stranger(members: &dyn Members, member: Member, patience: Duration) -> 
         client_url: url,
         api: dialled.unwrap_or_else(|_| Err("no answer".into())),
         served_not_after: None,
+        peer_not_after: None,
     }
 }
 

@@ -20,7 +20,7 @@ use super::scripts;
 use crate::{
     etcd::{
         EtcdApi, EtcdError,
-        client::{Credentials, DEADLINE, Dial, Dialled, EtcdClient, dial},
+        client::{Credentials, DEADLINE, Dial, Dialled, EtcdClient, dial, served_not_after},
         upkeep::Upkeep,
     },
     host::{Forward, Host, Op, Secret, fleet::Fleet},
@@ -148,6 +148,21 @@ impl<'a> SshMembers<'a> {
                 (client.map_err(EtcdError::into_why), dialled.served_not_after)
             }
         }
+    }
+
+    /// When the certificate expires that the member on a host serves to other members; `None` where that was not seen.
+    pub async fn look_at_peer_port(&self, name: &NodeName) -> Option<OffsetDateTime> {
+        let (node, host) = (self.cluster.node(name)?, self.fleet.host(name)?);
+        let to = (node.internal_address, layout::ETCD_PEER_PORT);
+        let credentials = self.credentials(host).await.ok()?;
+        let forward = self.forward(host, to.into()).await.ok()?;
+        let wanted = Dial {
+            endpoint: format!("{name} ({}:{})", to.0, to.1),
+            address: forward.local(),
+            server_name: to.0.to_string(),
+            deadline: self.deadline,
+        };
+        served_not_after(&wanted, &credentials).await
     }
 
     /// The connection itself, for what only a real member has: its snapshot.

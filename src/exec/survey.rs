@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::{join_all, join3};
 use time::OffsetDateTime;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     gate,
@@ -71,12 +71,21 @@ impl Survey<'_> {
     async fn targets(&self, members: &SshMembers<'_>, patience: Duration) -> Vec<Target> {
         let silent = || Err(format!("no answer within {:.1} s", patience.as_secs_f64()));
         join_all(self.cluster.with_role(Role::Etcd).map(|node| async move {
+            let until = Instant::now() + patience * 3 / 2;
             let (api, served_not_after) = match self.absence(&node.name) {
                 Some(why) => (Err(why), None),
                 // The dial bounds itself; this is for the way to it.
-                None => timeout(patience * 3 / 2, members.dial_and_look(&node.name))
+                None => timeout_at(until, members.dial_and_look(&node.name))
                     .await
                     .unwrap_or_else(|_| (silent(), None)),
+            };
+            // Of one that shows nothing at one port nothing is to be seen at the other.
+            let peer_not_after = match served_not_after {
+                Some(_) => {
+                    let until = until.min(Instant::now() + DIAL);
+                    timeout_at(until, members.look_at_peer_port(&node.name)).await.ok().flatten()
+                }
+                None => None,
             };
             Target {
                 node: node.name.to_string(),
@@ -85,6 +94,7 @@ impl Survey<'_> {
                 client_url: node.client_url(),
                 api,
                 served_not_after,
+                peer_not_after,
             }
         }))
         .await

@@ -58,13 +58,16 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "manifest" => process.manifest = true,
             "data" => process.data = true,
             "running" => process.running = true,
+            "flag" => {
+                process.flags.extend(rest.split_once(' ').map(|(name, value)| (name.into(), value.into())));
+            }
             "room" => process.room = rest.parse().ok(),
             "aside" => {
                 process
                     .aside
                     .extend(rest.split_once(' ').and_then(|(n, at)| Some((at.into(), n.parse().ok()?))));
             }
-            "restoring" => process.restoring = Restoring::read(rest),
+            "restoring" => process.restoring = Restoring::read(rest).map(Box::new),
             "restarts" => process.restarts = rest.parse().ok(),
             "etcd-servers" => etcd_servers = Some(urls(rest)),
             "last" => process.last_words = Words::read(rest),
@@ -135,7 +138,7 @@ mod tests {
         manifests::BackupConfig,
     };
 
-    const RUNS: &str = "kubelet active\nmanifest\nrunning\netcd-servers https://10.0.0.1:2379,https://10.0.0.2:2379\n\
+    const RUNS: &str = "kubelet active\nmanifest\nrunning\nflag heartbeat-interval 250\netcd-servers https://10.0.0.1:2379,https://10.0.0.2:2379\n\
         restarts 0\nlast 2026-11-22T14:02:11.5Z stderr F {\"level\":\"info\",\"msg\":\"ready\"}\nend\n";
     const DIED: &str = "kubelet active\nmanifest\nrestarts 4\n\
         last 2026-11-22T14:02:11.5Z stderr F main.main()\n\
@@ -175,6 +178,7 @@ mod tests {
         let process = seen(RUNS);
         assert!(process.kubelet && process.manifest && process.running);
         assert_eq!(process.last_words.unwrap().text, "ready");
+        assert_eq!(process.flags, BTreeMap::from([("heartbeat-interval".to_owned(), "250".to_owned())]));
         let servers = parse(RUNS).unwrap().etcd_servers.unwrap();
         assert_eq!(servers, ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]);
     }

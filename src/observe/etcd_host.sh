@@ -15,7 +15,11 @@ if [ -s $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/d
 fi
 processes etcd
 up=${pids[0]-}
-[ "$up" ] && f running
+if [ "$up" ]; then
+  f running
+  # Of its manifest, which may have been edited since, only the kubelet knows whether it is what runs.
+  tr '\0' '\n' < "/proc/$up/cmdline" 2>/dev/null | sed -nE 's/^--(heartbeat-interval|election-timeout|listen-client-urls)=/flag \1 /p'
+fi
 processes kube-apiserver
 for pid in "${pids[@]}"; do
   f etcd-servers "$(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | sed -n 's/^--etcd-servers=//p')"

@@ -190,7 +190,7 @@ fn row(member: &MemberReport, differ: bool) -> [String; 10] {
         or_nothing(database(member)),
         or_nothing(member.hash.clone()),
         or_nothing(member.latency_ms.map(|l| latency(l.micros))),
-        or_nothing(member.certificate_days.map(|d| format!("{d} d"))),
+        or_nothing(member.days_left().map(|d| format!("{d} d"))),
         notes(member, differ),
     ]
 }

@@ -15,8 +15,10 @@ use time::OffsetDateTime;
 
 /// Small, so that a test can fill it.
 pub(crate) const QUOTA: u64 = 16 << 20;
-/// How long the members' certificates last.
+/// How long the members' certificates last that they serve to clients.
 pub(crate) const DAYS: i64 = 100;
+/// The same of those that they serve to one another.
+pub(crate) const PEER_DAYS: i64 = 50;
 
 /// A certificate authority and what it has issued.
 pub(crate) struct Authority {
@@ -34,11 +36,11 @@ impl Authority {
     }
 
     /// Certificate and key for a member, or a client: etcd's own files serve as both.
-    fn issue(&self) -> (String, String) {
+    fn issue(&self, days: i64) -> (String, String) {
         let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(DAYS);
+        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
@@ -46,7 +48,7 @@ impl Authority {
 
     /// What a client of these members needs.
     pub(crate) fn client(&self) -> Credentials {
-        let (certificate, key) = self.issue();
+        let (certificate, key) = self.issue(DAYS);
         Credentials {
             ca: self.ca_pem.clone().into_bytes(),
             certificate: certificate.into_bytes(),
@@ -61,6 +63,7 @@ pub(crate) struct Member {
     pub(crate) peer_url: String,
     pub(crate) client_url: String,
     address: SocketAddr,
+    peer_address: SocketAddr,
     process: Option<Child>,
 }
 
@@ -87,9 +90,11 @@ impl Cluster {
     pub(crate) fn start(n: usize) -> Self {
         let authority = Authority::new();
         let folder = TempDir::new().unwrap();
-        let (certificate, key) = authority.issue();
-        for (file, text) in [("ca.crt", &authority.ca_pem), ("tls.crt", &certificate), ("tls.key", &key)] {
-            fs::write(folder.path().join(file), text).unwrap();
+        fs::write(folder.path().join("ca.crt"), &authority.ca_pem).unwrap();
+        for (name, days) in [("tls", DAYS), ("peer", PEER_DAYS)] {
+            let (certificate, key) = authority.issue(days);
+            fs::write(folder.path().join(format!("{name}.crt")), certificate).unwrap();
+            fs::write(folder.path().join(format!("{name}.key")), key).unwrap();
         }
         let mut cluster = Self { authority, members: Vec::new(), folder };
         cluster.members = (1..=n).map(|i| cluster.prepare(&format!("m{i}"))).collect();
@@ -102,12 +107,13 @@ impl Cluster {
 
     /// A member with addresses of its own that does not run yet.
     pub(crate) fn prepare(&self, name: &str) -> Member {
-        let (address, peer) = (free_address(), free_address());
+        let (address, peer_address) = (free_address(), free_address());
         Member {
             name: name.to_owned(),
-            peer_url: format!("https://{peer}"),
+            peer_url: format!("https://{peer_address}"),
             client_url: format!("https://{address}"),
             address,
+            peer_address,
             process: None,
         }
     }
@@ -121,6 +127,15 @@ impl Cluster {
 
     pub(crate) fn client_address(&self, n: usize) -> SocketAddr {
         self.members[n].address
+    }
+
+    pub(crate) fn peer_address(&self, n: usize) -> SocketAddr {
+        self.members[n].peer_address
+    }
+
+    /// What a member has written so far.
+    pub(crate) fn log(&self, n: usize) -> String {
+        fs::read_to_string(self.folder.path().join(format!("{}.log", self.members[n].name))).unwrap()
     }
 
     pub(crate) fn kill(&mut self, n: usize) {
@@ -226,8 +241,8 @@ impl Cluster {
             ("key-file", &key),
             ("trusted-ca-file", &ca),
             ("peer-client-cert-auth", "true"),
-            ("peer-cert-file", &certificate),
-            ("peer-key-file", &key),
+            ("peer-cert-file", &file("peer.crt")),
+            ("peer-key-file", &file("peer.key")),
             ("peer-trusted-ca-file", &ca),
             ("quota-backend-bytes", &QUOTA.to_string()),
             // So that a machine that is busy with other tests holds no elections that none of these asked for.

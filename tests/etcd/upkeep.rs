@@ -124,6 +124,7 @@ async fn tending_with<T>(
         events: &events,
         limit: Duration::from_secs(30),
         accept_quorum_loss: false,
+        of_others: false,
         stopping: &|| false,
     };
     let result = work(&tending).await;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cli::{CliError, Context, Exit, GateArgs, InventoryArg, args::duration},
-    etcd::status::{Hashes, Millis},
+    etcd::status::{Hashes, Millis, Pace},
     event::Next,
     exec::{
         survey::Survey,
@@ -66,7 +66,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         args.clients
     );
     tend_with(context, &args.inventory, &command, &GateArgs::default(), async |live, t| {
-        let measure = async || {
+        let look = async || {
             let survey = Survey {
                 cluster: &live.session.cluster,
                 fleet: &live.session.fleet,
@@ -74,15 +74,18 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
                 inventory: String::new(),
                 due: Instant::now() + DUE,
             };
-            let report = survey.etcd(Hashes::Unasked, time::OffsetDateTime::now_utc()).await;
-            let members = report.members.into_iter().filter_map(|m| Some((m.name, m.metrics?)));
+            survey.etcd(Hashes::Unasked, time::OffsetDateTime::now_utc()).await
+        };
+        let measure = async || {
+            let members = look().await.members.into_iter().filter_map(|m| Some((m.name, m.metrics?)));
             members.collect::<BTreeMap<_, _>>()
         };
+        let inventory = (t.cluster.etcd.heartbeat_interval, t.cluster.etcd.election_timeout);
+        let pace = Pace::of(&look().await, inventory);
         let measured = bench(t, load, measure).await?;
-        let timing = (t.cluster.etcd.heartbeat_interval, t.cluster.etcd.election_timeout);
         if !context.ui.settings().json {
             // Not a result of the plan's kind: a small table, for people.
-            let _ = context.ui.data(&text(&measured, timing));
+            let _ = context.ui.data(&text(&measured, pace));
         }
         let next = Next::new(
             format!("rsadm etcd compact{}", args.inventory.as_typed()),
@@ -98,7 +101,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     .await
 }
 
-fn text(measured: &Measured, (heartbeat, election): (Duration, Duration)) -> String {
+fn text(measured: &Measured, pace: Pace) -> String {
     let ms = |m: Millis| format!("{}.{} ms", m.micros / 1000, m.micros % 1000 / 100);
     let p = &measured.write_ms;
     let mut text = format!(
@@ -130,6 +133,7 @@ fn text(measured: &Measured, (heartbeat, election): (Duration, Duration)) -> Str
         let _ = writeln!(text, "disk     {name}: {told}");
     }
     if let Some(advised) = measured.advised {
+        let (heartbeat, election) = pace.timing;
         let fits = heartbeat.as_millis() >= advised.heartbeat_interval_ms;
         let _ = match fits {
             true => writeln!(
@@ -138,11 +142,7 @@ fn text(measured: &Measured, (heartbeat, election): (Duration, Duration)) -> Str
                 heartbeat.as_millis(),
                 election.as_millis()
             ),
-            false => writeln!(
-                text,
-                "timing   set etcd.heartbeat_interval: {}ms and etcd.election_timeout: {}ms, then rsadm up",
-                advised.heartbeat_interval_ms, advised.election_timeout_ms
-            ),
+            false => writeln!(text, "timing   {}", pace.change_to(advised.timing())),
         };
     }
     text
@@ -171,8 +171,9 @@ mod tests {
     #[test]
     fn disks_and_timeouts_are_judged() {
         let timing = (Duration::from_millis(100), Duration::from_millis(1000));
+        let pace = Pace { timing, of_others: false };
         let well = measured([Some(4_000), Some(10_000), None], (100, 1000));
-        insta::assert_snapshot!(text(&well, timing), @"
+        insta::assert_snapshot!(text(&well, pace), @"
         writes   250 acknowledged, 0 failed; half within 2.0 ms, 90% 4.0 ms, 99% 9.0 ms, all 15.0 ms
         way      1.0 ms of that are the way from here and back
         disk     e1: 99% of fsyncs took up to 4.0 ms, as etcd wants it (less than 10 ms)
@@ -181,13 +182,17 @@ mod tests {
         timing   heartbeat 100 ms and election timeout 1000 ms fit this
         ");
         let slow = measured([Some(4_000), Some(10_100), Some(180_000)], (250, 2500));
-        insta::assert_snapshot!(text(&slow, timing), @"
+        insta::assert_snapshot!(text(&slow, pace), @"
         writes   250 acknowledged, 0 failed; half within 2.0 ms, 90% 4.0 ms, 99% 9.0 ms, all 15.0 ms
         way      1.0 ms of that are the way from here and back
         disk     e1: 99% of fsyncs took up to 4.0 ms, as etcd wants it (less than 10 ms)
         disk     e2: 99% of fsyncs took up to 10.1 ms, and etcd asks for less than 10 ms: a slow disk
         disk     e3: 99% of fsyncs took up to 180.0 ms, and etcd asks for less than 10 ms: a slow disk
-        timing   set etcd.heartbeat_interval: 250ms and etcd.election_timeout: 2500ms, then rsadm up
+        timing   set etcd.heartbeat_interval: 250ms and etcd.election_timeout: 2500ms in the inventory, then rsadm up
         ");
+        let told = text(&slow, Pace { of_others: true, ..pace });
+        let flags =
+            "--heartbeat-interval=250 and --election-timeout=2500 in /etc/kubernetes/manifests/etcd.yaml";
+        assert!(told.contains(flags) && !told.contains("rsadm up"), "{told}");
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     event::Events,
     exec::{gate, members::SshMembers},
     inventory::{Cluster, NodeName, Role},
+    observe::Observed,
 };
 
 /// A running etcd cluster: whichever of its hosts answer, since a member may be dead when it has to be looked after.
@@ -62,9 +63,9 @@ impl<'a> Live<'a> {
         Ok(Self { session })
     }
 
-    /// Takes the locks of all hosts that answer, and looks whether they are of this cluster. `command` tells others who
-    /// holds them.
-    pub(super) async fn lock(&self, command: &str) -> Result<(), CliError> {
+    /// Takes the locks of all hosts that answer, and looks whether they are of this cluster; what was seen there. `command`
+    /// tells others who holds them.
+    pub(super) async fn lock(&self, command: &str) -> Result<Observed, CliError> {
         self.session.lock(command).await?;
         self.session.belongs().await
     }

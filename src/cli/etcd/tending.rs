@@ -9,6 +9,7 @@ use crate::{
     cli::{CliError, Context, Exit, GateArgs, InventoryArg, session::ended},
     event::{Event, Next},
     exec::{RunError, upkeep::Tending},
+    phases::ownership::is_adopted,
 };
 
 /// How long one step may take where the operator does not say, beside what grows with a database.
@@ -48,7 +49,7 @@ pub(super) async fn tend_with<T: Serialize>(
 ) -> Result<Exit, CliError> {
     let mut live = Live::open_gated(context, arg, context.ui.events(), gate).await?;
     live.session.consent(gate)?;
-    live.lock(command).await?;
+    let seen = live.lock(command).await?;
     let members = live.members();
     let stop = context.stop_signal()?;
     let stopping = move || *stop.borrow();
@@ -59,6 +60,7 @@ pub(super) async fn tend_with<T: Serialize>(
         events: &session.events,
         limit: context.options.timeout.unwrap_or(LIMIT),
         accept_quorum_loss: session.accepts_quorum_loss(),
+        of_others: seen.hosts.values().any(is_adopted),
         stopping: &stopping,
     };
     let Outcome { result, text, changed, next } = ended(work(&live, &tending).await, command)?;

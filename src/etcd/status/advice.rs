@@ -10,9 +10,10 @@ use super::{
     hashes::uncompared,
     host::HostState,
     links,
-    membership::{astray, membership, other_clusters},
+    membership::{astray, listens_elsewhere, membership, moved, other_clusters},
     report::{Advice, EtcdReport, Level, MemberReport, OrphanedAlarm, Trouble},
     silence::{revive, silent, unfinished},
+    timing::Pace,
 };
 use crate::etcd::Alarm;
 
@@ -41,11 +42,11 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(hashes(report, commands));
     advice.extend(uncompared(report, commands));
     advice.extend(membership(report, commands));
-    advice.extend(report.members.iter().filter_map(quota));
+    advice.extend(report.members.iter().filter_map(|m| quota(m, is_of_others(report))));
     advice.extend(versions(report, commands));
     advice.extend(links::advise(report));
     advice.extend(terms(report));
-    advice.extend(disks::advise(report, known.timing));
+    advice.extend(disks::advise(report, Pace::of(report, known.timing)));
     advice.extend(report.members.iter().filter_map(disks::room));
     advice.extend(api_servers(report, commands));
     advice.extend(even(report));
@@ -169,12 +170,23 @@ fn no_quorum(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
         }
         return advice;
     }
+    // One that answers has the list, by which those at other addresses are asked there.
+    let (moved, silent): (Vec<&MemberReport>, Vec<&MemberReport>) = match answering {
+        0 => silent.into_iter().partition(listens_elsewhere),
+        _ => (vec![], silent),
+    };
+    let moved = self::moved(&moved, q.voters);
+    if moved.is_some() && silent.is_empty() {
+        return moved.into_iter().collect();
+    }
     if answering == 0
+        && moved.is_none()
         && let Some(advice) = elsewhere(report)
     {
         return vec![advice];
     }
     let mut advice = revive(&silent, report, commands);
+    advice.extend(moved);
     if answering == 0 {
         let text = "no member answers; whether etcd serves where we cannot see it cannot be told from here";
         advice.insert(0, warning(text.to_owned()));
@@ -271,11 +283,15 @@ fn hashes(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     })
 }
 
-fn quota(member: &MemberReport) -> Option<Advice> {
+fn quota(member: &MemberReport, of_others: bool) -> Option<Advice> {
     let (size, quota) = (member.db_size?, member.db_size_quota?);
     let percent = size.saturating_mul(100) / quota;
+    let set_by = match of_others {
+        true => format!("--quota-backend-bytes in {}", crate::layout::ETCD_MANIFEST),
+        false => "etcd.quota_backend_bytes".to_owned(),
+    };
     let text = format!(
-        "the database of {} takes {percent}% of its quota; at 100% etcd takes no writes (etcd.quota_backend_bytes)",
+        "the database of {} takes {percent}% of its quota; at 100% etcd takes no writes ({set_by})",
         title(member)
     );
     (percent > QUOTA_WARNING_PERCENT).then(|| warning(text))

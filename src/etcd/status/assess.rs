@@ -8,13 +8,13 @@ use super::{
     Answer, Gathered, Level,
     advice::advise,
     backup::{BackupReport, Backups},
-    disks::Timing,
     hashes::comparison,
     host::HostState,
     metrics::Metrics,
     report::{
         ApiServer, EtcdReport, Id, MemberReport, Millis, OrphanedAlarm, Quorum, Trouble, Verdict, View,
     },
+    timing::Timing,
 };
 use crate::{
     etcd::{Alarm, KvHash, Member, MemberStatus},
@@ -176,6 +176,8 @@ impl<'g> Facts<'g> {
         let id = member.map(|m| m.id);
         let error = self.trouble(answer, member);
         let not_after = answer.and_then(|a| a.served_not_after);
+        let peer_not_after = answer.and_then(|a| a.peer_not_after);
+        let rfc3339 = |time: OffsetDateTime| time.format(&Rfc3339).ok();
         let named = member.map(|m| m.name.as_str()).filter(|n| !n.is_empty());
         MemberReport {
             name: named.or(answer.map(|a| a.node.as_str())).unwrap_or_default().to_owned(),
@@ -202,9 +204,14 @@ impl<'g> Facts<'g> {
             hash_compact_revision: answer.and_then(|a| a.hash).map(|h| h.compact_revision),
             healthy: error.is_none(),
             latency_ms: answer.and_then(|a| a.latency).map(Millis::from),
-            certificate_not_after: not_after.and_then(|t| t.format(&Rfc3339).ok()),
+            certificate_not_after: not_after.and_then(rfc3339),
             certificate_days: not_after.map(|t| days_left(t, now)),
+            peer_certificate_not_after: peer_not_after.and_then(rfc3339),
+            peer_certificate_days: peer_not_after.map(|t| days_left(t, now)),
             with_authority: not_after
+                .into_iter()
+                .chain(peer_not_after)
+                .min()
                 .zip(self.authority_ends(answer))
                 .is_some_and(|(own, ca)| ends_with_authority(own, ca, now)),
             alarms: id.map_or_else(Vec::new, |id| self.alarms_of(id)),

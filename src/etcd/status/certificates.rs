@@ -11,8 +11,13 @@ use crate::pki::leaf::URGENT_DAYS;
 /// Of what nothing renews, since it would end no later.
 const AUTHORITY: &str = "and its authority with it; this tells more:";
 
+/// To whom a certificate is served, as it goes on after "serves".
+const WHOM: [&str; 3] = ["", " to clients", " to other members"];
+
+const REMEDIES: [Remedy; 3] = [Remedy::Renew, Remedy::Kubeadm, Remedy::Authority];
+
 /// What helps with a certificate.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Remedy {
     Renew,
     Kubeadm,
@@ -29,29 +34,64 @@ impl Remedy {
     }
 }
 
+/// What is so of a certificate that a member serves.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Ended,
+    Early,
+    Ends,
+}
+
+impl State {
+    /// Of one with so many days left.
+    fn is_of(self, days: Option<i64>) -> bool {
+        match self {
+            Self::Ended => days.is_some_and(|d| d < 0),
+            Self::Early => false,
+            Self::Ends => days.is_some_and(|d| (0..=URGENT_DAYS).contains(&d)),
+        }
+    }
+
+    /// To whom a member serves what is in this state, of [`WHOM`]: to all, or to clients or other members alone. `None` where
+    /// the one that ends first is in another, or its host has told the file's name.
+    fn to(self, member: &MemberReport) -> Option<&'static str> {
+        let (clients, peers) = (member.certificate_days, member.peer_certificate_days);
+        match (self.is_of(clients), self.is_of(peers)) {
+            _ if self == Self::Early => {
+                // In rustls' words.
+                let is_early = |why: String| why.contains("not valid yet");
+                member.error.as_ref().map(ToString::to_string).is_some_and(is_early).then_some(WHOM[0])
+            }
+            _ if !self.is_of(member.days_left()) => None,
+            (true, false) if peers.is_some() => Some(WHOM[1]),
+            (true, _) => Some(WHOM[0]),
+            (false, _) if self == Self::Ended && has_expired(member) => None,
+            (false, _) => Some(WHOM[2]),
+        }
+    }
+
+    fn words(self, of_several: bool) -> String {
+        let has = if of_several { "have" } else { "has" };
+        match self {
+            Self::Ended => format!("{has} expired"),
+            Self::Early => format!("{has} not begun (rsadm preflight compares the clocks)"),
+            Self::Ends => format!("will expire within {URGENT_DAYS} days"),
+        }
+    }
+}
+
 /// Certificates that have ended, those that have not begun, and those that soon end: each kind once, by who built the hosts.
 pub(super) fn advise(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
-    const CLOCKS: &str = "(rsadm preflight compares the clocks)";
-    let soon = format!("will expire within {URGENT_DAYS} days");
-    let ended = |m: &MemberReport| m.certificate_days.is_some_and(|d| d < 0);
-    // In rustls' words.
-    let early = |m: &MemberReport| m.error.as_ref().is_some_and(|e| e.to_string().contains("not valid yet"));
-    let ends = |m: &MemberReport| m.certificate_days.is_some_and(|d| (0..=URGENT_DAYS).contains(&d));
-    type Kind<'k> = (&'k dyn Fn(&MemberReport) -> bool, String, String);
-    let kinds: [Kind<'_>; 3] = [
-        (&ended, "has expired".into(), "have expired".into()),
-        (&early, format!("has not begun {CLOCKS}"), format!("have not begun {CLOCKS}")),
-        (&ends, soon.clone(), soon),
-    ];
     let mut advice = Vec::new();
-    for (concerns, of_one, of_several) in &kinds {
-        for remedy in [Remedy::Renew, Remedy::Kubeadm, Remedy::Authority] {
-            let those = report.members.iter().filter(|m| concerns(m) && Remedy::of(m) == remedy);
+    for state in [State::Ended, State::Early, State::Ends] {
+        let kinds = WHOM.iter().flat_map(|to| REMEDIES.map(|remedy| (*to, remedy)));
+        for (to, remedy) in kinds {
+            let those = report.members.iter().filter(|m| state.to(m) == Some(to) && Remedy::of(m) == remedy);
             let names = names(those);
             let text = match names.len() {
                 0 => continue,
-                1 => format!("the certificate that {} serves {of_one}", list(&names)),
-                _ => format!("the certificates that {} serve {of_several}", list(&names)),
+                1 => format!("the certificate that {} serves{to} {}", list(&names), state.words(false)),
+                _ => format!("the certificates that {} serve{to} {}", list(&names), state.words(true)),
             };
             advice.push(match remedy {
                 Remedy::Renew => {
@@ -66,8 +106,9 @@ pub(super) fn advise(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice>
             });
         }
     }
-    // What it does not serve to clients ends unseen: that to its peers may be of another day.
-    let unseen = report.members.iter().filter(|m| m.version.is_some() && !ended(m));
+    // What no handshake has shown: its host knows its files.
+    let unseen =
+        report.members.iter().filter(|m| m.version.is_some() && !State::Ended.is_of(m.certificate_days));
     advice.extend(unseen.filter_map(|m| match &m.host {
         Some(HostState::Seen(process)) => expired(&title(m), process, commands),
         _ => None,

@@ -1,5 +1,5 @@
-//! What members measured, judged by etcd's own guides: what a disk and a network must do, and which timing fits those
-//! that do less (etcd.io, "Hardware recommendations" and "Tuning").
+//! What members measured, judged by etcd's own guides: what a disk and a network must do (etcd.io, "Hardware
+//! recommendations" and "Tuning").
 
 use std::time::Duration;
 
@@ -7,34 +7,19 @@ use super::{
     advice::{note, title, warning},
     host::{HostState, Process},
     report::{Advice, EtcdReport, MemberReport},
+    timing::{Pace, advised},
 };
 use crate::{event::bytes, layout::ETCD_DATA_DIR};
-
-/// The heartbeat interval and the election timeout.
-pub type Timing = (Duration, Duration);
 
 /// etcd's guide: "99th percentile of wal_fsync_duration should be less than 10ms".
 const FSYNC: Duration = Duration::from_millis(10);
 /// etcd's own alert: four changes of leader in a quarter of an hour (contrib/mixin, `etcdHighNumberOfLeaderChanges`).
 const CHANGES: u64 = 4;
 const QUARTER_HOUR: u64 = 15 * 60;
-/// Heartbeats are set in steps of this.
-const STEP: Duration = Duration::from_millis(50);
-/// etcd's default, and the least that makes sense between hosts.
-const LEAST: Duration = Duration::from_millis(100);
-
-/// The timing that fits a disk and a network: a heartbeat somewhat longer than what it has to wait for, and ten of
-/// them before anybody calls an election.
-pub fn advised(slowest: Duration) -> Timing {
-    let wanted = slowest.saturating_mul(3) / 2;
-    let steps = u32::try_from(wanted.as_nanos().div_ceil(STEP.as_nanos())).unwrap_or(u32::MAX);
-    let heartbeat = STEP.saturating_mul(steps).clamp(LEAST, Duration::from_secs(5));
-    (heartbeat, heartbeat * 10)
-}
 
 /// What is slow. Good to know and no more: members count from their start, so an hour of heavy load is in it for days,
 /// and a cluster on slow disks serves. Above the heartbeat members call elections while nobody is away.
-pub(super) fn advise(report: &EtcdReport, timing: Timing) -> Vec<Advice> {
+pub(super) fn advise(report: &EtcdReport, pace: Pace) -> Vec<Advice> {
     let slow_disks = report.members.iter().filter_map(|m| {
         let p99 = m.metrics.as_ref()?.fsync.p99().filter(|p99| *p99 > FSYNC)?;
         let text = format!(
@@ -43,35 +28,33 @@ pub(super) fn advise(report: &EtcdReport, timing: Timing) -> Vec<Advice> {
             millis(p99),
             millis(FSYNC)
         );
-        Some(judged(text, p99, timing))
+        Some(judged(text, p99, pace))
     });
-    let slow_networks = report.members.iter().filter_map(|m| slow_network(report, m, timing));
+    let slow_networks = report.members.iter().filter_map(|m| slow_network(report, m, pace));
     slow_disks.chain(slow_networks).chain(elections(report)).collect()
 }
 
 /// By the median: the time for which a member was away is in the percentiles for hours, and a network that is slow is always
 /// slow. Of members that are away now nothing is told.
-fn slow_network(report: &EtcdReport, member: &MemberReport, timing: Timing) -> Option<Advice> {
+fn slow_network(report: &EtcdReport, member: &MemberReport, pace: Pace) -> Option<Advice> {
     let is_well = |name: &str| report.members.iter().any(|m| m.name == name && m.healthy);
     let trips = member.metrics.as_ref().filter(|_| report.serves && member.healthy)?.round_trips.iter();
     let known =
         trips.filter(|(to, _)| is_well(to)).filter_map(|(to, times)| Some((times.median()?, to.as_str())));
-    let (median, to) = known.max().filter(|(median, _)| *median > timing.0)?;
+    let (median, to) = known.max().filter(|(median, _)| *median > pace.timing.0)?;
     let text = format!("messages from {} to {to} and back take {} (median)", member.name, millis(median));
-    Some(judged(text, median, timing))
+    Some(judged(text, median, pace))
 }
 
-fn judged(text: String, time: Duration, timing: Timing) -> Advice {
-    let (heartbeat, election) = advised(time);
-    if time <= timing.0 || timing.0.is_zero() || heartbeat <= timing.0 {
+fn judged(text: String, time: Duration, pace: Pace) -> Advice {
+    let (advised, now) = (advised(time), pace.timing.0);
+    if time <= now || now.is_zero() || advised.0 <= now {
         return note(text);
     }
     note(format!(
-        "{text}, longer than the heartbeat ({}): until that is mended set etcd.heartbeat_interval: {} and \
-         etcd.election_timeout: {} in the inventory, then rsadm up",
-        millis(timing.0),
-        millis(heartbeat),
-        millis(election)
+        "{text}, longer than the heartbeat ({}): until that is mended {}",
+        millis(now),
+        pace.change_to(advised)
     ))
 }
 
@@ -215,16 +198,6 @@ mod tests {
         let slow = network(100, 900, 0);
         assert!(slow[0].starts_with("messages from m1 to m2 and back take 1"), "{slow:?}");
         assert!(slow[0].contains("etcd.heartbeat_interval: "), "{slow:?}");
-    }
-
-    #[test]
-    fn timing_fits_what_is_slow() {
-        for (slowest, heartbeat) in [(1, 100), (66, 100), (67, 150), (100, 150), (160, 250), (60_000, 5_000)]
-        {
-            let (advised, election) = advised(Duration::from_millis(slowest));
-            assert_eq!(advised.as_millis(), heartbeat, "{slowest} ms");
-            assert_eq!(election, advised * 10);
-        }
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub struct Process {
     pub data: bool,
     /// True where a process runs.
     pub running: bool,
+    /// What it was started with, as far as anything follows from it: flags by their names.
+    #[serde(skip)]
+    pub flags: BTreeMap<String, String>,
     /// Bytes that are left on the disk of its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
@@ -42,7 +45,7 @@ pub struct Process {
     pub aside: BTreeMap<String, u64>,
     /// A restore or a recovery of etcd that has begun there and is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub restoring: Option<Restoring>,
+    pub restoring: Option<Box<Restoring>>,
     /// A certificate of its that has ended, by the host's clock: the others turn it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expired: Option<Expired>,

@@ -1,11 +1,11 @@
 //! What to do about members that are not those of the inventory, or not of this cluster.
 
 use super::{
-    advice::{host, is_of_others, list, note, title, warning},
+    advice::{host, is_of_others, list, names, note, title, warning},
     certificates::has_expired,
     commands::Commands,
-    host::HostState,
-    report::{Advice, EtcdReport, MemberReport, Trouble},
+    host::{HostState, Process},
+    report::{Advice, EtcdReport, MemberReport, Trouble, is_loopback},
     silence::was_removed,
 };
 
@@ -72,6 +72,46 @@ fn elsewhere<'r>(member: &MemberReport, report: &'r EtcdReport) -> Option<&'r Me
     let is_unknown = !member.in_inventory && member.healthy && !member.name.is_empty();
     let is_it = |row: &&MemberReport| row.in_inventory && row.id.is_none() && row.name == member.name;
     report.members.iter().filter(|_| is_unknown).find(is_it)
+}
+
+/// True where etcd runs on a member's host and listens at other addresses than that at which it was asked.
+pub(super) fn listens_elsewhere(member: &&MemberReport) -> bool {
+    let Some(HostState::Seen(process)) = &member.host else { return false };
+    let everywhere = ["//0.0.0.0:", "//[::]:"];
+    let here = |url: &str| {
+        member.client_urls.iter().any(|asked| asked == url) || everywhere.iter().any(|all| url.contains(all))
+    };
+    process.running
+        && member.version.is_none()
+        && listens(process).is_some_and(|urls| !urls.split(',').any(here))
+}
+
+fn listens(process: &Process) -> Option<&str> {
+    process.flags.get("listen-client-urls").map(String::as_str)
+}
+
+/// Members that are asked where they are not, of so many voters.
+pub(super) fn moved(members: &[&MemberReport], voters: usize) -> Option<Advice> {
+    let own = |m: &&MemberReport| match &m.host {
+        Some(HostState::Seen(process)) => {
+            listens(process)?.split(',').find(|url| !is_loopback(url)).map(str::to_owned)
+        }
+        _ => None,
+    };
+    let urls: Vec<String> = members.iter().filter_map(own).collect();
+    let names = names(members.iter().copied());
+    let (it, its) = if names.len() == 1 { ("it", "its") } else { ("them", "their") };
+    let first = match voters {
+        1 => "rsadm etcd replace gives another host its member",
+        _ => "rsadm etcd remove takes its member out",
+    };
+    let text = format!(
+        "etcd runs on {} and listens at {}, and the inventory has {it} elsewhere: set {its} internal_address back; where a host has \
+         to move, {first} first, while the inventory has its old address",
+        list(&names),
+        list(&urls)
+    );
+    (!members.is_empty()).then(|| warning(text))
 }
 
 /// An etcd host that the inventory has and the cluster has not.

@@ -194,11 +194,15 @@ pub struct MemberReport {
     pub healthy: bool,
     /// How long its status took.
     pub latency_ms: Option<Millis>,
-    /// When the certificate that it serves expires, RFC 3339.
+    /// When the certificate that it serves to clients expires, RFC 3339.
     pub certificate_not_after: Option<String>,
     /// Whole days until then; negative once expired.
     pub certificate_days: Option<i64>,
-    /// True where its authority ends then, too, or has ended, so that renewing it would not help.
+    /// When the certificate expires that it serves to other members; `null` where that was not seen.
+    pub peer_certificate_not_after: Option<String>,
+    /// Whole days until then.
+    pub peer_certificate_days: Option<i64>,
+    /// True where its authority ends with the earlier of them, too, or has ended, so that renewing it would not help.
     #[serde(skip)]
     pub with_authority: bool,
     /// Alarms it raised.
@@ -249,6 +253,13 @@ pub enum Trouble {
     NoReads(String),
 }
 
+impl MemberReport {
+    /// Whole days until the earlier of its certificates expires.
+    pub fn days_left(&self) -> Option<i64> {
+        self.certificate_days.into_iter().chain(self.peer_certificate_days).min()
+    }
+}
+
 impl Trouble {
     /// True where it runs, and its auth keeps from us how it is.
     pub fn is_denial(&self) -> bool {
@@ -288,7 +299,7 @@ impl ApiServer {
     }
 }
 
-fn is_loopback(url: &str) -> bool {
+pub(super) fn is_loopback(url: &str) -> bool {
     url.contains("//127.0.0.1:") || url.contains("//localhost:")
 }
 

@@ -161,7 +161,7 @@ fn has_bad_files(member: &MemberReport) -> bool {
 /// A restore or a recovery of which something is left on a member's host.
 fn restoring(member: &MemberReport) -> Option<&Restoring> {
     match &member.host {
-        Some(HostState::Seen(process)) => process.restoring.as_ref(),
+        Some(HostState::Seen(process)) => process.restoring.as_deref(),
         _ => None,
     }
 }

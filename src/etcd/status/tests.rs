@@ -4,8 +4,10 @@ use time::macros::datetime;
 
 use super::*;
 
+mod certificates;
 mod gathering;
 mod membership;
+mod of_others;
 mod scene;
 mod silence;
 
@@ -204,14 +206,20 @@ fn without_quorum_alarms_come_from_the_statuses() {
     assert_eq!(scene.report().raised(Alarm::CORRUPT), ["all members"]);
 }
 
+/// To clients and to other members.
+fn serves_until(scene: &mut Scene, n: usize, end: OffsetDateTime) {
+    let answer = scene.answer(n);
+    (answer.served_not_after, answer.peer_not_after) = (Some(end), Some(end));
+}
+
 #[test]
 fn smaller_complaints() {
     let mut scene = Scene::new(3);
     scene.status(1).db_size = 7 << 30;
     scene.status(3).version = "3.6.8".to_owned();
     scene.status(3).raft_term = 5;
-    scene.answer(2).served_not_after = Some(datetime!(2026-12-01 14:00:00 UTC));
-    scene.answer(3).served_not_after = Some(datetime!(2026-11-01 14:00:00 UTC));
+    serves_until(&mut scene, 2, datetime!(2026-12-01 14:00:00 UTC));
+    serves_until(&mut scene, 3, datetime!(2026-11-01 14:00:00 UTC));
     scene.known.api_servers[0].etcd_servers.pop();
     scene.known.api_servers[1].etcd_servers.push("https://10.0.0.9:2379".to_owned());
     // kubeadm's own way: each API server to the member beside it.
@@ -230,7 +238,7 @@ fn smaller_complaints() {
     let mut mixed = Scene::new(3);
     for (n, prepared) in [(1, true), (2, false), (3, false)] {
         mixed.known.hosts.insert(format!("m{n}"), built(prepared));
-        mixed.answer(n).served_not_after = Some(datetime!(2026-11-01 14:00:00 UTC));
+        serves_until(&mut mixed, n, datetime!(2026-11-01 14:00:00 UTC));
     }
     let advice = mixed.report().advice;
     let told: Vec<_> =
@@ -249,7 +257,7 @@ fn smaller_complaints() {
         (2, datetime!(2026-12-01 14:00:00 UTC), Some(datetime!(2026-12-01 14:00:00 UTC))),
         (3, datetime!(2026-10-01 14:00:00 UTC), Some(datetime!(2026-11-01 14:00:00 UTC))),
     ] {
-        over.answer(n).served_not_after = Some(served);
+        serves_until(&mut over, n, served);
         let process = Process { prepared: true, running: true, authority_ends: ends, ..Process::default() };
         over.known.hosts.insert(format!("m{n}"), HostState::Seen(process));
     }
@@ -337,6 +345,8 @@ fn json_is_an_interface() {
           "metrics": null,
           "name": "m1",
           "node": "m1",
+          "peer_certificate_days": 360,
+          "peer_certificate_not_after": "2027-11-18T14:00:00Z",
           "peer_urls": [
             "https://10.0.0.1:2380"
           ],

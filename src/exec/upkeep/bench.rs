@@ -136,6 +136,12 @@ impl Advised {
     fn of((heartbeat, election): Timing) -> Self {
         Self { heartbeat_interval_ms: heartbeat.as_millis(), election_timeout_ms: election.as_millis() }
     }
+
+    /// The same as a heartbeat interval and an election timeout.
+    pub fn timing(self) -> Timing {
+        let time = |millis: u128| Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+        (time(self.heartbeat_interval_ms), time(self.election_timeout_ms))
+    }
 }
 
 fn trips(metrics: &BTreeMap<String, Metrics>) -> Vec<Duration> {

@@ -34,6 +34,8 @@ pub struct Tending<'a> {
     pub limit: Duration,
     /// True where the operator accepted that etcd may lose its quorum meanwhile.
     pub accept_quorum_loss: bool,
+    /// True where somebody else than rsadm built hosts, on which no inventory sets anything.
+    pub of_others: bool,
     /// True once the operator wants to stop.
     pub stopping: &'a (dyn Fn() -> bool + Sync),
 }

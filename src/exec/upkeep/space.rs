@@ -17,6 +17,7 @@ use crate::{
     },
     event::{bytes, count},
     exec::{RunError, wait::patiently},
+    layout,
     plan::Refusal,
 };
 
@@ -139,7 +140,7 @@ pub async fn disarm(t: &Tending<'_>, wants: impl Fn(&Alarm) -> bool) -> Result<V
     for alarm in &alarms {
         let member = report.members.iter().find(|m| m.id == Some(Id(alarm.member_id)));
         let reason = match (member, alarm.member_id) {
-            (Some(member), _) => lasting(&alarm.kind, member, &report, t.cluster.etcd.quota_backend_bytes),
+            (Some(member), _) => lasting(&alarm.kind, member, &report, Quota::of(t)),
             (None, Alarm::WHOLE_CLUSTER) => divided(&alarm.kind, &report),
             // Its member is gone.
             (None, _) => None,
@@ -168,35 +169,57 @@ pub async fn disarm(t: &Tending<'_>, wants: impl Fn(&Alarm) -> bool) -> Result<V
     Ok(names)
 }
 
+/// The quota of members that do not say theirs, and what raises it.
+#[derive(Clone, Copy)]
+struct Quota {
+    bytes: u64,
+    of_others: bool,
+}
+
+impl Quota {
+    fn of(t: &Tending<'_>) -> Self {
+        Self { bytes: t.cluster.etcd.quota_backend_bytes, of_others: t.of_others }
+    }
+
+    fn raise(self) -> String {
+        match self.of_others {
+            false => "raise etcd.quota_backend_bytes and run rsadm up".to_owned(),
+            true => {
+                format!("raise --quota-backend-bytes in {}, one host after the other", layout::ETCD_MANIFEST)
+            }
+        }
+    }
+}
+
 /// Why taking the alarm back now would mend nothing.
-fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: u64) -> Option<Refusal> {
+fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: Quota) -> Option<Refusal> {
     let name = &member.name;
     let host = member.node.as_ref().unwrap_or(name);
-    let refusal = |rule, why: String, help: &str| {
+    let refusal = |rule, why: String, help: String| {
         let subject = format!("the alarm {kind} of {name} stays");
-        Some(Refusal { rule, subject, why, help: help.to_owned() })
+        Some(Refusal { rule, subject, why, help })
     };
     match kind {
         Alarm::NOSPACE => {
-            let (size, quota) = (member.db_size?, member.db_size_quota.unwrap_or(quota));
-            if size.saturating_mul(100) / quota.max(1) < FULL_PERCENT {
+            let (size, limit) = (member.db_size?, member.db_size_quota.unwrap_or(quota.bytes));
+            if size.saturating_mul(100) / limit.max(1) < FULL_PERCENT {
                 return None;
             }
             let gain = size.saturating_sub(member.db_size_in_use.unwrap_or(size));
             let why = format!(
                 "its database has {} of {}, so the next writes would raise it again",
                 bytes(size),
-                bytes(quota)
+                bytes(limit)
             );
             match gain.saturating_mul(100) / size.max(1) {
                 0..=5 => refusal(
                     "still-full",
                     format!("{why}; nearly all of it is data"),
-                    "delete keys that nobody needs, or raise etcd.quota_backend_bytes and run rsadm up; then \
-                     rsadm etcd defrag",
+                    format!("delete keys that nobody needs, or {}; then rsadm etcd defrag", quota.raise()),
                 ),
                 _ => {
-                    refusal("still-full", why, "rsadm etcd defrag makes room, and then takes the alarm back")
+                    let help = "rsadm etcd defrag makes room, and then takes the alarm back";
+                    refusal("still-full", why, help.to_owned())
                 }
             }
         }
@@ -205,7 +228,7 @@ fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: u64) -
             let why =
                 "its data is not known to be that of the others, and taking the alarm back would hide it";
             let help = format!("rsadm etcd replace {host} gives it the others' data");
-            refusal("still-corrupt", why.to_owned(), &help)
+            refusal("still-corrupt", why.to_owned(), help)
         }
     }
 }
@@ -249,9 +272,11 @@ mod tests {
         scene.report()
     }
 
+    const ANY: Quota = Quota { bytes: 0, of_others: false };
+
     #[test]
     fn an_alarm_that_would_come_back_stays() {
-        for (size, in_use, quota, inventory, way_out) in [
+        for (size, in_use, limit, inventory, way_out) in [
             (99, 10, 100, 0, Some("rsadm etcd defrag makes room")),
             (99, 98, 100, 0, Some("delete keys")),
             (97, 97, 100, 0, None),
@@ -259,10 +284,24 @@ mod tests {
             (99, 10, 0, 100, Some("rsadm etcd defrag")),
             (99, 10, 0, 1000, None),
         ] {
-            let report = full_at(size, in_use, quota);
-            let help = lasting("NOSPACE", &report.members[0], &report, inventory).map(|r| r.help);
-            assert_eq!(help.is_some(), way_out.is_some(), "{size} of {quota}: {help:?}");
-            assert!(help.is_none_or(|h| h.starts_with(way_out.unwrap())), "{size} of {quota}");
+            let report = full_at(size, in_use, limit);
+            let quota = Quota { bytes: inventory, of_others: false };
+            let help = lasting("NOSPACE", &report.members[0], &report, quota).map(|r| r.help);
+            assert_eq!(help.is_some(), way_out.is_some(), "{size} of {limit}: {help:?}");
+            assert!(help.is_none_or(|h| h.starts_with(way_out.unwrap())), "{size} of {limit}");
+        }
+    }
+
+    /// On hosts of others `up` is refused.
+    #[test]
+    fn a_quota_is_raised_where_it_is_set() {
+        let report = full_at(99, 98, 100);
+        for (of_others, way_out) in [
+            (false, "or raise etcd.quota_backend_bytes and run rsadm up; then"),
+            (true, "or raise --quota-backend-bytes in /etc/kubernetes/manifests/etcd.yaml, one host after"),
+        ] {
+            let full = lasting("NOSPACE", &report.members[0], &report, Quota { of_others, ..ANY }).unwrap();
+            assert!(full.help.contains(way_out), "{}", full.help);
         }
     }
 
@@ -271,14 +310,14 @@ mod tests {
         let mut scene = Scene::new(3);
         scene.gathered.alarms = Some(vec![Alarm { member_id: id(1), kind: "CORRUPT".into() }]);
         let healed = scene.report();
-        assert_eq!(lasting("CORRUPT", &healed.members[0], &healed, 0), None);
+        assert_eq!(lasting("CORRUPT", &healed.members[0], &healed, ANY), None);
         scene.answer(1).hash.as_mut().unwrap().hash += 1;
         let sick = scene.report();
-        assert!(lasting("CORRUPT", &sick.members[0], &sick, 0).unwrap().help.contains("replace m1"));
+        assert!(lasting("CORRUPT", &sick.members[0], &sick, ANY).unwrap().help.contains("replace m1"));
         assert!(divided("CORRUPT", &healed).is_none() && divided("CORRUPT", &sick).is_some());
         scene.answer(1).hash = None;
         let unknown = scene.report();
         assert!(divided("CORRUPT", &unknown).is_some());
-        assert!(lasting("CORRUPT", &unknown.members[0], &unknown, 0).is_some());
+        assert!(lasting("CORRUPT", &unknown.members[0], &unknown, ANY).is_some());
     }
 }

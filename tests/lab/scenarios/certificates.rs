@@ -14,6 +14,7 @@ use rsadm::{
         authorities::Ca,
         files::{self, Server},
         issue::{Authority, Issued},
+        leaf::LeafSpec,
         specs,
     },
 };
@@ -56,6 +57,9 @@ fn certificates() {
         etcd.is_not_renewed_while_one_is_away()
     });
     checks.check("what holds is renewed one member at a time", || etcd.renews_while_it_serves());
+    checks.check("a certificate for other members that ends before that for clients is told", || {
+        etcd.tells_what_ends_first()
+    });
     checks.check("keys that end early or are another certificate's are told, and issued anew", || {
         etcd.heals_its_keys()
     });
@@ -168,6 +172,19 @@ impl<'a> Aged<'a> {
         eventually(|| self.run("etcd status")?.ok().map(drop))
     }
 
+    /// As where those for clients alone were renewed.
+    fn tells_what_ends_first(&self) -> Check {
+        self.age_those(350, |host, spec| host == "e2" && spec.name == "etcd-peer")?;
+        let told = eventually(|| {
+            let told = self.run("etcd status")?.exits(8)?;
+            told.says("the certificate that e2 serves to other members will expire within 30 days")?;
+            Ok(told)
+        })?;
+        println!("{}", told.stdout);
+        self.rsadm("certs renew")?.says("1 certificate renewed")?;
+        eventually(|| self.run("etcd status")?.ok().map(drop))
+    }
+
     /// One was cut short, as by a full disk, and one was copied over another. Members read both with each connection.
     fn heals_its_keys(&self) -> Check {
         self.lab.on("e2", "truncate -s 100 /etc/kubernetes/pki/etcd/server.key")?.ok()?;
@@ -251,12 +268,18 @@ impl<'a> Aged<'a> {
 
     /// Puts certificates in place of all that were issued so many days ago.
     fn age(&self, days: i64) -> Check {
+        self.age_those(days, |_, _| true)
+    }
+
+    /// The same of some, by their hosts and specifications.
+    fn age_those(&self, days: i64, wants: impl Fn(&str, &LeafSpec) -> bool) -> Check {
         let file = self.inventory.save(&self.lab.path(""))?;
         let loaded = inventory::load_bytes(&std::fs::read(&file)?, &file, Some(&self.lab.path("home")))
             .map_err(|e| e.to_string())?;
         let (cluster, then) = (loaded.cluster, OffsetDateTime::now_utc() - Duration::days(days));
         for node in &cluster.nodes {
-            for spec in specs::specs_for(&cluster, node) {
+            for spec in specs::specs_for(&cluster, node).into_iter().filter(|s| wants(node.name.as_str(), s))
+            {
                 let authority = self.authority(node.name.as_str(), spec.ca)?;
                 let issued = authority.issue(&spec, then).map_err(|e| e.to_string())?;
                 let url = format!("https://{}:{}", node.internal_address, cluster.api.port);

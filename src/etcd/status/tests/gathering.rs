@@ -99,6 +99,7 @@ fn target(delay: Duration, hangs_reads: bool, alarms_asked: &'static AtomicUsize
         client_url: url(1, 2379),
         api: Ok(Box::new(SlowMember { delay, hangs_reads, alarms_asked, hashing: Arc::default() })),
         served_not_after: None,
+        peer_not_after: None,
     }
 }
 

@@ -130,3 +130,52 @@ fn commands_name_the_inventorys_host() {
     let odd = advice.iter().find(|a| a.text.contains("the data of node-c is not that")).unwrap();
     assert_eq!(odd.command.as_deref(), Some("rsadm etcd replace prod.yaml m3"));
 }
+
+/// As after `internal_address` was edited on all hosts: no member is asked where it is, so none tells of the others.
+#[test]
+fn members_that_are_asked_elsewhere_are_not_taken_for_stuck_ones() {
+    let at = |host: &str, urls: &str| {
+        let flags = [("listen-client-urls".to_owned(), urls.to_owned())].into();
+        let process = Process {
+            prepared: true,
+            kubelet: true,
+            manifest: true,
+            running: true,
+            flags,
+            ..Process::default()
+        };
+        (host.to_owned(), HostState::Seen(process))
+    };
+    let silent =
+        || (1..=3).fold(Scene::new(3).without_quorum(), |scene, n| scene.silence(n, "no route to host"));
+    let moved = |n: usize| at(&format!("m{n}"), &format!("https://127.0.0.1:2379,https://10.9.0.{n}:2379"));
+    let told = |hosts: Vec<(String, HostState)>| {
+        let mut scene = silent();
+        scene.known.hosts.extend(hosts);
+        // Where they are stacked, API servers dial the members where they are.
+        for server in &mut scene.known.api_servers {
+            server.etcd_servers = vec!["https://10.9.0.1:2379".to_owned()];
+        }
+        scene.report().advice.into_iter().map(|a| a.text).collect::<Vec<_>>()
+    };
+    let all = told((1..=3).map(moved).collect());
+    assert_eq!(
+        all,
+        [
+            "etcd runs on m1, m2 and m3 and listens at https://10.9.0.1:2379, https://10.9.0.2:2379 and https://10.9.0.3:2379, \
+          and the inventory has them elsewhere: set their internal_address back; where a host has to move, rsadm etcd remove \
+          takes its member out first, while the inventory has its old address"
+        ]
+    );
+    // One that is off besides.
+    let two = told((1..=2).map(moved).collect());
+    let has = |told: &[String], words: &str| told.iter().any(|text| text.contains(words));
+    assert!(has(&two, "etcd runs on m1 and m2 and listens at") && has(&two, "m3 does not answer"), "{two:?}");
+    // Those that listen where they were asked are slow, or stuck.
+    let slow = told(
+        (1..=3)
+            .map(|n| at(&format!("m{n}"), "https://10.0.0.1:2379,https://10.0.0.2:2379,https://[::]:2379"))
+            .collect(),
+    );
+    assert!(!has(&slow, "listens at"), "{slow:?}");
+}

@@ -61,6 +61,7 @@ impl Scene {
             own_list: Some(list.clone()),
             hash: Some(KvHash { hash: 0x9f3a_00c1, revision: 48_211, compact_revision: 40_000 }),
             served_not_after: Some(datetime!(2027-11-18 14:00:00 UTC)),
+            peer_not_after: Some(datetime!(2027-11-18 14:00:00 UTC)),
         };
         let urls: Vec<String> = (1..=n).map(|n| url(n, 2379)).collect();
         let api_server = |n: usize| ApiServer { name: format!("m{n}"), etcd_servers: urls.clone() };
@@ -92,7 +93,8 @@ impl Scene {
         let answer = self.answer(n);
         answer.status = Err(why.to_owned());
         answer.quorum_list = Err(why.to_owned());
-        (answer.latency, answer.own_list, answer.hash, answer.served_not_after) = (None, None, None, None);
+        (answer.latency, answer.own_list, answer.hash) = (None, None, None);
+        (answer.served_not_after, answer.peer_not_after) = (None, None);
         self
     }
 

@@ -53,7 +53,7 @@ fn room_that_was_made_is_not_asked_for_again() {
 #[test]
 fn old_data_is_told_where_its_room_is_wanted() {
     let aside = [("/var/lib/rsadm/aside".to_owned(), 3 << 30), ("/var/lib/etcd/aside".to_owned(), 4096)];
-    let restoring = Restoring { token: "t".into(), placed: true, over: false, undone: false };
+    let restoring = Box::new(Restoring { token: "t".into(), placed: true, over: false, undone: false });
     let full = Some(Words { at: "now".into(), text: "write: no space left on device".into() });
     for (running, restoring, told) in
         [(true, None, true), (false, None, true), (true, Some(restoring), false)]
@@ -169,7 +169,8 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
 #[test]
 fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
     let restoring = |placed: bool, token: &str| {
-        let restoring = Some(Restoring { token: token.to_owned(), placed, over: false, undone: false });
+        let restoring = Restoring { token: token.to_owned(), placed, over: false, undone: false };
+        let restoring = Some(Box::new(restoring));
         HostState::Seen(Process { restoring, kubelet: true, ..Process::default() })
     };
     let told = |mut scene: Scene, state: HostState| {
@@ -214,7 +215,7 @@ fn a_restore_that_is_not_over_is_told_with_the_ways_out() {
     );
     let mut scene = Scene::new(3);
     let HostState::Seen(mut process) = restoring(true, "prod-17-ab") else { unreachable!() };
-    process.restoring = Restoring::read("undone prod-17-ab");
+    process.restoring = Restoring::read("undone prod-17-ab").map(Box::new);
     scene.known.hosts.insert("m2".to_owned(), HostState::Seen(process));
     let advice = scene.report().advice.remove(0);
     assert!(advice.text.starts_with("a restore of etcd was rolled back, and on m2"), "{}", advice.text);
@@ -298,89 +299,4 @@ fn without_a_quorum_a_member_with_damaged_data_is_none_to_start() {
     let shows = about("etcd cannot start on m1 with the data that is there");
     assert_eq!(shows.command.as_deref(), Some("rsadm etcd recover prod.yaml --diagnose"));
     assert_eq!(about("start etcd on m2 and m3 again").command.as_deref(), Some("rsadm up prod.yaml"));
-}
-
-/// rsadm refuses to touch what kubeadm built, save members of etcd.
-#[test]
-fn of_hosts_that_kubeadm_built_nothing_is_advised_that_is_refused_there() {
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
-    let off = Process { manifest: true, data: true, restarts: Some(0), ..Process::default() };
-    let scenes = [
-        (off.clone(), "the kubelet of m3 does not run", Some("systemctl enable --now kubelet")),
-        (
-            Process { kubelet: true, manifest: false, ..off.clone() },
-            "m3 has no manifest of etcd",
-            Some("rsadm etcd replace prod.yaml m3"),
-        ),
-        (
-            Process { kubelet: true, data: false, restarts: None, ..off.clone() },
-            "etcd never ran on m3",
-            Some("rsadm etcd replace prod.yaml m3"),
-        ),
-        (
-            Process { running: true, ..off.clone() },
-            "etcd on m3 is stuck",
-            Some("systemctl enable --now kubelet"),
-        ),
-        (
-            Process { kubelet: true, expired, ..off.clone() },
-            "the certificate peer.crt",
-            Some("kubeadm certs renew all"),
-        ),
-    ];
-    for (process, text, command) in &scenes {
-        let well = Process { kubelet: true, manifest: true, data: true, running: true, ..Process::default() };
-        let mut serving = Scene::new(3).silence(3, "refused");
-        let mut without = Scene::new(3).silence(2, "refused").silence(3, "refused").without_quorum();
-        for scene in [&mut serving, &mut without] {
-            scene.known.api_servers[0].etcd_servers.truncate(1);
-            scene.known.hosts.insert("m1".to_owned(), HostState::Seen(well.clone()));
-            scene.known.hosts.insert("m2".to_owned(), HostState::Seen(off.clone()));
-            scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));
-        }
-        let told = serving.report().advice;
-        let of_it = told.iter().find(|a| a.text.contains(text)).expect(text);
-        assert_eq!(of_it.command.as_deref(), *command, "{text}");
-        let lost = without.report().advice;
-        for advice in told.iter().chain(&lost) {
-            let words = format!("{} {}", advice.text, advice.command.as_deref().unwrap_or_default());
-            assert!(!words.contains("rsadm up") && !words.contains("rsadm certs"), "{words}");
-            assert_eq!(advice.text.ends_with(':'), advice.command.is_some(), "{words}");
-        }
-        let off = lost.iter().find(|a| a.text.starts_with("the kubelet of m2 does not run"));
-        assert_eq!(off.unwrap().command.as_deref(), Some("systemctl enable --now kubelet"));
-    }
-}
-
-/// What it serves to clients and what its peers see end on days of their own.
-#[test]
-fn a_certificate_for_peers_that_has_ended_is_told_of_members_that_answer() {
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
-    let process = Process {
-        prepared: true,
-        kubelet: true,
-        manifest: true,
-        running: true,
-        expired,
-        ..Process::default()
-    };
-    let told = |mut scene: Scene, hosts: &[&str]| {
-        for host in hosts {
-            scene.known.hosts.insert((*host).to_owned(), HostState::Seen(process.clone()));
-        }
-        scene.report().advice
-    };
-    let mut astray = Scene::new(3);
-    astray.status(3).leader = 0;
-    let apart = told(Scene::new(3).without_quorum(), &["m2", "m3"]);
-    for advice in [told(Scene::new(3), &["m3"]), told(astray, &["m3"]), apart] {
-        let words = "the certificate peer.crt of etcd on m3 has expired on 2026-11-22; this renews it:";
-        let renews = advice.iter().find(|a| a.text == words).expect(words);
-        assert_eq!(renews.command.as_deref(), Some("rsadm certs renew prod.yaml"));
-        assert!(!advice.iter().any(|a| a.text.contains("look at the network")), "{advice:?}");
-    }
-    // One that is silent for it is told, and does not hide what keeps the others apart.
-    let advice = told(Scene::new(3).silence(3, "late").without_quorum(), &["m3"]);
-    let has = |words: &str| advice.iter().any(|a| a.text.contains(words));
-    assert!(has("the certificate peer.crt of etcd on m3 has expired") && has("port 2380"), "{advice:?}");
 }
