@@ -278,6 +278,31 @@ fn a_cluster_that_lost_all_power_comes_back() {
     assert_eq!(world.state().etcd.founded, 1);
 }
 
+/// Until members serve nobody knows who is one: who shall leave does so in the second round, not in silence never.
+#[test]
+fn etcd_that_is_down_starts_before_it_is_asked_who_shall_leave() {
+    let five = harness::load("tests/lab/inventories/lab-etcd-only.yaml");
+    let mut state = built(&five);
+    for machine in state.machines.values_mut() {
+        machine.stop("kubelet");
+        machine.kill_pods();
+    }
+    let (three, world) = (harness::etcd_only(), World::new(state));
+    block_on(async {
+        let seen = harness::observe(&world, &three).await;
+        assert!(phases::etcd::members::is_untold(&three, &seen));
+        let first = succeed(&world, &three, UP).await;
+        let said = |text: &str| first.plan.notices.iter().any(|notice| notice.text.contains(text));
+        assert!(said("etcd does not tell who is a member now"), "{:?}", first.plan.notices);
+        assert_eq!(world.state().etcd.members.len(), 5);
+        let seen = harness::observe(&world, &three).await;
+        assert!(!phases::etcd::members::is_untold(&three, &seen), "etcd was not waited for");
+        succeed(&world, &three, UP).await;
+        in_sync(&world, &three, UP).await;
+    });
+    assert_eq!(world.state().etcd.members.len(), 3);
+}
+
 #[test]
 fn power_lost_in_the_middle_of_a_first_run_heals() {
     let cluster = harness::ha();

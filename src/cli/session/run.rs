@@ -16,12 +16,12 @@ use crate::{
     },
     inventory::{Cluster, NodeName},
     observe::{Facts, Observed},
-    phases::{self, Phase, preflight},
+    phases::{self, Phase, etcd, preflight},
     plan::Plan,
 };
 
-/// How often a run goes on after lost connections.
-const LOSSES: usize = 3;
+/// How often a run looks and plans anew: after lost connections, and once etcd tells who is a member.
+const ROUNDS: usize = 3;
 
 impl Session<'_> {
     /// Plans a table of phases.
@@ -47,8 +47,8 @@ impl Session<'_> {
     }
 
     /// Takes the locks, looks and plans again under them, and does what is planned. Where a connection was lost on the way
-    /// and stands again, it looks and plans anew, as the next run would: nothing is sent a second time unseen. Answers what
-    /// was planned, and which members it gave up on.
+    /// and stands again, it looks and plans anew, as the next run would: nothing is sent a second time unseen. So it does where
+    /// it had to start etcd before that could tell who is a member. Answers what was planned, and which members it gave up on.
     pub(in crate::cli) async fn carry_out(
         &self,
         command: &str,
@@ -65,17 +65,23 @@ impl Session<'_> {
         let (mut planned, _) = self.plan(table, seen.clone(), &wants)?;
         planned.notices.retain(|notice| notice.phase != preflight::PHASE);
         self.notices(&planned);
-        let (mut rest, mut losses, mut given_up) = (planned.clone(), 0, BTreeSet::new());
+        let (mut rest, mut rounds, mut given_up) = (planned.clone(), 0, BTreeSet::new());
         loop {
+            let untold = wants(etcd::PHASE) && etcd::members::is_untold(&self.cluster, &seen);
             let (result, left) = self.run(&self.cluster, &rest, seen).await?;
             given_up.extend(left);
             match result {
-                Err(RunError::Lost(lost)) if losses < LOSSES => self.tell_lost(&lost),
+                Err(RunError::Lost(lost)) if rounds < ROUNDS => self.tell_lost(&lost),
+                Ok(()) if untold && rounds < ROUNDS => {}
+                Ok(()) if untold => return Err(still_untold()),
                 result => return ended(result, command).map(|()| (planned, given_up)),
             }
-            losses += 1;
+            rounds += 1;
             seen = self.observe().await?;
             (rest, _) = self.plan(table, seen.clone(), &wants)?;
+            if untold {
+                planned.stages.extend(rest.stages.clone());
+            }
         }
     }
 
@@ -189,6 +195,11 @@ pub(in crate::cli) fn ended<T>(result: Result<T, RunError>, command: &str) -> Re
             CliError::new(Exit::Interrupted, text).hint(format!("rsadm {command} goes on where this stopped"))
         }
     })
+}
+
+fn still_untold() -> CliError {
+    CliError::new(Exit::StepFailed, "etcd does not tell who is a member, so that nobody joined or left")
+        .hint("rsadm etcd status tells how it is; once a quorum serves, run the same command again")
 }
 
 /// A lost connection in a line.

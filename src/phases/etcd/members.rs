@@ -39,11 +39,13 @@ fn is_recorded(cluster: &Cluster, seen: &Observed) -> bool {
     cluster.nodes.iter().any(|n| seen.hosts.get(&n.name).is_some_and(|f| f.identity.is_some()))
 }
 
-/// True where hosts and inventory differ on who is a member, so that etcd itself has to be asked.
+/// True where hosts and inventory differ on who is a member, or no etcd runs that would know better, so that etcd itself has
+/// to be asked.
 pub fn is_in_question(cluster: &Cluster, seen: &Observed) -> bool {
     let wanted = cluster.with_role(Role::Etcd).count();
+    let facts = |node: &Node| seen.hosts.get(&node.name);
     let differs = |node: &Node| {
-        let Some(facts) = seen.hosts.get(&node.name) else { return false };
+        let Some(facts) = facts(node) else { return false };
         let counts_otherwise = facts.etcd_members.is_some_and(|n| n != wanted);
         match node.is(Role::Etcd) {
             true => {
@@ -56,9 +58,18 @@ pub fn is_in_question(cluster: &Cluster, seen: &Observed) -> bool {
         }
     };
     match is_recorded(cluster, seen) {
-        true => cluster.nodes.iter().any(differs),
+        true => {
+            let counts = |node: &Node| facts(node).is_some_and(|f| f.etcd_members.is_some());
+            cluster.nodes.iter().any(differs) || !cluster.with_role(Role::Etcd).any(counts)
+        }
         false => founders::others(cluster, seen).is_some(),
     }
+}
+
+/// True where a founded cluster's membership is in question and no quorum has said yet who is a member: they may be down, and
+/// what a run has to change shows once it has started them.
+pub fn is_untold(cluster: &Cluster, seen: &Observed) -> bool {
+    seen.membership.is_none() && is_recorded(cluster, seen) && is_in_question(cluster, seen)
 }
 
 /// True where a host runs etcd, or has its data.

@@ -104,8 +104,14 @@ fn start(p: &mut Planner<'_>, nodes: &[&Node]) {
         manifest(p, node, InitialState::Existing);
         p.process(node, PROCESS, &inputs(p.cluster, node));
     }
-    let waits = nodes.iter().any(|n| p.has_work(&n.name));
-    if !down.is_empty() && waits {
+    let untold = members::is_untold(p.cluster, p.seen());
+    if untold {
+        let text = "etcd does not tell who is a member now";
+        let help = "rsadm up asks again once it serves, and then lets join and leave whom the inventory has otherwise";
+        p.notice(PHASE, None, text, help);
+    }
+    let waits = !down.is_empty() && nodes.iter().any(|n| p.has_work(&n.name));
+    if untold || waits {
         agree(p, nodes);
     }
 }

@@ -83,6 +83,9 @@ fn etcd_only() {
     it.inventory = five;
     checks.must("up, with five", || it.up(5));
     checks.check("five members can lose two, and not three", || it.loses_two_of_five());
+    checks.check("up starts etcd that is down, and then takes out whom the inventory does not have", || {
+        it.comes_back_as_three()
+    });
     checks.finish();
 }
 
@@ -381,5 +384,19 @@ impl EtcdOnly<'_> {
         self.has_key("e3")?;
         self.power_off("e3")?;
         self.status(9, &["NO QUORUM: 2 of 5 voters answer;"]).map(drop)
+    }
+
+    /// Who is a member only etcd can tell, and no member serves when `up` begins.
+    fn comes_back_as_three(&self) -> Check {
+        self.lab.verb(&["up", "e3"])?.ok()?;
+        self.status(8, &["3 of 5 voters healthy"])?;
+        for host in THREE {
+            self.lab.on(host, "systemctl stop kubelet && pkill -KILL -x etcd")?.ok()?;
+        }
+        let up = self.lab.rsadm_on("up", &self.inventory.with_hosts(&THREE))?.ok()?;
+        println!("{}", up.all());
+        up.says("etcd does not tell who is a member now")?;
+        self.one_leader(&THREE)?;
+        self.has_key("e3")
     }
 }
