@@ -13,7 +13,7 @@ async fn a_shell_that_dies_is_told_and_replaced() {
     let path = sshd.path("target").display().to_string();
     let ops = [
         put(&path, 0o600, b"before"),
-        sh("kill -9 $(ps -o ppid= $PPID); sleep 60"),
+        sh("kill -9 $(ps -o ppid= $PPID); sleep 1"),
         put(&path, 0o600, b"after"),
     ];
     let error = host.run(&ops, false).await.unwrap_err();
@@ -29,7 +29,7 @@ async fn a_connection_that_breaks_is_told_and_replaced() {
     let host = sshd.connect().await.unwrap();
     let forward = host.forward(([127, 0, 0, 1], sshd.node().ssh.port).into()).await.unwrap();
     assert!(forward.leads().await);
-    let kill = format!("{FIND_SSHD}; kill -9 $pid; sleep 60");
+    let kill = format!("{FIND_SSHD}; kill -9 $pid; sleep 1");
     let error = host.run(&[sh(&kill)], false).await.unwrap_err();
     assert!(matches!(error, HostError::Lost { .. }), "{error}");
     ok(&host, &[run(&["true"])]).await;

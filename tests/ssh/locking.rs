@@ -139,7 +139,7 @@ async fn a_reset_leaves_nothing_and_is_told_to_who_was_away() {
 
 /// As by an sshd that lost its network.
 async fn end_shell(host: &SshHost) -> HostError {
-    host.run(&[sh("kill -9 $(ps -o ppid= $PPID); sleep 60")], false).await.unwrap_err()
+    host.run(&[sh("kill -9 $(ps -o ppid= $PPID); sleep 1")], false).await.unwrap_err()
 }
 
 /// Who it is that came meanwhile.
