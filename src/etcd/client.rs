@@ -162,8 +162,10 @@ async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, EtcdError>> + Send,
 ) -> Result<T, EtcdError> {
-    let silent =
-        |_| EtcdError::Unavailable { endpoint: endpoint.to_owned(), why: format!("silent for {limit:?}") };
+    let silent = |_| EtcdError::Unavailable {
+        endpoint: endpoint.to_owned(),
+        why: format!("silent for {:.1} s", limit.as_secs_f64()),
+    };
     tokio::time::timeout(limit, call).await.map_err(silent)?
 }
 

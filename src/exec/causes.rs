@@ -323,6 +323,6 @@ mod tests {
     fn that_a_learner_was_taken_back_is_no_cause_of_it() {
         let log = ["the member has been permanently removed from the cluster".to_owned()];
         assert!(likely("exit status 1", &log).is_some());
-        assert_eq!(likely("silent for 3s, for 134 s; the learner was removed again", &log), None);
+        assert_eq!(likely("silent for 3.0 s, for 134 s; the learner was removed again", &log), None);
     }
 }

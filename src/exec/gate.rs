@@ -153,7 +153,7 @@ pub(super) fn accept(judged: Result<(), Refusal>, accepts: bool, events: &Events
     }
 }
 
-/// Looks up etcd's membership where hosts and inventory differ on it, and whether Kubernetes has data in it where that
+/// Looks up etcd's membership where it is in question, and whether Kubernetes has data in it where that
 /// decides if an authority is new. Both stay unknown where no quorum tells. Members are asked unless what they said is `known`.
 pub async fn look_up(
     cluster: &Cluster,

@@ -74,6 +74,8 @@ pub struct Context<'a> {
     pub now: OffsetDateTime,
     /// How long one thing may be waited for.
     pub limit: Duration,
+    /// The same for an API server to be ready.
+    pub api_limit: Duration,
     /// True where the operator accepted that etcd may lose its quorum meanwhile.
     pub accept_quorum_loss: bool,
     /// True once the operator wants to stop.
@@ -107,6 +109,9 @@ impl<'a> Context<'a> {
         stopping: &'a (dyn Fn() -> bool + Sync),
     ) -> Self {
         let limit = Duration::from_secs(120);
+        // As long as kubeadm waits for its control plane: at its first start it makes all roles, write after write, and begins
+        // anew where that takes more than half a minute, as it does on busy machines.
+        let api_limit = limit * 2;
         let ledger = Mutex::new(seen);
         Self {
             cluster,
@@ -116,6 +121,7 @@ impl<'a> Context<'a> {
             keyring: Keyring::default(),
             now,
             limit,
+            api_limit,
             accept_quorum_loss: false,
             stopping,
             ledger,

@@ -114,6 +114,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             vec![script(scripts::AWAIT_SERVING, args, limit + MINUTE)]
         }
         Action::AwaitApi { url } => {
+            let limit = cx.api_limit;
             vec![script(scripts::AWAIT_API, [url.clone(), limit.as_secs().to_string()], limit + MINUTE)]
         }
         Action::AwaitStopped { process } => {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use super::{
+    etcd::Data,
     files::{Entry, Files},
     machine::Machine,
     pods,
@@ -75,6 +78,24 @@ pub(super) fn render(machine: &Machine, now: i128, etcd: Option<(usize, bool)>) 
     }
     text.push_str("end\n");
     text
+}
+
+/// The first record of a log, in base64: of the kind that has the IDs of member and cluster (see `observe/wal.rs`).
+fn head_of_log(data: &Data) -> String {
+    let ids = [&[0x08][..], &varint(data.member), &[0x10], &varint(data.cluster)].concat();
+    let record = [&[0x08, 0x01, 0x1a][..], &varint(ids.len() as u64), &ids].concat();
+    BASE64_STANDARD.encode([&(record.len() as u64).to_le_bytes()[..], &record].concat())
+}
+
+/// A number as protobuf writes it.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = vec![];
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
 }
 
 /// A process's name as the kernel keeps it.
@@ -207,8 +228,11 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     if let Some(target) = quoted_after("\"made\": ", &backup) {
         f(format_args!("backup-target {target}"));
     }
-    if machine.etcd_data().is_some() {
+    if let Some(data) = machine.etcd_data() {
         f(format_args!("etcd-data 16384"));
+        if !files.has(layout::IDENTITY) {
+            f(format_args!("etcd-writer {}", head_of_log(&data)));
+        }
     }
     for (setting, line) in [
         ("ipv4/ip_forward", "net.ipv4.ip_forward = 1"),

@@ -34,7 +34,7 @@ pub struct Observed {
     /// Deployments and daemon sets of `kube-system`, as `kind/name`, lower case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub workloads: BTreeMap<String, WorkloadFact>,
-    /// etcd's membership; looked at only where a run may have to change it, and `None` where no quorum tells it.
+    /// etcd's membership; asked only where hosts do not tell that it is the inventory's, and `None` where no quorum tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership: Option<Vec<MemberFact>>,
     /// Whether etcd has objects of Kubernetes; asked only where that decides whether an authority may be made, and `None`

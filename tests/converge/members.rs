@@ -191,6 +191,29 @@ fn members_that_kubeadm_made_come_and_go() {
     heals_from_every_kill("replace m3 e4", &cluster, &state, Asked(&["e4"], &["m3"]));
 }
 
+/// kubeadm keeps no record of the cluster there, and its member list has forgotten the host: its log has not.
+#[test]
+fn a_host_of_kubeadms_that_was_off_while_its_member_was_replaced_joins_again() {
+    let (cluster, mut state) = by_kubeadm();
+    let m3 = NodeName::new("m3");
+    state.machine(&m3).power_off();
+    let off = state.machines[&m3].clone();
+    let now = state.clock;
+    state.machine(&m3).power_on(now);
+    state.settle();
+    let mut without = heals_from_every_kill("remove m3", &cluster, &state, Asked(&[], &["m3"]));
+    assert!(without.machines[&m3].files.has(layout::IDENTITY));
+    let now = without.clock;
+    without.machines.insert(m3.clone(), off);
+    without.machine(&m3).power_on(now);
+    // The API server there knows no other member until it is pointed at them.
+    without.disaster = true;
+    without.settle();
+    assert!(!without.machines[&m3].files.has(layout::IDENTITY));
+    let with = heals_from_every_kill("add m3", &cluster, &without, Asked(&["m3"], &[]));
+    assert_eq!(with.etcd.members.len(), 3);
+}
+
 /// Nor where its kubelet is down.
 #[test]
 fn a_host_of_kubeadms_is_not_made_one_of_ours() {

@@ -278,7 +278,7 @@ fn a_cluster_that_lost_all_power_comes_back() {
     assert_eq!(world.state().etcd.founded, 1);
 }
 
-/// Until members serve nobody knows who is one: who shall leave does so in the second round, not in silence never.
+/// Until members serve nobody knows who is one, so that who shall leave does so in a second round.
 #[test]
 fn etcd_that_is_down_starts_before_it_is_asked_who_shall_leave() {
     let five = harness::load("tests/lab/inventories/lab-etcd-only.yaml");

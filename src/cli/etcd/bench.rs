@@ -1,6 +1,6 @@
 //! `rsadm etcd bench`.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use tokio::time::Instant;
 
@@ -66,7 +66,10 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         args.clients
     );
     tend_with(context, &args.inventory, &command, &GateArgs::default(), async |live, t| {
-        let look = async || {
+        let inventory = (t.cluster.etcd.heartbeat_interval, t.cluster.etcd.election_timeout);
+        // That of the first look: hosts that are busy with the load may tell nothing.
+        let pace = Cell::new(None);
+        let measure = async || {
             let survey = Survey {
                 cluster: &live.session.cluster,
                 fleet: &live.session.fleet,
@@ -74,17 +77,15 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
                 inventory: String::new(),
                 due: Instant::now() + DUE,
             };
-            survey.etcd(Hashes::Unasked, time::OffsetDateTime::now_utc()).await
-        };
-        let measure = async || {
-            let members = look().await.members.into_iter().filter_map(|m| Some((m.name, m.metrics?)));
+            let report = survey.etcd(Hashes::Unasked, time::OffsetDateTime::now_utc()).await;
+            pace.set(pace.get().or(Some(Pace::of(&report, inventory))));
+            let members = report.members.into_iter().filter_map(|m| Some((m.name, m.metrics?)));
             members.collect::<BTreeMap<_, _>>()
         };
-        let inventory = (t.cluster.etcd.heartbeat_interval, t.cluster.etcd.election_timeout);
-        let pace = Pace::of(&look().await, inventory);
         let measured = bench(t, load, measure).await?;
         if !context.ui.settings().json {
             // Not a result of the plan's kind: a small table, for people.
+            let pace = pace.get().unwrap_or(Pace { timing: inventory, of_others: false });
             let _ = context.ui.data(&text(&measured, pace));
         }
         let next = Next::new(

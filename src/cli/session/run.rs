@@ -70,18 +70,21 @@ impl Session<'_> {
             let untold = wants(etcd::PHASE) && etcd::members::is_untold(&self.cluster, &seen);
             let (result, left) = self.run(&self.cluster, &rest, seen).await?;
             given_up.extend(left);
-            match result {
-                Err(RunError::Lost(lost)) if rounds < ROUNDS => self.tell_lost(&lost),
-                Ok(()) if untold && rounds < ROUNDS => {}
-                Ok(()) if untold => return Err(still_untold()),
-                result => return ended(result, command).map(|()| (planned, given_up)),
+            if !goes_on(&result, untold, rounds) {
+                ended(result, command)?;
+                return if untold { Err(still_untold()) } else { Ok((planned, given_up)) };
             }
             rounds += 1;
             seen = self.observe().await?;
             (rest, _) = self.plan(table, seen.clone(), &wants)?;
-            if untold {
-                planned.stages.extend(rest.stages.clone());
+            match result {
+                Err(RunError::Lost(lost)) => self.tell_lost(&lost),
+                // What it adds to what was planned, not what is left of that.
+                _ => planned.stages.extend(rest.stages.clone()),
             }
+            rest.notices.retain(|new| new.phase != preflight::PHASE && !planned.notices.contains(new));
+            self.notices(&rest);
+            planned.notices.append(&mut rest.notices);
         }
     }
 
@@ -172,7 +175,7 @@ impl Session<'_> {
         let now = OffsetDateTime::now_utc();
         let mut cx = exec::Context::new(cluster, &self.fleet, &members, &self.events, seen, now, &stopping);
         if let Some(limit) = self.context.options.timeout {
-            cx.limit = limit;
+            (cx.limit, cx.api_limit) = (limit, limit);
         }
         cx.accept_quorum_loss = self.accept_quorum_loss;
         let result = exec::execute(&cx, plan).await;
@@ -197,6 +200,17 @@ pub(in crate::cli) fn ended<T>(result: Result<T, RunError>, command: &str) -> Re
     })
 }
 
+/// Whether another round follows one that came to this: where connections were lost and stand again, and where members had to
+/// start before they could tell who is one.
+fn goes_on(result: &Result<(), RunError>, untold: bool, rounds: usize) -> bool {
+    let has_more = match result {
+        Err(RunError::Lost(_)) => true,
+        Ok(()) => untold,
+        Err(_) => false,
+    };
+    has_more && rounds < ROUNDS
+}
+
 fn still_untold() -> CliError {
     CliError::new(Exit::StepFailed, "etcd does not tell who is a member, so that nobody joined or left")
         .hint("rsadm etcd status tells how it is; once a quorum serves, run the same command again")
@@ -217,4 +231,25 @@ fn failed(failures: &[Failure]) -> CliError {
         format!("{} failed on {}", count(failures.len(), "step"), hosts.join(", ")),
     )
     .hint("mend the cause, then run the same command again: it goes on where it stopped")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_round_follows_a_loss_and_an_answer_that_is_due() {
+        let lost = || Err(RunError::Lost(vec![]));
+        for (result, untold, rounds, more) in [
+            (Ok(()), false, 0, false),
+            (Ok(()), true, 0, true),
+            (Ok(()), true, ROUNDS, false),
+            (lost(), false, 0, true),
+            (lost(), true, ROUNDS, false),
+            (Err(RunError::Failed(vec![])), true, 0, false),
+            (Err(RunError::Stopped(1)), true, 0, false),
+        ] {
+            assert_eq!(goes_on(&result, untold, rounds), more, "{result:?}, untold: {untold}, {rounds}");
+        }
+    }
 }

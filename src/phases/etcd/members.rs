@@ -143,7 +143,7 @@ impl Change {
         };
         joining.sort_by_key(|n| !waits(n));
         for node in &joining {
-            refusals::is_no_strangers(p, node, "become a member of etcd")?;
+            refusals::may_join(p, node)?;
             settled::nodes::keeps_its_role(node, p.facts(&node.name))?;
             refusals::fits(p, node)?;
         }

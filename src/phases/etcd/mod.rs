@@ -65,6 +65,9 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     start(p, &there);
     change.plan(p)?;
     keep(p, &there);
+    if members::is_untold(cluster, p.seen()) {
+        ask_again(p, &there);
+    }
     Ok(())
 }
 
@@ -104,14 +107,19 @@ fn start(p: &mut Planner<'_>, nodes: &[&Node]) {
         manifest(p, node, InitialState::Existing);
         p.process(node, PROCESS, &inputs(p.cluster, node));
     }
-    let untold = members::is_untold(p.cluster, p.seen());
-    if untold {
-        let text = "etcd does not tell who is a member now";
-        let help = "rsadm up asks again once it serves, and then lets join and leave whom the inventory has otherwise";
-        p.notice(PHASE, None, text, help);
+    let waits = nodes.iter().any(|n| p.has_work(&n.name));
+    if !down.is_empty() && waits {
+        agree(p, nodes);
     }
-    let waits = !down.is_empty() && nodes.iter().any(|n| p.has_work(&n.name));
-    if untold || waits {
+}
+
+/// Who joins and who leaves shows once members serve, whether they were down or only late with their answer.
+fn ask_again(p: &mut Planner<'_>, nodes: &[&Node]) {
+    let text = "etcd does not tell who is a member now";
+    let help =
+        "rsadm up asks again once it serves, and then lets those leave whom the inventory does not have";
+    p.notice(PHASE, None, text, help);
+    if nodes.iter().all(|n| p.facts(&n.name).runs(PROCESS)) {
         agree(p, nodes);
     }
 }

@@ -136,6 +136,12 @@ impl Lab {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(repository.join("tests/lab").join(name));
         command.env("LAB_NAME", &self.name).current_dir(repository).stdin(Stdio::null());
+        // cargo sets these for this test's own crate. Another cargo below (`lab demo`) would take them for those of every crate
+        // that reads them, and compile such crates anew.
+        let of_cargo = env::vars_os().map(|(name, _)| name);
+        of_cargo.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_")).for_each(|name| {
+            command.env_remove(name);
+        });
         if self.on_disk {
             command.env_remove("LAB_STATE");
         }

@@ -1,11 +1,16 @@
 //! What stands in the way of a change of etcd's membership.
 
+use std::collections::BTreeSet;
+
 use super::{has_etcd, is_listed};
 use crate::{
     inventory::{Cluster, Node, Role},
     layout,
-    observe::{MemberFact, Observed},
-    phases::{etcd::upgrade, ownership},
+    observe::{Facts, MemberFact, Observed},
+    phases::{
+        etcd::{PROCESS, upgrade},
+        ownership,
+    },
     plan::{Planner, Refusal},
     versions::{Version, etcd_join_obstacle},
 };
@@ -128,7 +133,7 @@ pub(in crate::phases::etcd) fn old_cluster(p: &Planner<'_>) -> Option<Refusal> {
     })
 }
 
-/// etcd, or its data, that no record connects with this cluster.
+/// etcd, or its data, that no record connects with this cluster, nor a place in its member list.
 fn is_foreign(p: &Planner<'_>, node: &Node) -> bool {
     let facts = p.facts(&node.name);
     let ours = |name: &str| name == p.cluster.name;
@@ -136,6 +141,27 @@ fn is_foreign(p: &Planner<'_>, node: &Node) -> bool {
         Some(identity) => !ours(&identity.cluster),
         None => has_etcd(facts) && !is_listed(p, node) && !facts.begun.as_deref().is_some_and(ours),
     }
+}
+
+/// True where a host's data was written in the cluster that all members' hosts are in, and no etcd serves it: kubeadm keeps no
+/// record, and the member list has forgotten a host that was off while its member was replaced. The ID alone would not do: where
+/// kubeadm founded twice at one address, both clusters have the same.
+fn was_member(p: &Planner<'_>, node: &Node) -> bool {
+    let facts = p.facts(&node.name);
+    let id_of = |facts: &Facts| match &facts.identity {
+        Some(identity) => Some(identity.etcd_cluster_id.clone()),
+        None => facts.etcd_writer.as_ref().map(|writer| writer.cluster.clone()),
+    };
+    let serves = facts.runs(PROCESS) && !facts.etcd_leaderless;
+    let members = p.seen().membership.iter().flatten().filter(|m| m.healthy && !m.learner);
+    let host = |m: &MemberFact| p.cluster.nodes.iter().find(|n| n.peer_url() == m.peer_url);
+    let ids: BTreeSet<String> = members.filter_map(host).filter_map(|n| id_of(p.facts(&n.name))).collect();
+    !serves && ids.len() == 1 && id_of(facts).is_some_and(|id| ids.contains(&id))
+}
+
+/// Whether what is on a host that shall join is not another cluster's.
+pub(super) fn may_join(p: &Planner<'_>, node: &Node) -> Result<(), Refusal> {
+    if was_member(p, node) { Ok(()) } else { is_no_strangers(p, node, "become a member of etcd") }
 }
 
 /// Whether what is on a host that shall join or be cleared is not another cluster's.

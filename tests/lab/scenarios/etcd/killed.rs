@@ -52,72 +52,60 @@ impl Killed<'_> {
         eventually(|| self.on("etcd status", hosts)?.ok().map(drop))
     }
 
-    /// Each is the other's undoing, so that they take turns, until neither tells of a step after which it was not killed.
+    /// Each is the other's undoing.
     fn come_and_go(&self) -> Check {
-        let (mut adding, mut removing) = (Steps::default(), Steps::default());
-        loop {
-            let added = self.changed(&mut adding, "etcd add {} e4", &FOUR)?;
-            let removed = self.changed(&mut removing, "etcd remove {} e4", &THREE)?;
-            if !added && !removed {
-                return Ok(());
-            }
-        }
+        self.changed("etcd add {} e4", &FOUR)?;
+        self.changed("etcd remove {} e4", &THREE)
     }
 
     /// Two hosts have the place in turns.
     fn take_turns(&self) -> Check {
-        let mut replacing = Steps::default();
-        loop {
-            let there = self.changed(&mut replacing, "etcd replace {} e3 e4", &["e1", "e2", "e4"])?;
-            let back = self.changed(&mut replacing, "etcd replace {} e4 e3", &THREE)?;
-            if !there && !back {
-                return Ok(());
-            }
-        }
+        self.changed("etcd replace {} e3 e4", &["e1", "e2", "e4"])?;
+        self.changed("etcd replace {} e4 e3", &THREE)
     }
 
-    /// A change of the membership under load, killed and run again, after which these have members. False where it came to
-    /// its end.
-    fn changed(&self, steps: &mut Steps, command: &str, then: &[&str]) -> Result<bool, Fault> {
-        let mut was_killed = false;
+    /// A change of the membership under load, killed after each of its steps and run again, after which these have members.
+    fn changed(&self, command: &str, then: &[&str]) -> Check {
         // The kubelet waits ever longer before it starts what ended a while ago, and forgets that with itself.
         self.lab.on("e3", "systemctl restart kubelet")?.ok()?;
         self.lab.on("e4", "systemctl restart kubelet")?.ok()?;
+        let mut steps = Steps::default();
         under_load(
             self.lab,
             (&["e1", "e2"], then),
             || {
-                was_killed = steps.kill_after_next(self.lab, command, &self.all)?;
-                self.lab.rsadm_on(command, &self.all)?.ok().map(drop)
+                while steps.kill_after_next(self.lab, command, &self.all)?.is_none() {
+                    // Whatever was left undone, those that stay take writes.
+                    eventually(|| self.cluster().etcdctl("e1", "put between 1")?.ok().map(drop))?;
+                }
+                Ok(())
             },
             || self.is_healthy(then),
         )?;
         self.on("plan", then)?.ok()?.says("in sync: ")?;
         let left =
             "! pidof etcd && [ ! -e /var/lib/etcd/member ] && [ ! -e /etc/kubernetes/manifests/etcd.yaml ]";
-        let gone = FOUR.iter().filter(|host| !then.contains(host));
-        gone.map(|host| self.lab.on(host, left)?.ok()).collect::<Result<Vec<_>, _>>()?;
-        Ok(was_killed)
+        let mut gone = FOUR.iter().filter(|host| !then.contains(host));
+        gone.try_for_each(|host| self.lab.on(host, left)?.ok().map(drop))
     }
 
+    /// Under load, killed after each of its steps and run again.
     fn restore(&self) -> Check {
         let file = self.lab.path("restored.db").display().to_string();
         self.cluster().etcdctl("e1", "put kept snapshot")?.ok()?;
         self.on(&format!("etcd snapshot save --to {file}"), &THREE)?.ok()?;
-        let mut steps = Steps::default();
-        while self.restored(&mut steps, &format!("--yes etcd restore {{}} {file}"))? {}
-        Ok(())
-    }
-
-    /// A restore under load, killed and run again. False where it came to its end.
-    fn restored(&self, steps: &mut Steps, command: &str) -> Result<bool, Fault> {
         self.cluster().etcdctl("e1", "put kept later")?.ok()?;
         let writer = Writer::start(self.lab, &self.cluster(), &THREE)?;
-        let was_killed = steps.kill_after_next(self.lab, command, &self.all.with_hosts(&THREE))?;
-        // Acknowledged where etcd runs at this moment.
-        let (killed, between) = (now(), self.cluster().etcdctl("e1", "put between 1")?.code == 0);
-        let again = self.on(command, &THREE)?.ok()?;
-        let was_over = again.says("was over already").is_ok();
+        let (command, three) = (format!("--yes etcd restore {{}} {file}"), self.all.with_hosts(&THREE));
+        let (mut steps, mut killed, mut between) = (Steps::default(), now(), false);
+        let last = loop {
+            if let Some(last) = steps.kill_after_next(self.lab, &command, &three)? {
+                break last;
+            }
+            // Acknowledged where etcd runs at this moment.
+            (killed, between) = (now(), self.cluster().etcdctl("e1", "put between 1")?.code == 0);
+        };
+        let was_over = last.says("was over already").is_ok();
         let over = if was_over { killed } else { now() };
         let written = writer.end()?;
         self.is_healthy(&THREE)?;
@@ -134,9 +122,7 @@ impl Killed<'_> {
                 "{host} lost what came after the restore"
             );
         }
-        written.forget(&self.cluster(), "e1")?;
-        self.on("plan", &THREE)?.ok()?.says("in sync: ")?;
-        Ok(was_killed)
+        self.on("plan", &THREE)?.ok()?.says("in sync: ")
     }
 }
 
@@ -146,8 +132,13 @@ struct Steps(BTreeSet<String>);
 
 impl Steps {
     /// Starts the command and kills it as soon as it tells of a step that is none of these. What it told of in the same breath
-    /// is one with it: those travel to a host together. False where it came to its end.
-    fn kill_after_next(&mut self, lab: &Lab, command: &str, inventory: &Inventory) -> Result<bool, Fault> {
+    /// is one with it: those travel to a host together. Answers what it came to where it came to its end all the same.
+    fn kill_after_next(
+        &mut self,
+        lab: &Lab,
+        command: &str,
+        inventory: &Inventory,
+    ) -> Result<Option<Outcome>, Fault> {
         let mut running = lab.start_rsadm_on(&format!("-o json {command}"), inventory)?;
         let mut last = None;
         while let Some(line) = running.line()? {
@@ -159,10 +150,9 @@ impl Steps {
         }
         let outcome = running.end()?;
         println!("    {command}: {}", last.as_deref().unwrap_or("came to its end"));
-        // After its last step it may come to its end.
         ensure!(outcome.code == 0 || last.is_some() && outcome.code == -1, "{}", outcome.all());
         self.0.extend(outcome.stderr.lines().filter_map(step_of));
-        Ok(last.is_some())
+        Ok((outcome.code == 0).then_some(outcome))
     }
 }
 
@@ -178,7 +168,8 @@ fn step_of(line: &str) -> Option<String> {
     let is_new_each_time = |word: &&str| word.len() > 5 && word.contains(|c: char| c.is_ascii_digit());
     let words: Vec<&str> = words.split(' ').filter(|word| !is_new_each_time(word)).collect();
     let words = words.join(" ");
-    // How a step goes on is no step.
-    let counts = event["phase"] != "connect" && !words.starts_with("waiting for ");
+    // How a step goes on is no step; nor is what comes once a restore is over, where a next run would begin another one.
+    let none = ["waiting for ", "tidying up", "what was left of one that is over"];
+    let counts = event["phase"] != "connect" && !none.iter().any(|none| words.starts_with(none));
     counts.then(|| format!("{}: {words}", text(&event["phase"])))
 }
