@@ -33,7 +33,7 @@ use crate::{
 const DIAL: Duration = Duration::from_secs(3);
 
 /// How long a gate that says no is asked again: three of etcd's health intervals (etcd, `server.go`, `HealthInterval`).
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long members may take to elect a leader, on slow machines and with the largest timeout that anybody sets.
 const ELECTION: Duration = Duration::from_secs(15);

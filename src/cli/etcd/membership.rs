@@ -268,14 +268,25 @@ fn only_the_named(inventory: &Cluster, seen: &Observed, wish: &Wish) -> Result<(
     })
 }
 
-/// How the members are, once no learner at a strange host is among them: etcd takes one at a time, and a `kubeadm join`
-/// beside this one has begun. Where it does not end in time, the gate tells of it.
+/// How the members are, once a quorum tells it, for elections end, and no learner at a strange host is among them: etcd takes
+/// one at a time, and a `kubeadm join` beside this one has begun. Where it does not end in time, the gate tells of it.
 async fn turn(session: &Session<'_>, members: &SshMembers<'_>, limit: Duration) -> EtcdReport {
     let until = Instant::now() + limit;
+    let patience = gate::PATIENCE.min(limit);
+    let quorum_due = Instant::now() + patience;
+    let mut waits = false;
     let known: Vec<String> = session.cluster.nodes.iter().map(Node::peer_url).collect();
     let mut told = false;
     loop {
         let report = gate::report(members, OffsetDateTime::now_utc()).await;
+        if gate::membership(&report).is_none() && Instant::now() < quorum_due {
+            if !std::mem::replace(&mut waits, true) {
+                let text = format!("waits for etcd, {} s at most: no quorum answers", patience.as_secs());
+                session.events.warn(text, None);
+            }
+            sleep(Duration::from_millis(500)).await;
+            continue;
+        }
         let stranger = |m: &&MemberReport| m.is_learner && !m.peer_urls.iter().any(|url| known.contains(url));
         let Some(learner) = report.members.iter().find(stranger).filter(|_| Instant::now() < until) else {
             return report;
