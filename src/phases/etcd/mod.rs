@@ -62,11 +62,18 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         return Err(no_data(p, node));
     }
     members::holds_the_database(p)?;
-    start(p, &there);
+    let waits = start(p, &there);
     change.plan(p)?;
     keep(p, &there);
     if members::is_untold(cluster, p.seen()) {
-        ask_again(p, &there);
+        // Who joins and who leaves shows once members serve, whether they were down or only late with their answer.
+        let text = "etcd does not tell who is a member now";
+        let help =
+            "rsadm up asks again once it serves, and then lets those leave whom the inventory does not have";
+        p.notice(PHASE, None, text, help);
+        if !waits {
+            agree(p, &there);
+        }
     }
     Ok(())
 }
@@ -92,8 +99,8 @@ fn found(p: &mut Planner<'_>, nodes: &[&Node]) {
     }
 }
 
-/// Members that are down, all at once; and kubelets, whose restart no container notices.
-fn start(p: &mut Planner<'_>, nodes: &[&Node]) {
+/// Members that are down, all at once; and kubelets, whose restart no container notices. Whether it waits until they agree.
+fn start(p: &mut Planner<'_>, nodes: &[&Node]) -> bool {
     prepare::first_kubelet(p, PHASE, nodes.iter().copied());
     let all_run = nodes.iter().all(|n| p.facts(&n.name).runs(PROCESS));
     let title = if all_run { "kubelets beside members" } else { "members that are down" };
@@ -107,21 +114,11 @@ fn start(p: &mut Planner<'_>, nodes: &[&Node]) {
         manifest(p, node, InitialState::Existing);
         p.process(node, PROCESS, &inputs(p.cluster, node));
     }
-    let waits = nodes.iter().any(|n| p.has_work(&n.name));
-    if !down.is_empty() && waits {
+    let waits = !down.is_empty() && nodes.iter().any(|n| p.has_work(&n.name));
+    if waits {
         agree(p, nodes);
     }
-}
-
-/// Who joins and who leaves shows once members serve, whether they were down or only late with their answer.
-fn ask_again(p: &mut Planner<'_>, nodes: &[&Node]) {
-    let text = "etcd does not tell who is a member now";
-    let help =
-        "rsadm up asks again once it serves, and then lets those leave whom the inventory does not have";
-    p.notice(PHASE, None, text, help);
-    if nodes.iter().all(|n| p.facts(&n.name).runs(PROCESS)) {
-        agree(p, nodes);
-    }
+    waits
 }
 
 /// New settings, one member after the other.

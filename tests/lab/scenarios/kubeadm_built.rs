@@ -222,7 +222,10 @@ impl KubeadmBuilt<'_> {
         ["m1", "m2"].iter().try_for_each(|host| self.dials(host, "https://127.0.0.1:2379"))
     }
 
+    /// By a leader that remembers what m1 once had: a new one would send all of it, since what kubeadm wrote lets m1 found its
+    /// cluster anew, with the same IDs.
     fn replace_lost(&self) -> Check {
+        self.rsadm("etcd move-leader {} m2")?.ok()?;
         self.lab.on("m1", "rm -rf /var/lib/etcd/member; kill -9 $(pidof etcd)")?.ok()?;
         eventually(|| {
             self.lab.rsadm_on("etcd status", &self.inventory)?.exits(8)?.says("rsadm etcd replace")

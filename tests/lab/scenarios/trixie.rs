@@ -1,7 +1,7 @@
 //! A node of another Debian release, made fit for rsadm by the script that Vagrant machines are provisioned with. It has nft and no
 //! iptables, as Debian comes, and kube-proxy writes rules of iptables all the same.
 
-use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab, Outcome, eventually};
+use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab, Outcome, eventually, items};
 
 use super::steady;
 
@@ -56,7 +56,25 @@ fn trixie() {
         Ok(())
     });
     checks.check("reset leaves the host as it was", || steady::reset_leaves_nothing(&lab, &inventory, &bare));
+    checks.check(
+        "without a plugin up waits for no network, brings none, and is content; so is its reset",
+        || {
+            has_no_network(&lab, &cluster, &inventory.with("network.plugin", "none"))?;
+            steady::reset_leaves_nothing(&lab, &inventory, &bare)
+        },
+    );
     checks.finish();
+}
+
+/// What an operator's own network is put upon.
+fn has_no_network(lab: &Lab, cluster: &Cluster<'_>, without: &Inventory) -> Check {
+    lab.rsadm_on("up", without)?.ok()?.says("1 node joined (network.plugin: none)")?;
+    let node = cluster.json("get node m1")?;
+    let conditions = items(&node["status"]["conditions"]);
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+    ensure!(ready.is_some_and(|ready| ready["status"] == "False"), "{conditions:?}");
+    lab.on("m1", "! ls /etc/cni/net.d/* && ! ip link show type bridge | grep .")?.ok()?;
+    steady::settles(lab, without)
 }
 
 fn provision(lab: &Lab) -> Check {

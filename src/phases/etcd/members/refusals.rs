@@ -143,9 +143,9 @@ fn is_foreign(p: &Planner<'_>, node: &Node) -> bool {
     }
 }
 
-/// True where a host's data was written in the cluster that all members' hosts are in, and no etcd serves it: kubeadm keeps no
-/// record, and the member list has forgotten a host that was off while its member was replaced. The ID alone would not do: where
-/// kubeadm founded twice at one address, both clusters have the same.
+/// True where a host without a record has data that was written in the cluster that all members' hosts are in, and no etcd
+/// serves it: kubeadm keeps none, and the member list has forgotten a host that was off while its member was replaced. The ID
+/// alone would not do: where kubeadm founded twice at one address, both clusters have the same.
 fn was_member(p: &Planner<'_>, node: &Node) -> bool {
     let facts = p.facts(&node.name);
     let id_of = |facts: &Facts| match &facts.identity {
@@ -153,10 +153,11 @@ fn was_member(p: &Planner<'_>, node: &Node) -> bool {
         None => facts.etcd_writer.as_ref().map(|writer| writer.cluster.clone()),
     };
     let serves = facts.runs(PROCESS) && !facts.etcd_leaderless;
+    let may_be = facts.identity.is_none() && !serves;
     let members = p.seen().membership.iter().flatten().filter(|m| m.healthy && !m.learner);
     let host = |m: &MemberFact| p.cluster.nodes.iter().find(|n| n.peer_url() == m.peer_url);
     let ids: BTreeSet<String> = members.filter_map(host).filter_map(|n| id_of(p.facts(&n.name))).collect();
-    !serves && ids.len() == 1 && id_of(facts).is_some_and(|id| ids.contains(&id))
+    may_be && ids.len() == 1 && id_of(facts).is_some_and(|id| ids.contains(&id))
 }
 
 /// Whether what is on a host that shall join is not another cluster's.

@@ -29,10 +29,12 @@ fn upkeep() {
     let inventory = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&HOSTS);
     let it = Upkeep { lab: &lab, inventory };
     checks.check("row 58: preflight tells of a slow disk", || it.slow_disk_to_come());
-    checks.must("up", || it.rsadm("up")?.says("3 etcd members healthy"));
+    let small = it.inventory.with("etcd.quota_backend_bytes", "64MiB");
+    checks.must("up", || lab.rsadm_on("up", &small)?.ok()?.says("3 etcd members healthy"));
     checks.must("all is well", || eventually(|| it.is_healthy()));
+    checks.check("row 43: from NOSPACE back to writes", || it.run_full(&small));
+    checks.must("a quota that is larger", || it.rsadm("up")?.says("3 etcd members healthy"));
     checks.check("row 45: 500 MB are defragmented under load, one member at a time", || it.defragment());
-    checks.check("row 43: from NOSPACE back to writes", || it.run_full());
     checks.check("row 58: a slow disk is told with what helps, and nobody is called dead", || it.slow_disk());
     checks.check("row 59: a paused leader is replaced, and status says so", || it.pause_leader());
     checks.check("settings go past a stuck member only with the cluster's name", || {
@@ -137,28 +139,24 @@ impl Upkeep<'_> {
         self.rsadm("etcd defrag")?.says("nothing to defragment")
     }
 
-    /// With a quota of its own, which takes a rolling restart.
-    fn run_full(&self) -> Check {
-        let small = self.inventory.with("etcd.quota_backend_bytes", "64MiB");
+    fn run_full(&self, small: &Inventory) -> Check {
         self.under_load(|| {
-            self.lab.rsadm_on("up", &small)?.ok()?;
             let full = self.fill(90, "")?;
             ensure!(full.code != 0, "it never filled up");
             eventually(|| self.status(8)?.says("rsadm etcd defrag"))?;
-            self.lab.rsadm_on("etcd alarm list", &small)?.exits(8)?.says("NOSPACE")?;
-            self.lab.rsadm_on("etcd alarm disarm", &small)?.exits(5)?.says("rsadm etcd defrag")?;
+            self.lab.rsadm_on("etcd alarm list", small)?.exits(8)?.says("NOSPACE")?;
+            self.lab.rsadm_on("etcd alarm disarm", small)?.exits(5)?.says("rsadm etcd defrag")?;
             let refused = self.cluster().etcdctl("e2", "put lab-test/x x")?;
             ensure!(refused.code != 0, "a full etcd took a write");
             // Full is not dead: no probe may end it meanwhile.
             let before = Processes::of(self.lab, &HOSTS)?;
-            let defrag = self.lab.rsadm_on("etcd defrag", &small)?.ok()?;
+            let defrag = self.lab.rsadm_on("etcd defrag", small)?.ok()?;
             println!("{}", defrag.stderr);
             defrag.says("etcd takes writes again")?;
             let new = Processes::of(self.lab, &HOSTS)?.new_since(&before);
             ensure!(new.is_empty(), "started anew: {new:?}");
             self.cluster().etcdctl("e2", "put lab-test/x x")?.ok()?;
-            self.lab.rsadm_on("etcd alarm list", &small)?.ok()?.says("no alarm is on")?;
-            self.rsadm("up").map(drop)
+            self.lab.rsadm_on("etcd alarm list", small)?.ok()?.says("no alarm is on")
         })
     }
 
