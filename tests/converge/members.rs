@@ -196,11 +196,13 @@ fn members_that_kubeadm_made_come_and_go() {
 fn a_host_of_kubeadms_that_was_off_while_its_member_was_replaced_joins_again() {
     let (cluster, mut state) = by_kubeadm();
     let m3 = NodeName::new("m3");
+    state.disaster = true;
     state.machine(&m3).power_off();
     let off = state.machines[&m3].clone();
     let now = state.clock;
     state.machine(&m3).power_on(now);
     state.settle();
+    state.disaster = false;
     let mut without = heals_from_every_kill("remove m3", &cluster, &state, Asked(&[], &["m3"]));
     assert!(without.machines[&m3].files.has(layout::IDENTITY));
     let now = without.clock;
