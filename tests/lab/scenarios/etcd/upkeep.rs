@@ -173,15 +173,26 @@ impl Upkeep<'_> {
         Ok((leader, other))
     }
 
+    /// What is done while who writes there takes most of a second to make a write safe.
+    fn on_slow_disk<T>(
+        &self,
+        who: &str,
+        host: &str,
+        work: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        if !self.lab.slow_disk(who, host, 20)? {
+            return Err(Skipped("this kernel throttles no disk").into());
+        }
+        let done = work();
+        self.lab.slow_disk(who, host, 0)?;
+        done
+    }
+
     /// Before its etcd runs, which no trial of the disk disturbs.
     fn slow_disk_to_come(&self) -> Check {
         let slow = "e1";
-        if !self.lab.slow_disk("login", slow, 20)? {
-            return Err(Skipped("this kernel throttles no disk").into());
-        }
-        let tried = self.lab.rsadm_on("preflight", &self.inventory);
-        self.lab.slow_disk("login", slow, 0)?;
-        let tried = tried?.ok()?;
+        let tried =
+            self.on_slow_disk("login", slow, || self.lab.rsadm_on("preflight", &self.inventory)?.ok())?;
         println!("{}", tried.all());
         let told = format!("{slow}: a synced write takes ");
         let told = tried.stderr.lines().find_map(|line| line.split_once(&told)?.1.split(' ').next());
@@ -192,15 +203,10 @@ impl Upkeep<'_> {
         Ok(())
     }
 
-    /// The disk of one that follows, so slow that it takes most of a second to make a write safe.
+    /// The disk of one that follows.
     fn slow_disk(&self) -> Check {
         let (_, slow) = self.leader()?;
-        if !self.lab.slow_disk("etcd", slow, 20)? {
-            return Err(Skipped("this kernel throttles no disk").into());
-        }
-        let done = self.under_slow_disk(slow);
-        self.lab.slow_disk("etcd", slow, 0)?;
-        done?;
+        self.on_slow_disk("etcd", slow, || self.under_slow_disk(slow))?;
         eventually(|| self.is_healthy())
     }
 
