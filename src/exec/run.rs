@@ -185,18 +185,18 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         Action::Remember { cluster, runtime } => {
             vec![script(scripts::REMEMBER, remembered(cluster, *runtime), MINUTE)]
         }
-        Action::Wipe { runtime, cluster } => {
-            let fixed = [cluster.clone(), if *runtime { "yes" } else { "no" }.into()];
-            let args = fixed.into_iter().chain(footprint(*runtime));
+        Action::Wipe { cluster } => {
+            let args = std::iter::once(cluster.clone())
+                .chain(paths(layout::FOOTPRINT))
+                .chain(["--".to_owned()])
+                .chain(paths(layout::RUNTIME_FOOTPRINT));
             vec![script(scripts::WIPE, args, Duration::from_secs(300))]
         }
     })
 }
 
-/// Where everything is the cluster's.
-fn footprint(runtime: bool) -> impl Iterator<Item = String> {
-    let more = if runtime { layout::RUNTIME_FOOTPRINT } else { &[] };
-    layout::FOOTPRINT.iter().chain(more).map(|path| (*path).to_owned())
+fn paths(of: &'static [&'static str]) -> impl Iterator<Item = String> {
+    of.iter().map(|path| (*path).to_owned())
 }
 
 /// Arguments of `remember.sh`: places, programs, kernel settings.
@@ -210,7 +210,8 @@ fn remembered(cluster: &str, runtime: bool) -> impl Iterator<Item = String> {
         .chain(layout::KUBE_PROXY_SETTINGS.iter().map(|key| (*key).to_owned()))
         .collect();
     std::iter::once(cluster.to_owned())
-        .chain(footprint(runtime))
+        .chain(paths(layout::FOOTPRINT))
+        .chain(paths(if runtime { layout::RUNTIME_FOOTPRINT } else { &[] }))
         .chain(["--".to_owned()])
         .chain(programs)
         .chain(["--".to_owned()])

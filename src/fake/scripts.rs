@@ -72,9 +72,7 @@ impl FakeHost {
             ("await-nodes", [_, nodes @ ..]) => Ok(self.await_nodes(nodes).await),
             ("rollout", [_, _, workloads @ ..]) => Ok(self.rollout(workloads).await),
             ("remember", [cluster, ..]) => self.remember(cluster).await,
-            ("wipe", [cluster, runtime, folders @ ..]) => {
-                self.wipe(cluster, *runtime == "yes", folders).await
-            }
+            ("wipe", [cluster, folders @ ..]) => self.wipe(cluster, folders).await,
             _ => Ok(Output {
                 status: 127,
                 ..failed(format!("this world knows no script {name} with {} arguments", args.len()))
@@ -348,11 +346,16 @@ impl FakeHost {
         Ok(Output::default())
     }
 
-    async fn wipe(&self, cluster: &str, runtime: bool, folders: &[&str]) -> Answer {
+    async fn wipe(&self, cluster: &str, folders: &[&str]) -> Answer {
         let identity = self.look(|state, name| state.machine(name).files.text(layout::IDENTITY));
         if identity.is_some_and(|text| !text.contains(&format!("\"cluster\":\"{cluster}\""))) {
             return Ok(failed("this host belongs to another cluster"));
         }
+        let record = format!("{}/containerd", layout::INSTALLED);
+        let runtime = self.look(|state, name| state.machine(name).files.text(&record).is_some());
+        let mut parts = folders.split(|word| *word == "--");
+        let (mut folders, of_runtime) = (parts.next().unwrap_or_default().to_vec(), parts.next());
+        folders.extend(of_runtime.filter(|_| runtime).unwrap_or_default());
         self.effect("wipe: stop kubelet", |state, name| disable(state.machine(name), "kubelet")).await?;
         self.effect("wipe: kill containers", |state, name| {
             let machine = state.machine(name);

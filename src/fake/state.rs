@@ -58,7 +58,7 @@ impl State {
             }
             let mut machine = Machine::new(node.name.clone(), node.internal_address);
             if cluster.runtime.install == RuntimeInstall::Existing {
-                machine.own_containerd = Some("1.7.24".into());
+                machine.own_containerd = Some("2.1.4".into());
                 machine.files.put(crate::layout::CONTAINERD_CONFIG, 0o644, b"version = 2\n");
                 machine.units.entry("containerd".into()).or_default().enabled = true;
                 let _ = machine.restart("containerd", 0);

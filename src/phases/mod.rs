@@ -168,6 +168,7 @@ fn plan_with(
     let looks = builds && wants(preflight::PHASE);
     if builds {
         settled::plugin::check(planner.cluster, planner.seen())?;
+        settled::runtime::check(planner.cluster, planner.seen())?;
         settled::nodes::names(planner.cluster, planner.seen())?;
     }
     // A schedule stands beside what others built, takes nothing over, and starts no kubelet.

@@ -2,7 +2,7 @@
 //! other images.
 //!
 //! And what is decided once, when a cluster is built: the subnets of pods and services, and the domain ([`plugin`]: whether rsadm's
-//! own plugin connects the pods). Addresses out of them are in objects, in certificates and in every running pod, and Kubernetes takes no other
+//! own plugin connects the pods; [`runtime`]: whether containerd is ours). Addresses out of them are in objects, in certificates and in every running pod, and Kubernetes takes no other
 //! ones afterwards. Whichever phases are wanted, a change is told before anything is done. So are the cgroups of pods, out of which no running pod comes alive.
 
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ use crate::{
 pub mod etcd;
 pub mod nodes;
 pub mod plugin;
+pub mod runtime;
 
 /// The rule that a cluster keeps its network.
 pub const RULE: &str = "settled-network";

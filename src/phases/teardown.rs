@@ -1,7 +1,7 @@
 //! Hosts as they were before `up`.
 
 use crate::{
-    inventory::{Cluster, Node, Role, RuntimeInstall},
+    inventory::{Cluster, Node, Role},
     layout,
     observe::{Facts, Observed},
     phases::{backups::outlived, certs, ownership},
@@ -25,8 +25,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         let facts = p.facts(&node.name);
         if is_touched(facts) {
             keeps_snapshots(cluster, node)?;
-            let runtime = cluster.runtime.install == RuntimeInstall::Upstream;
-            p.push(&node.name, Action::Wipe { runtime, cluster: cluster.name.clone() }, "");
+            p.push(&node.name, Action::Wipe { cluster: cluster.name.clone() }, "");
         } else if p.seen().hosts.contains_key(&node.name) && (has_kubernetes(facts) || has_schedule(facts)) {
             let text = match has_kubernetes(facts) {
                 true => "has Kubernetes files that rsadm did not put there; they were left alone",

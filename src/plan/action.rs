@@ -271,8 +271,6 @@ pub enum Action {
     },
     /// Empties a host of everything that rsadm put there.
     Wipe {
-        /// True where containerd is ours to remove.
-        runtime: bool,
         /// The cluster, whose identity the host must bear.
         cluster: String,
     },

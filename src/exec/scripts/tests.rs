@@ -79,8 +79,8 @@ impl Place {
     /// moves and to programs that `commands` replaces. All others are for a host: `stop_units`, `end_containers`,
     /// `firewall`, `remove_files`, `put_back`, `etcd_user` and `settings` change the machine that the tests run on.
     fn wipe(&self, commands: &str) -> Output {
-        let (functions, _) = WIPE.text.rsplit_once("\nmain\n").unwrap();
-        self.run(&format!("{functions}\n{commands}\n"), &["wipe", "test", "no"])
+        let (functions, _) = WIPE.text.rsplit_once("\nmain \"$@\"\n").unwrap();
+        self.run(&format!("{functions}\n{commands}\n"), &["wipe", "test"])
     }
 
     /// The same where it must succeed; what it prints.

@@ -1,13 +1,15 @@
-# wipe.sh CLUSTER RUNTIME(yes|no) FOLDER…: everything that rsadm put on this host goes, and what was there before `up`
-# (remember.sh) is as it was. RUNTIME says whether containerd is ours. Goes on past what fails and says what is left.
-# Each step sees for itself whether there is anything to do, so that an interrupted run is just repeated; the folder
+# wipe.sh CLUSTER FOLDER… -- FOLDER…: everything that rsadm put on this host goes, and what was there before `up`
+# (remember.sh) is as it was; the second folders are those of a containerd that is ours. Goes on past what fails and says what
+# is left. Each step sees for itself whether there is anything to do, so that an interrupted run is just repeated; the folder
 # that says what was there before goes last.
-cluster=$1 runtime=$2; shift 2; folders=("$@")
+cluster=$1 runtime=no; shift; folders=()
+while [ $# != 0 ] && [ "$1" != -- ]; do folders+=("$1"); shift; done
 state=/var/lib/rsadm before=$state/before left=()
 export LC_ALL=C
 
 main() {
   belongs_here
+  ! containerd_is_ours || { runtime=yes; shift; folders+=("$@"); }
   stop_units
   kube_proxy_tables
   end_containers
@@ -29,6 +31,10 @@ belongs_here() {
   echo "this host belongs to the cluster $owner, not to $cluster" >&2
   exit 1
 }
+
+# By what install.sh notes before the first of it is in place. The inventory of a reset may be another one than that of `up`, and
+# another's containerd has all that its owner runs.
+containerd_is_ours() { [ -e $state/placing/containerd ] || [ -e $state/installed/containerd ]; }
 
 # Drops lines that are in the notes of that kind. Where an older rsadm, which made no such notes, prepared the host, none.
 but_noted() { grep -vxFf <(cat "$before/$1" 2>/dev/null); }
@@ -347,4 +353,4 @@ finish() {
   return 0
 }
 
-main
+main "$@"
