@@ -86,6 +86,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         };
         p.push(&speaker.name, Action::AwaitRollout { workloads, nodes }, "");
     }
+    workers::no_load_balancers(p);
     Ok(())
 }
 

@@ -17,6 +17,9 @@ use crate::{
 /// The phase that waits for nodes.
 pub const PHASE: &str = "workers";
 
+/// The static pod that balances on a worker itself.
+const HAPROXY: &str = "haproxy";
+
 /// See the module.
 ///
 /// # Errors
@@ -24,14 +27,13 @@ pub const PHASE: &str = "workers";
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let Some(speaker) = control_plane::speaker(p.cluster) else { return Ok(()) };
     let cluster = p.cluster;
-    let workers = || cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane));
-    prepare::first_kubelet(p, PHASE, workers());
+    prepare::first_kubelet(p, PHASE, workers(cluster));
     p.stage_beside(PHASE, "kubelets, local load balancers, what nodes need to join");
-    for node in workers() {
+    for node in workers(cluster) {
         let haproxy = load_balancer(p, node);
         prepare::kubelet(p, node);
         if let Some(inputs) = haproxy {
-            p.process(node, "haproxy", &inputs);
+            p.process(node, HAPROXY, &inputs);
         }
     }
     for node in p.cluster.kubernetes_nodes() {
@@ -50,6 +52,10 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn workers(cluster: &Cluster) -> impl Iterator<Item = &Node> {
+    cluster.kubernetes_nodes().filter(|n| !n.is(Role::ControlPlane))
+}
+
 /// Its files, where there is one; what its process is to run with.
 fn load_balancer(p: &mut Planner<'_>, node: &Node) -> Option<Vec<String>> {
     if p.cluster.load_balancer != LoadBalancer::NodeLocal {
@@ -58,10 +64,33 @@ fn load_balancer(p: &mut Planner<'_>, node: &Node) -> Option<Vec<String>> {
     let text = prepare::yaml(&haproxy_pod(p.cluster, REVISION_MARK));
     let inputs = vec![layout::HAPROXY_CONFIG.to_owned(), text_input(&text)];
     p.file(node, layout::HAPROXY_CONFIG, 0o644, haproxy_config(p.cluster));
-    let path = format!("{}/haproxy.yaml", layout::MANIFESTS_DIR);
+    let path = layout::manifest_of(HAPROXY);
     p.folder(node, layout::MANIFESTS_DIR, 0o700);
     p.file_with_inputs(node, &path, 0o600, text, &inputs);
     Some(inputs)
+}
+
+/// Nobody dials them once the inventory has another way to the API and the last workload that dialled them is rolled out: a
+/// static pod would run for ever.
+pub fn no_load_balancers(p: &mut Planner<'_>) {
+    let cluster = p.cluster;
+    if cluster.load_balancer == LoadBalancer::NodeLocal {
+        return;
+    }
+    let dials_elsewhere = |p: &Planner<'_>, node: &Node| {
+        let config = p.facts(&node.name).kubeconfigs.get(layout::KUBELET_CONF);
+        config.is_some_and(|config| config.server == cluster.api_url_from(node))
+    };
+    p.stage(addons::PHASE, "load balancers that nobody dials any more", Mode::Parallel);
+    for node in workers(cluster) {
+        if !dials_elsewhere(p, node) {
+            continue;
+        }
+        if p.no_file(node, &layout::manifest_of(HAPROXY), "load_balancer is another one") {
+            p.push(&node.name, Action::AwaitStopped { process: HAPROXY.into() }, "");
+        }
+        p.no_file(node, layout::HAPROXY_CONFIG, "load_balancer is another one");
+    }
 }
 
 /// Nobody waits for a kubelet's pauses, and one whose node was deleted registers it again.
