@@ -14,6 +14,8 @@ pub struct Program {
     pub name: String,
     /// The file.
     pub url: String,
+    /// Host and path of it upstream, which its URL ends with at every mirror.
+    pub source: String,
     /// The published checksum: a bare SHA-256, or lines `SHA-256  FILE`.
     pub checksum_url: String,
     /// For a single file, its path. For an archive, the folder its members go to.
@@ -48,57 +50,60 @@ pub fn go_arch(machine: &str) -> &'static str {
     }
 }
 
+impl Program {
+    /// One of an upstream site, by host and path; its checksum is published at the second.
+    fn of(cluster: &Cluster, name: &str, source: String, sums: &str) -> Self {
+        Self {
+            name: name.into(),
+            url: cluster.artifacts.url(&source),
+            checksum_url: cluster.artifacts.url(sums),
+            source,
+            target: format!("{}/{name}", layout::BIN_DIR),
+            members: vec![],
+        }
+    }
+
+    /// Whether a URL has it, wherever that mirror is.
+    pub fn is_at(&self, url: &str) -> bool {
+        url.strip_suffix(&self.source).is_some_and(|mirror| mirror.ends_with('/'))
+    }
+}
+
 fn kubernetes(cluster: &Cluster, name: &str, arch: &str) -> Program {
     let version = cluster.release.kubernetes;
-    let url = cluster.artifacts.url("dl.k8s.io", &format!("release/{version}/bin/linux/{arch}/{name}"));
-    Program {
-        name: name.into(),
-        checksum_url: format!("{url}.sha256"),
-        url,
-        target: format!("{}/{name}", layout::BIN_DIR),
-        members: vec![],
-    }
+    let source = format!("dl.k8s.io/release/{version}/bin/linux/{arch}/{name}");
+    let sums = format!("{source}.sha256");
+    Program::of(cluster, name, source, &sums)
 }
 
 fn containerd(cluster: &Cluster, arch: &str) -> Program {
     let version = cluster.release.containerd;
     let number = version.to_string().trim_start_matches('v').to_owned();
-    let path =
-        format!("containerd/containerd/releases/download/{version}/containerd-{number}-linux-{arch}.tar.gz");
-    let url = cluster.artifacts.url("github.com", &path);
+    let folder = format!("github.com/containerd/containerd/releases/download/{version}");
+    let source = format!("{folder}/containerd-{number}-linux-{arch}.tar.gz");
+    let sums = format!("{source}.sha256sum");
     Program {
-        name: "containerd".into(),
-        checksum_url: format!("{url}.sha256sum"),
-        url,
         target: layout::BIN_DIR.into(),
         members: ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr"].map(Into::into).into(),
+        ..Program::of(cluster, "containerd", source, &sums)
     }
 }
 
 fn runc(cluster: &Cluster, arch: &str) -> Program {
-    let folder = format!("opencontainers/runc/releases/download/{}", cluster.release.runc);
-    Program {
-        name: "runc".into(),
-        url: cluster.artifacts.url("github.com", &format!("{folder}/runc.{arch}")),
-        checksum_url: cluster.artifacts.url("github.com", &format!("{folder}/runc.sha256sum")),
-        target: format!("{}/runc", layout::BIN_DIR),
-        members: vec![],
-    }
+    let folder = format!("github.com/opencontainers/runc/releases/download/{}", cluster.release.runc);
+    Program::of(cluster, "runc", format!("{folder}/runc.{arch}"), &format!("{folder}/runc.sha256sum"))
 }
 
 fn cni_plugins(cluster: &Cluster, arch: &str) -> Program {
     let version = cluster.release.cni_plugins;
-    let path = format!(
-        "containernetworking/plugins/releases/download/{version}/cni-plugins-linux-{arch}-{version}.tgz"
-    );
-    let url = cluster.artifacts.url("github.com", &path);
+    let folder = format!("github.com/containernetworking/plugins/releases/download/{version}");
+    let source = format!("{folder}/cni-plugins-linux-{arch}-{version}.tgz");
+    let sums = format!("{source}.sha256");
     Program {
-        name: "cni-plugins".into(),
-        checksum_url: format!("{url}.sha256"),
-        url,
         target: layout::CNI_BIN_DIR.into(),
         members: ["bridge", "host-local", "loopback", "portmap", "bandwidth", "firewall"]
             .map(|m| format!("./{m}"))
             .into(),
+        ..Program::of(cluster, "cni-plugins", source, &sums)
     }
 }

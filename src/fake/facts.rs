@@ -214,6 +214,11 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     for (subnet, address) in crate::manifests::routes_of_script(&script) {
         f(format_args!("pod-route {subnet} {address}"));
     }
+    for (path, _) in files.below(layout::CONTAINERD_HOSTS_DIR) {
+        if files.text(path).is_some_and(|text| text.starts_with("# Written by rsadm")) {
+            f(format_args!("mirror {path}"));
+        }
+    }
     let manifests = ["kube-apiserver", "kube-controller-manager"].map(layout::manifest_of);
     let places = [layout::NETWORK_SCRIPT, layout::KUBELET_CONFIG];
     for path in places.into_iter().chain(manifests.iter().map(String::as_str)) {

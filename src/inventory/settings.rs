@@ -215,11 +215,11 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Where a file of an upstream site is downloaded from, such as `dl.k8s.io` and `v1.37.2/bin/linux/amd64/kubelet`.
-    pub fn url(&self, host: &str, path: &str) -> String {
+    /// Where a file of an upstream site is downloaded from, such as `dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubelet`.
+    pub fn url(&self, source: &str) -> String {
         match &self.base_url {
-            Some(mirror) => format!("{mirror}/{host}/{path}"),
-            None => format!("https://{host}/{path}"),
+            Some(mirror) => format!("{mirror}/{source}"),
+            None => format!("https://{source}"),
         }
     }
 }

@@ -91,7 +91,7 @@ fn three_lines_are_a_cluster_and_the_rest_is_by_default() {
     assert_eq!(cluster.load_balancer, LoadBalancer::None);
     assert_eq!(cluster.etcd.quota_backend_bytes, 8 << 30);
     assert_eq!(cluster.network.dns_service_ip().to_string(), "10.96.0.10");
-    assert_eq!(cluster.artifacts.url("dl.k8s.io", "v1/kubelet"), "https://dl.k8s.io/v1/kubelet");
+    assert_eq!(cluster.artifacts.url("dl.k8s.io/v1/kubelet"), "https://dl.k8s.io/v1/kubelet");
     assert_eq!(cluster.upgrade_strategy.max_unavailable_workers, 1);
 }
 
@@ -117,7 +117,7 @@ hosts:
     assert_eq!(ssh[0].key_path.as_deref(), Some(FsPath::new("/home/ops/key")));
     assert!(cluster.nodes.iter().all(|n| n.taints.is_empty() == (n.name.as_str() != "m2")));
     assert_eq!(cluster.load_balancer, LoadBalancer::NodeLocal);
-    assert_eq!(cluster.artifacts.url("dl.k8s.io", "kubelet"), "http://mirror:8080/dl.k8s.io/kubelet");
+    assert_eq!(cluster.artifacts.url("dl.k8s.io/kubelet"), "http://mirror:8080/dl.k8s.io/kubelet");
     assert_eq!(cluster.artifacts.registry_mirrors["docker.io"], "http://mirror:5000");
 }
 

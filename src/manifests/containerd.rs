@@ -98,7 +98,8 @@ pub fn registry_hosts(cluster: &Cluster) -> Vec<(String, String)> {
         .iter()
         .map(|(registry, mirror)| {
             let server = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-            let override_path = if mirror.contains("/v2") { "override_path = true\n" } else { "" };
+            let override_path =
+                if format!("{mirror}/").contains("/v2/") { "override_path = true\n" } else { "" };
             let text = format!(
                 "# Written by rsadm.
 server = 'https://{server}'

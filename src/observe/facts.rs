@@ -52,9 +52,9 @@ pub struct ProgramFact {
 }
 
 impl ProgramFact {
-    /// The version that its address names, such as `v1.37.2`.
+    /// The version that its address names, such as `v1.37.2`: the last, as a mirror may have a folder that reads like one.
     pub fn version(&self) -> Option<&str> {
-        self.url.split('/').find(|part| part.parse::<Version>().is_ok())
+        self.url.rsplit('/').find(|part| part.parse::<Version>().is_ok())
     }
 }
 
@@ -162,6 +162,9 @@ pub struct Facts {
     /// Files under the folders that rsadm and kubeadm use. One without a byte, or a key that ends early, is as good as none: a
     /// disk was full, or somebody emptied it.
     pub files: BTreeMap<String, FileFact>,
+    /// Of [`files`](Self::files) those that name a registry's mirror and that rsadm wrote.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub mirrors: BTreeSet<String>,
     /// Folders of Kubernetes in which root could not read without its privilege to go past modes: its containers lack that.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub shut: BTreeSet<String>,
@@ -316,6 +319,9 @@ mod tests {
             kept: true,
         };
         assert_eq!(kubelet("v1.36.1").version(), Some("v1.36.1"));
+        let mirror = "http://mirror/2026.11.1/dl.k8s.io/release/v1.36.1/bin/linux/amd64/kubelet";
+        let mirrored = ProgramFact { url: mirror.into(), kept: true };
+        assert_eq!(mirrored.version(), Some("v1.36.1"));
         let other = ProgramFact { url: "https://dl.k8s.io/kubelet".into(), kept: true };
         assert_eq!((kubelet("latest").version(), other.version()), (None, None));
     }

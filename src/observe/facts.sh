@@ -21,7 +21,7 @@ f swap $((${#w[@]}-1))
 [ -d /run/systemd/system ] && read -r _ v _ < <(systemctl --version) && f systemd "$v"
 if IFS= read -r v </sys/fs/cgroup/cgroup.controllers; then f cgroup 2; f controllers "$v"
 else f cgroup 1; f controllers "$(awk 'NR>1&&$4==1{printf "%s ",$1}' /proc/cgroups)"; fi
-for t in tar gzip sha256sum mount ip ss awk sed grep find sysctl systemctl timeout setsid curl wget nft iptables flock; do hash $t || f missing $t; done
+for t in tar gzip sha256sum mount ip ss awk sed grep find sysctl systemctl timeout setsid curl wget nft iptables flock ctr; do hash $t || f missing $t; done
 m() { "${@:2}" && f feature $1 || { modinfo $1 >/dev/null && f loadable $1; }; }
 m overlay grep -qw overlay /proc/filesystems
 m br_netfilter grep -q . /proc/sys/net/bridge/bridge-nf-call-iptables /sys/module/br_netfilter/initstate
@@ -69,6 +69,8 @@ mapfile -d '' -t a < <(find -L $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-r
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} -type f -size -999k -printf '%m %U:%G %p\0')
 printf 'k %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^k /{p=$0;sub(/^k [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
+# Mirrors that we named; an operator may name more.
+for p in /etc/containerd/certs.d/*/hosts.toml; do IFS= read -r v <"$p" && [[ $v = '# Written by rsadm'* ]] && f mirror "$p"; done
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key that its
 # file cuts short, nothing; on P-256 its end, the public point: of SEC 1 in 164 characters (30 77 02 01 01) or of PKCS#8 in
 # 184 (30 81 87 02 01 00 30 13), as no other key, and no part of one, begins and is long. The end of others is secret.
@@ -115,6 +117,7 @@ for p in $R/installed/*; do
 done
 # Our record tells its version without the start of a large program.
 [[ $b = *'containerd kept'* ]] || containerd --version | awk '{print "containerd",$3}'
-# Those that are unpacked: of one whose content is gone containerd has the name, and no more.
-[ -S /run/containerd/containerd.sock ] && timeout 9 ctr -n k8s.io images check | awk '$NF=="true"&&!/@|^sha256:/{print "image",$1}'
+# Those that are unpacked: of one whose content is gone containerd has the name, and no more. Looking takes half of all the time
+# here; the kubelet's second names of images, which have no slash, would double that.
+[ -S /run/containerd/containerd.sock ] && timeout 9 ctr -n k8s.io images check 'name~="/"' | awk '$NF=="true"&&!/@|^sha256:/{print "image",$1}'
 f end

@@ -166,7 +166,12 @@ fn containerd(p: &mut Planner<'_>, node: &Node) {
         0o644,
         containerd_config(cluster, ContainerdHost { version, cni_bin_dir }),
     );
-    for (path, text) in registry_hosts(cluster) {
+    let mirrors = registry_hosts(cluster);
+    let former = p.facts(&node.name).mirrors.clone();
+    for path in former.iter().filter(|path| !mirrors.iter().any(|(wanted, _)| wanted == *path)) {
+        p.no_file(node, path, "the inventory names no mirror of that registry");
+    }
+    for (path, text) in mirrors {
         p.file(node, &path, 0o644, text);
     }
     let mut inputs = vec![layout::CONTAINERD_CONFIG.to_owned()];

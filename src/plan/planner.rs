@@ -242,7 +242,7 @@ impl<'a> Planner<'a> {
     pub fn program(&mut self, node: &Node, program: Program) {
         let why = match self.facts(&node.name).programs.get(&program.name) {
             None => "missing",
-            Some(fact) if fact.url != program.url => "another version",
+            Some(fact) if !program.is_at(&fact.url) => "another version",
             Some(fact) if !fact.kept => "was changed on the host",
             Some(_) => return self.checked(),
         };

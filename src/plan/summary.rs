@@ -256,6 +256,7 @@ mod tests {
         let program = Program {
             name: "kubelet".into(),
             url: String::new(),
+            source: String::new(),
             checksum_url: String::new(),
             target: String::new(),
             members: vec![],

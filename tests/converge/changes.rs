@@ -94,6 +94,16 @@ pub(crate) const CHANGES: &[Change] = &[
         phases: &["binaries", "certificates", "images", "workers", "addons"],
     },
     Change {
+        name: "another place of the same programs",
+        to: |c| c.artifacts.base_url = Some("http://mirror.example.org/2026.11.1".into()),
+        phases: &[],
+    },
+    Change {
+        name: "a mirror of a registry",
+        to: |c| drop(c.artifacts.registry_mirrors.insert("docker.io".into(), "http://10.0.0.9:5000".into())),
+        phases: &["binaries"],
+    },
+    Change {
         name: "a field of the kubelet",
         to: |c| drop(c.kubelet.config.insert("maxPods".into(), 50.into())),
         phases: &["etcd", "workers", "workers"],

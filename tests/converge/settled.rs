@@ -2,7 +2,7 @@
 
 use rsadm::{
     fake::World,
-    inventory::{Cluster, LoadBalancer, NetworkPlugin, NodeName, Role},
+    inventory::{Cluster, LoadBalancer, NetworkPlugin, NodeName, Role, RuntimeInstall},
     layout,
     phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, RESET, UP},
 };
@@ -320,5 +320,55 @@ fn kubelets_dial_a_balancer_once_it_answered_on_their_hosts() {
         let log = world.state().log;
         let restarted = log.iter().any(|line| line.starts_with("w") && line.contains("restart kubelet"));
         assert!(answers || !restarted, "{log:?}");
+        // It goes with the last who dials it.
+        let balances = |name: &str| {
+            let machine = &world.state().machines[&NodeName::new(name)];
+            let files = [layout::manifest_of("haproxy"), layout::HAPROXY_CONFIG.to_owned()];
+            (machine.process("haproxy").is_some(), files.iter().any(|path| machine.files.has(path)))
+        };
+        assert_eq!([balances("w1"), balances("w2")], [(!answers, !answers); 2], "{host}");
+    }
+}
+
+/// A mirror that is gone would still be asked first.
+#[test]
+fn a_mirror_leaves_with_its_line_and_an_operators_own_stays() {
+    let cluster = harness::ha();
+    let mut with = cluster.clone();
+    with.artifacts.registry_mirrors.insert("gcr.io".into(), "http://10.77.0.1:5000".into());
+    let world = block_on(built(&with));
+    let [ours, theirs] = ["gcr.io", "quay.io"].map(|of| format!("/etc/containerd/certs.d/{of}/hosts.toml"));
+    let m1 = NodeName::new("m1");
+    world.inner().state.machine(&m1).files.put(&theirs, 0o644, b"server = 'https://quay.io'\n");
+    assert!(world.state().machines[&m1].files.has(&ours));
+    block_on(succeed(&world, &cluster, UP));
+    let state = world.state();
+    assert!(state.machines.values().all(|machine| !machine.files.has(&ours)));
+    assert!(state.machines[&m1].files.has(&theirs));
+    block_on(in_sync(&world, &cluster, UP));
+}
+
+/// What runs in it may be all that a machine is for.
+#[test]
+fn a_containerd_of_the_hosts_own_outlives_a_reset_by_whatever_inventory() {
+    let upstream = harness::ha();
+    let mut existing = upstream.clone();
+    existing.runtime.install = RuntimeInstall::Existing;
+    let world = block_on(built(&existing));
+    for (table, only) in [(UP, None), (UP, Some("binaries")), (UP, Some("addons"))] {
+        let refusal = plan(&world, &upstream, table, only).err().unwrap();
+        assert_eq!(refusal.rule, "settled-runtime", "{only:?}: {refusal}");
+    }
+    block_on(harness::run(&world, &upstream, RESET)).unwrap().result.unwrap();
+    for machine in world.state().machines.values() {
+        assert!(machine.process("containerd").is_some(), "{}", machine.name);
+        assert!(machine.files.has(layout::CONTAINERD_CONFIG), "{}", machine.name);
+    }
+
+    let world = block_on(built(&upstream));
+    assert_eq!(plan(&world, &existing, UP, None).err().unwrap().rule, "settled-runtime");
+    block_on(harness::run(&world, &existing, RESET)).unwrap().result.unwrap();
+    for machine in world.state().machines.values() {
+        assert!(machine.process("containerd").is_none(), "{}", machine.name);
     }
 }

@@ -216,8 +216,12 @@ fn is_missing(s: &Subject<'_>, tool: &str) -> bool {
 /// What scripts of ours call beside coreutils; `facts.sh` looks for them.
 const TOOLS: &str = "tar gzip sha256sum mount ip ss awk sed grep find sysctl timeout setsid flock";
 
+/// Of a containerd that we did not install: the same scripts ask it with its own client.
+const CLIENT: &str = "ctr";
+
 fn tools(s: &Subject<'_>) -> Vec<Verdict> {
-    let gone: Vec<&str> = TOOLS.split_whitespace().filter(|t| is_missing(s, t)).collect();
+    let client = (s.cluster.runtime.install == RuntimeInstall::Existing).then_some(CLIENT);
+    let gone: Vec<&str> = TOOLS.split_whitespace().chain(client).filter(|t| is_missing(s, t)).collect();
     match gone.is_empty() {
         true => vec![],
         false => vec![Verdict::error(
