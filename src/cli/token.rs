@@ -31,7 +31,9 @@ pub(super) enum Command {
 /// Make a bootstrap token and print it
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Whoever has the token can join nodes until it expires.
+Whoever has the token can join nodes until it expires. The kubelet of such a node asks for its
+serving certificate, without which kubectl logs and exec fail there: kubectl get csr, and
+kubectl certificate approve.
 
 Examples:
   rsadm token create inventories/prod.yaml
@@ -71,9 +73,12 @@ async fn create(args: &CreateArgs, context: &Context) -> Result<Exit, CliError> 
         description: args.description.clone().unwrap_or_else(|| "rsadm token create".to_owned()),
     };
     let (authority, took) = apply(&session, &mut token, args.ttl).await?;
+    if let Some((away, help)) = away(&session.cluster, took) {
+        context.ui.events().warn(away, Some(help));
+    }
     let whole = format!("{}.{}", token.id, String::from_utf8_lossy(token.secret.expose()));
     let made = Made {
-        join_command: join_command(&endpoint(&session.cluster, took), &whole, &authority),
+        join_command: join_command(&session.cluster.api_endpoint(), &whole, &authority),
         token: whole,
         expires: token.expiration,
     };
@@ -92,14 +97,21 @@ struct Made {
     join_command: String,
 }
 
-/// Whom the host that shall join asks. One control plane's own address, as it is where no `api.host` is set, may be that of one
-/// that is down; the one that took the token answers.
-fn endpoint(cluster: &Cluster, took: &Node) -> String {
-    let is_own = |node: &Node| node.internal_address.to_string() == cluster.api.host;
-    match cluster.with_role(Role::ControlPlane).any(is_own) {
-        true => format!("{}:{}", took.internal_address, cluster.api.port),
-        false => cluster.api_endpoint(),
-    }
+/// What to say where `api.host` is the address of a control plane that did not take the token while another did. Whomever a host
+/// that joins asks first, kubeadm goes on with the server that ConfigMap `cluster-info` names (kubeadm, `discovery.For`).
+fn away(cluster: &Cluster, took: &Node) -> Option<(String, String)> {
+    let own = |node: &&Node| node.internal_address.to_string() == cluster.api.host;
+    let away = cluster.with_role(Role::ControlPlane).find(own).filter(|node| node.name != took.name)?;
+    Some((
+        format!(
+            "the API server of {} did not take the token, and kubeadm join waits for it: api.host is its address",
+            away.name
+        ),
+        format!(
+            "bring {} back first; or set api.host to an address that moves to whoever serves, and rsadm up",
+            away.name
+        ),
+    ))
 }
 
 /// What is typed on the host that shall join. `pin` is the SHA-256 of the authority's public key, by which the host knows
@@ -315,15 +327,19 @@ mod tests {
     }
 
     #[test]
-    fn whoever_took_the_token_is_asked_where_the_cluster_has_no_address_of_its_own() {
+    fn a_control_plane_that_is_away_holds_up_who_joins_where_the_cluster_has_no_address_of_its_own() {
         let mut cluster = testing::ha();
         let m2 = cluster.node(&NodeName::new("m2")).unwrap().clone();
         let (first, second) =
             (cluster.nodes[0].internal_address.to_string(), m2.internal_address.to_string());
-        for (host, asked) in [(first.as_str(), second.as_str()), ("api.example", "api.example")] {
+        for (host, is_away) in [(first.as_str(), true), (second.as_str(), false), ("api.example", false)] {
             cluster.api.host = host.to_owned();
-            assert_eq!(endpoint(&cluster, &m2), format!("{asked}:6443"));
+            assert_eq!(away(&cluster, &m2).is_some(), is_away, "{host}");
         }
+        cluster.api.host = first;
+        let (text, help) = away(&cluster, &m2).unwrap();
+        assert!(text.starts_with("the API server of m1 did not take the token"), "{text}");
+        assert!(help.starts_with("bring m1 back first"), "{help}");
     }
 
     /// Programs read these names: there may be more of them, and none is lost.

@@ -170,7 +170,8 @@ fn strangers(p: &mut Planner<'_>) {
                 "name it in the inventory, or: {leave} `rsadm reset` with an inventory of that host alone, which empties it"
             ),
             None => format!(
-                "rsadm did not build it, it may stay as it is; or: {leave} `kubeadm reset` there, after which an inventory may \
+                "rsadm did not build it, it may stay as it is, where logs and exec work once its request in `kubectl get csr` is \
+                 approved; or: {leave} `kubeadm reset` there, after which an inventory may \
                  name it"
             ),
         };

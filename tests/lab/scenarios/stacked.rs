@@ -381,6 +381,15 @@ impl Stacked<'_> {
             Ok(())
         })?;
         eventually(|| self.lab.on(guest, "curl -fsSk -m 5 https://10.96.0.1/readyz")?.ok())?;
+        // As README says: the control planes verify kubelets, and nobody signs for those of others unasked.
+        eventually(|| {
+            let serving = "--field-selector spec.signerName=kubernetes.io/kubelet-serving";
+            let requests = self.cluster().kubectl(&format!("get csr -o name {serving}"))?.ok()?.stdout;
+            let names: Vec<&str> = requests.split_whitespace().collect();
+            self.cluster().kubectl(&format!("certificate approve {}", names.join(" ")))?.ok()
+        })?;
+        let logs = "-n kube-system logs --tail 1 -l k8s-app=kube-proxy-joined";
+        eventually(|| self.cluster().kubectl(logs)?.ok())?;
         // How many pods of a DaemonSet are ready is counted a moment after the pod is.
         eventually(|| {
             let status = self.lab.rsadm_on("status", &self.inventory)?.ok()?;
