@@ -108,6 +108,13 @@ impl Probe {
                 "a faster disk for /var/lib/etcd, or etcd.heartbeat_interval and etcd.election_timeout five times as long",
             ));
         }
+        if !self.deaf.is_empty() {
+            let ports = self.deaf.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+            verdicts.push(Verdict::warning(
+                format!("nothing could listen there yet on {ports}: whether other hosts reach these ports was not tried"),
+                "systemd-socket-activate, which is to listen, comes with systemd; or see to the firewall yourself",
+            ));
+        }
         let rules = is_node && cluster.kube_proxy.uses_nftables();
         if let Some(nft) = self.nft.filter(|nft| rules && *nft <= CRASHING_NFT) {
             verdicts.push(Verdict::warning(
@@ -254,6 +261,12 @@ mod tests {
         }
         let probe = Probe::parse("listener 77\ndeaf 2379\ndeaf 2380\nnft 1.0.6\n");
         assert_eq!((probe.listener, &probe.deaf[..]), (Some(77), &[2379, 2380][..]));
+        let told = probe.verdicts(&testing::ha(), false);
+        assert!(
+            matches!(&told[..], [Verdict::Warning(text, _)] if text.contains("on 2379, 2380: ")),
+            "{told:?}"
+        );
+        let probe = Probe { deaf: vec![], ..probe };
         assert_eq!(probe.verdicts(&cluster, false), [], "no kube-proxy there");
         let mut iptables = testing::ha();
         iptables.kube_proxy.config.insert("mode".into(), "iptables".into());
