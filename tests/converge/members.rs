@@ -458,9 +458,10 @@ fn a_cluster_that_is_left_with_two_members_is_kept() {
     let dead = NodeName::new("e3");
     built.machine(&dead).power_off();
     let world = World::new(built);
-    block_on(async {
-        harness::succeed(&world, &two, phases::UP).await;
-        harness::in_sync(&world, &two, phases::UP).await;
-    });
+    let run = block_on(harness::succeed(&world, &two, phases::UP));
+    block_on(harness::in_sync(&world, &two, phases::UP));
     assert_eq!(world.state().etcd.members.len(), 2);
+    // Nobody names that host afterwards.
+    let told = run.plan.notices.iter().find(|n| n.text.starts_with("the host of e3 is not in the inventory"));
+    assert!(told.is_some_and(|n| n.help.contains("rsadm reset")), "{:?}", run.plan.notices);
 }

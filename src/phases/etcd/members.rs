@@ -193,9 +193,16 @@ impl Change {
             control_plane::dial_others(p, node, &stay, &well, &others);
         }
         p.stage(PHASE, format!("{name} leaves"), Mode::OneByOne);
-        let there = |n: &&Node| n.peer_url() == member.peer_url && p.seen().hosts.contains_key(&n.name);
-        if let Some(node) = p.cluster.nodes.iter().find(there) {
-            record(p, node);
+        match p.cluster.nodes.iter().find(|n| n.peer_url() == member.peer_url) {
+            Some(node) if p.seen().hosts.contains_key(&node.name) => record(p, node),
+            Some(_) => {}
+            // Nobody names it any more once it is no member.
+            None => p.notice(
+                PHASE,
+                None,
+                format!("the host of {name} is not in the inventory: its kubelet, its data and etcd's keys stay there"),
+                "empty it: `rsadm reset` with an inventory of that host alone; `kubeadm reset` where kubeadm built it",
+            ),
         }
         p.push(&anchor, Action::RemoveMember { member: name, peer_url: member.peer_url.clone() }, "");
         Ok(())
