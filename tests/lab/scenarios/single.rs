@@ -70,7 +70,8 @@ fn single() {
     let lab = Lab::up("single", &["m1", "w3:10.77.0.23"]).unwrap();
     let mut checks = Checks::new("single");
     let inventory = Inventory::example("inventories/single.yaml");
-    let it = Single { lab: &lab, inventory: inventory.with("container_runtime.install", "existing") };
+    let (upstream, inventory) = (inventory.clone(), inventory.with("container_runtime.install", "existing"));
+    let it = Single { lab: &lab, inventory };
     lab.on("m1", include_str!("../own-containerd")).and_then(Outcome::ok).unwrap();
     let theirs = it.what_is_theirs().unwrap();
     let bare = Footprint::of_what_is_left(&lab, &NODES).unwrap();
@@ -91,8 +92,12 @@ fn single() {
     checks.check("a Secret is encrypted in etcd", || it.encrypts_secrets());
     checks.check("a node that somebody deleted is registered again by up", || it.registers_again());
     checks.check("a plain kubeadm join brings another node", || it.joins_by_kubeadm());
-    checks.check("reset leaves the host as it was, its containerd and that one's containers too", || {
-        steady::reset_leaves_nothing(&lab, &it.inventory, &bare)?;
+    checks.check("an inventory that says nothing of the host's containerd displaces it with no up", || {
+        let up = lab.rsadm_on("up", &upstream)?.exits(5)?;
+        up.says("m1 has a containerd of its own, and the inventory says upstream")
+    });
+    checks.check("reset by such a one leaves the host as it was, its containerd and that one's containers too", || {
+        steady::reset_leaves_nothing(&lab, &upstream, &bare)?;
         let left = it.what_is_theirs()?;
         ensure!(left == theirs, "before:\n{theirs}\nnow:\n{left}");
         Ok(())
