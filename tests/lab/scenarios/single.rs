@@ -96,12 +96,15 @@ fn single() {
         let up = lab.rsadm_on("up", &upstream)?.exits(5)?;
         up.says("m1 has a containerd of its own, and the inventory says upstream")
     });
-    checks.check("reset by such a one leaves the host as it was, its containerd and that one's containers too", || {
-        steady::reset_leaves_nothing(&lab, &upstream, &bare)?;
-        let left = it.what_is_theirs()?;
-        ensure!(left == theirs, "before:\n{theirs}\nnow:\n{left}");
-        Ok(())
-    });
+    checks.check(
+        "reset by such a one leaves the host as it was, its containerd and that one's containers too",
+        || {
+            steady::reset_leaves_nothing(&lab, &upstream, &bare)?;
+            let left = it.what_is_theirs()?;
+            ensure!(left == theirs, "before:\n{theirs}\nnow:\n{left}");
+            Ok(())
+        },
+    );
     checks.finish();
 }
 

@@ -163,6 +163,10 @@ impl Stacked<'_> {
             self.roll_etcd(&changed)
         });
         self.inventory = changed;
+        checks.check(
+            "a control plane's member leaves and comes back by name, and the API servers take turns",
+            || self.takes_a_member_out_and_back(),
+        );
         checks.check("a host that left the inventory is named, not dropped, and its pods answer", || {
             self.leave_worker()
         });
@@ -240,6 +244,24 @@ impl Stacked<'_> {
         written.forget(&self.cluster(), "m1")?;
         self.one_leader()?;
         self.settles(changed)
+    }
+
+    fn takes_a_member_out_and_back(&self) -> Check {
+        let stay = ["m1", "m2"];
+        let writer = Writer::start(self.lab, &self.cluster(), &stay)?;
+        let servers = CONTROL_PLANES.map(|host| Probe::on(self.lab, host, API_SERVES));
+        let change = |command: &str| self.lab.rsadm_on(command, &self.inventory)?.ok();
+        let changed = change("etcd remove {} m3").and_then(|left| Ok((left, change("etcd add {} m3")?)));
+        let servers = servers.into_iter().map(|probe| probe?.end()).collect::<Result<Vec<_>, _>>()?;
+        let written = writer.end()?;
+        let (left, back) = changed?;
+        println!("{}{}", left.stderr, back.stderr);
+        left.says("etcd has 2 voting members, can lose none")?;
+        back.says("etcd has 3 voting members, can lose 1")?;
+        took_turns(&servers)?;
+        CONTROL_PLANES.iter().try_for_each(|host| written.is_all_on(&self.cluster(), host))?;
+        written.forget(&self.cluster(), "m1")?;
+        self.settles(&self.inventory)
     }
 
     fn leave_worker(&self) -> Check {

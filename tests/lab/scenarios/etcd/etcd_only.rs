@@ -128,6 +128,7 @@ impl EtcdOnly<'_> {
             self.full_disk()
         });
         checks.check("row 26: a certificate that is lost is issued again, and no other", || self.lost_leaf());
+        checks.check("row 30: a key that anybody may read is told, and closed again", || self.open_key());
         checks.check("what is about Kubernetes is refused with the reason", || {
             self.lab.rsadm_on("kubeconfig", &self.inventory)?.exits(2)?.says("it has no Kubernetes API")
         });
@@ -225,6 +226,17 @@ impl EtcdOnly<'_> {
         }
         let new = Processes::of(self.lab, &THREE)?.new_since(&processes);
         ensure!(new.is_empty(), "started anew: {new:?}");
+        steady::settles(self.lab, &self.inventory)
+    }
+
+    fn open_key(&self) -> Check {
+        let key = "/etc/kubernetes/pki/etcd/server.key";
+        self.lab.on("e3", &format!("chmod 0644 {key}"))?.ok()?;
+        let plan = self.lab.rsadm_on("plan", &self.inventory)?.exits(7)?;
+        plan.says(&format!("set {key} to 0600 (is 0644)"))?;
+        self.lab.rsadm_on("up", &self.inventory)?.ok()?;
+        let mode = self.lab.on("e3", &format!("stat -c %a {key}"))?.text()?;
+        ensure!(mode == "600", "{key} is {mode}");
         steady::settles(self.lab, &self.inventory)
     }
 
