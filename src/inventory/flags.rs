@@ -213,7 +213,7 @@ pub(super) const KUBELET: Owned = Owned {
             ],
             FILES,
         ),
-        (&["staticPodPath", "staticPodURL"], FILES),
+        (&["staticPodPath", "staticPodURL", "podLogsDir"], FILES),
         (&["clusterDNS", "clusterDomain"], "use network.service_subnet and network.cluster_domain"),
         (&["containerRuntimeEndpoint"], "use container_runtime"),
         (&["registerWithTaints"], "use the host's taints"),

@@ -61,6 +61,7 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
         );
         advice.push(warn(text, Some(format!("rsadm preflight{inventory}"))));
     }
+    advice.extend(without_network(sources, status).map(|text| warn(text, None)));
     let told = unlisted(status).into_iter().chain(workloads(sources, status));
     advice.extend(told.map(|(text, command)| warn(text, Some(command))));
     advice
@@ -137,6 +138,19 @@ fn unlisted(status: &ClusterStatus) -> Vec<(String, String)> {
     let said =
         |what| format!("an API server is ready, and none listed {what} in time; this waits for longer:");
     asked.iter().filter(|a| a.0).map(|(_, what, command)| (said(*what), (*command).to_owned())).collect()
+}
+
+/// Who waits for the operator's own network plugin.
+fn without_network(sources: &Sources<'_>, status: &ClusterStatus) -> Option<String> {
+    let waits = |h: &&HostStatus| h.node_ready == Some(false);
+    let waiting: Vec<&str> = status.hosts.iter().filter(waits).map(|h| h.name.as_str()).collect();
+    let told = sources.cluster.network.plugin == NetworkPlugin::None && !waiting.is_empty();
+    told.then(|| {
+        format!(
+            "not Ready: {}; with network.plugin: none nodes, and CoreDNS, wait for the network plugin that you apply",
+            waiting.join(", ")
+        )
+    })
 }
 
 /// Workloads without which the cluster is not well, and those whose pods are not all ready.

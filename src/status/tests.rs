@@ -285,6 +285,12 @@ fn addons_that_are_gone_or_switched_off() {
     // What kubeadm built may do without, and so may what has no network yet.
     scene.cluster.network.plugin = NetworkPlugin::None;
     assert_eq!(summary(&scene.status()), "Healthy");
+    scene.seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w1")).unwrap().ready = false;
+    insta::assert_snapshot!(summary(&scene.status()), @"
+    Degraded
+    Warning: not Ready: w1; with network.plugin: none nodes, and CoreDNS, wait for the network plugin that you apply
+    ");
+    scene.seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w1")).unwrap().ready = true;
     scene.cluster.network.plugin = NetworkPlugin::Bridge;
     scene.seen.hosts.values_mut().for_each(|facts| facts.begun = None);
     assert_eq!(summary(&scene.status()), "Healthy");

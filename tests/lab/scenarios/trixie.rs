@@ -74,6 +74,7 @@ fn has_no_network(lab: &Lab, cluster: &Cluster<'_>, without: &Inventory) -> Chec
     let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
     ensure!(ready.is_some_and(|ready| ready["status"] == "False"), "{conditions:?}");
     lab.on("m1", "! ls /etc/cni/net.d/* && ! ip link show type bridge | grep .")?.ok()?;
+    lab.rsadm_on("status", without)?.exits(8)?.says("not Ready: m1; with network.plugin: none")?;
     steady::settles(lab, without)
 }
 
