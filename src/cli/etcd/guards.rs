@@ -1,5 +1,7 @@
 //! What has to be so before etcd's old data makes room for other data: nobody is left who would go on with it.
 
+mod strangers;
+
 use std::sync::PoisonError;
 
 use time::OffsetDateTime;
@@ -8,10 +10,7 @@ use super::recovery::{Ground, UnderWay};
 use crate::{
     cli::{CliError, Exit},
     etcd::status::{EtcdReport, MemberReport, Verdict},
-    exec::{
-        gate,
-        restore::{Absent, who_runs},
-    },
+    exec::{gate, restore::who_runs},
     host::HostError,
     inventory::{Cluster, Node, NodeName, Role},
     layout,
@@ -125,36 +124,23 @@ impl Ground<'_> {
         .into())
     }
 
-    /// A member at a host that the inventory does not have is fenced by nobody, and neither is one on a host that cannot be
-    /// logged in to.
+    /// A member at a host that the inventory does not have for etcd is fenced by nobody, and neither is one on a host that
+    /// cannot be logged in to.
     pub(super) async fn nobody_else_serves(&self) -> Result<(), CliError> {
         let members = self.members();
         let report = gate::report(&members, OffsetDateTime::now_utc()).await;
-        if let Some(stranger) = strangers_that_run(&report, &self.session.cluster).first() {
-            return Err(Refusal {
-                rule: "everybody-fenced",
-                subject: format!("etcd cannot be made anew beside {stranger}"),
-                why: "it is a member that runs, and this inventory does not know it: it would go on with the old data; \
-                      nothing was stopped or changed"
-                    .into(),
-                help: format!(
-                    "put its host into the inventory; or take it out of etcd first, while there is a quorum: rsadm up{}; \
-                     or switch it off for good",
-                    self.inventory
-                ),
-            }
-            .into());
-        }
+        strangers::runs_none(&report, &self.session.cluster, &self.inventory)?;
         *self.strangers.lock().unwrap_or_else(PoisonError::into_inner) =
-            strangers(&report, &self.session.cluster);
+            strangers::all(&report, &self.session.cluster);
         Ok(runs_out_of_reach(&who_runs(&members, &self.absent()).await)?)
     }
 
-    /// Members that are signed by different authorities do not come to terms, and an API server that is not stopped, since its
-    /// host is no control plane of the inventory, goes on writing.
+    /// Members that are signed by different authorities do not come to terms; an API server that is not stopped, since its host
+    /// is no control plane of the inventory, goes on writing, and a member goes on with the old data.
     pub(super) fn can_serve_together(&self, seen: &Observed) -> Result<(), CliError> {
         let cluster = &self.session.cluster;
         certs::agree(cluster, seen)?;
+        strangers::none_is_built(cluster, seen)?;
         Ok(serves_as_nothing_else(cluster, seen)?)
     }
 
@@ -225,30 +211,6 @@ fn heals_one(report: &EtcdReport, inventory: &str) -> String {
         several => format!("HOST heals a single one of {}", several.join(", ")),
     };
     format!("rsadm etcd status{inventory} shows every member; rsadm etcd replace{inventory} {heals}")
-}
-
-/// Members at hosts that the inventory does not have and that answer; of the dead nothing is known, as of its own.
-fn strangers_that_run(report: &EtcdReport, inventory: &Cluster) -> Vec<String> {
-    let runs = |m: &&MemberReport| m.raft_term.is_some();
-    let listed = listed_elsewhere(report, inventory).filter(runs);
-    listed.map(|m| format!("{} ({})", m.name, m.peer_urls.join(", "))).collect()
-}
-
-/// All of them.
-fn strangers(report: &EtcdReport, inventory: &Cluster) -> Vec<Absent> {
-    let dialled =
-        |m: &MemberReport| Some(Absent { name: m.name.clone(), client_url: m.client_urls.first()?.clone() });
-    listed_elsewhere(report, inventory).filter_map(dialled).collect()
-}
-
-fn listed_elsewhere<'r>(
-    report: &'r EtcdReport,
-    inventory: &Cluster,
-) -> impl Iterator<Item = &'r MemberReport> {
-    let known: Vec<String> = inventory.nodes.iter().map(Node::peer_url).collect();
-    let strange =
-        move |m: &&MemberReport| m.id.is_some() && !m.peer_urls.iter().any(|url| known.contains(url));
-    report.members.iter().filter(strange)
 }
 
 /// Members that answer others while nobody can log in to their hosts would go on with the old data, and may even serve.

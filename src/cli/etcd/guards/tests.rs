@@ -109,20 +109,6 @@ fn a_bare_host_is_told_before_a_recovery_makes_room() {
 }
 
 #[test]
-fn a_running_member_that_the_inventory_lacks_is_no_bystander() {
-    let mut cluster = testing::ha();
-    assert_eq!(strangers_that_run(&Scene::new(3).report(), &cluster), Vec::<String>::new());
-    cluster.nodes.retain(|n| n.name.as_str() != "m3");
-    for (scene, strangers) in [
-        (Scene::new(3), vec!["m3 (https://10.0.0.3:2380)"]),
-        (Scene::new(3).without_quorum(), vec!["m3 (https://10.0.0.3:2380)"]),
-        (Scene::new(3).silence(3, "no route to host"), vec![]),
-    ] {
-        assert_eq!(strangers_that_run(&scene.report(), &cluster), strangers);
-    }
-}
-
-#[test]
 fn the_command_that_heals_a_member_names_it() {
     let silent = |members: &[usize]| {
         members.iter().fold(Scene::new(5), |scene, n| scene.silence(*n, "refused")).report()
