@@ -27,6 +27,8 @@ mod certificates;
 mod changes;
 #[path = "converge/clocks.rs"]
 mod clocks;
+#[path = "converge/doubt.rs"]
+mod doubt;
 #[path = "converge/faults.rs"]
 mod faults;
 #[path = "converge/founding.rs"]

@@ -109,13 +109,18 @@ const CAUSES: &[Cause] = &[
         "certificates of two clusters have been mixed up",
         "rsadm plan tells which files differ from this cluster's",
     ),
+    // Its check does not tell whose is wrong.
+    sure(
+        &[&["found data inconsistency with peers"]],
+        "etcd's data on this host is not that of another member, and one of the two is wrong",
+        "rsadm etcd status tells what the members that run hold, and whom to replace; this one only where they hold the same",
+    ),
     sure(
         &[
             &["out of range [lastindex("],
             &["panic: freepages"],
             &["checksum mismatch"],
             &["crc mismatch"],
-            &["found data inconsistency with peers"],
             &["has already been bootstrapped"],
             &["database snapshot file"],
         ],
@@ -257,6 +262,10 @@ mod tests {
         ),
         ("etcd says: tocommit(41) is out of range [lastIndex(0)]; its data is lost or damaged", "lost"),
         ("panic: freepages: failed to get all reachable pages", "damaged"),
+        (
+            "etcd says: found data inconsistency with peers; its data is not that of another member",
+            "one of the two",
+        ),
         ("ctr: failed to resolve reference \"registry.k8s.io/pause:3.10\"", "registry"),
         ("fork: Cannot allocate memory", "memory"),
         ("failed to run Kubelet: running with swap on is not supported", "swap"),

@@ -244,35 +244,29 @@ async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> 
 }
 
 /// Asks the gate of the first change of the membership before anything is done, so that a refusal finds all hosts as they
-/// were; it is asked again at the change's own moment.
+/// were; it is asked again at the change's own moment. Whether it is known whose data is right is asked here alone.
 ///
 /// # Errors
 /// The refusal, once it lasts.
 pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
-    let Some(action) = first_change(cx, plan) else { return Ok(()) };
+    let Some((action, may_be_asked)) = first_change(cx, plan) else { return Ok(()) };
     let patience = gate::PATIENCE.min(cx.limit);
     let until = Instant::now() + patience;
-    let mut hashes = Hashes::Unasked;
+    let mut hashes = if may_be_asked { Hashes::Unasked } else { Hashes::Quick };
     let mut told = false;
     loop {
         let report = gate::compared(cx.members, hashes, cx.now).await;
-        let change = match action {
-            Action::AddLearner { peer_url, .. } if by_url(&report, peer_url).is_none() => {
-                Change::AddLearner { peer_url: peer_url.clone() }
-            }
-            Action::RemoveMember { peer_url, .. } => match by_url(&report, peer_url).and_then(|m| m.id) {
-                Some(Id(id)) => Change::Remove { id },
-                None => return Ok(()),
-            },
-            _ => return Ok(()),
-        };
+        let Some(change) = change_of(action, &report) else { return Ok(()) };
+        if !may_be_asked {
+            return sound::decided(&report, &change);
+        }
         match quorum::gate(&change, &Membership::from(&report)) {
             // Only now, and once: hashes hold up writes.
             Ok(_) if hashes == Hashes::Unasked => {
                 hashes = Hashes::Quick;
                 continue;
             }
-            Ok(_) => return Ok(()),
+            Ok(_) => return sound::decided(&report, &change),
             Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => return Ok(()),
             Err(refusal) if Instant::now() >= until || sound::differ(&report) => return Err(refusal),
             Err(refusal) => {
@@ -287,9 +281,22 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
     }
 }
 
-/// The first change of the membership, where nothing before it touches a host that goes on voting: what does may be what
-/// makes the change safe.
-fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<&'p Action> {
+/// What is asked of the gate for it; `None` where that was done already.
+fn change_of(action: &Action, report: &EtcdReport) -> Option<Change> {
+    match action {
+        Action::AddLearner { peer_url, .. } if by_url(report, peer_url).is_none() => {
+            Some(Change::AddLearner { peer_url: peer_url.clone() })
+        }
+        Action::RemoveMember { peer_url, .. } => {
+            by_url(report, peer_url)?.id.map(|Id(id)| Change::Remove { id })
+        }
+        _ => None,
+    }
+}
+
+/// The first change of the membership, and whether the gate may be asked of it now: not where a step before it touches a host that
+/// goes on voting, which may be what makes the change safe.
+fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<(&'p Action, bool)> {
     let steps: Vec<_> = plan.steps().collect();
     let at = steps.iter().position(|(_, step)| step.action.changes_membership())?;
     let (_, step) = steps[at];
@@ -304,7 +311,7 @@ fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<&'p Action> {
             url != *concerned && seen.membership.iter().flatten().any(|m| m.peer_url == url)
         })
     };
-    (!steps[..at].iter().any(|(host, _)| stays(host))).then_some(&step.action)
+    Some((&step.action, !steps[..at].iter().any(|(host, _)| stays(host))))
 }
 
 /// Asks the gate until it says yes; `None` where what was wanted `is_done` already.

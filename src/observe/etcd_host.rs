@@ -48,7 +48,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
     let mut process = Process::default();
     let mut etcd_servers = None;
     let mut complaint = None;
-    let (mut clock, mut metrics, mut certs) = (0, Vec::new(), Vec::new());
+    let (mut clock, mut metrics, mut certs, mut differs) = (0, Vec::new(), Vec::new(), Vec::new());
     let mut backup = Schedule::default();
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -76,12 +76,14 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "backup-to" => backup.target = Some(rest.to_owned()).filter(|target| !target.is_empty()),
             "backup-runs" => backup.runs = rest.parse().ok(),
             "backup-gone" => backup.gone = true,
+            "differs" => differs.push(rest.to_owned()),
             "complaint" => complaint = Words::read(rest),
             "cert" => certs.extend(rest.split_once(' ')),
             "clock" => clock = rest.parse().unwrap_or(0),
             "metric" => metrics.push(rest),
             "end" => {
                 process.last_words = complaint.or(process.last_words);
+                process.differs = differs.into();
                 let (authorities, own): (Vec<_>, Vec<_>) =
                     certs.into_iter().partition(|(name, _)| *name == CA);
                 process.authority_ends = authorities.first().and_then(|(_, der)| end(der));
@@ -127,8 +129,9 @@ mod tests {
     use std::{
         collections::BTreeMap,
         fs,
+        io::Write,
         process::Command,
-        time::{Duration, Instant},
+        time::{Duration, Instant, SystemTime},
     };
 
     use super::*;
@@ -317,6 +320,56 @@ mod tests {
         ] {
             assert_eq!(look(left, disk, du), BTreeMap::new(), "{left} {disk} {du}");
         }
+    }
+
+    /// The script itself, with a folder of ours for the host's, and words of etcd 3.7 itself.
+    #[test]
+    fn whom_a_member_differs_from_is_told_by_its_last_check() {
+        let host = tempfile::tempdir().unwrap();
+        let logs = host.path().join("kube-system_etcd-m1_0/etcd");
+        fs::create_dir_all(&logs).unwrap();
+        let differs = |peers: &str| {
+            format!(
+                "2026-11-30T09:14:39Z stderr F {{\"level\":\"warn\",\"msg\":\"found different hash values from remote peer\",\
+                 \"local-member-id\":\"d8812d7cd4d463e\",\"remote-peer-id\":\"0\",\"remote-peer-endpoints\":[{peers}],\
+                 \"remote-peer-revision\":31}}\n"
+            )
+        };
+        let ended = "2026-11-30T09:14:39Z stderr F {\"level\":\"fatal\",\"msg\":\"discovery failed\",\
+                     \"error\":\"d8812d7cd4d463e found data inconsistency with peers\"}\n";
+        let (second, third) = (
+            differs("\"https://10.0.0.2:2380\""),
+            differs("\"https://10.0.0.3:2380\", \"https://[::3]:2380\""),
+        );
+        let look = |lives: &[String]| {
+            for (n, life) in lives.iter().enumerate() {
+                let file = fs::File::create(logs.join(format!("{n}.log"))).unwrap();
+                (&file).write_all(life.as_bytes()).unwrap();
+                file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(n as u64)).unwrap();
+            }
+            let text = SCRIPT.text.replace("/var/log/pods/", &format!("{}/", host.path().display()));
+            let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
+            let process = seen(&String::from_utf8_lossy(&said));
+            let words = process.last_words.map(|words| words.text).unwrap_or_default();
+            (process.differs.join(" "), words.contains("found data inconsistency"))
+        };
+        let both = format!("{second}{ended}");
+        for (lives, told) in [
+            (vec![both.clone(), format!("{third}{ended}")], "https://10.0.0.3:2380 https://[::3]:2380"),
+            (
+                vec![format!("{third}{ended}"), format!("{third}{both}")],
+                "https://10.0.0.2:2380 https://10.0.0.3:2380 https://[::3]:2380",
+            ),
+            // One that has just begun has not come to it.
+            (
+                vec![both.clone(), "2026-11-30T09:15:39Z stderr F {\"msg\":\"Running\"}\n".to_owned()],
+                "https://10.0.0.2:2380",
+            ),
+        ] {
+            assert_eq!(look(&lives), (told.to_owned(), true), "{lives:?}");
+        }
+        let other = "2026-11-30T09:15:39Z stderr F panic: freepages: failed\n".to_owned();
+        assert_eq!(look(&[both, other]), (String::new(), false), "it ends over something else");
     }
 
     #[test]

@@ -37,7 +37,15 @@ if [ "$log" ]; then
   tail -n 1 "$log" | cut -c1-2000 | sed 's/^/last /'
   # A life that has only begun has not complained yet. (The names of these files have no spaces.)
   # shellcheck disable=SC2046
-  tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):|permanently removed' | tail -n 1 | cut -c1-2000 | sed 's/^/complaint /'
+  v=$(tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):|permanently removed' | tail -n 1 | cut -c1-2000)
+  [ ! "$v" ] || f complaint "$v"
+  # From whom its data differs, by the last life that tells it. (etcd 3.7 has no ID there, but where it dialled them.)
+  if [[ $v == *'data inconsistency with peers'* ]]; then
+    for p in $(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log | head -n 2); do
+      v=$(tail -n 400 "$p" | sed -n 's/.*"found different hash values from remote peer".*"remote-peer-endpoints":\[\(.*\)\],"remote-peer-revision".*/\1/p' | tr ',' '\n' | tr -d '" ' | sort -u)
+      [ ! "$v" ] || { printf '%s\n' "$v" | sed 's/^/differs /'; break; }
+    done
+  fi
 fi
 # Where kubeadm's and our members have their metrics. A member that hangs must not hold up the rest.
 if [ "$up" ]; then

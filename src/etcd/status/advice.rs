@@ -6,7 +6,7 @@ use super::{
     assess::Known,
     certificates::{self, has_expired},
     commands::Commands,
-    disks,
+    disks, doubt,
     hashes::uncompared,
     host::HostState,
     links,
@@ -265,9 +265,6 @@ fn orphaned(alarm: &OrphanedAlarm, full: &[String], commands: Commands<'_>) -> A
 
 fn hashes(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
     let odd = names(report.members.iter().filter(|m| m.error == Some(Trouble::Differs)));
-    let hashes: BTreeSet<_> =
-        report.members.iter().filter_map(|m| Some((m.hash_compact_revision?, m.hash.as_deref()?))).collect();
-    let compactions: BTreeSet<u64> = hashes.iter().map(|(compaction, _)| *compaction).collect();
     if !odd.is_empty() {
         let text = format!(
             "at one revision the data of {} is not that of the others: do not trust reads from there; this gives it \
@@ -276,11 +273,7 @@ fn hashes(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
         );
         return Some(anew(warning(text), report, &odd, commands));
     }
-    (hashes.len() > compactions.len()).then(|| {
-        warning(
-            "at one revision members hold different data, and no majority tells which is right".to_owned(),
-        )
-    })
+    doubt::told(report)
 }
 
 fn quota(member: &MemberReport, of_others: bool) -> Option<Advice> {

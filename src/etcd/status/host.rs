@@ -52,6 +52,9 @@ pub struct Process {
     /// When the authority of its certificates ends, as far as the host tells.
     #[serde(skip)]
     pub authority_ends: Option<OffsetDateTime>,
+    /// Where others dial those members whose data was not its own, as its last check of that told.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub differs: Box<[String]>,
     /// How often its container was started again; `None` where it never ran.
     pub restarts: Option<u32>,
     /// Its last complaint, or what it wrote last.

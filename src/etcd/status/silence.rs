@@ -5,6 +5,7 @@ use super::{
     certificates::{expired, has_expired},
     commands::{Commands, START_KUBELET},
     disks,
+    doubt::in_doubt,
     host::{HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
 };
@@ -13,12 +14,15 @@ use super::{
 /// database, and a member that should have data and starts with none.
 const LOST: [&str; 6] = [
     "Was the raft log corrupted, truncated, or lost",
-    "found data inconsistency with peers",
+    INCONSISTENT,
     "crc mismatch",
     "freepages",
     "has already been bootstrapped",
     "database snapshot file",
 ];
+
+/// What its check against its peers ends with, whoever of them is wrong.
+pub(super) const INCONSISTENT: &str = "found data inconsistency with peers";
 
 /// The same of a member that starts with none where more have joined since it did; whoever is no member yet says it too.
 const UNKNOWN: &str = "error validating peerURLs";
@@ -67,11 +71,14 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         && report.serves
         && is_damaged(member, report)
     {
+        let says = said(&title, process.last_words.as_ref());
+        if let Some(advice) = in_doubt(member, report, commands) {
+            return Some(Advice { says, ..advice });
+        }
         let text = format!(
             "etcd stops on {title}: its data is lost or damaged. If a disk is only not mounted, mount it; else this gives \
              it the data of the others and sets aside what is there:"
         );
-        let says = said(&title, process.last_words.as_ref());
         return Some(Advice { says, ..warning(text).with(commands.replace(&host(member))) });
     }
     Some(match &member.host {

@@ -5,6 +5,7 @@ use time::macros::datetime;
 use super::*;
 
 mod certificates;
+mod doubt;
 mod gathering;
 mod membership;
 mod of_others;
@@ -175,7 +176,7 @@ fn alarms_and_hashes() {
     split.answer(2).hash.as_mut().unwrap().hash = 7;
     insta::assert_snapshot!(summary(&split), @r"
     Degraded 2/2 can lose 0
-    Warning: at one revision members hold different data, and no majority tells which is right
+    Warning: at one revision m1 and m2 hold different data, and no majority tells whose is right: give nobody the data of either before that is known
     Note: 2 voters can lose no more than 1 can: an odd number is better
     ");
 

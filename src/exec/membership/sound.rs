@@ -4,8 +4,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{Failed, PAUSE, Told};
 use crate::{
-    etcd::status::{EtcdReport, Hashes},
+    etcd::status::{EtcdReport, Hashes, Id, undecided},
     exec::{Context, gate, wait::patiently},
+    plan::{Refusal, quorum::Change},
 };
 
 /// Waits until all members are healthy, follow one leader and have equal hashes. Hashes hold up writes: they are asked for once
@@ -65,6 +66,31 @@ fn unequal(report: &EtcdReport) -> Option<String> {
 pub(super) fn differ(report: &EtcdReport) -> bool {
     let told = || report.members.iter().filter_map(|m| Some((m.hash_compact_revision?, m.hash.as_ref()?)));
     told().any(|(since, hash)| told().any(|(other_since, other)| since == other_since && hash != other))
+}
+
+/// Whether those that stay tell whose data is right: what a new member gets is one's of them, and the data of one that leaves is
+/// what could have told.
+///
+/// # Errors
+/// Where they hold different data, and no majority of them the same.
+pub(super) fn decided(report: &EtcdReport, change: &Change) -> Result<(), Refusal> {
+    let leaving = match change {
+        Change::Remove { id } => Some(Id(*id)),
+        _ => None,
+    };
+    let apart: Vec<&str> = undecided(report, leaving).into_iter().map(|m| m.name.as_str()).collect();
+    if apart.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal {
+        rule: "data-differs",
+        subject: "etcd's members stay who they are".into(),
+        why: format!("{} hold different data, and no majority tells whose is right", apart.join(" and ")),
+        help: "rsadm etcd status tells more: where etcd stops on another host, that one may be right, and its log names whom it \
+               differs from (found different hash values from remote peer); rsadm etcd remove HOST takes out the one of them \
+               that you know to be wrong"
+            .into(),
+    })
 }
 
 #[cfg(test)]

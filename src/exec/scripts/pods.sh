@@ -71,7 +71,9 @@ lost_data() {
     words=$(grep -hoE "$LOST" "$log" 2>/dev/null | tail -n 1 | cut -c1-300)
     [ -n "$words" ] || continue
     [ "${at%.*}" -ge "$1" ] || { stale=1; return 1; }
-    said="etcd says: $words; its data is lost or damaged"; return 0
+    said="etcd says: $words; its data is lost or damaged"
+    [[ $words != *inconsistency* ]] || said="etcd says: $words; its data is not that of another member"
+    return 0
   done < <(find /var/log/pods/kube-system_etcd-*_*/etcd -name '*.log' -size +0 -newer "$(manifest_of etcd)" -printf '%T@ %p\n' 2>/dev/null | sort -rn | head -n 2)
   return 1
 }

@@ -1,0 +1,103 @@
+//! Members that hold different data where nothing tells whose is right: nobody is given any of it before that is known.
+//!
+//! etcd's check at its start ends a member whose data differs from that of any other (etcd, `corrupt.go`, `InitialCheck`), also
+//! where it is the other one that is wrong. Whom it differed from stands in its log.
+
+use std::collections::BTreeMap;
+
+use super::{
+    advice::{host, list, names, title, warning},
+    commands::Commands,
+    host::{HostState, Process},
+    report::{Advice, EtcdReport, Id, MemberReport, Trouble},
+    silence::INCONSISTENT,
+};
+use crate::{etcd::Alarm, layout};
+
+/// Voters that hold different data at one revision, of which no more than half hold the same; none where that is not so. Not asked is
+/// who is `leaving`.
+pub fn undecided(report: &EtcdReport, leaving: Option<Id>) -> Vec<&MemberReport> {
+    // Of one with the alarm etcd has found it out.
+    let counts = |m: &&MemberReport| {
+        let is_other = matches!(m.error, Some(Trouble::OtherCluster(_) | Trouble::OtherMember(_)));
+        let is_told = m.alarms.iter().any(|alarm| alarm == Alarm::CORRUPT);
+        m.id.is_some() && (leaving.is_none() || m.id != leaving) && !is_other && !is_told
+    };
+    let mut comparable: BTreeMap<u64, Vec<&MemberReport>> = BTreeMap::new();
+    for member in report.members.iter().filter(counts) {
+        if let (Some(since), Some(_)) = (member.hash_compact_revision, &member.hash) {
+            comparable.entry(since).or_default().push(member);
+        }
+    }
+    let is_undecided = |members: &Vec<&MemberReport>| {
+        let same = |m: &MemberReport| members.iter().filter(|other| other.hash == m.hash).count();
+        members.iter().all(|m| same(m) * 2 <= members.len())
+    };
+    comparable.into_values().filter(|members| members.len() > 1).find(is_undecided).unwrap_or_default()
+}
+
+/// That they do.
+pub(super) fn told(report: &EtcdReport) -> Option<Advice> {
+    let apart = undecided(report, None);
+    let text = format!(
+        "at one revision {} hold different data, and no majority tells whose is right: give nobody the data of either before \
+         that is known",
+        list(&names(apart.iter().copied()))
+    );
+    (!apart.is_empty()).then(|| warning(text))
+}
+
+/// A member that its own check ends, and that may be right: what others hold is told by their hashes, or by whom it differs from.
+pub(super) fn in_doubt(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
+    let Some(HostState::Seen(process)) = &member.host else { return None };
+    let Process { last_words: Some(words), differs, .. } = process else { return None };
+    if !words.text.contains(INCONSISTENT) {
+        return None;
+    }
+    let runs =
+        |m: &&MemberReport| m.id.is_some() && m.id != member.id && !m.is_learner && m.version.is_some();
+    let is_named = |m: &&MemberReport| m.peer_urls.iter().any(|url| differs.contains(url));
+    let (named, others): (Vec<&MemberReport>, Vec<&MemberReport>) =
+        report.members.iter().filter(runs).partition(is_named);
+    let name = title(member);
+    let list = |members: &[&MemberReport]| list(&names(members.iter().copied()));
+    if !named.is_empty() && named.iter().all(|m| m.error == Some(Trouble::Differs)) {
+        let text = format!(
+            "etcd does not start on {name} beside {}, whose data is not that of the others: once that is mended, its kubelet \
+             starts it",
+            list(&named)
+        );
+        return Some(warning(text));
+    }
+    let compared = others.iter().chain(&named).all(|m| m.hash.is_some());
+    let is_open = !compared && !named.is_empty() && !others.is_empty();
+    if undecided(report, None).is_empty() && !is_open {
+        return None;
+    }
+    let told = match (named.as_slice(), others.as_slice()) {
+        ([odd], [_, ..]) => {
+            let agree = names([member].into_iter().chain(others.iter().copied()));
+            format!(
+                "etcd stops on {name}: by its own log its data is not that of {odd}, and of {others} that log says nothing, so \
+                 that {odd} may be the one that is wrong: do not replace {name}. To find out, end etcd on {odd} (mv {} /root/) \
+                 and start it on {name} (systemctl restart kubelet); nothing is written meanwhile. It starts if {} hold the \
+                 same, and {} then gives {odd} their data; if it does not, put that file back",
+                layout::ETCD_MANIFEST,
+                super::advice::list(&agree),
+                commands.replace(&host(odd)),
+                odd = title(odd),
+                others = list(&others),
+            )
+        }
+        (_, []) => format!(
+            "etcd stops on {name}: its data is that of none of the others, and they do not hold the same either. Nothing tells \
+             whose is right: replace nobody before you know it"
+        ),
+        _ => format!(
+            "etcd stops on {name}, since its data is not that of every other, and those that run do not hold the same either. Do \
+             not replace {name}, which may be right: its log names whom it differs from (found different hash values from \
+             remote peer)"
+        ),
+    };
+    Some(warning(told))
+}

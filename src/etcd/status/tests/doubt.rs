@@ -1,0 +1,112 @@
+//! Members that hold different data, and one that its own check ends.
+
+use super::*;
+
+/// `m1` of so many does not start, since its data differs from that of some; of the rest some hold what is not theirs.
+fn scene(n: usize, differs: &[usize], odd: &[usize]) -> Scene {
+    let text = "discovery failed: a101 found data inconsistency with peers".to_owned();
+    let process = Process {
+        prepared: true,
+        kubelet: true,
+        manifest: true,
+        data: true,
+        restarts: Some(4),
+        last_words: Some(Words { at: "now".into(), text }),
+        differs: differs.iter().map(|n| scene::url(*n, 2380)).collect(),
+        ..Process::default()
+    };
+    let mut scene = Scene::new(n).silence(1, "connection refused");
+    scene.known.hosts.insert("m1".to_owned(), HostState::Seen(process));
+    for (n, hash) in odd.iter().zip(7..) {
+        scene.answer(*n).hash.as_mut().unwrap().hash = hash;
+    }
+    scene
+}
+
+fn first(scene: &Scene) -> (String, Option<String>) {
+    let advice = scene.report().advice.remove(0);
+    (advice.text, advice.command)
+}
+
+/// etcd ends the right one as well as the wrong one.
+#[test]
+fn who_may_be_right_is_not_told_to_be_replaced() {
+    for (differs, says) in [
+        (&[3][..], "of m2 that log says nothing, so that m3 may be the one that is wrong: do not replace m1"),
+        (&[], "Do not replace m1, which may be right: its log names whom it differs from"),
+        (&[2, 3], "its data is that of none of the others, and they do not hold the same either"),
+    ] {
+        let (text, command) = first(&scene(3, differs, &[3]));
+        assert!(text.contains(says), "{text}");
+        assert_eq!(command, None, "{text}");
+    }
+    insta::assert_snapshot!(summary(&scene(3, &[3], &[3])), @"
+    Degraded 2/3 can lose 0
+    m1: etcd does not run
+    Warning: etcd stops on m1: by its own log its data is not that of m3, and of m2 that log says nothing, so that m3 may be the one that is wrong: do not replace m1. To find out, end etcd on m3 (mv /etc/kubernetes/manifests/etcd.yaml /root/) and start it on m1 (systemctl restart kubelet); nothing is written meanwhile. It starts if m1 and m2 hold the same, and rsadm etcd replace prod.yaml m3 then gives m3 their data; if it does not, put that file back
+    Warning: etcd survives no further failure: do not restart m2 and m3 until m1 is healthy
+    Warning: at one revision m2 and m3 hold different data, and no majority tells whose is right: give nobody the data of either before that is known
+    ");
+    // Those that run hold the same: it is the one that is wrong, whomever it was able to ask.
+    for differs in [&[2, 3][..], &[3], &[]] {
+        let (text, command) = first(&scene(3, differs, &[]));
+        assert!(text.contains("its data is lost or damaged"), "{text}");
+        assert_eq!(command.as_deref(), Some("rsadm etcd replace prod.yaml m1"));
+    }
+    // A majority tells who is wrong, and that alone keeps this one away.
+    let scene = scene(5, &[5], &[5]);
+    let (text, command) = first(&scene);
+    assert!(
+        text.contains("etcd does not start on m1 beside m5, whose data is not that of the others"),
+        "{text}"
+    );
+    assert_eq!(command, None);
+    let commands: Vec<String> = scene.report().advice.into_iter().filter_map(|a| a.command).collect();
+    assert_eq!(commands, ["rsadm etcd replace prod.yaml m5"]);
+}
+
+/// A hash of a large database is not asked for.
+#[test]
+fn without_hashes_its_own_log_is_what_there_is() {
+    for (differs, may_be_right) in [(&[3][..], true), (&[2, 3], false), (&[], false)] {
+        let mut scene = scene(3, differs, &[]);
+        scene.answer(2).hash = None;
+        scene.answer(3).hash = None;
+        let (text, command) = first(&scene);
+        assert_eq!(text.contains("do not replace m1"), may_be_right, "{text}");
+        assert_eq!(command.is_none(), may_be_right);
+    }
+}
+
+#[test]
+fn no_majority_is_told_from_one() {
+    let apart = |scene: &Scene, leaving: Option<usize>| {
+        let report = scene.report();
+        let apart = undecided(&report, leaving.map(|n| Id(id(n)))).into_iter().map(|m| m.name.clone());
+        apart.collect::<Vec<_>>().join(" ")
+    };
+    let with = |n: usize, odd: &[usize]| {
+        let mut scene = Scene::new(n);
+        odd.iter().for_each(|n| scene.answer(*n).hash.as_mut().unwrap().hash = 7);
+        scene
+    };
+    for (scene, leaving, expected) in [
+        (with(2, &[2]), None, "m1 m2"),
+        (with(2, &[2]), Some(2), ""),
+        (with(3, &[3]), None, ""),
+        (with(3, &[3]), Some(1), "m2 m3"),
+        (with(3, &[3]), Some(3), ""),
+        (with(4, &[3, 4]), None, "m1 m2 m3 m4"),
+        (with(4, &[3, 4]), Some(4), ""),
+        (scene(3, &[3], &[3]), Some(1), "m2 m3"),
+        (Scene::new(3), None, ""),
+    ] {
+        assert_eq!(apart(&scene, leaving), expected, "{leaving:?}");
+    }
+    let mut compacting = with(2, &[2]);
+    compacting.answer(2).hash.as_mut().unwrap().compact_revision = 41_000;
+    assert_eq!(apart(&compacting, None), "", "no two hashes compare");
+    let mut found_out = with(2, &[2]);
+    found_out.gathered.alarms = Some(vec![Alarm { member_id: id(2), kind: "CORRUPT".to_owned() }]);
+    assert_eq!(apart(&found_out, None), "", "etcd's alarm tells");
+}
