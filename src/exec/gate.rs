@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Context,
+    Context, alike,
     members::{AWAY, MemberHost, Members, Tended},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     phases::{certs, etcd::members::is_in_question},
     plan::{
         Refusal,
-        quorum::{Change, Membership, can_be_accepted, gate},
+        quorum::{Change, Membership, STOPPING, can_be_accepted, gate},
     },
 };
 
@@ -56,6 +56,9 @@ pub async fn may_restart(
     if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
         let sick = report.members.iter().filter(|m| m.error.is_some());
         cx.given_up().extend(sick.map(|m| m.name.clone()));
+    }
+    if doing == STOPPING {
+        alike::before_a_restart(cx, &report).await?;
     }
     Ok(report)
 }
@@ -323,7 +326,7 @@ mod tests {
         event::Event,
         inventory::Role,
         manifests::testing,
-        plan::quorum::{Reach, STOPPING},
+        plan::quorum::Reach,
     };
 
     #[test]

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod aftermath;
+pub mod alike;
 pub mod causes;
 pub mod differences;
 pub mod forwarding;
@@ -82,6 +83,8 @@ pub struct Context<'a> {
     pub stopping: &'a (dyn Fn() -> bool + Sync),
     ledger: Mutex<Observed>,
     given_up: Mutex<BTreeSet<String>>,
+    /// True once members' data was compared for the first of them that is stopped.
+    compared: AtomicBool,
 }
 
 /// Why a run did not reach its end.
@@ -126,6 +129,7 @@ impl<'a> Context<'a> {
             stopping,
             ledger,
             given_up: Mutex::default(),
+            compared: AtomicBool::default(),
         }
     }
 

@@ -88,6 +88,10 @@ pub struct Etcd {
     pub formed: bool,
     /// The member list.
     pub members: Vec<Listed>,
+    /// How many bytes a database has beside its first MiB.
+    pub grown: u64,
+    /// How often a member was asked for the hash of its data.
+    pub hashed: u32,
     /// Their cluster's ID.
     cluster: u64,
     /// True since all voters were live at the same time.

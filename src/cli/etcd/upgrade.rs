@@ -10,7 +10,7 @@ use crate::{
     },
     etcd::status::{EtcdReport, MemberReport, Trouble},
     event::{Event, Next, count},
-    exec::{gate, members::SshMembers},
+    exec::{alike, gate, members::SshMembers},
     observe::Observed,
     phases::{ETCD_UPGRADE, ownership},
     plan::{Action, Plan, Refusal},
@@ -23,8 +23,8 @@ The version is etcd.version in the inventory, or else the one that goes with
 kubernetes_version. One minor version at a time, from 3.5.26 or later to 3.6 and from
 3.6.11 or later to 3.7, as etcd asks for. It takes a snapshot first, which stays on a
 member's host (etcd snapshot ls --from hosts: shows it). Before each member it asks whether
-etcd can spare it; after each, all members have to be healthy and hold the same data. A
-member on which the new version does not serve gets the old one back, and no further one is
+etcd can spare it; before the first and after each, all members have to hold the same data,
+and after each they have to be healthy. A member on which the new version does not serve gets the old one back, and no further one is
 touched. Run again after any failure, it goes on where it stopped.
 
 Members that kubeadm built keep kubeadm's manifest; the image becomes another, from where
@@ -68,6 +68,8 @@ async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed),
     let (plan, seen) = planned(session).await?;
     session.notices(&plan);
     if !plan.is_empty() {
+        let members = SshMembers::new(&session.cluster, &session.fleet);
+        alike::before_an_upgrade(&members, OffsetDateTime::now_utc()).await?;
         // There is no way back to an older version but this (etcd, `upgrading-etcd`).
         super::snapshot::save::before_a_change(session, &args.inventory).await?;
     }

@@ -4,8 +4,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Failed, PAUSE, Told};
 use crate::{
-    etcd::status::{EtcdReport, Hashes, Id, undecided},
-    exec::{Context, gate, wait::patiently},
+    etcd::status::{EtcdReport, Hashes, Id},
+    exec::{Context, alike, gate, wait::patiently},
     plan::{Refusal, quorum::Change},
 };
 
@@ -78,19 +78,7 @@ pub(super) fn decided(report: &EtcdReport, change: &Change) -> Result<(), Refusa
         Change::Remove { id } => Some(Id(*id)),
         _ => None,
     };
-    let apart: Vec<&str> = undecided(report, leaving).into_iter().map(|m| m.name.as_str()).collect();
-    if apart.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal {
-        rule: "data-differs",
-        subject: "etcd's members stay who they are".into(),
-        why: format!("{} hold different data, and no majority tells whose is right", apart.join(" and ")),
-        help: "rsadm etcd status tells more: where etcd stops on another host, that one may be right, and its log names whom it \
-               differs from (found different hash values from remote peer); rsadm etcd remove HOST takes out the one of them \
-               that you know to be wrong"
-            .into(),
-    })
+    alike::is_decided(report, leaving, "etcd's members stay who they are")
 }
 
 #[cfg(test)]

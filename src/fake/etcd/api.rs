@@ -170,7 +170,7 @@ impl EtcdApi for FakeEtcd {
                 member_id: data.member,
                 cluster_id: data.cluster,
                 version: state.machines[&self.host].etcd_version().unwrap_or_default(),
-                db_size: 1 << 20,
+                db_size: (1 << 20) + state.etcd.grown,
                 db_size_in_use: 1 << 19,
                 db_size_quota: 8 << 30,
                 leader: state.etcd.leader.unwrap_or_default(),
@@ -193,6 +193,7 @@ impl EtcdApi for FakeEtcd {
     }
 
     async fn hash_kv(&self, revision: u64, _: Duration) -> Result<KvHash, EtcdError> {
+        self.world.inner().state.etcd.hashed += 1;
         self.ask(|_, data| Ok(KvHash { hash: hash(&data.written), revision, compact_revision: 0 }))
     }
 
