@@ -100,25 +100,32 @@ async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
     Ok((plan, seen))
 }
 
-/// Members for which each of the others would wait in vain, once it was restarted: told before the first is touched. Who is a
-/// member `up` settles, which asks for the version that runs; on hosts of others `remove` and `add` do.
+/// Members that would be passed over, since no etcd host of the inventory has them, and those for which each of the others would
+/// wait in vain, once it was restarted: told before the first is touched. Who is a member `up` settles, which asks for the version
+/// that runs; on hosts of others `remove` and `add` do.
 fn unsettled(report: &EtcdReport, of_others: bool) -> Option<Refusal> {
-    let stays_away =
-        |m: &&MemberReport| matches!(m.error, Some(Trouble::NotInInventory | Trouble::Unstarted));
-    let member = report.members.iter().find(stays_away)?;
-    let trouble = member.error.as_ref()?;
+    let is_strange = |m: &MemberReport| m.id.is_some() && !m.in_inventory;
+    let member = report.members.iter().find(|m| is_strange(m) || m.error == Some(Trouble::Unstarted))?;
     let runs = report.members.iter().find_map(|m| m.version.as_deref())?;
-    let (and, settles) = match (of_others, member.in_inventory) {
-        (false, _) => ("", "`rsadm up` settles who is a member"),
-        (true, true) => ("", "`rsadm etcd remove` takes it out, and `rsadm etcd add` makes it one anew"),
-        (true, false) => (" and its host", "`rsadm etcd remove` takes it out"),
+    let (why, stays) = match &member.error {
+        Some(trouble @ Trouble::Unstarted) => (trouble.to_string(), ""),
+        _ => (
+            "no etcd host of the inventory is at its address".to_owned(),
+            "put its host into the inventory, with the role etcd, then run this again; or, to have it out, ",
+        ),
+    };
+    let and = if of_others && !member.in_inventory { " and its host" } else { "" };
+    let settles = match (of_others, member.in_inventory) {
+        (false, _) => "`rsadm up` settles who is a member",
+        (true, true) => "`rsadm etcd remove` takes it out, and `rsadm etcd add` makes it one anew",
+        (true, false) => "`rsadm etcd remove` takes it out",
     };
     Some(Refusal {
         rule: "membership",
         subject: "etcd is not upgraded".into(),
-        why: format!("its member {} ({}): {trouble}", member.name, member.peer_urls.join(", ")),
+        why: format!("its member {} ({}): {why}", member.name, member.peer_urls.join(", ")),
         help: format!(
-            "with etcd.version: v{runs}{and} in the inventory {settles}; then again with the new one"
+            "{stays}with etcd.version: v{runs}{and} in the inventory {settles}; then again with the new one"
         ),
     })
 }
@@ -170,17 +177,38 @@ mod tests {
         assert!(unsettled(&Scene::new(3).report(), false).is_none());
         let silent = Scene::new(3).silence(3, "connection refused");
         assert!(unsettled(&silent.report(), false).is_none(), "the gate's");
-        let stranger = Scene::new(3).listing(|list| list.push(member(9)));
-        let refusal = unsettled(&stranger.report(), false).unwrap();
-        assert!(refusal.why.contains("m9 (https://10.0.0.9:2380): not in the inventory"), "{}", refusal.why);
+        let unlisted = Scene::new(3).listing(|list| list.push(member(9)));
+        let mut answers = Scene::new(3);
+        answers.answer(3).in_inventory = false;
+        let mut is_silent = Scene::new(3).silence(3, "connection refused");
+        is_silent.answer(3).in_inventory = false;
+        for (stranger, title) in
+            [(unlisted, "m9 (https://10.0.0.9:2380)"), (answers, "m3 ("), (is_silent, "m3 (")]
+        {
+            let refusal = unsettled(&stranger.report(), false).unwrap();
+            assert!(refusal.why.starts_with(&format!("its member {title}")), "{}", refusal.why);
+            assert!(
+                refusal.why.ends_with("no etcd host of the inventory is at its address"),
+                "{}",
+                refusal.why
+            );
+            let help = &refusal.help;
+            assert!(
+                help.starts_with("put its host into the inventory, with the role etcd, then run this"),
+                "{help}"
+            );
+            assert!(help.contains("etcd.version: v3.7.0 in the inventory `rsadm up`"), "{help}");
+            let of_others = unsettled(&stranger.report(), true).unwrap().help;
+            assert!(of_others.contains("and its host in the inventory `rsadm etcd remove`"), "{of_others}");
+            assert!(!of_others.contains("rsadm up"), "{of_others}");
+        }
+        let unstarted = Scene::new(3).silence(3, "connection refused").listing(|list| list[2].name.clear());
+        let refusal = unsettled(&unstarted.report(), false).unwrap();
+        assert!(refusal.why.ends_with("added, but never started"), "{refusal}");
         assert!(
-            refusal.help.contains("etcd.version: v3.7.0 in the inventory `rsadm up`"),
-            "{}",
-            refusal.help
+            refusal.help.starts_with("with etcd.version: v3.7.0 in the inventory `rsadm up`"),
+            "{refusal}"
         );
-        let of_others = unsettled(&stranger.report(), true).unwrap().help;
-        assert!(of_others.contains("and its host in the inventory `rsadm etcd remove`"), "{of_others}");
-        assert!(!of_others.contains("rsadm up"), "{of_others}");
     }
 
     #[test]
