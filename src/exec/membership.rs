@@ -129,7 +129,11 @@ async fn vote(
     if let Err(refusal) = quorum::gate(&Change::Promote { id }, &Membership::from(report)) {
         return Ok(Some(Failed::Refused(refusal)));
     }
-    let api = voter(cx.members, report, None).await.map_err(Failed::Why)?;
+    // They answered just now: one look in which none of them can be dialled is no answer either.
+    let api = match voter(cx.members, report, None).await {
+        Ok(api) => api,
+        Err(why) => return Ok(Some(Failed::Why(why))),
+    };
     match api.promote(id).await {
         Ok(()) => Ok(None),
         Err(error @ (EtcdError::Refused { .. } | EtcdError::Denied { .. })) => {

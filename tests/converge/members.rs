@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -294,6 +294,51 @@ fn one_look_that_nobody_answers_takes_no_learner_back() {
     let asked = Asked(&["e4"], &[]);
     block_on(run_through(&world, &cluster, asked, &silent)).unwrap();
     assert_eq!(silent.left.load(Relaxed), 0, "nobody was silent");
+    block_on(rests(&world, &cluster, asked)).unwrap();
+}
+
+/// Members of which none can be dialled for some questions, once all were seen to be well with a learner that runs.
+struct Busy {
+    world: Arc<World>,
+    members: FakeMembers,
+    learner: NodeName,
+    /// Questions left, from when the learner runs.
+    left: AtomicUsize,
+    is_due: AtomicBool,
+}
+
+#[async_trait]
+impl Members for Busy {
+    fn hosts(&self) -> Vec<MemberHost> {
+        self.members.hosts()
+    }
+
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        let less = |left: usize| left.checked_sub(1);
+        if self.is_due.load(Relaxed) && self.left.fetch_update(Relaxed, Relaxed, less).is_ok() {
+            return Err("no answer".into());
+        }
+        let dialled = self.members.dial(host).await;
+        // It is the last of a look at all.
+        let inner = self.world.inner();
+        let runs = inner.state.machines[host].serves("etcd", inner.state.clock);
+        self.is_due.fetch_or(*host == self.learner && dialled.is_ok() && runs, Relaxed);
+        dialled
+    }
+}
+
+/// All had answered a moment before.
+#[test]
+fn one_moment_in_which_nobody_can_be_dialled_takes_no_learner_back() {
+    let cluster = harness::etcd_only();
+    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let world = World::new(state);
+    let (members, learner) = (world.members(&cluster), NodeName::new("e4"));
+    let (left, is_due) = (AtomicUsize::new(3), AtomicBool::new(false));
+    let busy = Busy { world: world.clone(), members, learner, left, is_due };
+    let asked = Asked(&["e4"], &[]);
+    block_on(run_through(&world, &cluster, asked, &busy)).unwrap();
+    assert_eq!(busy.left.load(Relaxed), 0, "nobody was busy");
     block_on(rests(&world, &cluster, asked)).unwrap();
 }
 
