@@ -100,8 +100,8 @@ struct Made {
 /// What to say where `api.host` is the address of a control plane that did not take the token while another did. Whomever a host
 /// that joins asks first, kubeadm goes on with the server that ConfigMap `cluster-info` names (kubeadm, `discovery.For`).
 fn away(cluster: &Cluster, took: &Node) -> Option<(String, String)> {
-    let own = |node: &&Node| node.internal_address.to_string() == cluster.api.host;
-    let away = cluster.with_role(Role::ControlPlane).find(own).filter(|node| node.name != took.name)?;
+    let mut asked = cluster.with_role(Role::ControlPlane).filter(|node| is_asked(cluster, node));
+    let away = asked.find(|node| node.name != took.name)?;
     Some((
         format!(
             "the API server of {} did not take the token, and kubeadm join waits for it: api.host is its address",
@@ -112,6 +112,11 @@ fn away(cluster: &Cluster, took: &Node) -> Option<(String, String)> {
             away.name
         ),
     ))
+}
+
+/// Whether clients dial that control plane itself, and no address that moves.
+fn is_asked(cluster: &Cluster, node: &Node) -> bool {
+    node.internal_address.to_string() == cluster.api.host
 }
 
 /// What is typed on the host that shall join. `pin` is the SHA-256 of the authority's public key, by which the host knows
@@ -150,7 +155,10 @@ async fn apply<'s>(
     ttl: Duration,
 ) -> Result<(String, &'s Node), CliError> {
     let mut failures = Vec::new();
-    for node in session.cluster.with_role(Role::ControlPlane) {
+    // The one that joining hosts ask is asked first.
+    let mut nodes: Vec<&Node> = session.cluster.with_role(Role::ControlPlane).collect();
+    nodes.sort_by_key(|node| !is_asked(&session.cluster, node));
+    for node in nodes {
         let Some(host) = session.fleet.host(&node.name) else { continue };
         let server = node.api_url(session.cluster.api.port);
         match by_its_clock(host.as_ref(), &server, token, ttl).await {

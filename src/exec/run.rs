@@ -90,7 +90,12 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         }
         Action::Remove { paths } => {
             let argv = ["rm", "-rf", "--"].map(String::from).into_iter().chain(paths.iter().cloned());
-            vec![Op::Run(Cmd::new(argv))]
+            // containerd looks no further than a folder that is there, whatever is in it (`_default` is another).
+            let folders = paths.iter().filter(|path| path.starts_with(layout::CONTAINERD_HOSTS_DIR));
+            let emptied = folders
+                .filter_map(|path| path.rsplit_once('/'))
+                .map(|(folder, _)| Op::Run(Cmd::new(["rmdir", "--ignore-fail-on-non-empty", "--", folder])));
+            std::iter::once(Op::Run(Cmd::new(argv))).chain(emptied).collect()
         }
         Action::Install { program } => {
             let fixed = [&program.name, &program.url, &program.checksum_url, &program.target];

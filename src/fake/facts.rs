@@ -214,9 +214,9 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     for (subnet, address) in crate::manifests::routes_of_script(&script) {
         f(format_args!("pod-route {subnet} {address}"));
     }
-    for (path, _) in files.below(layout::CONTAINERD_HOSTS_DIR) {
+    for (path, _) in files.below(layout::CONTAINERD_HOSTS_DIR).chain(files.below(layout::CONTAINERD_UNIT)) {
         if files.text(path).is_some_and(|text| text.starts_with("# Written by rsadm")) {
-            f(format_args!("mirror {path}"));
+            f(format_args!("ours {path}"));
         }
     }
     let manifests = ["kube-apiserver", "kube-controller-manager"].map(layout::manifest_of);

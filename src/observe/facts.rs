@@ -162,9 +162,13 @@ pub struct Facts {
     /// Files under the folders that rsadm and kubeadm use. One without a byte, or a key that ends early, is as good as none: a
     /// disk was full, or somebody emptied it.
     pub files: BTreeMap<String, FileFact>,
-    /// Of [`files`](Self::files) those that name a registry's mirror and that rsadm wrote.
+    /// Of [`files`](Self::files) those that rsadm wrote where an operator may have some, too: of registries' mirrors, and
+    /// containerd's unit.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub mirrors: BTreeSet<String>,
+    pub ours: BTreeSet<String>,
+    /// Programs that a run which died was about to install.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub placing: BTreeSet<String>,
     /// Folders of Kubernetes in which root could not read without its privilege to go past modes: its containers lack that.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub shut: BTreeSet<String>,
@@ -299,6 +303,14 @@ impl Facts {
                 text.lines().find_map(|l| l.trim_start().trim_start_matches("- ").strip_prefix("image: "));
             self.etcd_image = image.map(|image| image.trim_matches('"').to_owned());
         }
+    }
+
+    /// Whether rsadm installed this containerd, or was about to; not where its owner did.
+    pub fn has_our_containerd(&self) -> bool {
+        let name = "containerd";
+        self.programs.contains_key(name)
+            || self.placing.contains(name)
+            || self.ours.contains(layout::CONTAINERD_UNIT)
     }
 
     /// containerd's version, where it reads as one.

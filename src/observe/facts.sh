@@ -69,8 +69,9 @@ mapfile -d '' -t a < <(find -L $K /etc/{cni/net.d,containerd,rsadm,sysctl.d/90-r
   $U/{kubelet,containerd,rsadm-network,rsadm-backup}.service{,.d} $U/rsadm-backup.timer{,.d} -type f -size -999k -printf '%m %U:%G %p\0')
 printf 'k %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha256sum) |
   awk '/^k /{p=$0;sub(/^k [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
-# Mirrors that we named; an operator may name more.
-for p in /etc/containerd/certs.d/*/hosts.toml; do IFS= read -r v <"$p" && [[ $v = '# Written by rsadm'* ]] && f mirror "$p"; done
+# What is ours where an operator may have files, too, and programs that we began to put there.
+for p in /etc/containerd/certs.d/*/hosts.toml $U/containerd.service; do IFS= read -r v <"$p" && [[ $v = '# Written by rsadm'* ]] && f ours "$p"; done
+for p in $R/placing/*; do [ -f "$p" ] && f placing "${p##*/}"; done
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key that its
 # file cuts short, nothing; on P-256 its end, the public point: of SEC 1 in 164 characters (30 77 02 01 01) or of PKCS#8 in
 # 184 (30 81 87 02 01 00 30 13), as no other key, and no part of one, begins and is long. The end of others is secret.

@@ -96,7 +96,8 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "unit" => drop(facts.units.insert(first.into(), unit(others))),
         "process" => facts.processes.push(process(rest)?),
         "file" => file(facts, rest)?,
-        "mirror" => drop(facts.mirrors.insert(rest.into())),
+        "ours" => drop(facts.ours.insert(rest.into())),
+        "placing" => drop(facts.placing.insert(rest.into())),
         "cert" => drop(facts.certs.insert(first.into(), others.into())),
         // Its file does not have all of it.
         "key" if others.is_empty() => drop(facts.files.remove(first)),

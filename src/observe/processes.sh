@@ -1,13 +1,15 @@
 # Of processes, for the scripts that this is put before.
 
 # processes NAME: the numbers of the processes of that name that are the host's own, in $pids: those in the host's network,
-# where static pods run. Pods of users may run the same programs, such as the control plane of a virtual cluster.
+# where static pods run. Pods of users may run the same programs, such as the control plane of a virtual cluster; and hosts
+# may have a haproxy of their own.
 processes() {
   local p c
   pids=()
   for p in /proc/[0-9]*; do
     IFS= read -r c < "$p/comm" && [ "$c" = "${1:0:15}" ] && [ "$p/ns/net" -ef /proc/self/ns/net ] || continue
     [ "$c" != etcd ] || is_member "$p" || continue
+    [ "$c" != haproxy ] || grep -qs /etc/kubernetes/haproxy/ "$p/cmdline" || continue
     pids+=("${p#/proc/}")
   done 2>/dev/null
 }

@@ -40,7 +40,7 @@ pub fn early(p: &mut Planner<'_>) {
     let interop = prepare::text(kubeadm(cluster, CA_MARK)).replace(&BASE64_STANDARD.encode(CA_MARK), CA_MARK);
     bundle(p, speaker, "kubeadm", interop);
     if cluster.kube_proxy.enabled {
-        bundle(p, speaker, "kube-proxy", prepare::text(kube_proxy(cluster)));
+        apply(p, speaker, proxy(cluster));
     }
     for (name, text) in &cluster.network_manifests {
         bundle(p, speaker, name, text.clone());
@@ -77,8 +77,15 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     }
     // A node that is new has yet to get its kube-proxy.
     let changes = p.applies(&["kube-proxy", "coredns"]) || p.awaits_nodes();
-    if (changes || is_late(p)) && p.cluster.network.plugin != NetworkPlugin::None {
-        let workloads = workloads(p.cluster).into_iter().map(String::from).collect();
+    let idle = if proxy_is_current(p) { workers::idle_balancers(p) } else { vec![] };
+    // CoreDNS waits for a network, kube-proxy does not.
+    let awaited = match p.cluster.network.plugin {
+        NetworkPlugin::None if idle.is_empty() || !p.cluster.kube_proxy.enabled => vec![],
+        NetworkPlugin::None => vec![PROXY],
+        _ => workloads(p.cluster),
+    };
+    if (changes || is_late(p)) && !awaited.is_empty() {
+        let workloads = awaited.into_iter().map(String::from).collect();
         // A node that the inventory does not name may be switched off for good.
         let nodes = match workers::unlisted(p.cluster, p.seen().nodes.as_ref()).is_empty() {
             true => vec![],
@@ -86,8 +93,31 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         };
         p.push(&speaker.name, Action::AwaitRollout { workloads, nodes }, "");
     }
-    workers::no_load_balancers(p);
+    if !idle.is_empty() {
+        others_dial(p);
+        workers::remove_balancers(p, &idle);
+    }
     Ok(())
+}
+
+/// Whether what runs kube-proxy is what the inventory wants: it dials the API as the kubelets do.
+fn proxy_is_current(p: &Planner<'_>) -> bool {
+    let enabled = p.cluster.kube_proxy.enabled;
+    !enabled || p.seen().bundles.get("kube-proxy") == Some(&bundle_hash(&proxy(p.cluster)))
+}
+
+/// Network plugins that do kube-proxy's work dial the API by an address that somebody gave them.
+fn others_dial(p: &mut Planner<'_>) {
+    if p.cluster.network.plugin == NetworkPlugin::Bridge && p.cluster.kube_proxy.enabled {
+        return;
+    }
+    let text = format!("127.0.0.1:{} is no way to the API on workers any more", p.cluster.api.port);
+    p.notice(
+        PHASE,
+        None,
+        text,
+        "see that your network plugin does not dial it, else pods lose their network",
+    );
 }
 
 /// The way out where a host has no nameserver for its pods. One on loopback is none: inside a pod that is the pod itself, and
@@ -129,8 +159,20 @@ fn is_late(p: &Planner<'_>) -> bool {
     workloads(p.cluster).iter().any(late)
 }
 
+fn proxy(cluster: &Cluster) -> Action {
+    of_bundle("kube-proxy", prepare::text(kube_proxy(cluster)))
+}
+
+fn of_bundle(name: &str, objects: String) -> Action {
+    Action::Apply { what: name.into(), objects, bundle: Some(name.into()) }
+}
+
 fn bundle(p: &mut Planner<'_>, speaker: &Node, name: &str, objects: String) {
-    let action = Action::Apply { what: name.into(), objects, bundle: Some(name.into()) };
+    apply(p, speaker, of_bundle(name, objects));
+}
+
+fn apply(p: &mut Planner<'_>, speaker: &Node, action: Action) {
+    let Action::Apply { what: name, .. } = &action else { return };
     let why = match (p.seen().bundles.get(name), p.seen().damaged.get(name)) {
         (Some(hash), None) if *hash == bundle_hash(&action) => return p.checked(),
         (Some(_), None) => "differs".to_owned(),

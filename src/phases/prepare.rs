@@ -167,9 +167,12 @@ fn containerd(p: &mut Planner<'_>, node: &Node) {
         containerd_config(cluster, ContainerdHost { version, cni_bin_dir }),
     );
     let mirrors = registry_hosts(cluster);
-    let former = p.facts(&node.name).mirrors.clone();
-    for path in former.iter().filter(|path| !mirrors.iter().any(|(wanted, _)| wanted == *path)) {
-        p.no_file(node, path, "the inventory names no mirror of that registry");
+    let is_former = |path: &&String| {
+        path.starts_with(layout::CONTAINERD_HOSTS_DIR) && !mirrors.iter().any(|(wanted, _)| wanted == *path)
+    };
+    let former: Vec<String> = p.facts(&node.name).ours.iter().filter(is_former).cloned().collect();
+    for path in former {
+        p.no_file(node, &path, "the inventory names no mirror of that registry");
     }
     for (path, text) in mirrors {
         p.file(node, &path, 0o644, text);
@@ -239,11 +242,15 @@ pub fn first_kubelet<'a>(
 /// Where a host's pods are to have their cgroups; `None` where its kubelet already runs with all that is wanted of it, whatever
 /// somebody has written into its file since.
 pub(super) fn other_cgroups(p: &Planner<'_>, node: &Node) -> Option<BTreeMap<String, String>> {
-    let facts = p.facts(&node.name);
-    let runs = facts.units.get("kubelet").is_some_and(|u| u.active);
-    let is_current = runs && !p.is_older(node, "kubelet", &kubelet_inputs(p, node));
-    let config = || kubelet_configuration(p.cluster, node, facts.resolv_conf.as_deref());
-    (!is_current).then(|| cgroups_in(&config()))
+    let resolv_conf = p.facts(&node.name).resolv_conf.as_deref();
+    let config = || kubelet_configuration(p.cluster, node, resolv_conf);
+    (!kubelet_is_current(p, node)).then(|| cgroups_in(&config()))
+}
+
+/// Whether a kubelet runs, and with all that is wanted of it.
+pub(super) fn kubelet_is_current(p: &Planner<'_>, node: &Node) -> bool {
+    let runs = p.facts(&node.name).units.get("kubelet").is_some_and(|u| u.active);
+    runs && !p.is_older(node, "kubelet", &kubelet_inputs(p, node))
 }
 
 /// What a kubelet reads once.

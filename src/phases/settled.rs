@@ -1,9 +1,10 @@
 //! What no run changes that is not made for it. The version of Kubernetes is that of the hosts, since an upgrade is more than
 //! other images.
 //!
-//! And what is decided once, when a cluster is built: the subnets of pods and services, and the domain ([`plugin`]: whether rsadm's
-//! own plugin connects the pods; [`runtime`]: whether containerd is ours). Addresses out of them are in objects, in certificates and in every running pod, and Kubernetes takes no other
-//! ones afterwards. Whichever phases are wanted, a change is told before anything is done. So are the cgroups of pods, out of which no running pod comes alive.
+//! And what is decided once, when a cluster is built: whether rsadm's own plugin connects the pods ([`plugin`]), whether containerd
+//! is ours ([`runtime`]), the subnets of pods and services, and the domain. Addresses out of those are in objects, in certificates
+//! and in every running pod, and Kubernetes takes no other ones afterwards. Whichever phases are wanted, a change is told before
+//! anything is done. So are the cgroups of pods, out of which no running pod comes alive.
 
 use std::collections::BTreeMap;
 

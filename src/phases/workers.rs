@@ -70,26 +70,29 @@ fn load_balancer(p: &mut Planner<'_>, node: &Node) -> Option<Vec<String>> {
     Some(inputs)
 }
 
-/// Nobody dials them once the inventory has another way to the API and the last workload that dialled them is rolled out: a
-/// static pod would run for ever.
-pub fn no_load_balancers(p: &mut Planner<'_>) {
-    let cluster = p.cluster;
-    if cluster.load_balancer == LoadBalancer::NodeLocal {
-        return;
-    }
-    let dials_elsewhere = |p: &Planner<'_>, node: &Node| {
-        let config = p.facts(&node.name).kubeconfigs.get(layout::KUBELET_CONF);
-        config.is_some_and(|config| config.server == cluster.api_url_from(node))
+/// Workers whose own load balancer is idle: the inventory has another way to the API, and the kubelet takes that. Static pods, they
+/// would run for ever.
+pub fn idle_balancers(p: &Planner<'_>) -> Vec<NodeName> {
+    let is_idle = |node: &&Node| {
+        let facts = p.facts(&node.name);
+        let dials = facts.kubeconfigs.get(layout::KUBELET_CONF).map(|config| config.server.as_str());
+        // The mark that it is ours, and what goes last.
+        facts.files.contains_key(layout::HAPROXY_CONFIG)
+            && dials == Some(p.cluster.api_url_from(node).as_str())
+            && prepare::kubelet_is_current(p, node)
     };
+    let workers = workers(p.cluster).filter(|_| p.cluster.load_balancer != LoadBalancer::NodeLocal);
+    workers.filter(is_idle).map(|node| node.name.clone()).collect()
+}
+
+/// They go, once the workloads that dialled them are rolled out.
+pub fn remove_balancers(p: &mut Planner<'_>, idle: &[NodeName]) {
+    const WHY: &str = "load_balancer is another one";
     p.stage(addons::PHASE, "load balancers that nobody dials any more", Mode::Parallel);
-    for node in workers(cluster) {
-        if !dials_elsewhere(p, node) {
-            continue;
-        }
-        if p.no_file(node, &layout::manifest_of(HAPROXY), "load_balancer is another one") {
-            p.push(&node.name, Action::AwaitStopped { process: HAPROXY.into() }, "");
-        }
-        p.no_file(node, layout::HAPROXY_CONFIG, "load_balancer is another one");
+    for node in p.cluster.nodes.iter().filter(|node| idle.contains(&node.name)) {
+        p.no_file(node, &layout::manifest_of(HAPROXY), WHY);
+        p.push(&node.name, Action::AwaitStopped { process: HAPROXY.into() }, "");
+        p.no_file(node, layout::HAPROXY_CONFIG, WHY);
     }
 }
 

@@ -142,12 +142,13 @@ fn unlisted(status: &ClusterStatus) -> Vec<(String, String)> {
 
 /// Who waits for the operator's own network plugin.
 fn without_network(sources: &Sources<'_>, status: &ClusterStatus) -> Option<String> {
-    let waits = |h: &&HostStatus| h.node_ready == Some(false);
+    let runs = |h: &HostStatus| h.units.get("kubelet").is_some_and(|runs| *runs);
+    let waits = |h: &&HostStatus| h.node_ready == Some(false) && runs(h);
     let waiting: Vec<&str> = status.hosts.iter().filter(waits).map(|h| h.name.as_str()).collect();
     let told = sources.cluster.network.plugin == NetworkPlugin::None && !waiting.is_empty();
     told.then(|| {
         format!(
-            "not Ready: {}; with network.plugin: none nodes, and CoreDNS, wait for the network plugin that you apply",
+            "not Ready: {}; with network.plugin: none nodes, and CoreDNS with them, wait for the network plugin that you apply",
             waiting.join(", ")
         )
     })

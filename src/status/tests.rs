@@ -288,7 +288,7 @@ fn addons_that_are_gone_or_switched_off() {
     scene.seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w1")).unwrap().ready = false;
     insta::assert_snapshot!(summary(&scene.status()), @"
     Degraded
-    Warning: not Ready: w1; with network.plugin: none nodes, and CoreDNS, wait for the network plugin that you apply
+    Warning: not Ready: w1; with network.plugin: none nodes, and CoreDNS with them, wait for the network plugin that you apply
     ");
     scene.seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w1")).unwrap().ready = true;
     scene.cluster.network.plugin = NetworkPlugin::Bridge;

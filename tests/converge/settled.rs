@@ -1,5 +1,7 @@
 //! What a cluster that is built keeps, whatever its inventory says since.
 
+use time::OffsetDateTime;
+
 use rsadm::{
     fake::World,
     inventory::{Cluster, LoadBalancer, NetworkPlugin, NodeName, Role, RuntimeInstall},
@@ -9,7 +11,7 @@ use rsadm::{
 
 use super::{
     guards::plan,
-    harness::{self, block_on, built, in_sync, succeed},
+    harness::{self, block_on, built, in_sync, observe, succeed, words},
     members::{by_kubeadm, with_e4},
 };
 
@@ -313,6 +315,11 @@ fn kubelets_dial_a_balancer_once_it_answered_on_their_hosts() {
         state.hang_up();
         state.log.clear();
         let world = World::new(state);
+        // Without the phase that starts kubelets anew, they go on dialling the one on their hosts.
+        let seen = block_on(observe(&world, &other));
+        let planned = phases::plan(UP, &other, seen, OffsetDateTime::now_utc(), |phase| phase != "workers");
+        let steps = words(&planned.unwrap().0);
+        assert!(steps.contains("kubelet.conf") && !steps.contains("haproxy"), "{steps}");
         let run = block_on(harness::run(&world, &other, UP)).unwrap();
         assert_eq!(run.result.is_ok(), answers, "{host}: {:?}", run.result);
         let dialled = if answers { format!("https://{host}:6443") } else { "https://127.0.0.1:6443".into() };

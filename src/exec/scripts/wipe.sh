@@ -32,9 +32,11 @@ belongs_here() {
   exit 1
 }
 
-# By what install.sh notes before the first of it is in place. The inventory of a reset may be another one than that of `up`, and
-# another's containerd has all that its owner runs.
-containerd_is_ours() { [ -e $state/placing/containerd ] || [ -e $state/installed/containerd ]; }
+# By what install.sh notes before the first of it is in place, or by our unit where such notes are lost. The inventory of a reset
+# may be another one than that of `up`, and another's containerd has all that its owner runs.
+containerd_is_ours() {
+  [ -e $state/placing/containerd ] || [ -e $state/installed/containerd ] || ours /etc/systemd/system/containerd.service
+}
 
 # Drops lines that are in the notes of that kind. Where an older rsadm, which made no such notes, prepared the host, none.
 but_noted() { grep -vxFf <(cat "$before/$1" 2>/dev/null); }

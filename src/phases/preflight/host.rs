@@ -273,7 +273,7 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
         RuntimeInstall::Existing if s.facts.containerd_version().is_none_or(|v| v < least) => {
             vec![Verdict::error(
                 format!("has containerd {found}, and Kubernetes {kubernetes} needs {least}"),
-                "install a newer one, or set container_runtime.install: upstream",
+                "install a newer one; or remove it from the host, and set container_runtime.install: upstream",
             )]
         }
         RuntimeInstall::Upstream if !ownership::is_prepared(s.facts) => vec![Verdict::error(
@@ -285,7 +285,7 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
                 format!(
                     "has containerd {found}, of which the kubelet may remove the pause image when the disk fills"
                 ),
-                "install 1.6.30, 1.7.14 or newer, or set container_runtime.install: upstream",
+                "install 1.6.30, 1.7.14 or newer",
             )]
         }
         RuntimeInstall::Existing | RuntimeInstall::Upstream => vec![],

@@ -112,7 +112,7 @@ impl Probe {
             let ports = self.deaf.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
             verdicts.push(Verdict::warning(
                 format!("nothing could listen there yet on {ports}: whether other hosts reach these ports was not tried"),
-                "systemd-socket-activate, which is to listen, comes with systemd; or see to the firewall yourself",
+                "see yourself that firewalls let them through; rsadm listens with systemd-socket-activate, if the host has it",
             ));
         }
         let rules = is_node && cluster.kube_proxy.uses_nftables();

@@ -46,12 +46,13 @@ pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
     })
 }
 
-/// By what its installation left; `None` where none came that far.
+/// By what is there; `None` where no containerd is.
 fn installed(facts: &Facts) -> Option<RuntimeInstall> {
-    if facts.programs.contains_key("containerd") {
+    if facts.has_our_containerd() {
         return Some(RuntimeInstall::Upstream);
     }
-    facts.files.contains_key(layout::CONTAINERD_REVISION).then_some(RuntimeInstall::Existing)
+    let has_one = facts.containerd.is_some() || facts.files.contains_key(layout::CONTAINERD_REVISION);
+    has_one.then_some(RuntimeInstall::Existing)
 }
 
 #[cfg(test)]
@@ -71,12 +72,20 @@ mod tests {
             Facts { files: [(layout::CONTAINERD_REVISION.to_owned(), drop_in)].into(), ..begun.clone() };
         let ours = Facts { programs: [("containerd".to_owned(), program)].into(), ..theirs.clone() };
         let foreign = Facts { begun: None, ..theirs.clone() };
+        // Of a run that noted what is there and died, of one that died while it placed ours, and with lost records.
+        let noted = Facts { containerd: Some("2.1.4".into()), ..begun.clone() };
+        let placing = Facts { placing: ["containerd".to_owned()].into(), ..noted.clone() };
+        let unrecorded = Facts { ours: [layout::CONTAINERD_UNIT.to_owned()].into(), ..theirs.clone() };
         let (upstream, existing) = (RuntimeInstall::Upstream, RuntimeInstall::Existing);
         let cases = [
             (upstream, &ours, None),
             (existing, &theirs, None),
             (upstream, &begun, None),
             (existing, &foreign, None),
+            (upstream, &placing, None),
+            (upstream, &unrecorded, None),
+            (existing, &noted, None),
+            (upstream, &noted, Some("m1 has a containerd of its own, and the inventory says upstream")),
             (upstream, &theirs, Some("m1 has a containerd of its own, and the inventory says upstream")),
             (
                 existing,

@@ -188,7 +188,9 @@ impl Refusals<'_> {
         self.lab.verb(&["up", "w2"])?.ok()?;
         up.says("c1: has containerd 1.6.")?;
         up.says("m1, m2, m3, w1: has no containerd")?;
-        up.says("install a newer one, or set container_runtime.install: upstream")
+        up.says(
+            "install a newer one; or remove it from the host, and set container_runtime.install: upstream",
+        )
     }
 
     /// The lab's hosts have none; one on loopback would be the pod itself.
