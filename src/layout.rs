@@ -17,6 +17,8 @@ pub const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 pub const ETCD_MANIFEST_BEFORE: &str = "/etc/kubernetes/rsadm-etcd.yaml";
 /// That, and the sum of the manifest that it is from before.
 pub const ETCD_MANIFEST_KEPT: [&str; 2] = [ETCD_MANIFEST_BEFORE, "/etc/kubernetes/rsadm-etcd.sum"];
+/// The manifest of a member that somebody else built, from before rsadm made the member anew or took it out.
+pub const ETCD_MANIFEST_ASIDE: &str = "/var/lib/rsadm/aside/etcd.yaml";
 /// The cluster's certificates.
 pub const PKI_DIR: &str = "/etc/kubernetes/pki";
 /// etcd's certificates.

@@ -143,6 +143,10 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
                 limit * 2 + MINUTE,
             )]
         }
+        Action::SetManifestAside => {
+            let args = [layout::ETCD_MANIFEST, layout::ETCD_MANIFEST_ASIDE].map(String::from);
+            vec![script(scripts::MANIFEST_ASIDE, args, MINUTE)]
+        }
         Action::SetAside => {
             let args = [layout::ETCD_DATA_DIR, layout::ASIDE_DIR].map(String::from);
             vec![script(scripts::SET_ASIDE, args, MINUTE)]

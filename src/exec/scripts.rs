@@ -81,6 +81,10 @@ script!(
     SET_ASIDE, "set-aside" after "scripts/aside.sh"
 );
 script!(
+    /// Moves the manifest of a member out of the way.
+    MANIFEST_ASIDE, "manifest-aside"
+);
+script!(
     /// Dials ports of other hosts.
     DIAL, "dial"
 );

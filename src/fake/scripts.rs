@@ -52,6 +52,7 @@ impl FakeHost {
                 .await),
             ("restore", args) => self.restore(args).await,
             ("set-aside", [data, aside]) => self.set_aside(data, aside).await,
+            ("manifest-aside", [manifest, kept]) => self.set_manifest_aside(manifest, kept).await,
             ("await-process", [name, revision, _]) => Ok(self.await_process(name, revision).await),
             ("await-serving", [name, _, _]) => Ok(self.await_serving(name).await),
             ("set-etcd-servers", [servers, url, _]) => self.set_etcd_servers(servers, url).await,
@@ -335,6 +336,18 @@ impl FakeHost {
             files.remove(&from);
         })
         .await?;
+        Ok(Output::default())
+    }
+
+    async fn set_manifest_aside(&self, manifest: &str, kept: &str) -> Answer {
+        self.effect(&format!("keep {manifest}"), |state, name| {
+            let files = &mut state.machine(name).files;
+            let found = files.text(manifest).filter(|text| !text.contains(layout::REVISION_VARIABLE));
+            found.into_iter().for_each(|text| files.put(kept, 0o600, text.as_bytes()));
+        })
+        .await?;
+        self.effect(&format!("remove {manifest}"), |state, name| state.machine(name).files.remove(manifest))
+            .await?;
         Ok(Output::default())
     }
 

@@ -92,7 +92,7 @@ fn control_plane_and_etcd_pass() {
         ("2.6", "peer-auto-tls", Unset),
         ("2.7", "trusted-ca-file", Is("/etc/kubernetes/pki/etcd/ca.crt")),
     ];
-    let pod = etcd_pod(&cluster, node, &testing::etcd_start(&cluster, InitialState::New), "x");
+    let pod = etcd_pod(&cluster, node, &testing::etcd_start(&cluster, InitialState::New), "x", None);
     assert_eq!(failures(&pod, &etcd), Vec::<&str>::new());
     assert_eq!(failures(&pod, &[("a check that fails", "no-such-flag", Set)]), ["a check that fails"]);
 }

@@ -86,10 +86,46 @@ pub fn flag_in<'y>(yaml: &'y str, name: &str) -> Option<&'y str> {
     yaml.lines().find_map(value)
 }
 
-/// The etcd member of `node`.
-pub fn etcd_pod(cluster: &Cluster, node: &Node, start: &EtcdStart, revision: &str) -> Pod {
+/// Flags by name that say nothing of the host and its place in the cluster: timing, quota, metrics, and whatever else somebody
+/// has set.
+pub type EtcdSettings = BTreeMap<String, String>;
+
+/// Whether a flag is a member's own: who and where it is, what it began with and its certificates.
+pub fn is_members_own(flag: &str) -> bool {
+    const OWN: [&str; 14] = [
+        "advertise-client-urls",
+        "cert-file",
+        "client-cert-auth",
+        "data-dir",
+        "key-file",
+        "listen-client-urls",
+        "listen-peer-urls",
+        "name",
+        "peer-cert-file",
+        "peer-client-cert-auth",
+        "peer-key-file",
+        "peer-trusted-ca-file",
+        "trusted-ca-file",
+        "wal-dir",
+    ];
+    OWN.contains(&flag) || ["initial-", "discovery", "force-new-"].iter().any(|word| flag.starts_with(word))
+}
+
+/// The etcd member of `node`, with the inventory's settings, or with those of `others`, where somebody else built them.
+pub fn etcd_pod(
+    cluster: &Cluster,
+    node: &Node,
+    start: &EtcdStart,
+    revision: &str,
+    others: Option<&EtcdSettings>,
+) -> Pod {
+    let mut base = own_flags(node, start);
+    match others {
+        Some(others) => base.extend(others.iter().map(|(flag, value)| (flag.as_str(), value.clone()))),
+        None => base.extend(settings(cluster)),
+    }
     let mut command = vec!["etcd".to_owned()];
-    command.extend(flags(&base_flags(cluster, node, start), &cluster.etcd.extra_args));
+    command.extend(flags(&base, &cluster.etcd.extra_args));
     let advertised = ("kubeadm.kubernetes.io/etcd.advertise-client-urls".to_owned(), node.client_url());
     StaticPod {
         name: "etcd",
@@ -116,17 +152,14 @@ pub fn etcd_pod(cluster: &Cluster, node: &Node, start: &EtcdStart, revision: &st
     .build()
 }
 
-fn base_flags(cluster: &Cluster, node: &Node, start: &EtcdStart) -> Vec<(&'static str, String)> {
-    let etcd = &cluster.etcd;
+/// What [`is_members_own`].
+fn own_flags(node: &Node, start: &EtcdStart) -> Vec<(&'static str, String)> {
     let pki = |file: &str| format!("{}/{file}", layout::ETCD_PKI_DIR);
-    let mut flags = vec![
+    vec![
         ("advertise-client-urls", node.client_url()),
         ("cert-file", pki("server.crt")),
         ("client-cert-auth", "true".to_owned()),
         ("data-dir", layout::ETCD_DATA_DIR.to_owned()),
-        ("election-timeout", etcd.election_timeout.as_millis().to_string()),
-        ("feature-gates", "InitialCorruptCheck=true,CompactHashCheck=true".to_owned()),
-        ("heartbeat-interval", etcd.heartbeat_interval.as_millis().to_string()),
         ("initial-advertise-peer-urls", node.peer_url()),
         ("initial-cluster", start.initial_cluster()),
         ("initial-cluster-state", start.state.to_string()),
@@ -136,18 +169,27 @@ fn base_flags(cluster: &Cluster, node: &Node, start: &EtcdStart) -> Vec<(&'stati
             "listen-client-urls",
             format!("https://127.0.0.1:{},{}", layout::ETCD_CLIENT_PORT, node.client_url()),
         ),
-        ("listen-metrics-urls", format!("http://127.0.0.1:{}", layout::ETCD_METRICS_PORT)),
         ("listen-peer-urls", node.peer_url()),
         ("name", node.name.to_string()),
         ("peer-cert-file", pki("peer.crt")),
         ("peer-client-cert-auth", "true".to_owned()),
         ("peer-key-file", pki("peer.key")),
         ("peer-trusted-ca-file", pki("ca.crt")),
+        ("trusted-ca-file", pki("ca.crt")),
+    ]
+}
+
+fn settings(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let etcd = &cluster.etcd;
+    let mut flags = vec![
+        ("election-timeout", etcd.election_timeout.as_millis().to_string()),
+        ("feature-gates", "InitialCorruptCheck=true,CompactHashCheck=true".to_owned()),
+        ("heartbeat-interval", etcd.heartbeat_interval.as_millis().to_string()),
+        ("listen-metrics-urls", format!("http://127.0.0.1:{}", layout::ETCD_METRICS_PORT)),
         ("quota-backend-bytes", etcd.quota_backend_bytes.to_string()),
         ("snapshot-count", "10000".to_owned()),
         ("strict-reconfig-check", "true".to_owned()),
         ("tls-min-version", "TLS1.3".to_owned()),
-        ("trusted-ca-file", pki("ca.crt")),
         ("watch-progress-notify-interval", "5s".to_owned()),
     ];
     if etcd.auto_compaction > Duration::ZERO {
@@ -164,7 +206,8 @@ mod tests {
 
     fn yaml(cluster: &Cluster, name: &str, state: InitialState) -> String {
         let node = testing::node(cluster, name);
-        to_yaml("etcd", &etcd_pod(cluster, node, &testing::etcd_start(cluster, state), "0123abcd")).unwrap()
+        to_yaml("etcd", &etcd_pod(cluster, node, &testing::etcd_start(cluster, state), "0123abcd", None))
+            .unwrap()
     }
 
     #[test]

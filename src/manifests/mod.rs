@@ -49,7 +49,7 @@ pub use containerd::{ContainerdHost, containerd_config, containerd_unit, registr
 pub use controller_manager::controller_manager_pod;
 pub use coredns::coredns;
 pub use difference::difference;
-pub use etcd::{EtcdStart, InitialState, etcd_pod, flag_in};
+pub use etcd::{EtcdSettings, EtcdStart, InitialState, etcd_pod, flag_in, is_members_own};
 pub use haproxy::{haproxy_config, haproxy_pod};
 pub use kube_proxy::kube_proxy;
 pub use kubeadm::kubeadm;

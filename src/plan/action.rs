@@ -232,6 +232,9 @@ pub enum Action {
     },
     /// Moves etcd's data out of the way, where it can be found again: data is never deleted.
     SetAside,
+    /// Takes the manifest of etcd away from a host that somebody else built, and keeps it ([`layout::ETCD_MANIFEST_ASIDE`]); one
+    /// of ours goes.
+    SetManifestAside,
     /// Records on the host to which cluster it belongs.
     RecordIdentity {
         /// The cluster's name.
@@ -312,6 +315,7 @@ impl Action {
                 shared.public_path().into_iter().chain([shared.secret_path()]).collect()
             }
             Self::PutCert { paths, .. } | Self::Remove { paths } => paths.clone(),
+            Self::SetManifestAside => vec![layout::ETCD_MANIFEST.to_owned()],
             Self::PutKubeletConf { .. } => vec![layout::KUBELET_CONF.to_owned()],
             _ => vec![],
         }

@@ -156,6 +156,10 @@ impl Action {
                 let flags = facts.etcd_manifest.take().unwrap_or_default();
                 facts.etcd_manifest = Some(with_arguments(&flags, arguments));
             }
+            Self::SetManifestAside => {
+                facts.files.remove(layout::ETCD_MANIFEST);
+                (facts.etcd_manifest, facts.etcd_image) = (None, None);
+            }
             Self::SetAside => {
                 facts.etcd_data = false;
                 facts.etcd_writer = None;

@@ -56,6 +56,9 @@ impl fmt::Display for Action {
             Self::HandOver { member } => write!(f, "let another member lead, if {member} does"),
             Self::AwaitSound => f.write_str("wait until all members are healthy and hold the same data"),
             Self::AwaitStopped { process } => write!(f, "wait until {process} has stopped"),
+            Self::SetManifestAside => {
+                write!(f, "move {} to {}", crate::layout::ETCD_MANIFEST, crate::layout::ETCD_MANIFEST_ASIDE)
+            }
             Self::SetAside => f.write_str("set etcd's old data aside"),
             Self::RecordIdentity { cluster } => write!(f, "record that the host belongs to {cluster}"),
             Self::Apply { what, .. } => write!(f, "apply {what}"),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Arguments of etcd's manifests, each in the place of another, as kubeadm leaves them on every host.
-fn with_arguments(state: &mut State, replaced: &[(&str, &str)]) {
+pub(crate) fn with_arguments(state: &mut State, replaced: &[(&str, &str)]) {
     state.disaster = true;
     state.hang_up();
     for machine in state.machines.values_mut() {

@@ -27,6 +27,7 @@ use rsadm::{
 use time::OffsetDateTime;
 
 use crate::{
+    adopted::with_arguments,
     faults::{differences, in_parallel, report},
     harness::{self, block_on, observe, words},
     prediction,
@@ -189,6 +190,44 @@ fn members_that_kubeadm_made_come_and_go() {
     heals_from_every_kill("replace m1", &cluster, &state, Asked(&["m1"], &["m1"]));
     let (cluster, state) = with_e4(cluster, state);
     heals_from_every_kill("replace m3 e4", &cluster, &state, Asked(&["e4"], &["m3"]));
+}
+
+/// kubeadm's configuration may have tuned it, and an operator; the inventory says nothing of that.
+#[test]
+fn a_member_of_kubeadms_that_is_made_anew_is_tuned_as_it_was() {
+    let (cluster, mut state) = by_kubeadm();
+    with_arguments(
+        &mut state,
+        &[
+            ("heartbeat-interval", "--heartbeat-interval=500"),
+            ("election-timeout", "--election-timeout=5000"),
+            ("listen-metrics-urls", "--listen-metrics-urls=http://0.0.0.0:2381"),
+            ("quota-backend-bytes", "--quota-backend-bytes=4294967296"),
+            ("auto-compaction-mode", "--max-request-bytes=3145728"),
+            ("auto-compaction-retention", "--log-outputs=/var/log/etcd.log"),
+        ],
+    );
+    let flags = |state: &State, host: &str| -> BTreeMap<String, String> {
+        let text = state.machines[&NodeName::new(host)].files.text(layout::ETCD_MANIFEST).unwrap();
+        let flags = text.lines().filter_map(|line| line.trim().strip_prefix("- --")?.split_once('='));
+        let others = flags.filter(|(name, _)| !name.starts_with("initial-"));
+        others.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    let manifest = |state: &State, path: &str| state.machines[&NodeName::new("m1")].files.text(path);
+    let (had, of_kubeadms) = (flags(&state, "m1"), manifest(&state, layout::ETCD_MANIFEST));
+    let again = heals_from_every_kill("replace m1", &cluster, &state, Asked(&["m1"], &["m1"]));
+    let mut wanted = had.clone();
+    assert!(wanted.remove("log-outputs").is_some(), "that folder is not the new member's");
+    assert_eq!(flags(&again, "m1"), wanted);
+    assert_eq!(manifest(&again, layout::ETCD_MANIFEST_ASIDE), of_kubeadms);
+    // Where no manifest is left, as those that stay.
+    let without = heals_from_every_kill("remove m1", &cluster, &state, Asked(&[], &["m1"]));
+    assert_eq!(manifest(&without, layout::ETCD_MANIFEST_ASIDE), of_kubeadms);
+    let with = heals_from_every_kill("add m1", &cluster, &without, Asked(&["m1"], &[]));
+    assert_eq!(flags(&with, "m1"), wanted);
+    let (cluster, state) = with_e4(cluster, state);
+    let beside = heals_from_every_kill("add e4", &cluster, &state, Asked(&["e4"], &[]));
+    assert_eq!(flags(&beside, "e4")["election-timeout"], "5000");
 }
 
 /// kubeadm keeps no record of the cluster there, and its member list has forgotten the host: its log has not.

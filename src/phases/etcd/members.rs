@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{PHASE, PROCESS, inputs, started};
+use super::{PHASE, PROCESS};
 use crate::{
     inventory::{Cluster, Node, NodeName, Role},
     layout,
@@ -17,12 +17,17 @@ use crate::{
     plan::{Action, Mode, Planner, Refusal},
 };
 
+/// Whose manifest and data go.
+const FORMER: &str = "of a former member";
+
 mod founders;
+pub(super) mod likeness;
 mod listens;
 mod quota;
 mod refusals;
 
 pub(super) use founders::refusal as other_founders;
+use likeness::Likeness;
 pub use listens::listens;
 pub(super) use quota::holds_the_database;
 pub use quota::{may_be_full, with_their_quota};
@@ -158,11 +163,13 @@ impl Change {
         }
         // Side by side, so that a host whose turn comes has nothing left to do but to start its member.
         p.stage(PHASE, "hosts of members to come", Mode::Parallel);
+        // Before the manifests of those that are made anew are taken away.
+        let likenesses: Vec<_> = joining.iter().map(|node| likeness::of(p, node)).collect();
         for node in &joining {
             make_ready(p, node);
         }
-        for node in joining {
-            join(p, node);
+        for (node, likeness) in joining.into_iter().zip(likenesses) {
+            join(p, node, likeness);
         }
         for member in last {
             self.leave(p, member)?;
@@ -326,7 +333,7 @@ fn make_ready(p: &mut Planner<'_>, node: &Node) {
 }
 
 /// Learner, then process, then vote.
-fn join(p: &mut Planner<'_>, node: &Node) {
+fn join(p: &mut Planner<'_>, node: &Node, likeness: Option<Likeness>) {
     p.stage(PHASE, format!("{} joins", node.name), Mode::OneByOne);
     if !is_listed(p, node) {
         let member = node.name.clone();
@@ -334,9 +341,14 @@ fn join(p: &mut Planner<'_>, node: &Node) {
     }
     p.folder(node, layout::ETCD_DATA_DIR, 0o700);
     let start = EtcdStart { members: membership(p), state: InitialState::Existing, token: super::token(p) };
-    started(p, node, &start);
+    if let Some(likeness) = &likeness {
+        likeness::tell(p, node, likeness);
+    }
+    let settings = likeness.map(|likeness| likeness.settings);
+    let (text, inputs) = super::text_and_inputs(p.cluster, node, &start, settings.as_ref());
+    p.file_with_inputs(node, layout::ETCD_MANIFEST, 0o600, text, &inputs);
     p.push(&node.name, Action::Promote { member: node.name.clone(), peer_url: node.peer_url() }, "");
-    p.process(node, PROCESS, &inputs(p.cluster, node));
+    p.process(node, PROCESS, &inputs);
     if p.facts(&node.name).identity.is_none() || p.seen().old_cluster_of(&node.name).is_some() {
         p.push(&node.name, Action::RecordIdentity { cluster: p.cluster.name.clone() }, "");
     }
@@ -359,7 +371,15 @@ fn membership(p: &Planner<'_>) -> Vec<(NodeName, String)> {
 
 /// True where one was there: the kubelet may have started it since the host was looked at.
 fn no_manifest(p: &mut Planner<'_>, node: &Node) -> bool {
-    p.no_file(node, layout::ETCD_MANIFEST, "of a former member")
+    let facts = p.facts(&node.name);
+    if !ownership::is_adopted(facts) {
+        return p.no_file(node, layout::ETCD_MANIFEST, FORMER);
+    }
+    let there = facts.files.contains_key(layout::ETCD_MANIFEST);
+    if there {
+        p.push(&node.name, Action::SetManifestAside, FORMER);
+    }
+    there
 }
 
 fn stop(p: &mut Planner<'_>, node: &Node, may_start: bool) {
@@ -370,7 +390,7 @@ fn stop(p: &mut Planner<'_>, node: &Node, may_start: bool) {
 
 fn set_aside(p: &mut Planner<'_>, node: &Node, may_start: bool) {
     if may_start || p.facts(&node.name).etcd_data {
-        p.push(&node.name, Action::SetAside, "of a former member");
+        p.push(&node.name, Action::SetAside, FORMER);
     }
 }
 

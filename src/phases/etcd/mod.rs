@@ -10,7 +10,7 @@
 use crate::{
     inventory::{Cluster, Node, Role},
     layout,
-    manifests::{EtcdStart, InitialState, etcd_pod},
+    manifests::{EtcdSettings, EtcdStart, InitialState, etcd_pod},
     phases::prepare,
     pki::authorities::Ca,
     plan::{
@@ -89,7 +89,7 @@ fn found(p: &mut Planner<'_>, nodes: &[&Node]) {
         p.folder(node, layout::MANIFESTS_DIR, 0o700);
         manifest(p, node, InitialState::New);
         prepare::kubelet(p, node);
-        p.process(node, PROCESS, &inputs(p.cluster, node));
+        p.process(node, PROCESS, &inputs(p, node));
     }
     agree(p, nodes);
     p.stage(PHASE, "founded: a wiped member can found no second cluster", Mode::Parallel);
@@ -112,7 +112,7 @@ fn start(p: &mut Planner<'_>, nodes: &[&Node]) -> bool {
     for node in &down {
         p.folder(node, layout::ETCD_DATA_DIR, 0o700);
         manifest(p, node, InitialState::Existing);
-        p.process(node, PROCESS, &inputs(p.cluster, node));
+        p.process(node, PROCESS, &inputs(p, node));
     }
     let waits = !down.is_empty() && nodes.iter().any(|n| p.has_work(&n.name));
     if waits {
@@ -178,7 +178,13 @@ fn manifest_text(p: &Planner<'_>, node: &Node, state: InitialState) -> (String, 
         _ => p.cluster.with_role(Role::Etcd).map(|n| (n.name.clone(), n.peer_url())).collect(),
     };
     let start = EtcdStart { members, state, token };
-    (text(p.cluster, node, &start), inputs(p.cluster, node))
+    let likeness = members::likeness::of(p, node);
+    text_and_inputs(p.cluster, node, &start, likeness.map(|l| l.settings).as_ref())
+}
+
+/// What the process of a member reads once that is there already.
+fn inputs(p: &Planner<'_>, node: &Node) -> Vec<String> {
+    manifest_text(p, node, InitialState::Existing).1
 }
 
 /// What tells this foundation from every other. etcd draws the cluster's ID from it and from names and addresses alone
@@ -196,27 +202,19 @@ fn token(p: &Planner<'_>) -> String {
     })
 }
 
-fn started(p: &mut Planner<'_>, node: &Node, start: &EtcdStart) {
-    let (text, inputs) = (text(p.cluster, node, start), inputs(p.cluster, node));
-    p.file_with_inputs(node, layout::ETCD_MANIFEST, 0o600, text, &inputs);
-}
-
-/// The manifest, with the pod's identity drawn from everything but the foundation.
-fn text(cluster: &Cluster, node: &Node, start: &EtcdStart) -> String {
-    let mut pod = etcd_pod(cluster, node, start, REVISION_MARK);
-    pod.metadata.uid = Some(format!("{}-{REVISION_MARK}", &sha256(lasting(cluster, node).as_bytes())[..16]));
-    prepare::yaml(&pod)
-}
-
-/// The manifest without the foundation.
-fn lasting(cluster: &Cluster, node: &Node) -> String {
+/// The manifest, with the pod's identity drawn from everything but the foundation; and what etcd reads once. Its own certificates
+/// it reads anew with every handshake (etcd, `transport/listener.go`).
+fn text_and_inputs(
+    cluster: &Cluster,
+    node: &Node,
+    start: &EtcdStart,
+    others: Option<&EtcdSettings>,
+) -> (String, Vec<String>) {
     let nothing = EtcdStart { members: vec![], state: InitialState::Existing, token: String::new() };
-    prepare::yaml(&etcd_pod(cluster, node, &nothing, REVISION_MARK))
-}
-
-/// What etcd reads once. Its own certificates it reads anew with every handshake (etcd, `transport/listener.go`).
-fn inputs(cluster: &Cluster, node: &Node) -> Vec<String> {
-    vec![Ca::Etcd.cert_path(), text_input(&lasting(cluster, node))]
+    let lasting = prepare::yaml(&etcd_pod(cluster, node, &nothing, REVISION_MARK, others));
+    let mut pod = etcd_pod(cluster, node, start, REVISION_MARK, others);
+    pod.metadata.uid = Some(format!("{}-{REVISION_MARK}", &sha256(lasting.as_bytes())[..16]));
+    (prepare::yaml(&pod), vec![Ca::Etcd.cert_path(), text_input(&lasting)])
 }
 
 fn no_data(p: &Planner<'_>, node: &Node) -> Refusal {

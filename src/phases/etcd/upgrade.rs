@@ -21,6 +21,8 @@ use crate::{
 mod adopted;
 mod arguments;
 
+pub(super) use arguments::replaced as successors;
+
 /// The phase.
 pub const PHASE: &str = "etcd-upgrade";
 

@@ -209,6 +209,7 @@ impl KubeadmBuilt<'_> {
         })?;
         self.with_e4("etcd replace {} m3 e4")?.ok()?.says("etcd has 3 voting members, can lose 1")?;
         self.lab.on("e4", &format!("ls /etc/kubernetes/pki/etcd/server.crt {MANIFEST}"))?.ok()?;
+        self.is_tuned("e4")?;
         ["m1", "m2"].iter().try_for_each(|host| self.dials(host, "https://127.0.0.1:2379"))
     }
 
@@ -218,6 +219,8 @@ impl KubeadmBuilt<'_> {
         self.lab.on("m3", "rm /var/lib/rsadm/cluster.json")?.ok()?;
         self.with_e4("etcd replace {} e4 m3")?.ok()?.says("etcd has 3 voting members, can lose 1")?;
         self.lab.on("e4", "! pidof etcd")?.ok()?;
+        self.is_tuned("m3")?;
+        self.lab.on("m3", "! grep RSADM_REVISION /var/lib/rsadm/aside/etcd.yaml")?.ok()?;
         self.dials("m3", "https://127.0.0.1:2379,https://10.77.0.11:2379,https://10.77.0.12:2379")?;
         ["m1", "m2"].iter().try_for_each(|host| self.dials(host, "https://127.0.0.1:2379"))
     }
@@ -230,7 +233,14 @@ impl KubeadmBuilt<'_> {
         eventually(|| {
             self.lab.rsadm_on("etcd status", &self.inventory)?.exits(8)?.says("rsadm etcd replace")
         })?;
-        self.rsadm("etcd replace {} m1")?.ok()?.says("etcd has 3 voting members, can lose 1")
+        self.rsadm("etcd replace {} m1")?.ok()?.says("etcd has 3 voting members, can lose 1")?;
+        self.is_tuned("m1")
+    }
+
+    /// As kubeadm was told to, and the inventory was not.
+    fn is_tuned(&self, host: &str) -> Check {
+        let flags = self.lab.on(host, "tr '\\0' '\\n' < /proc/$(pidof etcd)/cmdline")?.ok()?;
+        ["--heartbeat-interval=200", "--election-timeout=2000"].iter().try_for_each(|flag| flags.says(flag))
     }
 
     /// Of a quota that nobody wants to fill here: the alarm itself is etcd's own, and so is what it keeps from writing.

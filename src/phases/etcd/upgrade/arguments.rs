@@ -59,13 +59,13 @@ const DROPPED: &[(u16, &str, Successor)] = &[
 const GATES: &str = "feature-gates";
 
 /// An argument as a manifest has it, and what stands there instead; nothing where that has its place elsewhere.
-pub(super) type Replaced = (String, Option<String>);
+pub(in crate::phases::etcd) type Replaced = (String, Option<String>);
 
 /// What of these arguments etcd 3 of that minor version does not know, with what takes its place.
 ///
 /// # Errors
 /// Names the first that has no known successor.
-pub(super) fn replaced<'a>(
+pub(in crate::phases::etcd) fn replaced<'a>(
     arguments: impl Iterator<Item = &'a str> + Clone,
     minor: u16,
 ) -> Result<Vec<Replaced>, &'a str> {
