@@ -33,6 +33,8 @@ use self::cluster::{Authority, Cluster};
 mod cluster;
 #[path = "etcd/snapshot.rs"]
 mod snapshot;
+#[path = "etcd/survivor.rs"]
+mod survivor;
 #[path = "etcd/upkeep.rs"]
 mod upkeep;
 

@@ -6,6 +6,8 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -196,6 +198,34 @@ impl Cluster {
         self.folder.path().join(format!("{}.data/member/snap/db", self.members[n].name))
     }
 
+    /// What etcd writes where it is started alone with a copy of what a member has, until it serves.
+    pub(crate) fn alone(&self, n: usize) -> String {
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let (copy, log) = (file("copy"), file("copy.log"));
+        let _ = fs::remove_dir_all(&copy);
+        let data = file(&format!("{}.data", self.members[n].name));
+        assert!(Command::new("cp").args(["-a", &data, &copy]).status().unwrap().success());
+        let (client, peer) = (format!("http://{}", free_address()), format!("http://{}", free_address()));
+        let mut command = Command::new(program("etcd"));
+        command.args(["--name", "replay", "--force-new-cluster", "--data-dir", &copy]);
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.arg(format!("--initial-cluster=replay={peer}")).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut process = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let begun = Instant::now();
+        loop {
+            let said = fs::read_to_string(&log).unwrap();
+            let serves = said.contains("ready to serve client requests");
+            if serves || begun.elapsed() > Duration::from_secs(60) {
+                let _ = process.kill();
+                let _ = process.wait();
+                assert!(serves, "{said}");
+                return said;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// A member's ID as etcdctl prints it.
     pub(crate) fn etcdctl_id(&self, n: usize) -> String {
         let output = self.etcdctl(&["member", "list"]).stdout(Stdio::piped()).output().unwrap();
@@ -205,9 +235,14 @@ impl Cluster {
     }
 
     fn etcdctl(&self, args: &[&str]) -> Command {
+        self.etcdctl_of(0, args)
+    }
+
+    /// Asks one member alone.
+    pub(crate) fn etcdctl_of(&self, n: usize, args: &[&str]) -> Command {
         let mut command = Command::new(program("etcdctl"));
         let file = |name: &str| self.folder.path().join(name);
-        command.arg("--endpoints").arg(&self.members[0].client_url);
+        command.arg("--endpoints").arg(&self.members[n].client_url);
         command
             .arg("--cacert")
             .arg(file("ca.crt"))

@@ -11,7 +11,7 @@ use crate::{
     etcd::{EtcdError, MemberStatus, status::EtcdReport},
     exec::{
         members::Members,
-        restore::survivors::{Far, Measured},
+        restore::survivors::{Far, Measured, entries},
     },
     inventory::{Node, NodeName},
     observe::wal::{self, Writer},
@@ -35,6 +35,8 @@ struct Survivor {
     running: bool,
     raft_term: Option<u64>,
     raft_index: Option<u64>,
+    /// Entries behind that, which a recovery drops; `None` where it runs.
+    undecided: Option<u64>,
     revision: Option<u64>,
     hash: Option<String>,
     /// The cluster whose data it has, where that made room for the present one.
@@ -57,7 +59,9 @@ impl Survivor {
     }
 
     /// What a quorum has agreed on is one log, of which each knows the start: who knows of a later entry knows all of the
-    /// earlier ones, in whatever term (raft, section 5.4). A term alone proves nothing, a vote is enough to have a high one.
+    /// earlier ones, in whatever term (raft, section 5.4). A term alone proves nothing, a vote is enough to have a high one. Nor
+    /// do entries behind the last that it knows to be agreed on count, however many: etcd drops them, and what another knows to be
+    /// agreed on beyond that would be lost with them.
     fn is_so_far(&self) -> (Option<u64>, Option<u64>) {
         (self.raft_index, self.revision)
     }
@@ -72,7 +76,7 @@ impl Survivor {
         match measured {
             Some(Measured::Far(far)) => {
                 (self.raft_term, self.raft_index) = (Some(far.raft_term), Some(far.raft_index));
-                (self.revision, self.hash) = (Some(far.revision), far.hash);
+                (self.revision, self.hash, self.undecided) = (Some(far.revision), far.hash, far.undecided);
             }
             Some(Measured::Damaged { why, revision }) => {
                 (self.damaged, self.revision) = (Some(why), revision);
@@ -105,7 +109,14 @@ impl Survivor {
                 None => text,
             });
         }
-        self.unknown.as_ref().map(|why| format!("How far {host} is could not be measured: {why}"))
+        if let Some(why) = &self.unknown {
+            return Some(format!("How far {host} is could not be measured: {why}"));
+        }
+        let undecided = self.undecided.filter(|n| *n > 0)?;
+        Some(format!(
+            "{host} has {} more at the end of its log, and does not know whether a quorum agreed on them.",
+            entries(undecided)
+        ))
     }
 }
 
@@ -193,6 +204,7 @@ fn far(status: &MemberStatus, hash: Option<String>) -> Far {
         raft_index: status.raft_applied_index.max(status.raft_index),
         revision: status.revision,
         hash,
+        undecided: None,
         members: None,
     }
 }
@@ -337,6 +349,21 @@ impl Diagnosis {
             return Ok(Choice { host: from.clone(), by_database });
         }
         Err(survivor.note().unwrap_or_default())
+    }
+
+    /// What of the log of the chosen one is lost, or may be.
+    pub(super) fn drops(&self, choice: &Choice) -> Option<String> {
+        let survivor = self.survivors.iter().find(|s| s.host == choice.host.as_str())?;
+        let what = match survivor.undecided {
+            Some(0) => return None,
+            _ if choice.by_database => return None,
+            Some(1) => "The last entry of its log is".to_owned(),
+            Some(n) => format!("The last {} of its log are", entries(n)),
+            None => "Entries at the end of its log may be".to_owned(),
+        };
+        Some(format!(
+            "{what} dropped: it does not know whether a quorum agreed on that, and a client may have been told so."
+        ))
     }
 
     /// Where members are that could be started.

@@ -118,6 +118,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
          What only the lost members knew is lost for good. All old data is set aside, none is deleted.",
         ground.session.cluster.name
     );
+    if let Some(drops) = diagnosis.drops(&best) {
+        question.push_str(&format!("\n{drops}"));
+    }
     if args.from.is_some() {
         question.push_str("\nWhat other survivors have beyond that is given up.");
     }

@@ -38,8 +38,16 @@ pub struct Far {
     pub revision: u64,
     /// The hash of its key space at that revision, eight hexadecimal digits.
     pub hash: Option<String>,
+    /// Entries at the end of its log of which it does not know whether a quorum agreed on them: a member that begins anew drops
+    /// them. `None` where it runs, and was asked.
+    pub undecided: Option<u64>,
     /// How many members its cluster has, learners included, where its data was asked.
     pub members: Option<usize>,
+}
+
+/// Of a log.
+pub fn entries(n: u64) -> String {
+    if n == 1 { "1 entry".to_owned() } else { format!("{n} entries") }
 }
 
 /// An element of what `etcdctl endpoint status -w json` and `endpoint hashkv -w json` print.
@@ -101,6 +109,7 @@ impl Measured {
                     .and_then(endpoint)
                     .and_then(|e| e.hash_kv.hash)
                     .map(|h| format!("{h:08x}")),
+                undecided: field("undecided").and_then(|n| n.parse().ok()),
                 members: field("members").and_then(|n| n.parse().ok()),
             })
         };
@@ -175,11 +184,15 @@ impl Restore<'_> {
         let stage = self.events.stage(PHASE, format!("{survivor}'s {title}"), only.clone());
         let said = self.ask(doing, &only, |_| verb.clone()).await?;
         let said = said.into_iter().map(|(_, said)| said).next().unwrap_or_default();
-        let (sha256, size) = said.split_once('\n').unwrap_or((&said, ""));
-        let size: u64 = size.trim().parse().unwrap_or_default();
+        let mut lines = said.lines();
+        let sha256 = lines.next().unwrap_or_default().trim().to_owned();
+        let size: u64 = lines.next().and_then(|size| size.trim().parse().ok()).unwrap_or_default();
+        let undecided = lines.find_map(|line| line.strip_prefix("undecided ")?.parse().ok());
         self.fetch(survivor, size, to).await?;
-        stage.done(format!("{survivor}'s {done} a snapshot of {size} bytes"));
-        Ok(sha256.trim().to_owned())
+        let without = undecided.filter(|n| *n > 0).map(|n| format!(", without {} at its end", entries(n)));
+        let text = format!("{survivor}'s {done} a snapshot of {size} bytes{}", without.unwrap_or_default());
+        stage.done(text);
+        Ok(sha256)
     }
 }
 
@@ -188,7 +201,8 @@ mod tests {
     use super::*;
 
     /// Of etcd 3.7.3.
-    const SAID: &str = r#"index 13
+    const SAID: &str = r#"undecided 6
+index 13
 members 3
 status [{"Endpoint":"https://127.0.0.1:12379","Status":{"header":{"cluster_id":10051333104847645073,"member_id":10101787052884330775,"revision":6,"raft_term":3},"version":"3.7.3","dbSize":32768,"leader":10101787052884330775,"raftIndex":17,"raftTerm":3,"raftAppliedIndex":17,"dbSizeInUse":24576}}]
 hash [{"Endpoint":"https://127.0.0.1:12379","HashKV":{"header":{"cluster_id":10051333104847645073,"member_id":10101787052884330775,"revision":6,"raft_term":3},"hash":3065152303,"compact_revision":-1,"hash_revision":6}}]"#;
@@ -200,6 +214,7 @@ hash [{"Endpoint":"https://127.0.0.1:12379","HashKV":{"header":{"cluster_id":100
             raft_index: 13,
             revision: 6,
             hash: Some("b6b2832f".into()),
+            undecided: Some(6),
             members: Some(3),
         };
         assert_eq!(Measured::of(SAID), Measured::Far(far.clone()));

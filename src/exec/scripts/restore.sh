@@ -194,15 +194,31 @@ alone() {
   done
 }
 
+# number WORDS: what the copy's log has behind them.
+number() { sed -n "s/.*$1:\([0-9]*\).*/\1/p" $work/replay.log | tail -n 1; }
+
+# How many entries at the end of its log the copy has dropped: it did not know that a quorum had agreed on them (bootstrap.go,
+# CommitedEntries).
+undecided() {
+  local entries
+  entries=$(number '"discarding uncommitted WAL entries".*"number-of-discarded-entries"')
+  printf 'undecided %s\n' "${entries:-0}"
+}
+
 # How far the copy was before it was made to stand alone, which took entries and an election of its own.
 far() {
-  local index
-  index=$(sed -n 's/.*"forcing restart member".*"wal-commit-index":\([0-9]*\).*/\1/p' $work/replay.log | tail -n 1)
-  if [ -z "$index" ]; then
-    # Before etcd 3.7 with the entries that take the others out of the membership.
-    index=$(sed -n 's/.*"forcing restart member".*"commit-index":\([0-9]*\).*/\1/p' $work/replay.log | tail -n 1)
+  local index applied
+  index=$(number '"forcing restart member".*"wal-commit-index"')
+  if [ "$index" ]; then
+    # What is in its database was agreed on, too, and is kept; the log may not have been told yet when the process died.
+    applied=$(number '"restore consistentIndex".*"index"')
+    [ "${applied:-0}" -le "$index" ] || index=$applied
+  else
+    # An older etcd tells it with the entries that take the others out of the membership.
+    index=$(number '"forcing restart member".*"commit-index"')
     index=$((${index:-0} - $(grep -c '"msg":"removed member"' $work/replay.log)))
   fi
+  undecided
   # Those that it took out of the membership, which etcd names one by one (membership/cluster.go, RemoveMember), and itself.
   printf 'members %s\n' $((1 + $(grep -c '"msg":"removed member"' $work/replay.log)))
   printf 'index %s\nstatus %s\n' "$index" "$(ctl endpoint status -w json)"
@@ -329,7 +345,8 @@ replay) # [database]: a snapshot of the data with its write-ahead log applied; o
     sync $state/snapshot.new && mv $state/snapshot.new $state/snapshot.db || exit 1
   fi
   sha256sum < $state/snapshot.db | cut -d' ' -f1
-  stat -c %s $state/snapshot.db ;;
+  stat -c %s $state/snapshot.db
+  [ "${1-}" = database ] || [ ! -f $work/replay.log ] || undecided ;;
 diagnose) # What there is to recover from, without touching it.
   [ -e $data/member ] && echo data
   echo "writer $(head_of_log $data)"

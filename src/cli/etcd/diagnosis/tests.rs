@@ -4,7 +4,8 @@ use super::*;
 
 fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
     let measured = far.map(|(raft_term, raft_index, revision)| {
-        Measured::Far(Far { raft_term, raft_index, revision, hash: None, members: None })
+        let undecided = Some(0);
+        Measured::Far(Far { raft_term, raft_index, revision, hash: None, undecided, members: None })
     });
     Survivor { host: host.into(), ..Survivor::default() }.with(measured)
 }
@@ -25,6 +26,34 @@ fn the_furthest_knows_of_most_that_was_agreed_on_whoever_has_voted_since() {
     assert_eq!(best(&[all[0].clone(), survivor("e", None)]).as_deref(), Some("a"));
     assert_eq!(best(&[survivor("e", None), survivor("f", None)]).as_deref(), Some("e"));
     assert_eq!(best(&[]), None);
+}
+
+/// etcd drops what a survivor does not know to be agreed on, so a longer log does not make one further.
+#[test]
+fn what_is_dropped_of_a_log_is_told_and_makes_nobody_further() {
+    let with = |host: &str, index: u64, undecided: Option<u64>| {
+        let far =
+            Far { raft_term: 2, raft_index: index, revision: index, hash: None, undecided, members: None };
+        survivor(host, None).with(Some(Measured::Far(far)))
+    };
+    let diagnosis = Diagnosis::of(vec![with("e1", 10, Some(6)), with("e2", 12, Some(1))], 5);
+    let choice = diagnosis.choice("", None, None).unwrap();
+    assert_eq!(choice.host, NodeName::new("e2"));
+    let text = diagnosis.text();
+    for words in ["e1 has 6 entries more at the end of its log", "e2 has 1 entry more", "e2 is furthest"] {
+        assert!(text.contains(words), "{text}");
+    }
+    for (undecided, by_database, words) in [
+        (Some(1), false, Some("The last entry of its log is dropped: it does not know")),
+        (Some(6), false, Some("The last 6 entries of its log are dropped: it does not know")),
+        (None, false, Some("Entries at the end of its log may be dropped: it does not know")),
+        (Some(0), false, None),
+        (Some(6), true, None),
+    ] {
+        let said = Diagnosis::of(vec![with("e1", 10, undecided)], 3)
+            .drops(&Choice { host: NodeName::new("e1"), by_database });
+        assert_eq!(said.as_deref().map(|said| said.starts_with(words.unwrap_or("-"))), words.map(|_| true));
+    }
 }
 
 #[test]
