@@ -29,12 +29,13 @@ use super::{
     trial, turn,
 };
 use crate::{
-    etcd::{Alarm, client::Credentials},
+    etcd::{Alarm, EtcdApi, client::Credentials},
     host::Secret,
     layout,
     manifests::BackupConfig,
 };
 
+mod alike;
 mod ask;
 mod ended;
 mod fresh;
@@ -119,7 +120,8 @@ async fn attempt(
             if let Some(m) = fresh(config, own.status.cluster_id, &list, now).filter(|_| first) {
                 return Ok(Outcome::Fresh(m.file.clone()));
             }
-            work(config, &place, own, &recipients, is_corrupt, stop.clone()).await?
+            let damaged = damaged(is_corrupt, &config.host, &answers).await;
+            work(config, &place, own, &recipients, damaged, stop.clone()).await?
         }
         _ if !may_step_in || !steps_in(config, &place, own, &ranked[..=rank]).await? => {
             return Ok(elsewhere);
@@ -131,7 +133,8 @@ async fn attempt(
             if !steps_in(config, &place, &own, &ranked[..=rank]).await? {
                 return Ok(elsewhere);
             }
-            work(config, &place, &own, &recipients, is_corrupt, stop.clone()).await?
+            let damaged = damaged(is_corrupt, &config.host, &answers).await;
+            work(config, &place, &own, &recipients, damaged, stop.clone()).await?
         }
     };
     // It is taken, whatever becomes of older ones.
@@ -185,12 +188,24 @@ async fn leave_note(config: &BackupConfig, credentials: &Credentials) {
     let _ = own.client.grant(note, turn::lifetime(config.members.len(), config.interval)).await;
 }
 
+/// Why the data of the member on this host is not what the cluster can go on with. One that differs from the others leaves no
+/// note of what it gives, so that the next in line steps in.
+async fn damaged(is_corrupt: bool, host: &str, answers: &[Answer]) -> Option<String> {
+    if is_corrupt {
+        return Some(format!("the alarm {} of its member, or of all, was on", Alarm::CORRUPT));
+    }
+    let voters = answers.iter().filter(|a| a.serves && !a.status.is_learner);
+    let voters: Vec<(&str, &dyn EtcdApi)> =
+        voters.map(|a| (a.name.as_str(), &a.client as &dyn EtcdApi)).collect();
+    alike::doubt(host, &voters).await
+}
+
 async fn work(
     config: &BackupConfig,
     place: &Place,
     own: &Answer,
     recipients: &[Recipient],
-    is_corrupt: bool,
+    damaged: Option<String>,
     stop: impl Future<Output = ()>,
 ) -> Result<Manifest, BackupError> {
     let source = Source {
@@ -199,12 +214,7 @@ async fn work(
         status: own.status.clone(),
         kubernetes: config.kubernetes.clone(),
         // A copy is better than none, and nobody may take one of a sick member for the cluster's data.
-        doubts: Doubts {
-            without_quorum: !own.serves,
-            why: None,
-            damaged: is_corrupt
-                .then(|| format!("the alarm {} of its member, or of all, was on", Alarm::CORRUPT)),
-        },
+        doubts: Doubts { without_quorum: !own.serves, why: None, damaged },
     };
     // Where a bucket is the target, it passes through here; what a killed run left goes first.
     let folder = match place {

@@ -27,7 +27,7 @@ mod report;
 mod silence;
 mod timing;
 
-pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
+pub use assess::{Known, LAG_LIMIT, alarms_in, assess, majority_hash, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
 pub use disks::LEAST_ROOM;
 pub use doubt::undecided;

@@ -139,7 +139,7 @@ impl<'g> Facts<'g> {
             cluster_id: most_common(statuses().map(|s| s.cluster_id)).map(|(id, _)| id),
             leader: leaders.max_by_key(|s| s.raft_term).map(|s| s.leader),
             furthest: statuses().map(|s| s.raft_index).max().unwrap_or(0),
-            hash: majority_hash(&present),
+            hash: majority_hash(present.iter().filter_map(|a| a.hash)),
             newest: statuses().map(|s| s.revision).max(),
         }
     }
@@ -328,10 +328,9 @@ fn furthest_own_list<'a>(
 
 /// Hashes compare only where they start from the same compaction; of those groups the largest counts, and in it a
 /// hash that more than half have.
-fn majority_hash(answers: &[&Answer]) -> Option<KvHash> {
-    let hashes = || answers.iter().filter_map(|a| a.hash);
-    let (compaction, members) = most_common(hashes().map(|h| h.compact_revision))?;
-    let comparable = || hashes().filter(move |h| h.compact_revision == compaction);
+pub fn majority_hash(hashes: impl Iterator<Item = KvHash> + Clone) -> Option<KvHash> {
+    let (compaction, members) = most_common(hashes.clone().map(|h| h.compact_revision))?;
+    let comparable = || hashes.clone().filter(move |h| h.compact_revision == compaction);
     let (hash, holders) = most_common(comparable().map(|h| h.hash))?;
     comparable().find(|h| h.hash == hash && holders * 2 > members)
 }

@@ -61,7 +61,8 @@ impl Hashes {
         LEAST + Duration::from_secs(largest / SLOWEST)
     }
 
-    fn has(self, largest: u64) -> bool {
+    /// Whether such a look asks for them, where the largest database has that size.
+    pub fn has(self, largest: u64) -> bool {
         match self {
             Self::Unasked => false,
             Self::Cheap => largest <= CHEAP,

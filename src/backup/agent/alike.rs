@@ -1,0 +1,148 @@
+//! Whether this host's member holds what the others do, asked once for each snapshot that it takes: the alarm CORRUPT is none that
+//! every cluster raises (kubeadm's members compare themselves at their start alone), and a snapshot of data that is not the cluster's
+//! opens and restores as any other does.
+
+use futures::future::join_all;
+
+use crate::etcd::{
+    EtcdApi, KvHash,
+    status::{Hashes, majority_hash},
+};
+
+/// Why the data of `own` is not what the cluster can go on with; `None` where nothing says so, and where hashes would hold up
+/// writes: whose databases are that large compare them with `rsadm etcd status --compare`.
+pub(super) async fn doubt(own: &str, voters: &[(&str, &dyn EtcdApi)]) -> Option<String> {
+    let statuses = join_all(voters.iter().map(async |(_, api)| api.status().await.ok())).await;
+    let largest = statuses.iter().flatten().map(|status| status.db_size).max()?;
+    let revision = statuses.iter().flatten().map(|status| status.revision).min()?;
+    if voters.len() < 2 || !Hashes::Quick.has(largest) {
+        return None;
+    }
+    let limit = Hashes::limit(largest);
+    let hash = async |(name, api): &(&str, &dyn EtcdApi)| {
+        Some((name == &own, api.hash_kv(revision, limit).await.ok()?))
+    };
+    let told: Vec<(bool, KvHash)> = join_all(voters.iter().map(hash)).await.into_iter().flatten().collect();
+    let (_, own_hash) = told.iter().find(|(is_own, _)| *is_own)?;
+    judge(own, *own_hash, told.iter().map(|(_, hash)| *hash))
+}
+
+fn judge(name: &str, own: KvHash, all: impl Iterator<Item = KvHash> + Clone) -> Option<String> {
+    let mut comparable = all.clone().filter(|hash| hash.compact_revision == own.compact_revision);
+    if comparable.all(|hash| hash.hash == own.hash) {
+        return None;
+    }
+    match majority_hash(all) {
+        Some(most) if most.compact_revision != own.compact_revision || most.hash == own.hash => None,
+        Some(_) => Some(format!("of {name}: its data differs from the others' (hash)")),
+        None => Some("members held different data, and no majority told whose was right (hash)".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Mutex, time::Duration};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::etcd::{Alarm, EtcdError, Member, MemberStatus, status::tests::Scene};
+
+    /// A member at some revision with so large a database, and the hash that it tells, of what it starts from.
+    struct Voter {
+        revision: u64,
+        db_size: u64,
+        hash: Option<(u32, u64)>,
+        asked: Mutex<Vec<u64>>,
+    }
+
+    #[async_trait]
+    impl EtcdApi for Voter {
+        fn endpoint(&self) -> &'static str {
+            "m1"
+        }
+        async fn status(&self) -> Result<MemberStatus, EtcdError> {
+            Ok(MemberStatus {
+                db_size: self.db_size,
+                revision: self.revision,
+                ..Scene::new(3).status(1).clone()
+            })
+        }
+        async fn hash_kv(&self, revision: u64, _: Duration) -> Result<KvHash, EtcdError> {
+            self.asked.lock().unwrap().push(revision);
+            let silent = || EtcdError::Unavailable { endpoint: "m1".into(), why: "no answer".into() };
+            let (hash, compact_revision) = self.hash.ok_or_else(silent)?;
+            Ok(KvHash { hash, revision, compact_revision })
+        }
+        async fn members(&self, _: bool) -> Result<Vec<Member>, EtcdError> {
+            unreachable!("hashes are all that is asked for")
+        }
+        async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError> {
+            unreachable!("hashes are all that is asked for")
+        }
+        async fn disarm(&self, _: &Alarm) -> Result<(), EtcdError> {
+            unreachable!("nothing is changed")
+        }
+        async fn has_keys(&self, _: &str) -> Result<bool, EtcdError> {
+            unreachable!("hashes are all that is asked for")
+        }
+        async fn linearizable_read(&self) -> Result<(), EtcdError> {
+            unreachable!("hashes are all that is asked for")
+        }
+        async fn add_learner(&self, _: &str) -> Result<u64, EtcdError> {
+            unreachable!("nothing is changed")
+        }
+        async fn promote(&self, _: u64) -> Result<(), EtcdError> {
+            unreachable!("nothing is changed")
+        }
+        async fn remove(&self, _: u64) -> Result<(), EtcdError> {
+            unreachable!("nothing is changed")
+        }
+        async fn move_leader(&self, _: u64) -> Result<(), EtcdError> {
+            unreachable!("nothing is changed")
+        }
+    }
+
+    /// What is said of the first of these, and the revisions at which they were asked.
+    async fn said(db_size: u64, hashes: &[Option<(u32, u64)>]) -> (String, Vec<u64>) {
+        let asked = || Mutex::new(vec![]);
+        let voter = |(revision, hash): (u64, &Option<(u32, u64)>)| Voter {
+            revision,
+            db_size,
+            hash: *hash,
+            asked: asked(),
+        };
+        let voters: Vec<Voter> = (70..).zip(hashes).map(voter).collect();
+        let named =
+            ["e1", "e2", "e3"].into_iter().zip(&voters).map(|(name, voter)| (name, voter as &dyn EtcdApi));
+        let doubt = doubt("e1", &named.collect::<Vec<_>>()).await.unwrap_or_default();
+        (doubt, voters.into_iter().flat_map(|voter| voter.asked.into_inner().unwrap()).collect())
+    }
+
+    #[tokio::test]
+    async fn what_differs_is_told_where_the_cluster_raises_no_alarm() {
+        let odd = "of e1: its data differs from the others' (hash)";
+        let split = "members held different data, and no majority told whose was right (hash)";
+        let (a, b, later) = (Some((1, 5)), Some((2, 5)), Some((3, 6)));
+        for (hashes, doubt) in [
+            (&[a, a, a][..], ""),
+            (&[b, a, a], odd),
+            (&[a, b, a], ""),
+            (&[b, a, Some((9, 5))], split),
+            (&[a, b], split),
+            (&[a, b, None], split),
+            // What starts from another compaction is another hash.
+            (&[later, a, a], ""),
+            (&[a, later, later], ""),
+            (&[None, a, a], ""),
+        ] {
+            let (told, asked) = said(1 << 20, hashes).await;
+            assert_eq!(told, doubt, "{hashes:?}");
+            assert!(asked.iter().all(|revision| *revision == 70), "{asked:?}");
+        }
+        // Nobody to compare with, and nobody that a hash would hold up.
+        for (size, hashes) in [(1 << 20, &[a][..]), ((1 << 30) + 1, &[b, a, a])] {
+            assert_eq!(said(size, hashes).await, (String::new(), vec![]));
+        }
+    }
+}
