@@ -77,6 +77,21 @@ pub fn for_a_copy(answer: &str, in_use: u64) -> Result<(), String> {
     })
 }
 
+/// Whether etcd's database may grow by so much, by what `df` tells of its folder.
+///
+/// # Errors
+/// In words.
+pub fn for_a_load(answer: &str, grows: u64) -> Result<(), String> {
+    let disk = answer.lines().find_map(Disk::read);
+    disk.map_or(Ok(()), |disk| {
+        disk.has(
+            layout::ETCD_DATA_DIR,
+            beside_the_log(grows),
+            " for what the load leaves and what is written meanwhile",
+        )
+    })
+}
+
 /// The same of a folder of this machine, which need not be there yet.
 ///
 /// # Errors

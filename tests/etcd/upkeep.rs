@@ -15,6 +15,7 @@ use rsadm::{
         members::{MemberHost, Members, Tended},
         upkeep::{
             Tending,
+            bench::{Load, bench},
             defrag::defragment,
             space::{compact, disarm, relieve},
         },
@@ -238,4 +239,26 @@ async fn an_only_member_is_defragmented_too() {
     .await;
     assert_eq!(result.members.len(), 1);
     assert_eq!(client.delete_prefix("key").await, Ok(10), "all that was written is there");
+}
+
+/// Whatever it measures: a full etcd takes no writes of anybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_would_fill_etcd_is_refused_and_what_a_killed_one_left_goes() {
+    let cluster = Cluster::start(1);
+    let client = serving(&cluster).await.remove(0);
+    client.put("/rsadm/bench/4711/9", b"left").await.expect("a write");
+    client.put("/rsadm/other", b"theirs").await.expect("a write");
+    let load = |rate| Load { duration: Duration::from_secs(2), rate, clients: 2, value_bytes: 1024 };
+    let measure = async || std::collections::BTreeMap::new();
+    let (refused, told) = tending(&cluster, async |t| bench(t, load(20_000), measure).await).await;
+    let Err(RunError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal.rule, "no-room", "{refusal:?}");
+    assert_eq!(client.has_keys("/rsadm/bench/").await, Ok(true), "nothing was touched: {told:#?}");
+    let (full, _) = tending_with(&cluster, (1, 1 << 20), async |t| bench(t, load(50), measure).await).await;
+    let Err(RunError::Refused(refusal)) = full else { panic!("{full:?}") };
+    assert!(refusal.why.starts_with("m1: no room in /var/lib/etcd: 1 MiB free, and "), "{refusal:?}");
+    let (measured, told) = tending(&cluster, async |t| bench(t, load(50), measure).await).await;
+    assert!(measured.is_ok_and(|measured| measured.writes > 10), "{told:#?}");
+    assert_eq!(client.has_keys("/rsadm/bench/").await, Ok(false));
+    assert_eq!(client.has_keys("/rsadm/other").await, Ok(true));
 }

@@ -21,8 +21,9 @@ use crate::{
 /// Put a bounded load on etcd, and say what it means for disks and timing
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-It writes to at most 1000 keys below /rsadm/bench/ and takes them away again. The load is real:
-other clients feel it.
+It writes to at most 1000 keys below /rsadm/bench/ and takes them away again, those too that a
+killed run has left. The load is real: other clients feel it, and where its history would take
+a database above 80% of its quota it refuses.
 
 Examples:
   rsadm etcd bench inventories/prod.yaml

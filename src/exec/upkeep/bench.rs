@@ -21,6 +21,8 @@ use crate::{
     inventory::NodeName,
 };
 
+mod bounds;
+
 /// The load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Load {
@@ -37,6 +39,9 @@ pub struct Load {
 
 /// How many keys are written to, over and over.
 const KEYS: u64 = 1000;
+
+/// Where all of them are, and nothing else.
+const PREFIX: &str = "/rsadm/bench/";
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,7 +98,7 @@ impl Percentiles {
 /// members' metrics, by their names, before and after.
 ///
 /// # Errors
-/// Where etcd has no quorum or takes no write at all.
+/// Where etcd has no quorum, no room for what the load leaves, or takes no write at all.
 pub async fn bench(
     t: &Tending<'_>,
     load: Load,
@@ -102,18 +107,22 @@ pub async fn bench(
     let stage = t.events.stage("bench", "a bounded load", []);
     let report = t.serving().await?;
     let Some(member) = report.members.iter().find(|m| m.is_leader) else { return Err(RunError::Stopped(1)) };
+    bounds::fits(t, &report, &load).await?;
     let api = t.tend(&stage, member, "bench").await?;
     let host = NodeName::new(member.name.as_str());
     stage.says(&host, format!("{} writes a second for {} s", load.rate, load.duration.as_secs()));
+    let cleaned = async || {
+        let cleaned = api.delete_prefix(PREFIX).await;
+        let doing = format!("delete the keys below {PREFIX}");
+        cleaned.map_err(|e| failed(&stage, &member.name, &doing, e.into_why()))
+    };
+    // What runs left that were killed: nobody else puts a load on etcd meanwhile, since this holds the cluster's lock.
+    cleaned().await?;
     let idle = idle(api.as_ref()).await;
     let before = measure().await;
-    let prefix = format!("/rsadm/bench/{}/", std::process::id());
-    let (times, errors) = write(t, api.as_ref(), load, &prefix).await;
+    let (times, errors) = write(t, api.as_ref(), load).await;
     let after = measure().await;
-    let cleaned = api.delete_prefix(&prefix).await;
-    cleaned.map_err(|e| {
-        failed(&stage, &member.name, &format!("delete the keys below {prefix}"), e.into_why())
-    })?;
+    cleaned().await?;
     let writes = times.len();
     let Some(write_ms) = Percentiles::of(times) else {
         return Err(failed(&stage, &member.name, "write", "not one write was acknowledged".into()));
@@ -171,7 +180,7 @@ async fn idle(api: &dyn Upkeep) -> Option<Duration> {
     times.get(5).copied()
 }
 
-async fn write(t: &Tending<'_>, api: &dyn Upkeep, load: Load, prefix: &str) -> (Vec<Duration>, usize) {
+async fn write(t: &Tending<'_>, api: &dyn Upkeep, load: Load) -> (Vec<Duration>, usize) {
     let value = vec![b'r'; load.value_bytes];
     let (end, next) = (Instant::now() + load.duration, AtomicU64::new(0));
     let clients = load.clients.max(1);
@@ -180,7 +189,7 @@ async fn write(t: &Tending<'_>, api: &dyn Upkeep, load: Load, prefix: &str) -> (
         let (mut times, mut errors, mut ticks) = (Vec::new(), 0, interval(pause));
         while Instant::now() < end && !(t.stopping)() {
             ticks.tick().await;
-            let key = format!("{prefix}{}", next.fetch_add(1, Relaxed) % KEYS);
+            let key = format!("{PREFIX}{}", next.fetch_add(1, Relaxed) % KEYS);
             let asked = Instant::now();
             match api.put(&key, &value).await {
                 Ok(()) => times.push(asked.elapsed()),
