@@ -32,11 +32,12 @@ use crate::{
     host::Secret,
     inventory::{Node, NodeName, Role},
     layout,
+    line::chain,
 };
 
 mod refusals;
 
-use refusals::{CLEARS, destination, strangers, without_the_key};
+use refusals::{CLEARS, destination, kept_nowhere, may_be_better_elsewhere, strangers, without_the_key};
 
 const PHASE: &str = "snapshot";
 
@@ -165,7 +166,7 @@ impl Taking<'_> {
         }
         let candidates = candidates(&report, self.args.member.as_deref());
         let carried = if self.args.with_pki { self.keys().await? } else { vec![] };
-        let mut failure = None;
+        let (mut failure, mut asked) = (None, vec![]);
         for member in candidates {
             let name = NodeName::new(host_of(member));
             self.warn_of(member, &report);
@@ -176,10 +177,11 @@ impl Taking<'_> {
                     shown.done(format!("{} from {name}, checked", bytes(saved.manifest.size)));
                     return Ok(saved);
                 }
-                // Another member may do better; another disk there is not.
-                Err(BackupError::Etcd(error)) => {
-                    self.session.events.warn(format!("{name} gave no snapshot: {error}"), None);
-                    failure = Some(BackupError::Etcd(error));
+                // Another member may do better, and its host where it is kept there; another disk of this machine there is not.
+                Err(error) if may_be_better_elsewhere(&error, self.args.on_host) => {
+                    self.session.events.warn(format!("{name} gave no snapshot: {}", chain(&error)), None);
+                    asked.push(name);
+                    failure = Some(error);
                 }
                 Err(error) if error.is_full() => {
                     return Err(
@@ -190,6 +192,7 @@ impl Taking<'_> {
             }
         }
         Err(match failure {
+            Some(error) if self.args.on_host => kept_nowhere(error, &asked),
             Some(error) => error.into(),
             None => self.nobody(&report),
         })

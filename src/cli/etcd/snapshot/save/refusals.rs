@@ -88,6 +88,23 @@ pub(super) fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option
     }
 }
 
+/// Whether another member, or another host, may give what one did not.
+pub(super) fn may_be_better_elsewhere(error: &BackupError, on_host: bool) -> bool {
+    on_host || matches!(error, BackupError::Etcd(_))
+}
+
+/// Of hosts that were all asked to keep one, what the last of them says.
+pub(super) fn kept_nowhere(error: BackupError, asked: &[NodeName]) -> CliError {
+    let names: Vec<&str> = asked.iter().map(NodeName::as_str).collect();
+    let one = if names.len() > 1 { "one of " } else { "" };
+    CliError::from(error).hint(format!(
+        "it takes one host that keeps it: where there is no room, make some in {} on {one}{} (rsadm etcd snapshot prune --from \
+         hosts: takes old ones away)",
+        layout::BACKUP_DIR,
+        names.join(", ")
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +114,7 @@ mod tests {
             choose::{candidates, others},
             manifest::tests::sample,
         },
+        etcd::EtcdError,
         etcd::status::{Trouble, tests::Scene},
     };
 
@@ -135,6 +153,36 @@ mod tests {
         assert!(refused.contains("`rsadm etcd defrag`"), "{refused}");
         let silent = said(&[(&m1, None)]).unwrap_err();
         assert!(silent.contains("the API server on m2 uses is not known"), "{silent}");
+    }
+
+    /// As the one before an upgrade.
+    #[test]
+    fn a_host_without_room_is_not_the_last_that_is_asked() {
+        let full = || BackupError::Step {
+            host: NodeName::new("m1"),
+            doing: "take a snapshot".into(),
+            why: "no room in /var/lib/rsadm/backups: 1 MiB free".into(),
+        };
+        let silent = EtcdError::Unavailable { endpoint: "m1".into(), why: "no answer".into() };
+        for (error, on_host, goes_on) in [
+            (full(), true, true),
+            (BackupError::NoRoom("no room in /srv".into()), false, false),
+            (BackupError::Refused("/srv/a.db exists already".into()), false, false),
+            (BackupError::Etcd(silent.clone()), false, true),
+            (BackupError::Etcd(silent), true, true),
+        ] {
+            assert_eq!(may_be_better_elsewhere(&error, on_host), goes_on, "{error:?}");
+        }
+        let hint = |asked: &[&str]| {
+            let asked: Vec<NodeName> = asked.iter().map(|name| NodeName::new(*name)).collect();
+            format!("{:?}", kept_nowhere(full(), &asked))
+        };
+        assert!(
+            hint(&["m1", "m2"]).contains("in /var/lib/rsadm/backups on one of m1, m2 ("),
+            "{}",
+            hint(&["m1", "m2"])
+        );
+        assert!(hint(&["m1"]).contains("in /var/lib/rsadm/backups on m1 ("));
     }
 
     #[test]
