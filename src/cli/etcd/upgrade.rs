@@ -24,8 +24,9 @@ kubernetes_version. One minor version at a time, from 3.5.26 or later to 3.6 and
 3.6.11 or later to 3.7, as etcd asks for. It takes a snapshot first, which stays on a
 member's host (etcd snapshot ls --from hosts: shows it). Before each member it asks whether
 etcd can spare it; before the first and after each, all members have to hold the same data,
-and after each they have to be healthy. A member on which the new version does not serve gets the old one back, and no further one is
-touched. Run again after any failure, it goes on where it stopped.
+and after each they have to be healthy. A member on which the new version does not serve
+gets the old one back, and no further one is touched. Run again after any failure, it goes
+on where it stopped.
 
 Members that kubeadm built keep kubeadm's manifest; the image becomes another, from where
 it is now, and so do arguments that the new version does not know.
