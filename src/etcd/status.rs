@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
 
 mod advice;
+mod alike;
 mod assess;
 mod backup;
 mod certificates;
@@ -27,10 +28,11 @@ mod report;
 mod silence;
 mod timing;
 
+pub use advice::list;
+pub use alike::Alike;
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, majority_hash, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
 pub use disks::LEAST_ROOM;
-pub use doubt::undecided;
 pub use hashes::{Comparison, Hashes, compare};
 pub use host::{Expired, HostState, Process, Restoring, Words};
 pub use metrics::{Histogram, Metrics};

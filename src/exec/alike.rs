@@ -1,97 +1,212 @@
 //! Whether members hold the same, asked before the first of them is started anew: beside one whose data is another's a member that
 //! is right does not start (etcd, `corrupt.go`, `InitialCheck`), with no version and no settings.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
 
 use super::{Context, gate, members::Members};
 use crate::{
-    etcd::status::{Comparison, EtcdReport, Hashes, Id, Trouble, undecided},
-    plan::Refusal,
+    etcd::{
+        Alarm,
+        status::{Alike, Comparison, EtcdReport, Hashes, MemberReport},
+    },
+    inventory::NodeName,
+    plan::{
+        Refusal,
+        quorum::{self, Change, Membership},
+    },
+    versions::Version,
 };
+
+/// How often members are compared whose hashes started from different compactions, as around each compaction.
+const LOOKS: usize = 4;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A look that took no longer left no member at its hash.
+const BRIEF: Duration = Duration::from_secs(2);
 
 /// Before an upgrade, which there is no way back from: all of it is compared, however long writes wait for that.
 ///
 /// # Errors
-/// Where members hold different data.
+/// Where members hold different data, or that is not known.
 pub async fn before_an_upgrade(members: &dyn Members, now: OffsetDateTime) -> Result<(), Refusal> {
-    hold_the_same(&gate::compared(members, Hashes::Whole, now).await)
+    let report = compared(members, Hashes::Whole, now).await;
+    // Whoever joins is of the inventory's version.
+    let runs = report.members.iter().filter_map(|m| m.version.as_deref()?.parse::<Version>().ok()).min();
+    let with =
+        runs.map(|version| format!("with etcd.version: {version} in the inventory, ")).unwrap_or_default();
+    let again = "then run this again with the new one";
+    match hold_the_same(&report, again) {
+        Ok(None) => Ok(()),
+        Ok(Some(open)) => Err(Refusal {
+            rule: "data-differs",
+            subject: SUBJECT.into(),
+            why: open,
+            help: format!(
+                "rsadm etcd status --compare shows who tells a hash: run this again once all do, at a quiet hour; one that never \
+                 does is made anew: {with}rsadm etcd replace HOST; {again}"
+            ),
+        }),
+        Err(refusal) if refusal.rule == ALARM => Err(refusal),
+        Err(refusal) => Err(Refusal { help: with + &refusal.help, ..refusal }),
+    }
 }
 
-/// Before a member is stopped, by how they were found just now. Once in a run that stops one, what is too large to be compared
-/// each time is compared as well, where writes do not wait noticeably for it.
+/// Before the member of a host is stopped, by how all were found just now. Once in a run that stops one, what is too large to be
+/// compared each time is compared as well, where writes do not wait noticeably for it.
 ///
 /// # Errors
 /// Where members hold different data.
-pub(super) async fn before_a_restart(cx: &Context<'_>, report: &EtcdReport) -> Result<(), Refusal> {
-    let is_first = !cx.compared.swap(true, Ordering::Relaxed);
-    if is_first && report.comparison != Comparison::Compared {
-        return hold_the_same(&gate::compared(cx.members, Hashes::Quick, cx.now).await);
-    }
-    hold_the_same(report)
-}
-
-fn hold_the_same(report: &EtcdReport) -> Result<(), Refusal> {
-    const SUBJECT: &str = "no member of etcd is started anew";
-    let Some(odd) = report.members.iter().find(|m| m.error == Some(Trouble::Differs)) else {
-        return is_decided(report, None, SUBJECT);
-    };
-    Err(Refusal {
-        rule: "data-differs",
-        subject: SUBJECT.into(),
-        why: format!(
-            "the data of {} is not that of the others, and etcd starts no member beside one that differs",
-            odd.name
-        ),
-        help: format!(
-            "rsadm etcd replace {} gives it theirs; then run this again",
-            odd.node.as_deref().unwrap_or(&odd.name)
-        ),
-    })
-}
-
-/// Whether it is known whose data is right, without that of a member that leaves.
-///
-/// # Errors
-/// Where members hold different data, and no majority of them the same.
-pub(super) fn is_decided(report: &EtcdReport, leaving: Option<Id>, subject: &str) -> Result<(), Refusal> {
-    let apart: Vec<&str> = undecided(report, leaving).into_iter().map(|m| m.name.as_str()).collect();
-    if apart.is_empty() {
+pub(super) async fn before_a_restart(
+    cx: &Context<'_>,
+    host: &NodeName,
+    report: &EtcdReport,
+) -> Result<(), Refusal> {
+    // One that takes no part costs nothing, and to be started anew may heal it.
+    if report.members.iter().any(|m| m.name == host.as_str() && m.error.is_some() && m.follows.is_none()) {
         return Ok(());
     }
-    Err(Refusal {
-        rule: "data-differs",
-        subject: subject.into(),
-        why: format!("{} hold different data, and no majority tells whose is right", apart.join(" and ")),
-        help: "rsadm etcd status tells more: where etcd stops on another host, that one may be right, and its log names whom it \
-               differs from (found different hash values from remote peer); rsadm etcd remove HOST takes out the one of them \
-               that you know to be wrong"
-            .into(),
-    })
+    let is_first = !cx.compared.swap(true, Ordering::Relaxed);
+    let looks_again = match Alike::of(report, &[]) {
+        Alike::Open { apart, .. } => is_first || !apart.is_empty(),
+        _ => is_first && report.comparison != Comparison::Compared,
+    };
+    let judged = match looks_again {
+        true => hold_the_same(&compared(cx.members, Hashes::Quick, cx.now).await, AGAIN),
+        false => hold_the_same(report, AGAIN),
+    };
+    if let Some(open) = judged?.filter(|_| is_first) {
+        tell_open(cx, &open);
+    }
+    Ok(())
+}
+
+/// Says that not all data was compared, where that keeps nobody from going on.
+pub(super) fn tell_open(cx: &Context<'_>, open: &str) {
+    cx.events.warn(open.to_owned(), Some("rsadm etcd status --compare compares it, at a quiet hour".into()));
+}
+
+/// How members are, looked at again where another look may compare more of them.
+pub(super) async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetDateTime) -> EtcdReport {
+    let mut looks = 1;
+    loop {
+        let asked = Instant::now();
+        let report = gate::compared(members, hashes, now).await;
+        let Alike::Open { uncompared, .. } = Alike::of(&report, &[]) else { return report };
+        let is_at_one = uncompared.iter().any(|m| m.hash.is_none()) && asked.elapsed() >= BRIEF;
+        if is_at_one || looks == LOOKS {
+            return report;
+        }
+        looks += 1;
+        sleep(PAUSE).await;
+    }
+}
+
+const SUBJECT: &str = "no member of etcd is started anew";
+/// The rule of etcd's own finding.
+const ALARM: &str = "data-differs-somewhere";
+/// What follows the way out.
+pub(super) const AGAIN: &str = "then run this again";
+
+/// Whether they do; what is said where that is not known.
+fn hold_the_same(report: &EtcdReport, again: &str) -> Result<Option<String>, Refusal> {
+    let judged = Alike::of(report, &[]);
+    if let Some(refusal) =
+        differ(report, &judged, SUBJECT, "etcd starts no member beside one that differs", again)
+    {
+        return Err(refusal);
+    }
+    if report.cluster_alarms.iter().any(|alarm| alarm == Alarm::CORRUPT) {
+        return Err(Refusal {
+            rule: ALARM,
+            subject: SUBJECT.into(),
+            why: "etcd found different data on its members, and does not know whose is right (alarm CORRUPT of no member)".into(),
+            help: "rsadm etcd status --compare tells what they hold; once all hold the same, rsadm etcd alarm disarm takes it back"
+                .into(),
+        });
+    }
+    Ok(open(&judged))
+}
+
+/// What is said where not all were compared.
+pub(super) fn open(judged: &Alike<'_>) -> Option<String> {
+    let Alike::Open { uncompared, .. } = judged else { return None };
+    let names = list(uncompared);
+    Some(format!(
+        "the data of {names} was not compared with that of the others: it told no hash of it, or one from another compaction"
+    ))
+}
+
+/// What is refused where members hold different data, and why nothing is done beside one that does.
+pub(super) fn differ(
+    report: &EtcdReport,
+    judged: &Alike<'_>,
+    subject: &str,
+    danger: &str,
+    again: &str,
+) -> Option<Refusal> {
+    let (why, help) = match judged {
+        Alike::Odd(odd) => (
+            format!("the data of {} is not that of the others, and {danger}", list(odd)),
+            mends(report, odd.first()?, again),
+        ),
+        Alike::Undecided(apart) | Alike::Open { apart, .. } if !apart.is_empty() => (
+            format!("{} hold different data, and no majority tells whose is right", list(apart)),
+            format!(
+                "rsadm etcd status tells more: where etcd stops on another host, that one may be right, and its log names whom it \
+                 differs from (found different hash values from remote peer); {}rsadm etcd remove HOST takes out the one of them \
+                 that you know to be wrong, and rsadm etcd add HOST then gives it the data of the others; {again}",
+                goes_first(report, apart.first()?)
+            ),
+        ),
+        _ => return None,
+    };
+    Some(Refusal { rule: "data-differs", subject: subject.into(), why, help })
+}
+
+/// How one that is known to be wrong gets the data of the others. etcd adds nobody while one more is not well.
+fn mends(report: &EtcdReport, odd: &MemberReport, again: &str) -> String {
+    let host = host(odd);
+    let is_sick = |m: &&MemberReport| m.id.is_some() && m.id != odd.id && !m.is_learner && m.error.is_some();
+    match report.members.iter().find(is_sick) {
+        None => format!("rsadm etcd replace {host} gives it theirs; {again}"),
+        Some(_) => format!(
+            "{}rsadm etcd remove {host} takes it out; {again}, and once all the others are well, or made anew, rsadm etcd add {host} \
+             gives it theirs",
+            goes_first(report, odd),
+        ),
+    }
+}
+
+/// Who has to go before this one may: with a dead one counted, those that are left would be none of a quorum.
+fn goes_first(report: &EtcdReport, leaving: &MemberReport) -> String {
+    let live = Membership::from(report);
+    let may_leave = leaving.id.is_some_and(|id| quorum::gate(&Change::Remove { id: id.0 }, &live).is_ok());
+    let dead = live
+        .voters
+        .iter()
+        .find(|v| v.healthy.is_err() && !v.votes && Some(v.id) != leaving.id.map(|id| id.0));
+    match dead.filter(|_| !may_leave) {
+        Some(dead) => {
+            let host = dead.host.as_deref().unwrap_or(&dead.name);
+            format!(
+                "start etcd on {host} again or, if its data is lost for good, rsadm etcd remove {host}; then "
+            )
+        }
+        None => String::new(),
+    }
+}
+
+fn host(member: &MemberReport) -> &str {
+    member.node.as_deref().unwrap_or(&member.name)
+}
+
+/// Their hosts, since commands take those.
+fn list(members: &[&MemberReport]) -> String {
+    crate::etcd::status::list(&members.iter().map(|m| host(m)).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::etcd::status::tests::Scene;
-
-    #[test]
-    fn no_member_is_started_anew_beside_one_that_differs() {
-        let with = |n: usize, odd: &[usize]| {
-            let mut scene = Scene::new(n);
-            odd.iter().for_each(|n| scene.answer(*n).hash.as_mut().unwrap().hash = 7);
-            scene.report()
-        };
-        for (report, why) in [
-            (with(3, &[]), None),
-            (with(3, &[3]), Some("the data of m3 is not that of the others")),
-            (with(5, &[5]), Some("the data of m5 is not that of the others")),
-            (with(2, &[2]), Some("m1 and m2 hold different data, and no majority")),
-        ] {
-            let said = hold_the_same(&report).err().map(|refusal| refusal.why);
-            assert_eq!(said.is_some(), why.is_some(), "{said:?}");
-            assert!(said.unwrap_or_default().starts_with(why.unwrap_or_default()));
-        }
-    }
-}
+mod tests;

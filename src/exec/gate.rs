@@ -58,7 +58,7 @@ pub async fn may_restart(
         cx.given_up().extend(sick.map(|m| m.name.clone()));
     }
     if doing == STOPPING {
-        alike::before_a_restart(cx, &report).await?;
+        alike::before_a_restart(cx, host, &report).await?;
     }
     Ok(report)
 }

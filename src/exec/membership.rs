@@ -5,6 +5,7 @@
 //! five seconds (etcd, `server.go`, `HealthInterval`); a refusal of the gate is waited out as long, in case a member
 //! was only restarting.
 
+mod foreseen;
 mod sound;
 
 use std::{fmt, time::Duration};
@@ -18,10 +19,10 @@ use crate::{
         status::{EtcdReport, Hashes, Id, MemberReport},
     },
     host::Op,
-    inventory::{Node, NodeName},
+    inventory::NodeName,
     layout,
     plan::{
-        Action, Plan, Refusal,
+        Action, Refusal,
         quorum::{self, Change, Membership},
     },
 };
@@ -50,6 +51,8 @@ impl fmt::Display for Failed {
         }
     }
 }
+
+pub use foreseen::foresee;
 
 type Told<'a> = &'a (dyn Fn(String) + Sync);
 
@@ -245,77 +248,6 @@ async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> 
         hand_over(cx, &report, id, told).await?;
     }
     Ok(())
-}
-
-/// Asks the gate of the first change of the membership before anything is done, so that a refusal finds all hosts as they
-/// were; it is asked again at the change's own moment. Whether it is known whose data is right is asked here alone.
-///
-/// # Errors
-/// The refusal, once it lasts.
-pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
-    let Some((action, may_be_asked)) = first_change(cx, plan) else { return Ok(()) };
-    let patience = gate::PATIENCE.min(cx.limit);
-    let until = Instant::now() + patience;
-    let mut hashes = if may_be_asked { Hashes::Unasked } else { Hashes::Quick };
-    let mut told = false;
-    loop {
-        let report = gate::compared(cx.members, hashes, cx.now).await;
-        let Some(change) = change_of(action, &report) else { return Ok(()) };
-        if !may_be_asked {
-            return sound::decided(&report, &change);
-        }
-        match quorum::gate(&change, &Membership::from(&report)) {
-            // Only now, and once: hashes hold up writes.
-            Ok(_) if hashes == Hashes::Unasked => {
-                hashes = Hashes::Quick;
-                continue;
-            }
-            Ok(_) => return sound::decided(&report, &change),
-            Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => return Ok(()),
-            Err(refusal) if Instant::now() >= until || sound::differ(&report) => return Err(refusal),
-            Err(refusal) => {
-                if !std::mem::replace(&mut told, true) {
-                    let seconds = patience.as_secs();
-                    cx.events.warn(format!("waits for etcd, {seconds} s at most: {}", refusal.why), None);
-                }
-                sleep(PAUSE * 5).await;
-            }
-        }
-        hashes = Hashes::Unasked;
-    }
-}
-
-/// What is asked of the gate for it; `None` where that was done already.
-fn change_of(action: &Action, report: &EtcdReport) -> Option<Change> {
-    match action {
-        Action::AddLearner { peer_url, .. } if by_url(report, peer_url).is_none() => {
-            Some(Change::AddLearner { peer_url: peer_url.clone() })
-        }
-        Action::RemoveMember { peer_url, .. } => {
-            by_url(report, peer_url)?.id.map(|Id(id)| Change::Remove { id })
-        }
-        _ => None,
-    }
-}
-
-/// The first change of the membership, and whether the gate may be asked of it now: not where a step before it touches a host that
-/// goes on voting, which may be what makes the change safe.
-fn first_change<'p>(cx: &Context<'_>, plan: &'p Plan) -> Option<(&'p Action, bool)> {
-    let steps: Vec<_> = plan.steps().collect();
-    let at = steps.iter().position(|(_, step)| step.action.changes_membership())?;
-    let (_, step) = steps[at];
-    let concerned = match &step.action {
-        Action::AddLearner { peer_url, .. } | Action::RemoveMember { peer_url, .. } => peer_url,
-        _ => return None,
-    };
-    let seen = cx.ledger();
-    let stays = |host: &NodeName| {
-        let url = cx.cluster.node(host).map(Node::peer_url);
-        url.is_some_and(|url| {
-            url != *concerned && seen.membership.iter().flatten().any(|m| m.peer_url == url)
-        })
-    };
-    Some((&step.action, !steps[..at].iter().any(|(host, _)| stays(host))))
 }
 
 /// Asks the gate until it says yes; `None` where what was wanted `is_done` already.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{machine::Machine, pods::Wanted, state::State};
 use crate::{
+    etcd::Alarm,
     inventory::NodeName,
     plan::{quorum::quorum, sha256},
 };
@@ -92,6 +93,12 @@ pub struct Etcd {
     pub grown: u64,
     /// How often a member was asked for the hash of its data.
     pub hashed: u32,
+    /// Hosts whose members tell no hash of their data.
+    pub untold: BTreeSet<NodeName>,
+    /// Hosts whose members tell so many more hashes from another compaction than the rest.
+    pub compacting: BTreeMap<NodeName, u32>,
+    /// Alarms that are on.
+    pub alarms: Vec<Alarm>,
     /// Their cluster's ID.
     cluster: u64,
     /// True since all voters were live at the same time.
@@ -105,6 +112,12 @@ pub struct Etcd {
 impl Etcd {
     fn voters(&self) -> impl Iterator<Item = &Listed> {
         self.members.iter().filter(|m| !m.learner)
+    }
+
+    /// This member leads from now on.
+    pub fn lead(&mut self, member: u64) {
+        self.leader = Some(member);
+        self.term += 1;
     }
 
     /// Another cluster takes this one's place: its members are known and were never all there.
@@ -164,7 +177,9 @@ impl State {
         let listed: BTreeSet<&str> = self.etcd.members.iter().map(|m| m.peer_url.as_str()).collect();
         let own = wanted.flag("initial-advertise-peer-urls")?;
         let member = self.etcd.members.iter().find(|m| m.peer_url == own && !m.started)?;
-        let written = self.live_members().next().map(|data| data.written).unwrap_or_default();
+        // What it gets is the leader's.
+        let leads = |data: &Data| Some(data.member) == self.etcd.leader;
+        let written = self.live_members().find(leads).map(|data| data.written).unwrap_or_default();
         (named == listed).then_some(Data { cluster: self.etcd.cluster, member: member.id, written })
     }
 

@@ -157,7 +157,12 @@ fn remove(id: u64, live: &Membership) -> Result<Projection, Refusal> {
             "rsadm reset takes a cluster down, and all its data with it".to_owned(),
         ));
     }
-    let after = Projection::of(live.voters.len() - 1, live.healthy() - usize::from(member.healthy.is_ok()));
+    // One that takes no part costs nobody anything.
+    let healthy = match member.healthy.is_ok() || member.votes {
+        true => live.healthy() - usize::from(member.healthy.is_ok()),
+        false => live.voting(),
+    };
+    let after = Projection::of(live.voters.len() - 1, healthy);
     if after.stands() { Ok(after) } else { Err(live.too_few(QUORUM, &doing, after)) }
 }
 

@@ -1,6 +1,7 @@
 //! Members whose data differs: none is made anew, and none is started anew, before it is known whose is right.
 
 use rsadm::{
+    etcd::Alarm,
     exec::{RunError, alike},
     fake::{Data, State, World},
     inventory::{Cluster, NodeName, Role},
@@ -118,5 +119,95 @@ fn an_upgrade_begins_where_all_members_hold_the_same() {
     };
     assert_eq!(compared(&start), Ok(()));
     alter(&mut start, &etcd_hosts(&cluster)[1]);
-    assert!(compared(&start).unwrap_err().why.starts_with("the data of e2 is not that of the others"));
+    let refused = compared(&start).unwrap_err();
+    assert!(refused.why.starts_with("the data of e2 is not that of the others"), "{refused}");
+    let runs = cluster.release.etcd;
+    assert_eq!(
+        refused.help,
+        format!(
+            "with etcd.version: {runs} in the inventory, rsadm etcd replace e2 gives it theirs; then run this again with the new one"
+        )
+    );
+}
+
+/// A compaction that is on its way is over at the next look; one that tells nothing for long keeps an upgrade, and no roll-out.
+#[test]
+fn what_was_not_compared_is_looked_at_again() {
+    let cluster = harness::etcd_only();
+    let [first, second, _] = <[NodeName; 3]>::try_from(etcd_hosts(&cluster)).unwrap();
+    let start = built(&cluster);
+    let compared = |state: &State| {
+        let world = World::new(state.clone());
+        block_on(alike::before_an_upgrade(&world.members(&cluster), OffsetDateTime::now_utc()))
+    };
+    let mut settles = start.clone();
+    settles.etcd.compacting.insert(first.clone(), 1);
+    assert_eq!(compared(&settles), Ok(()));
+    // Those of one compaction would be one against one.
+    alter(&mut settles, &second);
+    let refused = compared(&settles).unwrap_err();
+    assert!(refused.why.starts_with("the data of e2 is not that of the others"), "{refused}");
+    let (mut compacting, mut untold) = (start.clone(), start);
+    compacting.etcd.compacting.insert(first.clone(), u32::MAX);
+    untold.etcd.untold.insert(first);
+    let [(tuned, table), _] = roll_outs(&cluster);
+    for open in [compacting, untold] {
+        let refused = compared(&open).unwrap_err();
+        assert!(refused.why.starts_with("the data of e1 was not compared"), "{refused}");
+        assert!(refused.help.contains("rsadm etcd replace HOST"), "{refused}");
+        let mut once = open;
+        // All that follows a restart waits for equal hashes.
+        once.etcd.compacting.values_mut().for_each(|left| *left = 5);
+        let world = World::new(once.clone());
+        let run = block_on(run(&world, &tuned, table)).unwrap();
+        assert!(!matches!(run.result, Err(RunError::Refused(_))), "{:?}", run.result);
+        assert!(world.state().log.len() > once.log.len());
+    }
+}
+
+/// With the alarm CORRUPT on, too, etcd starts nobody beside that member.
+#[test]
+fn no_member_is_started_anew_beside_one_that_etcd_found_out() {
+    let cluster = harness::etcd_only();
+    let mut start = built(&cluster);
+    let corrupt = Data::read(start.machine(&NodeName::new("e3")).files.read(Data::PATH).unwrap()).unwrap();
+    start.etcd.alarms = vec![Alarm { member_id: corrupt.member, kind: Alarm::CORRUPT.to_owned() }];
+    for (wanted, table) in roll_outs(&cluster) {
+        let world = World::new(start.clone());
+        let result = block_on(run(&world, &wanted, table)).unwrap().result;
+        assert!(matches!(result, Err(RunError::Refused(_))), "{result:?}");
+        // An image may have come.
+        let log = world.state().log;
+        assert!(!log[start.log.len()..].iter().any(|done| done.contains(layout::ETCD_MANIFEST)), "{log:?}");
+    }
+    let world = World::new(start);
+    let refused = block_on(alike::before_an_upgrade(&world.members(&cluster), OffsetDateTime::now_utc()));
+    assert!(refused.unwrap_err().why.starts_with("the data of e3 is not that of the others"));
+}
+
+/// What joins gets the data of the leader, which may be the one that is wrong.
+#[test]
+fn nobody_joins_beside_one_whose_data_is_wrong() {
+    let cluster = harness::etcd_only();
+    let mut start = built(&cluster);
+    assert!(start.write("kept"));
+    let e1 = NodeName::new("e1");
+    alter(&mut start, &e1);
+    let leader = Data::read(start.machine(&e1).files.read(Data::PATH).unwrap()).unwrap().member;
+    start.etcd.lead(leader);
+    for asked in [Asked(&["e2"], &["e2"]), Asked(&["e3"], &["e3"])] {
+        let world = World::new(start.clone());
+        let refused = block_on(members::run(&world, &cluster, asked)).unwrap_err();
+        assert!(refused.contains("hold different data, and no majority"), "{refused}");
+        assert_eq!(world.effects(), 0);
+    }
+    // With a fourth the rest is a majority, and the one that leads is wrong all the same.
+    let world = World::new(start.clone());
+    let replaced = block_on(members::run(&world, &cluster, Asked(&["e1"], &["e1"])));
+    assert!(replaced.is_ok(), "{replaced:?}");
+    let (grown, state) = members::with_e4(cluster, start);
+    let world = World::new(state);
+    let refused = block_on(members::run(&world, &grown, Asked(&["e4"], &[]))).unwrap_err();
+    assert!(refused.contains("the data of e1 is not that of the others"), "{refused}");
+    assert_eq!(world.effects(), 0);
 }

@@ -72,7 +72,7 @@ impl Advice {
 }
 
 /// `m1`, `m1 and m2`, `m1, m2 and m3`.
-pub(super) fn list<S: AsRef<str>>(names: &[S]) -> String {
+pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     match names.split_last() {
         None => "nobody".to_owned(),

@@ -7,6 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     Answer, Gathered, Level,
     advice::advise,
+    alike::{counted, majority},
     backup::{BackupReport, Backups},
     hashes::comparison,
     host::HostState,
@@ -111,7 +112,7 @@ struct Facts<'g> {
     leader: Option<u64>,
     furthest: u64,
     newest: Option<u64>,
-    /// The hash that more than half of the comparable members have.
+    /// The hash that more than half of those have that told one.
     hash: Option<KvHash>,
 }
 
@@ -126,6 +127,8 @@ impl<'g> Facts<'g> {
         let statuses = || present.iter().filter_map(|a| a.status.as_ref().ok());
         let serves = through_quorum.is_some();
         let alarms = gathered.alarms.clone();
+        let alarms_known = alarms.is_some() || statuses().next().is_some();
+        let alarms = alarms.unwrap_or_else(|| statuses().flat_map(|s| alarms_in(&s.errors)).collect());
         let leaders = statuses().filter(|s| serves && s.leader != 0);
         Self {
             answers,
@@ -133,13 +136,13 @@ impl<'g> Facts<'g> {
             metrics: &known.metrics,
             view: list.map(|(a, _, linearizable)| View { from: a.node.clone(), linearizable }),
             list: list.map(|(_, members, _)| members),
-            alarms_known: alarms.is_some() || statuses().next().is_some(),
-            alarms: alarms.unwrap_or_else(|| statuses().flat_map(|s| alarms_in(&s.errors)).collect()),
+            alarms_known,
             serves,
             cluster_id: most_common(statuses().map(|s| s.cluster_id)).map(|(id, _)| id),
             leader: leaders.max_by_key(|s| s.raft_term).map(|s| s.leader),
             furthest: statuses().map(|s| s.raft_index).max().unwrap_or(0),
-            hash: majority_hash(present.iter().filter_map(|a| a.hash)),
+            hash: majority_hash(told_hashes(&present, &alarms)),
+            alarms,
             newest: statuses().map(|s| s.revision).max(),
         }
     }
@@ -326,19 +329,26 @@ fn furthest_own_list<'a>(
     Some((answer, answer.own_list.as_deref()?, false))
 }
 
-/// Hashes compare only where they start from the same compaction; of those groups the largest counts, and in it a
-/// hash that more than half have.
+/// Of those whom etcd has not found out.
+fn told_hashes<'a>(
+    answers: &'a [&'a Answer],
+    alarms: &'a [Alarm],
+) -> impl Iterator<Item = KvHash> + Clone + 'a {
+    let is_corrupt = move |a: &Answer| {
+        let id = a.status.as_ref().ok().map(|s| s.member_id);
+        alarms.iter().any(|alarm| Some(alarm.member_id) == id && alarm.kind == Alarm::CORRUPT)
+    };
+    answers.iter().filter(move |a| !is_corrupt(a)).filter_map(|a| a.hash)
+}
+
+/// A hash that more than half of them are, each with the compaction that it starts from.
 pub fn majority_hash(hashes: impl Iterator<Item = KvHash> + Clone) -> Option<KvHash> {
-    let (compaction, members) = most_common(hashes.clone().map(|h| h.compact_revision))?;
-    let comparable = || hashes.clone().filter(move |h| h.compact_revision == compaction);
-    let (hash, holders) = most_common(comparable().map(|h| h.hash))?;
-    comparable().find(|h| h.hash == hash && holders * 2 > members)
+    let most = majority(hashes.clone().map(|h| (h.compact_revision, h.hash)))?;
+    hashes.clone().find(|h| (h.compact_revision, h.hash) == most)
 }
 
 fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<(T, usize)> {
-    let mut counts = BTreeMap::new();
-    values.for_each(|v| *counts.entry(v).or_insert(0) += 1);
-    counts.into_iter().max_by_key(|(_, count)| *count)
+    counted(values).into_iter().max_by_key(|(_, count)| *count)
 }
 
 /// Alarms as a member's status has them, in protobuf's text form: `memberID:1234 alarm:NOSPACE`. That form leaves out what is

@@ -3,42 +3,19 @@
 //! etcd's check at its start ends a member whose data differs from that of any other (etcd, `corrupt.go`, `InitialCheck`), also
 //! where it is the other one that is wrong. Whom it differed from stands in its log.
 
-use std::collections::BTreeMap;
-
 use super::{
     advice::{host, list, names, title, warning},
+    alike::Alike,
     commands::Commands,
     host::{HostState, Process},
-    report::{Advice, EtcdReport, Id, MemberReport, Trouble},
+    report::{Advice, EtcdReport, MemberReport, Trouble},
     silence::INCONSISTENT,
 };
-use crate::{etcd::Alarm, layout};
+use crate::layout;
 
-/// Voters that hold different data at one revision, of which no more than half hold the same; none where that is not so. Not asked is
-/// who is `leaving`.
-pub fn undecided(report: &EtcdReport, leaving: Option<Id>) -> Vec<&MemberReport> {
-    // Of one with the alarm etcd has found it out.
-    let counts = |m: &&MemberReport| {
-        let is_other = matches!(m.error, Some(Trouble::OtherCluster(_) | Trouble::OtherMember(_)));
-        let is_told = m.alarms.iter().any(|alarm| alarm == Alarm::CORRUPT);
-        m.id.is_some() && (leaving.is_none() || m.id != leaving) && !is_other && !is_told
-    };
-    let mut comparable: BTreeMap<u64, Vec<&MemberReport>> = BTreeMap::new();
-    for member in report.members.iter().filter(counts) {
-        if let (Some(since), Some(_)) = (member.hash_compact_revision, &member.hash) {
-            comparable.entry(since).or_default().push(member);
-        }
-    }
-    let is_undecided = |members: &Vec<&MemberReport>| {
-        let same = |m: &MemberReport| members.iter().filter(|other| other.hash == m.hash).count();
-        members.iter().all(|m| same(m) * 2 <= members.len())
-    };
-    comparable.into_values().filter(|members| members.len() > 1).find(is_undecided).unwrap_or_default()
-}
-
-/// That they do.
+/// That members do.
 pub(super) fn told(report: &EtcdReport) -> Option<Advice> {
-    let apart = undecided(report, None);
+    let apart = Alike::of(report, &[]).apart();
     let text = format!(
         "at one revision {} hold different data, and no majority tells whose is right: give nobody the data of either before \
          that is known",
@@ -71,7 +48,7 @@ pub(super) fn in_doubt(member: &MemberReport, report: &EtcdReport, commands: Com
     }
     let compared = others.iter().chain(&named).all(|m| m.hash.is_some());
     let is_open = !compared && !named.is_empty() && !others.is_empty();
-    if undecided(report, None).is_empty() && !is_open {
+    if Alike::of(report, &[]).apart().is_empty() && !is_open {
         return None;
     }
     let told = match (named.as_slice(), others.as_slice()) {
@@ -80,9 +57,11 @@ pub(super) fn in_doubt(member: &MemberReport, report: &EtcdReport, commands: Com
             format!(
                 "etcd stops on {name}: by its own log its data is not that of {odd}, and of {others} that log says nothing, so \
                  that {odd} may be the one that is wrong: do not replace {name}. To find out, end etcd on {odd} (mv {} /root/) \
-                 and start it on {name} (systemctl restart kubelet); nothing is written meanwhile. It starts if {} hold the \
-                 same, and {} then gives {odd} their data; if it does not, put that file back",
+                 and start it on {name} (systemctl restart kubelet); nothing is written meanwhile. Once it runs, look at \
+                 {}: if {} hold the same, {} then gives {odd} their data; if they do not, or {name} does not start, put that file \
+                 back",
                 layout::ETCD_MANIFEST,
+                commands.compare(),
                 super::advice::list(&agree),
                 commands.replace(&host(odd)),
                 odd = title(odd),

@@ -4,9 +4,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Failed, PAUSE, Told};
 use crate::{
-    etcd::status::{EtcdReport, Hashes, Id},
-    exec::{Context, alike, gate, wait::patiently},
-    plan::{Refusal, quorum::Change},
+    etcd::status::{Alike, EtcdReport, Hashes},
+    exec::{Context, gate, wait::patiently},
 };
 
 /// Waits until all members are healthy, follow one leader and have equal hashes. Hashes hold up writes: they are asked for once
@@ -53,32 +52,22 @@ fn unwell(report: &EtcdReport) -> Option<String> {
 
 /// What tells that members do not hold the same, or leaves it open.
 fn unequal(report: &EtcdReport) -> Option<String> {
-    let voters = || report.members.iter().filter(|m| !m.is_learner);
-    if let Some(unknown) = voters().find(|m| m.hash.is_none()) {
-        return Some(format!("{} does not tell the hash of its data", unknown.name));
+    match Alike::of(report, &[]) {
+        Alike::Equal => None,
+        Alike::Open { apart, uncompared } if apart.is_empty() => {
+            let untold = uncompared.iter().find(|m| m.hash.is_none());
+            Some(match untold {
+                Some(untold) => format!("{} does not tell the hash of its data", untold.name),
+                None => "members do not have equal hashes yet".into(),
+            })
+        }
+        _ => Some("members do not have equal hashes yet".into()),
     }
-    let mut hashes = voters().map(|m| (&m.hash, m.hash_compact_revision));
-    let first = hashes.next();
-    hashes.any(|hash| Some(hash) != first).then(|| "members do not have equal hashes yet".into())
 }
 
 /// True where hashes of one compaction differ, which waiting does not mend.
 pub(super) fn differ(report: &EtcdReport) -> bool {
-    let told = || report.members.iter().filter_map(|m| Some((m.hash_compact_revision?, m.hash.as_ref()?)));
-    told().any(|(since, hash)| told().any(|(other_since, other)| since == other_since && hash != other))
-}
-
-/// Whether those that stay tell whose data is right: what a new member gets is one's of them, and the data of one that leaves is
-/// what could have told.
-///
-/// # Errors
-/// Where they hold different data, and no majority of them the same.
-pub(super) fn decided(report: &EtcdReport, change: &Change) -> Result<(), Refusal> {
-    let leaving = match change {
-        Change::Remove { id } => Some(Id(*id)),
-        _ => None,
-    };
-    alike::is_decided(report, leaving, "etcd's members stay who they are")
+    matches!(Alike::of(report, &[]), Alike::Odd(_) | Alike::Undecided(_))
 }
 
 #[cfg(test)]

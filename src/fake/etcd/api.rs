@@ -185,16 +185,29 @@ impl EtcdApi for FakeEtcd {
     }
 
     async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError> {
-        self.linearizable(|_, _| vec![])
+        self.linearizable(|state, _| state.etcd.alarms.clone())
     }
 
-    async fn disarm(&self, _: &Alarm) -> Result<(), EtcdError> {
-        self.linearizable(|_, _| ())
+    async fn disarm(&self, alarm: &Alarm) -> Result<(), EtcdError> {
+        self.linearizable(|_, _| ())?;
+        self.world.inner().state.etcd.alarms.retain(|on| on != alarm);
+        Ok(())
     }
 
     async fn hash_kv(&self, revision: u64, _: Duration) -> Result<KvHash, EtcdError> {
-        self.world.inner().state.etcd.hashed += 1;
-        self.ask(|_, data| Ok(KvHash { hash: hash(&data.written), revision, compact_revision: 0 }))
+        let compact_revision = {
+            let etcd = &mut self.world.inner().state.etcd;
+            etcd.hashed += 1;
+            let left = etcd.compacting.get_mut(&self.host).filter(|left| **left > 0);
+            left.map_or(0, |left| {
+                *left -= 1;
+                1
+            })
+        };
+        self.ask(|state, data| match state.etcd.untold.contains(&self.host) {
+            true => Err("no answer".into()),
+            false => Ok(KvHash { hash: hash(&data.written), revision, compact_revision }),
+        })
     }
 
     async fn linearizable_read(&self) -> Result<(), EtcdError> {

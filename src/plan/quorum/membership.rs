@@ -17,6 +17,8 @@ pub struct Voter {
     pub id: u64,
     /// Whether it is healthy, else what is wrong with it.
     pub healthy: Result<(), String>,
+    /// True where it is not healthy for its data alone: it takes part in each write all the same.
+    pub votes: bool,
     /// Who reaches it.
     pub reach: Reach,
     /// The leader that it names, and in which term; `None` where it names nobody or says nothing.
@@ -100,6 +102,7 @@ impl From<&EtcdReport> for Membership {
                         host: member.node.clone(),
                         id,
                         healthy: health(member),
+                        votes: matches!(member.error, Some(Trouble::Corrupt | Trouble::Differs)),
                         reach: Reach::of(member),
                         follows: member.follows.map(|Id(id)| id).zip(member.raft_term),
                     });
@@ -119,6 +122,7 @@ impl Membership {
             host: None,
             id,
             healthy: Err("stopped".to_owned()),
+            votes: false,
             reach: Reach::Host,
             follows: None,
         };
@@ -165,10 +169,17 @@ impl Membership {
         self.voters.len() <= 2 && others_healthy
     }
 
-    /// A change of membership is itself a write, which needs a quorum of the membership there is.
+    /// Those that take part in writes, whatever their data is.
+    pub(super) fn voting(&self) -> usize {
+        self.voters.iter().filter(|v| v.healthy.is_ok() || v.votes).count()
+    }
+
+    /// A change of membership is itself a write, which needs a quorum of the membership there is. Who holds the wrong data writes
+    /// with the others, and could else not be taken out where one more is down.
     pub(super) fn commits(&self, doing: &str) -> Result<Projection, Refusal> {
         let now = self.now();
-        if now.stands() { Ok(now) } else { Err(self.too_few("no-quorum", doing, now)) }
+        let commits = Projection::of(self.voters.len(), self.voting()).stands();
+        if commits { Ok(now) } else { Err(self.too_few("no-quorum", doing, now)) }
     }
 
     /// What is refused and what it would come to; who is missing; what brings them back.

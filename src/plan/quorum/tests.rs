@@ -12,6 +12,7 @@ fn cluster(n: usize, sick: usize) -> Membership {
             host: None,
             id: i as u64 + 1,
             healthy: down(i),
+            votes: false,
             reach: Reach::Host,
             follows: (i >= sick).then_some((n as u64, 4)),
         })
@@ -276,7 +277,7 @@ fn any_membership() -> impl Strategy<Value = Membership> {
             let healthy = if named { healthy } else { Err("added, but never started".to_owned()) };
             let name = if named { format!("m{i}") } else { String::new() };
             let follows = healthy.is_ok().then_some((1, 4));
-            Voter { name, host: None, id: i as u64, healthy, reach: Reach::Host, follows }
+            Voter { name, host: None, id: i as u64, healthy, votes: false, reach: Reach::Host, follows }
         };
         let voters: Vec<Voter> = voters.into_iter().enumerate().map(voter).collect();
         let learners = learners.into_iter().zip(100..).map(|(healthy, id)| learner(id, healthy)).collect();
@@ -321,6 +322,24 @@ proptest! {
             let is_second = live.voters.len() == 1;
             prop_assert!(is_second || quorum(live.voters.len() + 1) <= others, "{:?} on {:?}", change, live);
             prop_assert_eq!(after, Projection::of(live.voters.len() + 1, others));
+        }
+    }
+}
+
+/// Who holds the wrong data writes with the others: it can be taken out, and so can the dead beside it.
+#[test]
+fn one_whose_data_is_wrong_can_be_taken_out_beside_a_dead_one() {
+    for (voters, wrong_goes, dead_goes) in
+        [(2, true, true), (3, false, true), (4, true, true), (5, true, true)]
+    {
+        let dead = usize::from(voters > 2);
+        let mut live = cluster(voters, dead);
+        let last = live.voters.last_mut().unwrap();
+        (last.healthy, last.votes) = (Err("its data is corrupt".to_owned()), true);
+        let wrong = Change::Remove { id: voters as u64 };
+        assert_eq!(gate(&wrong, &live).is_ok(), wrong_goes, "{voters}");
+        if dead == 1 {
+            assert_eq!(gate(&Change::Remove { id: 1 }, &live).is_ok(), dead_goes, "{voters}");
         }
     }
 }

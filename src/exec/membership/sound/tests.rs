@@ -30,31 +30,3 @@ fn the_next_member_waits_for_all_to_be_well_and_to_hold_the_same() {
         assert_eq!(unwell(&report).or_else(|| unequal(&report)).as_deref(), wrong);
     }
 }
-
-/// The one that is down may be the right one, and what it has may be all that tells.
-#[test]
-fn nobody_is_made_anew_while_those_that_stay_hold_different_data() {
-    let id = |n: usize| Scene::new(n).report().members[n - 1].id.map(|Id(id)| id).unwrap_or_default();
-    let with = |n: usize, down: &[usize], odd: &[usize]| {
-        let mut scene = down.iter().fold(Scene::new(n), |scene, n| scene.silence(*n, "refused"));
-        odd.iter().for_each(|n| scene.answer(*n).hash = Some(HASH));
-        scene.report()
-    };
-    let joins = Change::AddLearner { peer_url: "https://10.0.0.9:2380".into() };
-    for (report, change, refused) in [
-        (with(3, &[1], &[3]), Change::Remove { id: id(1) }, Some("m2 and m3 hold different data")),
-        (with(3, &[1], &[]), Change::Remove { id: id(1) }, None),
-        (with(3, &[], &[3]), Change::Remove { id: id(3) }, None),
-        (with(2, &[], &[2]), joins.clone(), Some("m1 and m2 hold different data")),
-        (with(2, &[], &[]), joins, None),
-        // Whoever is known to be wrong may be taken out.
-        (with(2, &[], &[2]), Change::Remove { id: id(2) }, None),
-    ] {
-        let why = decided(&report, &change).err().map(|refusal| refusal.why);
-        assert_eq!(
-            why.as_deref().map(|why| why.split(", ").next().unwrap_or_default()),
-            refused,
-            "{change:?}"
-        );
-    }
-}
