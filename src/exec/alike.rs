@@ -170,9 +170,12 @@ pub(super) fn differ(
 fn mends(report: &EtcdReport, odd: &MemberReport, again: &str) -> String {
     let host = host(odd);
     let is_sick = |m: &&MemberReport| m.id.is_some() && m.id != odd.id && !m.is_learner && m.error.is_some();
-    match report.members.iter().find(is_sick) {
-        None => format!("rsadm etcd replace {host} gives it theirs; {again}"),
-        Some(_) => format!(
+    // Where it is odd for the sake of one that leaves, it could join beside that one no more than that one beside it.
+    let is_alone =
+        matches!(Alike::of(report, &[]), Alike::Odd(_)) && !report.members.iter().any(|m| is_sick(&m));
+    match is_alone {
+        true => format!("rsadm etcd replace {host} gives it theirs; {again}"),
+        false => format!(
             "{}rsadm etcd remove {host} takes it out; {again}, and once all the others are well, or made anew, rsadm etcd add {host} \
              gives it theirs",
             goes_first(report, odd),

@@ -71,6 +71,16 @@ fn no_member_is_started_anew_beside_one_that_differs() {
     assert!(hold_the_same(&of_nobody.report(), AGAIN).unwrap_err().help.contains("rsadm etcd alarm disarm"));
 }
 
+/// Two against two: each of the two would be refused for the sake of the other.
+#[test]
+fn of_two_that_differ_from_two_one_goes_first() {
+    let mut scene = with(4, &[], &[], &[]);
+    [3, 4].into_iter().for_each(|n| scene.answer(n).hash.as_mut().unwrap().hash = 7);
+    let report = scene.report();
+    let way = mends(&report, &report.members[2], AGAIN);
+    assert!(way.starts_with("rsadm etcd remove m3 takes it out; then run this again, and once"), "{way}");
+}
+
 #[test]
 fn what_was_not_compared_is_not_taken_for_equal() {
     let mut untold = Scene::new(3);
