@@ -15,6 +15,9 @@ pub mod status;
 /// Defragmenting, compacting, disarming.
 pub mod upkeep;
 
+/// The quota that a member has without the flag (etcd, `DefaultQuotaBytes`).
+pub const DEFAULT_QUOTA: u64 = 2 << 30;
+
 /// One member of the live member list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
@@ -43,7 +46,7 @@ pub struct MemberStatus {
     pub db_size: u64,
     /// Bytes that hold live data.
     pub db_size_in_use: u64,
-    /// The quota it was started with, where it says so (etcd 3.6 and later).
+    /// The quota it was started with, where it says so (etcd 3.6 and later); [`u64::MAX`] where it has none.
     pub db_size_quota: u64,
     /// Whom it believes to be leader; zero for nobody.
     pub leader: u64,

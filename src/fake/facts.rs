@@ -203,6 +203,10 @@ fn rest(machine: &Machine, f: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     for flag in manifest.lines().filter_map(|l| l.trim_start().strip_prefix("- --")) {
         f(format_args!("etcd-flag {flag}"));
     }
+    let kept = files.text(layout::ETCD_MANIFEST_ASIDE).unwrap_or_default();
+    for flag in kept.lines().filter_map(|l| l.trim_start().strip_prefix("- --")) {
+        f(format_args!("kept-flag {flag}"));
+    }
     if let Some(image) = manifest.lines().find_map(|l| l.trim_start().strip_prefix("image: ")) {
         f(format_args!("etcd-image {image}"));
     }

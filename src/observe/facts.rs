@@ -200,6 +200,9 @@ pub struct Facts {
     pub restoring: Option<String>,
     /// The flags of etcd's manifest, a line each.
     pub etcd_manifest: Option<String>,
+    /// The flags of a manifest of etcd's that was set aside there, a line each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd_kept: Option<String>,
     /// The image that etcd's manifest names.
     pub etcd_image: Option<String>,
     /// Where etcd's manifest has data or log, if that is not `/var/lib/etcd` (kubeadm's `etcd.local.dataDir`).

@@ -81,9 +81,14 @@ awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){if(
   FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
   /N CERT/{on=!over;next} /END CERT/{on=0;over=p~/m$/;next} /-.* KEY/{on=p~/y$/&&/BE/;next} on{b=b $0}
   $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}" </dev/null
-# Of the container etcd, whatever stands beside it.
-awk '{match($0,/[^ -]/);c=RSTART;gsub(/["'\'']|[ \t]+(#.*)?$/,"")} /^ *- /{i[c]=n[c]=""} /^ *- --/&&!/-(password|user)=/{sub(/^ *- --/,"etcd-flag ");print}
-  /^[ -]*name: etcd$/{n[c]=1} sub(/^[ -]*image: */,""){i[c]=$0} n[c]&&i[c]&&!d++{print "etcd-image",i[c]}' $K/manifests/etcd.yaml
+# Of the container etcd, whatever stands beside it: what it is started with, a value on its own line with its flag. Where none has
+# that name, all flags count. The same of a manifest that was set aside.
+for p in "etcd $K/manifests" "kept $R/aside"; do awk -v w=${p% *} 'function put(){if(v!=""&&v!~/-(password|user)(=|$)/){all=all w "-flag " v "\n";own=own w "-flag " v "\n"} v=""}
+  function over(){put();if(n&&!d++)printf "%s%s",own,i;n=i=own=""}
+  {match($0,/[^ -]/);c=RSTART;gsub(/["'\'']|[ \t]+(#.*)?$/,"")} !NF||/^#/{next} /^ *containers:/{over();k=-1;next}
+  k<0&&/^ *- /{k=c} k>0&&c<k&&!/^ *- -/{over();k=0} k<=0{next} c==k&&/^ *- [^-]/&&/:/{over()}
+  c==k&&/^ *(- )?[a-zA-Z]+:/{put();f=/^[ -]*(command|args):/} c==k&&/^[ -]*name: etcd$/{n=1} c==k&&sub(/^[ -]*image: */,""){i=w "-image " $0 "\n"}
+  !f{next} /^ *- --?[a-z]/{put();sub(/^ *- --?/,"");v=$0;next} /^ *- /{sub(/^ *- /,"");if(v!=""&&v!~/=/)v=v "=" $0;put()} END{over();if(!d)printf "%s",all}' "${p#* }/etcd.yaml"; done
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^(cgroup\w+|clusterDomain): */network \1 /p

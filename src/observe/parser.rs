@@ -109,6 +109,10 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
             let folder = rest.strip_prefix("data-dir=").or(rest.strip_prefix("wal-dir="));
             elsewhere(facts, folder.unwrap_or(layout::ETCD_DATA_DIR));
         }
+        "kept-flag" => {
+            facts.etcd_kept.get_or_insert_default().push_str(&format!("--{rest}\n"));
+        }
+        "kept-image" => {}
         "etcd-image" => facts.etcd_image = Some(rest.into()),
         "etcd-folder" => elsewhere(facts, rest),
         "backup-target" => facts.backup_target = Some(rest.into()),

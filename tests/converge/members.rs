@@ -196,6 +196,10 @@ fn members_that_kubeadm_made_come_and_go() {
 #[test]
 fn a_member_of_kubeadms_that_is_made_anew_is_tuned_as_it_was() {
     let (cluster, mut state) = by_kubeadm();
+    // Of its own, which those that stay do not have.
+    let own = &mut state.machine(&NodeName::new("m1")).files;
+    let text = own.text(layout::ETCD_MANIFEST).unwrap().replace("count=10000", "count=9000");
+    own.put(layout::ETCD_MANIFEST, 0o600, text.as_bytes());
     with_arguments(
         &mut state,
         &[
@@ -214,13 +218,14 @@ fn a_member_of_kubeadms_that_is_made_anew_is_tuned_as_it_was() {
         others.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     };
     let manifest = |state: &State, path: &str| state.machines[&NodeName::new("m1")].files.text(path);
+    assert_eq!(flags(&state, "m1")["snapshot-count"], "9000");
     let (had, of_kubeadms) = (flags(&state, "m1"), manifest(&state, layout::ETCD_MANIFEST));
     let again = heals_from_every_kill("replace m1", &cluster, &state, Asked(&["m1"], &["m1"]));
     let mut wanted = had.clone();
     assert!(wanted.remove("log-outputs").is_some(), "that folder is not the new member's");
     assert_eq!(flags(&again, "m1"), wanted);
     assert_eq!(manifest(&again, layout::ETCD_MANIFEST_ASIDE), of_kubeadms);
-    // Where no manifest is left, as those that stay.
+    // What was set aside tells it, too.
     let without = heals_from_every_kill("remove m1", &cluster, &state, Asked(&[], &["m1"]));
     assert_eq!(manifest(&without, layout::ETCD_MANIFEST_ASIDE), of_kubeadms);
     let with = heals_from_every_kill("add m1", &cluster, &without, Asked(&["m1"], &[]));
@@ -228,6 +233,19 @@ fn a_member_of_kubeadms_that_is_made_anew_is_tuned_as_it_was() {
     let (cluster, state) = with_e4(cluster, state);
     let beside = heals_from_every_kill("add e4", &cluster, &state, Asked(&["e4"], &[]));
     assert_eq!(flags(&beside, "e4")["election-timeout"], "5000");
+}
+
+/// Its manifest is kubeadm's, and may have what is nowhere else.
+#[test]
+fn a_learner_of_kubeadms_whose_join_broke_off_gets_its_vote_and_its_manifest_is_kept() {
+    let (cluster, mut state) = by_kubeadm();
+    let m3 = NodeName::new("m3");
+    let of_kubeadms = state.machines[&m3].files.text(layout::ETCD_MANIFEST);
+    state.machine(&m3).files.remove(&layout::manifest_of("kube-apiserver"));
+    with_arguments(&mut state, &[]);
+    state.etcd.members.iter_mut().filter(|m| m.name == "m3").for_each(|m| m.learner = true);
+    let with = heals_from_every_kill("add m3", &cluster, &state, Asked(&["m3"], &[]));
+    assert_eq!(with.machines[&m3].files.text(layout::ETCD_MANIFEST_ASIDE), of_kubeadms);
 }
 
 /// kubeadm keeps no record of the cluster there, and its member list has forgotten the host: its log has not.

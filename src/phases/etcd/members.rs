@@ -260,9 +260,8 @@ pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
 /// Where who joins would be full at once; see [`Change::plan`].
 pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let change = Change::of_inventory(p);
-    if !change.join.is_empty() {
-        holds_the_database(p)?;
-    }
+    let joining: Vec<&Node> = p.cluster.nodes.iter().filter(|n| change.joins(n)).collect();
+    holds_the_database(p, &joining)?;
     change.plan(p)?;
     // A run that died between a vote and this record left a member that nobody lets join again.
     p.stage(PHASE, "records of members that have their vote", Mode::Parallel);
@@ -320,13 +319,18 @@ fn record(p: &mut Planner<'_>, node: &Node) {
 
 /// No stale identity, and a kubelet, which then finds no manifest of a former member to start.
 fn make_ready(p: &mut Planner<'_>, node: &Node) {
-    let former = !is_listed(p, node);
-    let may_start = former && no_manifest(p, node);
-    if !ownership::is_adopted(p.facts(&node.name)) {
+    let (former, facts) = (!is_listed(p, node), p.facts(&node.name));
+    let adopted = ownership::is_adopted(facts);
+    // A learner whose manifest kubeadm wrote, for a join that broke off: that is kept, too.
+    let is_theirs = adopted && facts.running_revision(PROCESS).is_none();
+    let may_start = (former || is_theirs) && no_manifest(p, node);
+    if !adopted {
         prepare::kubelet(p, node);
     }
-    if former {
+    if former || may_start {
         stop(p, node, may_start);
+    }
+    if former {
         set_aside(p, node, may_start);
     }
     record(p, node);

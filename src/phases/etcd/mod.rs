@@ -61,7 +61,7 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     if let Some(node) = there.iter().find(|n| !p.facts(&n.name).etcd_data) {
         return Err(no_data(p, node));
     }
-    members::holds_the_database(p)?;
+    members::holds_the_database(p, &nodes)?;
     let waits = start(p, &there);
     change.plan(p)?;
     keep(p, &there);

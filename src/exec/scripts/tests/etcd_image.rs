@@ -179,23 +179,43 @@ fn what_a_killed_run_kept_goes_once_the_new_version_serves() {
     assert!(place.text(MANIFEST) == NEW && !place.is_there(KEPT));
 }
 
-/// The script changes what the host has told, so both have to read it alike.
-#[test]
-fn the_host_tells_of_the_container_etcd_and_no_secret() {
-    let place = host(OLD, None);
+/// What the host tells of etcd, where its manifest is this.
+fn told_of(manifest: &str) -> Vec<String> {
+    let place = host(manifest, None);
     let folder = place.path("kubernetes").display().to_string();
     let script = SCRIPT.text.replace("K=/etc/kubernetes ", &format!("K={folder} "));
     let out = Command::new("bash").args(["-c", &script]).output().unwrap();
     let told = String::from_utf8(out.stdout).unwrap();
-    let of_etcd = ["etcd-flag ", "etcd-image "];
-    let lines: Vec<&str> = told.lines().filter(|l| of_etcd.iter().any(|word| l.starts_with(word))).collect();
+    let of_etcd = told.lines().filter_map(|line| line.strip_prefix("etcd-"));
+    of_etcd.filter(|l| l.starts_with("flag ") || l.starts_with("image ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn flags_are_those_of_the_container_etcd_however_they_are_written() {
+    let beside = "    name: etcd-backup\n    args:\n    - --web.listen=:9\n";
+    let flags = "    - --heartbeat-interval\n    # as before\n    - \"500\"\n    - --auth-password\n    - secret\n    - -pre-vote\n";
+    let probe = "    livenessProbe:\n      exec:\n        command:\n        - etcdctl\n        - --endpoints=x\n    name: etcd\n    volume";
+    let manifest = OLD
+        .replace("    name: etcd-backup\n", beside)
+        .replace("    - --gone\n", flags)
+        .replace("    name: etcd\n    volume", probe);
+    let of_etcd =
+        ["flag experimental-max-learners=2", "flag heartbeat-interval=500", "flag pre-vote", "flag name=m1"];
+    let image = "image r/etcd:3.6.14-0";
+    assert_eq!(told_of(&manifest), [&of_etcd[..], &[image]].concat());
+    // Under another name it is etcd's manifest all the same.
+    let all = told_of(&OLD.replace("    name: etcd\n", "    name: db\n"));
+    assert_eq!(all, ["flag experimental-max-learners=2", "flag gone", "flag name=m1"]);
+    let deeper = "spec:\n  containers:\n    - name: etcd\n      args:\n        - --name=m1\n      ports:\n        - name: x\n";
+    assert_eq!(told_of(deeper), ["flag name=m1"]);
+}
+
+/// The script changes what the host has told, so both have to read it alike.
+#[test]
+fn the_host_tells_of_the_container_etcd_and_no_secret() {
+    let told = told_of(OLD);
     assert_eq!(
-        lines,
-        [
-            "etcd-flag experimental-max-learners=2",
-            "etcd-flag gone",
-            "etcd-flag name=m1",
-            "etcd-image r/etcd:3.6.14-0",
-        ]
+        told,
+        ["flag experimental-max-learners=2", "flag gone", "flag name=m1", "image r/etcd:3.6.14-0"]
     );
 }

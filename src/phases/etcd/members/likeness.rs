@@ -2,7 +2,7 @@
 //! new to etcd as those that stay. The inventory of such a cluster names its hosts, and nothing of how its etcd is tuned; a
 //! member with another election timeout, quota or address for its metrics would be one that nobody asked for.
 
-use super::{address_of, has_etcd, is_listed};
+use super::{address_of, quota};
 use crate::{
     inventory::{Node, Role},
     layout,
@@ -15,23 +15,49 @@ use crate::{
     plan::Planner,
 };
 
+/// Why a flag is left out.
+const UNKNOWN: &str = "this etcd does not know it";
+const OUT_OF_REACH: &str = "it names a file that the new manifest does not mount";
+const UNCLEAR: &str = "its value is not on the flag's line, or not in a form that is read here";
+const ROTATES: &str = "etcd rotates no log but one in a file";
+const PROBED: &str = "probes and rsadm ask for metrics there without TLS";
+
+/// Flags of etcd that stand for `true` without a value (etcd, `server/etcdmain/config.go`).
+const SWITCHES: [&str; 17] = [
+    "auto-tls",
+    "client-cert-auth",
+    "enable-distributed-tracing",
+    "enable-grpc-gateway",
+    "enable-log-rotation",
+    "enable-pprof",
+    "force-new-cluster",
+    "memory-mlock",
+    "peer-auto-tls",
+    "peer-client-cert-auth",
+    "peer-skip-client-san-verification",
+    "pre-vote",
+    "socket-reuse-address",
+    "socket-reuse-port",
+    "strict-reconfig-check",
+    "txn-mode-write-with-shared-buffer",
+    "unsafe-no-fsync",
+];
+
 /// Settings of others, and the flags among them that are left out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::phases::etcd) struct Likeness {
     /// What the member is started with.
     pub(in crate::phases::etcd) settings: EtcdSettings,
-    /// Flags that this etcd does not know, or that name a file that rsadm's manifest does not mount.
-    left_out: Vec<String>,
+    /// Flags, and why they are.
+    left_out: Vec<(String, &'static str)>,
 }
 
 /// The settings of a member on `node`; nothing where rsadm built the cluster: the inventory has them then.
 pub(in crate::phases::etcd) fn of(p: &Planner<'_>, node: &Node) -> Option<Likeness> {
-    let is_of_others = |n: &Node| {
-        let facts = p.facts(&n.name);
-        ownership::is_adopted(facts) && (has_etcd(facts) || is_listed(p, n))
-    };
-    let cluster_is = p.cluster.nodes.iter().any(is_of_others);
-    let flags = |n: &Node| p.facts(&n.name).etcd_manifest.clone().filter(|flags| !flags.is_empty());
+    // Wherever its members are by now.
+    let cluster_is = p.cluster.nodes.iter().any(|n| ownership::is_adopted(p.facts(&n.name)));
+    let some = |flags: &Option<String>| flags.clone().filter(|flags| !flags.is_empty());
+    let flags = |n: &Node| some(&p.facts(&n.name).etcd_manifest);
     let stays = |n: &&Node| {
         let url = n.peer_url();
         let votes = |m: &crate::observe::MemberFact| !m.learner && m.healthy && m.fate != Fate::Leaves;
@@ -40,24 +66,26 @@ pub(in crate::phases::etcd) fn of(p: &Planner<'_>, node: &Node) -> Option<Likene
     if !cluster_is {
         return None;
     }
-    let own = flags(node).map(|flags| (node, flags));
+    // A run may have died between the manifest from before and the one to come.
+    let own = flags(node).or_else(|| some(&p.facts(&node.name).etcd_kept)).map(|flags| (node, flags));
     let others = || {
         let members = p.cluster.with_role(Role::Etcd).filter(stays);
         members.filter_map(|n| Some((n, flags(n)?))).next()
     };
     let (whose, flags) = own.or_else(others)?;
-    Some(like(&flags, whose, node, p.cluster.release.etcd.minor))
+    let mut likeness = like(&flags, whose, node, p.cluster.release.etcd.minor);
+    quota::raised(p, &mut likeness.settings);
+    Some(likeness)
 }
 
 /// Tells what was left out.
 pub(super) fn tell(p: &mut Planner<'_>, node: &Node, likeness: &Likeness) {
-    for flag in &likeness.left_out {
+    for (flag, why) in &likeness.left_out {
         let text = format!(
             "its etcd starts without {flag}, which its manifest from before has, or that of the others"
         );
         let help = format!(
-            "this etcd does not know it, or it names a file that the new manifest does not mount: where it is needed, add it \
-             and its volume to {}",
+            "{why}: where it is needed, add it, or what takes its place, to {}",
             layout::ETCD_MANIFEST
         );
         p.notice(PHASE, Some(&node.name), text, help);
@@ -75,23 +103,42 @@ fn like(flags: &str, whose: &Node, node: &Node, minor: u16) -> Likeness {
     let settings = arguments.into_iter().chain(replaced.iter().filter_map(|(_, new)| new.as_deref()));
     for flag in settings {
         let words = flag.trim_start_matches('-');
-        let (name, value) = words.split_once('=').unwrap_or((words, "true"));
+        let (name, value) = match words.split_once('=') {
+            Some(both) => both,
+            None if SWITCHES.contains(&words) => (words, "true"),
+            None => (words, ""),
+        };
         if is_members_own(name) {
             continue;
         }
-        if is_out_of_reach(value, whose == node) {
-            likeness.left_out.push(flag.to_owned());
+        // The quotes of JSON are gone by now.
+        let is_unclear = value.is_empty() || value.contains('{');
+        let out = is_unclear.then_some(UNCLEAR);
+        if let Some(why) = out.or_else(|| is_out_of_reach(value, whose == node).then_some(OUT_OF_REACH)) {
+            likeness.left_out.push((flag.to_owned(), why));
             continue;
         }
         let value = match name {
-            "listen-metrics-urls" => metrics(&urls(value, whose, node)),
+            "listen-metrics-urls" => {
+                let urls = urls(value, whose, node);
+                let gone = urls.iter().filter(|url| is_probed(url, "https"));
+                likeness.left_out.extend(gone.map(|url| (format!("--{name}={url}"), PROBED)));
+                metrics(&urls)
+            }
             name if name.ends_with("-urls") => urls(value, whose, node).join(","),
             _ => value.to_owned(),
         };
         likeness.settings.insert(name.to_owned(), value);
     }
     likeness.settings.entry("listen-metrics-urls".to_owned()).or_insert_with(|| metrics(&[]));
-    likeness.left_out.extend(unknown.into_iter().map(str::to_owned));
+    // It ends at once where it is to rotate what goes to its error stream (etcd, `setupLogRotation`).
+    if likeness.left_out.iter().any(|(flag, _)| flag.trim_start_matches('-').starts_with("log-outputs=")) {
+        for name in ["enable-log-rotation", "log-rotation-config-json"] {
+            let gone = likeness.settings.remove(name);
+            likeness.left_out.extend(gone.map(|value| (format!("--{name}={value}"), ROTATES)));
+        }
+    }
+    likeness.left_out.extend(unknown.into_iter().map(|flag| (flag.to_owned(), UNKNOWN)));
     likeness
 }
 
@@ -115,24 +162,30 @@ fn urls(value: &str, whose: &Node, node: &Node) -> Vec<String> {
 
 /// Where the member has its metrics: there, and where the pod's probes and rsadm ask for them.
 fn metrics(urls: &[String]) -> String {
-    let port = layout::ETCD_METRICS_PORT;
-    let at = |url: &str, scheme: &str| {
-        let hosts = ["127.0.0.1", "localhost", "0.0.0.0", "[::]"];
-        hosts.iter().any(|host| url == format!("{scheme}://{host}:{port}"))
-    };
     // With TLS the port is taken, and probes do not come through.
-    let mut all: Vec<&str> = urls.iter().map(String::as_str).filter(|url| !at(url, "https")).collect();
-    let probed = format!("http://127.0.0.1:{port}");
-    if !all.iter().any(|url| at(url, "http")) {
+    let mut all: Vec<&str> = urls.iter().map(String::as_str).filter(|url| !is_probed(url, "https")).collect();
+    let probed = format!("http://127.0.0.1:{}", layout::ETCD_METRICS_PORT);
+    if !all.iter().any(|url| is_probed(url, "http")) {
         all.insert(0, &probed);
     }
     all.join(",")
 }
 
+/// Whether it has the port on loopback that probes ask.
+fn is_probed(url: &str, scheme: &str) -> bool {
+    let (hosts, port) = (["127.0.0.1", "localhost", "0.0.0.0", "[::]"], layout::ETCD_METRICS_PORT);
+    hosts.iter().any(|host| url == format!("{scheme}://{host}:{port}"))
+}
+
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
-    use crate::manifests::testing;
+    use crate::{
+        manifests::testing,
+        observe::{Facts, Observed, facts::ProcessFact},
+    };
 
     const KUBEADM: &str = "--advertise-client-urls=https://10.0.0.1:2379\n--cert-file=/etc/kubernetes/pki/etcd/server.crt\n\
         --data-dir=/var/lib/etcd\n--name=m1\n--initial-cluster=m1=https://10.0.0.1:2380\n--snapshot-count=10000\n";
@@ -149,7 +202,33 @@ mod tests {
         let address = if own { m1 } else { m2 }.internal_address.to_string();
         let settings =
             likeness.settings.iter().map(|(flag, value)| format!("{flag}={value}").replace(&address, "HERE"));
-        (settings.filter(|flag| flag != "snapshot-count=10000").collect(), likeness.left_out)
+        let left_out = likeness.left_out.into_iter().map(|(flag, _)| flag).collect();
+        (settings.filter(|flag| flag != "snapshot-count=10000").collect(), left_out)
+    }
+
+    /// Where kubeadm's own members are all gone, and where a run died between two manifests.
+    #[test]
+    fn a_member_of_ours_keeps_its_flags_beside_hosts_of_kubeadms() {
+        let cluster = testing::external_etcd();
+        let (name, revision, etcd_servers) = ("kubelet".to_owned(), None, vec![]);
+        let kubeadms =
+            Facts { processes: vec![ProcessFact { name, revision, etcd_servers }], ..Facts::default() };
+        let flags = || Some(format!("{KUBEADM}--heartbeat-interval=500\n"));
+        let ours = Facts { begun: Some(cluster.name.clone()), etcd_manifest: flags(), ..Facts::default() };
+        let between = Facts { etcd_kept: flags(), ..kubeadms.clone() };
+        let heartbeat = |of_e1: &Facts, beside: &Facts| {
+            let facts = |node: &Node| match node.name.as_str() {
+                "e1" => of_e1.clone(),
+                _ => beside.clone(),
+            };
+            let hosts = cluster.nodes.iter().map(|n| (n.name.clone(), facts(n))).collect();
+            let seen = Observed { hosts, ..Observed::default() };
+            let p = Planner::new(&cluster, seen, OffsetDateTime::UNIX_EPOCH);
+            of(&p, testing::node(&cluster, "e1"))?.settings.remove("heartbeat-interval")
+        };
+        assert_eq!(heartbeat(&ours, &kubeadms).as_deref(), Some("500"));
+        assert_eq!(heartbeat(&between, &kubeadms).as_deref(), Some("500"));
+        assert_eq!(heartbeat(&ours, &Facts::default()), None, "the inventory has it");
     }
 
     #[test]
@@ -187,7 +266,23 @@ mod tests {
                 &["listen-metrics-urls=http://127.0.0.1:2381,http://HERE:2381"],
                 &[],
             ),
-            ("--listen-metrics-urls=https://0.0.0.0:2381\n", true, &[probed], &[]),
+            (
+                "--listen-metrics-urls=https://0.0.0.0:2381\n",
+                true,
+                &[probed],
+                &["--listen-metrics-urls=https://0.0.0.0:2381"],
+            ),
+            (
+                "--log-outputs=/var/log/etcd.log\n--enable-log-rotation=true\n--log-rotation-config-json={maxsize:100}\n",
+                true,
+                &[probed],
+                &[
+                    "--log-outputs=/var/log/etcd.log",
+                    "--log-rotation-config-json={maxsize:100}",
+                    "--enable-log-rotation=true",
+                ],
+            ),
+            ("--heartbeat-interval\n", true, &[probed], &["--heartbeat-interval"]),
             // What an older etcd called otherwise, and what none knows any more.
             (
                 "--experimental-initial-corrupt-check=true\n--enable-v2=true\n--pre-vote\n",

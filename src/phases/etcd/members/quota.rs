@@ -2,33 +2,33 @@
 //! `server/storage/quota.go`): the first member that starts with less than that raises NOSPACE at its next write, and none of
 //! them takes writes any more. The quorum gate sees nothing of it, since all are there.
 
-use super::is_listed;
+use super::{is_listed, likeness};
 use crate::{
+    etcd::DEFAULT_QUOTA,
     event::bytes,
     inventory::{Cluster, Node, Role},
-    manifests::flag_in,
+    manifests::{EtcdSettings, flag_in},
     observe::Observed,
     plan::{Planner, Refusal},
 };
 
-/// What etcd has without the flag (etcd, `DefaultQuotaBytes`).
-const DEFAULT: u64 = 2 << 30;
-
 /// The database may take this many of a hundred parts of a new quota: it grows while the members are rolled.
 const PERCENT: u64 = 90;
 
-/// Whether the inventory's quota is none that a member would raise the alarm with. One that is not smaller than what members
+const FLAG: &str = "quota-backend-bytes";
+
+/// Whether none of these hosts gets a quota that its member would raise the alarm with. One that is not smaller than what members
 /// have makes nothing worse.
 ///
 /// # Errors
 /// Where it is smaller, and the database fills it.
-pub(in crate::phases::etcd) fn holds_the_database(p: &Planner<'_>) -> Result<(), Refusal> {
-    let wanted = p.cluster.etcd.quota_backend_bytes;
-    let is_member = |n: &&Node| match p.seen().membership {
-        Some(_) => is_listed(p, n),
-        None => n.is(Role::Etcd),
+pub(in crate::phases::etcd) fn holds_the_database(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
+    let to_come = |node: &&Node| match likeness::of(p, node) {
+        Some(likeness) => quota_of(likeness.settings.get(FLAG).map(String::as_str)),
+        None => p.cluster.etcd.quota_backend_bytes,
     };
-    let members = || p.cluster.nodes.iter().filter(is_member).map(|n| (n, p.facts(&n.name)));
+    let Some(wanted) = nodes.iter().map(to_come).min() else { return Ok(()) };
+    let members = || members(p).map(|n| (n, p.facts(&n.name)));
     let quotas = members().filter_map(|(n, facts)| Some((n, quota_in(facts.etcd_manifest.as_deref()?))));
     let larger: Vec<(&Node, u64)> = quotas.filter(|(_, quota)| *quota > wanted).collect();
     let Some((fullest, database)) =
@@ -62,6 +62,23 @@ pub(in crate::phases::etcd) fn holds_the_database(p: &Planner<'_>) -> Result<(),
     })
 }
 
+fn members<'p>(p: &'p Planner<'_>) -> impl Iterator<Item = &'p Node> {
+    p.cluster.nodes.iter().filter(|n| match p.seen().membership {
+        Some(_) => is_listed(p, n),
+        None => n.is(Role::Etcd),
+    })
+}
+
+/// Settings of others with no smaller quota than members have: their database may have outgrown what one had before.
+pub(super) fn raised(p: &Planner<'_>, settings: &mut EtcdSettings) {
+    let manifests = members(p).filter_map(|n| p.facts(&n.name).etcd_manifest.as_deref());
+    let largest = manifests.map(quota_in).max().unwrap_or_default();
+    if largest > quota_of(settings.get(FLAG).map(String::as_str)) {
+        let setting = if largest == u64::MAX { "-1".to_owned() } else { largest.to_string() };
+        settings.insert(FLAG.to_owned(), setting);
+    }
+}
+
 /// Whether the database may have come to a member's quota, as far as hosts tell: whether etcd takes writes is then worth asking.
 pub fn may_be_full(cluster: &Cluster, seen: &Observed) -> bool {
     let members = cluster.with_role(Role::Etcd).filter_map(|node| seen.hosts.get(&node.name));
@@ -84,10 +101,14 @@ pub fn with_their_quota(cluster: &Cluster, seen: &Observed) -> Cluster {
 
 /// The quota that a member is started with.
 fn quota_in(manifest: &str) -> u64 {
-    match flag_in(manifest, "quota-backend-bytes").map(str::parse::<i64>) {
+    quota_of(flag_in(manifest, FLAG))
+}
+
+fn quota_of(setting: Option<&str>) -> u64 {
+    match setting.map(str::parse::<i64>) {
         Some(Ok(quota)) if quota < 0 => u64::MAX,
         Some(Ok(quota)) if quota > 0 => quota.unsigned_abs(),
-        _ => DEFAULT,
+        _ => DEFAULT_QUOTA,
     }
 }
 
@@ -104,7 +125,10 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::{manifests::testing, observe::Facts};
+    use crate::{
+        manifests::testing,
+        observe::{Facts, facts::ProcessFact},
+    };
 
     const GIB: u64 = 1 << 30;
 
@@ -127,7 +151,8 @@ mod tests {
     /// What is said there.
     fn said(cluster: &Cluster, flags: [&str; 3], database: u64) -> Option<Refusal> {
         let seen = seen(cluster, flags, database);
-        holds_the_database(&Planner::new(cluster, seen, OffsetDateTime::UNIX_EPOCH)).err()
+        let nodes: Vec<&Node> = cluster.with_role(Role::Etcd).collect();
+        holds_the_database(&Planner::new(cluster, seen, OffsetDateTime::UNIX_EPOCH), &nodes).err()
     }
 
     #[test]
@@ -167,6 +192,32 @@ mod tests {
         // More than there is now, if less than would be wise.
         cluster.etcd.quota_backend_bytes = 17 * GIB;
         assert_eq!(said(&cluster, [sixteen; 3], 16 * GIB), None);
+    }
+
+    /// m1 is made anew in a cluster that kubeadm built.
+    #[test]
+    fn a_member_that_is_made_anew_gets_no_smaller_quota_than_the_others_have() {
+        let cluster = testing::ha();
+        let (eight, sixteen) = ("--quota-backend-bytes=8589934592", "--quota-backend-bytes=17179869184");
+        let unlimited = "--quota-backend-bytes=-1";
+        for (flags, database, quota) in [
+            (["", eight, eight], 3 * GIB, Some("8589934592")),
+            ([sixteen; 3], 15 * GIB / 2, Some("17179869184")),
+            ([eight, sixteen, eight], 9 * GIB, Some("17179869184")),
+            ([eight, unlimited, ""], 9 * GIB, Some("-1")),
+            ([""; 3], GIB, None),
+        ] {
+            let mut seen = seen(&cluster, flags, database);
+            for facts in seen.hosts.values_mut() {
+                let (name, revision, etcd_servers) = ("kubelet".to_owned(), None, vec![]);
+                facts.processes.push(ProcessFact { name, revision, etcd_servers });
+            }
+            let p = Planner::new(&cluster, seen, OffsetDateTime::UNIX_EPOCH);
+            let m1 = testing::node(&cluster, "m1");
+            let settings = likeness::of(&p, m1).unwrap().settings;
+            assert_eq!(settings.get(FLAG).map(String::as_str), quota, "{flags:?}");
+            assert_eq!(holds_the_database(&p, &[m1]), Ok(()), "{flags:?}");
+        }
     }
 
     #[test]
