@@ -134,6 +134,9 @@ async fn attempt(
                 return Ok(elsewhere);
             }
             let damaged = damaged(is_corrupt, &config.host, &answers).await;
+            if !is_worth(rank, damaged.as_deref()) {
+                return Ok(elsewhere);
+            }
             work(config, &place, &own, &recipients, damaged, stop.clone()).await?
         }
     };
@@ -198,6 +201,12 @@ async fn damaged(is_corrupt: bool, host: &str, answers: &[Answer]) -> Option<Str
     let voters: Vec<(&str, &dyn EtcdApi)> =
         voters.map(|a| (a.name.as_str(), &a.client as &dyn EtcdApi)).collect();
     alike::doubt(host, &voters).await
+}
+
+/// Whether to store what a host at this place of the line has. The first stores its copy whatever is said of it; of those behind it,
+/// none of which would leave a note, each would store one each time, and push out the good ones.
+fn is_worth(rank: usize, damaged: Option<&str>) -> bool {
+    rank == 0 || damaged.is_none()
 }
 
 async fn work(
@@ -313,6 +322,15 @@ pub(crate) mod tests {
             made: None,
             settings: BTreeMap::new(),
             recipient: None,
+        }
+    }
+
+    #[test]
+    fn only_the_first_in_line_stores_what_the_others_doubt() {
+        for (rank, damaged, stores) in
+            [(0, None, true), (0, Some("differs"), true), (1, None, true), (1, Some("differs"), false)]
+        {
+            assert_eq!(is_worth(rank, damaged), stores, "{rank} {damaged:?}");
         }
     }
 
