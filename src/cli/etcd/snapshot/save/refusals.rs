@@ -16,6 +16,7 @@ use crate::{
     etcd::status::MemberReport,
     inventory::NodeName,
     layout,
+    line::chain,
 };
 
 /// Only others answer than the members of this cluster, of which this is the first.
@@ -88,17 +89,22 @@ pub(super) fn destination(to: &Path, encrypted: bool) -> Result<(PathBuf, Option
     }
 }
 
-/// Whether another member, or another host, may give what one did not.
+/// Whether another member, or another host, may give what one did not. That a member's data is damaged is for somebody to see.
 pub(super) fn may_be_better_elsewhere(error: &BackupError, on_host: bool) -> bool {
-    on_host || matches!(error, BackupError::Etcd(_))
+    on_host && error.damage().is_none() || matches!(error, BackupError::Etcd(_))
 }
 
 /// Of hosts that were all asked to keep one, what the last of them says.
 pub(super) fn kept_nowhere(error: BackupError, asked: &[NodeName]) -> CliError {
     let names: Vec<&str> = asked.iter().map(NodeName::as_str).collect();
     let one = if names.len() > 1 { "one of " } else { "" };
-    CliError::from(error).hint(format!(
-        "it takes one host that keeps it: where there is no room, make some in {} on {one}{} (rsadm etcd snapshot prune --from \
+    let is_full = error.is_full() || chain(&error).contains("no room in ");
+    let error = CliError::from(error);
+    if !is_full {
+        return error;
+    }
+    error.hint(format!(
+        "it takes one host that keeps it: make room in {} on {one}{} (rsadm etcd snapshot prune --from \
          hosts: takes old ones away)",
         layout::BACKUP_DIR,
         names.join(", ")
@@ -170,6 +176,7 @@ mod tests {
             (BackupError::Refused("/srv/a.db exists already".into()), false, false),
             (BackupError::Etcd(silent.clone()), false, true),
             (BackupError::Etcd(silent), true, true),
+            (BackupError::Damaged("m1 could not restore it".into()), true, false),
         ] {
             assert_eq!(may_be_better_elsewhere(&error, on_host), goes_on, "{error:?}");
         }
@@ -177,6 +184,10 @@ mod tests {
             let asked: Vec<NodeName> = asked.iter().map(|name| NodeName::new(*name)).collect();
             format!("{:?}", kept_nowhere(full(), &asked))
         };
+        let silent =
+            BackupError::Etcd(EtcdError::Unavailable { endpoint: "m1".into(), why: "no answer".into() });
+        let other = format!("{:?}", kept_nowhere(silent, &[NodeName::new("m1")]));
+        assert!(!other.contains("make room"), "{other}");
         assert!(
             hint(&["m1", "m2"]).contains("in /var/lib/rsadm/backups on one of m1, m2 ("),
             "{}",
