@@ -357,12 +357,17 @@ impl Diagnosis {
         let what = match survivor.undecided {
             Some(0) => return None,
             _ if choice.by_database => return None,
-            Some(1) => "The last entry of its log is".to_owned(),
-            Some(n) => format!("The last {} of its log are", entries(n)),
-            None => "Entries at the end of its log may be".to_owned(),
+            Some(1) => "The last entry of its log is",
+            Some(n) => &format!("The last {} of its log are", entries(n)),
+            None => "Entries at the end of its log may be",
         };
+        let (what, those) = (
+            what.replace("its log", &format!("{}'s log", survivor.host)),
+            if survivor.undecided == Some(1) { "it" } else { "them" },
+        );
         Some(format!(
-            "{what} dropped: it does not know whether a quorum agreed on that, and a client may have been told so."
+            "{what} dropped: {} does not know whether a quorum agreed on {those}, and a client may have been told so.",
+            survivor.host
         ))
     }
 

@@ -44,9 +44,19 @@ fn what_is_dropped_of_a_log_is_told_and_makes_nobody_further() {
         assert!(text.contains(words), "{text}");
     }
     for (undecided, by_database, words) in [
-        (Some(1), false, Some("The last entry of its log is dropped: it does not know")),
-        (Some(6), false, Some("The last 6 entries of its log are dropped: it does not know")),
-        (None, false, Some("Entries at the end of its log may be dropped: it does not know")),
+        (
+            Some(1),
+            false,
+            Some("The last entry of e1's log is dropped: e1 does not know whether a quorum agreed on it,"),
+        ),
+        (
+            Some(6),
+            false,
+            Some(
+                "The last 6 entries of e1's log are dropped: e1 does not know whether a quorum agreed on them,",
+            ),
+        ),
+        (None, false, Some("Entries at the end of e1's log may be dropped: e1 does not know")),
         (Some(0), false, None),
         (Some(6), true, None),
     ] {
