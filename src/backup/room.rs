@@ -66,29 +66,15 @@ pub fn beside_the_log(database: u64) -> u64 {
     database.saturating_add(2 * LOG)
 }
 
-/// Whether etcd may write so much of its database anew beside the old one, by what `df` tells of the folder.
+/// Whether etcd may write so much beside its database, for what is named, by what `df` tells of its folder.
 ///
 /// # Errors
 /// In words.
-pub fn for_a_copy(answer: &str, in_use: u64) -> Result<(), String> {
+pub fn beside_etcd(answer: &str, written: u64, what: &str) -> Result<(), String> {
     let disk = answer.lines().find_map(Disk::read);
     disk.map_or(Ok(()), |disk| {
-        disk.has(layout::ETCD_DATA_DIR, beside_the_log(in_use), " for a copy and what is written meanwhile")
-    })
-}
-
-/// Whether etcd's database may grow by so much, by what `df` tells of its folder.
-///
-/// # Errors
-/// In words.
-pub fn for_a_load(answer: &str, grows: u64) -> Result<(), String> {
-    let disk = answer.lines().find_map(Disk::read);
-    disk.map_or(Ok(()), |disk| {
-        disk.has(
-            layout::ETCD_DATA_DIR,
-            beside_the_log(grows),
-            " for what the load leaves and what is written meanwhile",
-        )
+        let why = format!(" for {what} and what is written meanwhile");
+        disk.has(layout::ETCD_DATA_DIR, beside_the_log(written), &why)
     })
 }
 
@@ -199,10 +185,10 @@ mod tests {
     #[test]
     fn a_copy_of_the_database_leaves_room_for_the_log() {
         let of = |free| HEAD.to_owned() + &line("/dev/sda1", free);
-        assert_eq!(for_a_copy(&of(228), 100 * MIB), Ok(()));
-        let full = for_a_copy(&of(227), 100 * MIB).unwrap_err();
+        assert_eq!(beside_etcd(&of(228), 100 * MIB, "a copy"), Ok(()));
+        let full = beside_etcd(&of(227), 100 * MIB, "a copy").unwrap_err();
         assert!(full.starts_with("no room in /var/lib/etcd: 227 MiB free, and 228 MiB needed"), "{full}");
-        assert_eq!(for_a_copy("", u64::MAX), Ok(()));
+        assert_eq!(beside_etcd("", u64::MAX, "a copy"), Ok(()));
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl EtcdApi for EtcdClient {
             version: s.version().to_owned(),
             db_size: unsigned(s.db_size()),
             db_size_in_use: unsigned(s.raft_used_db_size()),
-            db_size_quota: unsigned(s.db_size_quota()),
+            db_size_quota: quota(s.db_size_quota()),
             leader: s.leader(),
             raft_term: s.raft_term(),
             raft_index: s.raft_index(),
@@ -338,7 +338,22 @@ fn member(m: &etcd_client::Member) -> Member {
     }
 }
 
+/// A quota below zero is none at all.
+fn quota(bytes: i64) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 /// etcd's counts are signed on the wire and never negative.
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_that_is_off_is_not_one_that_nothing_tells() {
+        assert_eq!([quota(-1), quota(0), quota(2 << 30)], [u64::MAX, 0, 2 << 30]);
+    }
 }

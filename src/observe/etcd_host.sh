@@ -18,7 +18,7 @@ up=${pids[0]-}
 if [ "$up" ]; then
   f running
   # Of its manifest, which may have been edited since, only the kubelet knows whether it is what runs.
-  tr '\0' '\n' < "/proc/$up/cmdline" 2>/dev/null | sed -nE 's/^--(heartbeat-interval|election-timeout|listen-client-urls)=/flag \1 /p'
+  tr '\0' '\n' < "/proc/$up/cmdline" 2>/dev/null | sed -nE 's/^--(heartbeat-interval|election-timeout|listen-client-urls|quota-backend-bytes)=/flag \1 /p'
 fi
 processes kube-apiserver
 for pid in "${pids[@]}"; do

@@ -207,7 +207,10 @@ fn role(member: &MemberReport) -> &'static str {
 fn database(member: &MemberReport) -> Option<String> {
     let size = member.db_size?;
     let used = member.db_size_in_use.unwrap_or(0).saturating_mul(100) / size.max(1);
-    let quota = member.db_size_quota.map_or_else(|| NOTHING.to_owned(), bytes);
+    let quota = match member.db_size_quota {
+        Some(u64::MAX) => "no quota".to_owned(),
+        quota => quota.map_or_else(|| NOTHING.to_owned(), bytes),
+    };
     Some(format!("{} / {used}% / {quota}", bytes(size)))
 }
 

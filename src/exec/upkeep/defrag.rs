@@ -105,7 +105,7 @@ async fn has_room(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) -> R
     let asked = join_all(members.map(|member| async {
         let host = gate::host_of(t.members, member)?;
         let answer = t.members.room_for_a_copy(&host).await?;
-        let why = room::for_a_copy(&answer, member.db_size_in_use.unwrap_or(0)).err()?;
+        let why = room::beside_etcd(&answer, member.db_size_in_use.unwrap_or(0), "a copy").err()?;
         Some((host, why))
     }));
     let full: Vec<(NodeName, String)> = asked.await.into_iter().flatten().collect();

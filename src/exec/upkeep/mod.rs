@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::{RunError, gate, heir, members::Tended, wait::patiently};
 use crate::{
     etcd::{
+        DEFAULT_QUOTA,
         status::{EtcdReport, Hashes, MemberReport},
         upkeep::Upkeep,
     },
@@ -38,6 +39,13 @@ pub struct Tending<'a> {
     pub of_others: bool,
     /// True once the operator wants to stop.
     pub stopping: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Tending<'_> {
+    /// The quota of members of which nothing tells theirs.
+    fn usual_quota(&self) -> u64 {
+        if self.of_others { DEFAULT_QUOTA } else { self.cluster.etcd.quota_backend_bytes }
+    }
 }
 
 /// A slow disk writes a database anew at this many bytes a second, and compacts it no slower.

@@ -178,7 +178,7 @@ struct Quota {
 
 impl Quota {
     fn of(t: &Tending<'_>) -> Self {
-        Self { bytes: t.cluster.etcd.quota_backend_bytes, of_others: t.of_others }
+        Self { bytes: t.usual_quota(), of_others: t.of_others }
     }
 
     fn raise(self) -> String {
@@ -201,7 +201,7 @@ fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: Quota)
     };
     match kind {
         Alarm::NOSPACE => {
-            let (size, limit) = (member.db_size?, member.db_size_quota.unwrap_or(quota.bytes));
+            let (size, limit) = (member.db_size?, member.quota(quota.bytes));
             if size.saturating_mul(100) / limit.max(1) < FULL_PERCENT {
                 return None;
             }

@@ -16,9 +16,6 @@ use crate::{
 /// The database may take this many of a hundred parts of its quota afterwards.
 const PERCENT: u64 = 80;
 
-/// What etcd has without the flag (etcd, `DefaultQuotaBytes`), where a member does not say what it has (before 3.6).
-const DEFAULT: u64 = 2 << 30;
-
 impl Load {
     /// Bytes that so many writes add to a database, with what etcd stores beside a value.
     fn leaves(&self, writes: u64) -> u64 {
@@ -37,11 +34,11 @@ impl Load {
 /// # Errors
 /// Where it does not, before anything is written.
 pub(super) async fn fits(t: &Tending<'_>, report: &EtcdReport, load: &Load) -> Result<(), RunError> {
-    quota(report, load).map_err(RunError::Refused)?;
+    quota(report, load, t.usual_quota()).map_err(RunError::Refused)?;
     let asked = join_all(report.members.iter().map(|member| async {
         let host = gate::host_of(t.members, member)?;
         let answer = t.members.room_for_a_copy(&host).await?;
-        let why = room::for_a_load(&answer, load.leaves(load.writes())).err()?;
+        let why = room::beside_etcd(&answer, load.leaves(load.writes()), "what the load leaves").err()?;
         Some((host, why))
     }));
     let full: Vec<(NodeName, String)> = asked.await.into_iter().flatten().collect();
@@ -55,11 +52,11 @@ pub(super) async fn fits(t: &Tending<'_>, report: &EtcdReport, load: &Load) -> R
     }
 }
 
-fn quota(report: &EtcdReport, load: &Load) -> Result<(), Refusal> {
+fn quota(report: &EtcdReport, load: &Load, usual: u64) -> Result<(), Refusal> {
     let members = report.members.iter().filter_map(|m| Some((m, m.db_size?)));
     // Room that the file has and nothing uses is filled first.
     let left = |m: &MemberReport, size: u64| {
-        let (quota, used) = (m.db_size_quota.unwrap_or(DEFAULT), m.db_size_in_use.unwrap_or(size));
+        let (quota, used) = (m.quota(usual), m.db_size_in_use.unwrap_or(size));
         let most = quota / 100 * PERCENT;
         if size > most { 0 } else { most - used.min(most) }
     };
@@ -68,7 +65,7 @@ fn quota(report: &EtcdReport, load: &Load) -> Result<(), Refusal> {
     if leaves <= room {
         return Ok(());
     }
-    let quota = fullest.db_size_quota.unwrap_or(DEFAULT);
+    let quota = fullest.quota(usual);
     let writes = room / load.leaves(1).max(1);
     let rate =
         writes.saturating_mul(1000) / u64::try_from(load.duration.as_millis().max(1)).unwrap_or(u64::MAX);
@@ -100,7 +97,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::etcd::status::tests::Scene;
+    use crate::etcd::{DEFAULT_QUOTA, status::tests::Scene};
 
     fn load(rate: u32, seconds: u64) -> Load {
         Load { duration: Duration::from_secs(seconds), rate, clients: 8, value_bytes: 1024 }
@@ -112,7 +109,7 @@ mod tests {
         let m2 = &mut report.members[1];
         (m2.db_size_quota, m2.db_size, m2.db_size_in_use) =
             (Some(quota).filter(|q| *q > 0), Some(size), Some(used));
-        super::quota(&report, load).err()
+        super::quota(&report, load, DEFAULT_QUOTA).err()
     }
 
     #[test]
@@ -125,6 +122,9 @@ mod tests {
             ((2 * GIB, 20 * MIB, 20 * MIB), load(20_000, 300), true),
             // As kubeadm's members have it, and say nothing of it.
             ((0, 20 * MIB, 20 * MIB), load(20_000, 300), true),
+            // Turned off (`--quota-backend-bytes=-1`).
+            ((0, 20 * MIB, 20 * MIB), load(5000, 300), true),
+            ((u64::MAX, 20 * MIB, 20 * MIB), load(5000, 300), false),
             ((2 * GIB, 1600 * MIB, 1600 * MIB), load(10_000, 10), true),
             // Free pages are filled before the file grows, but not where it is too large already.
             ((2 * GIB, 1600 * MIB, 100 * MIB), load(10_000, 10), false),
