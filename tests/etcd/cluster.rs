@@ -213,17 +213,16 @@ impl Cluster {
         command.arg(format!("--initial-cluster=replay={peer}")).stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
         let begun = Instant::now();
-        loop {
-            let said = fs::read_to_string(&log).unwrap();
-            let serves = said.contains("ready to serve client requests");
-            if serves || begun.elapsed() > Duration::from_secs(60) {
-                let _ = process.kill();
-                let _ = process.wait();
-                assert!(serves, "{said}");
-                return said;
-            }
+        let (mut said, mut serves) = (String::new(), false);
+        while !serves && begun.elapsed() < Duration::from_secs(60) {
             thread::sleep(Duration::from_millis(50));
+            said = fs::read_to_string(&log).unwrap();
+            serves = said.contains("ready to serve client requests");
         }
+        let _ = process.kill();
+        let _ = process.wait();
+        assert!(serves, "{said}");
+        said
     }
 
     /// A member's ID as etcdctl prints it.

@@ -170,7 +170,8 @@ pub struct MemberReport {
     pub db_size: Option<u64>,
     /// Bytes of them that hold data.
     pub db_size_in_use: Option<u64>,
-    /// Bytes it may grow to; `null` where it does not say (before etcd 3.6).
+    /// Bytes it may grow to; `null` where there is no limit, or it does not say (before etcd 3.6).
+    #[serde(serialize_with = "limited")]
     pub db_size_quota: Option<u64>,
     /// True for the leader.
     pub is_leader: bool,
@@ -251,6 +252,11 @@ pub enum Trouble {
     /// It answered, but not through a quorum.
     #[error("serves no linearizable read: {0}")]
     NoReads(String),
+}
+
+/// Where there is no limit, `u64::MAX`, programs are told none.
+fn limited<S: Serializer>(quota: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    quota.filter(|quota| *quota != u64::MAX).serialize(to)
 }
 
 impl MemberReport {
