@@ -134,9 +134,7 @@ async fn attempt(
                 return Ok(elsewhere);
             }
             let damaged = damaged(is_corrupt, &config.host, &answers).await;
-            if !is_worth(rank, damaged.as_deref()) {
-                return Ok(elsewhere);
-            }
+            helps(&first.name, damaged.as_deref())?;
             work(config, &place, &own, &recipients, damaged, stop.clone()).await?
         }
     };
@@ -203,10 +201,17 @@ async fn damaged(is_corrupt: bool, host: &str, answers: &[Answer]) -> Option<Str
     alike::doubt(host, &voters).await
 }
 
-/// Whether to store what a host at this place of the line has. The first stores its copy whatever is said of it; of those behind it,
-/// none of which would leave a note, each would store one each time, and push out the good ones.
-fn is_worth(rank: usize, damaged: Option<&str>) -> bool {
-    rank == 0 || damaged.is_none()
+/// Whether what a host has helps that steps in for the first in line, which stores its copy whatever is said of it: of those behind
+/// it, none of which would leave a note, each would store one each time, and push out the good ones.
+///
+/// # Errors
+/// Where others doubt it: nobody would hear otherwise that there are no snapshots any more.
+fn helps(first: &str, damaged: Option<&str>) -> Result<(), BackupError> {
+    damaged.map_or(Ok(()), |doubt| {
+        Err(BackupError::Refused(format!(
+            "{first}, whose turn it is, takes none, and here is none to rely on: {doubt}"
+        )))
+    })
 }
 
 async fn work(
@@ -326,12 +331,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_the_first_in_line_stores_what_the_others_doubt() {
-        for (rank, damaged, stores) in
-            [(0, None, true), (0, Some("differs"), true), (1, None, true), (1, Some("differs"), false)]
-        {
-            assert_eq!(is_worth(rank, damaged), stores, "{rank} {damaged:?}");
-        }
+    fn who_steps_in_stores_nothing_that_others_doubt_and_says_so() {
+        assert!(helps("e1", None).is_ok());
+        let refused = helps("e1", Some("of e2: its data differs from the others' (hash)")).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "e1, whose turn it is, takes none, and here is none to rely on: of e2: its data differs from the others' (hash)"
+        );
     }
 
     #[test]
