@@ -151,11 +151,12 @@ fn what_was_not_compared_is_looked_at_again() {
     compacting.etcd.compacting.insert(first.clone(), u32::MAX);
     untold.etcd.untold.insert(first);
     let [(tuned, table), _] = roll_outs(&cluster);
-    for open in [compacting, untold] {
-        let refused = compared(&open).unwrap_err();
-        assert!(refused.why.starts_with("the data of e1 was not compared"), "{refused}");
-        assert!(refused.help.contains("rsadm etcd replace HOST"), "{refused}");
-        let mut once = open;
+    // A member that was started after the last compaction may tell one from another for ever, where nobody writes.
+    assert_eq!(compared(&compacting), Ok(()));
+    let refused = compared(&untold).unwrap_err();
+    assert!(refused.why.starts_with("the data of e1 was not compared"), "{refused}");
+    assert!(refused.help.contains("rsadm etcd replace HOST"), "{refused}");
+    for mut once in [compacting, untold] {
         // All that follows a restart waits for equal hashes.
         once.etcd.compacting.values_mut().for_each(|left| *left = 5);
         let world = World::new(once.clone());
