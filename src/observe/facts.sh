@@ -88,7 +88,7 @@ for p in "etcd $K/manifests" "kept $R/aside"; do awk -v w=${p% *} 'function put(
   {match($0,/[^ -]/);c=RSTART;gsub(/["'\'']|[ \t]+(#.*)?$/,"")} !NF||/^#/{next} /^ *containers:/{over();k=-1;next}
   k<0&&/^ *- /{k=c} k>0&&c<k&&!/^ *- -/{over();k=0} k<=0{next} c==k&&/^ *- [^-]/&&/:/{over()}
   c==k&&/^ *(- )?[a-zA-Z]+:/{put();f=/^[ -]*(command|args):/} c==k&&/^[ -]*name: etcd$/{n=1} c==k&&sub(/^[ -]*image: */,""){i=w "-image " $0 "\n"}
-  !f{next} /^ *- --?[a-z]/{put();sub(/^ *- --?/,"");v=$0;next} /^ *- /{sub(/^ *- /,"");if(v!=""&&v!~/=/)v=v "=" $0;put()} END{over();if(!d)printf "%s",all}' "${p#* }/etcd.yaml"; done
+  !f{next} /^ *- --?[a-z][a-z]/{put();sub(/^ *- --?/,"");v=$0;next} /^ *- /{sub(/^ *- /,"");if(v!=""&&v!~/=/)v=v "=" $0;put()} END{over();if(!d)printf "%s",all}' "${p#* }/etcd.yaml"; done
 # What files of ours say of the network (`network_in` in facts.rs).
 sed -nE 's/^ *([0-9.]*\/[0-9]*)=([0-9.]*)$/pod-route \1 \2/p;s/^(POD_SUBNET| *- --cluster-cidr)=/network pod_subnet /p
   s/^ *- --service-cluster-ip-range=/network service_subnet /p;s/^(cgroup\w+|clusterDomain): */network \1 /p

@@ -264,7 +264,7 @@ impl MemberReport {
     pub fn quota(&self, otherwise: u64) -> u64 {
         let started = || match &self.host {
             Some(HostState::Seen(process)) if process.running => {
-                process.flags.get("quota-backend-bytes")?.parse::<i64>().ok()
+                process.flags.get("quota-backend-bytes")?.parse::<i64>().ok().filter(|quota| *quota != 0)
             }
             _ => None,
         };
