@@ -180,11 +180,17 @@ pub(super) fn is_no_strangers(p: &Planner<'_>, node: &Node, shall: &str) -> Resu
         true => format!("etcd data {whose} in {}", layout::ETCD_DATA_DIR),
         false => format!("an etcd {whose} in {}", layout::ETCD_MANIFEST),
     };
+    // One that has just started does not say yet that nobody knows it any more.
+    let first = if facts.runs(PROCESS) {
+        "run this again in a moment, if that etcd has only just started; "
+    } else {
+        ""
+    };
     Err(Refusal {
         rule: "foreign-data",
         subject: format!("{} cannot {shall}", node.name),
         why: format!("it has {what}"),
-        help: "if nobody needs that, move it away by hand; rsadm deletes no data".into(),
+        help: format!("{first}if nobody needs that, move it away by hand; rsadm deletes no data"),
     })
 }
 
