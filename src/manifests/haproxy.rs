@@ -4,6 +4,9 @@
 //! `/readyz` fails twice, one second apart, is left, and connections to it are closed, so that kubelet and kube-proxy
 //! reconnect at once instead of waiting for their own timeouts. TLS passes through untouched, so haproxy holds no key and
 //! the client verifies the API server itself; the health check alone does not verify it.
+//!
+//! Where none is ready, all are tried: an API server serves seconds before all that `/readyz` waits for is done, nodes that are
+//! new need no more, and one that is half well is better than none.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -60,8 +63,9 @@ defaults
     option dontlognull
     option clitcpka
     option srvtcpka
-    option redispatch
-    retries 2
+    # Each try goes to another one.
+    option redispatch 1
+    retries 3
     timeout connect 2s
     timeout check 2s
     # Watches are quiet for minutes; the API server ends each within the hour.
@@ -81,13 +85,16 @@ backend control-planes
     balance leastconn
     option httpchk GET /readyz
     http-check expect status 200
-    default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions on-marked-up shutdown-backup-sessions
+    # For when none is ready: their connections end once one is.
+    option allbackups
 ",
         health = layout::HAPROXY_HEALTH_PORT,
     );
     for node in cluster.with_role(Role::ControlPlane) {
+        let server = format!("{} {}:{port}", node.name, node.internal_address);
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "    server {} {}:{port}", node.name, node.internal_address);
+        let _ = writeln!(text, "    server {server}\n    server unready-{server} no-check backup");
     }
     text
 }
