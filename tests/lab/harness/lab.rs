@@ -22,20 +22,16 @@ pub struct Lab {
 impl Lab {
     /// Boots nodes, named as `lab up` wants them, in a lab of this scenario's own, once the machine has enough for it.
     pub fn up(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        Self::up_with(Share::wait_for(2 * nodes.len()), scenario, nodes, false)
-    }
-
-    /// The same for nodes that have etcd and nothing else, which leaves most of a processor idle.
-    pub fn of_etcd(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        Self::up_with(Share::wait_for(nodes.len()), scenario, nodes, false)
+        Self::up_with(scenario, nodes, false)
     }
 
     /// The same on a real disk, also where the others are in memory (`LAB_STATE`).
-    pub fn of_etcd_on_disk(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
-        Self::up_with(Share::wait_for(nodes.len()), scenario, nodes, true)
+    pub fn up_on_disk(scenario: &str, nodes: &[&str]) -> Result<Self, Fault> {
+        Self::up_with(scenario, nodes, true)
     }
 
-    fn up_with(share: Share, scenario: &str, nodes: &[&str], on_disk: bool) -> Result<Self, Fault> {
+    fn up_with(scenario: &str, nodes: &[&str], on_disk: bool) -> Result<Self, Fault> {
+        let share = Share::wait_for(scenario);
         // Whoever runs the tests can find what is left of them after a kill.
         let run = env::var("LAB_TESTS").unwrap_or_else(|_| "dev".into());
         let name = format!("test-{run}-{scenario}");
@@ -142,7 +138,8 @@ impl Lab {
         // cargo sets these for this test's own crate. Another cargo below (`lab demo`) would take them for those of every crate
         // that reads them, and compile such crates anew.
         let of_cargo = env::vars_os().map(|(name, _)| name);
-        of_cargo.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_")).for_each(|name| {
+        let is_of_crate = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        of_cargo.filter(|name| is_of_crate(&name.to_string_lossy())).for_each(|name| {
             command.env_remove(name);
         });
         if self.on_disk {

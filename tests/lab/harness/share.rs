@@ -7,12 +7,36 @@ use std::{
     time::Duration,
 };
 
-/// One core carries this many shares. A cluster of three control planes and two workers (ten shares) keeps a little more than
-/// one core busy, measured on 2 cores: much of what a scenario does is to wait.
+/// One core carries this many shares: one that a lab takes keeps a seventh of it busy. Much of what a scenario does is to wait.
 const OF_A_CORE: usize = 7;
 
-/// That cluster, which is the largest one; nodes of etcd alone make none larger.
-const LARGEST: usize = 10;
+/// A scenario: its name, the shares of its lab, and the seconds that it is up; measured on 2 cores beside others.
+type Measured = (&'static str, usize, usize);
+
+/// How many run at once and their order follow from this, nothing else.
+const MEASURED: [Measured; 18] = [
+    ("stacked", 7, 870),
+    ("external", 7, 415),
+    ("kubeadm-built", 6, 1075),
+    ("growth", 5, 550),
+    ("etcd-only", 5, 290),
+    ("refusals", 5, 40),
+    ("snapshots", 4, 860),
+    ("upkeep", 4, 715),
+    ("members", 4, 650),
+    ("rollback", 4, 510),
+    ("restored", 4, 330),
+    ("killed", 4, 265),
+    ("etcd-upgrade", 4, 245),
+    ("interrupted", 4, 230),
+    ("certificates", 4, 190),
+    ("single", 4, 100),
+    ("trixie", 4, 90),
+    ("cis", 4, 60),
+];
+
+/// Of one that is new.
+const UNMEASURED: Measured = ("", 7, 600);
 
 /// All scenarios begin together, and nobody goes before the others have said what they want.
 const ALL_HAVE_ASKED: Duration = Duration::from_millis(300);
@@ -27,25 +51,25 @@ struct Machine {
 
 struct State {
     taken: usize,
-    /// What those want who could not have it yet.
-    waiting: Vec<usize>,
+    /// Those who could not have their share yet.
+    waiting: Vec<Measured>,
 }
 
 /// Held while a lab is up.
 pub struct Share(usize);
 
 impl Share {
-    /// Waits until that much is free, at most what the largest lab keeps busy. Of those that fit the one that wants most is next,
-    /// so that the largest labs are not the last ones, each by itself.
-    pub fn wait_for(shares: usize) -> Self {
-        let shares = shares.min(LARGEST);
+    /// Waits until the machine has enough for that scenario. Of those that fit the one with most work is next, so that the large
+    /// ones are not the last, each by itself.
+    pub fn wait_for(scenario: &str) -> Self {
         static CAPACITY: OnceLock<usize> = OnceLock::new();
-        MACHINE.take(shares, *CAPACITY.get_or_init(capacity));
-        Self(shares)
+        let measured = MEASURED.into_iter().find(|(name, ..)| *name == scenario).unwrap_or(UNMEASURED);
+        MACHINE.take(measured, *CAPACITY.get_or_init(capacity));
+        Self(measured.1)
     }
 }
 
-/// By the cores, and by the memory: with its disk in it, a share takes two thirds of a GiB.
+/// By the cores, and by the memory: with its disk in it, a share takes one GiB.
 fn capacity() -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -66,17 +90,17 @@ impl Machine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, shares: usize, capacity: usize) {
-        self.state().waiting.push(shares);
+    fn take(&self, wanted: Measured, capacity: usize) {
+        self.state().waiting.push(wanted);
         thread::sleep(ALL_HAVE_ASKED);
         let mut state = self
             .freed
-            .wait_while(self.state(), |state| !state.is_next(shares, capacity))
+            .wait_while(self.state(), |state| !state.is_next(wanted, capacity))
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = state.waiting.iter().position(|other| *other == shares) {
+        if let Some(place) = state.waiting.iter().position(|other| *other == wanted) {
             state.waiting.swap_remove(place);
         }
-        state.taken += shares;
+        state.taken += wanted.1;
         drop(state);
         // Whoever is after this one may fit too.
         self.freed.notify_all();
@@ -85,22 +109,25 @@ impl Machine {
 
 impl State {
     /// A lab that is larger than the machine has it to itself.
-    fn is_next(&self, shares: usize, capacity: usize) -> bool {
-        let fits = |shares: usize| self.taken == 0 || self.taken + shares <= capacity;
-        fits(shares) && !self.waiting.iter().any(|other| *other > shares && fits(*other))
+    fn is_next(&self, wanted: Measured, capacity: usize) -> bool {
+        let fits = |(_, shares, _): Measured| self.taken == 0 || self.taken + shares <= capacity;
+        let work = |(_, shares, seconds): Measured| shares * seconds;
+        fits(wanted) && !self.waiting.iter().any(|other| work(*other) > work(wanted) && fits(*other))
     }
 }
 
 #[test]
-fn the_largest_that_fits_is_next() {
-    let state = |taken, waiting: &[usize]| State { taken, waiting: waiting.to_vec() };
-    assert!(state(0, &[3, 10]).is_next(10, 14));
-    assert!(!state(0, &[3, 10]).is_next(3, 14), "the larger one first");
-    assert!(state(10, &[3, 4]).is_next(4, 14), "beside it");
-    assert!(!state(10, &[3, 6]).is_next(6, 14), "there is no room");
-    assert!(state(10, &[3, 6]).is_next(3, 14), "but for the smaller one");
-    assert!(
-        state(0, &[20]).is_next(20, 14) && !state(3, &[20]).is_next(20, 14),
-        "larger than the machine: alone"
-    );
+fn the_one_with_most_work_that_fits_is_next() {
+    const LARGE: Measured = ("large", 10, 100);
+    const LONG: Measured = ("long", 4, 300);
+    const SMALL: Measured = ("small", 3, 100);
+    let state = |taken, waiting: &[Measured]| State { taken, waiting: waiting.to_vec() };
+    assert!(state(0, &[SMALL, LARGE]).is_next(LARGE, 14));
+    assert!(!state(0, &[SMALL, LARGE]).is_next(SMALL, 14), "the larger one first");
+    assert!(!state(0, &[LONG, LARGE]).is_next(LARGE, 14), "the longer one first");
+    assert!(state(10, &[SMALL, LONG]).is_next(LONG, 14), "beside it");
+    assert!(!state(11, &[SMALL, LONG]).is_next(LONG, 14), "there is no room");
+    assert!(state(11, &[SMALL, LONG]).is_next(SMALL, 14), "but for the smaller one");
+    assert!(state(0, &[LARGE]).is_next(LARGE, 7), "larger than the machine: alone");
+    assert!(!state(3, &[LARGE]).is_next(LARGE, 7), "and never beside another");
 }

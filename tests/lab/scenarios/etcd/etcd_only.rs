@@ -63,7 +63,7 @@ struct EtcdOnly<'a> {
 fn etcd_only() {
     let nodes = FIVE.iter().enumerate().map(|(n, name)| format!("{name}:10.77.0.{}", 31 + n));
     let nodes: Vec<String> = nodes.collect();
-    let lab = Lab::of_etcd("etcd-only", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let lab = Lab::up("etcd-only", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     let mut checks = Checks::new("etcd-only");
     let three = Inventory::example("inventories/etcd-only.yaml");
     let five = three

@@ -17,7 +17,7 @@ struct Upgrade<'a> {
 
 #[test]
 fn etcd_upgrade() {
-    let lab = Lab::of_etcd("etcd-upgrade", &NODES).unwrap();
+    let lab = Lab::up("etcd-upgrade", &NODES).unwrap();
     let mut checks = Checks::new("etcd-upgrade");
     let new = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&HOSTS);
     let it = Upgrade { lab: &lab, old: new.with("etcd.version", OLD), new };

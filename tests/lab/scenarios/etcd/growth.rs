@@ -35,7 +35,7 @@ struct Growth<'a> {
 
 #[test]
 fn growth() {
-    let lab = Lab::of_etcd("growth", &NODES).unwrap();
+    let lab = Lab::up("growth", &NODES).unwrap();
     let mut checks = Checks::new("growth");
     let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml");
     let it = Growth { lab: &lab, all };

@@ -22,7 +22,7 @@ struct Killed<'a> {
 
 #[test]
 fn killed() {
-    let lab = Lab::of_etcd("killed", &NODES).unwrap();
+    let lab = Lab::up("killed", &NODES).unwrap();
     let mut checks = Checks::new("killed");
     let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&FOUR);
     let it = Killed { lab: &lab, all };

@@ -17,7 +17,7 @@ struct Members<'a> {
 
 #[test]
 fn members() {
-    let lab = Lab::of_etcd("members", &NODES).unwrap();
+    let lab = Lab::up("members", &NODES).unwrap();
     let mut checks = Checks::new("members");
     let all =
         Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&["e1", "e2", "e3", "e4"]);

@@ -38,7 +38,7 @@ struct Snapshots<'a> {
 #[test]
 fn snapshots() {
     let nodes: Vec<String> = NODES.iter().zip(31..).map(|(name, n)| format!("{name}:10.77.0.{n}")).collect();
-    let lab = Lab::of_etcd("snapshots", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let lab = Lab::up("snapshots", &nodes.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     let mut checks = Checks::new("snapshots");
     let inventory = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&NODES);
     let mut it = Snapshots { lab: &lab, inventory, folder: lab.path("home/snapshots") };
@@ -399,6 +399,7 @@ impl Snapshots<'_> {
         self.rsadm("up", &[])?.ok()?.says_nothing_of(SECRET)?;
         steady::settles(self.lab, &self.inventory)?;
         let list = eventually(|| {
+            self.fire()?;
             let list = self.json("etcd snapshot ls", &["--from", BUCKET])?;
             ensure!(list[0]["check"] == "restored", "{list:#}");
             Ok(list)

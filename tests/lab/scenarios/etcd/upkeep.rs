@@ -24,7 +24,7 @@ struct Upkeep<'a> {
 
 #[test]
 fn upkeep() {
-    let lab = Lab::of_etcd_on_disk("upkeep", &NODES).unwrap();
+    let lab = Lab::up_on_disk("upkeep", &NODES).unwrap();
     let mut checks = Checks::new("upkeep");
     let inventory = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&HOSTS);
     let it = Upkeep { lab: &lab, inventory };
