@@ -283,6 +283,9 @@ fn entries(text: &str) -> Vec<Entry> {
 }
 
 #[cfg(test)]
+mod save_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{

@@ -143,6 +143,24 @@ impl<'a> Cluster<'a> {
         self.endpoints(host, "")?.pop().ok_or_else(|| format!("{host} has no member").into())
     }
 
+    /// Runs what takes the leader out of etcd. One of those who stay was asked to lead by then, says its log: without that an
+    /// election would follow, and nobody could write meanwhile.
+    pub fn hands_over_first(&self, stay: &[&str], work: impl FnOnce() -> Check) -> Check {
+        let log = |host: &str| self.lab.on(host, "cat /var/log/pods/kube-system_etcd-*/etcd/*.log")?.text();
+        let before =
+            stay.iter().map(|host| Ok(log(host)?.lines().count())).collect::<Result<Vec<_>, Fault>>()?;
+        work()?;
+        for (host, seen) in stay.iter().zip(before) {
+            let log = log(host)?;
+            let first = |words: &str| log.lines().skip(seen).position(|line| line.contains(words));
+            let (asked, removed) = (first("received MsgTimeoutNow"), first(r#""removed member""#));
+            if asked.is_some_and(|asked| removed.is_some_and(|removed| asked < removed)) {
+                return Ok(());
+            }
+        }
+        Err(format!("none of {stay:?} was asked to lead before the leader left").into())
+    }
+
     fn endpoints(&self, host: &str, which: &str) -> Result<Vec<Member>, Fault> {
         let status = self.etcdctl(host, &format!("endpoint status {which} -w json"))?.ok()?;
         let status: Value = serde_json::from_str(&status.stdout)?;
