@@ -54,11 +54,11 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let default = PathBuf::from("./inventory.yaml");
     let (inventory, snapshot) = match (&args.files[..], args.rollback) {
         ([], true) => (default, None),
-        ([word], true) if is_snapshot(word) => return Err(takes_none(word)),
+        ([word], true) if is_snapshot(word) => return Err(takes_none(word, default)),
         ([inventory], true) => (inventory.clone(), None),
         ([snapshot], false) => (default, Some(snapshot)),
         ([inventory, snapshot], false) => (inventory.clone(), Some(snapshot)),
-        ([_, second, ..], true) => return Err(takes_none(second)),
+        ([inventory, second, ..], true) => return Err(takes_none(second, inventory.clone())),
         _ => {
             return Err(CliError::new(Exit::Usage, "a restore takes one snapshot")
                 .hint("rsadm etcd snapshot ls shows those that there are"));
@@ -113,10 +113,12 @@ fn is_snapshot(word: &Path) -> bool {
     manifest::is_snapshot(&text) || text.contains("://") || whence::is_host(&text)
 }
 
-fn takes_none(snapshot: &Path) -> CliError {
+fn takes_none(snapshot: &Path, inventory: PathBuf) -> CliError {
     let text = format!("--rollback takes no snapshot, and {} is one", snapshot.display());
+    // It is not read for this, so nobody else adds it.
+    let inventory = InventoryArg { inventory }.as_typed();
     CliError::new(Exit::Usage, text)
-        .hint("it puts back what each host had before: rsadm etcd restore --rollback")
+        .hint(format!("it puts back what each host had before: rsadm etcd restore{inventory} --rollback"))
 }
 
 fn open(path: &Path, identity: Option<&Path>, scratch: &Path) -> Result<Opened, CliError> {

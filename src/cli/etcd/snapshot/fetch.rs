@@ -30,7 +30,7 @@ pub(in crate::cli::etcd) async fn here(
             place.local(name, scratch).await.map_err(for_a_while)
         }
         kept if whence::is_host(kept) => of_host(context, inventory, kept, scratch).await,
-        _ => Err(missing(snapshot)),
+        _ => Err(missing(snapshot, inventory)),
     }
 }
 
@@ -56,9 +56,13 @@ pub(in crate::cli::etcd) fn identities(file: &Path) -> Result<Vec<bundle::Identi
 }
 
 /// There is no such file here, which is no reason to ask any host.
-pub(super) fn missing(snapshot: &Path) -> CliError {
-    CliError::new(Exit::Usage, format!("there is no file {} on this machine", snapshot.display()))
-        .hint("rsadm etcd snapshot ls shows those that there are; one of a host is named HOST:FILE, one of a bucket by its URL")
+pub(super) fn missing(snapshot: &Path, inventory: &InventoryArg) -> CliError {
+    let text = format!("there is no file {} on this machine", snapshot.display());
+    // The inventory may not have been read yet.
+    let typed = inventory.as_typed();
+    CliError::new(Exit::Usage, text).hint(format!(
+        "rsadm etcd snapshot ls{typed} shows those that there are; one of a host is named HOST:FILE, one of a bucket by its URL"
+    ))
 }
 
 async fn of_host(

@@ -108,7 +108,7 @@ impl Verifying<'_> {
 
     async fn file(&self, path: &Path, shown: &str) -> Result<Verified, CliError> {
         if !path.exists() {
-            return Err(missing(path));
+            return Err(missing(path, &self.args.inventory));
         }
         no_folder(path)?;
         let cluster = self.cluster_of_file()?;
