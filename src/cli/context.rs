@@ -15,8 +15,12 @@ use tokio::sync::watch;
 
 use crate::{
     cli::{
-        CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options, interrupt::Connecting,
-        literal::typed, prompt, schedule, shell::quoted,
+        CliError, Exit, Format, GateArgs, Interrupt, InventoryArg, Options,
+        interrupt::Connecting,
+        literal::typed,
+        prompt::{self, Word},
+        schedule,
+        shell::quoted,
     },
     host::Secret,
     inventory::{self, Cluster, Loaded, Problems},
@@ -140,9 +144,17 @@ impl Context {
     /// # Errors
     /// Where it was not confirmed, or nobody can be asked.
     pub fn confirm(&self, what: &str, cluster: &str) -> Result<(), CliError> {
+        self.confirm_by(what, Word::Cluster(cluster))
+    }
+
+    /// The same by another word, where there may be no inventory.
+    ///
+    /// # Errors
+    /// As [`Context::confirm`].
+    pub fn confirm_by(&self, what: &str, word: Word<'_>) -> Result<(), CliError> {
         match self.options.yes {
             true => Ok(()),
-            false => self.interrupt.asking(|| prompt::confirm(&self.ui, what, cluster)),
+            false => self.interrupt.asking(|| prompt::confirm(&self.ui, what, word)),
         }
     }
 

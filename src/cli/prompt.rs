@@ -31,13 +31,35 @@ enum NotConfirmed {
     Unseen,
 }
 
-/// Asks for the name of the cluster to be typed before something that cannot be undone. `what` says what will happen,
-/// a line each.
+/// What has to be typed.
+#[derive(Clone, Copy, Debug)]
+pub enum Word<'a> {
+    /// The name of the cluster.
+    Cluster(&'a str),
+    /// What is done, where no inventory names a cluster.
+    Doing(&'static str),
+}
+
+impl Word<'_> {
+    fn request(self) -> String {
+        match self {
+            Self::Cluster(name) => format!("Type the name of the cluster ({name}) to go on:"),
+            Self::Doing(verb) => format!("Type {verb} to go on:"),
+        }
+    }
+
+    fn is(self, typed: &str) -> bool {
+        let (Self::Cluster(word) | Self::Doing(word)) = self;
+        typed == word
+    }
+}
+
+/// Asks for a word to be typed before something that cannot be undone. `what` says what will happen, a line each.
 ///
 /// # Errors
 /// Where it was not confirmed, or nobody can be asked.
-pub(super) fn confirm(ui: &Ui, what: &str, cluster: &str) -> Result<(), CliError> {
-    ask(ui, what, cluster).map_err(|why| match why {
+pub(super) fn confirm(ui: &Ui, what: &str, word: Word<'_>) -> Result<(), CliError> {
+    ask(ui, what, word).map_err(|why| match why {
         NotConfirmed::Declined => CliError::new(Exit::Refused, why),
         NotConfirmed::NobodyToAsk | NotConfirmed::Unseen => CliError::new(Exit::Usage, why)
             .hint("--yes confirms without a question, for scripts that mean it"),
@@ -51,24 +73,24 @@ pub(super) fn confirm(ui: &Ui, what: &str, cluster: &str) -> Result<(), CliError
 pub(super) fn quorum_loss(ui: &Ui, cluster: &str) -> Result<(), CliError> {
     let what = "Where the quorum gate says no, this goes on all the same: etcd may serve no writes until enough\n\
                 members are back, and the API servers with it. No data is deleted.";
-    ask(ui, what, cluster).map_err(|why| match why {
+    ask(ui, what, Word::Cluster(cluster)).map_err(|why| match why {
         NotConfirmed::Declined => CliError::new(Exit::Refused, why),
         NotConfirmed::NobodyToAsk | NotConfirmed::Unseen => CliError::new(Exit::Usage, why)
             .hint(format!("{OVERRIDE}={cluster} confirms without a question; --yes does not")),
     })
 }
 
-fn ask(ui: &Ui, what: &str, cluster: &str) -> Result<(), NotConfirmed> {
+fn ask(ui: &Ui, what: &str, word: Word<'_>) -> Result<(), NotConfirmed> {
     let stdin = io::stdin();
     let terminal = || File::options().write(true).open("/dev/tty");
-    confirm_on(ui, what, cluster, terminal, stdin.is_terminal(), stdin.lock())
+    confirm_on(ui, what, word, terminal, stdin.is_terminal(), stdin.lock())
 }
 
 /// `terminal` shows the question where standard error goes elsewhere, as into a file.
 fn confirm_on<T: Write>(
     ui: &Ui,
     what: &str,
-    cluster: &str,
+    word: Word<'_>,
     terminal: impl FnOnce() -> io::Result<T>,
     is_terminal: bool,
     mut input: impl BufRead,
@@ -76,7 +98,7 @@ fn confirm_on<T: Write>(
     if !is_terminal {
         return Err(NotConfirmed::NobodyToAsk);
     }
-    let request = format!("Type the name of the cluster ({cluster}) to go on:");
+    let request = word.request();
     if !ui.settings().terminal {
         let shown = terminal().and_then(|mut shown| writeln!(shown, "{what}\n{request}"));
         shown.map_err(|_| NotConfirmed::Unseen)?;
@@ -86,7 +108,7 @@ fn confirm_on<T: Write>(
     let mut typed = String::new();
     // An unreadable answer is none.
     let _ = input.read_line(&mut typed);
-    match typed.trim() == cluster {
+    match word.is(typed.trim()) {
         true => Ok(()),
         false => Err(NotConfirmed::Declined),
     }
@@ -135,7 +157,8 @@ mod tests {
             (true, "", Err(NotConfirmed::Declined)),
             (false, "prod\n", Err(NotConfirmed::NobodyToAsk)),
         ] {
-            let answer = confirm_on(&ui, "all is removed", "prod", none, is_terminal, typed.as_bytes());
+            let word = Word::Cluster("prod");
+            let answer = confirm_on(&ui, "all is removed", word, none, is_terminal, typed.as_bytes());
             assert_eq!(answer, outcome, "{typed:?}");
         }
     }
@@ -145,13 +168,25 @@ mod tests {
     fn a_question_is_shown_to_who_answers_it() {
         let ui = Ui::new(Settings::default(), io::sink(), io::sink());
         let none = || -> io::Result<Vec<u8>> { Err(io::ErrorKind::NotFound.into()) };
-        let answer = confirm_on(&ui, "all is removed", "prod", none, true, &b"prod\n"[..]);
+        let answer = confirm_on(&ui, "all is removed", Word::Cluster("prod"), none, true, &b"prod\n"[..]);
         assert_eq!(answer, Err(NotConfirmed::Unseen));
         let mut shown = Vec::new();
         let terminal = &mut shown;
-        let answer = confirm_on(&ui, "all is removed", "prod", move || Ok(terminal), true, &b"prod\n"[..]);
+        let word = Word::Cluster("prod");
+        let answer = confirm_on(&ui, "all is removed", word, move || Ok(terminal), true, &b"prod\n"[..]);
         assert_eq!(answer, Ok(()));
         let shown = String::from_utf8(shown).unwrap();
         assert_eq!(shown, "all is removed\nType the name of the cluster (prod) to go on:\n");
+    }
+
+    /// `etcd snapshot prune` without an inventory calls no cluster `prune`.
+    #[test]
+    fn what_is_asked_for_without_a_cluster_is_no_name_of_one() {
+        let ui = Ui::new(Settings::default(), io::sink(), io::sink());
+        let mut shown = Vec::new();
+        let (word, terminal) = (Word::Doing("prune"), &mut shown);
+        let answer = confirm_on(&ui, "2 go", word, move || Ok(terminal), true, &b"prune\n"[..]);
+        assert_eq!(answer, Ok(()));
+        assert_eq!(String::from_utf8(shown).unwrap(), "2 go\nType prune to go on:\n");
     }
 }

@@ -17,7 +17,7 @@ problems are on stdout, each with its line, path and remedy.
 Examples:
   rsadm validate
   rsadm validate inventories/prod.yaml
-  rsadm validate -o json | jq -r '.problems[].message'
+  rsadm validate -o json | jq -r '.problems[] | \"\\(.line): \\(.path): \\(.message)\"'
   rsadm init 198.51.100.1 | rsadm validate -")]
 pub(super) struct Args {
     #[command(flatten)]

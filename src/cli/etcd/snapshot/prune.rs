@@ -13,7 +13,7 @@ use crate::{
         place::Entry,
         retention::{Retention, SKEW},
     },
-    cli::{CliError, Context, Exit, InventoryArg},
+    cli::{CliError, Context, Exit, InventoryArg, prompt::Word},
     event::count,
 };
 
@@ -25,7 +25,8 @@ The newest snapshot that was verified stays, whatever its age, and so does the n
 carries the cluster's keys. Files without a manifest are somebody else's and stay, as do the
 snapshots of other clusters than the inventory's, and those from the future. Clusters of one name
 count for themselves where their IDs differ: a drill on other machines, and what was there before a
-restore.
+restore. Before it removes any it asks for the cluster's name, or for the word prune where there is
+no inventory, unless --yes answers.
 
 Examples:
   rsadm etcd snapshot prune --from /srv/backups --keep 14
@@ -109,9 +110,9 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     }
     let names: Vec<String> = going.iter().map(|(place, file)| named(&place.host, file)).collect();
     if !args.dry_run && !going.is_empty() {
-        let cluster = cluster.as_deref().unwrap_or("prune");
+        let word = cluster.as_deref().map_or(Word::Doing("prune"), Word::Cluster);
         let what = format!("{} will be removed:\n  {}", count(names.len(), "snapshot"), names.join("\n  "));
-        context.confirm(&what, cluster)?;
+        context.confirm_by(&what, word)?;
         for (place, file) in &going {
             place.holder.remove(file).await?;
         }
