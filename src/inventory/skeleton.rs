@@ -35,11 +35,19 @@ impl FromStr for HostArgument {
 
     fn from_str(text: &str) -> Result<Self, NoHost> {
         let explain = |f: super::problem::Fault| NoHost(format!("{}; {}", f.message, f.help));
+        if text.contains(',') {
+            return Err(NoHost(format!("{text:?} is no host; hosts are separated by spaces")));
+        }
+        if let Some((_, rest)) = text.split_once("://") {
+            let rest = rest.trim_end_matches('/');
+            return Err(NoHost(format!("{text:?} is a URL; {rest} alone, as [NAME=][USER@]ADDRESS[:PORT]")));
+        }
         let (name, rest) = text.split_once('=').map_or((None, text), |(n, r)| (Some(n), r));
         let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(u, r)| (Some(u), r));
-        // More than one colon is an IPv6 address.
-        let (address, port) = match rest.split_once(':') {
-            Some((address, port)) if !port.contains(':') => (address, Some(port)),
+        let (address, port) = match (rest.rsplit_once(':'), rest.split_once(':')) {
+            // An IPv6 address has a port behind brackets alone; without, more than one colon is one.
+            (Some((address, port)), _) if address.ends_with(']') => (address, Some(port)),
+            (_, Some((address, port))) if !port.contains(':') => (address, Some(port)),
             _ => (rest, None),
         };
         // What is printed goes into a file, and is not read from one.

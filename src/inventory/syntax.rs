@@ -14,13 +14,16 @@ use super::{
     problem::{Fault, quote},
 };
 
+/// What durations look like.
+pub(super) const DURATIONS: &str = "a number with its unit, at most a year: 100ms, 30s, 5m, 8h, 7d";
+
+/// What sizes look like.
+pub(super) const SIZES: &str = "a whole number with its unit: 8GiB, 512MiB";
+
 /// `100ms`, `30s`, `5m`, `8h`, `7d`, or several in a row such as `1h30m`; `0` needs no unit. At most a year.
 pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-    let fault = || {
-        let help = "a number with its unit, at most a year: 100ms, 30s, 5m, 8h, 7d";
-        Fault::new(format!("{} is no duration", quote(text)), help)
-    };
+    let fault = || Fault::new(format!("{} is no duration", quote(text)), DURATIONS);
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -65,7 +68,7 @@ pub(super) fn size(text: &str) -> Result<u64, Fault> {
 
 /// Why text is no size.
 pub(super) fn no_size(text: &str) -> Fault {
-    Fault::new(format!("{} is no size", quote(text)), "a whole number with its unit: 8GiB, 512MiB")
+    Fault::new(format!("{} is no size", quote(text)), SIZES)
 }
 
 fn split_number(text: &str) -> Option<(u64, &str)> {
@@ -135,6 +138,9 @@ pub(super) fn dialled(text: &str) -> Result<String, Fault> {
 /// What ssh dials: as [`dialled`], or an alias of the operator's `~/.ssh/config`. Those keep their case, by which ssh's `Host` tells
 /// them apart, and may have `_`.
 pub(super) fn ssh_host(text: &str) -> Result<String, Fault> {
+    // As ssh's own URLs and `-J` have an IPv6 address.
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let text = bare.filter(|bare| bare.parse::<Ipv6Addr>().is_ok()).unwrap_or(text);
     let is_name = text.parse::<IpAddr>().is_err() && host(&text.replace('_', "a")).is_ok();
     if is_name { Ok(text.to_owned()) } else { dialled(text) }
 }

@@ -114,6 +114,21 @@ fn arguments_that_name_no_host_are_refused() {
     ] {
         assert!(text.parse::<HostArgument>().is_err(), "{text:?}");
     }
-    let v6: HostArgument = "m1=ops@fd00::1".parse().unwrap();
-    assert_eq!((v6.address.as_str(), v6.port), ("fd00::1", None));
+    for (text, address, port) in [
+        ("m1=ops@fd00::1", "fd00::1", None),
+        ("ops@[2001:db8::1]", "2001:db8::1", None),
+        ("m1=[2001:db8::1]:2222", "2001:db8::1", Some(2222)),
+    ] {
+        let v6: HostArgument = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!((v6.address.as_str(), v6.port), (address, port), "{text}");
+    }
+    for (text, said) in [
+        ("10.0.0.1,10.0.0.2", "separated by spaces"),
+        ("ssh://ops@10.0.0.1", "ops@10.0.0.1 alone"),
+        ("https://10.0.0.1/", "; 10.0.0.1 alone"),
+        ("[10.0.0.1]", "is neither an address nor a DNS name"),
+    ] {
+        let why = text.parse::<HostArgument>().unwrap_err().to_string();
+        assert!(why.contains(said), "{text}: {why}");
+    }
 }
