@@ -16,9 +16,14 @@ compilers() {
   return "$code"
 }
 
-# Where their installers put them, if PATH does not say.
-has_cargo() { command -v cargo > /dev/null || { PATH+=:$HOME/.cargo/bin; command -v cargo > /dev/null; }; }
-# One that is too old may be in front.
+# Where their installers put them, if PATH does not say. One that is too old may be in front.
+has_cargo() { cargo_is_new || { PATH=$HOME/.cargo/bin:$PATH; cargo_is_new; }; }
+cargo_is_new() { [[ $(cargo_version) =~ ^1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 89)); }
+# Of rustup without a toolchain, none.
+cargo_version() {
+  local said
+  said=$(cargo --version 2> /dev/null) && [[ $said =~ ^cargo\ ([^ ]+) ]] && printf '%s\n' "${BASH_REMATCH[1]}" || echo none
+}
 has_go() { go_is_new || { PATH=/usr/local/go/bin:/usr/lib/go-1.26/bin:$PATH; go_is_new; }; }
 go_is_new() { [[ $(go_version) =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 26)); }
 go_version() { GOTOOLCHAIN=local go env GOVERSION 2> /dev/null || echo none; }
@@ -41,7 +46,7 @@ compiler_install() {
 
 compiler_by_hand() {
   case $1 in
-    cargo) printf '%s\n' "cargo is not on PATH; Debian's package rustup (trixie and later) brings it (then: rustup default stable), or see https://rustup.rs" ;;
+    cargo) printf '%s\n' "Rust 1.89 or newer is not on PATH (found: $(cargo_version)); Debian's package rustup (trixie and later) brings it (then: rustup default stable), or see https://rustup.rs" ;;
     go) printf '%s\n' "Go 1.26 or newer is not on PATH (found: $(go_version)); https://go.dev/dl has it (then: PATH=/usr/local/go/bin:\$PATH), newer Debian releases as golang-1.26-go (then: PATH=/usr/lib/go-1.26/bin:\$PATH). To build nothing: lab build --artifacts upstream" ;;
   esac
 }
