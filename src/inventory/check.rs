@@ -16,9 +16,10 @@ use super::{
     settings::{Api, LoadBalancer},
 };
 
-/// Reports everything that is wrong between the values.
-pub(super) fn check(draft: &Draft, findings: &Findings) {
-    hosts::check(draft, findings);
+/// Reports everything that is wrong between the values. Of some hosts alone, such as the second of two lists, it is not
+/// said which they come to together.
+pub(super) fn check(draft: &Draft, has_all_hosts: bool, findings: &Findings) {
+    hosts::check(draft, has_all_hosts, findings);
     etcd::check(draft, findings);
     network::check(draft, findings);
     check_api(draft, findings);

@@ -13,7 +13,7 @@ use super::{
     flags,
     hosts::{self, HostDraft, SshDraft},
     problem::{Fault, Findings, Path, quote},
-    read::{Refused, Section, choice, choice_without, kind, number, of_text, owned, port, truth},
+    read::{Refused, Section, choice, choice_without, is_beyond, kind, number, of_text, owned, port, truth},
     settings::{
         Artifacts, Component, Etcd, KubeProxy, LoadBalancer, Runtime, RuntimeInstall, UpgradeStrategy,
     },
@@ -34,6 +34,7 @@ pub(super) struct Draft {
     pub(super) load_balancer: Option<LoadBalancer>,
     pub(super) hosts: Vec<HostDraft>,
     pub(super) etcd: Etcd,
+    pub(super) times: Times,
     pub(super) network: NetworkDraft,
     pub(super) artifacts: Artifacts,
     pub(super) runtime: Runtime,
@@ -43,6 +44,12 @@ pub(super) struct Draft {
     pub(super) kubelet: Component,
     pub(super) kube_proxy: KubeProxy,
     pub(super) upgrade_strategy: UpgradeStrategy,
+}
+
+/// etcd's, each missing where it could not be read, so that nothing is compared with it.
+pub(super) struct Times {
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) election: Option<Duration>,
 }
 
 /// `api`, before the hosts give its default.
@@ -57,13 +64,21 @@ pub(super) fn read(document: &Value, home: Option<&FsPath>, findings: &Findings)
     let top = Section::of(Path::default(), Some(document), findings);
     let name_help = "a short name such as prod; it is also typed to confirm what cannot be undone";
     let version_help = "the version to run, for example v1.37.2";
+    // Keys are listed in this order where an unknown one is told.
+    let name = top.required("cluster_name", name_help, of_text(syntax::cluster_name));
+    let release = top.required("kubernetes_version", version_help, release);
+    let api = api(top.section("api"));
+    let load_balancer = load_balancer(top.section("load_balancer"));
+    let hosts = hosts::read(&top, &SshDraft::of_section(top.section("ssh"), home), home);
+    let (etcd, times) = etcd(top.section("etcd"), home);
     let draft = Draft {
-        name: top.required("cluster_name", name_help, of_text(syntax::cluster_name)),
-        release: top.required("kubernetes_version", version_help, release),
-        api: api(top.section("api")),
-        load_balancer: load_balancer(top.section("load_balancer")),
-        hosts: hosts::read(&top, &SshDraft::of_section(top.section("ssh"), home), home),
-        etcd: etcd(top.section("etcd"), home),
+        name,
+        release,
+        api,
+        load_balancer,
+        hosts,
+        etcd,
+        times,
         network: network::read(top.section("network"), home),
         artifacts: artifacts(top.section("artifacts")),
         runtime: runtime(top.section("container_runtime")),
@@ -89,7 +104,7 @@ fn release(value: &Value) -> Result<Release, Fault> {
     };
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) if !is_beyond(value) => number.to_string(),
         other => return Err(Fault::new(format!("{}, not a version", kind(other)), newest())),
     };
     let Ok(version) = text.parse::<Version>() else {
@@ -128,12 +143,20 @@ fn load_balancer(section: Section<'_>) -> Option<LoadBalancer> {
     kind
 }
 
-fn etcd(section: Section<'_>, home: Option<&FsPath>) -> Etcd {
-    let time = |key, default: Duration| section.optional(key, duration).unwrap_or(default);
+fn etcd(section: Section<'_>, home: Option<&FsPath>) -> (Etcd, Times) {
+    let (heartbeat, election) = (Duration::from_millis(100), Duration::from_millis(1000));
+    let time = |key, default| match section.has(key) {
+        true => section.optional(key, duration),
+        false => Some(default),
+    };
+    let times = Times {
+        heartbeat: time("heartbeat_interval", heartbeat),
+        election: time("election_timeout", election),
+    };
     let etcd = Etcd {
         version: section.optional("version", etcd_version),
-        heartbeat_interval: time("heartbeat_interval", Duration::from_millis(100)),
-        election_timeout: time("election_timeout", Duration::from_millis(1000)),
+        heartbeat_interval: times.heartbeat.unwrap_or(heartbeat),
+        election_timeout: times.election.unwrap_or(election),
         quota_backend_bytes: section.optional("quota_backend_bytes", size).unwrap_or(8 << 30),
         auto_compaction: section
             .optional("auto_compaction", duration)
@@ -142,22 +165,42 @@ fn etcd(section: Section<'_>, home: Option<&FsPath>) -> Etcd {
         backup: section.has("backup").then(|| backup::read(section.section("backup"), home)).flatten(),
     };
     section.finish();
-    etcd
+    (etcd, times)
 }
 
 fn etcd_version(value: &Value) -> Result<Version, Fault> {
-    let help = || format!("a full version of etcd 3.{} to 3.{}", ETCD_MINORS.start(), ETCD_MINORS.end());
-    let text = owned(value)?;
+    // The newest of each minor version that a Kubernetes of ours comes with.
+    let brought = |minor: u16| {
+        let all = versions::known().into_iter().filter_map(|v| Some(versions::release(v)?.etcd));
+        all.filter(|v| v.minor == minor).max()
+    };
+    let help = || {
+        let (first, last) = (*ETCD_MINORS.start(), *ETCD_MINORS.end());
+        let all: Vec<String> = ETCD_MINORS.filter_map(brought).map(|v| v.to_string()).collect();
+        format!("a full version of etcd 3.{first} to 3.{last}, for example {}", all.join(" or "))
+    };
+    let text = match value {
+        Value::Number(number) if !is_beyond(value) => number.to_string(),
+        _ => owned(value)?,
+    };
+    let meant = |text: &str| {
+        let minor = text.trim_start_matches('v').strip_prefix("3.")?.parse().ok()?;
+        brought(minor).map(|v| format!("did you mean {v}?"))
+    };
     match text.parse::<Version>() {
         Ok(version) if version.major == 3 && ETCD_MINORS.contains(&version.minor) => Ok(version),
         Ok(version) => Err(Fault::new(format!("rsadm does not know etcd {version}"), help())),
-        Err(()) => Err(Fault::new(format!("{} is no full version", quote(&text)), help())),
+        Err(()) => {
+            let help = meant(&text).unwrap_or_else(help);
+            Err(Fault::new(format!("{} is no full version", quote(&text)), help))
+        }
     }
 }
 
 /// A size with its unit, or bytes.
 fn size(value: &Value) -> Result<u64, Fault> {
     match value {
+        Value::Number(_) if is_beyond(value) => Err(Fault::new(kind(value), syntax::SIZES)),
         Value::Number(number) => number.as_u64().ok_or_else(|| syntax::no_size(&number.to_string())),
         _ => of_text(syntax::size)(value),
     }
@@ -166,6 +209,7 @@ fn size(value: &Value) -> Result<u64, Fault> {
 /// A duration with its unit, or 0.
 pub(super) fn duration(value: &Value) -> Result<Duration, Fault> {
     match value {
+        Value::Number(_) if is_beyond(value) => Err(Fault::new(kind(value), syntax::DURATIONS)),
         Value::Number(number) => syntax::duration(&number.to_string()),
         _ => of_text(syntax::duration)(value),
     }
@@ -231,7 +275,7 @@ fn kubelet(section: Section<'_>) -> Component {
         extra_args: extra_args(&section, &flags::KUBELET),
         config: config(&section, &flags::KUBELET),
     };
-    section.finish();
+    section.finish_but(&[], "; fields of KubeletConfiguration belong under `config`");
     component
 }
 
@@ -240,7 +284,7 @@ fn kube_proxy(section: Section<'_>) -> KubeProxy {
         enabled: section.optional("enabled", truth).unwrap_or(true),
         config: config(&section, &flags::KUBE_PROXY),
     };
-    section.finish();
+    section.finish_but(&[], "; fields of KubeProxyConfiguration belong under `config`");
     kube_proxy
 }
 

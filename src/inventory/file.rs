@@ -3,7 +3,13 @@
 //! The crate is archived, so it is kept to one call; `locate.rs` has looked at the text first and leaves it nothing
 //! that it could stumble over.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
 
 use super::{
     locate::{self, Place, Places},
@@ -26,8 +32,93 @@ pub(super) struct Document {
 pub(super) fn parse(bytes: &[u8]) -> Result<Document, Problem> {
     let text = decode(bytes)?;
     let places = locate::locate(text)?;
-    let value = serde_yaml::from_str(text).map_err(|e| value_problem(&e, &places))?;
+    let Numbers(value) = serde_yaml::from_str(text).map_err(|e| value_problem(&e, &places))?;
     Ok(Document { value, places })
+}
+
+/// A value, of which no number keeps the rest from being read: one that JSON has not, be it too large or infinite, becomes one
+/// that no key takes ([`is_beyond`](super::read::is_beyond)).
+struct Numbers(Value);
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue).map(Numbers)
+    }
+}
+
+struct AnyValue;
+
+impl AnyValue {
+    fn float<E>(value: f64) -> Result<Value, E> {
+        // Not a number has no place among them either.
+        let finite = if value.is_nan() { f64::MAX } else { value.clamp(f64::MIN, f64::MAX) };
+        Ok(Number::from_f64(finite).map_or(Value::Null, Value::Number))
+    }
+}
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    /// Of a file that is empty.
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Self::float(value as f64)
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Self::float(value as f64)
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Self::float(value)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Numbers(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Numbers(value))) = fields.next_entry::<String, _>()? {
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<&str, Problem> {
@@ -41,13 +132,17 @@ fn decode(bytes: &[u8]) -> Result<&str, Problem> {
         problem(place, String::new(), Fault::new("not UTF-8 text", "save the file as UTF-8"))
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match text.find('\0') {
-        Some(byte) => {
-            let place = place_of_byte(text.as_bytes(), byte);
-            Err(problem(place, String::new(), Fault::new("a NUL byte", "is this a text file?")))
-        }
-        None => Ok(text),
-    }
+    let Some((byte, found)) = text.char_indices().find(|(_, c)| !is_read(*c)) else { return Ok(text) };
+    let fault = match found {
+        '\0' => Fault::new("a NUL byte", "is this a text file?"),
+        _ => Fault::new(format!("the control character {}", found.escape_unicode()), "remove it"),
+    };
+    Err(problem(place_of_byte(text.as_bytes(), byte), String::new(), fault))
+}
+
+/// The characters that serde_yaml reads; of others it tells no line.
+fn is_read(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{85}' | ' '..='~' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..)
 }
 
 /// The place of a byte; everything before it is valid UTF-8.

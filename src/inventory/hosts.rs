@@ -15,7 +15,7 @@ use super::{
     cluster::{Node, NodeName, Role, Taint},
     draft::{duration, file_of, file_path},
     problem::{Fault, Path, quote},
-    read::{Field, Section, choice, of_text, port, truth},
+    read::{Field, Section, choice, of_text, port, text, truth},
     settings::{HostKeyCheck, Ssh},
     syntax,
 };
@@ -27,6 +27,8 @@ pub(super) struct HostDraft {
     pub(super) address: Option<String>,
     pub(super) internal_address: Option<Ipv4Addr>,
     pub(super) ssh: Ssh,
+    /// Where the file says ssh's port: on the host, or for all; `None` where it does not.
+    pub(super) port_key: Option<Path>,
     /// `None` where an entry could not be read, so that nothing is concluded from the rest.
     pub(super) roles: Option<Vec<Role>>,
     pub(super) labels: BTreeMap<String, String>,
@@ -156,7 +158,7 @@ pub(super) fn read(top: &Section<'_>, ssh: &SshDraft, home: Option<&FsPath>) -> 
     let Some(hosts) = top.required("hosts", help, |_| Ok(())).and_then(|()| top.field("hosts")) else {
         return Vec::new();
     };
-    let items = hosts.items();
+    let items = hosts.items_else("each host begins with `- name:`");
     if hosts.value.as_array().is_some_and(Vec::is_empty) {
         top.findings.error(&hosts.path, "no host", help);
     }
@@ -175,11 +177,16 @@ fn host(item: &Field<'_>, base: &SshDraft, home: Option<&FsPath>) -> HostDraft {
         internal_address: internal_address(&section, address.as_deref()),
         address,
         ssh: SshDraft::read(&section, home).over(base),
+        port_key: match (section.has("port"), base.port) {
+            (true, _) => Some(item.path.key("port")),
+            (false, Some(_)) => Some(Path::default().key("ssh").key("port")),
+            (false, None) => None,
+        },
         roles: roles(&section),
         labels: section.entries("labels", label),
         taints: section.list("taints", of_text(syntax::taint)),
     };
-    section.finish_but(&[("ssh", "write its keys directly on the host: `user: root`, `port: 2222`")]);
+    section.finish_but(&[("ssh", "write its keys directly on the host: `user: root`, `port: 2222`")], "");
     check_root(item, &host.ssh);
     host
 }
@@ -235,7 +242,7 @@ fn roles(section: &Section<'_>) -> Option<Vec<Role>> {
     let mut roles = Vec::new();
     let mut is_whole = true;
     for item in &items {
-        match item.parse(of_text(role)) {
+        match item.parse(role) {
             Some(role) if roles.contains(&role) => {
                 item.findings().error(&item.path, "the role is already in the list", "remove one of the two");
             }
@@ -253,12 +260,13 @@ fn roles(section: &Section<'_>) -> Option<Vec<Role>> {
     is_whole.then_some(roles)
 }
 
-fn role(word: &str) -> Result<Role, Fault> {
-    match word {
+fn role(value: &Value) -> Result<Role, Fault> {
+    let help = "one of control-plane, etcd, worker";
+    match text(value).map_err(|fault| Fault { help: help.into(), ..fault })? {
         "control-plane" | "controlplane" | "master" => Ok(Role::ControlPlane),
         "etcd" => Ok(Role::Etcd),
         "worker" => Ok(Role::Worker),
-        _ => Err(Fault::new(format!("unknown role {}", quote(word)), "one of control-plane, etcd, worker")),
+        word => Err(Fault::new(format!("unknown role {}", quote(word)), help)),
     }
 }
 

@@ -66,6 +66,11 @@ impl Places {
         self.nearest(path).key
     }
 
+    /// True where a key of the top is there twice: what is left of it is not what the file says.
+    pub(super) fn are_twice(&self, key: &str) -> bool {
+        self.duplicates.iter().any(|duplicate| duplicate.path == key)
+    }
+
     fn nearest(&self, path: &Path) -> &Entry {
         let mut entry = &self.root;
         for segment in &path.0 {
@@ -111,7 +116,7 @@ fn syntax_problem(text: &str, error: &ScanError) -> Problem {
     let help = if error.info().contains("anchor") {
         "write the value out"
     } else {
-        "look for a wrong indentation, a missing quote or bracket here or on the line before"
+        "look here and on the line before for a wrong indentation, a missing quote or bracket, or a `:` or `-` without a space behind it"
     };
     problem(place, String::new(), Fault::new(format!("not valid YAML: {}", error.info()), help))
 }
@@ -196,7 +201,7 @@ impl Walk {
             return refused(
                 place,
                 "a second YAML document",
-                "one file describes one cluster; remove the `---`",
+                "one file describes one cluster; remove the `---`, or put another cluster into a file of its own",
             );
         }
         Ok(())

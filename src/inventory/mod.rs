@@ -17,6 +17,7 @@ mod problem;
 mod read;
 mod settings;
 mod skeleton;
+mod strays;
 mod syntax;
 
 use std::path::{Path as FsPath, PathBuf};
@@ -95,7 +96,7 @@ fn load_parts(bytes: &[u8], home: Option<&FsPath>, purpose: Purpose) -> Result<L
     let document = file::parse(bytes).map_err(|problem| vec![problem])?;
     let findings = Findings::default();
     let draft = draft::read(&document.value, home, &findings);
-    check::check(&draft, &findings);
+    check::check(&draft, !document.places.are_twice("hosts"), &findings);
     let Located { errors, warnings, files } = findings.locate(&document.places, purpose);
     if !errors.is_empty() {
         return Err(errors);

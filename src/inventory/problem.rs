@@ -12,7 +12,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::locate::{Place, Places};
+use super::{
+    locate::{Place, Places},
+    strays::Strays,
+};
 
 /// One thing that is wrong (or, as a warning, unwise).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -170,6 +173,8 @@ struct Finding {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     found: RefCell<Vec<Finding>>,
+    /// Keys that their section does not know; told once all sections have been read.
+    pub(super) strays: RefCell<Strays>,
     /// Which file of the operator's machine a value names.
     files: RefCell<Vec<(Path, PathBuf, &'static str)>>,
 }
@@ -227,6 +232,9 @@ impl Findings {
     pub(super) fn locate(self, places: &Places, purpose: Purpose) -> Located {
         let mut errors = places.duplicates.clone();
         let mut warnings = Vec::new();
+        for (path, help) in self.strays.take().finish() {
+            self.key(&path, "unknown key", help);
+        }
         for finding in self.found.into_inner() {
             let place = match finding.part {
                 Part::Key => places.key(&finding.path),

@@ -135,6 +135,9 @@ impl<'a> Section<'a> {
 
     /// A mapping as it is.
     pub(super) fn object(&self, key: &'static str) -> Map<String, Value> {
+        if let Some(value) = self.raw(key) {
+            check_numbers(&self.path.key(key), value, self.findings);
+        }
         self.section(key).fields.cloned().unwrap_or_default()
     }
 
@@ -142,40 +145,54 @@ impl<'a> Section<'a> {
     ///
     /// A key that was probably meant by an unknown one is not called missing too.
     pub(super) fn finish(self) {
-        self.finish_but(&[]);
+        self.finish_but(&[], "");
     }
 
-    /// The same, with what to do about keys that have their place elsewhere.
-    pub(super) fn finish_but(self, elsewhere: &[(&str, &str)]) {
+    /// The same, with what to do about keys that have their place elsewhere, and what more there is to say of unknown ones.
+    pub(super) fn finish_but(self, elsewhere: &[(&str, &str)], more: &str) {
         if self.is_broken {
             return;
         }
         // What it would bring is not missing.
         let is_merged = self.fields.is_some_and(|fields| fields.contains_key(MERGE));
-        let known = self.known.borrow();
+        let known = self.known.take();
         let mut meant_keys = Vec::new();
         for key in self.fields.into_iter().flat_map(Map::keys) {
+            let path = self.path.key(key);
             if known.contains(&key.as_str()) {
                 continue;
             }
             if key == MERGE {
-                self.findings.key(&self.path.key(key), NO_MERGE.0, NO_MERGE.1);
+                self.findings.key(&path, NO_MERGE.0, NO_MERGE.1);
+                continue;
+            }
+            if let Some((_, help)) = elsewhere.iter().find(|(other, _)| other == key) {
+                self.findings.key(&path, "unknown key", *help);
+                continue;
+            }
+            // One that is there already is not meant by another.
+            if let Some(meant) = by_another_name(key, &known).filter(|meant| !self.has(meant)) {
+                meant_keys.push(meant);
+                self.findings.key(&path, "unknown key", format!("did you mean {meant}?"));
                 continue;
             }
             let meant = suggest(key, &known);
-            meant_keys.extend(meant);
-            let help = match (elsewhere.iter().find(|(other, _)| other == key), meant) {
-                (Some((_, help)), _) => (*help).to_owned(),
-                (None, Some(meant)) => format!("did you mean {meant}?"),
-                (None, None) => format!("one of {}", known.join(", ")),
+            let help = match meant {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("one of {}{more}", known.join(", ")),
             };
-            self.findings.key(&self.path.key(key), "unknown key", help);
+            let mut strays = self.findings.strays.borrow_mut();
+            if !strays.is_below(&self.path, key) {
+                meant_keys.extend(meant);
+            }
+            strays.add(path, help);
         }
         for (key, help) in self.missing.take() {
             if !meant_keys.contains(&key) && !is_merged {
                 self.findings.error(&self.path.key(key), "missing", help);
             }
         }
+        self.findings.strays.borrow_mut().know(self.path, known);
     }
 
     fn raw(&self, key: &'static str) -> Option<&'a Value> {
@@ -195,9 +212,13 @@ impl<'a> Field<'a> {
 
     /// The entries of a list; empty, and reported, where the value is none.
     pub(super) fn items(&self) -> Vec<Field<'a>> {
+        self.items_else("write it as [a, b] or as `- ` lines")
+    }
+
+    /// The same, with how such a list is written.
+    pub(super) fn items_else(&self, help: &str) -> Vec<Field<'a>> {
         let Value::Array(values) = self.value else {
-            let message = format!("{}, not a list", kind(self.value));
-            self.findings.error(&self.path, message, "write it as [a, b] or as `- ` lines");
+            self.findings.error(&self.path, format!("{}, not a list", kind(self.value)), help);
             return Vec::new();
         };
         let item = |(i, value)| Field { path: self.path.index(i), value, findings: self.findings };
@@ -215,8 +236,27 @@ impl<'a> Field<'a> {
     }
 }
 
+/// What other tools call a key of ours.
+const OTHER_NAMES: [(&str, &str); 10] = [
+    ("name", "cluster_name"),
+    ("version", "kubernetes_version"),
+    ("kubernetes", "kubernetes_version"),
+    ("nodes", "hosts"),
+    ("ip", "address"),
+    ("host", "address"),
+    ("hostname", "name"),
+    ("username", "user"),
+    ("private_key", "key_path"),
+    ("identity_file", "key_path"),
+];
+
+fn by_another_name(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let mut meant = OTHER_NAMES.iter().filter(|(other, key)| *other == word && known.contains(key));
+    meant.next().map(|(_, key)| *key)
+}
+
 /// The known word that was probably meant.
-pub(super) fn suggest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+fn suggest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     /// Comparing is quadratic in the length, and no key is longer.
     const LONGEST: usize = 64;
     if word.len() > LONGEST {
@@ -234,12 +274,32 @@ pub(super) fn kind(value: &Value) -> String {
     match value {
         Value::Null => "nothing".into(),
         Value::Bool(b) => format!("{b} (a truth value)"),
+        Value::Number(_) if is_beyond(value) => "a number beyond 64 bits".into(),
         // 1.10 would be shown as 1.1.
         Value::Number(n) if n.is_f64() => "a number with a fraction".into(),
         Value::Number(n) => format!("{n} (a number)"),
         Value::String(s) => format!("{} (text)", quote(s)),
         Value::Array(_) => "a list".into(),
         Value::Object(_) => "a mapping".into(),
+    }
+}
+
+/// True for a number that no field takes, as `file.rs` has those that JSON has not.
+pub(super) fn is_beyond(value: &Value) -> bool {
+    /// 2⁶⁴
+    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+    matches!(value, Value::Number(n) if n.is_f64() && n.as_f64().is_some_and(|n| n.abs() >= BEYOND))
+}
+
+/// Reports the numbers that no field takes in a value that is passed on as it is.
+pub(super) fn check_numbers(path: &Path, value: &Value, findings: &Findings) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(k, v)| check_numbers(&path.key(k), v, findings)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, v)| check_numbers(&path.index(i), v, findings));
+        }
+        number if is_beyond(number) => findings.error(path, kind(number), "a number that the field takes"),
+        _ => {}
     }
 }
 
@@ -258,6 +318,7 @@ pub(super) fn text(value: &Value) -> Result<&str, Fault> {
 fn no_text(value: &Value) -> Fault {
     let help = match value {
         Value::Array(_) | Value::Object(_) => "write one value",
+        Value::Null => "write a value, or remove the key",
         _ => "put it in quotes, as it is meant",
     };
     Fault::new(format!("{}, not text", kind(value)), help)
@@ -297,13 +358,17 @@ pub(super) fn port(value: &Value) -> Result<u16, Fault> {
 
 /// One of a few words.
 pub(super) fn choice<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Result<T, Fault> {
-    of_text(move |word| match words.iter().find(|(w, _)| *w == word) {
-        Some((_, meaning)) => Ok(*meaning),
-        None => {
+    move |value| {
+        let known = || {
             let all: Vec<&str> = words.iter().map(|(w, _)| *w).collect();
-            Err(Fault::new(format!("unknown value {}", quote(word)), format!("one of {}", all.join(", "))))
-        }
-    })
+            format!("one of {}", all.join(", "))
+        };
+        // In quotes it would be none of the words either.
+        let word = text(value).map_err(|fault| Fault { help: known(), ..fault })?;
+        let meant = words.iter().find(|(w, _)| *w == word);
+        let unknown = || Fault::new(format!("unknown value {}", quote(word)), known());
+        meant.map(|(_, meaning)| *meaning).ok_or_else(unknown)
+    }
 }
 
 /// A word that is known and no choice: why, and what to take instead.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::inventory::{
     cluster::Role,
-    draft::Draft,
+    draft::{Draft, Times},
     problem::{Findings, Path},
 };
 
@@ -30,24 +30,32 @@ pub(super) fn check(draft: &Draft, findings: &Findings) {
 }
 
 fn check_times(draft: &Draft, path: &Path, findings: &Findings) {
-    let (heartbeat, election) = (draft.etcd.heartbeat_interval, draft.etcd.election_timeout);
-    if election > MAX_ELECTION {
+    let (heartbeat_path, election_path) = (path.key("heartbeat_interval"), path.key("election_timeout"));
+    let Times { heartbeat, election } = draft.times;
+    if let Some(election) = election.filter(|time| *time > MAX_ELECTION) {
         let message = format!("{election:?} is too long for etcd");
-        findings.error(&path.key("election_timeout"), message, format!("at most {MAX_ELECTION:?}"));
+        findings.error(&election_path, message, format!("at most {MAX_ELECTION:?}"));
     }
+    let Some(heartbeat) = heartbeat else { return };
     if heartbeat.is_zero() {
-        findings.error(
-            &path.key("heartbeat_interval"),
-            "no time at all",
-            "the round-trip time between members, for example 100ms",
-        );
+        let help = "the round-trip time between members, for example 100ms";
+        findings.error(&heartbeat_path, "no time at all", help);
         return;
     }
     // etcd: "--election-timeout should be at least as 5 times as --heartbeat-interval".
-    if election < heartbeat.saturating_mul(5) {
+    let least = heartbeat.saturating_mul(5);
+    if least > MAX_ELECTION {
+        // No election_timeout fits it.
+        let message = format!("{heartbeat:?} is too long for etcd");
+        let help = format!(
+            "at most {:?}; 100ms is usual, and the round-trip time where that is more",
+            MAX_ELECTION / 5
+        );
+        findings.error(&heartbeat_path, message, help);
+    } else if let Some(election) = election.filter(|time| *time < least) {
         let message = format!("{election:?} is less than five times heartbeat_interval ({heartbeat:?})");
-        let help = format!("at least {:?}; ten times the heartbeat is usual", heartbeat.saturating_mul(5));
-        findings.error(&path.key("election_timeout"), message, help);
+        let help = format!("at least {least:?}; ten times the heartbeat is usual");
+        findings.error(&election_path, message, help);
     }
 }
 

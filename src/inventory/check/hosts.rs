@@ -14,10 +14,12 @@ use crate::{
     layout,
 };
 
-pub(super) fn check(draft: &Draft, findings: &Findings) {
+pub(super) fn check(draft: &Draft, has_all_hosts: bool, findings: &Findings) {
     check_unique(&draft.hosts, findings);
-    check_topology(&draft.hosts, findings);
-    check_workers(draft, findings);
+    if has_all_hosts {
+        check_topology(&draft.hosts, findings);
+        check_workers(draft, findings);
+    }
     for host in &draft.hosts {
         check_node_settings(host, findings);
         check_ports(host, draft.api.port, findings);
@@ -41,8 +43,9 @@ fn check_unique(hosts: &[HostDraft], findings: &Findings) {
         if let Some(address) = host.internal_address {
             let first = *internal.entry(address).or_insert(i);
             let given = host.address.as_deref() != Some(&address.to_string());
-            // Where it is taken from `address`, that has been reported.
-            if given || hosts[first].address != host.address {
+            // Where it is taken from `address`, that has been reported; with another port that is no twin.
+            let dials = |host: &HostDraft| (host.address.clone(), host.ssh.port);
+            if given || dials(&hosts[first]) != dials(host) {
                 report_twin(hosts, (first, i), "internal_address", &address.to_string(), findings);
             }
         }
@@ -55,7 +58,13 @@ fn report_twin(hosts: &[HostDraft], (first, i): (usize, usize), key: &str, value
         return;
     }
     let message = format!("{value} is already the {key} of hosts[{first}] ({})", hosts[first].label());
-    findings.error(&hosts[i].path.key(key), message, format!("every host needs its own {key}"));
+    let help = match key {
+        "internal_address" => {
+            "every host needs its own internal_address, by which the other hosts reach it".to_owned()
+        }
+        key => format!("every host needs its own {key}"),
+    };
+    findings.error(&hosts[i].path.key(key), message, help);
 }
 
 /// One host's address that is another's internal address: one of the two is a slip.
@@ -150,14 +159,16 @@ fn check_node_settings(host: &HostDraft, findings: &Findings) {
 }
 
 fn check_ports(host: &HostDraft, api_port: u16, findings: &Findings) {
-    let path = host.path.key("port");
+    let api = Path::default().key("api").key("port");
+    // Where ssh's is the default, the file has no key of it, and api.port is what was chosen.
+    let path = host.port_key.as_ref().unwrap_or(&api);
     if let Some(owner) = component_at(host.ssh.port) {
         let message = format!("ssh's port {} is {owner}'s", host.ssh.port);
-        findings.error(&path, message, "let sshd listen on another port");
+        findings.error(path, message, "let sshd listen on another port");
     } else if host.ssh.port == api_port && (host.is(Role::ControlPlane) || host.is(Role::Worker)) {
         // With a node-local load balancer workers listen there too.
         let message = format!("ssh's port {api_port} is api.port too");
-        findings.error(&path, message, "choose another api.port");
+        findings.error(path, message, "choose another api.port");
     }
 }
 

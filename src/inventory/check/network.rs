@@ -39,7 +39,7 @@ pub(super) fn check(draft: &Draft, findings: &Findings) {
         };
         findings.error(&path.key(key), message, "two subnets that share no address");
     }
-    if !draft.kube_proxy.enabled && draft.network.plugin == NetworkPlugin::Bridge {
+    if !draft.kube_proxy.enabled && draft.network.plugin == Some(NetworkPlugin::Bridge) {
         let proxy = Path::default().key("kube_proxy").key("enabled");
         let message = "false, and the network plugin bridge has nobody else who makes Services work";
         findings.error(

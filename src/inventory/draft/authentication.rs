@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::inventory::{
     problem::{Fault, quote},
-    read::{Field, Section, owned, text},
+    read::{Field, Section, check_numbers, owned, text},
 };
 
 /// The fields that are laid over the API servers' file.
@@ -17,6 +17,7 @@ pub(super) fn read(section: Section<'_>) -> Map<String, Value> {
     if let Some(jwt) = section.field("jwt") {
         let entries = jwt.items();
         entries.iter().for_each(check);
+        check_numbers(&jwt.path, jwt.value, jwt.findings());
         if !entries.is_empty() {
             fields.insert("jwt".to_owned(), jwt.value.clone());
         }

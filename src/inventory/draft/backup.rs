@@ -76,7 +76,7 @@ fn judge(section: &Section<'_>, backup: &Backup) {
         section.findings.warn(
             &section.path,
             "without recipient: its snapshots hold no keys of the cluster, and restore on no fresh host",
-            "recipient: age1…, the public half of an age key; or rsadm etcd snapshot save --with-pki now and then",
+            "recipient: age1…, the public half of an age key; or rsadm etcd snapshot save --with-pki --recipient age1… now and then",
         );
     }
     if !is_s3 {
