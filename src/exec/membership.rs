@@ -56,16 +56,20 @@ pub use foreseen::foresee;
 
 type Told<'a> = &'a (dyn Fn(String) + Sync);
 
-/// Performs what changes the membership or asks the members; `None` for all other actions.
-pub async fn perform(cx: &Context<'_>, action: &Action, told: Told<'_>) -> Option<Result<(), Failed>> {
-    Some(match action {
+/// Performs what changes the membership or asks the members.
+///
+/// # Errors
+/// Why it did not come about; for all other actions, that they are none of these.
+pub async fn perform(cx: &Context<'_>, action: &Action, told: Told<'_>) -> Result<(), Failed> {
+    match action {
         Action::AddLearner { peer_url, .. } => add(cx, peer_url, told).await,
         Action::Promote { member, peer_url } => promote(cx, member, peer_url, told).await,
         Action::RemoveMember { peer_url, .. } => remove(cx, peer_url, told).await,
         Action::HandOver { member } => yield_leadership(cx, member, told).await,
         Action::AwaitSound => sound::sound(cx, told).await,
-        _ => return None,
-    })
+        // What nobody performs is not to be told as done.
+        other => Err(Failed::Why(format!("nothing here does this: {other}"))),
+    }
 }
 
 async fn add(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {

@@ -30,10 +30,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How long a host may take to fetch programs or images.
 const FETCH: Duration = Duration::from_secs(30 * 60);
 
-/// The operations of an action on a host; empty for what is done from the workstation.
+/// The operations of an action on a host.
 ///
 /// # Errors
-/// In words, where something it needs could not be made or read.
+/// In words, where something it needs could not be made or read, and of what is done from the workstation.
 pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Result<Vec<Op>, String> {
     let limit = cx.limit;
     Ok(match action {
@@ -156,7 +156,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         | Action::AwaitSound
         | Action::AddLearner { .. }
         | Action::Promote { .. }
-        | Action::RemoveMember { .. } => vec![],
+        | Action::RemoveMember { .. } => return Err(format!("no host can do this: {action}")),
         Action::Join { url } => {
             let args = [url.clone(), limit.as_secs().to_string(), node.name.to_string()];
             vec![script(scripts::JOIN, args, limit + MINUTE)]
@@ -344,7 +344,10 @@ pub fn record(cx: &Context<'_>, node: &Node, action: &Action, ops: &[Op]) {
     }
 }
 
-/// The cluster as the context has it; a helper for callers that have only a name.
+/// The host of a name.
+///
+/// # Errors
+/// Where the inventory has none of that name.
 pub fn node<'a>(cluster: &'a Cluster, name: &crate::inventory::NodeName) -> Result<&'a Node, String> {
     cluster.node(name).ok_or_else(|| format!("{name} is not in the inventory"))
 }

@@ -45,14 +45,14 @@ pub(super) async fn take(cx: &Context<'_>, work: &HostWork, shown: &StageEvents)
             did(work, step, begun.elapsed(), shown);
             continue;
         }
-        if action.changes_membership() || action.asks_members() {
+        if action.is_from_workstation() {
             flush(cx, work, &mut batch, shown).await?;
             told(action.to_string());
             let begun = Instant::now();
             match membership::perform(cx, action, &told).await {
-                None | Some(Ok(())) => {}
-                Some(Err(membership::Failed::Refused(refusal))) => return Err(Early::Refused(refusal)),
-                Some(Err(membership::Failed::Why(why))) => return Err(Early::Failed(Some(step), why)),
+                Ok(()) => {}
+                Err(membership::Failed::Refused(refusal)) => return Err(Early::Refused(refusal)),
+                Err(membership::Failed::Why(why)) => return Err(Early::Failed(Some(step), why)),
             }
             run::record(cx, node, action, &[]);
             did(work, step, begun.elapsed(), shown);

@@ -1,8 +1,8 @@
 //! Everything rsadm can do to a host, closed.
 //!
 //! `Display` (the dry run, in `summary.rs`), [`Action::predict`] (in `predict.rs`) and `exec::run` are three exhaustive
-//! matches, so no effect can forget its dry run. Actions hold no secret and no random value: certificates are named by their spec and made when the
-//! step runs.
+//! matches, so no effect can forget its dry run. Actions hold no random value, and of secrets none but the file that the
+//! operator names for backups: certificates are named by their spec and made when the step runs.
 
 use serde::Serialize;
 
@@ -297,14 +297,15 @@ impl Action {
         )
     }
 
-    /// True for what changes etcd's member list, which is done from the workstation.
+    /// True for what changes etcd's member list.
     pub fn changes_membership(&self) -> bool {
         matches!(self, Self::AddLearner { .. } | Self::Promote { .. } | Self::RemoveMember { .. })
     }
 
-    /// True for what members are asked, from the workstation, and that changes no member list.
-    pub fn asks_members(&self) -> bool {
-        matches!(self, Self::HandOver { .. } | Self::AwaitSound)
+    /// True for what is done from the workstation, beside the operations that travel to hosts: what changes the member list,
+    /// and what members are asked.
+    pub fn is_from_workstation(&self) -> bool {
+        self.changes_membership() || matches!(self, Self::HandOver { .. } | Self::AwaitSound)
     }
 
     /// The files that the step writes, or removes.
