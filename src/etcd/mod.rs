@@ -18,6 +18,11 @@ pub mod upkeep;
 /// The quota that a member has without the flag (etcd, `DefaultQuotaBytes`).
 pub const DEFAULT_QUOTA: u64 = 2 << 30;
 
+/// True for the URL of whatever listens on the host that dials it: of an API server, the member beside it.
+pub fn is_loopback(url: &str) -> bool {
+    url.contains("//127.0.0.1:") || url.contains("//localhost:")
+}
+
 /// One member of the live member list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {

@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 
 use crate::{
+    etcd::is_loopback,
     inventory::{Cluster, Node, Role},
     layout,
     manifests::{
@@ -62,7 +63,7 @@ pub fn follow_members(p: &mut Planner<'_>) -> Result<(), Refusal> {
         let Some(server) = facts.processes.iter().find(|s| s.name == "kube-apiserver") else { continue };
         let (found, ours) = (server.etcd_servers.clone(), facts.begun.is_some());
         let wanted = etcd_servers(cluster, node);
-        let is_local = found.iter().all(|url| url.contains("//127.0.0.1:"));
+        let is_local = found.iter().all(|url| is_loopback(url));
         p.stage(PHASE, format!("etcd's members on {}", node.name), Mode::OneByOne);
         if found == wanted || (!ours && is_local && node.is(Role::Etcd)) {
             p.checked();
@@ -92,7 +93,7 @@ pub(super) fn dial_others(
     let ours = facts.begun.is_some();
     // A name may stand for anybody.
     let knows = |url: &String| match address_of(url) {
-        Some(address) if address.is_loopback() => stay.contains(&node.internal_address),
+        _ if is_loopback(url) => stay.contains(&node.internal_address),
         Some(address) => well.contains(&address),
         None => true,
     };
@@ -242,4 +243,48 @@ pub fn server_of(cluster: &Cluster, node: &Node, path: &str) -> String {
 /// The host on which we run kubectl.
 pub fn speaker(cluster: &Cluster) -> Option<&Node> {
     cluster.with_role(Role::ControlPlane).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::{
+        manifests::testing,
+        observe::{Facts, Observed, facts::ProcessFact},
+    };
+
+    /// One that dials the member beside it is left alone, as kubeadm made it, and has no etcd once that one leaves; `localhost` is as
+    /// good a word for it as 127.0.0.1.
+    #[test]
+    fn who_dials_the_member_beside_it_is_known_by_either_word() {
+        let cluster = testing::ha();
+        let servers = |url: &str| {
+            let server = ProcessFact {
+                name: "kube-apiserver".into(),
+                revision: None,
+                etcd_servers: vec![url.to_owned()],
+            };
+            let facts = Facts { processes: vec![server], ..Facts::default() };
+            let hosts =
+                cluster.with_role(Role::ControlPlane).map(|n| (n.name.clone(), facts.clone())).collect();
+            Planner::new(&cluster, Observed { hosts, ..Observed::default() }, OffsetDateTime::UNIX_EPOCH)
+        };
+        let m1 = testing::node(&cluster, "m1");
+        let others = ["https://10.0.0.2:2379".to_owned()];
+        for (url, follows) in [
+            ("https://127.0.0.1:2379", false),
+            ("https://localhost:2379", false),
+            ("https://10.9.9.9:2379", true),
+        ] {
+            let mut p = servers(url);
+            follow_members(&mut p).unwrap();
+            assert_eq!(p.finish().0.steps().count() > 0, follows, "{url}");
+            let mut p = servers(url);
+            p.stage(PHASE, "a member leaves", Mode::OneByOne);
+            dial_others(&mut p, m1, &[], &[], &others);
+            assert_eq!(p.finish().0.steps().count(), 1, "{url}");
+        }
+    }
 }

@@ -7,6 +7,11 @@ use crate::pki::authorities::Ca;
 /// A leaf that ends within so many days was not renewed when it could have been, and somebody has to know.
 pub const URGENT_DAYS: i64 = 30;
 
+/// True where one with so many whole days left ends within [`URGENT_DAYS`], or has ended.
+pub fn is_urgent(days: i64) -> bool {
+    days < URGENT_DAYS
+}
+
 /// What a certificate may be used for (extended key usage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Usage {

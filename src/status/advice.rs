@@ -9,7 +9,7 @@ use crate::{
     pki::{
         authorities::{Ca, WARNING_DAYS},
         inspect::days_left,
-        leaf::URGENT_DAYS,
+        leaf::is_urgent,
     },
 };
 
@@ -114,7 +114,7 @@ fn authorities(sources: &Sources<'_>) -> impl Iterator<Item = String> {
 fn leaf(sources: &Sources<'_>) -> Option<String> {
     let hosts = sources.cluster.nodes.iter().filter_map(|n| Some((n, sources.seen.hosts.get(&n.name)?)));
     let expiries = hosts.flat_map(|(node, facts)| host::expiries(sources, node, facts));
-    let first = expiries.filter(|e| e.days < URGENT_DAYS && !e.with_authority).min_by_key(|e| e.days)?;
+    let first = expiries.filter(|e| is_urgent(e.days) && !e.with_authority).min_by_key(|e| e.days)?;
     let when = match first.days {
         days @ 0.. => format!("expires in {days} days"),
         _ => "has expired".to_owned(),

@@ -20,6 +20,7 @@ use crate::{
     phases::{self, certs::found_certificate},
     pki::specs,
     plan::{Action, Plan, Renewal},
+    status::certificates::RENEW_DAYS,
 };
 
 /// Issue certificates and kubeconfigs anew: those that end soon, or all
@@ -67,7 +68,7 @@ pub(super) struct Args {
 }
 
 /// `--expiring-within` where it is not given.
-const DEFAULT_SECONDS: u64 = 90 * 86_400;
+const DEFAULT_SECONDS: u64 = RENEW_DAYS.unsigned_abs() * 86_400;
 
 /// How long a server may take to serve what was put on its disk: an API server looks once a minute.
 const TAKEN_UP: Duration = Duration::from_secs(90);
@@ -254,6 +255,18 @@ fn stale(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What it does by default is what `certs status` tells to renew.
+    #[test]
+    fn it_renews_what_status_tells_of() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line = <Line as clap::Parser>::try_parse_from(["renew"]).unwrap();
+        assert_eq!(line.args.expiring_within.as_secs(), DEFAULT_SECONDS);
+    }
 
     #[test]
     fn who_holds_a_kubeconfig_of_before_is_told_to_take_it_again() {

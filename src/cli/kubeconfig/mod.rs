@@ -19,7 +19,7 @@ use crate::{
     pki::{
         inspect::{days_left, ends_with_authority, inspect},
         kubeconfig::{Credential, Kubeconfig, KubeconfigError},
-        leaf::URGENT_DAYS,
+        leaf::is_urgent,
     },
 };
 
@@ -110,7 +110,7 @@ impl Found {
     fn ending(&self, path: &str, inventory: &InventoryArg, now: OffsetDateTime) -> Option<(String, String)> {
         let ends = self.ends?;
         let when = match days_left(ends, now) {
-            URGENT_DAYS.. => return None,
+            days if !is_urgent(days) => return None,
             0.. => "ends",
             _ => "has expired",
         };

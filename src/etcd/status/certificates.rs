@@ -6,7 +6,7 @@ use super::{
     host::{Expired, HostState, Process},
     report::{Advice, EtcdReport, MemberReport},
 };
-use crate::pki::leaf::URGENT_DAYS;
+use crate::pki::leaf::{URGENT_DAYS, is_urgent};
 
 /// Of what nothing renews, since it would end no later.
 const AUTHORITY: &str = "and its authority with it; this tells more:";
@@ -48,7 +48,7 @@ impl State {
         match self {
             Self::Ended => days.is_some_and(|d| d < 0),
             Self::Early => false,
-            Self::Ends => days.is_some_and(|d| (0..=URGENT_DAYS).contains(&d)),
+            Self::Ends => days.is_some_and(|d| d >= 0 && is_urgent(d)),
         }
     }
 

@@ -5,9 +5,10 @@ use super::{
     certificates::has_expired,
     commands::Commands,
     host::{HostState, Process},
-    report::{Advice, EtcdReport, MemberReport, Trouble, is_loopback},
+    report::{Advice, EtcdReport, MemberReport, Trouble},
     silence::was_removed,
 };
+use crate::etcd::is_loopback;
 
 /// Who is a member and not in the inventory, or in the inventory and no member, or not yet one with a vote.
 pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {

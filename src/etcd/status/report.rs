@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::{backup::BackupReport, hashes::Comparison, host::HostState, metrics::Metrics};
-use crate::etcd::EtcdError;
+use crate::etcd::{EtcdError, is_loopback};
 
 /// An ID of a member or cluster, written as etcd's own tools do: lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,10 +315,6 @@ impl ApiServer {
     pub fn dials_itself_only(&self) -> bool {
         self.etcd_servers.iter().all(|url| is_loopback(url))
     }
-}
-
-pub(super) fn is_loopback(url: &str) -> bool {
-    url.contains("//127.0.0.1:") || url.contains("//localhost:")
 }
 
 /// How much an advice matters.

@@ -213,6 +213,23 @@ fn serves_until(scene: &mut Scene, n: usize, end: OffsetDateTime) {
     (answer.served_not_after, answer.peer_not_after) = (Some(end), Some(end));
 }
 
+/// As `certs status` and `kubeconfig` have it.
+#[test]
+fn a_certificate_that_ends_within_thirty_days_has_fewer_whole_ones_left() {
+    for (end, is_told) in
+        [(datetime!(2026-12-22 15:00:00 UTC), false), (datetime!(2026-12-22 13:00:00 UTC), true)]
+    {
+        let mut scene = Scene::new(3);
+        serves_until(&mut scene, 1, end);
+        let advice = scene.report().advice;
+        assert_eq!(
+            advice.iter().any(|a| a.text.contains("will expire within")),
+            is_told,
+            "{end}: {advice:?}"
+        );
+    }
+}
+
 #[test]
 fn smaller_complaints() {
     let mut scene = Scene::new(3);
