@@ -51,7 +51,7 @@ pub enum Event {
         host: NodeName,
         /// What was done.
         text: String,
-        /// False where the host already was as wanted.
+        /// False for a step that only looked or waited.
         changed: bool,
         /// How long it took.
         #[serde(rename = "seconds", serialize_with = "seconds")]
@@ -101,7 +101,7 @@ pub struct Failure {
     pub phase: &'static str,
     /// Where; `None` where it is about no single host ("the members agree on no leader").
     pub host: Option<NodeName>,
-    /// What happened instead: "kube-apiserver did not become ready within 120 s".
+    /// What was to be done: "wait until kube-apiserver is ready".
     pub step: String,
     /// Why, in the words of who failed.
     pub cause: Option<String>,

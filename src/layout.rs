@@ -1,4 +1,4 @@
-//! Every remote path, unit and port that rsadm knows, named once.
+//! The remote paths, units and ports that rsadm knows. Scripts of hosts name some of them again.
 //!
 //! Paths under `/etc/kubernetes` are kubeadm's (kubeadm, `constants.go`), so that its tools and its users' habits apply.
 
@@ -116,7 +116,8 @@ pub const RSADM_DIR: &str = "/var/lib/rsadm";
 pub const LOCK: &str = "/run/rsadm-lock/lock";
 /// Which cluster this host belongs to: its name and etcd's cluster ID.
 pub const IDENTITY: &str = "/var/lib/rsadm/cluster.json";
-/// Installed programs: one `sha256 size mtime path` line each, so that a no-op run need not hash 400 MB.
+/// Installed programs, a file each: its URL, then one `size mtime path` line for each file that it put in place, so that a no-op
+/// run need not hash 400 MB.
 pub const INSTALLED: &str = "/var/lib/rsadm/installed";
 /// What was on the host before the first change, for `reset`; with the name of the cluster that it was prepared for.
 pub const BEFORE_DIR: &str = "/var/lib/rsadm/before";

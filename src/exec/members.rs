@@ -98,9 +98,9 @@ pub trait Tended: Members {
     async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, String> {
         Err(format!("{client_url} is at no etcd host of the inventory"))
     }
-    /// How much room there is beside the database of a host's member, as `df` tells, once nothing is left there of a
-    /// defragmentation that did not end; `None` where the host does not say.
-    async fn room_for_a_copy(&self, host: &NodeName) -> Option<String>;
+    /// Removes what a defragmentation that did not end left beside the database of a host's member, and tells how much room there
+    /// is then, as `df` has it; `None` where the host does not say.
+    async fn clear_and_measure(&self, host: &NodeName) -> Option<String>;
 }
 
 /// Forwarded ports, by the host they go through and where they lead.
@@ -346,7 +346,7 @@ impl Tended for SshMembers<'_> {
         Ok(Box::new(self.stranger(client_url).await?))
     }
 
-    async fn room_for_a_copy(&self, host: &NodeName) -> Option<String> {
+    async fn clear_and_measure(&self, host: &NodeName) -> Option<String> {
         let ask = [Op::Script(scripts::COPY_ROOM, vec![], self.deadline)];
         let answer = self.fleet.host(host)?.run(&ask, false).await.ok()?.pop()?;
         answer.ok().then(|| answer.text())

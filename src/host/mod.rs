@@ -1,7 +1,8 @@
-//! The seam to a machine: four verbs, no domain words.
+//! The seam to a machine: run, hold, forward, and no domain words.
 //!
 //! What a caller wants done on one host is a list of [`Op`]s that travels together: one remote execution, run in
-//! order, stopped at the first that fails. Real hosts are behind `ssh.rs`, and only that file knows shell text.
+//! order, stopped at the first that fails. Real hosts are behind `ssh.rs`; what runs on
+//! them is the text of scripts (`.sh`) beside those who send it.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 

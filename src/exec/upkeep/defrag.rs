@@ -104,7 +104,7 @@ async fn has_room(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) -> R
     let members = report.members.iter().filter(|m| waiting.contains(&m.name));
     let asked = join_all(members.map(|member| async {
         let host = gate::host_of(t.members, member)?;
-        let answer = t.members.room_for_a_copy(&host).await?;
+        let answer = t.members.clear_and_measure(&host).await?;
         let why = room::beside_etcd(&answer, member.db_size_in_use.unwrap_or(0), "a copy").err()?;
         Some((host, why))
     }));
@@ -195,7 +195,7 @@ async fn one(t: &Tending<'_>, name: &str) -> Result<Result<Shrunk, String>, RunE
     let away = started.elapsed();
     if let Err(error) = answer {
         // What it wrote of the new file would stay in the way of everything else.
-        t.members.room_for_a_copy(&host).await;
+        t.members.clear_and_measure(&host).await;
         return Err(failed(&stage, name, "defragment", error.into_why()));
     }
     let after = t.well_again(&stage, name).await?.db_size.unwrap_or(before);

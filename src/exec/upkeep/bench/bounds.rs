@@ -37,7 +37,7 @@ pub(super) async fn fits(t: &Tending<'_>, report: &EtcdReport, load: &Load) -> R
     quota(report, load, t.usual_quota()).map_err(RunError::Refused)?;
     let asked = join_all(report.members.iter().map(|member| async {
         let host = gate::host_of(t.members, member)?;
-        let answer = t.members.room_for_a_copy(&host).await?;
+        let answer = t.members.clear_and_measure(&host).await?;
         let why = room::beside_etcd(&answer, load.leaves(load.writes()), "what the load leaves").err()?;
         Some((host, why))
     }));
