@@ -21,7 +21,7 @@ use crate::{
     layout,
     observe::Observed,
     plan::{
-        Action, HostWork, Mode, Plan, Refusal, Stage, Step,
+        Action, HostWork, Plan, Refusal, Stage, Step,
         quorum::{RENEWING, STOPPING},
     },
 };
@@ -202,12 +202,8 @@ fn begin(cx: &Context<'_>, stage: &Stage) -> StageEvents {
 async fn run_stage(cx: &Context<'_>, plan: &Plan, at: usize) -> Result<(), RunError> {
     let stage = &plan.stages[at];
     let shown = begin(cx, stage);
-    let width = match stage.mode {
-        Mode::Parallel => stage.work.len().max(1),
-        Mode::OneByOne => 1,
-        Mode::Batches(n) => n.max(1),
-    };
     let mut halts = Halts::default();
+    let width = stage.mode.width(stage.work.len());
     for batch in stage.work.chunks(width) {
         if stage.gated {
             for work in batch {

@@ -5,26 +5,17 @@
 
 use crate::{inventory::Cluster, layout, versions::Version};
 
-/// What the configuration depends on beyond the inventory.
-#[derive(Clone, Copy, Debug)]
-pub struct ContainerdHost<'a> {
-    /// The containerd on the host.
-    pub version: Version,
-    /// Where its CNI plugins are: [`layout::CNI_BIN_DIR`] where we install them, `/usr/lib/cni` on Debian's own.
-    pub cni_bin_dir: &'a str,
-}
-
-/// `config.toml`. Read once.
-pub fn containerd_config(cluster: &Cluster, host: ContainerdHost<'_>) -> String {
+/// `config.toml`, for the containerd on the host. Read once.
+pub fn containerd_config(cluster: &Cluster, version: Version) -> String {
     let pause = cluster.release.pause_image();
     let mirrors = layout::CONTAINERD_HOSTS_DIR;
     let runtime_settings = runtime_settings(cluster);
-    let bin_dir = match host.version {
-        version if version >= Version::new(2, 1, 0) => format!("bin_dirs = ['{}']", host.cni_bin_dir),
-        _ => format!("bin_dir = '{}'", host.cni_bin_dir),
+    let bin_dir = match version >= Version::new(2, 1, 0) {
+        true => format!("bin_dirs = ['{}']", layout::CNI_BIN_DIR),
+        false => format!("bin_dir = '{}'", layout::CNI_BIN_DIR),
     };
     let conf_dir = layout::CNI_CONF_DIR;
-    if host.version < Version::new(2, 0, 0) {
+    if version < Version::new(2, 0, 0) {
         let cri = "plugins.'io.containerd.grpc.v1.cri'";
         return format!(
             "# Written by rsadm.
@@ -154,21 +145,17 @@ mod tests {
     #[test]
     fn golden() {
         let mut cluster = testing::ha();
-        let host = |major, minor| ContainerdHost {
-            version: Version::new(major, minor, 0),
-            cni_bin_dir: if major < 2 { "/usr/lib/cni" } else { layout::CNI_BIN_DIR },
-        };
-        testing::golden("ha/containerd.toml", &containerd_config(&cluster, host(2, 4)));
+        let version = |major, minor| Version::new(major, minor, 0);
+        testing::golden("ha/containerd.toml", &containerd_config(&cluster, version(2, 4)));
         testing::golden("ha/containerd.service", &containerd_unit());
         cluster.kubelet.config.insert("cgroupDriver".to_owned(), json!("cgroupfs"));
         cluster.runtime.restrict_oom_score_adj = true;
-        testing::golden("ha/containerd-1.7-cgroupfs.toml", &containerd_config(&cluster, host(1, 7)));
+        testing::golden("ha/containerd-1.7-cgroupfs.toml", &containerd_config(&cluster, version(1, 7)));
     }
 
     #[test]
     fn containerd_2_0_knows_one_plugin_folder() {
-        let version = Version::new(2, 0, 5);
-        let text = containerd_config(&testing::ha(), ContainerdHost { version, cni_bin_dir: "/opt/cni/bin" });
+        let text = containerd_config(&testing::ha(), Version::new(2, 0, 5));
         assert!(text.contains("version = 3\n") && text.contains("\nbin_dir = '/opt/cni/bin'\n"), "{text}");
     }
 

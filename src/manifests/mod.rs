@@ -45,7 +45,7 @@ pub use backup::{
     BackupConfig, Peer, backup_config, backup_service, backup_timer, backup_timer_revision, is_elsewhere,
 };
 pub use bootstrap::{BootstrapToken, bootstrap_token};
-pub use containerd::{ContainerdHost, containerd_config, containerd_unit, registry_hosts};
+pub use containerd::{containerd_config, containerd_unit, registry_hosts};
 pub use controller_manager::controller_manager_pod;
 pub use coredns::coredns;
 pub use difference::difference;

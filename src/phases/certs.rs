@@ -12,7 +12,7 @@ use crate::{
     observe::{Facts, Observed},
     phases::{control_plane, preflight::paths::dials_another},
     pki::{
-        authorities::{Ca, holdings},
+        authorities::{Ca, holdings, holds_service_account_keys},
         inspect::{CertInfo, public_point},
         leaf::{LeafSpec, Place},
         specs,
@@ -128,7 +128,8 @@ fn keys(p: &mut Planner<'_>, shared: Shared) -> Result<Option<Source>, Refusal> 
 fn keeps(node: &Node, shared: Shared) -> bool {
     match shared {
         Shared::Authority(ca) => holdings(node).iter().any(|h| h.ca == ca && h.key),
-        Shared::ServiceAccounts | Shared::Encryption => node.is(Role::ControlPlane),
+        Shared::ServiceAccounts => holds_service_account_keys(node),
+        Shared::Encryption => node.is(Role::ControlPlane),
     }
 }
 

@@ -9,9 +9,8 @@ use crate::{
     inventory::{Cluster, LoadBalancer, Node, NodeName, Role, RuntimeInstall},
     layout,
     manifests::{
-        ContainerdHost, containerd_config, containerd_unit, kubelet_config, kubelet_drop_in,
-        kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
-        sysctl_config, to_yaml,
+        containerd_config, containerd_unit, kubelet_config, kubelet_drop_in, kubelet_instance_config,
+        kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config, sysctl_config, to_yaml,
     },
     observe::facts::{BRIDGE_FILTER, cgroups_in, setting_in},
     phases::{ownership, pod_network},
@@ -153,19 +152,9 @@ fn kernel(p: &mut Planner<'_>, node: &Node) {
 fn containerd(p: &mut Planner<'_>, node: &Node) {
     let cluster = p.cluster;
     let ours = cluster.runtime.install == RuntimeInstall::Upstream;
-    let (version, cni_bin_dir) = match ours {
-        true => (cluster.release.containerd, layout::CNI_BIN_DIR),
-        false => (
-            p.facts(&node.name).containerd_version().unwrap_or(cluster.release.containerd),
-            layout::CNI_BIN_DIR,
-        ),
-    };
-    p.file(
-        node,
-        layout::CONTAINERD_CONFIG,
-        0o644,
-        containerd_config(cluster, ContainerdHost { version, cni_bin_dir }),
-    );
+    let found = p.facts(&node.name).containerd_version().filter(|_| !ours);
+    let version = found.unwrap_or(cluster.release.containerd);
+    p.file(node, layout::CONTAINERD_CONFIG, 0o644, containerd_config(cluster, version));
     let mirrors = registry_hosts(cluster);
     let is_former = |path: &&String| {
         path.starts_with(layout::CONTAINERD_HOSTS_DIR) && !mirrors.iter().any(|(wanted, _)| wanted == *path)

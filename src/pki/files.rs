@@ -1,4 +1,4 @@
-//! How authorities, certificates and kubeconfigs lie on a host, as operations to do there, and how they are read back.
+//! How authorities, certificates and kubeconfigs lie on a host, as operations to do there.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use crate::{
     layout,
     pki::{
         authorities::{self, Holding},
-        inspect::{CertInfo, inspect},
         issue::{Issued, Keys},
         kubeconfig::{Credential, Kubeconfig},
         leaf::{LeafSpec, Place},
@@ -82,17 +81,6 @@ fn kubeconfig(user: &str, credential: Credential, server: &Server<'_>) -> Kubeco
         ca: server.ca.to_owned(),
         user: user.to_owned(),
         credential,
-    }
-}
-
-/// Reads the certificate back from the file at [`Place::cert_path`]; `None` where there is none that can be read.
-pub fn read_back(place: &Place, text: &str) -> Option<CertInfo> {
-    match place {
-        Place::Pair { .. } | Place::Bundle { .. } => inspect(text).ok(),
-        Place::Kubeconfig { .. } => match Kubeconfig::parse(text).ok()?.credential {
-            Credential::Embedded { cert, .. } => inspect(&cert).ok(),
-            Credential::Files { .. } => None,
-        },
     }
 }
 

@@ -49,8 +49,16 @@ pub enum Mode {
     Parallel,
     /// In order, the next only after the one before is well again; a failure stops the stage.
     OneByOne,
-    /// At most so many at once.
-    Batches(usize),
+}
+
+impl Mode {
+    /// How many of so many hosts work at once; at least one.
+    pub fn width(self, hosts: usize) -> usize {
+        match self {
+            Self::Parallel => hosts.max(1),
+            Self::OneByOne => 1,
+        }
+    }
 }
 
 /// Why a file is written that is there and has another text.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use super::{Mode, Plan, Stage, summary};
+use super::{Plan, Stage, summary};
 use crate::{event::count, inventory::NodeName};
 
 /// What is known of a member or an API server that served before.
@@ -55,13 +55,9 @@ fn progress(plan: &Plan, stages: Range<usize>, failed: &[NodeName]) -> Vec<Strin
     let mut touched: BTreeSet<&NodeName> = before.iter().flat_map(|s| &s.work).map(|w| &w.host).collect();
     let mut waiting: Vec<&NodeName> = rest.iter().flat_map(|s| &s.work).map(|w| &w.host).collect();
     for stage in &plan.stages[stages] {
-        let width = match stage.mode {
-            Mode::Parallel => stage.work.len(),
-            Mode::OneByOne => 1,
-            Mode::Batches(n) => n,
-        };
+        let width = stage.mode.width(stage.work.len());
         let last = stage.work.iter().rposition(|w| failed.contains(&w.host)).unwrap_or_default();
-        let begun = (last / width.max(1) + 1) * width.max(1);
+        let begun = (last / width + 1) * width;
         touched.extend(stage.work.iter().take(begun).map(|w| &w.host));
         waiting.extend(stage.work.iter().skip(begun).map(|w| &w.host));
     }

@@ -51,7 +51,6 @@ fn how(stage: &Stage) -> String {
         _ if stage.gated => ", only while etcd can spare a member".into(),
         Mode::Parallel => format!(", {} at once", stage.work.len()),
         Mode::OneByOne => ", one after the other".into(),
-        Mode::Batches(n) => format!(", {n} at once"),
     }
 }
 
@@ -127,7 +126,7 @@ mod tests {
             work: vec![],
         };
         let mut plan = Plan {
-            stages: [Mode::OneByOne, Mode::Batches(3)].map(stage).into(),
+            stages: [Mode::OneByOne, Mode::Parallel].map(stage).into(),
             checked: 212,
             ..Plan::default()
         };
@@ -138,6 +137,6 @@ mod tests {
             text: "swap is on".into(),
             help: "swapoff -a".into(),
         }];
-        insta::assert_snapshot!(line(&plan), @r#"{"stages":[{"phase":"etcd","title":"new settings on m1","mode":"one-by-one","gated":true,"beside":false,"work":[{"host":"m1","steps":[{"action":{"put-file":{"path":"/etc/rsadm/network.sh","mode":420,"text":"new\n","inputs":[]}},"why":"differs","changes":["old → new"]},{"action":"sysctl","why":""}]}]},{"phase":"etcd","title":"new settings on m1","mode":{"batches":3},"gated":true,"beside":false,"work":[]}],"notices":[{"phase":"workers","host":null,"text":"swap is on","help":"swapoff -a"}],"checked":212}"#);
+        insta::assert_snapshot!(line(&plan), @r#"{"stages":[{"phase":"etcd","title":"new settings on m1","mode":"one-by-one","gated":true,"beside":false,"work":[{"host":"m1","steps":[{"action":{"put-file":{"path":"/etc/rsadm/network.sh","mode":420,"text":"new\n","inputs":[]}},"why":"differs","changes":["old → new"]},{"action":"sysctl","why":""}]}]},{"phase":"etcd","title":"new settings on m1","mode":"parallel","gated":true,"beside":false,"work":[]}],"notices":[{"phase":"workers","host":null,"text":"swap is on","help":"swapoff -a"}],"checked":212}"#);
     }
 }
