@@ -27,6 +27,8 @@ pub(super) struct HostDraft {
     pub(super) address: Option<String>,
     pub(super) internal_address: Option<Ipv4Addr>,
     pub(super) ssh: Ssh,
+    /// False where the host's own port could not be read, so that the address alone says nothing.
+    pub(super) is_port_known: bool,
     /// Where the file says ssh's port: on the host, or for all; `None` where it does not.
     pub(super) port_key: Option<Path>,
     /// `None` where an entry could not be read, so that nothing is concluded from the rest.
@@ -171,12 +173,15 @@ fn host(item: &Field<'_>, base: &SshDraft, home: Option<&FsPath>) -> HostDraft {
     let name = section.required("name", name_help, of_text(syntax::node_name));
     let address_help = "the address or DNS name that ssh dials";
     let address = section.required("address", address_help, of_text(syntax::ssh_host));
+    let internal_address = internal_address(&section, address.as_deref());
+    let ssh = SshDraft::read(&section, home);
     let host = HostDraft {
         path: item.path.clone(),
         name,
-        internal_address: internal_address(&section, address.as_deref()),
+        internal_address,
         address,
-        ssh: SshDraft::read(&section, home).over(base),
+        is_port_known: ssh.port.is_some() || !section.has("port"),
+        ssh: ssh.over(base),
         port_key: match (section.has("port"), base.port) {
             (true, _) => Some(item.path.key("port")),
             (false, Some(_)) => Some(Path::default().key("ssh").key("port")),

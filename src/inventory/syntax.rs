@@ -149,7 +149,11 @@ pub(super) fn ssh_host(text: &str) -> Result<String, Fault> {
 fn alone(text: &str) -> Option<String> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
     let (login, rest) = rest.split_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
-    let (name, number) = rest.split_once(':').map_or((rest, None), |(name, number)| (name, Some(number)));
+    let (name, number) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, "")) => (v6, None),
+        Some((v6, port)) => (v6, Some(port.strip_prefix(':')?)),
+        None => rest.split_once(':').map_or((rest, None), |(name, number)| (name, Some(number))),
+    };
     if host(name).is_err() || login.is_some_and(|l| user(l).is_err()) || number.is_some_and(|n| !is_port(n)) {
         return None;
     }

@@ -36,7 +36,7 @@ fn check_unique(hosts: &[HostDraft], findings: &Findings) {
             report_twin(hosts, (first, i), "name", name.as_str(), findings);
         }
         // Several hosts behind one address differ by port: forwarded ports, as Vagrant makes them.
-        if let Some(address) = &host.address {
+        if let Some(address) = host.address.as_ref().filter(|_| host.is_port_known) {
             let first = *dialled.entry((address.to_ascii_lowercase(), host.ssh.port)).or_insert(i);
             report_twin(hosts, (first, i), "address", address, findings);
         }
@@ -45,7 +45,8 @@ fn check_unique(hosts: &[HostDraft], findings: &Findings) {
             let given = host.address.as_deref() != Some(&address.to_string());
             // Where it is taken from `address`, that has been reported; with another port that is no twin.
             let dials = |host: &HostDraft| (host.address.clone(), host.ssh.port);
-            if given || dials(&hosts[first]) != dials(host) {
+            let is_known = hosts[first].is_port_known && host.is_port_known;
+            if given || (is_known && dials(&hosts[first]) != dials(host)) {
                 report_twin(hosts, (first, i), "internal_address", &address.to_string(), findings);
             }
         }
