@@ -166,14 +166,16 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             let identity = cx.ledger().identity_of(cluster, id);
             vec![self::identity(&identity)]
         }
-        Action::Apply { objects, bundle, .. } => {
+        Action::Apply { bundle, objects } => {
+            // Recorded is the text that was planned, with the mark.
+            let hash = bundle_hash(objects);
             let objects = match objects.contains(CA_MARK) {
                 true => {
                     objects.replace(CA_MARK, &BASE64_STANDARD.encode(authority_text(cx, Ca::Cluster).await?))
                 }
                 false => objects.clone(),
             };
-            apply(action, &objects, bundle.as_deref())
+            apply(bundle, hash, &objects)
         }
         Action::Mark { node, labels, taints, managed } => {
             let fixed = [node.to_string(), limit.as_secs().to_string(), managed.clone()];
@@ -275,14 +277,12 @@ fn unit_operations(
 }
 
 /// The objects travel as a file, since they may be large; the script removes it. A URL is for the host to fetch.
-fn apply(action: &Action, objects: &str, bundle: Option<&str>) -> Vec<Op> {
-    let name = bundle.unwrap_or("objects");
+fn apply(bundle: &str, hash: String, objects: &str) -> Vec<Op> {
     let path = match objects.starts_with("http") {
         true => objects.to_owned(),
-        false => format!("/run/rsadm-{name}.yaml"),
+        false => format!("/run/rsadm-{bundle}.yaml"),
     };
-    let hash = if bundle.is_some() { bundle_hash(action) } else { String::new() };
-    let args = [path.clone(), bundle.unwrap_or_default().to_owned(), hash];
+    let args = [path.clone(), bundle.to_owned(), hash];
     let file = (path != objects).then(|| put(&path, 0o600, objects.as_bytes().to_vec()));
     file.into_iter().chain([script(scripts::APPLY, args, Duration::from_secs(180))]).collect()
 }

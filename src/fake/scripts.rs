@@ -242,22 +242,19 @@ impl FakeHost {
         if !waited.ok() {
             return Ok(waited);
         }
-        let object = if bundle.is_empty() { file } else { bundle };
         let there = self
-            .effect(&format!("apply {object}"), |state, name| {
+            .effect(&format!("apply {bundle}"), |state, name| {
                 let sha = state.machine(name).files.sha256(file).map(str::to_owned);
                 state.machine(name).files.remove(file);
-                sha.map(|sha| drop(state.kube.objects.insert(object.to_owned(), sha))).is_some()
+                sha.map(|sha| drop(state.kube.objects.insert(bundle.to_owned(), sha))).is_some()
             })
             .await?;
         if !there {
             return Ok(failed(format!("{file}: no such file")));
         }
         self.effect(&format!("record bundle {bundle}"), |state, _| {
-            if !bundle.is_empty() {
-                state.kube.bundles.insert(bundle.into(), hash.into());
-                state.kube.damaged.remove(bundle);
-            }
+            state.kube.bundles.insert(bundle.into(), hash.into());
+            state.kube.damaged.remove(bundle);
         })
         .await?;
         Ok(Output::default())

@@ -40,7 +40,7 @@ pub fn early(p: &mut Planner<'_>) {
     let interop = prepare::text(kubeadm(cluster, CA_MARK)).replace(&BASE64_STANDARD.encode(CA_MARK), CA_MARK);
     bundle(p, speaker, "kubeadm", interop);
     if cluster.kube_proxy.enabled {
-        apply(p, speaker, proxy(cluster));
+        bundle(p, speaker, "kube-proxy", proxy(cluster));
     }
     for (name, text) in &cluster.network_manifests {
         bundle(p, speaker, name, text.clone());
@@ -77,7 +77,10 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     }
     // A node that is new has yet to get its kube-proxy.
     let changes = p.applies(&["kube-proxy", "coredns"]) || p.awaits_nodes();
-    let idle = if proxy_is_current(p) { workers::idle_balancers(p) } else { vec![] };
+    let mut idle = workers::idle_balancers(p);
+    if !idle.is_empty() && !proxy_is_current(p) {
+        idle.clear();
+    }
     // CoreDNS waits for a network, kube-proxy does not.
     let awaited = match p.cluster.network.plugin {
         NetworkPlugin::None if idle.is_empty() || !p.cluster.kube_proxy.enabled => vec![],
@@ -159,27 +162,18 @@ fn is_late(p: &Planner<'_>) -> bool {
     workloads(p.cluster).iter().any(late)
 }
 
-fn proxy(cluster: &Cluster) -> Action {
-    of_bundle("kube-proxy", prepare::text(kube_proxy(cluster)))
-}
-
-fn of_bundle(name: &str, objects: String) -> Action {
-    Action::Apply { what: name.into(), objects, bundle: Some(name.into()) }
+fn proxy(cluster: &Cluster) -> String {
+    prepare::text(kube_proxy(cluster))
 }
 
 fn bundle(p: &mut Planner<'_>, speaker: &Node, name: &str, objects: String) {
-    apply(p, speaker, of_bundle(name, objects));
-}
-
-fn apply(p: &mut Planner<'_>, speaker: &Node, action: Action) {
-    let Action::Apply { what: name, .. } = &action else { return };
     let why = match (p.seen().bundles.get(name), p.seen().damaged.get(name)) {
-        (Some(hash), None) if *hash == bundle_hash(&action) => return p.checked(),
+        (Some(hash), None) if *hash == bundle_hash(&objects) => return p.checked(),
         (Some(_), None) => "differs".to_owned(),
         (Some(_), Some(damage)) => damage.clone(),
         (None, _) => "missing".to_owned(),
     };
-    p.push(&speaker.name, action, why);
+    p.push(&speaker.name, Action::Apply { bundle: name.into(), objects }, why);
 }
 
 #[cfg(test)]

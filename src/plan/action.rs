@@ -240,14 +240,12 @@ pub enum Action {
         /// The cluster's name.
         cluster: String,
     },
-    /// Applies Kubernetes objects from a control-plane host.
+    /// Applies a bundle of Kubernetes objects from a control-plane host.
     Apply {
-        /// What, in words.
-        what: String,
+        /// Its name, recorded in the cluster with a hash, by which a later run tells it is unchanged.
+        bundle: String,
         /// YAML documents, or the URL of some.
         objects: String,
-        /// Name of a bundle of ours, recorded in the cluster with a hash, by which a later run tells it is unchanged.
-        bundle: Option<String>,
     },
     /// Sets labels and taints of a node, and takes back those we set before.
     Mark {
@@ -370,10 +368,7 @@ pub fn file_hash(text: &str, revision: Option<&str>) -> String {
     }
 }
 
-/// The hash under which a bundle is recorded.
-pub fn bundle_hash(action: &Action) -> String {
-    match action {
-        Action::Apply { objects, .. } => crate::plan::sha256(objects.as_bytes())[..16].to_owned(),
-        _ => String::new(),
-    }
+/// The hash under which a bundle of these objects is recorded.
+pub fn bundle_hash(objects: &str) -> String {
+    crate::plan::sha256(objects.as_bytes())[..16].to_owned()
 }

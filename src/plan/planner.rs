@@ -262,7 +262,7 @@ impl<'a> Planner<'a> {
     /// True where one of these bundles is applied in this run.
     pub fn applies(&self, bundles: &[&str]) -> bool {
         let of = |action: &Action| match action {
-            Action::Apply { bundle, .. } => bundle.as_deref().is_some_and(|b| bundles.contains(&b)),
+            Action::Apply { bundle, .. } => bundles.contains(&bundle.as_str()),
             _ => false,
         };
         self.plan.steps().any(|(_, step)| of(&step.action))

@@ -25,11 +25,9 @@ impl Action {
     /// Changes what was seen into what will be seen once the step is done.
     pub fn predict(&self, host: &NodeName, seen: &mut Observed) {
         match self {
-            Self::Apply { bundle, .. } => {
-                if let Some(bundle) = bundle {
-                    seen.bundles.insert(bundle.clone(), bundle_hash(self));
-                    seen.damaged.remove(bundle);
-                }
+            Self::Apply { bundle, objects } => {
+                seen.bundles.insert(bundle.clone(), bundle_hash(objects));
+                seen.damaged.remove(bundle);
             }
             Self::Mark { node, labels, taints, managed } => {
                 let nodes = seen.nodes.get_or_insert_default();

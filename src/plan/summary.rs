@@ -61,7 +61,7 @@ impl fmt::Display for Action {
             }
             Self::SetAside => f.write_str("set etcd's old data aside"),
             Self::RecordIdentity { cluster } => write!(f, "record that the host belongs to {cluster}"),
-            Self::Apply { what, .. } => write!(f, "apply {what}"),
+            Self::Apply { bundle, .. } => write!(f, "apply {bundle}"),
             Self::Mark { node, labels, taints, .. } => {
                 let all: Vec<&str> = labels.iter().chain(taints).map(String::as_str).collect();
                 write!(
@@ -144,7 +144,7 @@ fn made(stage: &Stage) -> Option<String> {
 fn set_up(stage: &Stage) -> Vec<String> {
     let (hosts, running) = told(stage, running);
     let (_, bundles) =
-        told(stage, |a| if let Action::Apply { what, .. } = a { Some(vec![what]) } else { None });
+        told(stage, |a| if let Action::Apply { bundle, .. } = a { Some(vec![bundle]) } else { None });
     let number = |is: fn(&Action) -> bool| actions(stage).filter(|(_, a)| is(a)).count();
     let (nodes, members) = (number(is_mark), number(is_identity));
     [
@@ -246,7 +246,7 @@ mod tests {
         let again = kubelet.clone();
         let etcd = Action::AwaitProcess { process: "etcd".into(), inputs: vec![] };
         let identity = Action::RecordIdentity { cluster: "prod".into() };
-        let apply = Action::Apply { what: "kube-proxy".into(), objects: String::new(), bundle: None };
+        let apply = Action::Apply { bundle: "kube-proxy".into(), objects: String::new() };
         let mark = |node: &str| Action::Mark {
             node: NodeName::new(node),
             labels: vec![],
