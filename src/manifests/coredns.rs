@@ -53,7 +53,7 @@ pub fn coredns(cluster: &Cluster, upstream: bool) -> Result<String, Error> {
         [("Corefile", corefile(&cluster.network.cluster_domain, upstream))],
     ))?;
     documents.add(&deployment(cluster))?;
-    if replicas(cluster) > 1 {
+    if coredns_replicas(cluster) > 1 {
         documents.add(&disruption_budget())?;
     }
     documents.add(&service(cluster))?;
@@ -91,13 +91,14 @@ fn corefile(domain: &str, upstream: bool) -> String {
     )
 }
 
-fn replicas(cluster: &Cluster) -> i32 {
+/// How many pods of it there are to be, each on a host of its own.
+pub fn coredns_replicas(cluster: &Cluster) -> u8 {
     if cluster.kubernetes_nodes().count() > 1 { 2 } else { 1 }
 }
 
 fn deployment(cluster: &Cluster) -> Deployment {
     let spec = DeploymentSpec {
-        replicas: Some(replicas(cluster)),
+        replicas: Some(coredns_replicas(cluster).into()),
         selector: selector(),
         strategy: Some(DeploymentStrategy {
             type_: Some("RollingUpdate".to_owned()),
@@ -152,7 +153,7 @@ fn pod_spec(cluster: &Cluster) -> PodSpec {
     }
 }
 
-/// Never two on one host, and rather on workers, which have its image, than on control planes.
+/// Never two on one host, and rather on workers than on control planes.
 fn one_per_host() -> Affinity {
     let worker = NodeSelectorRequirement {
         key: "node-role.kubernetes.io/control-plane".to_owned(),

@@ -9,8 +9,9 @@ use crate::{
     inventory::{Cluster, LoadBalancer, Node, NodeName, Role, RuntimeInstall},
     layout,
     manifests::{
-        containerd_config, containerd_unit, kubelet_config, kubelet_drop_in, kubelet_instance_config,
-        kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config, sysctl_config, to_yaml,
+        containerd_config, containerd_unit, coredns_replicas, kubelet_config, kubelet_drop_in,
+        kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
+        sysctl_config, to_yaml,
     },
     observe::facts::{BRIDGE_FILTER, cgroups_in, setting_in},
     phases::{ownership, pod_network},
@@ -59,18 +60,24 @@ fn open_folders(p: &mut Planner<'_>, node: &Node) {
 
 /// The images that each host runs, and no others.
 ///
+/// Cluster DNS runs on as many hosts as it has pods, and its image is brought to as many, those first that have it already; should a
+/// pod come to another host, the kubelet there fetches it.
+///
 /// # Errors
 /// Never so far.
 pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
     p.stage_beside(IMAGES, "what each host runs");
+    let dns = dns_hosts(p);
     for node in &p.cluster.nodes {
-        p.images(node, &images_for(p.cluster, node));
+        let mut images = images_for(p.cluster, node);
+        images.extend(dns.contains(&node.name).then(|| p.cluster.release.coredns_image()));
+        p.images(node, &images);
     }
     Ok(())
 }
 
-/// Every image that runs on a host.
-pub fn images_for(cluster: &Cluster, node: &Node) -> Vec<String> {
+/// Every image that runs on a host by its roles.
+fn images_for(cluster: &Cluster, node: &Node) -> Vec<String> {
     let release = &cluster.release;
     let mut images = vec![release.pause_image()];
     if node.is(Role::Etcd) {
@@ -85,19 +92,16 @@ pub fn images_for(cluster: &Cluster, node: &Node) -> Vec<String> {
     if node.is_kubernetes() && cluster.kube_proxy.enabled {
         images.push(release.kubernetes_image("kube-proxy"));
     }
-    if dns_hosts(cluster).contains(&&node.name) {
-        images.push(release.coredns_image());
-    }
     images
 }
 
-/// Where cluster DNS may run: on workers, or on control planes where there are none.
-fn dns_hosts(cluster: &Cluster) -> Vec<&NodeName> {
-    let workers: Vec<&NodeName> = cluster.with_role(Role::Worker).map(|n| &n.name).collect();
-    match workers.is_empty() {
-        true => cluster.with_role(Role::ControlPlane).map(|n| &n.name).collect(),
-        false => workers,
-    }
+/// Where cluster DNS is to find its image: workers before control planes, as its pods prefer them.
+fn dns_hosts(p: &Planner<'_>) -> Vec<NodeName> {
+    let image = p.cluster.release.coredns_image();
+    let mut nodes: Vec<&Node> = p.cluster.kubernetes_nodes().collect();
+    nodes.sort_by_key(|n| (!p.facts(&n.name).images.contains(&image), n.is(Role::ControlPlane)));
+    nodes.truncate(coredns_replicas(p.cluster).into());
+    nodes.into_iter().map(|n| n.name.clone()).collect()
 }
 
 /// Notes it on the hosts that a plan without this phase changes. In a cluster of others on none, as the note would make a host

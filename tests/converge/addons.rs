@@ -2,6 +2,7 @@
 
 use rsadm::{
     fake::{State, World},
+    inventory::NodeName,
     phases::UP,
 };
 
@@ -81,4 +82,27 @@ fn what_others_set_of_coredns_stays_and_is_said() {
         }
         in_sync(&world, &cluster, UP).await;
     });
+}
+
+#[test]
+fn the_image_of_cluster_dns_comes_to_as_many_hosts_as_it_has_pods() {
+    let mut three = harness::ha();
+    let image = three.release.coredns_image();
+    let mut w3 = three.nodes.iter().find(|n| n.name.as_str() == "w2").unwrap().clone();
+    w3.name = NodeName::new("w3");
+    w3.internal_address = [10, 77, 0, 23].into();
+    w3.address = w3.internal_address.to_string();
+    let mut one = three.clone();
+    one.nodes.retain(|n| n.name.as_str() != "w2");
+    three.nodes.push(w3);
+    for (cluster, wanted) in [(&three, ["w1", "w2"]), (&one, ["m1", "w1"]), (&harness::ha(), ["w1", "w2"])] {
+        let mut state = built(cluster);
+        let machines = state.machines.values().filter(|machine| machine.images.contains(&image));
+        assert_eq!(machines.map(|machine| machine.name.to_string()).collect::<Vec<_>>(), wanted);
+        // Where its pods went to since, the kubelets have fetched it.
+        let (from, to) = (NodeName::new(wanted[0]), NodeName::new("m3"));
+        state.machines.get_mut(&from).unwrap().images.remove(&image);
+        state.machines.get_mut(&to).unwrap().images.insert(image.clone());
+        block_on(in_sync(&World::new(state), cluster, UP));
+    }
 }
