@@ -8,7 +8,8 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
-    inventory::{Cluster, NetworkPlugin, Node},
+    inventory::{Cluster, NetworkPlugin, Node, NodeName},
+    layout,
     manifests::{coredns, kube_proxy, kubeadm},
     observe::WorkloadFact,
     phases::{control_plane, prepare, workers},
@@ -81,10 +82,9 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     if !idle.is_empty() && !proxy_is_current(p) {
         idle.clear();
     }
-    // CoreDNS waits for a network, kube-proxy does not.
+    // CoreDNS waits for a network.
     let awaited = match p.cluster.network.plugin {
-        NetworkPlugin::None if idle.is_empty() || !p.cluster.kube_proxy.enabled => vec![],
-        NetworkPlugin::None => vec![PROXY],
+        NetworkPlugin::None => vec![],
         _ => workloads(p.cluster),
     };
     if (changes || is_late(p)) && !awaited.is_empty() {
@@ -96,31 +96,45 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         };
         p.push(&speaker.name, Action::AwaitRollout { workloads, nodes }, "");
     }
-    if !idle.is_empty() {
-        others_dial(p);
+    if others_may_dial(p.cluster) {
+        balancers_stay(p, &idle);
+    } else if !idle.is_empty() {
         workers::remove_balancers(p, &idle);
     }
     Ok(())
 }
 
-/// Whether what runs kube-proxy is what the inventory wants: it dials the API as the kubelets do.
+/// Whether what runs kube-proxy is what the inventory wants: it dials the API as the kubelets do. One that is there though the
+/// inventory wants none dials what it was told once.
 fn proxy_is_current(p: &Planner<'_>) -> bool {
-    let enabled = p.cluster.kube_proxy.enabled;
-    !enabled || p.seen().bundles.get("kube-proxy") == Some(&bundle_hash(&proxy(p.cluster)))
+    match p.cluster.kube_proxy.enabled {
+        true => p.seen().bundles.get("kube-proxy") == Some(&bundle_hash(&proxy(p.cluster))),
+        false => !p.seen().workloads.contains_key(PROXY),
+    }
 }
 
-/// Network plugins that do kube-proxy's work dial the API by an address that somebody gave them.
-fn others_dial(p: &mut Planner<'_>) {
-    if p.cluster.network.plugin == NetworkPlugin::Bridge && p.cluster.kube_proxy.enabled {
+/// Network plugins that do kube-proxy's work dial the API by an address that somebody gave them, of which rsadm does not know.
+fn others_may_dial(cluster: &Cluster) -> bool {
+    cluster.network.plugin != NetworkPlugin::Bridge || !cluster.kube_proxy.enabled
+}
+
+/// Whoever still dials one would lose the API, and with a network plugin all pods their network.
+fn balancers_stay(p: &mut Planner<'_>, idle: &[NodeName]) {
+    if idle.is_empty() {
         return;
     }
-    let text = format!("127.0.0.1:{} is no way to the API on workers any more", p.cluster.api.port);
-    p.notice(
-        PHASE,
-        None,
-        text,
-        "see that your network plugin does not dial it, else pods lose their network",
+    let names: Vec<&str> = idle.iter().map(NodeName::as_str).collect();
+    let text = format!(
+        "haproxy stays on {}: kubelets do not dial 127.0.0.1:{} any more, a network plugin may",
+        names.join(", "),
+        p.cluster.api.port
     );
+    let help = format!(
+        "once none does: rm {} there, and {} once haproxy has ended",
+        layout::manifest_of(workers::HAPROXY),
+        layout::HAPROXY_CONFIG
+    );
+    p.notice(PHASE, None, text, help);
 }
 
 /// The way out where a host has no nameserver for its pods. One on loopback is none: inside a pod that is the pod itself, and
@@ -182,7 +196,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        inventory::NodeName,
         manifests::testing,
         observe::{NodeFact, Observed},
     };

@@ -18,7 +18,7 @@ use crate::{
 pub const PHASE: &str = "workers";
 
 /// The static pod that balances on a worker itself.
-const HAPROXY: &str = "haproxy";
+pub(super) const HAPROXY: &str = "haproxy";
 
 /// See the module.
 ///

@@ -2,7 +2,8 @@
 
 use rsadm::{
     fake::{State, World},
-    inventory::NodeName,
+    inventory::{LoadBalancer, NetworkPlugin, NodeName},
+    layout,
     phases::UP,
 };
 
@@ -82,6 +83,43 @@ fn what_others_set_of_coredns_stays_and_is_said() {
         }
         in_sync(&world, &cluster, UP).await;
     });
+}
+
+/// The one address of the API that is right on every node, so whoever does kube-proxy's work may have been given that; and a
+/// kube-proxy that is there still was.
+#[test]
+fn a_balancer_that_others_may_dial_stays_and_is_told() {
+    let plain = harness::ha();
+    let mut manifests = plain.clone();
+    manifests.network.plugin = NetworkPlugin::Manifests(vec!["net.yaml".into()]);
+    manifests.network_manifests = vec![("network-0".into(), "kind: Namespace\n".into())];
+    for (about, cluster, proxy, stays, told) in [
+        ("a plugin of the operator's", &manifests, true, true, true),
+        ("kube-proxy is there still", &plain, false, true, false),
+        ("kube-proxy alone", &plain, true, false, false),
+    ] {
+        let mut other = cluster.clone();
+        other.load_balancer = LoadBalancer::External;
+        other.api.host = "10.77.0.11".into();
+        other.kube_proxy.enabled = proxy;
+        let world = World::new(built(cluster));
+        block_on(async {
+            let run = succeed(&world, &other, UP).await;
+            let is_told = |plan: &rsadm::plan::Plan| {
+                plan.notices
+                    .iter()
+                    .any(|n| n.text.starts_with("haproxy stays on w1, w2") && n.help.contains("rm /etc"))
+            };
+            assert_eq!(is_told(&run.plan), told, "{about}: {:?}", run.plan.notices);
+            in_sync(&world, &other, UP).await;
+            for name in ["w1", "w2"] {
+                let machine = &world.state().machines[&NodeName::new(name)];
+                let balances =
+                    machine.process("haproxy").is_some() && machine.files.has(layout::HAPROXY_CONFIG);
+                assert_eq!(balances, stays, "{about}: {name}");
+            }
+        });
+    }
 }
 
 #[test]
