@@ -166,7 +166,7 @@ pub struct Facts {
     /// containerd's unit.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ours: BTreeSet<String>,
-    /// Programs that a run which died was about to install.
+    /// Programs that a run which died was about to install, and has put something of in place.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub placing: BTreeSet<String>,
     /// Folders of Kubernetes in which root could not read without its privilege to go past modes: its containers lack that.

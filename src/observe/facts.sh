@@ -46,14 +46,15 @@ while IFS== read -r k x; do
         case $u$d in rsadm-backup.timer*RSADM_REVISION=*) b=${d##*RSADM_REVISION=};; esac;;
   esac
 done < <(systemctl show -p MainPID,Id,ActiveState,UnitFileState,Description kubelet containerd rsadm-network rsadm-backup.timer && echo)
-# What each process of ours was started with, from the process itself. Which those are, processes.sh tells; nobody asks
-# for others of such names.
+# What each process of ours was started with, from the process itself. Which those are, processes.sh tells, too; nobody asks for
+# others of such names.
 for p in /proc/[0-9]*; do
   read -r c <$p/comm
   [ $p != /proc/$n ] || c=rsadm-network
   case $c in etcd|kube-[acs]*|kubelet|haproxy|containerd|rsadm-network);; *) continue;; esac
   # shellcheck disable=SC2128  # the first word says enough
   [ $p/ns/net -ef /proc/self/ns/net ] && mapfile -d '' -t w <$p/cmdline && [ "$w" ] || continue
+  [[ $c = haproxy && ${w[*]} != */etc/kubernetes/haproxy/* ]] && continue
   mapfile -d '' -t -O ${#w[@]} w <$p/environ
   # shellcheck disable=SC1007
   v=- e= d= u=
@@ -71,7 +72,8 @@ printf 'k %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha2
   awk '/^k /{p=$0;sub(/^k [^ ]* [^ ]* /,"",p);a[p]=$2" "$3;next} {p=substr($0,67)} p in a{print "file",a[p],$1,p}'
 # What is ours where an operator may have files, too, and programs that we began to put there.
 for p in /etc/containerd/certs.d/*/hosts.toml $U/containerd.service; do IFS= read -r v <"$p" && [[ $v = '# Written by rsadm'* ]] && f ours "$p"; done
-for p in $R/placing/*; do [ -f "$p" ] && f placing "${p##*/}"; done
+# Of an install that was to put something in place, whether any of it is there.
+for p in $R/placing/*; do while read -r _ _ v; do [ ! -e "$v" ] || { f placing "${p##*/}"; break; }; done <"$p"; done
 # Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key that its
 # file cuts short, nothing; on P-256 its end, the public point: of SEC 1 in 164 characters (30 77 02 01 01) or of PKCS#8 in
 # 184 (30 81 87 02 01 00 30 13), as no other key, and no part of one, begins and is long. The end of others is secret.

@@ -63,14 +63,17 @@ place() {
   ! command -v restorecon >/dev/null || restorecon -F "$2" 2>/dev/null
   printf '%s\n' "$(stat -c '%s %Y %n' "$2")" >> "$d/record"
 }
-# Where files are about to appear, for a reset after a run that died in between.
+# Where files are about to appear, for a reset after a run that died in between. Where nothing appeared the note of this run goes.
 mkdir -p /var/lib/rsadm/placing
-if [ $# = 0 ]; then printf '0 0 %s\n' "$target"; else printf "0 0 $target/%s\n" "${@##*/}"; fi > "/var/lib/rsadm/placing/$name"
+note=/var/lib/rsadm/placing/$name noted=
+[ ! -e "$note" ] || noted=yes
+give_up() { [ -n "$noted" ] || [ "$(wc -l < "$d/record")" != 1 ] || rm -f "$note"; exit 1; }
+if [ $# = 0 ]; then printf '0 0 %s\n' "$target"; else printf "0 0 $target/%s\n" "${@##*/}"; fi > "$note"
 printf '%s\n' "$url" > "$d/record"
-if [ $# = 0 ]; then place "$d/$file" "$target" || exit 1
+if [ $# = 0 ]; then place "$d/$file" "$target" || give_up
 else
-  mkdir "$d/x" && tar -xf "$d/$file" -C "$d/x" --no-same-owner "$@" || { echo "$file lacks what we need of it" >&2; exit 1; }
-  for m in "$@"; do place "$d/x/$m" "$target/${m##*/}" || exit 1; done
+  mkdir "$d/x" && tar -xf "$d/$file" -C "$d/x" --no-same-owner "$@" || { echo "$file lacks what we need of it" >&2; give_up; }
+  for m in "$@"; do place "$d/x/$m" "$target/${m##*/}" || give_up; done
 fi
 sync "$d/record" 2>/dev/null
-mv -f "$d/record" "/var/lib/rsadm/installed/$name" && rm -f "/var/lib/rsadm/placing/$name"
+mv -f "$d/record" "/var/lib/rsadm/installed/$name" && rm -f "$note"

@@ -32,10 +32,18 @@ belongs_here() {
   exit 1
 }
 
-# By what install.sh notes before the first of it is in place, or by our unit where such notes are lost. The inventory of a reset
+# By what install.sh notes before the first of it is in place, once that is there, or by our unit where such notes are lost. The inventory of a reset
 # may be another one than that of `up`, and another's containerd has all that its owner runs.
 containerd_is_ours() {
-  [ -e $state/placing/containerd ] || [ -e $state/installed/containerd ] || ours /etc/systemd/system/containerd.service
+  is_in_place $state/placing/containerd || [ -e $state/installed/containerd ] || ours /etc/systemd/system/containerd.service
+}
+
+# Whether a file that a note names is there. An install may have come to nothing, and its host's owner have put another one elsewhere.
+is_in_place() {
+  local file
+  [ -f "$1" ] || return
+  while read -r _ _ file; do [ ! -e "$file" ] || return 0; done < "$1"
+  return 1
 }
 
 # Drops lines that are in the notes of that kind. Where an older rsadm, which made no such notes, prepared the host, none.

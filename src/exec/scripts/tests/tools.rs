@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpListener,
-    process::Output,
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{Place, said};
-use crate::exec::scripts::{INSTALL, SYSCTL};
+use crate::{
+    exec::scripts::{INSTALL, SYSCTL},
+    observe::parser::SCRIPT,
+};
 
 /// SELinux's labels go along with what is moved.
 #[test]
@@ -76,6 +79,75 @@ impl Mirror {
         let args = ["install", "cni", self.url.as_str(), sums.as_str(), target.to_str().unwrap()];
         place.run(&format!("export no_proxy='*'\n{}", INSTALL.text), &args)
     }
+}
+
+/// A containerd that its owner installs afterwards would else be ours, and go with a reset. Where a run before died something may be
+/// in place.
+#[test]
+fn an_install_that_puts_nothing_in_place_leaves_no_note() {
+    for noted in [false, true] {
+        let place = Place::new();
+        let mut elsewhere = b"\x7fELF".to_vec();
+        elsewhere.resize(64, 0);
+        if noted {
+            place.put("lib/rsadm/placing/cni", "0 0 /usr/local/bin/loopback\n");
+        }
+        let sums = format!("{}  loopback\n", crate::plan::sha256(&elsewhere));
+        let output = Mirror::serve(sums, vec![elsewhere]).install_into(&place);
+        assert!(said(&output).contains("is for another kind of processor"), "{}", said(&output));
+        assert_eq!(place.is_there("lib/rsadm/placing/cni"), noted);
+    }
+}
+
+/// What the host's facts say with that word.
+fn told(place: &Place, word: &str) -> Vec<String> {
+    let output = place.run(SCRIPT.text, &["facts"]);
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().filter(|line| line.starts_with(word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_note_counts_where_a_file_that_it_names_is_there() {
+    let place = Place::new();
+    let file = place.path("bin/containerd").display().to_string();
+    place.put("lib/rsadm/placing/containerd", &format!("0 0 {file}\n0 0 {file}-shim\n"));
+    for (is_there, wanted) in [(false, vec![]), (true, vec!["placing containerd".to_owned()])] {
+        if is_there {
+            place.put("bin/containerd", "");
+        }
+        assert_eq!(told(&place, "placing"), wanted);
+        let ours = place.wipe("containerd_is_ours").status.success();
+        assert!(ours || !is_there);
+    }
+    std::fs::remove_file(place.path("bin/containerd")).unwrap();
+    // The machine that the tests run on may have rsadm's own unit.
+    let systemd = std::fs::read_to_string("/etc/systemd/system/containerd.service").unwrap_or_default();
+    assert!(systemd.starts_with("# Written by rsadm") || !place.wipe("containerd_is_ours").status.success());
+}
+
+/// An ingress' own, in the host's network, is none that the host's kubelet dials.
+#[test]
+fn only_the_haproxy_that_is_ours_is_told() {
+    let place = Place::new();
+    place.program("haproxy", "#!/bin/sh\nread -r end\n");
+    let start = |config: &str| {
+        let mut haproxy = Command::new(place.path("bin/haproxy"));
+        let haproxy = haproxy.args(["-f", config]).env("RSADM_REVISION", config.rsplit('/').next().unwrap());
+        haproxy.stdin(Stdio::piped()).spawn().unwrap()
+    };
+    let mut started =
+        [start("/etc/kubernetes/haproxy/ours-of-a-test"), start("/etc/haproxy/theirs-of-a-test")];
+    // It has its name once it runs.
+    while !started
+        .iter()
+        .all(|p| std::fs::read_to_string(format!("/proc/{}/comm", p.id())).unwrap() == "haproxy\n")
+    {
+        thread::yield_now();
+    }
+    let told = told(&place, "process haproxy ");
+    started.iter_mut().for_each(|p| p.kill().and_then(|()| p.wait().map(drop)).unwrap());
+    let of_test: Vec<&String> = told.iter().filter(|line| line.ends_with("-of-a-test")).collect();
+    assert_eq!(of_test, ["process haproxy ours-of-a-test"]);
 }
 
 /// As a host that lost its power while it fetched has them, by this name and by the one before it; what another process is at stays.
