@@ -6,15 +6,17 @@ version=${1#v} port=$2 limit=$3 end=$((SECONDS+$3)) manifest=$(manifest_of etcd)
 written_then=/etc/kubernetes/rsadm-etcd.sum
 shift 3
 
-# edited FILE [OLD NEW]…: its text with other lines, read as facts.sh reads them; notes behind them stay. Fails where that has not the
-# first NEW.
+# edited FILE [OLD NEW]…: its text with other lines; notes behind them stay. Fails where it has not each OLD on a line, and names
+# that: facts.sh reads a value on its own line, too, and one flag may stand in for another.
 edited() {
-  awk 'BEGIN {first = ARGV[3]; for (i = 2; i < ARGC; i += 2) {has[ARGV[i]] = 1; new[ARGV[i]] = ARGV[i + 1]; ARGV[i] = ARGV[i + 1] = ""}}
+  awk 'BEGIN {for (i = 2; i < ARGC; i += 2) {old[++n] = ARGV[i]; new[ARGV[i]] = ARGV[i + 1]; ARGV[i] = ARGV[i + 1] = ""}}
     {line = $0; sub(/^ *(- )?/, "", line); lead = substr($0, 1, length($0) - length(line))
       note = match(line, /[ \t]+(#.*)?$/) ? substr(line, RSTART) : ""; gsub(/["'\'']|[ \t]+(#.*)?$/, "", line)}
-    !(line in has) || new[line] == line {print; found = found || line == first; next}
-    new[line] != "" {print lead new[line] note; found = found || new[line] == first}
-    END {exit !found}' "$@"
+    !(line in new) {print; next}
+    {seen[line]}
+    new[line] == line {print; next}
+    new[line] != "" {print lead new[line] note}
+    END {for (i = 1; i <= n; i++) if (!(old[i] in seen)) {print old[i] > "/dev/stderr"; exit 1}}' "$@"
 }
 
 # served: the version that the member tells where its metrics are, which it opens once it has taken its data.
@@ -37,7 +39,14 @@ counts() { [ -e $kept ] && [ "$(sha256sum <"$manifest")" = "$(cat $written_then 
 for old in $kept.*; do pid=${old#"$kept."}; [ -e "/proc/${pid%.new}" ] || rm -f "$old"; done
 old=$kept.$$ was='' written=''
 cp -p "$manifest" $old || exit 1
-if ! edited $old "$@" > $old.new; then echo "$manifest has no $1" >&2; rm -f $old $old.new; exit 1; fi
+if ! lacks=$(edited $old "$@" 2>&1 > $old.new); then
+  rm -f $old $old.new
+  case $lacks in
+  --*) echo "$manifest does not have $lacks on one line: write it there so, and run the same command again" >&2 ;;
+  *) echo "$manifest has no $lacks" >&2 ;;
+  esac
+  exit 1
+fi
 if cmp -s $old $old.new; then
   # A run before this one wrote it: what that kept is the way back of both.
   rm -f $old $old.new

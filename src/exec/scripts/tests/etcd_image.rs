@@ -95,8 +95,11 @@ fn upgrade(place: &Place, had: &str, serves: Serves) -> Output {
     // A shell counts whole seconds, the first of which may be over at once.
     let limit = if serves(NEW).is_some() { "60" } else { "2" };
     let fixed = ["set-etcd-image", "v3.7.0", &port, limit, &image, "image: r/etcd:3.7.0-0"];
-    let arguments = ["--experimental-max-learners=2", "--max-learners=2", "--gone", ""];
-    place.run(&text, &[&fixed[..], &arguments].concat())
+    // As the plan has it: of what the manifest has.
+    let manifest = place.text(MANIFEST);
+    let arguments = [["--experimental-max-learners=2", "--max-learners=2"], ["--gone", ""]];
+    let arguments = arguments.into_iter().filter(|[old, _]| manifest.contains(old)).flatten();
+    place.run(&text, &fixed.into_iter().chain(arguments).collect::<Vec<_>>())
 }
 
 /// A host with that manifest, and with one that was kept from before it.
@@ -133,6 +136,24 @@ fn image_and_arguments_are_changed_whatever_stands_around_them() {
     let output = upgrade(&place, "r/etcd:3.6.15-0", WELL);
     assert!(said(&output).ends_with("has no image: r/etcd:3.6.15-0\n"), "{}", said(&output));
     assert_eq!(place.text(MANIFEST), OLD);
+}
+
+/// The host tells of a flag whose value is on the next line, too; what takes another's place may be such a one.
+#[test]
+fn a_manifest_with_a_value_on_its_own_line_stays_as_it_is() {
+    let manifest = OLD.replace("    - --gone\n", "    - --feature-gates\n    - A=true\n");
+    let place = host(&manifest, None);
+    assert!(told_of(&manifest).contains(&"flag feature-gates=A=true".to_owned()));
+    let text =
+        SET_ETCD_IMAGE.text.replace("/etc/kubernetes/", &format!("{}/", place.path("kubernetes").display()));
+    let arguments =
+        ["--experimental-max-learners=2", "", "--feature-gates=A=true", "--feature-gates=A=true,B=true"];
+    let fixed = ["set-etcd-image", "v3.7.0", "1", "2", "image: r/etcd:3.6.14-0", "image: r/etcd:3.7.0-0"];
+    let output = place.run(&text, &[&fixed[..], &arguments].concat());
+    let told = "does not have --feature-gates=A=true on one line: write it there so, and run the same command again\n";
+    assert!(!output.status.success() && said(&output).ends_with(told), "{}", said(&output));
+    assert_eq!(place.text(MANIFEST), manifest);
+    assert!(!place.is_there(KEPT) && !place.is_there(SUM));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
 /// Why a flag is left out.
 const UNKNOWN: &str = "this etcd does not know it";
 const OUT_OF_REACH: &str = "it names a file that the new manifest does not mount";
-const UNCLEAR: &str = "its value is not on the flag's line, or not in a form that is read here";
+const UNCLEAR: &str = "it has no value, or one in a form that is not read here";
 const ROTATES: &str = "etcd rotates no log but one in a file";
 const PROBED: &str = "probes and rsadm ask for metrics there without TLS";
 
