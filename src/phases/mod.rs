@@ -169,9 +169,7 @@ fn plan_with(
     if builds {
         settled::plugin::check(planner.cluster, planner.seen())?;
         settled::nodes::names(planner.cluster, planner.seen())?;
-    }
-    if table.iter().any(|phase| phase.name == prepare::PHASE) {
-        settled::runtime::check(planner.cluster, planner.seen())?;
+        settled::runtime::check(&planner.cluster.nodes, planner.cluster, planner.seen())?;
     }
     // A schedule stands beside what others built, takes nothing over, and starts no kubelet.
     let beside = table.iter().all(|phase| phase.name == backups::PHASE || !wants(phase.name));

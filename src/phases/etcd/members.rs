@@ -235,6 +235,9 @@ pub fn address_of(url: &str) -> Option<Ipv4Addr> {
 pub fn binaries(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let mut joining = Change::of_inventory(p).joining();
     joining.retain(|host| !ownership::is_adopted(p.facts(host)));
+    // Of those alone: nothing is prepared on the others, and a member that died has to be replaced whatever they have.
+    let nodes = p.cluster.nodes.iter().filter(|node| joining.contains(&node.name));
+    settled::runtime::check(nodes, p.cluster, p.seen())?;
     p.within(joining, prepare::binaries)
 }
 

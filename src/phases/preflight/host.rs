@@ -29,6 +29,8 @@ pub struct Subject<'a> {
     pub facts: &'a Facts,
     /// Whether it is told what need not be changed: once, where the host is new, and whoever asks.
     pub remarks: bool,
+    /// Whether rsadm has prepared any of the hosts, so that the inventory cannot say otherwise whose containerd they have.
+    pub built: bool,
 }
 
 /// What a check has to say; nothing where all is well.
@@ -261,7 +263,7 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
             RuntimeInstall::Existing => {
                 vec![Verdict::error(
                     "has no containerd",
-                    "install it, or set container_runtime.install: upstream",
+                    format!("install it{}", or_set(s, ", or set container_runtime.install: upstream")),
                 )]
             }
             RuntimeInstall::Upstream => vec![],
@@ -273,12 +275,15 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
         RuntimeInstall::Existing if s.facts.containerd_version().is_none_or(|v| v < least) => {
             vec![Verdict::error(
                 format!("has containerd {found}, and Kubernetes {kubernetes} needs {least}"),
-                "install a newer one; or remove it from the host, and set container_runtime.install: upstream",
+                format!(
+                    "install a newer one{}",
+                    or_set(s, "; or remove it from the host, and set container_runtime.install: upstream")
+                ),
             )]
         }
         RuntimeInstall::Upstream if !ownership::is_prepared(s.facts) => vec![Verdict::error(
             format!("has containerd {found}, which ours would displace with all that runs in it"),
-            "set container_runtime.install: existing, or remove it from the host",
+            format!("remove it from the host{}", or_set(s, ", or set container_runtime.install: existing")),
         )],
         RuntimeInstall::Existing if !s.facts.containerd_version().is_some_and(pins_pause) => {
             vec![Verdict::warning(
@@ -290,6 +295,11 @@ fn runtime(s: &Subject<'_>) -> Vec<Verdict> {
         }
         RuntimeInstall::Existing | RuntimeInstall::Upstream => vec![],
     }
+}
+
+/// What the inventory may say instead, where it still may: see [`settled::runtime`].
+fn or_set<'t>(s: &Subject<'_>, text: &'t str) -> &'t str {
+    if s.built { "" } else { text }
 }
 
 /// `up` would put new programs on all hosts at once, which is no upgrade.

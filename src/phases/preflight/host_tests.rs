@@ -48,7 +48,7 @@ fn found(host: &str, change: impl Fn(&mut Cluster, &mut Facts)) -> Vec<Verdict> 
     let mut facts = well(testing::node(&cluster, host));
     change(&mut cluster, &mut facts);
     let node = cluster.node(&NodeName::new(host)).unwrap();
-    let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true };
+    let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true, built: false };
     CHECKS.iter().flat_map(|check| check(&subject)).collect()
 }
 
@@ -373,7 +373,27 @@ fn a_host_of_etcd_alone_needs_no_filter_for_bridges() {
     for (name, findings) in [("e1", 0), ("w1", 1)] {
         let node = testing::node(&cluster, name);
         let facts = Facts { loadable: vec![], ..well(node) };
-        let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true };
+        let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true, built: false };
         assert_eq!(kernel_features(&subject).len(), findings, "{name}");
+    }
+}
+
+/// `settled::runtime` takes no other value there.
+#[test]
+fn of_hosts_that_are_built_nobody_is_sent_to_another_value() {
+    let mut cluster = testing::ha();
+    for (install, found) in [
+        (RuntimeInstall::Existing, None),
+        (RuntimeInstall::Existing, Some("1.0.0")),
+        (RuntimeInstall::Upstream, Some("2.1.4")),
+    ] {
+        cluster.runtime.install = install;
+        for built in [false, true] {
+            let node = &cluster.nodes[0];
+            let facts = Facts { containerd: found.map(str::to_owned), ..well(node) };
+            let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true, built };
+            let [Verdict::Error(_, help)] = &runtime(&subject)[..] else { panic!("{install:?} {found:?}") };
+            assert_eq!(help.contains("container_runtime.install"), !built, "{help}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     event::count,
     inventory::{Cluster, Node, NodeName},
     observe::Facts,
+    phases::ownership,
     plan::{Planner, Refusal},
 };
 
@@ -118,7 +119,8 @@ pub fn grouped(findings: &[Finding]) -> Vec<(String, &Finding)> {
 
 /// Everything that facts tell. `remarks` as of [`host::Subject`], for all hosts; new ones get theirs in any case.
 pub fn inspect<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts, remarks: bool) -> Findings {
-    let mut findings = each(host::CHECKS, cluster, &facts, remarks);
+    let built = is_built(cluster.nodes.iter().map(|node| facts(&node.name)));
+    let mut findings = each(host::CHECKS, cluster, &facts, remarks, built);
     between::inspect(cluster, facts, &mut findings);
     findings
 }
@@ -128,7 +130,7 @@ pub fn newcomer(cluster: &Cluster, node: &Node, seen: &BTreeMap<NodeName, Facts>
     let Some(facts) = seen.get(&node.name) else { return Findings::default() };
     let mut alone = cluster.clone();
     alone.nodes = vec![node.clone()];
-    let mut findings = each(host::CHECKS, &alone, |_: &NodeName| facts, false);
+    let mut findings = each(host::CHECKS, &alone, |_: &NodeName| facts, false, is_built(seen.values()));
     let mut all = cluster.clone();
     // Of two with the same name, the later one is told.
     all.nodes.retain(|n| n.name != node.name && seen.contains_key(&n.name));
@@ -143,9 +145,14 @@ pub fn newcomer(cluster: &Cluster, node: &Node, seen: &BTreeMap<NodeName, Facts>
 
 /// What of it stands in the way of new certificates on hosts that serve already: whose they are, what they run, and clocks.
 pub fn grave<'a>(cluster: &Cluster, facts: impl Fn(&NodeName) -> &'a Facts) -> Findings {
-    let mut findings = each(host::GRAVE, cluster, &facts, false);
+    let mut findings = each(host::GRAVE, cluster, &facts, false, true);
     between::clocks(cluster, facts, &mut findings);
     findings
+}
+
+/// Whether rsadm has prepared one of these hosts.
+fn is_built<'a>(mut facts: impl Iterator<Item = &'a Facts>) -> bool {
+    facts.any(ownership::is_prepared)
 }
 
 fn each<'a>(
@@ -153,12 +160,13 @@ fn each<'a>(
     cluster: &Cluster,
     facts: impl Fn(&NodeName) -> &'a Facts,
     remarks: bool,
+    built: bool,
 ) -> Findings {
     let mut findings = Findings::default();
     for node in &cluster.nodes {
         let facts = facts(&node.name);
         let remarks = remarks || !facts.runs("kubelet");
-        let subject = host::Subject { cluster, node, facts, remarks };
+        let subject = host::Subject { cluster, node, facts, remarks, built };
         for check in checks {
             findings.take(&node.name, check(&subject));
         }

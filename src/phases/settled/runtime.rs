@@ -2,7 +2,7 @@
 //! cannot take the place of ours, which goes on running unseen. So who moves empties the host first.
 
 use crate::{
-    inventory::{Cluster, RuntimeInstall},
+    inventory::{Cluster, Node, RuntimeInstall},
     layout,
     observe::{Facts, Observed},
     plan::Refusal,
@@ -11,16 +11,19 @@ use crate::{
 /// The rule that hosts keep the container runtime that they were built with.
 const RULE: &str = "settled-runtime";
 
-/// Whether the hosts that rsadm has prepared have the containerd that the inventory wants.
+/// Whether those of the hosts that rsadm has prepared have the containerd that the inventory wants.
 ///
 /// # Errors
 /// Where one has another's and ours is wanted, or the other way round.
-pub fn check(cluster: &Cluster, seen: &Observed) -> Result<(), Refusal> {
+pub fn check<'n>(
+    nodes: impl IntoIterator<Item = &'n Node>,
+    cluster: &Cluster,
+    seen: &Observed,
+) -> Result<(), Refusal> {
     let wanted = cluster.runtime.install;
     let facts = |host| seen.hosts.get(host).filter(|facts| facts.begun.is_some());
-    let hosts: Vec<&str> = cluster
-        .nodes
-        .iter()
+    let hosts: Vec<&str> = nodes
+        .into_iter()
         .filter(|node| facts(&node.name).and_then(installed).is_some_and(|has| has != wanted))
         .map(|node| node.name.as_str())
         .collect();
@@ -100,7 +103,7 @@ mod tests {
                 hosts: [(cluster.nodes[0].name.clone(), facts.clone())].into(),
                 ..Observed::default()
             };
-            let refusal = check(&cluster, &seen).err();
+            let refusal = check(&cluster.nodes, &cluster, &seen).err();
             assert_eq!(refusal.as_ref().and_then(|r| r.why.lines().next()), why, "{wanted:?}");
         }
     }
