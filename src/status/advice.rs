@@ -61,7 +61,7 @@ pub(super) fn advice(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<Advic
         );
         advice.push(warn(text, Some(format!("rsadm preflight{inventory}"))));
     }
-    advice.extend(without_network(sources, status).map(|text| warn(text, None)));
+    advice.extend(not_ready(sources, status).into_iter().map(|(text, command)| warn(text, command)));
     let told = unlisted(status).into_iter().chain(workloads(sources, status));
     advice.extend(told.map(|(text, command)| warn(text, Some(command))));
     advice
@@ -140,18 +140,31 @@ fn unlisted(status: &ClusterStatus) -> Vec<(String, String)> {
     asked.iter().filter(|a| a.0).map(|(_, what, command)| (said(*what), (*command).to_owned())).collect()
 }
 
-/// Who waits for the operator's own network plugin.
-fn without_network(sources: &Sources<'_>, status: &ClusterStatus) -> Option<String> {
+/// Who is not Ready though its kubelet runs: who waits for the operator's own network plugin, and who has another reason.
+fn not_ready(sources: &Sources<'_>, status: &ClusterStatus) -> Vec<(String, Option<String>)> {
     let runs = |h: &HostStatus| h.units.get("kubelet").is_some_and(|runs| *runs);
-    let waits = |h: &&HostStatus| h.node_ready == Some(false) && runs(h);
-    let waiting: Vec<&str> = status.hosts.iter().filter(waits).map(|h| h.name.as_str()).collect();
-    let told = sources.cluster.network.plugin == NetworkPlugin::None && !waiting.is_empty();
-    told.then(|| {
-        format!(
-            "not Ready: {}; with network.plugin: none nodes, and CoreDNS with them, wait for the network plugin that you apply",
-            waiting.join(", ")
-        )
-    })
+    let sick =
+        status.hosts.iter().filter(|h| h.node_ready == Some(false) && runs(h)).map(|h| h.name.as_str());
+    let waits = |name: &&str| {
+        let node = sources.cluster.nodes.iter().find(|node| node.name.as_str() == *name);
+        node.is_some_and(|node| host::awaits_network(sources, node))
+    };
+    let (waiting, others): (Vec<&str>, Vec<&str>) = sick.partition(waits);
+    let mut told = vec![];
+    if !waiting.is_empty() {
+        told.push((
+            format!(
+                "not Ready: {}; with network.plugin: none nodes, and CoreDNS with them, wait for the network plugin that you apply",
+                waiting.join(", ")
+            ),
+            None,
+        ));
+    }
+    if !others.is_empty() {
+        let text = format!("not Ready though the kubelet runs: {}; this tells more:", others.join(", "));
+        told.push((text, Some(format!("kubectl describe node {}", others.join(" ")))));
+    }
+    told
 }
 
 /// Workloads without which the cluster is not well, and those whose pods are not all ready.

@@ -40,7 +40,7 @@ pub(super) fn look(sources: &Sources<'_>, node: &Node) -> HostStatus {
         let why = sources.unreachable.get(&node.name);
         status.problems.push(why.cloned().unwrap_or_else(|| "not reached".to_owned()));
     }
-    if status.node_ready == Some(false) && sources.cluster.network.plugin != NetworkPlugin::None {
+    if status.node_ready == Some(false) && !awaits_network(sources, node) {
         status.problems.push("node is not Ready".to_owned());
     }
     status
@@ -72,6 +72,14 @@ fn seen(status: &mut HostStatus, sources: &Sources<'_>, node: &Node, facts: &Fac
         let changes = plan.steps().filter(|(host, step)| **host == node.name && step.action.is_change());
         status.changes = Some(changes.count());
     }
+}
+
+/// Whether a node waits for the operator's own network plugin: those bring a file that the container runtime reads. Of a host that
+/// does not answer nobody knows.
+pub(super) fn awaits_network(sources: &Sources<'_>, node: &Node) -> bool {
+    let has_none = |facts: &Facts| !facts.files.keys().any(|path| path.starts_with(layout::CNI_CONF_DIR));
+    sources.cluster.network.plugin == NetworkPlugin::None
+        && sources.seen.hosts.get(&node.name).is_some_and(has_none)
 }
 
 /// What should run and does not, in one sentence.

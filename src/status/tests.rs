@@ -8,7 +8,7 @@ use crate::{
     inventory::{NetworkPlugin, Node, load},
     layout,
     observe::{
-        Facts, NodeFact,
+        Facts, FileFact, NodeFact,
         facts::{ProcessFact, ProgramFact, UnitFact},
     },
     pki::{authorities::Ca, issue::Authority, specs},
@@ -266,6 +266,7 @@ fn addons_that_are_not_ready_and_nodes_that_nobody_named() {
     insta::assert_snapshot!(summary(&scene.status()), @r"
     Degraded
     w1: node is not Ready
+    Warning: not Ready though the kubelet runs: w1; this tells more: → kubectl describe node w1
     Warning: 0 of 2 pods of deployment/coredns are ready; this tells more: → kubectl -n kube-system describe deployment/coredns
     Note: node w7 is not in the inventory; name it there, or take it out of the cluster: → kubectl drain w7 --ignore-daemonsets && kubectl delete node w7
     Note: node w8 is not in the inventory, and rsadm did not build it: it may stay; this takes it out of the cluster, before `kubeadm reset` there: → kubectl drain w8 --ignore-daemonsets && kubectl delete node w8
@@ -290,6 +291,15 @@ fn addons_that_are_gone_or_switched_off() {
     Degraded
     Warning: not Ready: w1; with network.plugin: none nodes, and CoreDNS with them, wait for the network plugin that you apply
     ");
+    // Where a plugin has been applied, the reason is another.
+    let file = FileFact { mode: 0o644, owner: "root:root".into(), sha256: String::new() };
+    scene.facts("w1").files.insert("/etc/cni/net.d/05-cilium.conflist".into(), file);
+    insta::assert_snapshot!(summary(&scene.status()), @"
+    Degraded
+    w1: node is not Ready
+    Warning: not Ready though the kubelet runs: w1; this tells more: → kubectl describe node w1
+    ");
+    scene.facts("w1").files.remove("/etc/cni/net.d/05-cilium.conflist");
     scene.seen.nodes.as_mut().unwrap().get_mut(&NodeName::new("w1")).unwrap().ready = true;
     scene.cluster.network.plugin = NetworkPlugin::Bridge;
     scene.seen.hosts.values_mut().for_each(|facts| facts.begun = None);
