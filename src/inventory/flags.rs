@@ -20,6 +20,8 @@ const FILES: &str = "rsadm makes, mounts and renews these files";
 const IDENTITY: &str = "it decides which cluster the member belongs to";
 const PORTS: &str = "the other components and rsadm's probes look for it there";
 const ASKING: &str = "who may ask a kubelet is told by its certificate and the API server";
+const POD_LOGS: &str =
+    "rsadm reads below /var/log/pods why etcd or an API server ends; for a disk of its own mount that there";
 const SECTION: &str = "use the inventory's own key of that meaning";
 
 /// etcd.
@@ -56,6 +58,7 @@ pub(super) const ETCD: Owned = Owned {
             ],
             "without it anybody who reaches the port could read or break the cluster",
         ),
+        (&["max-learners"], "members join one at a time, each as the only learner"),
         (
             &["heartbeat-interval", "election-timeout", "quota-backend-bytes", "auto-compaction-*"],
             "use etcd.heartbeat_interval, election_timeout, quota_backend_bytes or auto_compaction",
@@ -216,7 +219,8 @@ pub(super) const KUBELET: Owned = Owned {
             ],
             FILES,
         ),
-        (&["staticPodPath", "staticPodURL", "podLogsDir"], FILES),
+        (&["staticPodPath", "staticPodURL"], FILES),
+        (&["podLogsDir"], POD_LOGS),
         (&["clusterDNS", "clusterDomain"], "use network.service_subnet and network.cluster_domain"),
         (&["containerRuntimeEndpoint"], "use container_runtime"),
         (&["registerWithTaints"], "use the host's taints"),
@@ -253,9 +257,20 @@ fn has(list: &str, entry: &str) -> bool {
     list.split(',').any(|e| e.trim() == entry)
 }
 
+/// True where a list of gates has this one, and not as on, in one of the words that Go has for that.
+fn switches_off(gates: &str, gate: &str) -> bool {
+    let mut set = gates.split(',').filter_map(|entry| entry.trim().split_once('='));
+    set.any(|(name, value)| name == gate && !["1", "t", "T", "true", "True", "TRUE"].contains(&value))
+}
+
 /// Of flags that are otherwise the operator's.
-const HARMFUL: [Harmful; 5] = [
+const HARMFUL: [Harmful; 6] = [
     ("unsafe-no-fsync", |v| v != "false", "writes that were acknowledged would be lost with the power"),
+    (
+        "feature-gates",
+        |v| switches_off(v, "InitialCorruptCheck") || switches_off(v, "CompactHashCheck"),
+        "leave InitialCorruptCheck and CompactHashCheck on: without them nobody notices that members have different data",
+    ),
     ("authorization-mode", |v| has(v, "AlwaysAllow"), "whoever can log in could do everything"),
     (
         "authorization-mode",
@@ -314,6 +329,13 @@ fn reason(table: &[(&[&str], &'static str)], name: &str) -> Option<&'static str>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_logs_of_pods_lie_is_told_with_its_reason() {
+        let config = Map::from_iter([("podLogsDir".to_owned(), "/logs".into())]);
+        let told: Vec<_> = KUBELET.refused_fields(&config).collect();
+        assert!(matches!(&told[..], [("podLogsDir", why)] if why.contains("/var/log/pods")), "{told:?}");
+    }
 
     /// Lists of hardening have them, and nothing would change.
     #[test]
