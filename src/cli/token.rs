@@ -108,7 +108,8 @@ fn away(cluster: &Cluster, took: &Node) -> Option<(String, String)> {
             away.name
         ),
         format!(
-            "bring {} back first; or set api.host to an address that moves to whoever serves, and rsadm up",
+            "bring {0} back first; or, where its host is gone for good, take {0} out of the inventory (README, One that is \
+             dead), set api.host to an address that moves to whoever serves, and rsadm up",
             away.name
         ),
     ))
