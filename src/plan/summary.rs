@@ -57,7 +57,8 @@ impl fmt::Display for Action {
             Self::AwaitSound => f.write_str("wait until all members are healthy and hold the same data"),
             Self::AwaitStopped { process } => write!(f, "wait until {process} has stopped"),
             Self::SetManifestAside => {
-                write!(f, "move {} to {}", crate::layout::ETCD_MANIFEST, crate::layout::ETCD_MANIFEST_ASIDE)
+                let (manifest, kept) = (crate::layout::ETCD_MANIFEST, crate::layout::ETCD_MANIFEST_ASIDE);
+                write!(f, "take {manifest} away, and keep it as {kept} unless rsadm wrote it")
             }
             Self::SetAside => f.write_str("set etcd's old data aside"),
             Self::RecordIdentity { cluster } => write!(f, "record that the host belongs to {cluster}"),
