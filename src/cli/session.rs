@@ -20,7 +20,7 @@ use crate::{
         fleet::Fleet,
         ssh::{ControlDir, Options},
     },
-    inventory::{Cluster, Node, Role},
+    inventory::{Cluster, Node, NodeName, Role},
     observe::{Observed, gather, gather_hosts_that_answer, gather_what_answers},
     phases,
 };
@@ -163,9 +163,12 @@ impl<'a> Session<'a> {
         let (fleet, errors) =
             Fleet::connect(&nodes, context.options.concurrency.get(), &options, patience).await;
         if errors.is_empty() {
-            stage.done(format!("{}, all keys verified", count(fleet.hosts().len(), "host")));
+            stage.done(connected(fleet.hosts().len(), fleet.new_keys().len()));
         } else {
             stage.done(unusable(errors.len(), nodes.len()));
+        }
+        if let Some((text, help)) = at_first_sight(fleet.new_keys()) {
+            events.warn(text, Some(help));
         }
         if fleet.hosts().is_empty() && errors.iter().any(|e| matches!(e, HostError::Sudo { .. })) {
             context.forget_sudo_password();
@@ -246,9 +249,45 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What the logins came to.
+fn connected(hosts: usize, new_keys: usize) -> String {
+    let hosts = count(hosts, "host");
+    match new_keys {
+        0 => format!("{hosts}, all keys verified"),
+        new => format!("{hosts}, {} trusted at first sight", count(new, "new key")),
+    }
+}
+
+/// Keys that nobody has verified, for the operator to do so.
+fn at_first_sight(new_keys: &[(NodeName, String)]) -> Option<(String, String)> {
+    let keys: Vec<String> = new_keys.iter().map(|(host, key)| format!("{host}: {key}")).collect();
+    let text = format!(
+        "nobody knew these host keys, and host_key_check: accept-new trusts them: {}",
+        keys.join(", ")
+    );
+    let help = "compare each with that of its host, on its console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub (or that of its \
+                kind); from now on ssh knows them";
+    (!keys.is_empty()).then(|| (text, help.to_owned()))
+}
+
 /// Tells which hosts a command goes on without.
 pub(super) fn goes_on_without(events: &Events, silent: &[HostError]) {
     for error in silent {
         events.warn(format!("goes on without {}: {}", error.host(), error.brief()), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_nobody_verified_are_told_as_such() {
+        assert_eq!((connected(5, 0).as_str(), at_first_sight(&[])), ("5 hosts, all keys verified", None));
+        assert_eq!(connected(5, 1), "5 hosts, 1 new key trusted at first sight");
+        let new = [("m1", "ssh-ed25519 SHA256:a"), ("w1", "ssh-rsa SHA256:b")];
+        let new = new.map(|(host, key)| (NodeName::new(host), key.to_owned()));
+        let (text, _) = at_first_sight(&new).unwrap();
+        assert!(text.ends_with("m1: ssh-ed25519 SHA256:a, w1: ssh-rsa SHA256:b"), "{text}");
     }
 }

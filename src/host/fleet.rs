@@ -25,13 +25,14 @@ const LOGIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Fleet {
     hosts: Vec<Arc<dyn Host>>,
+    new_keys: Vec<(NodeName, String)>,
     concurrency: usize,
 }
 
 impl Fleet {
     /// Of hosts that stand already; at most `concurrency` are asked at the same time.
     pub fn new(hosts: Vec<Arc<dyn Host>>, concurrency: usize) -> Self {
-        Self { hosts, concurrency }
+        Self { hosts, new_keys: vec![], concurrency }
     }
 
     /// Connects to these hosts and opens their root shells, so that whoever cannot be reached or refuses sudo
@@ -47,14 +48,22 @@ impl Fleet {
         let bastion = nodes.iter().any(|node| node.ssh.bastion.is_some());
         let at_once = if bastion { concurrency.min(LOGINS_PER_BASTION) } else { concurrency };
         let results = enter(nodes, at_once, patience, |node| SshHost::connect(node, options)).await;
-        let (mut hosts, mut errors) = (Vec::new(), Vec::new());
+        let (mut hosts, mut new_keys, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         for result in results {
             match result {
-                Ok(host) => hosts.push(host),
+                Ok(host) => {
+                    new_keys.extend(host.new_keys().iter().map(|key| (host.name().clone(), key.clone())));
+                    hosts.push(Arc::new(host) as Arc<dyn Host>);
+                }
                 Err(error) => errors.push(error),
             }
         }
-        (Self::new(hosts, concurrency), errors)
+        (Self { hosts, new_keys, concurrency }, errors)
+    }
+
+    /// Keys that nobody had verified and that were trusted at first sight, each with its host.
+    pub fn new_keys(&self) -> &[(NodeName, String)] {
+        &self.new_keys
     }
 
     /// All hosts.
@@ -98,7 +107,7 @@ async fn enter<'a, H: Host + 'static, Fut: Future<Output = Result<H, HostError>>
     at_once: usize,
     patience: Duration,
     login: impl Fn(&'a Node) -> Fut,
-) -> Vec<Result<Arc<dyn Host>, HostError>> {
+) -> Vec<Result<H, HostError>> {
     let due = Instant::now() + patience;
     let doors = permits(at_once);
     let (doors, login) = (&doors, &login);
@@ -111,7 +120,7 @@ async fn enter<'a, H: Host + 'static, Fut: Future<Output = Result<H, HostError>>
             false => "logged in, and got no shell",
         };
         timeout_at(due, host.run(&[], false)).await.unwrap_or_else(|_| Err(slow(shell)))?;
-        Ok(Arc::new(host) as Arc<dyn Host>)
+        Ok(host)
     }))
     .await
 }

@@ -78,6 +78,8 @@ pub struct SshHost {
     held: std::sync::Mutex<Vec<Op>>,
     /// Held for moments, so that forwarding need not wait for a batch.
     link: Mutex<Option<Arc<Link>>>,
+    /// See [`Self::new_keys`].
+    new_keys: Vec<String>,
     counters: Counters,
 }
 
@@ -129,15 +131,21 @@ impl SshHost {
             ssh: node.ssh.clone(),
             patience: options.patience,
         };
-        let host = Self {
+        let mut host = Self {
             target,
             options: options.clone(),
             shell: Arc::new(Mutex::new(Slot::Closed)),
             held: std::sync::Mutex::default(),
             link: Mutex::new(None),
+            new_keys: vec![],
             counters: Counters::default(),
         };
-        if host.link().await?.waited() {
+        let waited = {
+            let link = host.link().await?;
+            host.new_keys = link.new_keys().to_vec();
+            link.waited()
+        };
+        if waited {
             // Only a shell shows whether anybody is at its other end. Until then nobody has logged in.
             let mut slot = host.shell.lock().await;
             let shell = host.take_shell(&mut slot).await?;
@@ -145,6 +153,11 @@ impl SshHost {
         }
         tokio::spawn(keep_awake(Arc::downgrade(&host.shell)));
         Ok(host)
+    }
+
+    /// Keys that the login trusted at first sight, by `host_key_check: accept-new`: `ssh-ed25519 SHA256:…`.
+    pub fn new_keys(&self) -> &[String] {
+        &self.new_keys
     }
 
     /// What went to it so far.

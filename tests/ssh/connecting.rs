@@ -27,8 +27,10 @@ async fn host_keys_are_judged_before_anything_is_said() {
     sshd.trust("");
     let mut node = sshd.node();
     node.ssh.host_key_check = rsadm::inventory::HostKeyCheck::AcceptNew;
-    SshHost::connect(&node, &options()).await.unwrap();
-    sshd.connect().await.expect("the key was not kept");
+    let host = SshHost::connect(&node, &options()).await.unwrap();
+    assert!(host.new_keys().len() == 1 && host.new_keys()[0].contains(&fingerprint), "{:?}", host.new_keys());
+    let host = sshd.connect().await.expect("the key was not kept");
+    assert!(host.new_keys().is_empty(), "{:?}", host.new_keys());
 }
 
 #[tokio::test]

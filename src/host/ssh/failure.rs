@@ -107,6 +107,12 @@ fn offered_key(log: &str) -> Option<&str> {
     line.split_once("Server host key: ").map(|(_, key)| key.trim())
 }
 
+/// The key that a host, or its jump host, was taken at its word for: nobody knew it before.
+pub(super) fn trusted(log: &str) -> Option<&str> {
+    let is_new = log.lines().any(|line| line.starts_with("Warning: Permanently added"));
+    is_new.then(|| offered_key(log).unwrap_or("one that this ssh does not show"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +199,15 @@ mod tests {
         for (log, kind, why) in CASES {
             assert_eq!(read(log), Failure { kind: *kind, why: (*why).to_owned() }, "{log}");
         }
+    }
+
+    #[test]
+    fn a_key_that_was_taken_at_first_sight_is_named() {
+        let offered = "debug1: sshconnect.c:verify_host_key():1477 (pid=7): Server host key: ssh-ed25519 SHA256:oJI78ff\r\n";
+        let added = "Warning: Permanently added '10.0.0.1' (ED25519) to the list of known hosts.\r\n";
+        assert_eq!(trusted(&format!("{offered}{added}")), Some("ssh-ed25519 SHA256:oJI78ff"));
+        assert_eq!(trusted(added), Some("one that this ssh does not show"));
+        assert_eq!(trusted(offered), None);
     }
 
     /// Logs of the jump host's ssh. What it says of the host behind it is none of its own troubles.

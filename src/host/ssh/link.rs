@@ -67,6 +67,8 @@ pub(super) struct Link {
     ports: Arc<AtomicUsize>,
     /// How much ssh had said before.
     said: usize,
+    /// See [`Self::new_keys`].
+    new_keys: Vec<String>,
     /// Outlives the session, whose socket is in it.
     _dir: Arc<ControlDir>,
 }
@@ -88,12 +90,17 @@ impl Link {
         let said = if waited { log(&session).len() } else { 0 };
         let (session, _dir) = (Arc::new(session), Arc::clone(dir));
         let (unproven, spoiled, ports) = (waited.into(), false.into(), Arc::default());
-        Self { session, place, waited, unproven, spoiled, ports, said, _dir }
+        Self { session, place, waited, unproven, spoiled, ports, said, new_keys: vec![], _dir }
     }
 
     /// True where an earlier run made it.
     pub(super) fn waited(&self) -> bool {
         self.waited
+    }
+
+    /// Keys of the host, and of the jump host before it, that it trusted at first sight.
+    pub(super) fn new_keys(&self) -> &[String] {
+        &self.new_keys
     }
 
     /// For one that is not to wait again: it leads nowhere, or the host judged by what was so when it was made, such as its
@@ -123,7 +130,14 @@ impl Link {
         let connecting = tokio::spawn(async move { builder.connect_mux(address).await });
         let limit = LOGIN_TIMEOUT.max(target.patience);
         match timeout(limit, connecting).await {
-            Ok(Ok(Ok(session))) => Ok(Self::of(session, false, place, dir)),
+            Ok(Ok(Ok(session))) => {
+                let own = failure::trusted(&log(&session)).map(str::to_owned);
+                let bastion = std::fs::read_to_string(&files.bastion_log).unwrap_or_default();
+                let bastion = failure::trusted(&bastion).map(|key| format!("its jump host {key}"));
+                let mut link = Self::of(session, false, place, dir);
+                link.new_keys = bastion.into_iter().chain(own).collect();
+                Ok(link)
+            }
             Ok(Ok(Err(error))) => Err(refusal(&error, &files.bastion_log)),
             Ok(Err(error)) => Err(other(error.to_string())),
             Err(_) => {
