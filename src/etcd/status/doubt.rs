@@ -9,7 +9,7 @@ use super::{
     commands::Commands,
     host::{HostState, Process},
     report::{Advice, EtcdReport, MemberReport, Trouble},
-    silence::INCONSISTENT,
+    silence::{INCONSISTENT, runs},
 };
 use crate::layout;
 
@@ -57,13 +57,15 @@ pub(super) fn in_doubt(member: &MemberReport, report: &EtcdReport, commands: Com
             format!(
                 "etcd stops on {name}: by its own log its data is not that of {odd}, and of {others} that log says nothing, so \
                  that {odd} may be the one that is wrong: do not replace {name}. To find out, end etcd on {odd} (mv {} /root/) \
-                 and start it on {name} (systemctl restart kubelet); nothing is written meanwhile. Once it runs, look at \
-                 {}: if {} hold the same, {} then gives {odd} their data; if they do not, or {name} does not start, put that file \
-                 back",
+                 and start it on {name} (systemctl restart kubelet); nothing is written until it runs, and from then on {agree} \
+                 take writes. Once it runs, look at {}: if {agree} hold the same, {} then gives {odd} their data; if they do \
+                 not, or {name} does not start, put that file back with InitialCorruptCheck=false in its --feature-gates (of etcd \
+                 3.5 --experimental-initial-corrupt-check=false), without which {odd} would be ended beside them, and keep it so \
+                 until it is known whose data is right",
                 layout::ETCD_MANIFEST,
                 commands.compare(),
-                super::advice::list(&agree),
                 commands.replace(&host(odd)),
+                agree = super::advice::list(&agree),
                 odd = title(odd),
                 others = list(&others),
             )
@@ -79,4 +81,59 @@ pub(super) fn in_doubt(member: &MemberReport, report: &EtcdReport, commands: Com
         ),
     };
     Some(warning(told))
+}
+
+/// True where etcd's check ends a member beside another that runs, by what that check told.
+pub(super) fn is_ended_beside(member: &MemberReport, other: &MemberReport) -> bool {
+    let Some(HostState::Seen(Process { running: false, last_words: Some(words), differs, .. })) =
+        &member.host
+    else {
+        return false;
+    };
+    let is_named = other.peer_urls.iter().any(|url| differs.contains(url));
+    words.text.contains(INCONSISTENT) && is_named && (other.version.is_some() || runs(other))
+}
+
+/// Members that etcd ends beside some that run, where none serves: without a quorum nothing is compacted, so that it stays so, and
+/// their data may be the right one.
+pub(super) fn kept_out(
+    kept: &[&MemberReport],
+    report: &EtcdReport,
+    commands: Commands<'_>,
+) -> Option<Advice> {
+    let is_odd = |m: &&MemberReport| kept.iter().any(|kept| is_ended_beside(kept, m));
+    let is_strange = |m: &&MemberReport| {
+        m.is_learner
+            || matches!(
+                m.error,
+                Some(Trouble::OtherCluster(_) | Trouble::OtherMember(_) | Trouble::NotAMember)
+            )
+    };
+    let (odd, others): (Vec<&MemberReport>, Vec<&MemberReport>) = report.members.iter().partition(is_odd);
+    let run = others.iter().filter(|m| !is_strange(m) && (m.version.is_some() || runs(m))).count();
+    let list = |members: &[&MemberReport]| list(&names(members.iter().copied()));
+    let (these, those) = (list(kept), list(&odd));
+    let ends = format!(
+        "etcd does not start on {these} beside {those}: by its own log there the data is not the same, and it ends whoever \
+         starts, right or wrong"
+    );
+    if kept.is_empty() {
+        return None;
+    }
+    if kept.len() + run < report.quorum.needs {
+        let text = format!(
+            "{ends}; and without {those} too few are left for a quorum. Where no other member comes back, {} --from HOST begins \
+             from the one that you know to be right; this shows what each has, and changes nothing:",
+            commands.recover()
+        );
+        return Some(warning(text).with(commands.diagnose()));
+    }
+    let replace: Vec<String> = odd.iter().map(|m| commands.replace(&host(m))).collect();
+    Some(warning(format!(
+        "{ends}. Without {those} a quorum is left: end etcd on {those} (mv {} /root/; pkill -x etcd) and start it on {these} \
+         (systemctl restart kubelet). Once etcd serves, look at {}: if they hold the same, {} then gives {those} their data",
+        layout::ETCD_MANIFEST,
+        commands.compare(),
+        super::advice::list(&replace),
+    )))
 }

@@ -5,7 +5,7 @@ use super::{
     certificates::{expired, has_expired},
     commands::{Commands, START_KUBELET},
     disks,
-    doubt::in_doubt,
+    doubt::{in_doubt, is_ended_beside, kept_out},
     host::{HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
 };
@@ -156,7 +156,7 @@ fn has_bad_disk(member: &MemberReport) -> bool {
 }
 
 /// True where its process runs on its host.
-fn runs(member: &MemberReport) -> bool {
+pub(super) fn runs(member: &MemberReport) -> bool {
     matches!(&member.host, Some(HostState::Seen(Process { running: true, .. })))
 }
 
@@ -335,16 +335,19 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
         let is_own = has_expired(m) || has_bad_files(m) || is_on_others_host(m) || is_shut(&m);
         self::silent(m, report, commands).map(|a| if is_own { a } else { Advice { command: None, ..a } })
     }));
+    let is_kept_out = |m: &&&MemberReport| report.members.iter().any(|other| is_ended_beside(m, other));
+    let (kept, damaged): (Vec<&MemberReport>, Vec<&MemberReport>) =
+        damaged.into_iter().copied().partition(|m| is_kept_out(&m));
     if !damaged.is_empty() {
         let text = format!(
             "etcd cannot start on {} with the data that is there; where the others are too few, this shows what each still has, \
              and changes nothing:",
-            list(&names(damaged))
+            list(&names(damaged.iter().collect()))
         );
         advice.push(warning(text).with(commands.diagnose()));
     }
     let all_there = !silent.iter().any(|m| is_away(&m));
-    if !run.is_empty() && here.is_empty() && all_there {
+    if !run.is_empty() && here.is_empty() && all_there && !is_explained {
         let text = format!(
             "etcd runs on {} and does not answer in time: their hosts or disks are busy, or those that run are too few; look \
              again, and at the load of the hosts",
@@ -373,6 +376,9 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     }
     advice
 }
+    let kept_out = kept_out(&kept, report, commands);
+    let is_explained = kept_out.is_some();
+    advice.extend(kept_out);
 
 #[cfg(test)]
 mod tests {

@@ -43,7 +43,7 @@ fn who_may_be_right_is_not_told_to_be_replaced() {
     insta::assert_snapshot!(summary(&scene(3, &[3], &[3])), @"
     Degraded 2/3 can lose 0
     m1: etcd does not run
-    Warning: etcd stops on m1: by its own log its data is not that of m3, and of m2 that log says nothing, so that m3 may be the one that is wrong: do not replace m1. To find out, end etcd on m3 (mv /etc/kubernetes/manifests/etcd.yaml /root/) and start it on m1 (systemctl restart kubelet); nothing is written meanwhile. Once it runs, look at rsadm etcd status prod.yaml --compare: if m1 and m2 hold the same, rsadm etcd replace prod.yaml m3 then gives m3 their data; if they do not, or m1 does not start, put that file back
+    Warning: etcd stops on m1: by its own log its data is not that of m3, and of m2 that log says nothing, so that m3 may be the one that is wrong: do not replace m1. To find out, end etcd on m3 (mv /etc/kubernetes/manifests/etcd.yaml /root/) and start it on m1 (systemctl restart kubelet); nothing is written until it runs, and from then on m1 and m2 take writes. Once it runs, look at rsadm etcd status prod.yaml --compare: if m1 and m2 hold the same, rsadm etcd replace prod.yaml m3 then gives m3 their data; if they do not, or m1 does not start, put that file back with InitialCorruptCheck=false in its --feature-gates (of etcd 3.5 --experimental-initial-corrupt-check=false), without which m3 would be ended beside them, and keep it so until it is known whose data is right
     Warning: etcd survives no further failure: do not restart m2 and m3 until m1 is healthy
     Warning: at one revision m2 and m3 hold different data, and no majority tells whose is right: give nobody the data of either before that is known
     ");
@@ -129,4 +129,44 @@ fn of_those_not_compared_yet_nothing_is_said() {
     let report = scene.report();
     assert!(report.members.iter().all(|m| m.error.is_none()));
     assert!(matches!(Alike::of(&report, &[]), Alike::Open { .. }));
+}
+
+/// One that is wrong and runs ends all others at their start, and nothing is compacted without a quorum: it stays so.
+#[test]
+fn without_a_quorum_the_one_that_runs_makes_room() {
+    // What the hosts of those say that do not start, beside `m2`, which runs.
+    let without = |blocked: &[usize], silent: &[usize]| {
+        let scene = scene(3, &[2], &[]);
+        let says = scene.known.hosts["m1"].clone();
+        let mut scene = silent.iter().fold(scene, |scene, n| scene.silence(*n, "refused")).without_quorum();
+        scene.known.hosts.extend(blocked.iter().map(|n| (format!("m{n}"), says.clone())));
+        scene
+    };
+    let about = |scene: &Scene, words: &str| {
+        scene.report().advice.into_iter().find(|a| a.text.contains(words)).expect(words)
+    };
+    let mut both = without(&[1, 3], &[3]);
+    let told = about(&both, "Without m2 a quorum is left");
+    assert_eq!(
+        told.text,
+        "etcd does not start on m1 and m3 beside m2: by its own log there the data is not the same, and it ends whoever starts, \
+         right or wrong. Without m2 a quorum is left: end etcd on m2 (mv /etc/kubernetes/manifests/etcd.yaml /root/; pkill -x \
+         etcd) and start it on m1 and m3 (systemctl restart kubelet). Once etcd serves, look at rsadm etcd status prod.yaml \
+         --compare: if they hold the same, rsadm etcd replace prod.yaml m2 then gives m2 their data"
+    );
+    assert_eq!(told.command, None);
+    assert!(!both.report().advice.iter().any(|a| a.text.starts_with("etcd cannot start on")));
+    // One that was started without a quorum answers nobody, and its peers all the same.
+    both = both.silence(2, "late");
+    let runs = Process { prepared: true, kubelet: true, manifest: true, running: true, ..Process::default() };
+    both.known.hosts.insert("m2".to_owned(), HostState::Seen(runs));
+    about(&both, "end etcd on m2 (mv /etc/kubernetes/manifests/etcd.yaml /root/; pkill -x etcd)");
+    assert!(!both.report().advice.iter().any(|a| a.text.contains("does not answer in time")));
+    // One against one, and the third is gone.
+    let gone = HostState::Unreachable { why: "not reached".to_owned(), shut: false };
+    let mut one = without(&[1], &[3]);
+    one.known.hosts.insert("m3".to_owned(), gone);
+    let told = about(&one, "without m2 too few are left for a quorum");
+    assert!(told.text.contains("rsadm etcd recover prod.yaml --from HOST begins from the one"), "{told:?}");
+    assert_eq!(told.command.as_deref(), Some("rsadm etcd recover prod.yaml --diagnose"));
 }
