@@ -1,20 +1,26 @@
 //! What is left of a cluster whose quorum is lost, and which survivor it is made anew from.
 
+mod survivor;
+
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use serde::Serialize;
 
+use self::survivor::{Survivor, apart, mark_copies};
 use super::recovery::Ground;
 use crate::{
     cli::CliError,
-    etcd::{EtcdError, MemberStatus, status::EtcdReport},
+    etcd::{
+        EtcdError, MemberStatus,
+        status::{EtcdReport, MemberReport, list},
+    },
     exec::{
         members::Members,
         restore::survivors::{Far, Measured, entries},
     },
     inventory::{Node, NodeName},
-    observe::wal::{self, Writer},
+    observe::wal,
     plan::{Refusal, quorum::quorum},
     ui::text::table,
 };
@@ -26,98 +32,6 @@ pub(super) struct Diagnosis {
     /// Members there were, as far as a survivor tells.
     voters: usize,
     best: Option<String>,
-}
-
-/// A host with data of etcd.
-#[derive(Clone, Default, Serialize)]
-struct Survivor {
-    host: String,
-    running: bool,
-    raft_term: Option<u64>,
-    raft_index: Option<u64>,
-    /// Entries behind that, which a recovery drops; `None` where it runs.
-    undecided: Option<u64>,
-    revision: Option<u64>,
-    hash: Option<String>,
-    /// The cluster whose data it has, where that made room for the present one.
-    old_cluster: Option<String>,
-    /// Which member's data it has, by what that says itself.
-    #[serde(skip)]
-    writer: Option<Writer>,
-    /// Another host with the data of the same member, which counts in its place.
-    copy_of: Option<String>,
-    /// What etcd says of its data, where it ends over it.
-    damaged: Option<String>,
-    /// Why nothing is known of it.
-    unknown: Option<String>,
-}
-
-impl Survivor {
-    /// True where it has data of this cluster that etcd can start with, as far as is known.
-    fn is_sound(&self) -> bool {
-        self.old_cluster.is_none() && self.damaged.is_none() && self.copy_of.is_none()
-    }
-
-    /// What a quorum has agreed on is one log, of which each knows the start: who knows of a later entry knows all of the
-    /// earlier ones, in whatever term (raft, section 5.4). A term alone proves nothing, a vote is enough to have a high one. Nor
-    /// do entries behind the last that it knows to be agreed on count, however many: etcd drops them, and what another knows to be
-    /// agreed on beyond that would be lost with them.
-    fn is_so_far(&self) -> (Option<u64>, Option<u64>) {
-        (self.raft_index, self.revision)
-    }
-
-    /// Up to which revision its database is whole, where etcd falls over the rest of its data.
-    fn database(&self) -> Option<u64> {
-        let counts = self.damaged.is_some() && self.old_cluster.is_none() && self.copy_of.is_none();
-        self.revision.filter(|_| counts)
-    }
-
-    fn with(mut self, measured: Option<Measured>) -> Self {
-        match measured {
-            Some(Measured::Far(far)) => {
-                (self.raft_term, self.raft_index) = (Some(far.raft_term), Some(far.raft_index));
-                (self.revision, self.hash, self.undecided) = (Some(far.revision), far.hash, far.undecided);
-            }
-            Some(Measured::Damaged { why, revision }) => {
-                (self.damaged, self.revision) = (Some(why), revision);
-            }
-            Some(Measured::Unknown(why)) => self.unknown = Some(why),
-            None => {}
-        }
-        self
-    }
-
-    /// What the table has no column for.
-    fn note(&self) -> Option<String> {
-        let host = &self.host;
-        if let Some(id) = &self.old_cluster {
-            return Some(format!(
-                "{host} has the data of an old cluster ({id}), which this one took the place of."
-            ));
-        }
-        if let Some(other) = &self.copy_of {
-            return Some(format!(
-                "{host} has a copy of the data of {other}: etcd on both would be one member, which counts once."
-            ));
-        }
-        if let Some(why) = &self.damaged {
-            let text = format!("{host} cannot be started, its data is damaged: {why}");
-            return Some(match self.database() {
-                Some(revision) => {
-                    format!("{text}\nThe database of {host} alone is whole, up to revision {revision}.")
-                }
-                None => text,
-            });
-        }
-        if let Some(why) = &self.unknown {
-            return Some(format!("How far {host} is could not be measured: {why}"));
-        }
-        let undecided = self.undecided.filter(|n| *n > 0)?;
-        Some(format!(
-            "{host} has {} more at the end of its log, and does not know whether a quorum agreed on them.",
-            entries(undecided)
-        ))
-    }
 }
 
 /// Whom to begin anew from.
@@ -179,17 +93,20 @@ impl Ground<'_> {
         running: &[NodeName],
         report: &EtcdReport,
     ) -> BTreeMap<NodeName, Measured> {
-        let hash = |host: &NodeName| {
+        let member = |host: &NodeName| {
             let url = self.session.cluster.node(host).map(Node::peer_url)?;
-            report.members.iter().find(|m| m.peer_urls.contains(&url))?.hash.clone()
+            report.members.iter().find(|m| m.peer_urls.contains(&url))
         };
         let asked = running.iter().map(|host| async move {
             let status = async { members.dial(host).await?.status().await.map_err(EtcdError::into_why) };
             (host.clone(), status.await)
         });
-        let measured = join_all(asked).await.into_iter().map(|(host, status)| {
+        let asked = join_all(asked).await;
+        // They were compared at the oldest.
+        let common = asked.iter().filter_map(|(_, status)| Some(status.as_ref().ok()?.revision)).min();
+        let measured = asked.into_iter().map(|(host, status)| {
             let measured = match status {
-                Ok(status) => Measured::Far(far(&status, hash(&host))),
+                Ok(status) => Measured::Far(far(&status, member(&host), common)),
                 Err(why) => Measured::Unknown(why),
             };
             (host, measured)
@@ -198,26 +115,15 @@ impl Ground<'_> {
     }
 }
 
-fn far(status: &MemberStatus, hash: Option<String>) -> Far {
+fn far(status: &MemberStatus, member: Option<&MemberReport>, common: Option<u64>) -> Far {
     Far {
         raft_term: status.raft_term,
         raft_index: status.raft_applied_index.max(status.raft_index),
         revision: status.revision,
-        hash,
+        hash: member.and_then(|m| m.hash.clone()),
+        hashed_at: common.zip(member.and_then(|m| m.hash_compact_revision)),
         undecided: None,
         members: None,
-    }
-}
-
-/// Of hosts with the data of one member, as after a folder was copied, the one counts that is furthest, or else runs.
-fn mark_copies(survivors: &mut [Survivor]) {
-    for n in 0..survivors.len() {
-        // Of one that could not be measured nobody knows which of the two is the copy.
-        let is_known = |s: &Survivor| s.is_sound() && s.unknown.is_none();
-        let Some(writer) = survivors[n].writer.clone().filter(|_| is_known(&survivors[n])) else { continue };
-        let same = survivors.iter().filter(|s| is_known(s) && s.writer.as_ref() == Some(&writer));
-        let kept = same.rev().max_by_key(|s| (s.is_so_far(), s.running)).map(|s| s.host.clone());
-        survivors[n].copy_of = kept.filter(|host| *host != survivors[n].host);
     }
 }
 
@@ -260,20 +166,15 @@ impl Diagnosis {
             "rsadm etcd restore{inventory} --rollback starts the members that the recovery stopped; recover anew should \
              they have no quorum"
         );
-        let sound: Vec<&str> =
-            self.survivors.iter().filter(|s| s.is_sound()).map(|s| s.host.as_str()).collect();
-        if sound.len() >= quorum(self.voters) {
-            let why = format!(
-                "{} of {} members have their data ({}); started again they are a quorum, and nothing is lost",
-                sound.len(),
-                self.voters,
-                sound.join(", ")
-            );
+        // Whoever names one knows why they are not started: etcd may end them, each beside another.
+        if let Some(why) = self.may_be_started().filter(|_| from.is_none()) {
             let help = match begun {
                 Some(_) => back,
                 None => format!(
                     "rsadm up{inventory} --only etcd starts members that are down, where all hosts answer; without the others, \
-                     or where kubeadm built, their kubelets do{}: systemctl enable kubelet && systemctl restart kubelet",
+                     or where kubeadm built, their kubelets do{}: systemctl enable kubelet && systemctl restart kubelet; where \
+                     etcd stops again since their data is not the same, rsadm etcd status{inventory} tells beside whom, and the \
+                     last way out is rsadm etcd recover{inventory} --from HOST, which gives up what the others have",
                     self.stopped()
                 ),
             };
@@ -285,7 +186,7 @@ impl Diagnosis {
         }
         let unknown: Vec<&Survivor> =
             self.survivors.iter().filter(|s| s.is_sound() && s.unknown.is_some()).collect();
-        if sound.len() > 1 && !unknown.is_empty() {
+        if self.sound().count() > 1 && !unknown.is_empty() {
             let why = unknown.iter().filter_map(|s| s.note()).collect::<Vec<_>>().join("\n");
             let names: Vec<&str> = unknown.iter().map(|s| s.host.as_str()).collect();
             let help = format!(
@@ -328,7 +229,44 @@ impl Diagnosis {
             );
             return Err(no(why, help));
         }
+        if begun.is_none()
+            && let Some(why) = self.differ().filter(|_| apart(&self.survivors).iter().any(|s| s.host == best))
+        {
+            let help = format!(
+                "rsadm etcd recover{inventory} --from HOST begins from the one that you know to be right"
+            );
+            return Err(no(why, help));
+        }
         Ok(Choice { host: NodeName::new(best), by_database: false })
+    }
+
+    fn sound(&self) -> impl Iterator<Item = &str> {
+        self.survivors.iter().filter(|s| s.is_sound()).map(|s| s.host.as_str())
+    }
+
+    /// That those who have their data are a quorum, where they are.
+    pub(super) fn may_be_started(&self) -> Option<String> {
+        let sound: Vec<&str> = self.sound().collect();
+        (sound.len() >= quorum(self.voters)).then(|| {
+            format!(
+                "{} of {} members have their data ({}); started again they are a quorum, and nothing is lost",
+                sound.len(),
+                self.voters,
+                sound.join(", ")
+            )
+        })
+    }
+
+    /// That some hold different data, as far as their hashes compare.
+    fn differ(&self) -> Option<String> {
+        let apart: Vec<&str> = apart(&self.survivors).iter().map(|s| s.host.as_str()).collect();
+        (!apart.is_empty()).then(|| {
+            format!(
+                "{} hold different data at one revision: etcd starts none of them beside another that differs, and nothing \
+                 here tells whose is right",
+                list(&apart)
+            )
+        })
     }
 
     /// Survivors of which the database alone is whole, and its revision.
@@ -400,6 +338,9 @@ impl Diagnosis {
             table(&rows)
         );
         self.survivors.iter().filter_map(Survivor::note).for_each(|note| text.push_str(&format!("{note}\n")));
+        if let Some(differ) = self.differ() {
+            text.push_str(&format!("{differ}.\n"));
+        }
         if let Some(best) = &self.best {
             let those =
                 if self.by_database().next().is_some() { " of those that can be started" } else { "" };

@@ -26,7 +26,8 @@ A survivor whose log is damaged cannot be started, and its database may still be
 is further than all others it refuses, and --from says which of the two to begin from.
 
 Where enough members could still be started, it says so and does nothing: started members lose
-nothing, while a recovery loses what only the lost members knew.
+nothing, while a recovery loses what only the lost members knew. --from HOST goes on all the same,
+for members of which etcd ends one beside another, since their data is not the same.
 
 One that broke off goes on when it is run again; rsadm etcd restore --rollback puts the old data
 back instead.
@@ -122,6 +123,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         question.push_str(&format!("\n{drops}"));
     }
     if args.from.is_some() {
+        diagnosis.may_be_started().iter().for_each(|serve| question.push_str(&format!("\n{serve}.")));
         question.push_str("\nWhat other survivors have beyond that is given up.");
     }
     for warning in ground.old_cluster_elsewhere().into_iter().chain(ground.control_planes_elsewhere()) {

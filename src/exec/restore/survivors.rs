@@ -38,6 +38,8 @@ pub struct Far {
     pub revision: u64,
     /// The hash of its key space at that revision, eight hexadecimal digits.
     pub hash: Option<String>,
+    /// The revision of that hash, and the compaction that it starts from.
+    pub hashed_at: Option<(u64, u64)>,
     /// Entries at the end of its log of which it does not know whether a quorum agreed on them: a member that begins anew drops
     /// them. `None` where it runs, and was asked.
     pub undecided: Option<u64>,
@@ -76,6 +78,11 @@ struct Header {
 #[serde(default)]
 struct Hash {
     hash: Option<u32>,
+    /// -1 where nothing was compacted yet.
+    compact_revision: Option<i64>,
+    /// Of which revision it is; etcd before 3.6 does not tell.
+    hash_revision: Option<u64>,
+    header: Header,
 }
 
 /// What `etcdutl snapshot status -w json` prints.
@@ -100,15 +107,19 @@ impl Measured {
         let endpoint = |text: &str| serde_json::from_str::<Vec<Endpoint>>(text).ok()?.pop();
         let far = || {
             let header = endpoint(field("status")?)?.status.header;
+            let hash = field("hash").and_then(endpoint).map(|e| e.hash_kv);
+            // A copy that stands alone may let leases end meanwhile.
+            let hashed_at = hash.as_ref().and_then(|h| {
+                let compacted = u64::try_from(h.compact_revision?).unwrap_or_default();
+                Some((h.hash_revision.unwrap_or(h.header.revision), compacted))
+            });
             Some(Far {
                 // The election that the copy won alone is none of the cluster's.
                 raft_term: header.raft_term.checked_sub(1)?,
                 raft_index: field("index")?.parse().ok()?,
                 revision: header.revision,
-                hash: field("hash")
-                    .and_then(endpoint)
-                    .and_then(|e| e.hash_kv.hash)
-                    .map(|h| format!("{h:08x}")),
+                hash: hash.and_then(|h| h.hash).map(|h| format!("{h:08x}")),
+                hashed_at,
                 undecided: field("undecided").and_then(|n| n.parse().ok()),
                 members: field("members").and_then(|n| n.parse().ok()),
             })
@@ -214,12 +225,13 @@ hash [{"Endpoint":"https://127.0.0.1:12379","HashKV":{"header":{"cluster_id":100
             raft_index: 13,
             revision: 6,
             hash: Some("b6b2832f".into()),
+            hashed_at: Some((6, 0)),
             undecided: Some(6),
             members: Some(3),
         };
         assert_eq!(Measured::of(SAID), Measured::Far(far.clone()));
         let without_hash = SAID.split_once("\nhash").map(|(start, _)| start).unwrap_or_default();
-        assert_eq!(Measured::of(without_hash), Measured::Far(Far { hash: None, ..far }));
+        assert_eq!(Measured::of(without_hash), Measured::Far(Far { hash: None, hashed_at: None, ..far }));
         let damaged = "damaged discovery failed: walpb: crc mismatch";
         let why = "discovery failed: walpb: crc mismatch".to_owned();
         for (database, revision) in [

@@ -1,11 +1,20 @@
 //! Whom a recovery begins from, or why it does not.
 
 use super::*;
+use crate::observe::wal::Writer;
 
 fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
     let measured = far.map(|(raft_term, raft_index, revision)| {
         let undecided = Some(0);
-        Measured::Far(Far { raft_term, raft_index, revision, hash: None, undecided, members: None })
+        Measured::Far(Far {
+            raft_term,
+            raft_index,
+            revision,
+            hash: None,
+            hashed_at: None,
+            undecided,
+            members: None,
+        })
     });
     Survivor { host: host.into(), ..Survivor::default() }.with(measured)
 }
@@ -32,8 +41,15 @@ fn the_furthest_knows_of_most_that_was_agreed_on_whoever_has_voted_since() {
 #[test]
 fn what_is_dropped_of_a_log_is_told_and_makes_nobody_further() {
     let with = |host: &str, index: u64, undecided: Option<u64>| {
-        let far =
-            Far { raft_term: 2, raft_index: index, revision: index, hash: None, undecided, members: None };
+        let far = Far {
+            raft_term: 2,
+            raft_index: index,
+            revision: index,
+            hash: None,
+            hashed_at: None,
+            undecided,
+            members: None,
+        };
         survivor(host, None).with(Some(Measured::Far(far)))
     };
     let diagnosis = Diagnosis::of(vec![with("e1", 10, Some(6)), with("e2", 12, Some(1))], 5);
@@ -153,4 +169,37 @@ fn a_whole_database_that_is_further_is_not_passed_over_in_silence() {
     let alone = choice(&[with(Some(500))], None, None).unwrap_err();
     assert!(alone.help.starts_with("rsadm etcd recover prod.yaml --from e1 begins"), "{}", alone.help);
     assert_eq!(choice(&[with(Some(500))], None, Some("e1")), chosen("e1", true));
+}
+
+/// etcd ends one beside the other over what they hold, and no count of them makes that a quorum.
+#[test]
+fn whoever_names_one_goes_past_the_count_and_different_data_is_told() {
+    let with = |host: &str, hash: &str, hashed_at: (u64, u64)| Survivor {
+        hash: Some(hash.into()),
+        hashed_at: Some(hashed_at),
+        ..survivor(host, Some((2, 9, 9)))
+    };
+    let two = |hash, at| vec![with("e1", "aa", (9, 5)), with("e2", hash, at)];
+    let choice = |voters, survivors, begun: Option<&str>, from: Option<&str>| {
+        let (begun, from) = (begun.map(NodeName::new), from.map(NodeName::new));
+        let diagnosis = Diagnosis::of(survivors, voters);
+        let says = diagnosis.text().contains("e1 and e2 hold different data at one revision");
+        (diagnosis.choice(" prod.yaml", begun.as_ref(), from.as_ref()), says)
+    };
+    let chosen = |host| Ok(Choice { host: NodeName::new(host), by_database: false });
+    let (refused, says) = choice(3, two("bb", (9, 5)), None, None);
+    let refused = refused.unwrap_err();
+    assert!(says && refused.why.starts_with("2 of 3 members have their data (e1, e2)"), "{refused}");
+    assert!(refused.help.contains("rsadm etcd status prod.yaml tells beside whom"), "{}", refused.help);
+    assert!(refused.help.contains("rsadm etcd recover prod.yaml --from HOST"), "{}", refused.help);
+    assert_eq!(choice(3, two("bb", (9, 5)), None, Some("e2")).0, chosen("e2"));
+    assert!(choice(3, two("bb", (9, 5)), None, Some("e3")).0.is_err());
+    // Too few for a quorum, and as far as one another.
+    let (refused, says) = choice(5, two("bb", (9, 5)), None, None);
+    assert!(says && refused.unwrap_err().help.starts_with("rsadm etcd recover prod.yaml --from HOST begins"));
+    assert_eq!(choice(5, two("bb", (9, 5)), None, Some("e2")).0, chosen("e2"));
+    assert_eq!(choice(5, two("bb", (9, 5)), Some("e1"), None).0, chosen("e1"));
+    for (hash, at) in [("aa", (9, 5)), ("bb", (9, 6)), ("bb", (8, 5))] {
+        assert_eq!(choice(5, two(hash, at), None, None), (chosen("e1"), false), "{hash} {at:?}");
+    }
 }
