@@ -95,7 +95,8 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
             crate::layout::ETCD_DATA_DIR,
             if is_of_others(report) { commands.add(&host(member)) } else { commands.up() }
         )),
-        Some(HostState::Unreachable { .. }) => warning(format!(
+        // Without a quorum nobody is taken out.
+        Some(HostState::Unreachable { .. }) if !report.serves => warning(format!(
             "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
         )),
         // Told as one that is still to join.
@@ -113,6 +114,12 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         Some(HostState::Seen(process)) if ended_with(member, READ_ONLY) => Advice {
             says: said(&title, process.last_words.as_ref()),
             ..warning(format!(
+        Some(HostState::Unreachable { .. }) => warning(format!(
+            "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself; if it is gone for good, \
+             {} NEW_HOST gives its place to another, and this takes it out:",
+            commands.replace(&host(member))
+        ))
+        .with(commands.remove(&host(member))),
                 "{0} of {title} is read only, as after an error of its disk (findmnt -T {0} and dmesg tell more), which ends \
                  its etcd: mount it writable again, and its kubelet then starts it",
                 crate::layout::ETCD_DATA_DIR
@@ -323,11 +330,14 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     let (run, here) = (names(run), names(stopped.iter().filter(ours).copied().collect()));
     let mut advice = Vec::new();
     if !away.is_empty() {
-        advice.push(warning(format!(
+        let text = format!(
             "{} cannot be reached over SSH: bring back as many hosts as it takes for {needs} of {voters} members to run; etcd \
              then serves again by itself",
             list(&away)
         )));
+    let is_kept_out = |m: &&&MemberReport| report.members.iter().any(|other| is_ended_beside(m, other));
+    let (kept, damaged): (Vec<&MemberReport>, Vec<&MemberReport>) =
+        damaged.into_iter().copied().partition(|m| is_kept_out(&m));
     }
     let is_told = |m: &&&MemberReport| !is_away(m) || is_shut(m);
     advice.extend(silent.iter().filter(is_told).filter_map(|m| {

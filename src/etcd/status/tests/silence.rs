@@ -300,3 +300,22 @@ fn without_a_quorum_a_member_with_damaged_data_is_none_to_start() {
     assert_eq!(shows.command.as_deref(), Some("rsadm etcd recover prod.yaml --diagnose"));
     assert_eq!(about("start etcd on m2 and m3 again").command.as_deref(), Some("rsadm up prod.yaml"));
 }
+
+/// With a quorum and without: a host that is gone for good is waited for by nobody.
+#[test]
+fn the_way_on_without_hosts_that_are_gone_is_named() {
+    let away = |mut scene: Scene, hosts: &[&str]| {
+        let gone = HostState::Unreachable { why: "not reached".to_owned(), shut: false };
+        scene.known.hosts.extend(hosts.iter().map(|host| ((*host).to_owned(), gone.clone())));
+        scene.report().advice.into_iter().find(|a| a.text.contains("cannot be reached over SSH")).unwrap()
+    };
+    let serves = away(Scene::new(3).silence(3, "no route"), &["m3"]);
+    assert!(serves.text.contains("rsadm etcd replace prod.yaml m3 NEW_HOST gives its place"), "{serves:?}");
+    assert_eq!(serves.command.as_deref(), Some("rsadm etcd remove prod.yaml m3"));
+    let silent = || Scene::new(3).silence(2, "no route").silence(3, "no route").without_quorum();
+    let most = away(silent(), &["m2", "m3"]);
+    assert!(most.text.contains("If they are gone for good, this shows what is left"), "{most:?}");
+    assert_eq!(most.command.as_deref(), Some("rsadm etcd recover prod.yaml --diagnose"));
+    // Of the others a quorum may come.
+    assert_eq!(away(silent(), &["m3"]).command, None);
+}

@@ -395,7 +395,7 @@ impl Members<'_> {
         let three = ["e1", "e2", "e3"];
         let writer = Writer::start(self.lab, &self.cluster(), &three)?;
         self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
-        eventually(|| self.on("etcd status", &three)?.exits(9))?;
+        eventually(|| self.on("etcd status", &three)?.exits(9)?.says("rsadm etcd recover"))?;
         self.on("etcd recover --diagnose", &three)?.exits(9)?.says("e1 is furthest")?;
         self.refuses_without_room()?;
         let survived = numbers_on(&self.cluster(), "e1")?;
