@@ -40,6 +40,8 @@ pub use report::{
     Advice, ApiServer, EtcdReport, Id, Level, MemberReport, Millis, OrphanedAlarm, Quorum, Trouble, Verdict,
     View,
 };
+#[cfg(test)]
+pub(crate) use silence::LOST_LINES;
 pub use timing::{Pace, Timing, advised};
 
 /// A host that should run a member, or a member that no etcd host of the inventory is, and the way to ask it.

@@ -123,6 +123,8 @@ const CAUSES: &[Cause] = &[
             &["crc mismatch"],
             &["has already been bootstrapped"],
             &["database snapshot file"],
+            &["database file (", "of the backend is missing"],
+            &["database file (", "does not match with snapshot"],
         ],
         "etcd's data on this host is lost, damaged, or another cluster's; if a disk is only not mounted, mount it",
         "rsadm etcd replace HOST, which sets what is there aside and gives it the data of the others",
@@ -303,6 +305,17 @@ mod tests {
             "e1: connection refused, for 120 s",
         ] {
             assert_eq!(likely(words, &[]), None, "{words}");
+        }
+    }
+
+    #[test]
+    fn all_that_etcd_says_of_lost_data_leads_to_its_data() {
+        for words in crate::etcd::status::LOST_LINES {
+            let why = likely(words, &[]).map(|c| c.why);
+            assert!(
+                why.is_some_and(|why| why.starts_with("etcd's data on this host is ")),
+                "{words}: {why:?}"
+            );
         }
     }
 

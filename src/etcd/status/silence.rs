@@ -11,14 +11,29 @@ use super::{
 };
 
 /// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
-/// database, and a member that should have data and starts with none.
-const LOST: [&str; 6] = [
+/// database, and a member that should have data and starts with none. (`pods.sh` and `causes.rs` know them, too.)
+const LOST: [&str; 8] = [
     "Was the raft log corrupted, truncated, or lost",
     INCONSISTENT,
     "crc mismatch",
     "freepages",
     "has already been bootstrapped",
     "database snapshot file",
+    "of the backend is missing",
+    "does not match with snapshot",
+];
+
+/// The same as etcd writes it.
+#[cfg(test)]
+pub(crate) const LOST_LINES: [&str; 8] = [
+    "panic: tocommit(41) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?",
+    "discovery failed: 8f3466efda134769 found data inconsistency with peers",
+    "discovery failed: walpb: crc mismatch",
+    "panic: freepages: failed to get all reachable pages (page 5: multiple references)",
+    "discovery failed: member 8f3466efda134769 has already been bootstrapped",
+    "failed to recover v3 backend from snapshot: failed to find database snapshot file (snap: snapshot file doesn't exist)",
+    "discovery failed: database file (/var/lib/etcd/member/snap/db) of the backend is missing",
+    "discovery failed: database file (/var/lib/etcd/member/snap/db index 5) does not match with snapshot (index 9)",
 ];
 
 /// What its check against its peers ends with, whoever of them is wrong.
@@ -99,6 +114,12 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         Some(HostState::Unreachable { .. }) if !report.serves => warning(format!(
             "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself"
         )),
+        Some(HostState::Unreachable { .. }) => warning(format!(
+            "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself; if it is gone for good, \
+             {} NEW_HOST gives its place to another, and this takes it out:",
+            commands.replace(&host(member))
+        ))
+        .with(commands.remove(&host(member))),
         // Told as one that is still to join.
         Some(HostState::Seen(_)) if member.id.is_none() && report.serves => return None,
         Some(HostState::Seen(process)) if report.serves && is_bare(process) => warning(format!(
@@ -114,12 +135,6 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         Some(HostState::Seen(process)) if ended_with(member, READ_ONLY) => Advice {
             says: said(&title, process.last_words.as_ref()),
             ..warning(format!(
-        Some(HostState::Unreachable { .. }) => warning(format!(
-            "{title} cannot be reached over SSH: is the host up? once it is, its etcd rejoins by itself; if it is gone for good, \
-             {} NEW_HOST gives its place to another, and this takes it out:",
-            commands.replace(&host(member))
-        ))
-        .with(commands.remove(&host(member))),
                 "{0} of {title} is read only, as after an error of its disk (findmnt -T {0} and dmesg tell more), which ends \
                  its etcd: mount it writable again, and its kubelet then starts it",
                 crate::layout::ETCD_DATA_DIR
@@ -320,6 +335,9 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     let is_here = |m: &&&MemberReport| !is_away(m) && !has_bad_disk(m) && !has_expired(m);
     let (damaged, here): (Vec<&&MemberReport>, Vec<&&MemberReport>) =
         silent.iter().filter(is_here).partition(|m| is_damaged(m, report));
+    let is_kept_out = |m: &&&MemberReport| report.members.iter().any(|other| is_ended_beside(m, other));
+    let (kept, damaged): (Vec<&MemberReport>, Vec<&MemberReport>) =
+        damaged.into_iter().copied().partition(|m| is_kept_out(&m));
     let (run, stopped): (Vec<&&MemberReport>, Vec<&&MemberReport>) = here.into_iter().partition(|m| runs(m));
     // What is to start is there, and its kubelet alone does it: no other host is needed for that.
     let is_ready = |m: &&&&MemberReport| {
@@ -334,10 +352,15 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
             "{} cannot be reached over SSH: bring back as many hosts as it takes for {needs} of {voters} members to run; etcd \
              then serves again by itself",
             list(&away)
-        )));
-    let is_kept_out = |m: &&&MemberReport| report.members.iter().any(|other| is_ended_beside(m, other));
-    let (kept, damaged): (Vec<&MemberReport>, Vec<&MemberReport>) =
-        damaged.into_iter().copied().partition(|m| is_kept_out(&m));
+        );
+        // Of the others alone no quorum comes.
+        advice.push(match voters.saturating_sub(away.len()) < needs {
+            true => warning(format!(
+                "{text}. If they are gone for good, this shows what is left, and changes nothing:"
+            ))
+            .with(commands.diagnose()),
+            false => warning(text),
+        });
     }
     let is_told = |m: &&&MemberReport| !is_away(m) || is_shut(m);
     advice.extend(silent.iter().filter(is_told).filter_map(|m| {
@@ -345,9 +368,6 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
         let is_own = has_expired(m) || has_bad_files(m) || is_on_others_host(m) || is_shut(&m);
         self::silent(m, report, commands).map(|a| if is_own { a } else { Advice { command: None, ..a } })
     }));
-    let is_kept_out = |m: &&&MemberReport| report.members.iter().any(|other| is_ended_beside(m, other));
-    let (kept, damaged): (Vec<&MemberReport>, Vec<&MemberReport>) =
-        damaged.into_iter().copied().partition(|m| is_kept_out(&m));
     if !damaged.is_empty() {
         let text = format!(
             "etcd cannot start on {} with the data that is there; where the others are too few, this shows what each still has, \
@@ -356,6 +376,9 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
         );
         advice.push(warning(text).with(commands.diagnose()));
     }
+    let kept_out = kept_out(&kept, report, commands);
+    let is_explained = kept_out.is_some();
+    advice.extend(kept_out);
     let all_there = !silent.iter().any(|m| is_away(&m));
     if !run.is_empty() && here.is_empty() && all_there && !is_explained {
         let text = format!(
@@ -386,9 +409,6 @@ pub(super) fn revive(silent: &[&MemberReport], report: &EtcdReport, commands: Co
     }
     advice
 }
-    let kept_out = kept_out(&kept, report, commands);
-    let is_explained = kept_out.is_some();
-    advice.extend(kept_out);
 
 #[cfg(test)]
 mod tests {
@@ -397,18 +417,13 @@ mod tests {
     /// Words of etcd 3.7 itself; a log of an earlier life, and one that is only slow, is no reason to replace anybody.
     #[test]
     fn lost_data_is_told_by_etcds_own_words() {
-        for (restarts, words, lost) in [
-            (
-                3,
-                "panic: tocommit(41) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?",
-                true,
-            ),
-            (1, "discovery failed: 8f3466efda134769 found data inconsistency with peers", true),
-            (1, "panic: freepages: failed to get all reachable pages", true),
+        let lost = LOST_LINES.map(|words| (1, words, true));
+        let others = [
             (0, "panic: freepages: failed to get all reachable pages", false),
             (3, "error validating peerURLs {ClusterID:1}: member count is unequal", true),
             (3, "listen tcp 10.0.0.1:2380: bind: address already in use", false),
-        ] {
+        ];
+        for (restarts, words, lost) in lost.into_iter().chain(others) {
             let last_words = Some(Words { at: "now".into(), text: words.into() });
             let process = Process { restarts: Some(restarts), last_words, ..Process::default() };
             assert_eq!(has_lost_data(&process, true), lost, "{restarts} {words}");

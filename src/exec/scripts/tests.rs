@@ -17,6 +17,7 @@ mod etcd_image;
 mod images;
 mod links;
 mod lock;
+mod lost_data;
 mod manifest_aside;
 mod nodes;
 mod processes;
