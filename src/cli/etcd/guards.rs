@@ -130,8 +130,7 @@ impl Ground<'_> {
         let members = self.members();
         let report = gate::report(&members, OffsetDateTime::now_utc()).await;
         strangers::runs_none(&report, &self.session.cluster, &self.inventory)?;
-        *self.strangers.lock().unwrap_or_else(PoisonError::into_inner) =
-            strangers::all(&report, &self.session.cluster);
+        *self.strangers.lock().unwrap_or_else(PoisonError::into_inner) = strangers::all(&report);
         Ok(runs_out_of_reach(&who_runs(&members, &self.absent()).await)?)
     }
 

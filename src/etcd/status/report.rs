@@ -89,6 +89,11 @@ impl EtcdReport {
         of_members.chain(orphaned).chain(of_all)
     }
 
+    /// Members at no etcd host of the inventory, which nobody who goes by that stops, upgrades or looks at.
+    pub fn strangers(&self) -> impl Iterator<Item = &MemberReport> {
+        self.members.iter().filter(|m| m.id.is_some() && !m.in_inventory)
+    }
+
     /// Who has an alarm of this kind on.
     pub fn raised(&self, kind: &str) -> Vec<String> {
         self.alarms().filter(|(_, alarm)| *alarm == kind).map(|(name, _)| name).collect()

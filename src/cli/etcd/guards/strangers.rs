@@ -16,7 +16,7 @@ use crate::{
 /// Where one does.
 pub(super) fn runs_none(report: &EtcdReport, cluster: &Cluster, inventory: &str) -> Result<(), Refusal> {
     let runs = |m: &&MemberReport| m.raft_term.is_some();
-    let Some(stranger) = listed(report, cluster).find(runs) else { return Ok(()) };
+    let Some(stranger) = report.strangers().find(runs) else { return Ok(()) };
     let host = cluster.nodes.iter().find(|n| stranger.peer_urls.contains(&n.peer_url()));
     let (unknown, way_out) = match host {
         Some(Node { name, .. }) => (
@@ -39,23 +39,18 @@ pub(super) fn runs_none(report: &EtcdReport, cluster: &Cluster, inventory: &str)
             "it is a member that runs, and {unknown}: it would go on with the old data; nothing was stopped or changed"
         ),
         help: format!(
-            "{way_out}; or take it out of etcd first, while there is a quorum: rsadm up{inventory}; or switch it off for good"
+            "{way_out}; or take it out of etcd first, while there is a quorum and its host is in the inventory: rsadm etcd \
+             remove{inventory} {}; or switch it off for good",
+            host.map_or("HOST", |n| n.name.as_str())
         ),
     })
 }
 
 /// All of them, as far as others told.
-pub(super) fn all(report: &EtcdReport, cluster: &Cluster) -> Vec<Absent> {
+pub(super) fn all(report: &EtcdReport) -> Vec<Absent> {
     let dialled =
         |m: &MemberReport| Some(Absent { name: m.name.clone(), client_url: m.client_urls.first()?.clone() });
-    listed(report, cluster).filter_map(dialled).collect()
-}
-
-fn listed<'r>(report: &'r EtcdReport, cluster: &Cluster) -> impl Iterator<Item = &'r MemberReport> {
-    let fenced: Vec<String> = cluster.with_role(Role::Etcd).map(Node::peer_url).collect();
-    let strange =
-        move |m: &&MemberReport| m.id.is_some() && !m.peer_urls.iter().any(|url| fenced.contains(url));
-    report.members.iter().filter(strange)
+    report.strangers().filter_map(dialled).collect()
 }
 
 /// Whether no host without the role has a member that runs, or that its kubelet would start: where no other member answers,
@@ -99,6 +94,16 @@ mod tests {
         etcd::status::tests::Scene, inventory::NodeName, manifests::testing, observe::facts::ProcessFact,
     };
 
+    /// By an inventory that has other hosts for etcd.
+    fn seen_by(scene: &Scene, cluster: &Cluster) -> EtcdReport {
+        let mut report = scene.report();
+        for member in &mut report.members {
+            let is_at = |n: &Node| member.peer_urls.contains(&n.peer_url());
+            member.in_inventory = cluster.with_role(Role::Etcd).any(is_at);
+        }
+        report
+    }
+
     #[test]
     fn a_running_member_that_the_inventory_lacks_is_no_bystander() {
         let whole = testing::ha();
@@ -114,16 +119,20 @@ mod tests {
             (&without_role, &runs, Some("give m3 the role etcd in the inventory, then run this again; or")),
             (&without_role, &down, None),
         ] {
-            let said = runs_none(&scene.report(), cluster, "");
+            let said = runs_none(&seen_by(scene, cluster), cluster, "");
             assert_eq!(said.is_err(), help.is_some());
             if let (Err(refusal), Some(help)) = (said, help) {
                 assert!(refusal.subject.ends_with("beside m3 (https://10.0.0.3:2380)"), "{refusal}");
                 assert!(refusal.help.starts_with(help), "{refusal}");
+                assert!(
+                    refusal.help.contains("rsadm etcd remove ") && !refusal.help.contains("rsadm up"),
+                    "{refusal}"
+                );
             }
         }
         // One that is silent is dialled again before anything takes its place.
         for (cluster, known) in [(&whole, 0), (&gone, 1), (&without_role, 1)] {
-            assert_eq!(all(&down.report(), cluster).len(), known);
+            assert_eq!(all(&seen_by(&down, cluster)).len(), known);
         }
     }
 
