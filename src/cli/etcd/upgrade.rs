@@ -1,5 +1,7 @@
 //! `rsadm etcd upgrade`.
 
+use std::collections::BTreeSet;
+
 use time::OffsetDateTime;
 
 use crate::{
@@ -8,12 +10,13 @@ use crate::{
         plan::show,
         session::{Session, recorded_unless},
     },
-    etcd::status::{EtcdReport, MemberReport, Trouble},
+    etcd::status::{EtcdReport, Trouble},
     event::{Event, Next, count},
     exec::{alike, gate, members::SshMembers},
     observe::Observed,
     phases::{ETCD_UPGRADE, ownership},
     plan::{Action, Plan, Refusal},
+    versions::Version,
 };
 
 /// Bring etcd to the inventory's version, one member at a time, the leader last
@@ -103,11 +106,14 @@ async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
 
 /// Members that would be passed over, since no etcd host of the inventory has them, and those for which each of the others would
 /// wait in vain, once it was restarted: told before the first is touched. Who is a member `up` settles, which asks for the version
-/// that runs; on hosts of others `remove` and `add` do.
+/// that runs; on hosts of others, and while two versions run, `remove` and `add` do.
 fn unsettled(report: &EtcdReport, of_others: bool) -> Option<Refusal> {
-    let is_strange = |m: &MemberReport| m.id.is_some() && !m.in_inventory;
-    let member = report.members.iter().find(|m| is_strange(m) || m.error == Some(Trouble::Unstarted))?;
-    let runs = report.members.iter().find_map(|m| m.version.as_deref())?;
+    let unstarted = report.members.iter().filter(|m| m.error == Some(Trouble::Unstarted));
+    let member = report.strangers().chain(unstarted).next()?;
+    // While two versions run `up` takes neither, and a member joins with the newer.
+    let versions: BTreeSet<Version> =
+        report.members.iter().filter_map(|m| m.version.as_deref()?.parse().ok()).collect();
+    let (runs, newest) = (versions.first()?, versions.last()?);
     let (why, stays) = match &member.error {
         Some(trouble @ Trouble::Unstarted) => (trouble.to_string(), ""),
         _ => (
@@ -115,8 +121,9 @@ fn unsettled(report: &EtcdReport, of_others: bool) -> Option<Refusal> {
             "put its host into the inventory, with the role etcd, then run this again; or, to have it out, ",
         ),
     };
-    let and = if of_others && !member.in_inventory { " and its host" } else { "" };
-    let settles = match (of_others, member.in_inventory) {
+    let by_name = of_others || runs != newest;
+    let and = if by_name && !member.in_inventory { " and its host" } else { "" };
+    let settles = match (by_name, member.in_inventory) {
         (false, _) => "`rsadm up` settles who is a member",
         (true, true) => "`rsadm etcd remove` takes it out, and `rsadm etcd add` makes it one anew",
         (true, false) => "`rsadm etcd remove` takes it out",
@@ -126,7 +133,7 @@ fn unsettled(report: &EtcdReport, of_others: bool) -> Option<Refusal> {
         subject: "etcd is not upgraded".into(),
         why: format!("its member {} ({}): {why}", member.name, member.peer_urls.join(", ")),
         help: format!(
-            "{stays}with etcd.version: v{runs}{and} in the inventory {settles}; then again with the new one"
+            "{stays}with etcd.version: {newest}{and} in the inventory {settles}; then again with the new one"
         ),
     })
 }
@@ -203,6 +210,17 @@ mod tests {
             assert!(of_others.contains("and its host in the inventory `rsadm etcd remove`"), "{of_others}");
             assert!(!of_others.contains("rsadm up"), "{of_others}");
         }
+        // A member's host died in the middle of an upgrade, and another has its line.
+        let mut midway = Scene::new(3).silence(3, "connection refused");
+        midway.answer(3).in_inventory = false;
+        midway.status(1).version = "3.6.14".to_owned();
+        let help = unsettled(&midway.report(), false).unwrap().help;
+        assert!(
+            help.contains(
+                "etcd.version: v3.7.0 and its host in the inventory `rsadm etcd remove` takes it out"
+            ),
+            "{help}"
+        );
         let unstarted = Scene::new(3).silence(3, "connection refused").listing(|list| list[2].name.clear());
         let refusal = unsettled(&unstarted.report(), false).unwrap();
         assert!(refusal.why.ends_with("added, but never started"), "{refusal}");
