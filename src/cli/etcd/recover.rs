@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::{
     diagnosis::{Choice, Diagnosis},
-    recovery::{Ground, UnderWay},
+    recovery::{Ground, UnderWay, scratch},
 };
 use crate::{
     backup::file::sum,
@@ -142,7 +142,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
 /// Replays, and then restores what came of it.
 async fn recover(ground: Ground<'_>, context: &Context, best: Choice) -> Result<Exit, CliError> {
     context.stop_signal()?;
-    let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
+    let scratch = scratch()?;
     let path = scratch.path().join("snapshot.db");
     let targets = ground.targets().await?;
     let (sha256, found) = {

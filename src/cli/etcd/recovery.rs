@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::guards::lacks_manifest;
@@ -362,6 +363,16 @@ impl<'a> Ground<'a> {
         self.report.print(self.context)?;
         Ok(Exit::Done)
     }
+}
+
+/// A folder for snapshots that only the operator can read, for as long as a command runs.
+pub(super) fn scratch() -> Result<TempDir, CliError> {
+    tempfile::tempdir().map_err(|error| {
+        let text = format!("no folder for temporary files could be made: {error}");
+        CliError::new(Exit::StepFailed, text).hint(
+            "make room there, or name another folder, with room for a snapshot: TMPDIR=/var/tmp rsadm …",
+        )
+    })
 }
 
 /// The newest revision in a snapshot.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     fit::Opened,
-    recovery::Ground,
+    recovery::{Ground, scratch},
     snapshot::{fetch, refused, whence},
 };
 use crate::{
@@ -70,7 +70,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Ground::open(context, &inventory, &command).await?.roll_back().await;
     };
     Takes::Snapshot.after_inventory("etcd restore", &inventory, &[snapshot.to_string_lossy()])?;
-    let scratch = tempfile::tempdir().map_err(|e| CliError::new(Exit::Bug, e))?;
+    let scratch = scratch()?;
     let fetched = fetch::here(context, &inventory, snapshot, scratch.path()).await?;
     let opened = open(&fetched, args.identity.as_deref(), scratch.path())?;
     let checked = checked(&opened)?;
