@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{Context, causes, scripts};
 use crate::{
     event::Failure,
-    host::{Host, Op},
+    host::{Host, Op, fleet::Fleet},
     inventory::{NodeName, Role},
     observe::api,
     plan::{
@@ -27,29 +27,37 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// Fills in what is known only once a step of a host's work has failed.
 pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<&Action>, failure: &mut Failure) {
     let culprit = failure.host.clone().unwrap_or_else(|| work.host.clone());
-    if let Some(host) = cx.fleet.host(&culprit) {
-        failure.collected = collect(host.as_ref(), step).await;
-    }
+    explain(cx.fleet, &culprit, container(step), failure).await;
     if let Some(host) = cx.fleet.host(&work.host) {
         failure.state = put_back(host.as_ref(), BACK.max(cx.limit / 2), cx.kept(), kept(work)).await;
     }
-    if let Some(cause) = causes::likely(failure.cause.as_deref().unwrap_or_default(), &failure.collected) {
-        failure.likely = Some(cause.why.to_owned());
-        failure.next = cause.next.replace("HOST", culprit.as_str());
+}
+
+/// The container that a step is about, whose log alone tells then; `None` where it may be any.
+fn container(action: Option<&Action>) -> Option<&str> {
+    match action? {
+        Action::AwaitProcess { process, .. } | Action::AwaitServing { process, .. } => Some(process),
+        Action::AwaitApi { .. } => Some("kube-apiserver"),
+        Action::AwaitEtcd { .. } | Action::Promote { .. } | Action::AwaitSound => Some("etcd"),
+        _ => None,
     }
 }
 
-/// What the host says about a failure; nothing where it cannot be asked any more.
-async fn collect(host: &dyn Host, action: Option<&Action>) -> Vec<String> {
-    let args = match action {
-        Some(Action::AwaitProcess { process, .. } | Action::AwaitServing { process, .. }) => {
-            vec![process.clone()]
-        }
-        Some(Action::AwaitApi { .. }) => vec!["kube-apiserver".to_owned()],
-        Some(Action::AwaitEtcd { .. }) => vec!["etcd".to_owned()],
-        _ => vec![],
-    };
+/// What the host says about a failure, of one container's log or of all; nothing where it cannot be asked any more.
+async fn collect(host: &dyn Host, container: Option<&str>) -> Vec<String> {
+    let args = container.into_iter().map(str::to_owned).collect();
     tell(host, Op::Script(scripts::COLLECT, args, Duration::from_secs(15))).await
+}
+
+/// Fills in what a host says about a failure there, and what that comes from.
+pub(super) async fn explain(fleet: &Fleet, host: &NodeName, container: Option<&str>, failure: &mut Failure) {
+    if let Some(host) = fleet.host(host) {
+        failure.collected = collect(host.as_ref(), container).await;
+    }
+    if let Some(cause) = causes::likely(failure.cause.as_deref().unwrap_or_default(), &failure.collected) {
+        failure.likely = Some(cause.why.to_owned());
+        failure.next = cause.next.replace("HOST", host.as_str());
+    }
 }
 
 /// What the work keeps: names and ports in turn. All of it, since where a connection was lost nobody knows which step of a
@@ -121,4 +129,24 @@ async fn verdict(cx: &Context<'_>, name: &NodeName, answers: bool) -> (NodeName,
         false => Serves::Unknown,
     };
     (name.clone(), serves)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beside other containers of a host nobody is told whose log it was.
+    #[test]
+    fn of_a_member_that_does_not_come_up_its_own_log_is_told() {
+        let (member, peer_url) = (NodeName::new("m4"), "https://10.0.0.4:2380".to_owned());
+        for (action, container) in [
+            (Action::Promote { member, peer_url }, Some("etcd")),
+            (Action::AwaitSound, Some("etcd")),
+            (Action::AwaitApi { url: String::new() }, Some("kube-apiserver")),
+            (Action::Sysctl, None),
+        ] {
+            assert_eq!(super::container(Some(&action)), container, "{action}");
+        }
+        assert_eq!(super::container(None), None);
+    }
 }
