@@ -4,12 +4,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use rsadm::{
-    event::Events,
+    event::{Event, Events},
     exec::{
         self,
         restore::{Absent, Restore, RestoreError, Source, who_runs},
@@ -138,6 +138,45 @@ async fn undisturbed(
 fn row_47_a_killed_restore_goes_on_and_ends_as_an_undisturbed_one() {
     heals_from_every_kill("etcd only", &etcd_only());
     heals_from_every_kill("ha", &ha());
+}
+
+/// Why a member does not come up only its host knows.
+#[test]
+fn a_member_that_does_not_come_up_is_told_with_its_host() {
+    let cluster = etcd_only();
+    let told = Arc::new(Mutex::new(vec![]));
+    let kept = Arc::clone(&told);
+    let events = Events::new(move |event| {
+        if let Event::StepFailed(failure) = event {
+            kept.lock().unwrap().push(failure);
+        }
+    });
+    let start = ready(&cluster);
+    block_on(async {
+        let world = World::new(start);
+        let (fleet, members) = (world.fleet(&cluster), world.members(&cluster));
+        let restore = Restore {
+            cluster: &cluster,
+            fleet: &fleet,
+            members: &members,
+            events: &events,
+            targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
+            absent: vec![],
+            limit: Duration::ZERO,
+            stop: tokio::sync::watch::Sender::new(false).subscribe(),
+        };
+        exec::lock::take(&fleet, "a test", exec::lock::Mark::Own, &events).await.unwrap();
+        let mut snapshot = tempfile::NamedTempFile::new().unwrap();
+        snapshot.write_all(DATA).unwrap();
+        let source = Source { snapshot: snapshot.path(), sha256: &sha256(DATA), revision: 48_211 };
+        restore.exchange(TOKEN, &source).await.unwrap();
+        // Nobody starts them.
+        assert!(matches!(restore.finish(TOKEN).await, Err(RestoreError::NoAgreement(_))));
+    });
+    let told = told.lock().unwrap();
+    let first = cluster.with_role(Role::Etcd).next().map(|n| n.name.clone());
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].step.as_str(), &told[0].host), ("start etcd", &first));
 }
 
 /// A built world in which all members may stop at once: that is what a restore is.

@@ -43,11 +43,14 @@ impl Restore<'_> {
                     ));
                     return Ok(());
                 }
-                (Some(wrong), _) if Instant::now() >= until => {
+                (Some((host, wrong)), _) if Instant::now() >= until => {
+                    if let Some(host) = host {
+                        self.explain(host, "start etcd", "etcd", &wrong).await;
+                    }
                     return Err(RestoreError::NoAgreement(wrong));
                 }
                 (wrong, _) => {
-                    if let (Some(wrong), Some(host)) = (wrong, self.targets.first()) {
+                    if let (Some((_, wrong)), Some(host)) = (wrong, self.targets.first()) {
                         stage.says(host, format!("waiting for etcd: {wrong}"));
                     }
                 }
@@ -114,18 +117,18 @@ impl Restore<'_> {
     }
 }
 
-/// What the members on the targets do not agree on. They are known by where they are dialled: kubeadm gives members names
+/// What the members on the targets do not agree on, and whose host is to tell why. They are known by where they are dialled: kubeadm gives members names
 /// of nodes, which need not be those of the inventory.
-fn disagreement(report: &EtcdReport, targets: &[&Node]) -> Option<String> {
+fn disagreement<'n>(report: &EtcdReport, targets: &[&'n Node]) -> Option<(Option<&'n NodeName>, String)> {
     for target in targets {
         let Some(member) = report.members.iter().find(|m| m.peer_urls.contains(&target.peer_url())) else {
-            return Some(format!("{} is in nobody's member list", target.name));
+            return Some((Some(&target.name), format!("{} is in nobody's member list", target.name)));
         };
         if let Some(trouble) = &member.error {
-            return Some(format!("{}: {trouble}", target.name));
+            return Some((Some(&target.name), format!("{}: {trouble}", target.name)));
         }
     }
-    (!report.serves).then(|| "no quorum serves".to_owned())
+    (!report.serves).then(|| (None, "no quorum serves".to_owned()))
 }
 
 #[cfg(test)]
@@ -143,8 +146,9 @@ mod tests {
         }
         assert_eq!(disagreement(&report, &targets), None);
         let silent = Scene::new(3).silence(3, "no answer").report();
-        assert_eq!(disagreement(&silent, &targets), Some("m3: no answer".into()));
+        let on_m3 = |words: &str| Some((Some(&targets[2].name), words.to_owned()));
+        assert_eq!(disagreement(&silent, &targets), on_m3("m3: no answer"));
         report.members.pop();
-        assert_eq!(disagreement(&report, &targets), Some("m3 is in nobody's member list".into()));
+        assert_eq!(disagreement(&report, &targets), on_m3("m3 is in nobody's member list"));
     }
 }

@@ -9,11 +9,12 @@
 
 use std::{path::Path, time::Duration};
 
+use futures::future::join_all;
 use tokio::sync::watch;
 
-use super::{members::Members, scripts, steps::said};
+use super::{aftermath, members::Members, scripts, steps::said};
 use crate::{
-    event::{Events, count},
+    event::{Event, Events, Failure, count},
     host::{HostError, Op, Output, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
 };
@@ -237,12 +238,18 @@ impl Restore<'_> {
         let title = format!("{} ready", count(control.len(), "API server"));
         let stage = self.events.stage(PHASE, "API servers come back", control.iter().cloned());
         let seconds = self.limit.as_secs().to_string();
-        self.run("wait for the API server", &control, |host| {
+        let ready = self.run("wait for the API server", &control, |host| {
             let address = self.cluster.node(host).map(|n| n.internal_address.to_string()).unwrap_or_default();
             let url = format!("https://{address}:{}", self.cluster.api.port);
             Op::Script(scripts::AWAIT_API, vec![url, seconds.clone()], self.limit * 2)
-        })
-        .await?;
+        });
+        if let Err(error) = ready.await {
+            if let RestoreError::Hosts { doing, hosts } = &error {
+                let told = hosts.iter().map(|(host, why)| self.explain(host, doing, "kube-apiserver", why));
+                join_all(told).await;
+            }
+            return Err(error);
+        }
         stage.done(title);
         let nodes: Vec<NodeName> = self
             .cluster
@@ -280,6 +287,13 @@ impl Restore<'_> {
             self.end(&self.everybody()).await
         };
         last.await.map_err(RestoreError::after_the_end)
+    }
+
+    /// Tells of a container that does not serve what its host says of it.
+    async fn explain(&self, host: &NodeName, step: &str, container: &str, why: &str) {
+        let mut failure = Failure::new(PHASE, host.clone(), step, why.to_owned());
+        aftermath::explain(self.fleet, host, Some(container), &mut failure).await;
+        self.events.emit(Event::StepFailed(failure));
     }
 
     async fn stage(
