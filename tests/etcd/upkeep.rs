@@ -126,6 +126,7 @@ async fn tending_with<T>(
         limit: Duration::from_secs(30),
         accept_quorum_loss: false,
         of_others: false,
+        quotas: [].into(),
         stopping: &|| false,
     };
     let result = work(&tending).await;

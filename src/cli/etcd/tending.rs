@@ -9,7 +9,7 @@ use crate::{
     cli::{CliError, Context, Exit, GateArgs, InventoryArg, session::ended},
     event::{Event, Next},
     exec::{RunError, upkeep::Tending},
-    phases::ownership::is_adopted,
+    phases::{etcd::members::quotas, ownership::is_adopted},
 };
 
 /// How long one step may take where the operator does not say, beside what grows with a database.
@@ -61,6 +61,7 @@ pub(super) async fn tend_with<T: Serialize>(
         limit: context.options.timeout.unwrap_or(LIMIT),
         accept_quorum_loss: session.accepts_quorum_loss(),
         of_others: seen.hosts.values().any(is_adopted),
+        quotas: quotas(&seen),
         stopping: &stopping,
     };
     let Outcome { result, text, changed, next } = ended(work(&live, &tending).await, command)?;

@@ -265,18 +265,6 @@ fn limited<S: Serializer>(quota: &Option<u64>, to: S) -> Result<S::Ok, S::Error>
 }
 
 impl MemberReport {
-    /// The quota that it has, as it says, or was started with; `otherwise` where nothing tells.
-    pub fn quota(&self, otherwise: u64) -> u64 {
-        let started = || match &self.host {
-            Some(HostState::Seen(process)) if process.running => {
-                process.flags.get("quota-backend-bytes")?.parse::<i64>().ok().filter(|quota| *quota != 0)
-            }
-            _ => None,
-        };
-        let told = self.db_size_quota.or_else(|| Some(u64::try_from(started()?).unwrap_or(u64::MAX)));
-        told.unwrap_or(otherwise)
-    }
-
     /// Whole days until the earlier of its certificates expires.
     pub fn days_left(&self) -> Option<i64> {
         self.certificate_days.into_iter().chain(self.peer_certificate_days).min()

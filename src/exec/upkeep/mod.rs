@@ -3,7 +3,7 @@
 //!
 //! Nothing is planned ahead here: which member leads, and which can be spared, is asked just before each step.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -37,6 +37,8 @@ pub struct Tending<'a> {
     pub accept_quorum_loss: bool,
     /// True where somebody else than rsadm built hosts, on which no inventory sets anything.
     pub of_others: bool,
+    /// The quotas that members are started with, by their hosts: not every etcd tells its own.
+    pub quotas: BTreeMap<NodeName, u64>,
     /// True once the operator wants to stop.
     pub stopping: &'a (dyn Fn() -> bool + Sync),
 }
@@ -60,12 +62,13 @@ const COMMIT: Duration = Duration::from_millis(150);
 impl Tending<'_> {
     /// How the members are at this moment, those too whose hosts left the inventory.
     pub async fn report(&self) -> EtcdReport {
-        gate::report(self.members, OffsetDateTime::now_utc()).await
+        with_quotas(gate::report(self.members, OffsetDateTime::now_utc()).await, &self.quotas)
     }
 
     /// The same with a look at whether they hold the same data, however long it takes.
     async fn compared(&self) -> EtcdReport {
-        gate::compared(self.members, Hashes::Whole, OffsetDateTime::now_utc()).await
+        let report = gate::compared(self.members, Hashes::Whole, OffsetDateTime::now_utc()).await;
+        with_quotas(report, &self.quotas)
     }
 
     /// How the members are once no election is under way, where a quorum serves: upkeep needs one.
@@ -75,7 +78,7 @@ impl Tending<'_> {
     pub async fn serving(&self) -> Result<EtcdReport, RunError> {
         let report = gate::settled(self.members, OffsetDateTime::now_utc()).await;
         serves(&report)?;
-        Ok(report)
+        Ok(with_quotas(report, &self.quotas))
     }
 
     /// Whether the member may be away for a moment, for what is being done to it, by what the members say now; how they are.
@@ -164,6 +167,15 @@ impl Tending<'_> {
     }
 }
 
+/// With the quotas of hosts where members do not say theirs (etcd before 3.6).
+fn with_quotas(mut report: EtcdReport, quotas: &BTreeMap<NodeName, u64>) -> EtcdReport {
+    for member in &mut report.members {
+        let of_host = member.node.as_deref().and_then(|node| quotas.get(&NodeName::new(node)));
+        member.db_size_quota = member.db_size_quota.or(of_host.copied());
+    }
+    report
+}
+
 /// Whom all members are asked through: one that is well and at a host of the inventory, or else one that is well.
 fn speaker(report: &EtcdReport, prefers: impl Fn(&MemberReport) -> bool) -> Option<&MemberReport> {
     let well = report.members.iter().filter(|m| m.healthy && !m.is_learner);
@@ -190,4 +202,21 @@ fn failed(stage: &Stage, host: &str, step: &str, why: String) -> RunError {
     let failure = Failure { next, ..Failure::new(stage.phase(), NodeName::new(host), step, why) };
     stage.failed(failure.clone());
     RunError::Failed(vec![failure])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::status::tests::Scene;
+
+    #[test]
+    fn a_quota_that_a_member_does_not_tell_is_that_of_its_manifest() {
+        let mut scene = Scene::new(3);
+        scene.status(1).db_size_quota = 0;
+        scene.status(3).db_size_quota = 0;
+        let quotas = ["m1", "m2"].map(|host| (NodeName::new(host), 3 << 30)).into();
+        let report = with_quotas(scene.report(), &quotas);
+        let found: Vec<Option<u64>> = report.members.iter().map(|m| m.db_size_quota).collect();
+        assert_eq!(found, [Some(3 << 30), Some(8 << 30), None]);
+    }
 }

@@ -201,7 +201,7 @@ fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: Quota)
     };
     match kind {
         Alarm::NOSPACE => {
-            let (size, limit) = (member.db_size?, member.quota(quota.bytes));
+            let (size, limit) = (member.db_size?, member.db_size_quota.unwrap_or(quota.bytes));
             if size.saturating_mul(100) / limit.max(1) < FULL_PERCENT {
                 return None;
             }

@@ -30,7 +30,7 @@ pub(super) use founders::refusal as other_founders;
 use likeness::Likeness;
 pub use listens::listens;
 pub(super) use quota::holds_the_database;
-pub use quota::{may_be_full, with_their_quota};
+pub use quota::{may_be_full, quotas, with_their_quota};
 pub use refusals::{moved, moves};
 pub(super) use refusals::{old_cluster, two};
 

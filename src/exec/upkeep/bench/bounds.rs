@@ -56,7 +56,7 @@ fn quota(report: &EtcdReport, load: &Load, usual: u64) -> Result<(), Refusal> {
     let members = report.members.iter().filter_map(|m| Some((m, m.db_size?)));
     // Room that the file has and nothing uses is filled first.
     let left = |m: &MemberReport, size: u64| {
-        let (quota, used) = (m.quota(usual), m.db_size_in_use.unwrap_or(size));
+        let (quota, used) = (m.db_size_quota.unwrap_or(usual), m.db_size_in_use.unwrap_or(size));
         let most = quota / 100 * PERCENT;
         if size > most { 0 } else { most - used.min(most) }
     };
@@ -65,7 +65,7 @@ fn quota(report: &EtcdReport, load: &Load, usual: u64) -> Result<(), Refusal> {
     if leaves <= room {
         return Ok(());
     }
-    let quota = fullest.quota(usual);
+    let quota = fullest.db_size_quota.unwrap_or(usual);
     let writes = room / load.leaves(1).max(1);
     let rate =
         writes.saturating_mul(1000) / u64::try_from(load.duration.as_millis().max(1)).unwrap_or(u64::MAX);

@@ -2,13 +2,15 @@
 //! `server/storage/quota.go`): the first member that starts with less than that raises NOSPACE at its next write, and none of
 //! them takes writes any more. The quorum gate sees nothing of it, since all are there.
 
+use std::collections::BTreeMap;
+
 use super::{is_listed, likeness};
 use crate::{
     etcd::DEFAULT_QUOTA,
     event::bytes,
-    inventory::{Cluster, Node, Role},
+    inventory::{Cluster, Node, NodeName, Role},
     manifests::{EtcdSettings, flag_in},
-    observe::Observed,
+    observe::{Facts, Observed},
     plan::{Planner, Refusal},
 };
 
@@ -97,6 +99,12 @@ pub fn with_their_quota(cluster: &Cluster, seen: &Observed) -> Cluster {
     // etcd reads it as a signed number.
     *quota = largest.min(i64::MAX.unsigned_abs()).max(*quota);
     cluster
+}
+
+/// The quotas that members are started with, by their hosts.
+pub fn quotas(seen: &Observed) -> BTreeMap<NodeName, u64> {
+    let quota = |facts: &Facts| Some(quota_in(facts.etcd_manifest.as_deref()?));
+    seen.hosts.iter().filter_map(|(host, facts)| Some((host.clone(), quota(facts)?))).collect()
 }
 
 /// The quota that a member is started with.
