@@ -182,14 +182,24 @@ fn mends(report: &EtcdReport, odd: &MemberReport, again: &str) -> String {
     // Where it is odd for the sake of one that leaves, it could join beside that one no more than that one beside it.
     let is_alone =
         matches!(Alike::of(report, &[]), Alike::Odd(_)) && !report.members.iter().any(|m| is_sick(&m));
-    match is_alone {
-        true => format!("rsadm etcd replace {host} gives it theirs; {again}"),
-        false => format!(
-            "{}rsadm etcd remove {host} takes it out; {again}, and once all the others are well, or made anew, rsadm etcd add {host} \
-             gives it theirs",
-            goes_first(report, odd),
+    let first = goes_first(report, odd);
+    match (is_alone, odd.in_inventory) {
+        // Its place is another's already, and by name goes who has a line.
+        (_, false) => format!(
+            "{first}put the line of its host back into the inventory for now, and {}, without that line",
+            takes_out(odd, again)
+        ),
+        (true, true) => format!("rsadm etcd replace {host} gives it theirs; {again}"),
+        (false, true) => format!(
+            "{first}{}, and once all the others are well, or made anew, rsadm etcd add {host} gives it theirs",
+            takes_out(odd, again)
         ),
     }
+}
+
+/// The same of one whose place is to be another's.
+pub(super) fn takes_out(odd: &MemberReport, again: &str) -> String {
+    format!("rsadm etcd remove {} takes it out; {again}", host(odd))
 }
 
 /// Who has to go before this one may: with a dead one counted, those that are left would be none of a quorum.

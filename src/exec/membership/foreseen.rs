@@ -6,11 +6,11 @@ use tokio::time::{Instant, sleep};
 
 use super::{PAUSE, by_url, sound};
 use crate::{
-    etcd::status::{Alike, EtcdReport, Hashes, Id},
+    etcd::status::{Alike, EtcdReport, Hashes, Id, MemberReport},
     exec::{Context, alike, gate},
     inventory::{Node, NodeName},
     plan::{
-        Action, Plan, Refusal,
+        Action, Plan, Refusal, Step,
         quorum::{self, Change, Membership},
     },
 };
@@ -80,6 +80,8 @@ struct Ahead<'p> {
     may_be_asked: bool,
     /// Peer URLs of those that leave before the first joins, or at all where none does.
     leave: Vec<&'p str>,
+    /// The same of all that leave.
+    all_leave: Vec<&'p str>,
     /// The peer URL of the first that joins.
     joins: Option<&'p str>,
     /// The same as of the first change.
@@ -100,13 +102,13 @@ impl<'p> Ahead<'p> {
             _ => None,
         };
         let join_at = steps.iter().position(|(_, step)| added(&step.action).is_some());
-        let leave: Vec<&str> = steps[..join_at.unwrap_or(steps.len())]
-            .iter()
-            .filter_map(|(_, step)| match &step.action {
-                Action::RemoveMember { peer_url, .. } => Some(peer_url.as_str()),
-                _ => None,
-            })
-            .collect();
+        let removed = |step: &'p Step| match &step.action {
+            Action::RemoveMember { peer_url, .. } => Some(peer_url.as_str()),
+            _ => None,
+        };
+        let all_leave = steps.iter().filter_map(|&(_, step)| removed(step)).collect();
+        let before = &steps[..join_at.unwrap_or(steps.len())];
+        let leave: Vec<&str> = before.iter().filter_map(|&(_, step)| removed(step)).collect();
         let seen = cx.ledger();
         let stays = |host: &NodeName| {
             let url = cx.cluster.node(host).map(Node::peer_url);
@@ -123,6 +125,7 @@ impl<'p> Ahead<'p> {
             joins: join_at.and_then(|at| added(&steps[at].1.action)),
             may_be_joined: join_at.is_some_and(|at| !touches(&steps[..at])),
             leave,
+            all_leave,
         })
     }
 
@@ -162,7 +165,18 @@ impl<'p> Ahead<'p> {
         };
         let danger = "a new member gets the data of the leader, whoever that is";
         let refused = alike::differ(report, &judged, SUBJECT, danger, alike::AGAIN);
-        refused.map_or_else(|| Ok(alike::open(&judged)), Err)
+        let Some(refusal) = refused else { return Ok(alike::open(&judged)) };
+        // Nobody gives it data that is to leave: it goes first.
+        let goes = |m: &&&MemberReport| {
+            m.in_inventory && m.peer_urls.iter().any(|url| self.all_leave.contains(&url.as_str()))
+        };
+        Err(match &judged {
+            Alike::Odd(odd) => match odd.first().filter(goes) {
+                Some(odd) => Refusal { help: alike::takes_out(odd, alike::AGAIN), ..refusal },
+                None => refusal,
+            },
+            _ => refusal,
+        })
     }
 }
 

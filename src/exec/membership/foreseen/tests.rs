@@ -49,12 +49,39 @@ fn data_is_given_on_only_where_all_that_stay_hold_the_same() {
             first: &first,
             may_be_asked: true,
             leave: leave.as_deref().into_iter().collect(),
+            all_leave: vec![],
             joins: joins.as_deref(),
             may_be_joined: true,
         };
         let why = ahead.whose_data(&report).err().map(|refusal| refusal.why).unwrap_or_default();
         assert_eq!(why.is_empty(), refused.is_empty(), "{leaves:?} {joins:?}: {why}");
         assert!(why.starts_with(refused), "{leaves:?} {joins:?}: {why}");
+    }
+}
+
+/// One that differs and runs leaves last, after its successor has joined, which nobody does beside it.
+#[test]
+fn who_makes_room_for_another_is_given_no_data_first() {
+    let first = Action::AwaitSound;
+    let (leaves, mut report) = (url(3), with(3, &[], &[3]));
+    for (in_inventory, help) in [
+        (true, "rsadm etcd remove m3 takes it out; then run this again"),
+        (
+            false,
+            "put the line of its host back into the inventory for now, and rsadm etcd remove m3 takes it",
+        ),
+    ] {
+        report.members[2].in_inventory = in_inventory;
+        let ahead = Ahead {
+            first: &first,
+            may_be_asked: true,
+            leave: vec![],
+            all_leave: vec![&leaves],
+            joins: Some(NOBODY),
+            may_be_joined: true,
+        };
+        let refusal = ahead.whose_data(&report).unwrap_err();
+        assert!(refusal.help.starts_with(help), "{refusal}");
     }
 }
 
@@ -65,8 +92,14 @@ fn nobody_leaves_to_join_anew_while_etcd_would_not_add_it() {
     let (leaves, report) = (url(5), with(5, &[4], &[]));
     let change = Change::Remove { id: report.members[4].id.unwrap().0 };
     for (joins, refused) in [(Some(leaves.as_str()), true), (None, false)] {
-        let ahead =
-            Ahead { first: &first, may_be_asked: true, leave: vec![&leaves], joins, may_be_joined: true };
+        let ahead = Ahead {
+            first: &first,
+            may_be_asked: true,
+            leave: vec![&leaves],
+            all_leave: vec![],
+            joins,
+            may_be_joined: true,
+        };
         let said = ahead.judged(&change, &report).err().map(|refusal| refusal.rule);
         assert_eq!(said, refused.then_some("all-healthy"));
     }
