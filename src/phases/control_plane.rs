@@ -48,10 +48,6 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
         p.stage(PHASE, format!("new settings on {}", node.name), Mode::OneByOne);
         components(p, node, true);
     }
-    if p.rolls("kube-apiserver") {
-        let text = "API servers start anew, one at a time; no member of etcd stops for it, so whether one may is not asked";
-        p.notice(PHASE, None, text, "rsadm etcd status tells whether all are well");
-    }
     Ok(())
 }
 

@@ -65,12 +65,6 @@ impl Planner<'_> {
         self.plan.steps().any(|(_, step)| is_it(&step.action))
     }
 
-    /// True where this run replaces a static pod of this name that serves, somewhere.
-    pub fn rolls(&self, process: &str) -> bool {
-        let is_it = |a: &Action| matches!(a, Action::Keep { process: p, .. } if p == process);
-        self.plan.steps().any(|(_, step)| is_it(&step.action))
-    }
-
     /// A static pod's process shall run with these inputs; true where it has to be waited for.
     pub fn process(&mut self, node: &Node, process: &str, inputs: &[String]) -> bool {
         let facts = self.facts(&node.name);
