@@ -80,7 +80,7 @@ impl Tended for Local<'_> {
         Ok(Box::new(self.client(host).await?))
     }
 
-    async fn room_for_a_copy(&self, _: &NodeName) -> Option<String> {
+    async fn clear_and_measure(&self, _: &NodeName) -> Option<String> {
         Some(format!("/dev/test {ROOMY} 1 {} 1% /\n", self.2))
     }
 }
