@@ -3,7 +3,7 @@
 # CSINode, which it may have once it is registered and without which it is not Ready, after pauses that grow eightfold
 # (csi_plugin.go): it would be Ready up to 17 s late. One that has registered does not do so again, should the node be deleted.
 # Its pods run on.
-url=$1 pem=/var/lib/kubelet/pki/kubelet-client-current.pem end=$((SECONDS+$2))
+url=$1 limit=$2 pem=/var/lib/kubelet/pki/kubelet-client-current.pem end=$((SECONDS+limit))
 hp=${url#https://}
 # Says why not. Status 0 where the answer is what was asked for, 22 where it is another one.
 if command -v curl >/dev/null; then
@@ -19,7 +19,7 @@ fi
 status() {
   local said code
   until said=$(ask "$1"); code=$?; [ $code = 0 ] || [ $code = "${2:-0}" ]; do
-    [ $SECONDS -lt $end ] || { printf 'no API server is ready at %s, which the kubelet dials, in time: %s\n' "$url" "$said" >&2; exit 1; }
+    [ $SECONDS -lt $end ] || { printf 'no API server is ready at %s, which the kubelet dials, after %s s: %s\n' "$url" "$limit" "$said" >&2; exit 1; }
     sleep 0.4
   done
   return $code

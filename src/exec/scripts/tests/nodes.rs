@@ -25,12 +25,19 @@ curl() {
   echo "asked $url" >> DONE
   case "$asked $url" in
     CASES) code=200 ;;
+    '1 '*/nodes/w1) [ CUT = no ] || return 52 ;;
     */readyz) echo 'curl: (22) The requested URL returned error: 500' >&2 ;;
   esac
   [[ " $* " != *" -w "* ]] || printf $code
   [ $code = 200 ] || return 22
 }
 "#;
+
+/// With these cases; and whether the second question is cut off, as by a balancer that finds a better server.
+fn api(cases: &str, cut: bool) -> String {
+    api(cases, false).replace("CUT", if cut { "yes" } else { "no" })
+}
+
 const URL: &str = "https://10.0.0.1:6443";
 const RESTART: &str = "systemctl try-restart kubelet";
 
@@ -46,7 +53,7 @@ fn only_a_kubelet_that_is_not_registered_starts_anew_and_once() {
     ];
     for (cases, expected) in table {
         let place = Place::new();
-        let output = run(&place, JOIN, &API.replace("CASES", cases), &[URL, "60", "w1"]);
+        let output = run(&place, JOIN, &api(cases, false), &[URL, "60", "w1"]);
         assert!(output.status.success(), "{cases}: {}", said(&output));
         let done = place.text("done").replace(&format!("asked {URL}/"), "");
         let done: Vec<&str> = done.lines().collect();
@@ -58,7 +65,7 @@ fn only_a_kubelet_that_is_not_registered_starts_anew_and_once() {
 fn a_kubelet_starts_anew_when_the_api_server_is_ready_and_not_before() {
     let place = Place::new();
     // The third question is the first that is answered.
-    let output = run(&place, JOIN, &API.replace("CASES", "'2 '*/readyz"), &[URL, "60", "w1"]);
+    let output = run(&place, JOIN, &api("'2 '*/readyz", false), &[URL, "60", "w1"]);
     assert!(output.status.success(), "{}", said(&output));
     let asked = format!("asked {URL}/readyz\n");
     let node = format!("asked {URL}/api/v1/nodes/w1\n");
@@ -66,9 +73,19 @@ fn a_kubelet_starts_anew_when_the_api_server_is_ready_and_not_before() {
 }
 
 #[test]
+fn a_question_that_is_cut_off_is_no_answer() {
+    let place = Place::new();
+    let has_all = "'0 '*/readyz | '2 '*/nodes/w1 | */csinodes/w1";
+    let output = run(&place, JOIN, &api(has_all, true), &[URL, "60", "w1"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let done = place.text("done").replace(&format!("asked {URL}/"), "");
+    assert_eq!(done, "readyz\napi/v1/nodes/w1\nslept\napi/v1/nodes/w1\napis/storage.k8s.io/v1/csinodes/w1\n");
+}
+
+#[test]
 fn an_api_server_that_is_never_ready_is_told_and_no_kubelet_starts_anew() {
     let place = Place::new();
-    let output = run(&place, JOIN, &API.replace("CASES", "nothing"), &[URL, "0", "w1"]);
+    let output = run(&place, JOIN, &api("nothing", false), &[URL, "0", "w1"]);
     assert!(!output.status.success());
     assert_eq!(
         said(&output),
