@@ -54,7 +54,9 @@ fn known_keys(text: &str) -> Vec<String> {
     let problems = inventory::load(text, "probe", None).unwrap_err().problems;
     let unknown = problems.iter().find(|p| p.path.ends_with(NO_KEY) && p.message == "unknown key");
     let help = unknown.and_then(|p| p.help.as_deref()).unwrap_or_default();
-    help.strip_prefix("one of ")
+    // What more there is to say of them stands behind.
+    let (keys, _) = help.split_once("; ").unwrap_or((help, ""));
+    keys.strip_prefix("one of ")
         .unwrap_or_default()
         .split(", ")
         .filter(|k| !k.is_empty())
