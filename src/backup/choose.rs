@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::etcd::{
     Alarm,
-    status::{EtcdReport, LAG_LIMIT, MemberReport, Trouble},
+    status::{Alike, EtcdReport, LAG_LIMIT, MemberReport, Trouble},
 };
 
 /// Voters that can give a snapshot, the best first: healthy followers before the leader, since a follower's disk is not
@@ -54,6 +54,9 @@ pub struct Doubts {
     pub damaged: Option<String>,
 }
 
+/// Why no member's data is to be relied on where nothing tells whose is right.
+pub(super) const UNDECIDED: &str = "members held different data, and no majority told whose was right (hash)";
+
 impl Doubts {
     /// Those about a member.
     pub fn of(report: &EtcdReport, member: &MemberReport) -> Self {
@@ -67,10 +70,14 @@ impl Doubts {
             format!("{text} (alarm {})", Alarm::CORRUPT)
         });
         let own = member.error.as_ref().filter(|_| is_sick);
+        let is_undecided = Alike::of(report, &[]).apart().iter().any(|apart| apart.id == member.id);
         Self {
             without_quorum: !report.serves || is_cut_off || is_apart,
             why: member.error.as_ref().filter(|_| is_apart).map(|t| format!("its member was not well: {t}")),
-            damaged: own.map(|trouble| format!("of {}: {trouble}", host_of(member))).or(of_all),
+            damaged: own
+                .map(|trouble| format!("of {}: {trouble}", host_of(member)))
+                .or(of_all)
+                .or(is_undecided.then(|| UNDECIDED.to_owned())),
         }
     }
 }
@@ -165,6 +172,8 @@ mod tests {
         let mut scene = Scene::new(3);
         scene.answer(3).hash.as_mut().unwrap().hash = 7;
         assert_eq!(doubts(&scene), (false, "of m3: its data differs from the others' (hash)".into()));
+        scene.answer(2).hash.as_mut().unwrap().hash = 8;
+        assert_eq!(doubts(&scene), (false, UNDECIDED.into()), "nobody knows whose is right");
         for (member_id, said) in [
             (id(3), "of m3: its data is corrupt (alarm CORRUPT)"),
             (id(1), ""),
