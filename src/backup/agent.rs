@@ -120,7 +120,7 @@ async fn attempt(
             if let Some(m) = fresh(config, own.status.cluster_id, &list, now).filter(|_| first) {
                 return Ok(Outcome::Fresh(m.file.clone()));
             }
-            let damaged = damaged(is_corrupt, &config.host, &answers).await;
+            let damaged = damaged(is_corrupt, config, &answers).await;
             work(config, &place, own, &recipients, damaged, stop.clone()).await?
         }
         _ if !may_step_in || !steps_in(config, &place, own, &ranked[..=rank]).await? => {
@@ -133,7 +133,7 @@ async fn attempt(
             if !steps_in(config, &place, &own, &ranked[..=rank]).await? {
                 return Ok(elsewhere);
             }
-            let damaged = damaged(is_corrupt, &config.host, &answers).await;
+            let damaged = damaged(is_corrupt, config, &answers).await;
             helps(&first.name, damaged.as_deref())?;
             work(config, &place, &own, &recipients, damaged, stop.clone()).await?
         }
@@ -191,14 +191,14 @@ async fn leave_note(config: &BackupConfig, credentials: &Credentials) {
 
 /// Why the data of the member on this host is not what the cluster can go on with. One that differs from the others leaves no
 /// note of what it gives, so that the next in line steps in.
-async fn damaged(is_corrupt: bool, host: &str, answers: &[Answer]) -> Option<String> {
+async fn damaged(is_corrupt: bool, config: &BackupConfig, answers: &[Answer]) -> Option<String> {
     if is_corrupt {
         return Some(format!("the alarm {} of its member, or of all, was on", Alarm::CORRUPT));
     }
     let voters = answers.iter().filter(|a| a.serves && !a.status.is_learner);
     let voters: Vec<(&str, &dyn EtcdApi)> =
         voters.map(|a| (a.name.as_str(), &a.client as &dyn EtcdApi)).collect();
-    alike::doubt(host, &voters).await
+    alike::doubt(&config.host, &voters, config.members.len()).await
 }
 
 /// Whether what a host has helps that steps in for the first in line, which stores its copy whatever is said of it: of those behind

@@ -29,8 +29,8 @@ mod silence;
 mod timing;
 
 pub use advice::list;
-pub use alike::Alike;
-pub use assess::{Known, LAG_LIMIT, alarms_in, assess, majority_hash, strangers};
+pub use alike::{Alike, Told, is_same_data, judged};
+pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
 pub use disks::LEAST_ROOM;
 pub use hashes::{Comparison, Hashes, compare};

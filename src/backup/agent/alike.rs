@@ -4,14 +4,17 @@
 
 use futures::future::join_all;
 
-use crate::etcd::{
-    EtcdApi, KvHash,
-    status::{Hashes, majority_hash},
+use crate::{
+    backup::choose::UNDECIDED,
+    etcd::{
+        EtcdApi, KvHash,
+        status::{Hashes, Told, is_same_data, judged},
+    },
 };
 
 /// Why the data of `own` is not what the cluster can go on with; `None` where nothing says so, and where hashes would hold up
-/// writes: whose databases are that large compare them with `rsadm etcd status --compare`.
-pub(super) async fn doubt(own: &str, voters: &[(&str, &dyn EtcdApi)]) -> Option<String> {
+/// writes: whose databases are that large compare them with `rsadm etcd status --compare`. Of `members` some may be away.
+pub(super) async fn doubt(own: &str, voters: &[(&str, &dyn EtcdApi)], members: usize) -> Option<String> {
     let statuses = join_all(voters.iter().map(async |(_, api)| api.status().await.ok())).await;
     let largest = statuses.iter().flatten().map(|status| status.db_size).max()?;
     let revision = statuses.iter().flatten().map(|status| status.revision).min()?;
@@ -23,19 +26,12 @@ pub(super) async fn doubt(own: &str, voters: &[(&str, &dyn EtcdApi)]) -> Option<
         Some((name == &own, api.hash_kv(revision, limit).await.ok()?))
     };
     let told: Vec<(bool, KvHash)> = join_all(voters.iter().map(hash)).await.into_iter().flatten().collect();
-    let (_, own_hash) = told.iter().find(|(is_own, _)| *is_own)?;
-    judge(own, *own_hash, told.iter().map(|(_, hash)| *hash))
-}
-
-fn judge(name: &str, own: KvHash, all: impl Iterator<Item = KvHash> + Clone) -> Option<String> {
-    let mut comparable = all.clone().filter(|hash| hash.compact_revision == own.compact_revision);
-    if comparable.all(|hash| hash.hash == own.hash) {
-        return None;
-    }
-    match majority_hash(all) {
-        Some(most) if most.compact_revision != own.compact_revision || most.hash == own.hash => None,
-        Some(_) => Some(format!("of {name}: its data differs from the others' (hash)")),
-        None => Some("members held different data, and no majority told whose was right (hash)".to_owned()),
+    let own_hash = told.iter().find(|(is_own, _)| *is_own)?;
+    let of = |(_, hash): &(bool, KvHash)| (hash.compact_revision, hash.hash);
+    match judged(own_hash, &told, members, |a, b| is_same_data(of(a), of(b))) {
+        Told::Same => None,
+        Told::Odd => Some(format!("of {own}: its data differs from the others' (hash)")),
+        Told::Undecided => Some(UNDECIDED.to_owned()),
     }
 }
 
@@ -103,8 +99,8 @@ mod tests {
         }
     }
 
-    /// What is said of the first of these, and the revisions at which they were asked.
-    async fn said(db_size: u64, hashes: &[Option<(u32, u64)>]) -> (String, Vec<u64>) {
+    /// What is said of the first of these, and the revisions at which they were asked; of more members so many are away.
+    async fn said(db_size: u64, hashes: &[Option<(u32, u64)>], away: usize) -> (String, Vec<u64>) {
         let asked = || Mutex::new(vec![]);
         let voter = |(revision, hash): (u64, &Option<(u32, u64)>)| Voter {
             revision,
@@ -115,14 +111,14 @@ mod tests {
         let voters: Vec<Voter> = (70..).zip(hashes).map(voter).collect();
         let named =
             ["e1", "e2", "e3"].into_iter().zip(&voters).map(|(name, voter)| (name, voter as &dyn EtcdApi));
-        let doubt = doubt("e1", &named.collect::<Vec<_>>()).await.unwrap_or_default();
+        let doubt = doubt("e1", &named.collect::<Vec<_>>(), hashes.len() + away).await.unwrap_or_default();
         (doubt, voters.into_iter().flat_map(|voter| voter.asked.into_inner().unwrap()).collect())
     }
 
     #[tokio::test]
     async fn what_differs_is_told_where_the_cluster_raises_no_alarm() {
         let odd = "of e1: its data differs from the others' (hash)";
-        let split = "members held different data, and no majority told whose was right (hash)";
+        let split = UNDECIDED;
         let (a, b, later) = (Some((1, 5)), Some((2, 5)), Some((3, 6)));
         for (hashes, doubt) in [
             (&[a, a, a][..], ""),
@@ -136,13 +132,17 @@ mod tests {
             (&[a, later, later], ""),
             (&[None, a, a], ""),
         ] {
-            let (told, asked) = said(1 << 20, hashes).await;
+            let (told, asked) = said(1 << 20, hashes, 0).await;
             assert_eq!(told, doubt, "{hashes:?}");
             assert!(asked.iter().all(|revision| *revision == 70), "{asked:?}");
         }
+        // Two that are wrong outvote nobody while the others are away.
+        for hashes in [[a, b, b], [b, a, b]] {
+            assert_eq!(said(1 << 20, &hashes, 2).await.0, split);
+        }
         // Nobody to compare with, and nobody that a hash would hold up.
         for (size, hashes) in [(1 << 20, &[a][..]), ((1 << 30) + 1, &[b, a, a])] {
-            assert_eq!(said(size, hashes).await, (String::new(), vec![]));
+            assert_eq!(said(size, hashes, 0).await, (String::new(), vec![]));
         }
     }
 }

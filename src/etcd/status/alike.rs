@@ -8,14 +8,44 @@ use super::{
 };
 use crate::etcd::Alarm;
 
+/// What the data of one comes to, beside that of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nobody tells otherwise, or more than half of all voters hold the same.
+    Same,
+    /// More than half of all voters hold other data.
+    Odd,
+    /// Somebody holds other data, and nothing tells whose is right.
+    Undecided,
+}
+
+/// Judges one of `all`, of whom `same` tells whether two hold the same, and `None` where nothing does. Of the `voters` those count,
+/// too, that told nothing, as etcd counts (`corrupt.go`, `checkPeerHashes`): else two that are wrong outvote the right one while
+/// the others are away.
+pub fn judged<T>(own: &T, all: &[T], voters: usize, same: impl Fn(&T, &T) -> Option<bool>) -> Told {
+    let is_of_most = |one: &T| all.iter().filter(|other| same(one, other) == Some(true)).count() * 2 > voters;
+    let others: Vec<&T> = all.iter().filter(|other| same(own, other) == Some(false)).collect();
+    match (is_of_most(own), others.iter().any(|other| is_of_most(other))) {
+        _ if others.is_empty() => Told::Same,
+        (true, false) => Told::Same,
+        (false, true) => Told::Odd,
+        _ => Told::Undecided,
+    }
+}
+
+/// Whether two hashes are of the same data, each with the compaction that it starts from; `None` where they do not compare.
+pub fn is_same_data<H: PartialEq>((since, hash): (u64, H), other: (u64, H)) -> Option<bool> {
+    (since == other.0).then(|| hash == other.1)
+}
+
 /// What the voters' data comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alike<'r> {
     /// Nobody told anything else than the others.
     Equal,
-    /// These hold other data than more than half of those that told, or have the alarm CORRUPT.
+    /// More than half of all voters hold other data than these, or these have the alarm CORRUPT.
     Odd(Vec<&'r MemberReport>),
-    /// These hold different data at one revision, and no more than half of all that told hold the same.
+    /// These hold different data at one revision, and no more than half of all voters hold the same.
     Undecided(Vec<&'r MemberReport>),
     /// Not all were compared, and another look may tell more.
     Open {
@@ -29,30 +59,32 @@ pub enum Alike<'r> {
 impl<'r> Alike<'r> {
     /// Judges a report without those that are `leaving`.
     pub fn of(report: &'r EtcdReport, leaving: &[Id]) -> Self {
-        let counts = |m: &&MemberReport| {
-            let is_other = matches!(m.error, Some(Trouble::OtherCluster(_) | Trouble::OtherMember(_)));
-            m.id.is_some_and(|id| !leaving.contains(&id)) && !m.is_learner && !is_other
-        };
+        Self::among(&report.members, report.comparison, leaving)
+    }
+
+    pub(super) fn among(members: &'r [MemberReport], comparison: Comparison, leaving: &[Id]) -> Self {
+        let votes = |m: &&MemberReport| m.id.is_some_and(|id| !leaving.contains(&id)) && !m.is_learner;
+        let voters = members.iter().filter(votes).count();
+        let is_other =
+            |m: &&MemberReport| matches!(m.error, Some(Trouble::OtherCluster(_) | Trouble::OtherMember(_)));
         // Of one with the alarm etcd has found it out.
-        let (mut odd, rest): (Vec<&MemberReport>, Vec<&MemberReport>) =
-            report.members.iter().filter(counts).partition(|m| is_corrupt(m));
-        let told: Vec<&MemberReport> = rest.iter().copied().filter(|m| hash(m).is_some()).collect();
-        let was_asked = matches!(report.comparison, Comparison::Compared | Comparison::Incomplete);
-        let is_untold = |m: &&MemberReport| was_asked && m.error.is_none() && m.hash.is_none();
-        let mut uncompared: Vec<&MemberReport> = rest.iter().copied().filter(is_untold).collect();
-        let apart: Vec<&MemberReport> = told
-            .iter()
-            .copied()
-            .filter(|m| told.iter().any(|o| hash(o) != hash(m) && since(o) == since(m)))
-            .collect();
-        let most = majority(told.iter().filter_map(|m| hash(m)));
+        let (corrupt, rest): (Vec<&MemberReport>, Vec<&MemberReport>) =
+            members.iter().filter(votes).filter(|m| !is_other(m)).partition(|m| is_corrupt(m));
+        let are = |told: Told| -> Vec<&MemberReport> {
+            rest.iter().copied().filter(|m| judged(m, &rest, voters, |a, b| same(a, b)) == told).collect()
+        };
+        let (differing, apart) = (are(Told::Odd), are(Told::Undecided));
+        let was_asked = matches!(comparison, Comparison::Compared | Comparison::Incomplete);
         // Hashes compare only where they start from one compaction: that of most counts.
-        let common =
-            most.map(|(since, _)| since).or_else(|| most_common(told.iter().filter_map(|m| since(m))));
-        uncompared.extend(told.iter().copied().filter(|m| since(m) != common));
-        let is_odd = |m: &&MemberReport| most.is_some() && since(m) == common && hash(m) != most;
-        odd.extend(told.iter().copied().filter(is_odd));
-        match (most.is_none() && !apart.is_empty(), uncompared.is_empty()) {
+        let common = most_common(rest.iter().filter_map(|m| since(m)));
+        let is_uncompared = |m: &&MemberReport| match since(m) {
+            None => was_asked && m.error.is_none(),
+            since => since != common,
+        };
+        let uncompared: Vec<&MemberReport> = rest.iter().copied().filter(is_uncompared).collect();
+        let is_open = differing.is_empty() && !apart.is_empty();
+        let odd = [corrupt, differing].concat();
+        match (is_open, uncompared.is_empty()) {
             (true, true) => Self::Undecided(apart),
             (true, false) => Self::Open { apart, uncompared },
             _ if !odd.is_empty() => Self::Odd(odd),
@@ -85,18 +117,12 @@ fn hash(member: &MemberReport) -> Option<(u64, &str)> {
     Some((member.hash_compact_revision?, member.hash.as_deref()?))
 }
 
-/// The hash that more than half of all have that told one.
-pub(super) fn majority<T: Ord>(told: impl Iterator<Item = T> + Clone) -> Option<T> {
-    let all = told.clone().count();
-    counted(told).into_iter().find(|(_, holders)| holders * 2 > all).map(|(hash, _)| hash)
+fn same(one: &MemberReport, other: &MemberReport) -> Option<bool> {
+    is_same_data(hash(one)?, hash(other)?)
 }
 
-fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
-    counted(values).into_iter().max_by_key(|(_, count)| *count).map(|(value, _)| value)
-}
-
-pub(super) fn counted<T: Ord>(values: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+pub(super) fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut counts = BTreeMap::new();
     values.for_each(|value| *counts.entry(value).or_insert(0) += 1);
-    counts
+    counts.into_iter().max_by_key(|(_, count): &(T, usize)| *count).map(|(value, _)| value)
 }

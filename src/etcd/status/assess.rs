@@ -7,9 +7,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     Answer, Gathered, Level,
     advice::advise,
-    alike::{counted, majority},
+    alike::{Alike, most_common},
     backup::{BackupReport, Backups},
-    hashes::comparison,
+    hashes::{Comparison, comparison},
     host::HostState,
     metrics::Metrics,
     report::{
@@ -18,7 +18,7 @@ use super::{
     timing::Timing,
 };
 use crate::{
-    etcd::{Alarm, KvHash, Member, MemberStatus},
+    etcd::{Alarm, Member, MemberStatus},
     pki::inspect::{days_left, ends_with_authority},
 };
 
@@ -50,7 +50,9 @@ pub struct Known {
 /// Judges what was gathered; `now` is the time against which certificates expire.
 pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdReport {
     let facts = Facts::of(gathered, known);
-    let members = facts.rows(now);
+    let mut members = facts.rows(now);
+    let compared = comparison(gathered.hashes, &members);
+    tell_odd(&mut members, compared);
     let voters = members.iter().filter(|m| facts.is_voter(m)).count();
     let healthy = members.iter().filter(|m| facts.is_voter(m) && m.healthy).count();
     let needs = voters / 2 + 1;
@@ -76,6 +78,18 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
     report.advice = advise(&report, known);
     report.verdict = verdict(&report);
     report
+}
+
+/// Whose data is not that of the others does not do its part, whatever else keeps it from that.
+fn tell_odd(members: &mut [MemberReport], comparison: Comparison) {
+    let Alike::Odd(odd) = Alike::among(members, comparison, &[]) else { return };
+    let odd: Vec<Option<Id>> = odd.iter().map(|m| m.id).collect();
+    let is_weak = |m: &MemberReport| {
+        matches!(m.error, None | Some(Trouble::NoLeader | Trouble::Behind(_) | Trouble::NoReads(_)))
+    };
+    for member in members.iter_mut().filter(|m| odd.contains(&m.id) && is_weak(m)) {
+        (member.error, member.healthy) = (Some(Trouble::Differs), false);
+    }
 }
 
 /// Members of the list that none of the answers is from: who asks by an inventory has not asked them yet.
@@ -112,8 +126,6 @@ struct Facts<'g> {
     leader: Option<u64>,
     furthest: u64,
     newest: Option<u64>,
-    /// The hash that more than half of those have that told one.
-    hash: Option<KvHash>,
 }
 
 impl<'g> Facts<'g> {
@@ -138,10 +150,9 @@ impl<'g> Facts<'g> {
             list: list.map(|(_, members, _)| members),
             alarms_known,
             serves,
-            cluster_id: most_common(statuses().map(|s| s.cluster_id)).map(|(id, _)| id),
+            cluster_id: most_common(statuses().map(|s| s.cluster_id)),
             leader: leaders.max_by_key(|s| s.raft_term).map(|s| s.leader),
             furthest: statuses().map(|s| s.raft_index).max().unwrap_or(0),
-            hash: majority_hash(told_hashes(&present, &alarms)),
             alarms,
             newest: statuses().map(|s| s.revision).max(),
         }
@@ -269,7 +280,7 @@ impl<'g> Facts<'g> {
         if member.is_some_and(|m| m.id != status.member_id) {
             return Some(Trouble::OtherMember(status.member_id));
         }
-        self.corruption(answer, status).or_else(|| self.weakness(answer, status))
+        self.corruption(status).or_else(|| self.weakness(answer, status))
     }
 
     /// Why a member says nothing: its host knows better than a forwarded port, whose far end is out of sight.
@@ -280,15 +291,9 @@ impl<'g> Facts<'g> {
         }
     }
 
-    fn corruption(&self, answer: &Answer, status: &MemberStatus) -> Option<Trouble> {
+    fn corruption(&self, status: &MemberStatus) -> Option<Trouble> {
         let corrupt = |a: &Alarm| a.member_id == status.member_id && a.kind == Alarm::CORRUPT;
-        if self.alarms.iter().any(corrupt) {
-            return Some(Trouble::Corrupt);
-        }
-        let odd = self.hash.zip(answer.hash).is_some_and(|(most, own)| {
-            own.compact_revision == most.compact_revision && own.hash != most.hash
-        });
-        odd.then_some(Trouble::Differs)
+        self.alarms.iter().any(corrupt).then_some(Trouble::Corrupt)
     }
 
     fn weakness(&self, answer: &Answer, status: &MemberStatus) -> Option<Trouble> {
@@ -327,28 +332,6 @@ fn furthest_own_list<'a>(
     let own = |a: &'_ Answer| a.status.as_ref().map_or(0, |s| s.raft_applied_index);
     let answer = answers.filter(|a| a.own_list.is_some()).max_by_key(|a| own(a))?;
     Some((answer, answer.own_list.as_deref()?, false))
-}
-
-/// Of those whom etcd has not found out.
-fn told_hashes<'a>(
-    answers: &'a [&'a Answer],
-    alarms: &'a [Alarm],
-) -> impl Iterator<Item = KvHash> + Clone + 'a {
-    let is_corrupt = move |a: &Answer| {
-        let id = a.status.as_ref().ok().map(|s| s.member_id);
-        alarms.iter().any(|alarm| Some(alarm.member_id) == id && alarm.kind == Alarm::CORRUPT)
-    };
-    answers.iter().filter(move |a| !is_corrupt(a)).filter_map(|a| a.hash)
-}
-
-/// A hash that more than half of them are, each with the compaction that it starts from.
-pub fn majority_hash(hashes: impl Iterator<Item = KvHash> + Clone) -> Option<KvHash> {
-    let most = majority(hashes.clone().map(|h| (h.compact_revision, h.hash)))?;
-    hashes.clone().find(|h| (h.compact_revision, h.hash) == most)
-}
-
-fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<(T, usize)> {
-    counted(values).into_iter().max_by_key(|(_, count)| *count)
 }
 
 /// Alarms as a member's status has them, in protobuf's text form: `memberID:1234 alarm:NOSPACE`. That form leaves out what is

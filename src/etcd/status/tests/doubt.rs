@@ -112,6 +112,32 @@ fn no_majority_is_told_from_one() {
     assert_eq!(apart(&found_out, None), "", "etcd's alarm tells");
 }
 
+/// Two that are wrong are most of three that answer, and outvote the right one no more than etcd lets them.
+#[test]
+fn who_is_silent_counts_too() {
+    let mut scene = Scene::new(5).silence(1, "refused").silence(4, "refused");
+    [2, 3].into_iter().for_each(|n| scene.answer(n).hash.as_mut().unwrap().hash = 7);
+    let report = scene.report();
+    assert!(report.members.iter().all(|m| m.error != Some(Trouble::Differs)), "{:?}", report.members);
+    let names = |members: Vec<&MemberReport>| members.iter().map(|m| m.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(Alike::of(&report, &[]).apart()), ["m2", "m3", "m5"]);
+    assert!(report.advice.iter().all(|a| a.command.as_deref() != Some("rsadm etcd replace prod.yaml m5")));
+}
+
+/// What keeps others from joining is told, with the way out, also where more answer that are none of this cluster's.
+#[test]
+fn one_judgement_is_told_and_refuses() {
+    let mut scene = Scene::new(5).listing(|list| list.truncate(3));
+    [(3, 7), (4, 8), (5, 9)]
+        .into_iter()
+        .for_each(|(n, hash)| scene.answer(n).hash.as_mut().unwrap().hash = hash);
+    [4, 5].into_iter().for_each(|n| scene.status(n).cluster_id = 7);
+    let report = scene.report();
+    let Alike::Odd(odd) = Alike::of(&report, &[]) else { panic!("m3 differs") };
+    assert_eq!((odd.len(), odd[0].name.as_str(), &odd[0].error), (1, "m3", &Some(Trouble::Differs)));
+    assert!(report.advice.iter().any(|a| a.command.as_deref() == Some("rsadm etcd replace prod.yaml m3")));
+}
+
 /// A second look compares what a compaction kept apart: before it nobody is called odd by a few.
 #[test]
 fn of_those_not_compared_yet_nothing_is_said() {
