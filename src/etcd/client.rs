@@ -273,7 +273,8 @@ impl EtcdApi for EtcdClient {
         let h = self.call_for("hash_kv", limit, |mut c| async move { c.hash_kv(asked).await }).await?;
         // Before 3.6 the revision of the hash is not in the answer; it is the one asked for.
         let revision = if h.hash_revision() > 0 { unsigned(h.hash_revision()) } else { revision };
-        Ok(KvHash { hash: h.hash(), revision, compact_revision: unsigned(h.compact_version()) })
+        let newest = h.header().map_or(revision, |header| unsigned(header.revision()));
+        Ok(KvHash { hash: h.hash(), revision, newest, compact_revision: unsigned(h.compact_version()) })
     }
 
     async fn linearizable_read(&self) -> Result<(), EtcdError> {

@@ -96,6 +96,8 @@ pub struct KvHash {
     pub hash: u32,
     /// The revision it was asked for.
     pub revision: u64,
+    /// The newest revision that the member had when it told the hash.
+    pub newest: u64,
     /// The compaction revision it includes; hashes compare only where this is equal.
     pub compact_revision: u64,
 }
@@ -149,6 +151,14 @@ pub enum EtcdError {
 impl EtcdError {
     /// How etcd's auth says no (etcd, `rpctypes/error.go`, `ErrPermissionDenied` and `ErrUserEmpty`).
     pub const DENIALS: [&str; 2] = ["etcdserver: permission denied", "etcdserver: user name is empty"];
+
+    /// How etcd says that it has what is asked for no more (etcd, `rpctypes/error.go`, `ErrCompacted`).
+    pub const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+    /// True where what was asked for is history that etcd has dropped.
+    pub fn is_compacted(&self) -> bool {
+        matches!(self, Self::Refused { why, .. } if why == Self::COMPACTED)
+    }
 
     /// What was seen or said, without the endpoint: for a place that names it already.
     pub fn into_why(self) -> String {

@@ -98,6 +98,8 @@ pub struct Answer {
     pub own_list: Option<Vec<Member>>,
     /// The hash of its key space at the common revision.
     pub hash: Option<KvHash>,
+    /// Its newest revision when it was asked for a hash, which is after it said how it is.
+    pub newest: Option<u64>,
     /// When the certificate that it serves to clients expires.
     pub served_not_after: Option<OffsetDateTime>,
     /// When the one expires that it serves to other members.
@@ -134,6 +136,7 @@ async fn ask(target: &Target, deadline: Instant) -> Answer {
         quorum_list: Err(String::new()),
         own_list: None,
         hash: None,
+        newest: None,
         served_not_after: target.served_not_after,
         peer_not_after: target.peer_not_after,
     };

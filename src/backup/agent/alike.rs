@@ -7,7 +7,7 @@ use futures::future::join_all;
 use crate::{
     backup::choose::UNDECIDED,
     etcd::{
-        EtcdApi, KvHash,
+        EtcdApi, EtcdError, KvHash,
         status::{Hashes, Told, is_same_data, judged},
     },
 };
@@ -22,11 +22,15 @@ pub(super) async fn doubt(own: &str, voters: &[(&str, &dyn EtcdApi)], members: u
         return None;
     }
     let limit = Hashes::limit(largest);
-    let hash = async |(name, api): &(&str, &dyn EtcdApi)| {
-        Some((name == &own, api.hash_kv(revision, limit).await.ok()?))
-    };
-    let told: Vec<(bool, KvHash)> = join_all(voters.iter().map(hash)).await.into_iter().flatten().collect();
+    let hash = async |(name, api): &(&str, &dyn EtcdApi)| (name == &own, api.hash_kv(revision, limit).await);
+    let answers = join_all(voters.iter().map(hash)).await;
+    let is_dropped = answers.iter().any(|(_, hash)| hash.as_ref().is_err_and(EtcdError::is_compacted));
+    let told: Vec<(bool, KvHash)> =
+        answers.into_iter().filter_map(|(is_own, hash)| Some((is_own, hash.ok()?))).collect();
     let own_hash = told.iter().find(|(is_own, _)| *is_own)?;
+    if is_dropped && own_hash.1.newest == revision {
+        return Some(format!("of {own}: it has nothing so new that the others still have it (hash)"));
+    }
     let of = |(_, hash): &(bool, KvHash)| (hash.compact_revision, hash.hash);
     match judged(own_hash, &told, members, |a, b| is_same_data(of(a), of(b))) {
         Told::Same => None,
@@ -42,7 +46,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::etcd::{Alarm, EtcdError, Member, MemberStatus, status::tests::Scene};
+    use crate::etcd::{Alarm, Member, MemberStatus, status::tests::Scene};
 
     /// A member at some revision with so large a database, and the hash that it tells, of what it starts from.
     struct Voter {
@@ -68,7 +72,10 @@ mod tests {
             self.asked.lock().unwrap().push(revision);
             let silent = || EtcdError::Unavailable { endpoint: "m1".into(), why: "no answer".into() };
             let (hash, compact_revision) = self.hash.ok_or_else(silent)?;
-            Ok(KvHash { hash, revision, compact_revision })
+            if compact_revision > revision {
+                return Err(EtcdError::Refused { endpoint: "m1".into(), why: EtcdError::COMPACTED.into() });
+            }
+            Ok(KvHash { hash, revision, newest: self.revision, compact_revision })
         }
         async fn members(&self, _: bool) -> Result<Vec<Member>, EtcdError> {
             unreachable!("hashes are all that is asked for")
@@ -140,6 +147,11 @@ mod tests {
         for hashes in [[a, b, b], [b, a, b]] {
             assert_eq!(said(1 << 20, &hashes, 2).await.0, split);
         }
+        // One that lacks what others applied is far below what they keep.
+        let (new, below) =
+            (Some((3, 900)), "of e1: it has nothing so new that the others still have it (hash)");
+        assert_eq!(said(1 << 20, &[a, new, new], 0).await.0, below);
+        assert_eq!(said(1 << 20, &[new, new, a], 0).await.0, "");
         // Nobody to compare with, and nobody that a hash would hold up.
         for (size, hashes) in [(1 << 20, &[a][..]), ((1 << 30) + 1, &[b, a, a])] {
             assert_eq!(said(size, hashes, 0).await, (String::new(), vec![]));

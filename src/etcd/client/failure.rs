@@ -16,7 +16,6 @@ pub(super) const PEER_URL_EXISTS: &str = "etcdserver: Peer URLs already exists";
 /// Instead of the above within one second: IDs are made from the peer URLs and the time.
 pub(super) const MEMBER_ID_EXISTS: &str = "etcdserver: member ID already exist";
 pub(super) const MEMBER_NOT_FOUND: &str = "etcdserver: member not found";
-pub(super) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const NOT_FOR_LEARNERS: &str = "etcdserver: rpc not supported for learner";
 
 /// True where etcd refused in exactly these words (etcd, api/v3rpc/rpctypes/error.go).

@@ -5,11 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{CompactionOptions, DeleteOptions};
 
-use super::{
-    EtcdClient,
-    failure::{COMPACTED, says},
-    unsigned,
-};
+use super::{EtcdClient, unsigned};
 use crate::etcd::{EtcdError, upkeep::Upkeep};
 
 #[async_trait]
@@ -26,7 +22,7 @@ impl Upkeep for EtcdClient {
             .await;
         match answer {
             Ok(_) => Ok(true),
-            Err(error) if says(&error, COMPACTED) => Ok(false),
+            Err(error) if error.is_compacted() => Ok(false),
             Err(error) => Err(error),
         }
     }

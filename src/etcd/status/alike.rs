@@ -117,8 +117,20 @@ fn hash(member: &MemberReport) -> Option<(u64, &str)> {
     Some((member.hash_compact_revision?, member.hash.as_deref()?))
 }
 
+/// Who has applied as much and has come to another revision holds other data, whatever the hashes of what came before.
 fn same(one: &MemberReport, other: &MemberReport) -> Option<bool> {
+    if lacks_writes_of(one, other) || lacks_writes_of(other, one) {
+        return Some(false);
+    }
     is_same_data(hash(one)?, hash(other)?)
+}
+
+/// True of a member that had applied all that the other knew to be committed when that told its revision, and did not have that
+/// revision afterwards. etcd tells its revision before what is committed, and that before what is applied (`v3rpc/maintenance.go`,
+/// `Status`), so that no write under way looks like this.
+fn lacks_writes_of(member: &MemberReport, other: &MemberReport) -> bool {
+    let has_applied = member.raft_applied_index.zip(other.raft_index).is_some_and(|(own, all)| own >= all);
+    has_applied && member.newest.zip(other.revision).is_some_and(|(own, others)| own < others)
 }
 
 pub(super) fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {

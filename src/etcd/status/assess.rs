@@ -213,6 +213,8 @@ impl<'g> Facts<'g> {
             raft_term: status.map(|s| s.raft_term),
             raft_index: status.map(|s| s.raft_index),
             raft_applied_index: status.map(|s| s.raft_applied_index),
+            revision: status.map(|s| s.revision),
+            newest: answer.and_then(|a| a.newest),
             lag: status.map(|s| self.furthest.saturating_sub(s.raft_applied_index)),
             hash: answer.and_then(|a| a.hash).map(|h| format!("{:08x}", h.hash)),
             hash_compact_revision: answer.and_then(|a| a.hash).map(|h| h.compact_revision),

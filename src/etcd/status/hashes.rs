@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Answer, Gathered, Target,
     advice::{list, note, title},
-    by,
     commands::Commands,
     report::{Advice, EtcdReport, MemberReport},
 };
-use crate::{etcd::KvHash, event::bytes};
+use crate::{
+    etcd::{EtcdError, KvHash},
+    event::bytes,
+};
 
 /// Above this, writes would wait for a hash for more than about a second.
 const QUICK: u64 = 1 << 30;
@@ -72,7 +74,8 @@ impl Hashes {
     }
 }
 
-/// Asks for hashes what answered, each member once. `until` is when a look that is in a hurry has to end.
+/// Asks for hashes what answered, each member once, and those again that have dropped all that one far below them has. `until` is when
+/// a look that is in a hurry has to end.
 pub async fn compare(targets: &[Target], gathered: &mut Gathered, wanted: Hashes, until: Instant) {
     gathered.hashes = wanted;
     let answers = &gathered.answers;
@@ -80,9 +83,19 @@ pub async fn compare(targets: &[Target], gathered: &mut Gathered, wanted: Hashes
     let largest = sizes.max().unwrap_or_default();
     let Some(revision) = common_revision(answers).filter(|_| wanted.has(largest)) else { return };
     let end = if wanted == Hashes::Whole { Instant::now() + Hashes::limit(largest) } else { until };
-    let hashes = join_all(targets.iter().zip(answers).map(|(t, a)| hash(t, a, revision, end))).await;
-    for (answer, hash) in gathered.answers.iter_mut().zip(hashes) {
-        answer.hash = hash;
+    let ask = |revision| join_all(targets.iter().zip(answers).map(move |(t, a)| hash(t, a, revision, end)));
+    let mut hashes = ask(revision).await;
+    let newest: Vec<Option<u64>> = hashes.iter().map(|h| Some(h.as_ref()?.as_ref().ok()?.newest)).collect();
+    // They hold the same or not, whoever it is that has so little.
+    let has_dropped =
+        |hash: &Option<Result<KvHash, EtcdError>>| matches!(hash, Some(Err(error)) if error.is_compacted());
+    let dropped = answers.iter().zip(&hashes).filter(|(_, hash)| has_dropped(hash));
+    if let Some(revision) = dropped.filter_map(|(a, _)| Some(a.status.as_ref().ok()?.revision)).min() {
+        hashes = ask(revision).await;
+    }
+    for ((answer, hash), newest) in gathered.answers.iter_mut().zip(hashes).zip(newest) {
+        answer.hash = hash.and_then(Result::ok);
+        answer.newest = answer.hash.map(|hash| hash.newest).or(newest);
     }
 }
 
@@ -91,12 +104,18 @@ fn common_revision(answers: &[Answer]) -> Option<u64> {
     answers.iter().filter_map(|a| a.status.as_ref().ok()).filter(|s| !s.is_learner).map(|s| s.revision).min()
 }
 
-async fn hash(target: &Target, answer: &Answer, revision: u64, end: Instant) -> Option<KvHash> {
+async fn hash(
+    target: &Target,
+    answer: &Answer,
+    revision: u64,
+    end: Instant,
+) -> Option<Result<KvHash, EtcdError>> {
     let (api, status) = (target.api.as_ref().ok()?, answer.status.as_ref().ok()?);
-    if status.is_learner {
-        return None; // It serves no hashes (etcd, `isRPCSupportedForLearner`).
+    // A learner serves no hashes (etcd, `isRPCSupportedForLearner`).
+    if status.is_learner || status.revision < revision {
+        return None;
     }
-    by(end, api.hash_kv(revision, end.saturating_duration_since(Instant::now()))).await.ok()
+    timeout_at(end, api.hash_kv(revision, end.saturating_duration_since(Instant::now()))).await.ok()
 }
 
 /// Voters that are well and told no hash.
@@ -136,9 +155,14 @@ pub(super) fn uncompared(report: &EtcdReport, commands: Commands<'_>) -> Option<
         .with(commands.compare())),
         Comparison::Incomplete => {
             let silent: Vec<String> = untold(&report.members).map(title).collect();
+            let is_below = untold(&report.members).all(|m| m.newest.is_some());
             Some(note(format!(
-                "the data of {} was not compared with that of the others: no hash of it came in time",
-                list(&silent)
+                "the data of {} was not compared with that of the others: {}",
+                list(&silent),
+                match is_below {
+                    true => "it has nothing so new that they still have it",
+                    false => "no hash of it came in time",
+                }
             )))
         }
     }

@@ -190,6 +190,11 @@ pub struct MemberReport {
     pub raft_index: Option<u64>,
     /// Newest raft entry that it has applied.
     pub raft_applied_index: Option<u64>,
+    /// Its newest revision.
+    pub revision: Option<u64>,
+    /// The same when it was asked for its hash, after all that stands here was told.
+    #[serde(skip)]
+    pub newest: Option<u64>,
     /// How many entries it is behind the member that is furthest.
     pub lag: Option<u64>,
     /// The hash of its key space at a revision that all have, eight hexadecimal digits.
@@ -245,7 +250,7 @@ pub enum Trouble {
     /// It raised CORRUPT, or another raised it about this one.
     #[error("its data is corrupt (alarm CORRUPT)")]
     Corrupt,
-    /// At the same revision its hash is not that of most.
+    /// At the same revision its hash is not that of most, or it lacks writes that it has applied by its own account.
     #[error("its data differs from the others' (hash)")]
     Differs,
     /// It has no leader.

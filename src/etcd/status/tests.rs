@@ -371,6 +371,7 @@ fn json_is_an_interface() {
           "raft_applied_index": 50100,
           "raft_index": 50100,
           "raft_term": 4,
+          "revision": 48211,
           "version": "3.7.0"
         }
       ],

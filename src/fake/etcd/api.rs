@@ -206,7 +206,7 @@ impl EtcdApi for FakeEtcd {
         };
         self.ask(|state, data| match state.etcd.untold.contains(&self.host) {
             true => Err("no answer".into()),
-            false => Ok(KvHash { hash: hash(&data.written), revision, compact_revision }),
+            false => Ok(KvHash { hash: hash(&data.written), revision, newest: revision, compact_revision }),
         })
     }
 

@@ -138,6 +138,39 @@ fn one_judgement_is_told_and_refuses() {
     assert!(report.advice.iter().any(|a| a.command.as_deref() == Some("rsadm etcd replace prod.yaml m3")));
 }
 
+/// Hashes are of what all have: they do not tell of writes that a member lacks.
+#[test]
+fn who_lacks_writes_that_it_has_applied_differs() {
+    let lacking = |hash: bool| {
+        let mut scene = Scene::new(3);
+        scene.status(3).revision = 30_000;
+        scene.answer(3).newest = Some(30_000);
+        if !hash {
+            scene.answer(3).hash = None;
+        }
+        scene
+    };
+    for hash in [true, false] {
+        let report = lacking(hash).report();
+        assert_eq!(report.members[2].error, Some(Trouble::Differs));
+        assert_eq!(report.comparison, Comparison::Compared);
+        assert_eq!(report.advice.len(), 2, "{:?}", report.advice);
+    }
+    // It has still to apply what others have, or had it by the time that it was asked again.
+    let mut behind = lacking(false);
+    behind.status(3).raft_applied_index -= 1;
+    let report = behind.report();
+    assert_eq!(report.members[2].error, None);
+    assert!(report.advice[0].text.ends_with("it has nothing so new that they still have it"), "{report:?}");
+    let mut catches_up = lacking(true);
+    catches_up.answer(3).newest = Some(48_211);
+    assert!(matches!(Alike::of(&catches_up.report(), &[]), Alike::Equal));
+    // Two of two: nothing tells who counted wrong.
+    let mut two = Scene::new(2);
+    (two.status(2).revision, two.answer(2).newest) = (30_000, Some(30_000));
+    assert_eq!(Alike::of(&two.report(), &[]).apart().len(), 2);
+}
+
 /// A second look compares what a compaction kept apart: before it nobody is called odd by a few.
 #[test]
 fn of_those_not_compared_yet_nothing_is_said() {

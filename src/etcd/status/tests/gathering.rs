@@ -26,6 +26,9 @@ struct Hashing {
     db_size: u64,
     takes: Duration,
     asked: AtomicUsize,
+    /// How far they are, where that is not as far as all others.
+    revision: Option<u64>,
+    compacted: u64,
 }
 
 impl SlowMember {
@@ -49,7 +52,9 @@ impl EtcdApi for SlowMember {
     }
 
     async fn status(&self) -> Result<MemberStatus, EtcdError> {
-        self.answer(MemberStatus { db_size: self.hashing.db_size, ..status(1) }).await
+        let all = status(1);
+        let revision = self.hashing.revision.unwrap_or(all.revision);
+        self.answer(MemberStatus { db_size: self.hashing.db_size, revision, ..all }).await
     }
 
     async fn alarms(&self) -> Result<Vec<Alarm>, EtcdError> {
@@ -64,7 +69,11 @@ impl EtcdApi for SlowMember {
     async fn hash_kv(&self, revision: u64, _: Duration) -> Result<KvHash, EtcdError> {
         self.hashing.asked.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(self.hashing.takes).await;
-        self.answer(KvHash { hash: 1, revision, compact_revision: 0 }).await
+        if revision < self.hashing.compacted {
+            return Err(EtcdError::Refused { endpoint: "m1".into(), why: EtcdError::COMPACTED.into() });
+        }
+        let newest = self.hashing.revision.unwrap_or(revision);
+        self.answer(KvHash { hash: 1, revision, newest, compact_revision: self.hashing.compacted }).await
     }
 
     async fn has_keys(&self, _: &str) -> Result<bool, EtcdError> {
@@ -145,7 +154,7 @@ async fn hashes_are_asked_for_where_they_are_wanted_and_bearable() {
         (Hashes::Whole, large, slow, 1, true),
         (Hashes::Whole, large, slow * 2, 1, false),
     ] {
-        let hashing = Arc::new(Hashing { db_size, takes, asked: AtomicUsize::new(0) });
+        let hashing = Arc::new(Hashing { db_size, takes, ..Hashing::default() });
         let mut target = target(Duration::ZERO, false, &ALARMS);
         let (delay, hangs_reads, alarms_asked) = (Duration::ZERO, false, &ALARMS);
         let member = SlowMember { delay, hangs_reads, alarms_asked, hashing: hashing.clone() };
@@ -159,11 +168,28 @@ async fn hashes_are_asked_for_where_they_are_wanted_and_bearable() {
     }
 }
 
+/// What others have dropped of it all, they tell no hash of: that is none of theirs that did not come.
+#[tokio::test]
+async fn one_far_below_the_others_is_the_one_that_is_not_compared() {
+    static ALARMS: AtomicUsize = AtomicUsize::new(0);
+    let targets = [(1_000, 900), (1_005, 900), (500, 400)].map(|(revision, compacted)| {
+        let hashing = Arc::new(Hashing { revision: Some(revision), compacted, ..Hashing::default() });
+        let mut target = target(Duration::ZERO, false, &ALARMS);
+        let (delay, hangs_reads, alarms_asked) = (Duration::ZERO, false, &ALARMS);
+        target.api = Ok(Box::new(SlowMember { delay, hangs_reads, alarms_asked, hashing }));
+        target
+    });
+    let mut gathered = gather(&targets, Limits::default()).await;
+    compare(&targets, &mut gathered, Hashes::Whole, Instant::now()).await;
+    let told: Vec<_> = gathered.answers.iter().map(|a| (a.hash.map(|h| h.revision), a.newest)).collect();
+    assert_eq!(told, [(Some(1_000), Some(1_000)), (Some(1_000), Some(1_005)), (None, Some(500))]);
+}
+
 #[test]
 fn data_that_was_not_compared_is_not_called_equal() {
     let note = |scene: &Scene| scene.report().advice.into_iter().map(|a| a.text).collect::<Vec<_>>().join("");
     let mut scene = Scene::new(3);
-    scene.answer(3).hash = None;
+    (scene.answer(3).hash, scene.answer(3).newest) = (None, None);
     assert_eq!(scene.report().comparison, Comparison::Incomplete);
     assert_eq!(
         note(&scene),

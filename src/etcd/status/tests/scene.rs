@@ -59,7 +59,13 @@ impl Scene {
             latency: Some(Duration::from_micros(900 + 300 * n as u64)),
             quorum_list: Ok(list.clone()),
             own_list: Some(list.clone()),
-            hash: Some(KvHash { hash: 0x9f3a_00c1, revision: 48_211, compact_revision: 40_000 }),
+            hash: Some(KvHash {
+                hash: 0x9f3a_00c1,
+                revision: 48_211,
+                newest: 48_211,
+                compact_revision: 40_000,
+            }),
+            newest: Some(48_211),
             served_not_after: Some(datetime!(2027-11-18 14:00:00 UTC)),
             peer_not_after: Some(datetime!(2027-11-18 14:00:00 UTC)),
         };
@@ -93,7 +99,7 @@ impl Scene {
         let answer = self.answer(n);
         answer.status = Err(why.to_owned());
         answer.quorum_list = Err(why.to_owned());
-        (answer.latency, answer.own_list, answer.hash) = (None, None, None);
+        (answer.latency, answer.own_list, answer.hash, answer.newest) = (None, None, None, None);
         (answer.served_not_after, answer.peer_not_after) = (None, None);
         self
     }
@@ -126,7 +132,7 @@ impl Scene {
         scene.status(n).raft_applied_index = 50_093;
         let answer = scene.answer(n);
         answer.quorum_list = Err("etcdserver: rpc not supported for learner".to_owned());
-        (answer.own_list, answer.hash) = (None, None);
+        (answer.own_list, answer.hash, answer.newest) = (None, None, None);
         scene
     }
 

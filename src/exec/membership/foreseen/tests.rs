@@ -13,7 +13,7 @@ fn url(n: usize) -> String {
 }
 
 fn with(n: usize, down: &[usize], odd: &[usize]) -> EtcdReport {
-    let other = KvHash { hash: 7, revision: 48_211, compact_revision: 40_000 };
+    let other = KvHash { hash: 7, revision: 48_211, newest: 48_211, compact_revision: 40_000 };
     let mut scene = down.iter().fold(Scene::new(n), |scene, n| scene.silence(*n, "refused"));
     odd.iter().for_each(|n| scene.answer(*n).hash = Some(other));
     scene.report()

@@ -3,7 +3,7 @@
 use super::*;
 use crate::etcd::{KvHash, status::tests::Scene};
 
-const HASH: KvHash = KvHash { hash: 7, revision: 48_211, compact_revision: 40_000 };
+const HASH: KvHash = KvHash { hash: 7, revision: 48_211, newest: 48_211, compact_revision: 40_000 };
 
 /// Two members: nobody tells which of them is wrong.
 fn with_hash(hash: Option<KvHash>) -> Scene {
