@@ -33,12 +33,11 @@ const BRIEF: Duration = Duration::from_secs(2);
 /// Where members hold different data, or that is not known.
 pub async fn before_an_upgrade(members: &dyn Members, now: OffsetDateTime) -> Result<(), Refusal> {
     let report = compared(members, Hashes::Whole, now).await;
-    // Whoever joins is of the inventory's version.
-    let runs = report.members.iter().filter_map(|m| m.version.as_deref()?.parse::<Version>().ok()).min();
-    let with =
-        runs.map(|version| format!("with etcd.version: {version} in the inventory, ")).unwrap_or_default();
-    let again = "then run this again with the new one";
-    match hold_the_same(&report, again) {
+    let with = joining(&report)
+        .map(|version| format!("with etcd.version: {version} in the inventory, "))
+        .unwrap_or_default();
+    let way = Way { with: &with, again: "then run this again with the new one" };
+    match hold_the_same(&report, way) {
         // Of members that were started at different times hashes may start from different compactions for as long as nobody writes
         // (etcd, `hash.go`, keeps those of its last compactions in memory).
         Ok(Some(_)) if !is_untold(&report) => Ok(()),
@@ -49,12 +48,20 @@ pub async fn before_an_upgrade(members: &dyn Members, now: OffsetDateTime) -> Re
             why: open,
             help: format!(
                 "rsadm etcd status --compare shows who tells a hash: run this again at a quiet hour, once all do; one that never \
-                 does, though its disk is not slow, is made anew: {with}rsadm etcd replace HOST; {again}"
+                 does, though its disk is not slow, is made anew: {}rsadm etcd replace HOST; {}",
+                way.with, way.again
             ),
         }),
-        Err(refusal) if refusal.rule == ALARM => Err(refusal),
-        Err(refusal) => Err(Refusal { help: with + &refusal.help, ..refusal }),
+        Err(refusal) => Err(refusal),
     }
+}
+
+/// The version of whoever joins, which is the inventory's, and no older than that of any other: the newest of those that stay.
+fn joining(report: &EtcdReport) -> Option<Version> {
+    let judged = Alike::of(report, &[]);
+    let is_odd = |m: &&MemberReport| matches!(&judged, Alike::Odd(odd) if odd.iter().any(|o| o.id == m.id));
+    let staying = report.members.iter().filter(|m| !is_odd(m));
+    staying.filter_map(|m| m.version.as_deref()?.parse::<Version>().ok()).max()
 }
 
 /// Whether somebody told no hash, after all looks.
@@ -114,22 +121,29 @@ pub(super) async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetD
 }
 
 const SUBJECT: &str = "no member of etcd is started anew";
-/// The rule of etcd's own finding.
-const ALARM: &str = "data-differs-somewhere";
 /// What follows the way out.
-pub(super) const AGAIN: &str = "then run this again";
+pub(super) const AGAIN: Way<'_> = Way { with: "", again: "then run this again" };
+
+/// What stands around the commands of a way out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way<'a> {
+    /// Before one that lets a member join.
+    with: &'a str,
+    /// After all of them.
+    again: &'a str,
+}
 
 /// Whether they do; what is said where that is not known.
-fn hold_the_same(report: &EtcdReport, again: &str) -> Result<Option<String>, Refusal> {
+fn hold_the_same(report: &EtcdReport, way: Way<'_>) -> Result<Option<String>, Refusal> {
     let judged = Alike::of(report, &[]);
     if let Some(refusal) =
-        differ(report, &judged, SUBJECT, "etcd starts no member beside one that differs", again)
+        differ(report, &judged, SUBJECT, "etcd starts no member beside one that differs", way)
     {
         return Err(refusal);
     }
     if report.cluster_alarms.iter().any(|alarm| alarm == Alarm::CORRUPT) {
         return Err(Refusal {
-            rule: ALARM,
+            rule: "data-differs-somewhere",
             subject: SUBJECT.into(),
             why: "etcd found different data on its members, and does not know whose is right (alarm CORRUPT of no member)".into(),
             help: "rsadm etcd status --compare tells what they hold; once all hold the same, rsadm etcd alarm disarm takes it back"
@@ -154,20 +168,22 @@ pub(super) fn differ(
     judged: &Alike<'_>,
     subject: &str,
     danger: &str,
-    again: &str,
+    way: Way<'_>,
 ) -> Option<Refusal> {
     let (why, help) = match judged {
         Alike::Odd(odd) => (
             format!("the data of {} is not that of the others, and {danger}", list(odd)),
-            mends(report, odd.first()?, again),
+            mends(report, odd.first()?, way),
         ),
         Alike::Undecided(apart) | Alike::Open { apart, .. } if !apart.is_empty() => (
             format!("{} hold different data, and no majority tells whose is right", list(apart)),
             format!(
                 "rsadm etcd status tells more: where etcd stops on another host, that one may be right, and its log names whom it \
                  differs from (found different hash values from remote peer); {}rsadm etcd remove HOST takes out the one of them \
-                 that you know to be wrong, and rsadm etcd add HOST then gives it the data of the others; {again}",
-                goes_first(report, apart.first()?)
+                 that you know to be wrong, and {}rsadm etcd add HOST then gives it the data of the others; {}",
+                goes_first(report, apart.first()?),
+                way.with,
+                way.again
             ),
         ),
         _ => return None,
@@ -176,7 +192,7 @@ pub(super) fn differ(
 }
 
 /// How one that is known to be wrong gets the data of the others. etcd adds nobody while one more is not well.
-fn mends(report: &EtcdReport, odd: &MemberReport, again: &str) -> String {
+fn mends(report: &EtcdReport, odd: &MemberReport, Way { with, again }: Way<'_>) -> String {
     let host = host(odd);
     let is_sick = |m: &&MemberReport| m.id.is_some() && m.id != odd.id && !m.is_learner && m.error.is_some();
     // Where it is odd for the sake of one that leaves, it could join beside that one no more than that one beside it.
@@ -189,9 +205,9 @@ fn mends(report: &EtcdReport, odd: &MemberReport, again: &str) -> String {
             "{first}put the line of its host back into the inventory for now, and {}, without that line",
             takes_out(odd, again)
         ),
-        (true, true) => format!("rsadm etcd replace {host} gives it theirs; {again}"),
+        (true, true) => format!("{with}rsadm etcd replace {host} gives it theirs; {again}"),
         (false, true) => format!(
-            "{first}{}, and once all the others are well, or made anew, rsadm etcd add {host} gives it theirs",
+            "{first}{}, and once all the others are well, or made anew, {with}rsadm etcd add {host} gives it theirs",
             takes_out(odd, again)
         ),
     }

@@ -72,6 +72,32 @@ fn no_member_is_started_anew_beside_one_that_differs() {
     assert!(hold_the_same(&of_nobody.report(), AGAIN).unwrap_err().help.contains("rsadm etcd alarm disarm"));
 }
 
+/// In the middle of an upgrade a member joins with the newest version of those that stay; the prefix stands before what needs it.
+#[test]
+fn who_joins_has_the_version_of_the_newest_that_stays() {
+    let runs = |scene: &mut Scene, older: &[usize]| {
+        older.iter().for_each(|n| scene.status(*n).version = "3.6.14".to_owned());
+        joining(&scene.report()).map(|version| version.to_string()).unwrap_or_default()
+    };
+    for (odd, older, joins) in [
+        (&[2][..], &[2, 3][..], "v3.7.0"),
+        (&[1], &[2, 3], "v3.6.14"),
+        (&[3], &[], "v3.7.0"),
+        (&[2, 3], &[2, 3], "v3.7.0"),
+    ] {
+        assert_eq!(runs(&mut with(3, &[], odd, &[]), older), joins, "{odd:?} {older:?}");
+    }
+    let way = Way { with: "with v3.7.0, ", ..AGAIN };
+    for (scene, says) in [
+        (with(3, &[], &[3], &[]), "with v3.7.0, rsadm etcd replace m3 gives it theirs"),
+        (with(2, &[], &[2], &[]), "know to be wrong, and with v3.7.0, rsadm etcd add HOST then gives"),
+        (with(5, &[4], &[5], &[]), "or made anew, with v3.7.0, rsadm etcd add m5 gives it theirs"),
+    ] {
+        let help = hold_the_same(&scene.report(), way).unwrap_err().help;
+        assert!(help.contains(says) && help.matches("with v").count() == 1, "{help}");
+    }
+}
+
 /// Two against two: each of the two would be refused for the sake of the other.
 #[test]
 fn of_two_that_differ_from_two_one_goes_first() {
