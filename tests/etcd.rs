@@ -23,7 +23,7 @@ use rsadm::{
     },
     host::tls,
     pki::inspect::inspect_der,
-    plan::quorum::{Change, Membership, STOPPING, gate},
+    plan::quorum::{Change, Membership, Outage, gate},
 };
 use time::OffsetDateTime;
 
@@ -189,7 +189,7 @@ async fn one_down_then_two() {
     let mut cluster = Cluster::start(3);
     let clients = serving(&cluster).await;
     let healthy = report(&cluster).await;
-    let stop = |n: usize| Change::Restart { name: format!("m{n}"), doing: STOPPING };
+    let stop = |n: usize| Change::Restart { name: format!("m{n}"), outage: Outage::Stop };
     assert!(gate(&stop(2), &Membership::from(&healthy)).is_ok());
 
     cluster.kill(0);

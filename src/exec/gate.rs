@@ -25,7 +25,7 @@ use crate::{
     phases::{certs, etcd::members::is_in_question},
     plan::{
         Refusal,
-        quorum::{Change, Membership, STOPPING, can_be_accepted, gate},
+        quorum::{Change, Membership, Outage, can_be_accepted, gate},
     },
 };
 
@@ -41,23 +41,18 @@ const ELECTION: Duration = Duration::from_secs(15);
 /// Where API servers keep what they keep; rsadm lets nobody change it.
 const OBJECTS: &str = "/registry/";
 
-/// Whether the member on a host may be restarted now, or get what may stop it; `doing` says which in a refusal. How the members
-/// are.
+/// Whether the member on a host may be restarted now, or get what may stop it; `outage` says which. How the members are.
 ///
 /// # Errors
 /// The reason why not, with the way out.
-pub async fn may_restart(
-    cx: &Context<'_>,
-    host: &NodeName,
-    doing: &'static str,
-) -> Result<EtcdReport, Refusal> {
-    let change = Change::Restart { name: host.to_string(), doing };
+pub async fn may_restart(cx: &Context<'_>, host: &NodeName, outage: Outage) -> Result<EtcdReport, Refusal> {
+    let change = Change::Restart { name: host.to_string(), outage };
     let (report, judged) = await_yes(cx.members, &change, cx.accept_quorum_loss, cx.limit, cx.now).await;
     if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
         let sick = report.members.iter().filter(|m| m.error.is_some());
         cx.given_up().extend(sick.map(|m| m.name.clone()));
     }
-    if doing == STOPPING {
+    if outage == Outage::Stop {
         alike::before_a_restart(cx, host, &report).await?;
     }
     Ok(report)
@@ -371,7 +366,7 @@ mod tests {
 
     #[test]
     fn consent_goes_past_the_quorum_alone_and_is_told() {
-        let stop = Change::Restart { name: "m1".into(), doing: STOPPING };
+        let stop = Change::Restart { name: "m1".into(), outage: Outage::Stop };
         let Some(Id(id)) = Scene::new(1).report().members[0].id else { panic!("it has an ID") };
         let last = Change::Remove { id };
         for (change, report, accepts, answer, told) in [

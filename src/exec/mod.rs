@@ -20,10 +20,7 @@ use crate::{
     inventory::{Cluster, NodeName},
     layout,
     observe::Observed,
-    plan::{
-        Action, HostWork, Plan, Refusal, Stage, Step,
-        quorum::{RENEWING, STOPPING},
-    },
+    plan::{Action, HostWork, Plan, Refusal, Stage, Step, quorum::Outage},
 };
 
 mod aftermath;
@@ -183,9 +180,9 @@ pub async fn execute(cx: &Context<'_>, plan: &Plan) -> Result<(), RunError> {
 }
 
 /// What of a host's work may cost its member.
-fn endangering(work: &HostWork) -> &'static str {
+fn endangering(work: &HostWork) -> Outage {
     let renews = work.steps.iter().any(|step| matches!(step.action, Action::PutCert { .. }));
-    if renews { RENEWING } else { STOPPING }
+    if renews { Outage::Renew } else { Outage::Stop }
 }
 
 /// Whether the member there gets another manifest, with which its kubelet starts it anew.

@@ -12,6 +12,8 @@
 //! `rsadm reset` does not ask: members that it wipes go on being counted, and where no member gives its list all that
 //! is known may be their number. It judges with the same [`Projection`] (`cli/reset/beside.rs`).
 
+use std::fmt;
+
 use super::Refusal;
 use crate::layout;
 
@@ -34,8 +36,8 @@ pub enum Change {
     Restart {
         /// Whose.
         name: String,
-        /// What takes it away, as it stands before its name: [`STOPPING`], [`RENEWING`], or `defragmenting`.
-        doing: &'static str,
+        /// What takes it away.
+        outage: Outage,
     },
     /// Take a member out for good. By ID: a member that never started has no name.
     Remove {
@@ -55,6 +57,28 @@ pub enum Change {
         /// Whose; a voter of this ID means it was promoted already.
         id: u64,
     },
+}
+
+/// What takes a member away for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// It is stopped, and started anew.
+    Stop,
+    /// It reads its certificates with every connection, and is lost to the others where one of them is of no use.
+    Renew,
+    /// It writes its database anew, and answers nobody meanwhile.
+    Defragment,
+}
+
+/// As it stands before the member's name.
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stopping etcd on",
+            Self::Renew => "exchanging the certificates of etcd on",
+            Self::Defragment => "defragmenting",
+        })
+    }
 }
 
 /// What the membership comes to while the change is under way.
@@ -81,11 +105,6 @@ pub fn can_be_accepted(refusal: &Refusal) -> bool {
     refusal.rule == QUORUM
 }
 
-/// What takes a member away that is started anew.
-pub const STOPPING: &str = "stopping etcd on";
-/// A member reads its certificates with every connection, and is lost to the others where one of them is of no use.
-pub const RENEWING: &str = "exchanging the certificates of etcd on";
-
 /// How many of `voters` are a majority.
 pub const fn quorum(voters: usize) -> usize {
     voters / 2 + 1
@@ -107,7 +126,7 @@ pub fn gate(change: &Change, live: &Membership) -> Result<Projection, Refusal> {
         return Err(refusal("membership-unknown", subject, why, START_ETCD.to_owned()));
     }
     match change {
-        Change::Restart { name, doing } => restart(name, doing, live),
+        Change::Restart { name, outage } => restart(name, *outage, live),
         Change::Remove { id } => remove(*id, live),
         Change::AddLearner { peer_url } => add_learner(peer_url, live),
         Change::Promote { id } => promote(*id, live),
@@ -120,8 +139,8 @@ const GRANT: &str = "as etcd's root, give that certificate's user the role root,
 const START_ETCD: &str =
     "start etcd where it is stopped (its container's log tells why), then run this again";
 
-fn restart(name: &str, doing: &'static str, live: &Membership) -> Result<Projection, Refusal> {
-    let doing = format!("{doing} {name}");
+fn restart(name: &str, outage: Outage, live: &Membership) -> Result<Projection, Refusal> {
+    let doing = format!("{outage} {name}");
     if live.learners.iter().any(|l| l.name == name) {
         return Ok(live.now());
     }

@@ -13,14 +13,11 @@ use crate::{
     exec::{RunError, gate},
     inventory::NodeName,
     layout,
-    plan::Refusal,
+    plan::{Refusal, quorum::Outage},
 };
 
 /// The phase's name.
 const PHASE: &str = "defrag";
-
-/// What takes a member away meanwhile, before its name.
-const DOING: &str = "defragmenting";
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -171,7 +168,7 @@ fn next(report: &EtcdReport, waiting: &[String]) -> usize {
 
 /// Defragments a member; why it is left, where its host is not in the inventory and it cannot be reached.
 async fn one(t: &Tending<'_>, name: &str) -> Result<Result<Shrunk, String>, RunError> {
-    let report = t.may_pause(name, DOING).await?;
+    let report = t.may_pause(name, Outage::Defragment).await?;
     let own = |report: &EtcdReport| report.members.iter().find(|m| m.name == name).cloned();
     let Some(mut member) = own(&report) else { return Err(RunError::Stopped(1)) };
     if !member.in_inventory
@@ -182,7 +179,7 @@ async fn one(t: &Tending<'_>, name: &str) -> Result<Result<Shrunk, String>, RunE
     if member.is_leader {
         t.hand_over(&report, &member).await?;
         // It took a moment, and an election may have brought leadership back.
-        let report = t.may_pause(name, DOING).await?;
+        let report = t.may_pause(name, Outage::Defragment).await?;
         member = own(&report).unwrap_or(member);
     }
     let host = gate::host_of(t.members, &member).unwrap_or_else(|| NodeName::new(name));

@@ -16,7 +16,10 @@ use crate::{
     },
     event::{Events, Failure, Stage},
     inventory::{Cluster, NodeName},
-    plan::{Refusal, quorum::Change},
+    plan::{
+        Refusal,
+        quorum::{Change, Outage},
+    },
 };
 
 pub mod bench;
@@ -82,8 +85,8 @@ impl Tending<'_> {
     }
 
     /// Whether the member may be away for a moment, for what is being done to it, by what the members say now; how they are.
-    async fn may_pause(&self, name: &str, doing: &'static str) -> Result<EtcdReport, RunError> {
-        let change = Change::Restart { name: name.to_owned(), doing };
+    async fn may_pause(&self, name: &str, outage: Outage) -> Result<EtcdReport, RunError> {
+        let change = Change::Restart { name: name.to_owned(), outage };
         let (accepts, now) = (self.accept_quorum_loss, OffsetDateTime::now_utc());
         let (report, judged) = gate::await_yes(self.members, &change, accepts, self.limit, now).await;
         serves(&report)?;

@@ -33,7 +33,7 @@ fn with_learner(n: usize, sick: usize, healthy: Result<(), String>) -> Membershi
 const PROMOTE: Change = Change::Promote { id: 9 };
 
 fn stop(name: &str) -> Change {
-    Change::Restart { name: name.to_owned(), doing: STOPPING }
+    Change::Restart { name: name.to_owned(), outage: Outage::Stop }
 }
 
 fn add() -> Change {
@@ -238,7 +238,7 @@ fn a_refusal_says_who_is_down_and_what_helps() {
 fn a_host_that_is_gone_has_another_remedy() {
     let mut live = cluster(3, 1);
     live.voters[0].reach = Reach::Nobody;
-    let defragment = Change::Restart { name: "m2".into(), doing: "defragmenting" };
+    let defragment = Change::Restart { name: "m2".into(), outage: Outage::Defragment };
     let refusal = gate(&defragment, &live).unwrap_err();
     insta::assert_snapshot!(
         format!("{refusal}\nhelp: {}", refusal.help),
