@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use time::OffsetDateTime;
-
 use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
@@ -215,7 +213,7 @@ impl<'a> Session<'a> {
         let mut seen =
             gather(&self.cluster, &self.fleet).await.map_err(|errors| self.unreachable(&errors))?;
         let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
-        exec::gate::look_up(&self.cluster, &members, &mut seen, None, OffsetDateTime::now_utc()).await;
+        exec::gate::look_up(&self.cluster, &members, &mut seen, None).await;
         Ok(seen)
     }
 

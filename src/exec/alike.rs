@@ -3,7 +3,6 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use super::{Context, gate, members::Members};
@@ -31,8 +30,8 @@ const BRIEF: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Where members hold different data, or that is not known.
-pub async fn before_an_upgrade(members: &dyn Members, now: OffsetDateTime) -> Result<(), Refusal> {
-    let report = compared(members, Hashes::Whole, now).await;
+pub async fn before_an_upgrade(members: &dyn Members) -> Result<(), Refusal> {
+    let report = compared(members, Hashes::Whole).await;
     let with = joining(&report)
         .map(|version| format!("with etcd.version: {version} in the inventory, "))
         .unwrap_or_default();
@@ -90,7 +89,7 @@ pub(super) async fn before_a_restart(
         _ => is_first && report.comparison != Comparison::Compared,
     };
     let judged = match looks_again {
-        true => hold_the_same(&compared(cx.members, Hashes::Quick, cx.now).await, AGAIN),
+        true => hold_the_same(&compared(cx.members, Hashes::Quick).await, AGAIN),
         false => hold_the_same(report, AGAIN),
     };
     if let Some(open) = judged?.filter(|_| is_first) {
@@ -105,11 +104,11 @@ pub(super) fn tell_open(cx: &Context<'_>, open: &str) {
 }
 
 /// How members are, looked at again where another look may compare more of them.
-pub(super) async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetDateTime) -> EtcdReport {
+pub(super) async fn compared(members: &dyn Members, hashes: Hashes) -> EtcdReport {
     let mut looks = 1;
     loop {
         let asked = Instant::now();
-        let report = gate::compared(members, hashes, now).await;
+        let report = gate::compared(members, hashes).await;
         let Alike::Open { uncompared, .. } = Alike::of(&report, &[]) else { return report };
         let is_at_one = uncompared.iter().any(|m| m.hash.is_none()) && asked.elapsed() >= BRIEF;
         if is_at_one || looks == LOOKS {

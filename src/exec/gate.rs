@@ -47,7 +47,7 @@ const OBJECTS: &str = "/registry/";
 /// The reason why not, with the way out.
 pub async fn may_restart(cx: &Context<'_>, host: &NodeName, outage: Outage) -> Result<EtcdReport, Refusal> {
     let change = Change::Restart { name: host.to_string(), outage };
-    let (report, judged) = await_yes(cx.members, &change, cx.accept_quorum_loss, cx.limit, cx.now).await;
+    let (report, judged) = await_yes(cx.members, &change, cx.accept_quorum_loss, cx.limit).await;
     if accept(judged, cx.accept_quorum_loss, cx.events)? == Answer::Accepted {
         let sick = report.members.iter().filter(|m| m.error.is_some());
         cx.given_up().extend(sick.map(|m| m.name.clone()));
@@ -80,16 +80,15 @@ pub(super) async fn await_yes(
     change: &Change,
     accepts: bool,
     limit: Duration,
-    now: OffsetDateTime,
 ) -> (EtcdReport, Result<(), Refusal>) {
     let until = Instant::now() + PATIENCE.min(limit);
     loop {
         let judge = |report: &EtcdReport| gate(change, &Membership::from(report)).map(drop);
-        let mut report = settled(members, now).await;
+        let mut report = settled(members).await;
         let mut judged = judge(&report);
         // Only now: one whose data is another's counts for nothing.
         if judged.is_ok() {
-            report = compared(members, Hashes::Cheap, now).await;
+            report = compared(members, Hashes::Cheap).await;
             judged = judge(&report);
         }
         match &judged {
@@ -104,10 +103,10 @@ pub(super) async fn await_yes(
 /// What the members say once no election is under way. Where there is no quorum to lose a restart costs nothing, and a
 /// recovery is allowed, so that a quorum is lost is only believed when it lasts: for seconds after a leader fell silent all
 /// look as if it were.
-pub async fn settled(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
+pub async fn settled(members: &dyn Members) -> EtcdReport {
     let until = Instant::now() + ELECTION;
     loop {
-        let report = report(members, now).await;
+        let report = report(members).await;
         if !may_be_electing(&report) || Instant::now() >= until {
             return report;
         }
@@ -158,12 +157,11 @@ pub async fn look_up(
     members: &dyn Members,
     seen: &mut Observed,
     known: Option<&EtcdReport>,
-    now: OffsetDateTime,
 ) {
     if is_in_question(cluster, seen) {
         seen.membership = match known {
             Some(report) => membership(report),
-            None => membership(&report(members, now).await),
+            None => membership(&report(members).await),
         };
     }
     if certs::depends_on_objects(cluster, seen) {
@@ -199,12 +197,12 @@ pub fn membership(report: &EtcdReport) -> Option<Vec<MemberFact>> {
 
 /// What the members say now, those too whose hosts left the inventory: they vote. Their data is not compared, so that etcd
 /// may be asked again and again.
-pub async fn report(members: &dyn Members, now: OffsetDateTime) -> EtcdReport {
-    compared(members, Hashes::Unasked, now).await
+pub async fn report(members: &dyn Members) -> EtcdReport {
+    compared(members, Hashes::Unasked).await
 }
 
 /// The same with a look at whether they hold the same data.
-pub async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetDateTime) -> EtcdReport {
+pub async fn compared(members: &dyn Members, hashes: Hashes) -> EtcdReport {
     let hosts = members.hosts();
     let dials = join_all(hosts.iter().map(|host| async move {
         let dialled = timeout(DIAL, members.dial(&host.name)).await;
@@ -224,7 +222,9 @@ pub async fn compared(members: &dyn Members, hashes: Hashes, now: OffsetDateTime
     };
     let hosts = hosts.iter().filter(|host| !members.is_there(&host.name)).map(away).collect();
     let known = Known { old_clusters, hosts, ..Known::default() };
-    assess(&gather_all(members, targets, hashes, DIAL, Limits::default).await, &known, now)
+    let gathered = gather_all(members, targets, hashes, DIAL, Limits::default).await;
+    // No certificate was looked at, and no schedule asked after: nothing here goes by the time.
+    assess(&gathered, &known, OffsetDateTime::UNIX_EPOCH)
 }
 
 /// Asks the targets, and then, where the member list has others too, all of them with those: hashes compare at one
@@ -353,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_is_gone_is_told_from_a_member_that_is() {
-        let report = report(&OneAway, OffsetDateTime::UNIX_EPOCH).await;
+        let report = report(&OneAway).await;
         let away = |m: &MemberReport| matches!(m.host, Some(HostState::Unreachable { .. }));
         let away: Vec<(&str, bool)> = report.members.iter().map(|m| (m.name.as_str(), away(m))).collect();
         assert_eq!(away, [("m1", false), ("m2", true)]);

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use super::{gate, members::Members};
@@ -27,11 +26,10 @@ pub async fn is_followed(
     members: &dyn Members,
     cluster: &Cluster,
     before: &EtcdReport,
-    now: OffsetDateTime,
 ) -> Result<(), Refusal> {
     let until = Instant::now() + cluster.etcd.election_timeout * 3 + Duration::from_secs(2);
     let (lost, heir) = loop {
-        let report = gate::report(members, now).await;
+        let report = gate::report(members).await;
         let heir = report.members.iter().find(|m| m.is_leader);
         let lost: Vec<String> =
             before.members.iter().filter(|m| is_well(m) && !follows(m, heir, &report)).map(name).collect();
@@ -45,7 +43,7 @@ pub async fn is_followed(
     };
     let former = before.members.iter().find(|m| m.is_leader);
     if let Some(former) = former {
-        hand_back(members, former, now).await;
+        hand_back(members, former).await;
     }
     let former = former.map(name).unwrap_or_default();
     let heir = heir.unwrap_or_else(|| "another".to_owned());
@@ -78,8 +76,8 @@ fn follows(member: &MemberReport, heir: Option<&MemberReport>, now: &EtcdReport)
 }
 
 /// What fails here is seen by who looks next: etcd is no worse off than before.
-async fn hand_back(members: &dyn Members, former: &MemberReport, now: OffsetDateTime) {
-    let report = gate::report(members, now).await;
+async fn hand_back(members: &dyn Members, former: &MemberReport) {
+    let report = gate::report(members).await;
     let leader = report.members.iter().find(|m| m.is_leader && m.id != former.id);
     if let (Some(leader), Some(Id(id))) = (leader, former.id)
         && let Ok(api) = gate::dial(members, leader).await

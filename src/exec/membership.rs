@@ -99,7 +99,7 @@ async fn promoted(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<()
     let begun = Instant::now();
     let mut limit = cx.limit;
     loop {
-        let report = gate::report(cx.members, cx.now).await;
+        let report = gate::report(cx.members).await;
         limit = limit.max(cx.limit + travel(&report));
         let wrong = match by_url(&report, peer_url) {
             Some(member) if !member.is_learner && member.error.is_none() => return Ok(()),
@@ -160,7 +160,7 @@ fn travel(report: &EtcdReport) -> Duration {
 async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> String {
     let until = Instant::now() + gate::PATIENCE;
     let report = loop {
-        let report = gate::report(cx.members, cx.now).await;
+        let report = gate::report(cx.members).await;
         if stands(&report) || Instant::now() >= until {
             break report;
         }
@@ -192,7 +192,7 @@ async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told
 async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
     let until = Instant::now() + cx.limit;
     loop {
-        let report = gate::report(cx.members, cx.now).await;
+        let report = gate::report(cx.members).await;
         let Some(member) = by_url(&report, peer_url) else {
             return match stands(&report) {
                 true => {
@@ -241,12 +241,12 @@ async fn hand_over(cx: &Context<'_>, report: &EtcdReport, id: u64, told: Told<'_
     }
     match cx.accept_quorum_loss {
         true => Ok(()),
-        false => heir::is_followed(cx.members, cx.cluster, report, cx.now).await.map_err(Failed::Refused),
+        false => heir::is_followed(cx.members, cx.cluster, report).await.map_err(Failed::Refused),
     }
 }
 
 async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> Result<(), Failed> {
-    let report = gate::compared(cx.members, Hashes::Cheap, cx.now).await;
+    let report = gate::compared(cx.members, Hashes::Cheap).await;
     let is_there = |m: &&MemberReport| gate::host_of(cx.members, m).as_ref() == Some(host);
     if let Some(Id(id)) = report.members.iter().find(is_there).and_then(|m| m.id) {
         hand_over(cx, &report, id, told).await?;
@@ -263,7 +263,7 @@ async fn allowed(
 ) -> Result<Option<EtcdReport>, Failed> {
     let until = Instant::now() + gate::PATIENCE.min(cx.limit);
     loop {
-        let report = gate::report(cx.members, cx.now).await;
+        let report = gate::report(cx.members).await;
         if is_done(&report) && stands(&report) {
             return Ok(None);
         }

@@ -9,7 +9,6 @@ use rsadm::{
     phases::{ETCD_UPGRADE, Phase, UP},
     versions::Version,
 };
-use time::OffsetDateTime;
 
 use crate::{
     harness::{self, block_on, run, succeed},
@@ -115,7 +114,7 @@ fn an_upgrade_begins_where_all_members_hold_the_same() {
     start.etcd.grown = 3 << 30;
     let compared = |state: &State| {
         let world = World::new(state.clone());
-        block_on(alike::before_an_upgrade(&world.members(&cluster), OffsetDateTime::now_utc()))
+        block_on(alike::before_an_upgrade(&world.members(&cluster)))
     };
     assert_eq!(compared(&start), Ok(()));
     alter(&mut start, &etcd_hosts(&cluster)[1]);
@@ -138,7 +137,7 @@ fn what_was_not_compared_is_looked_at_again() {
     let start = built(&cluster);
     let compared = |state: &State| {
         let world = World::new(state.clone());
-        block_on(alike::before_an_upgrade(&world.members(&cluster), OffsetDateTime::now_utc()))
+        block_on(alike::before_an_upgrade(&world.members(&cluster)))
     };
     let mut settles = start.clone();
     settles.etcd.compacting.insert(first.clone(), 1);
@@ -182,7 +181,7 @@ fn no_member_is_started_anew_beside_one_that_etcd_found_out() {
         assert!(!log[start.log.len()..].iter().any(|done| done.contains(layout::ETCD_MANIFEST)), "{log:?}");
     }
     let world = World::new(start);
-    let refused = block_on(alike::before_an_upgrade(&world.members(&cluster), OffsetDateTime::now_utc()));
+    let refused = block_on(alike::before_an_upgrade(&world.members(&cluster)));
     assert!(refused.unwrap_err().why.starts_with("the data of e3 is not that of the others"));
 }
 

@@ -46,7 +46,7 @@ impl Asked {
 
 async fn look(world: &Arc<World>, inventory: &Cluster) -> Observed {
     let mut seen = gather(inventory, &world.fleet(inventory)).await.unwrap_or_else(|e| panic!("{e:?}"));
-    let found = gate::report(&world.members(inventory), OffsetDateTime::now_utc()).await;
+    let found = gate::report(&world.members(inventory)).await;
     seen.membership = gate::membership(&found);
     seen
 }

@@ -2,7 +2,6 @@
 
 use clap::Subcommand;
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{
     live::Live,
@@ -100,7 +99,7 @@ fn raised(report: &EtcdReport) -> Option<Vec<Raised<'_>>> {
 /// Whoever changes a cluster, or has changed its etcd, has to know where that takes no writes. True where it does not.
 pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) -> bool {
     let members = SshMembers::new(cluster, &session.fleet);
-    let report = gate::report(&members, OffsetDateTime::now_utc()).await;
+    let report = gate::report(&members).await;
     let full = report.raised(Alarm::NOSPACE);
     if !report.alarms_known {
         let text = format!("whether etcd takes writes is not known: {UNKNOWN}");

@@ -4,8 +4,6 @@ mod strangers;
 
 use std::sync::PoisonError;
 
-use time::OffsetDateTime;
-
 use super::recovery::{Ground, UnderWay};
 use crate::{
     cli::{CliError, Exit},
@@ -128,7 +126,7 @@ impl Ground<'_> {
     /// cannot be logged in to.
     pub(super) async fn nobody_else_serves(&self) -> Result<(), CliError> {
         let members = self.members();
-        let report = gate::report(&members, OffsetDateTime::now_utc()).await;
+        let report = gate::report(&members).await;
         strangers::runs_none(&report, &self.session.cluster, &self.inventory)?;
         *self.strangers.lock().unwrap_or_else(PoisonError::into_inner) = strangers::all(&report);
         Ok(runs_out_of_reach(&who_runs(&members, &self.absent()).await)?)

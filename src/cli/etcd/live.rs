@@ -1,7 +1,5 @@
 //! What commands that change a running etcd have in common: hosts that answer, their locks, the members.
 
-use time::OffsetDateTime;
-
 use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
@@ -77,12 +75,12 @@ impl<'a> Live<'a> {
 
     /// How the members are at this moment.
     pub(super) async fn report(&self, members: &SshMembers<'_>) -> EtcdReport {
-        gate::report(members, OffsetDateTime::now_utc()).await
+        gate::report(members).await
     }
 
     /// The same with a look at what they hold, where a quorum serves; who asks wants to change something that takes one.
     pub(super) async fn serving(&self, members: &SshMembers<'_>) -> Result<EtcdReport, CliError> {
-        let report = gate::compared(members, Hashes::Quick, OffsetDateTime::now_utc()).await;
+        let report = gate::compared(members, Hashes::Quick).await;
         match report.verdict {
             Verdict::NoQuorum => {
                 Err(CliError::new(Exit::Refused, "etcd has no quorum, so it takes no changes").hint(

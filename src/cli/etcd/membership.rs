@@ -140,7 +140,7 @@ impl<'a> Ground<'a> {
                 super::alarm::warn_where_full(&self.session, &target).await;
                 // The members themselves: who was not well before is counted as what it is.
                 let members = SshMembers::new(&self.session.cluster, &self.session.fleet);
-                outcome::came_to(&gate::settled(&members, OffsetDateTime::now_utc()).await)
+                outcome::came_to(&gate::settled(&members).await)
             }
         };
         let next = outcome::next(&self.session.cluster, &target, wish);
@@ -278,7 +278,7 @@ async fn turn(session: &Session<'_>, members: &SshMembers<'_>, limit: Duration) 
     let known: Vec<String> = session.cluster.nodes.iter().map(Node::peer_url).collect();
     let mut told = false;
     loop {
-        let report = gate::report(members, OffsetDateTime::now_utc()).await;
+        let report = gate::report(members).await;
         if gate::membership(&report).is_none() && Instant::now() < quorum_due {
             if !std::mem::replace(&mut waits, true) {
                 let text = format!("waits for etcd, {} s at most: no quorum answers", patience.as_secs());

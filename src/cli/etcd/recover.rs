@@ -1,7 +1,5 @@
 //! `rsadm etcd recover`.
 
-use time::OffsetDateTime;
-
 use super::{
     diagnosis::{Choice, Diagnosis},
     recovery::{Ground, UnderWay, scratch},
@@ -79,8 +77,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     // One whose data is nowhere in place yet is judged anew: members that were lost may be back, and serve.
     // Whoever only looks need not wait to see whether it lasts.
     let report = match args.diagnose {
-        true => gate::report(&ground.members(), OffsetDateTime::now_utc()).await,
-        false => gate::settled(&ground.members(), OffsetDateTime::now_utc()).await,
+        true => gate::report(&ground.members()).await,
+        false => gate::settled(&ground.members()).await,
     };
     ground.has_no_quorum(&report, under_way.as_ref())?;
     if !args.diagnose {
@@ -88,7 +86,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         ground.nobody_else_serves().await?;
     }
     // No write waits for hashes any more.
-    let compared = gate::compared(&ground.members(), Hashes::Whole, OffsetDateTime::now_utc()).await;
+    let compared = gate::compared(&ground.members(), Hashes::Whole).await;
     let diagnosis = ground.diagnose(&compared).await?;
     // A program reads one document: what came of the recovery.
     if args.diagnose || !context.ui.settings().json {
@@ -132,7 +130,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     context.confirm(&question, &ground.session.cluster.name)?;
     if !context.options.yes {
         // Who thinks about the answer may bring members back meanwhile.
-        let report = gate::settled(&ground.members(), OffsetDateTime::now_utc()).await;
+        let report = gate::settled(&ground.members()).await;
         ground.has_no_quorum(&report, under_way.as_ref())?;
         ground.nobody_else_serves().await?;
     }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use time::OffsetDateTime;
-
 use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
@@ -73,7 +71,7 @@ async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed),
     session.notices(&plan);
     if !plan.is_empty() {
         let members = SshMembers::new(&session.cluster, &session.fleet);
-        alike::before_an_upgrade(&members, OffsetDateTime::now_utc()).await?;
+        alike::before_an_upgrade(&members).await?;
         // There is no way back to an older version but this (etcd, `upgrading-etcd`).
         super::snapshot::save::before_a_change(session, &args.inventory).await?;
     }
@@ -85,7 +83,7 @@ async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed),
 async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
     let mut seen = session.observe().await?;
     let members = SshMembers::new(&session.cluster, &session.fleet);
-    let report = gate::report(&members, OffsetDateTime::now_utc()).await;
+    let report = gate::report(&members).await;
     if !report.serves {
         return Err(Refusal {
             rule: "no-quorum",

@@ -32,7 +32,7 @@ pub(super) async fn beside(session: &Session<'_>, cluster: &Cluster, plan: &Plan
         return Beside::Nobody;
     }
     let members = SshMembers::new(cluster, &session.fleet);
-    let report = gate::report(&members, time::OffsetDateTime::now_utc()).await;
+    let report = gate::report(&members).await;
     Beside::of(cluster, seen, &hosts, &report)
 }
 

@@ -26,7 +26,7 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
     let mut hashes = if ahead.may_be_asked { Hashes::Unasked } else { Hashes::Quick };
     let mut told = false;
     loop {
-        let report = alike::compared(cx.members, hashes, cx.now).await;
+        let report = alike::compared(cx.members, hashes).await;
         let Some(change) = change_of(ahead.first, &report) else { return Ok(()) };
         // Only where the rest is well, and once: hashes hold up writes.
         if hashes != Hashes::Unasked {

@@ -12,7 +12,7 @@ use crate::{
 /// all else is well, and again only where no member is still at one.
 pub(super) async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
     let look = async |hashes| {
-        let mut report = gate::compared(cx.members, hashes, cx.now).await;
+        let mut report = gate::compared(cx.members, hashes).await;
         report.members.retain(|m| !cx.given_up().contains(&m.name));
         report
     };

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use time::OffsetDateTime;
-
 use super::{PHASE, Restore, RestoreError, words};
 use crate::{
     etcd::status::EtcdReport,
@@ -29,7 +27,7 @@ impl Restore<'_> {
         let until = Instant::now() + self.limit;
         let targets: Vec<&Node> = self.targets.iter().filter_map(|host| self.cluster.node(host)).collect();
         loop {
-            let report = gate::report(self.members, OffsetDateTime::now_utc()).await;
+            let report = gate::report(self.members).await;
             let wrong = disagreement(&report, &targets);
             match (wrong, report.cluster_id) {
                 (None, Some(id)) => {

@@ -49,7 +49,7 @@ pub(super) fn moment_in(token: &str) -> Option<u64> {
 /// The moment for the name of a new restore: now, but no earlier than what is known of revisions allows, by whose clock ever.
 pub async fn moment(members: &dyn Members, standing: &Standing) -> u64 {
     let now = OffsetDateTime::now_utc();
-    let current = gate::report(members, now).await.revision;
+    let current = gate::report(members).await.revision;
     after(now.unix_timestamp().unsigned_abs(), current, standing.newest)
 }
 

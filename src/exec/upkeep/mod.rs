@@ -5,8 +5,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use time::OffsetDateTime;
-
 use super::{RunError, gate, heir, members::Tended, wait::patiently};
 use crate::{
     etcd::{
@@ -65,12 +63,12 @@ const COMMIT: Duration = Duration::from_millis(150);
 impl Tending<'_> {
     /// How the members are at this moment, those too whose hosts left the inventory.
     pub async fn report(&self) -> EtcdReport {
-        with_quotas(gate::report(self.members, OffsetDateTime::now_utc()).await, &self.quotas)
+        with_quotas(gate::report(self.members).await, &self.quotas)
     }
 
     /// The same with a look at whether they hold the same data, however long it takes.
     async fn compared(&self) -> EtcdReport {
-        let report = gate::compared(self.members, Hashes::Whole, OffsetDateTime::now_utc()).await;
+        let report = gate::compared(self.members, Hashes::Whole).await;
         with_quotas(report, &self.quotas)
     }
 
@@ -79,7 +77,7 @@ impl Tending<'_> {
     /// # Errors
     /// Where none does.
     pub async fn serving(&self) -> Result<EtcdReport, RunError> {
-        let report = gate::settled(self.members, OffsetDateTime::now_utc()).await;
+        let report = gate::settled(self.members).await;
         serves(&report)?;
         Ok(with_quotas(report, &self.quotas))
     }
@@ -87,8 +85,8 @@ impl Tending<'_> {
     /// Whether the member may be away for a moment, for what is being done to it, by what the members say now; how they are.
     async fn may_pause(&self, name: &str, outage: Outage) -> Result<EtcdReport, RunError> {
         let change = Change::Restart { name: name.to_owned(), outage };
-        let (accepts, now) = (self.accept_quorum_loss, OffsetDateTime::now_utc());
-        let (report, judged) = gate::await_yes(self.members, &change, accepts, self.limit, now).await;
+        let accepts = self.accept_quorum_loss;
+        let (report, judged) = gate::await_yes(self.members, &change, accepts, self.limit).await;
         serves(&report)?;
         gate::accept(judged, accepts, self.events).map_err(RunError::Refused)?;
         Ok(report)
@@ -146,8 +144,7 @@ impl Tending<'_> {
         };
         patiently(self.limit, leads).await.map_err(told)?;
         if !self.accept_quorum_loss {
-            let now = OffsetDateTime::now_utc();
-            let followed = heir::is_followed(self.members, self.cluster, report, now).await;
+            let followed = heir::is_followed(self.members, self.cluster, report).await;
             followed.map_err(RunError::Refused)?;
         }
         stage.done(format!("{} leads, before it {}", next.name, leader.name));
