@@ -191,7 +191,8 @@ pub(super) fn differ(
 }
 
 /// How one that is known to be wrong gets the data of the others. etcd adds nobody while one more is not well.
-fn mends(report: &EtcdReport, odd: &MemberReport, Way { with, again }: Way<'_>) -> String {
+fn mends(report: &EtcdReport, odd: &MemberReport, way: Way<'_>) -> String {
+    let Way { with, again } = way;
     let host = host(odd);
     let is_sick = |m: &&MemberReport| m.id.is_some() && m.id != odd.id && !m.is_learner && m.error.is_some();
     // Where it is odd for the sake of one that leaves, it could join beside that one no more than that one beside it.
@@ -202,19 +203,19 @@ fn mends(report: &EtcdReport, odd: &MemberReport, Way { with, again }: Way<'_>) 
         // Its place is another's already, and by name goes who has a line.
         (_, false) => format!(
             "{first}put the line of its host back into the inventory for now, and {}, without that line",
-            takes_out(odd, again)
+            takes_out(odd, way)
         ),
         (true, true) => format!("{with}rsadm etcd replace {host} gives it theirs; {again}"),
         (false, true) => format!(
             "{first}{}, and once all the others are well, or made anew, {with}rsadm etcd add {host} gives it theirs",
-            takes_out(odd, again)
+            takes_out(odd, way)
         ),
     }
 }
 
 /// The same of one whose place is to be another's.
-pub(super) fn takes_out(odd: &MemberReport, again: &str) -> String {
-    format!("rsadm etcd remove {} takes it out; {again}", host(odd))
+pub(super) fn takes_out(odd: &MemberReport, way: Way<'_>) -> String {
+    format!("rsadm etcd remove {} takes it out; {}", host(odd), way.again)
 }
 
 /// Who has to go before this one may: with a dead one counted, those that are left would be none of a quorum.

@@ -84,7 +84,12 @@ pub(crate) const CHANGES: &[Change] = &[
         to: one_more,
         phases: &["binaries", "certificates", "images", "workers", "addons"],
     },
-    Change { name: "a worker less", to: |c| c.nodes.retain(|n| n.name.as_str() != "w2"), phases: &[] },
+    Change {
+        name: "a worker less",
+        to: |c| c.nodes.retain(|n| n.name.as_str() != "w2"),
+        // The second pod of cluster DNS goes to a control plane.
+        phases: &["images"],
+    },
     Change {
         name: "one worker for another",
         to: |c| {

@@ -35,7 +35,7 @@ curl() {
 
 /// With these cases; and whether the second question is cut off, as by a balancer that finds a better server.
 fn api(cases: &str, cut: bool) -> String {
-    api(cases, false).replace("CUT", if cut { "yes" } else { "no" })
+    API.replace("CASES", cases).replace("CUT", if cut { "yes" } else { "no" })
 }
 
 const URL: &str = "https://10.0.0.1:6443";
