@@ -264,7 +264,7 @@ fn at_first_sight(new_keys: &[(NodeName, String)]) -> Option<(String, String)> {
         keys.join(", ")
     );
     let help = "compare each with that of its host, on its console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub (or that of its \
-                kind); from now on ssh knows them";
+                kind); ssh knows them from now on, where it keeps them";
     (!keys.is_empty()).then(|| (text, help.to_owned()))
 }
 

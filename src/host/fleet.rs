@@ -1,6 +1,11 @@
 //! All hosts of a cluster at once: bounded, and with every host's own outcome kept.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use tokio::{
@@ -47,17 +52,22 @@ impl Fleet {
     ) -> (Self, Vec<HostError>) {
         let bastion = nodes.iter().any(|node| node.ssh.bastion.is_some());
         let at_once = if bastion { concurrency.min(LOGINS_PER_BASTION) } else { concurrency };
-        let results = enter(nodes, at_once, patience, |node| SshHost::connect(node, options)).await;
-        let (mut hosts, mut new_keys, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        for result in results {
+        // Of those too that get no further: ssh knows the key from then on.
+        let new_keys = &Mutex::new(Vec::new());
+        let login = |node| async move {
+            let host = SshHost::connect(node, options).await?;
+            let keys = host.new_keys().iter().map(|key| (host.name().clone(), key.clone()));
+            new_keys.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+            Ok(host)
+        };
+        let (mut hosts, mut errors) = (Vec::new(), Vec::new());
+        for result in enter(nodes, at_once, patience, login).await {
             match result {
-                Ok(host) => {
-                    new_keys.extend(host.new_keys().iter().map(|key| (host.name().clone(), key.clone())));
-                    hosts.push(Arc::new(host) as Arc<dyn Host>);
-                }
+                Ok(host) => hosts.push(Arc::new(host) as Arc<dyn Host>),
                 Err(error) => errors.push(error),
             }
         }
+        let new_keys = std::mem::take(&mut *new_keys.lock().unwrap_or_else(PoisonError::into_inner));
         (Self { hosts, new_keys, concurrency }, errors)
     }
 

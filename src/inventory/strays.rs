@@ -54,8 +54,8 @@ impl Strays {
         let knows =
             |(path, keys): &(Path, Vec<&str>)| *path == first(&around) && keys.contains(&key.as_str());
         self.sections.iter().any(knows).then(|| match around.0.is_empty() {
-            true => "it belongs at the top of the file: take its indentation away".to_owned(),
-            false => format!("it belongs under `{around}`: indent it less"),
+            true => "it belongs at the top of the file, for all hosts: take its indentation away, or add it to what is there".to_owned(),
+            false => format!("it belongs under `{around}`: indent it less, or add it to what is there"),
         })
     }
 

@@ -21,7 +21,7 @@ use k8s_openapi::{
     },
 };
 
-use crate::inventory::Cluster;
+use crate::inventory::{Cluster, Taint};
 
 use super::{
     Error,
@@ -117,14 +117,27 @@ fn deployment(cluster: &Cluster) -> Deployment {
     Deployment { metadata, spec: Some(spec), status: None }
 }
 
+/// The taint of control planes, and of nodes that are kept for what a cluster cannot do without.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+const CRITICAL: &str = "CriticalAddonsOnly";
+
+/// Whether its pods may come to a node with this taint.
+pub fn coredns_tolerates(taint: &Taint) -> bool {
+    match taint.key.as_str() {
+        CRITICAL => true,
+        CONTROL_PLANE if taint.effect == "NoSchedule" => taint.value.is_empty(),
+        _ => taint.effect == "PreferNoSchedule",
+    }
+}
+
 fn pod_spec(cluster: &Cluster) -> PodSpec {
     let control_planes = Toleration {
-        key: Some("node-role.kubernetes.io/control-plane".to_owned()),
+        key: Some(CONTROL_PLANE.to_owned()),
         effect: Some("NoSchedule".to_owned()),
         ..Toleration::default()
     };
     let critical = Toleration {
-        key: Some("CriticalAddonsOnly".to_owned()),
+        key: Some(CRITICAL.to_owned()),
         operator: Some("Exists".to_owned()),
         ..Toleration::default()
     };

@@ -5,7 +5,7 @@
 //! reconnect at once instead of waiting for their own timeouts. TLS passes through untouched, so haproxy holds no key and
 //! the client verifies the API server itself; the health check alone does not verify it.
 //!
-//! Where none is ready, all are tried: an API server serves seconds before all that `/readyz` waits for is done, nodes that are
+//! Where none is ready, all are tried, one after the other: an API server serves seconds before all that `/readyz` waits for is done, nodes that are
 //! new need no more, and one that is half well is better than none.
 
 use std::{collections::BTreeMap, fmt::Write};
@@ -65,7 +65,7 @@ defaults
     option srvtcpka
     # Each try goes to another one.
     option redispatch 1
-    retries 3
+    retries {retries}
     timeout connect 2s
     timeout check 2s
     # Watches are quiet for minutes; the API server ends each within the hour.
@@ -82,7 +82,7 @@ frontend api
     default_backend control-planes
 
 backend control-planes
-    balance leastconn
+    balance roundrobin
     option httpchk GET /readyz
     http-check expect status 200
     default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions on-marked-up shutdown-backup-sessions
@@ -90,11 +90,14 @@ backend control-planes
     option allbackups
 ",
         health = layout::HAPROXY_HEALTH_PORT,
+        retries = cluster.with_role(Role::ControlPlane).count().max(3),
     );
     for node in cluster.with_role(Role::ControlPlane) {
-        let server = format!("{} {}:{port}", node.name, node.internal_address);
+        let (name, address) = (&node.name, node.internal_address);
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "    server {server}\n    server unready-{server} no-check backup");
+        let _ = writeln!(text, "    server {name} {address}:{port}");
+        // No node has such a name.
+        let _ = writeln!(text, "    server {name}:unready {address}:{port} no-check backup");
     }
     text
 }

@@ -47,7 +47,7 @@ pub use backup::{
 pub use bootstrap::{BootstrapToken, bootstrap_token};
 pub use containerd::{containerd_config, containerd_unit, registry_hosts};
 pub use controller_manager::controller_manager_pod;
-pub use coredns::{coredns, coredns_replicas};
+pub use coredns::{coredns, coredns_replicas, coredns_tolerates};
 pub use difference::difference;
 pub use etcd::{EtcdSettings, EtcdStart, InitialState, etcd_pod, flag_in, is_members_own};
 pub use haproxy::{haproxy_config, haproxy_pod};

@@ -115,7 +115,7 @@ fn proxy_is_current(p: &Planner<'_>) -> bool {
 
 /// Network plugins that do kube-proxy's work dial the API by an address that somebody gave them, of which rsadm does not know.
 fn others_may_dial(cluster: &Cluster) -> bool {
-    cluster.network.plugin != NetworkPlugin::Bridge || !cluster.kube_proxy.enabled
+    cluster.network.plugin != NetworkPlugin::Bridge
 }
 
 /// Whoever still dials one would lose the API, and with a network plugin all pods their network.
@@ -125,12 +125,14 @@ fn balancers_stay(p: &mut Planner<'_>, idle: &[NodeName]) {
     }
     let names: Vec<&str> = idle.iter().map(NodeName::as_str).collect();
     let text = format!(
-        "haproxy stays on {}: kubelets do not dial 127.0.0.1:{} any more, a network plugin may",
+        "haproxy stays on {}, with the control planes of now, whoever comes or goes: kubelets do not dial 127.0.0.1:{} any more, \
+         a network plugin may",
         names.join(", "),
         p.cluster.api.port
     );
     let help = format!(
-        "once none does: rm {} there, and {} once haproxy has ended",
+        "give the plugin another way to the API before control planes change or workers come; once none dials it: rm {} there, \
+         and {} once haproxy has ended",
         layout::manifest_of(workers::HAPROXY),
         layout::HAPROXY_CONFIG
     );

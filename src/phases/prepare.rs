@@ -9,9 +9,9 @@ use crate::{
     inventory::{Cluster, LoadBalancer, Node, NodeName, Role, RuntimeInstall},
     layout,
     manifests::{
-        containerd_config, containerd_unit, coredns_replicas, kubelet_config, kubelet_drop_in,
-        kubelet_instance_config, kubelet_unit, modules_config, registry_hosts, standalone_kubelet_config,
-        sysctl_config, to_yaml,
+        containerd_config, containerd_unit, coredns_replicas, coredns_tolerates, kubelet_config,
+        kubelet_drop_in, kubelet_instance_config, kubelet_unit, modules_config, registry_hosts,
+        standalone_kubelet_config, sysctl_config, to_yaml,
     },
     observe::facts::{BRIDGE_FILTER, cgroups_in, setting_in},
     phases::{ownership, pod_network},
@@ -58,7 +58,7 @@ fn open_folders(p: &mut Planner<'_>, node: &Node) {
     }
 }
 
-/// The images that each host runs, and no others.
+/// The images that each host runs or may run, and no others.
 ///
 /// Cluster DNS runs on as many hosts as it has pods, and its image is brought to as many, those first that have it already; should a
 /// pod come to another host, the kubelet there fetches it.
@@ -95,11 +95,14 @@ fn images_for(cluster: &Cluster, node: &Node) -> Vec<String> {
     images
 }
 
-/// Where cluster DNS is to find its image: workers before control planes, as its pods prefer them.
+/// Where cluster DNS is to find its image: workers before control planes, as its pods prefer them, and last who takes none of them.
 fn dns_hosts(p: &Planner<'_>) -> Vec<NodeName> {
     let image = p.cluster.release.coredns_image();
     let mut nodes: Vec<&Node> = p.cluster.kubernetes_nodes().collect();
-    nodes.sort_by_key(|n| (!p.facts(&n.name).images.contains(&image), n.is(Role::ControlPlane)));
+    nodes.sort_by_key(|n| {
+        let takes = n.taints.iter().all(coredns_tolerates);
+        (!takes, !p.facts(&n.name).images.contains(&image), n.is(Role::ControlPlane))
+    });
     nodes.truncate(coredns_replicas(p.cluster).into());
     nodes.into_iter().map(|n| n.name.clone()).collect()
 }

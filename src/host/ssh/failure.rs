@@ -55,6 +55,9 @@ pub(super) fn read(log: &str) -> Failure {
     if why.is_empty() {
         why = "ssh said nothing".into();
     }
+    if let Some(key) = trusted(log) {
+        why = format!("{why}; nobody knew its key, {key}, and ssh trusts it from now on");
+    }
     Failure { kind, why }
 }
 
