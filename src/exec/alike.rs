@@ -202,7 +202,7 @@ fn mends(report: &EtcdReport, odd: &MemberReport, way: Way<'_>) -> String {
     match (is_alone, odd.in_inventory) {
         // Its place is another's already, and by name goes who has a line.
         (_, false) => format!(
-            "{first}put the line of its host back into the inventory for now, and {}, without that line",
+            "{first}with its host in the inventory, whatever its role (put its line back for now where it is gone), {}",
             takes_out(odd, way)
         ),
         (true, true) => format!("{with}rsadm etcd replace {host} gives it theirs; {again}"),

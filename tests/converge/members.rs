@@ -244,6 +244,9 @@ fn a_learner_of_kubeadms_whose_join_broke_off_gets_its_vote_and_its_manifest_is_
     state.machine(&m3).files.remove(&layout::manifest_of("kube-apiserver"));
     with_arguments(&mut state, &[]);
     state.etcd.members.iter_mut().filter(|m| m.name == "m3").for_each(|m| m.learner = true);
+    // Who was the first to serve leads, and no learner does.
+    let voter = state.etcd.members.iter().find(|m| !m.learner).unwrap().id;
+    state.etcd.lead(voter);
     let with = heals_from_every_kill("add m3", &cluster, &state, Asked(&["m3"], &[]));
     assert_eq!(with.machines[&m3].files.text(layout::ETCD_MANIFEST_ASIDE), of_kubeadms);
 }

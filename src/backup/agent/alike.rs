@@ -7,7 +7,7 @@ use futures::future::join_all;
 use crate::{
     backup::choose::UNDECIDED,
     etcd::{
-        EtcdApi, EtcdError, KvHash,
+        EtcdApi, EtcdError, KvHash, MemberStatus,
         status::{Hashes, Told, is_same_data, judged},
     },
 };
@@ -28,6 +28,19 @@ pub(super) async fn doubt(own: &str, voters: &[(&str, &dyn EtcdApi)], members: u
     let told: Vec<(bool, KvHash)> =
         answers.into_iter().filter_map(|(is_own, hash)| Some((is_own, hash.ok()?))).collect();
     let own_hash = told.iter().find(|(is_own, _)| *is_own)?;
+    let own_status = voters
+        .iter()
+        .zip(&statuses)
+        .find(|((name, _), _)| *name == own)
+        .and_then(|(_, status)| status.as_ref());
+    // As `etcd status` judges it: etcd tells its revision before what it has applied.
+    let has_applied =
+        |other: &MemberStatus| own_status.is_some_and(|s| s.raft_applied_index >= other.raft_index);
+    if statuses.iter().flatten().any(|other| has_applied(other) && own_hash.1.newest < other.revision) {
+        return Some(format!(
+            "of {own}: it lacks writes that others have, and has applied all that they know of"
+        ));
+    }
     if is_dropped && own_hash.1.newest == revision {
         return Some(format!("of {own}: it has nothing so new that the others still have it (hash)"));
     }
@@ -46,11 +59,12 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::etcd::{Alarm, Member, MemberStatus, status::tests::Scene};
+    use crate::etcd::{Alarm, Member, status::tests::Scene};
 
     /// A member at some revision with so large a database, and the hash that it tells, of what it starts from.
     struct Voter {
         revision: u64,
+        applied: u64,
         db_size: u64,
         hash: Option<(u32, u64)>,
         asked: Mutex<Vec<u64>>,
@@ -65,6 +79,8 @@ mod tests {
             Ok(MemberStatus {
                 db_size: self.db_size,
                 revision: self.revision,
+                raft_index: self.applied,
+                raft_applied_index: self.applied,
                 ..Scene::new(3).status(1).clone()
             })
         }
@@ -108,14 +124,25 @@ mod tests {
 
     /// What is said of the first of these, and the revisions at which they were asked; of more members so many are away.
     async fn said(db_size: u64, hashes: &[Option<(u32, u64)>], away: usize) -> (String, Vec<u64>) {
+        said_at([70, 71, 72], db_size, hashes, away).await
+    }
+
+    /// The same with what each has applied.
+    async fn said_at(
+        applied: [u64; 3],
+        db_size: u64,
+        hashes: &[Option<(u32, u64)>],
+        away: usize,
+    ) -> (String, Vec<u64>) {
         let asked = || Mutex::new(vec![]);
-        let voter = |(revision, hash): (u64, &Option<(u32, u64)>)| Voter {
+        let voter = |((revision, applied), hash): ((u64, u64), &Option<(u32, u64)>)| Voter {
             revision,
+            applied,
             db_size,
             hash: *hash,
             asked: asked(),
         };
-        let voters: Vec<Voter> = (70..).zip(hashes).map(voter).collect();
+        let voters: Vec<Voter> = (70..).zip(applied).zip(hashes).map(voter).collect();
         let named =
             ["e1", "e2", "e3"].into_iter().zip(&voters).map(|(name, voter)| (name, voter as &dyn EtcdApi));
         let doubt = doubt("e1", &named.collect::<Vec<_>>(), hashes.len() + away).await.unwrap_or_default();
@@ -152,6 +179,11 @@ mod tests {
             (Some((3, 900)), "of e1: it has nothing so new that the others still have it (hash)");
         assert_eq!(said(1 << 20, &[a, new, new], 0).await.0, below);
         assert_eq!(said(1 << 20, &[new, new, a], 0).await.0, "");
+        // Of equal hashes, too: they are of what all have.
+        let lacks = "of e1: it lacks writes that others have, and has applied all that they know of";
+        assert_eq!(said_at([72, 71, 72], 1 << 20, &[a, a, a], 0).await.0, lacks);
+        assert_eq!(said_at([70, 71, 70], 1 << 20, &[a, a, a], 0).await.0, lacks);
+        assert_eq!(said_at([70, 72, 71], 1 << 20, &[a, a, a], 0).await.0, "");
         // Nobody to compare with, and nobody that a hash would hold up.
         for (size, hashes) in [(1 << 20, &[a][..]), ((1 << 30) + 1, &[b, a, a])] {
             assert_eq!(said(size, hashes, 0).await, (String::new(), vec![]));

@@ -101,12 +101,9 @@ impl Ground<'_> {
             let status = async { members.dial(host).await?.status().await.map_err(EtcdError::into_why) };
             (host.clone(), status.await)
         });
-        let asked = join_all(asked).await;
-        // They were compared at the oldest.
-        let common = asked.iter().filter_map(|(_, status)| Some(status.as_ref().ok()?.revision)).min();
-        let measured = asked.into_iter().map(|(host, status)| {
+        let measured = join_all(asked).await.into_iter().map(|(host, status)| {
             let measured = match status {
-                Ok(status) => Measured::Far(far(&status, member(&host), common)),
+                Ok(status) => Measured::Far(far(&status, member(&host))),
                 Err(why) => Measured::Unknown(why),
             };
             (host, measured)
@@ -115,13 +112,13 @@ impl Ground<'_> {
     }
 }
 
-fn far(status: &MemberStatus, member: Option<&MemberReport>, common: Option<u64>) -> Far {
+fn far(status: &MemberStatus, member: Option<&MemberReport>) -> Far {
     Far {
         raft_term: status.raft_term,
         raft_index: status.raft_applied_index.max(status.raft_index),
         revision: status.revision,
         hash: member.and_then(|m| m.hash.clone()),
-        hashed_at: common.zip(member.and_then(|m| m.hash_compact_revision)),
+        hashed_at: member.and_then(|m| m.hash_revision.zip(m.hash_compact_revision)),
         undecided: None,
         members: None,
     }

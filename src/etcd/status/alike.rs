@@ -63,8 +63,10 @@ impl<'r> Alike<'r> {
     }
 
     pub(super) fn among(members: &'r [MemberReport], comparison: Comparison, leaving: &[Id]) -> Self {
-        let votes = |m: &&MemberReport| m.id.is_some_and(|id| !leaving.contains(&id)) && !m.is_learner;
-        let voters = members.iter().filter(votes).count();
+        let is_voter = |m: &&MemberReport| m.id.is_some() && !m.is_learner;
+        let votes = |m: &&MemberReport| is_voter(m) && m.id.is_some_and(|id| !leaving.contains(&id));
+        // Who leaves and told nothing may have held what the few hold.
+        let voters = members.iter().filter(|m| votes(m) || is_voter(m) && hash(m).is_none()).count();
         let is_other =
             |m: &&MemberReport| matches!(m.error, Some(Trouble::OtherCluster(_) | Trouble::OtherMember(_)));
         // Of one with the alarm etcd has found it out.
@@ -117,8 +119,9 @@ fn hash(member: &MemberReport) -> Option<(u64, &str)> {
     Some((member.hash_compact_revision?, member.hash.as_deref()?))
 }
 
-/// Who has applied as much and has come to another revision holds other data, whatever the hashes of what came before.
-fn same(one: &MemberReport, other: &MemberReport) -> Option<bool> {
+/// Whether two members hold the same data; `None` where nothing tells. Who has applied as much and has come to another revision
+/// holds other data, whatever the hashes of what came before.
+pub fn same(one: &MemberReport, other: &MemberReport) -> Option<bool> {
     if lacks_writes_of(one, other) || lacks_writes_of(other, one) {
         return Some(false);
     }

@@ -217,6 +217,7 @@ impl<'g> Facts<'g> {
             newest: answer.and_then(|a| a.newest),
             lag: status.map(|s| self.furthest.saturating_sub(s.raft_applied_index)),
             hash: answer.and_then(|a| a.hash).map(|h| format!("{:08x}", h.hash)),
+            hash_revision: answer.and_then(|a| a.hash).map(|h| h.revision),
             hash_compact_revision: answer.and_then(|a| a.hash).map(|h| h.compact_revision),
             healthy: error.is_none(),
             latency_ms: answer.and_then(|a| a.latency).map(Millis::from),

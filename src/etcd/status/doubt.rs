@@ -54,11 +54,17 @@ pub(super) fn in_doubt(member: &MemberReport, report: &EtcdReport, commands: Com
     let told = match (named.as_slice(), others.as_slice()) {
         ([odd], [_, ..]) => {
             let agree = names([member].into_iter().chain(others.iter().copied()));
+            let writes = match others.len() < report.quorum.needs {
+                true => format!(
+                    "nothing is written until it runs, and from then on {} take writes",
+                    super::advice::list(&agree)
+                ),
+                false => format!("{} take writes meanwhile", list(&others)),
+            };
             format!(
                 "etcd stops on {name}: by its own log its data is not that of {odd}, and of {others} that log says nothing, so \
                  that {odd} may be the one that is wrong: do not replace {name}. To find out, end etcd on {odd} (mv {} /root/) \
-                 and start it on {name} (systemctl restart kubelet); nothing is written until it runs, and from then on {agree} \
-                 take writes. Once it runs, look at {}: if {agree} hold the same, {} then gives {odd} their data; if they do \
+                 and start it on {name} (systemctl restart kubelet); {writes}. Once it runs, look at {}: if {agree} hold the same, {} then gives {odd} their data; if they do \
                  not, or {name} does not start, put that file back with InitialCorruptCheck=false in its --feature-gates (of etcd \
                  3.5 --experimental-initial-corrupt-check=false), without which {odd} would be ended beside them, and keep it so \
                  until it is known whose data is right",

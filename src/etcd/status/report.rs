@@ -199,6 +199,9 @@ pub struct MemberReport {
     pub lag: Option<u64>,
     /// The hash of its key space at a revision that all have, eight hexadecimal digits.
     pub hash: Option<String>,
+    /// Which revision that is.
+    #[serde(skip)]
+    pub hash_revision: Option<u64>,
     /// The compaction that the hash starts from: hashes compare only where it is equal.
     pub hash_compact_revision: Option<u64>,
     /// True where it does its part.

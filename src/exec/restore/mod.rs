@@ -293,6 +293,10 @@ impl Restore<'_> {
     async fn explain(&self, host: &NodeName, step: &str, container: &str, why: &str) {
         let mut failure = Failure::new(PHASE, host.clone(), step, why.to_owned());
         aftermath::explain(self.fleet, host, Some(container), &mut failure).await;
+        // While a restore is not over no other command of ours is the way on.
+        if failure.next.starts_with("rsadm ") {
+            failure.next.clear();
+        }
         self.events.emit(Event::StepFailed(failure));
     }
 

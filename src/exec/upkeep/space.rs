@@ -13,7 +13,7 @@ use super::{
 use crate::{
     etcd::{
         Alarm,
-        status::{EtcdReport, Id, MemberReport},
+        status::{EtcdReport, Id, MemberReport, same},
     },
     event::{bytes, count},
     exec::{RunError, wait::patiently},
@@ -249,15 +249,11 @@ fn divided(kind: &str, report: &EtcdReport) -> Option<Refusal> {
     })
 }
 
-/// True where the member's hash is that of all whose hashes compare with it, and there are such.
+/// True where the member holds the same data as all with whom it compares, and there are such.
 fn agrees(member: &MemberReport, report: &EtcdReport) -> bool {
-    let comparable = |other: &&MemberReport| {
-        other.id != member.id
-            && other.hash.is_some()
-            && other.hash_compact_revision == member.hash_compact_revision
-    };
-    let mut others = report.members.iter().filter(comparable).peekable();
-    member.hash.is_some() && others.peek().is_some() && others.all(|other| other.hash == member.hash)
+    let others = report.members.iter().filter(|other| other.id.is_some() && other.id != member.id);
+    let told: Vec<bool> = others.filter_map(|other| same(member, other)).collect();
+    !told.is_empty() && told.into_iter().all(|is_same| is_same)
 }
 
 #[cfg(test)]
@@ -319,5 +315,12 @@ mod tests {
         let unknown = scene.report();
         assert!(divided("CORRUPT", &unknown).is_some());
         assert!(lasting("CORRUPT", &unknown.members[0], &unknown, ANY).is_some());
+        // Hashes are of what all have.
+        let mut lacks = Scene::new(3);
+        (lacks.status(1).revision, lacks.answer(1).newest) = (30_000, Some(30_000));
+        lacks.gathered.alarms = scene.gathered.alarms;
+        let lacking = lacks.report();
+        assert!(divided("CORRUPT", &lacking).is_some());
+        assert!(lasting("CORRUPT", &lacking.members[0], &lacking, ANY).is_some());
     }
 }

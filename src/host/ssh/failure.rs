@@ -152,7 +152,8 @@ mod tests {
             "Warning: Permanently added '[127.0.0.1]:2299' (ED25519) to the list of known hosts.\r\n\
              root@127.0.0.1: Permission denied (publickey,password,keyboard-interactive).\r\n",
             ConnectKind::Denied,
-            "root@127.0.0.1: Permission denied (publickey,password,keyboard-interactive)",
+            "root@127.0.0.1: Permission denied (publickey,password,keyboard-interactive); nobody knew its key, one that this ssh \
+             does not show, and ssh trusts it from now on",
         ),
         (
             "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures\r\n",

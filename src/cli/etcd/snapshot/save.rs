@@ -203,7 +203,8 @@ impl Taking<'_> {
         let told = trouble.filter(|_| report.serves || self.args.member.is_some());
         let Some(why) = told.or(Doubts::of(report, member).damaged) else { return };
         let text = format!("{} is not well: {why}; its snapshot will not count as verified", host_of(member));
-        let help = self.args.member.is_some() && report.members.iter().any(|m| m.healthy);
+        let is_well = |m: &MemberReport| m.healthy && Doubts::of(report, m).damaged.is_none();
+        let help = self.args.member.is_some() && report.members.iter().any(is_well);
         self.session
             .events
             .warn(text, help.then(|| "without --member it comes from one that is well".to_owned()));

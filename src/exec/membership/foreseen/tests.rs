@@ -29,7 +29,7 @@ fn data_is_given_on_only_where_all_that_stay_hold_the_same() {
         (with(3, &[1], &[]), Some(1), Some(1), ""),
         (with(3, &[], &[3]), Some(3), Some(3), ""),
         (with(5, &[5], &[1]), Some(5), Some(5), "the data of m1 is not that of the others"),
-        (with(4, &[4], &[1]), Some(4), Some(4), "the data of m1 is not that of the others"),
+        (with(4, &[4], &[1]), Some(4), Some(4), "m1, m2 and m3 hold different data"),
         (with(4, &[], &[3, 4]), Some(4), Some(4), "the data of m3 is not that of the others"),
         (with(2, &[], &[2]), Some(2), Some(2), ""),
         // One that joins beside all.
@@ -68,7 +68,7 @@ fn who_makes_room_for_another_is_given_no_data_first() {
         (true, "rsadm etcd remove m3 takes it out; then run this again"),
         (
             false,
-            "put the line of its host back into the inventory for now, and rsadm etcd remove m3 takes it",
+            "with its host in the inventory, whatever its role (put its line back for now where it is gone), rsadm etcd remove m3",
         ),
     ] {
         report.members[2].in_inventory = in_inventory;
