@@ -95,13 +95,14 @@ fn images_for(cluster: &Cluster, node: &Node) -> Vec<String> {
     images
 }
 
-/// Where cluster DNS is to find its image: workers before control planes, as its pods prefer them, and last who takes none of them.
+/// Where cluster DNS is to find its image: where it is; workers before control planes, as its pods prefer them, and last who takes
+/// none of them.
 fn dns_hosts(p: &Planner<'_>) -> Vec<NodeName> {
     let image = p.cluster.release.coredns_image();
     let mut nodes: Vec<&Node> = p.cluster.kubernetes_nodes().collect();
     nodes.sort_by_key(|n| {
         let takes = n.taints.iter().all(coredns_tolerates);
-        (!takes, !p.facts(&n.name).images.contains(&image), n.is(Role::ControlPlane))
+        (!p.facts(&n.name).images.contains(&image), !takes, n.is(Role::ControlPlane))
     });
     nodes.truncate(coredns_replicas(p.cluster).into());
     nodes.into_iter().map(|n| n.name.clone()).collect()

@@ -95,7 +95,7 @@ fn a_balancer_that_others_may_dial_stays_and_is_told() {
     manifests.network_manifests = vec![("network-0".into(), "kind: Namespace\n".into())];
     for (about, cluster, proxy, stays, told) in [
         ("a plugin of the operator's", &manifests, true, true, true),
-        ("kube-proxy is there still", &manifests, false, true, true),
+        ("kube-proxy is there still", &manifests, false, true, false),
         ("kube-proxy alone", &plain, true, false, false),
     ] {
         let mut other = cluster.clone();
