@@ -29,7 +29,7 @@ mod silence;
 mod timing;
 
 pub use advice::list;
-pub use alike::{Alike, Told, is_same_data, judged, same};
+pub use alike::{Alike, Told, is_same_data, judged, lacks_writes, same};
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups, span};
 pub use disks::LEAST_ROOM;

@@ -8,7 +8,7 @@ use crate::{
     backup::choose::UNDECIDED,
     etcd::{
         EtcdApi, EtcdError, KvHash, MemberStatus,
-        status::{Hashes, Told, is_same_data, judged},
+        status::{Hashes, Told, is_same_data, judged, lacks_writes},
     },
 };
 
@@ -28,15 +28,16 @@ pub(super) async fn doubt(own: &str, voters: &[(&str, &dyn EtcdApi)], members: u
     let told: Vec<(bool, KvHash)> =
         answers.into_iter().filter_map(|(is_own, hash)| Some((is_own, hash.ok()?))).collect();
     let own_hash = told.iter().find(|(is_own, _)| *is_own)?;
-    let own_status = voters
+    let status = voters
         .iter()
         .zip(&statuses)
         .find(|((name, _), _)| *name == own)
         .and_then(|(_, status)| status.as_ref());
-    // As `etcd status` judges it: etcd tells its revision before what it has applied.
-    let has_applied =
-        |other: &MemberStatus| own_status.is_some_and(|s| s.raft_applied_index >= other.raft_index);
-    if statuses.iter().flatten().any(|other| has_applied(other) && own_hash.1.newest < other.revision) {
+    let reached = status.map(|status| (status.raft_applied_index, own_hash.1.newest));
+    let lacks = |other: &MemberStatus| {
+        reached.is_some_and(|own| lacks_writes(own, (other.raft_index, other.revision)))
+    };
+    if statuses.iter().flatten().any(lacks) {
         return Some(format!(
             "of {own}: it lacks writes that others have, and has applied all that they know of"
         ));

@@ -128,12 +128,16 @@ pub fn same(one: &MemberReport, other: &MemberReport) -> Option<bool> {
     is_same_data(hash(one)?, hash(other)?)
 }
 
-/// True of a member that had applied all that the other knew to be committed when that told its revision, and did not have that
-/// revision afterwards. etcd tells its revision before what is committed, and that before what is applied (`v3rpc/maintenance.go`,
-/// `Status`), so that no write under way looks like this.
 fn lacks_writes_of(member: &MemberReport, other: &MemberReport) -> bool {
-    let has_applied = member.raft_applied_index.zip(other.raft_index).is_some_and(|(own, all)| own >= all);
-    has_applied && member.newest.zip(other.revision).is_some_and(|(own, others)| own < others)
+    let own = member.raft_applied_index.zip(member.newest);
+    own.zip(other.raft_index.zip(other.revision)).is_some_and(|(own, other)| lacks_writes(own, other))
+}
+
+/// True of a member, by what it had applied and its newest revision after that, that had applied all that the other knew to be
+/// committed when that told its revision, and did not have that revision. etcd tells its revision before what is committed, and
+/// that before what is applied (`v3rpc/maintenance.go`, `Status`), so that no write under way looks like this.
+pub const fn lacks_writes((applied, newest): (u64, u64), (committed, revision): (u64, u64)) -> bool {
+    applied >= committed && newest < revision
 }
 
 pub(super) fn most_common<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
