@@ -3,9 +3,10 @@
 use std::{
     env, fs,
     io::Write as _,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -39,7 +40,7 @@ impl Authority {
 
     /// Certificate and key for a member, or a client: etcd's own files serve as both.
     fn issue(&self, days: i64) -> (String, String) {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new([own_ip().to_string(), "127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
@@ -83,8 +84,17 @@ pub(crate) fn program(name: &str) -> PathBuf {
     PathBuf::from(folder).join(name)
 }
 
+/// A loopback address that no other process has: made of the 22 bits that its ID may have at the most.
+fn own_ip() -> IpAddr {
+    let [_, high, middle, low] = process::id().to_be_bytes();
+    [127, 64 | high, middle, low].into()
+}
+
+/// There, a port that nothing else is given: neither another member nor, as an ephemeral port would be, who dials
+/// one that does not listen yet.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    (own_ip(), NEXT.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 impl Cluster {
@@ -137,7 +147,11 @@ impl Cluster {
 
     /// What a member has written so far.
     pub(crate) fn log(&self, n: usize) -> String {
-        fs::read_to_string(self.folder.path().join(format!("{}.log", self.members[n].name))).unwrap()
+        fs::read_to_string(self.log_file(n)).unwrap()
+    }
+
+    fn log_file(&self, n: usize) -> PathBuf {
+        self.folder.path().join(format!("{}.log", self.members[n].name))
     }
 
     pub(crate) fn kill(&mut self, n: usize) {
@@ -291,7 +305,13 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// A test that fails shows why a member ended, which its clients cannot tell.
     fn drop(&mut self) {
+        for n in (0..self.members.len()).filter(|_| thread::panicking()) {
+            let log = fs::read_to_string(self.log_file(n)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}: {}", self.members[n].name, lines[lines.len().saturating_sub(5)..].join("\n"));
+        }
         (0..self.members.len()).for_each(|n| self.kill(n));
     }
 }
