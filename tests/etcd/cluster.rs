@@ -40,7 +40,9 @@ impl Authority {
 
     /// Certificate and key for a member, or a client: etcd's own files serve as both.
     fn issue(&self, days: i64) -> (String, String) {
-        let mut params = CertificateParams::new([own_ip().to_string(), "127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let mut params =
+            CertificateParams::new([own_ip().to_string(), "127.0.0.1".to_owned(), "localhost".to_owned()])
+                .unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
