@@ -10,7 +10,7 @@ etcd_cluster() {
   local file
   inventory_of e1 e2 e3 > "$work/etcd.yaml"
   without m1
-  "$LAB" status 2> /dev/null | grep -q '^e3 ' || "$LAB" up e1:10.77.0.31 e2:10.77.0.32 e3:10.77.0.33 >> "$work/log" 2>&1
+  has e3 || "$LAB" up e1:10.77.0.31 e2:10.77.0.32 e3:10.77.0.33 >> "$work/log" 2>&1
   rsadm up "$work/etcd.yaml" >> "$work/log" 2>&1 || die "rsadm up failed; see $work/log"
   etcd_client
 }

@@ -71,8 +71,11 @@ back_to() {
   quiet
 }
 
+# has NODE: whether the lab has it. Not in a pipe, which fails where `grep` has seen enough before `lab` has said all.
+has() { grep -q "^$1 " <<< "$("$LAB" status 2> /dev/null)"; }
+
 # without NODE: ends the lab where it has that node, of another benchmark's cluster, which would be measured along.
-without() { ! "$LAB" status 2> /dev/null | grep -q "^$1 " || "$LAB" down >> "$work/log" 2>&1; }
+without() { ! has "$1" || "$LAB" down >> "$work/log" 2>&1; }
 
 # Others' work on the machine would be measured along: waits for calm, not for ever.
 quiet() {
