@@ -8,17 +8,17 @@ bench_c() {
   say "(c, e) a second up with nothing to do, five hosts"
   cluster
   ansible_there
-  playbook >> "$work/log" 2>&1 # the first run puts the files
+  playbook # the first run puts the files
   for n in 1 2 3 4 5; do
     quiet
     start=$(cpu_seconds)
-    measure peak rsadm up "$ROOT/inventories/lab.yaml"
-    cpu+=("$(calc "$(cpu_seconds) - $start")") up+=("$took") rss+=("$(< "$work/peak")")
+    timed "$RSADM" up "$ROOT/inventories/lab.yaml"
+    cpu+=("$(calc "$(cpu_seconds) - $start")") up+=("$took") rss+=("$peak")
   done
   for n in 1 2 3; do
     quiet
     start=$(cpu_seconds)
-    measure playbook
+    playbook
     book_cpu+=("$(calc "$(cpu_seconds) - $start")") book+=("$took")
   done
   grep -q 'nothing to change' "$work/log" || die "there was something to change; see $work/log"
@@ -43,12 +43,17 @@ cpu_seconds() {
   echo 0
 }
 
-# peak CMD…: CMD, and the kibibytes of the largest of its processes into a file.
-peak() {
-  python3 -c 'import resource, subprocess, sys
+# timed CMD…: sets `took` to the seconds that it takes on the workstation, without the way in there, and writes the kibibytes of
+# the largest of its processes to a file.
+timed() {
+  operator python3 -c 'import resource, subprocess, sys, time
+start = time.monotonic()
 code = subprocess.call(sys.argv[2:])
-open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
-sys.exit(code)' "$work/peak" "$LAB" workstation "$RSADM" "${@:2}"
+with open(sys.argv[1], "w") as file:
+    print(time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=file)
+sys.exit(code)' "$work/timed" "$@" >> "$work/log" 2>&1 || die "failed: $* (its words are the last of $work/log): $(tail -n 5 "$work/log")"
+  read -r took peak < "$work/timed"
+  took=$(calc "$took")
 }
 
 # ansible-core from PyPI, in an environment of its own; and on the nodes, which have none, Debian's Python for its modules.
@@ -83,5 +88,5 @@ ansible_there() {
 }
 
 playbook() {
-  ANSIBLE_CONFIG=$work/ansible.cfg ANSIBLE_NOCOWS=1 operator "$PLAYBOOK" -i "$work/hosts" "$work/playbook.yaml"
+  ANSIBLE_CONFIG=$work/ansible.cfg ANSIBLE_NOCOWS=1 timed "$PLAYBOOK" -i "$work/hosts" "$work/playbook.yaml"
 }
