@@ -17,7 +17,7 @@ use std::{
 
 use rsadm::{
     etcd::{
-        EtcdApi, EtcdError,
+        EtcdApi, EtcdError, Silence,
         client::{self, Dial, EtcdClient},
         status::{EtcdReport, Hashes, Known, Limits, Target, Trouble, Verdict, assess, compare, gather},
     },
@@ -99,7 +99,7 @@ async fn report(cluster: &Cluster) -> EtcdReport {
             in_inventory: true,
             peer_url: member.peer_url.clone(),
             client_url: member.client_url.clone(),
-            api: dialled.client.map(|c| Box::new(c) as Box<dyn EtcdApi>).map_err(EtcdError::into_why),
+            api: dialled.client.map(|c| Box::new(c) as Box<dyn EtcdApi>).map_err(Silence::from),
             served_not_after: dialled.served_not_after,
             peer_not_after: client::served_not_after(&dial_to(cluster.peer_address(n)), &credentials).await,
         });
@@ -284,6 +284,10 @@ async fn certificates_that_do_not_fit() {
     let dialled = client::dial(&dial, &wrong_client).await;
     assert!(matches!(&dialled.client, Err(EtcdError::Untrusted { .. })), "{dialled:?}");
     assert!(!format!("{dialled:?} {wrong_client:?}").contains("PRIVATE KEY"));
+
+    let unreadable = client::Credentials { certificate: b"nothing".to_vec(), ..ours };
+    let dialled = client::dial(&dial, &unreadable).await;
+    assert!(matches!(&dialled.client, Err(EtcdError::Untrusted { .. })), "{dialled:?}");
 }
 
 /// People read that log, and `etcd status` has its last line.

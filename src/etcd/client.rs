@@ -95,7 +95,7 @@ pub async fn dial(dial: &Dial, credentials: &Credentials) -> Dialled {
         Ok(observer) => Arc::new(observer),
         Err(why) => {
             let why = format!("the CA certificate given for it is not usable: {why}");
-            let error = EtcdError::Untrusted { endpoint: dial.endpoint.clone(), why };
+            let error = EtcdError::Untrusted { endpoint: dial.endpoint.clone(), why, early: false };
             return Dialled { client: Err(error), served_not_after: None };
         }
     };
@@ -126,11 +126,8 @@ pub async fn served_not_after(dial: &Dial, credentials: &Credentials) -> Option<
 
 /// A closed connection explained, where the reason is our certificate.
 async fn rejected(dial: &Dial, credentials: &Credentials, observer: &Arc<Observer>) -> Option<EtcdError> {
-    let (address, name) = (dial.address, dial.server_name.clone());
-    let (credentials, observer) = (credentials.clone(), Arc::clone(observer));
-    let ask = move || observer.rejection(address, &name, &credentials);
-    let why = tokio::task::spawn_blocking(ask).await.ok()??;
-    Some(EtcdError::Untrusted { endpoint: dial.endpoint.clone(), why })
+    let (dial, credentials, observer) = (dial.clone(), credentials.clone(), Arc::clone(observer));
+    tokio::task::spawn_blocking(move || observer.rejection(&dial, &credentials)).await.ok()?
 }
 
 async fn connect(
@@ -142,9 +139,14 @@ async fn connect(
     let tls = ClientTlsConfig::new()
         .domain_name(&dial.server_name)
         .identity(Identity::from_pem(&credentials.certificate, credentials.key.expose()));
-    let endpoint = Endpoint::from_shared(format!("https://{}", dial.address))
-        .and_then(|e| e.tls_config_with_verifier(tls, Arc::<Observer>::clone(observer)))
-        .map_err(failed)?;
+    let endpoint = Endpoint::from_shared(format!("https://{}", dial.address)).map_err(failed)?;
+    // Nobody was asked yet: it is our own certificate or key that cannot be read.
+    let unusable = |e| match failed(e) {
+        EtcdError::Unavailable { endpoint, why } => EtcdError::Untrusted { endpoint, why, early: false },
+        other => other,
+    };
+    let endpoint =
+        endpoint.tls_config_with_verifier(tls, Arc::<Observer>::clone(observer)).map_err(unusable)?;
     // One tonic channel, not `Client::connect`: that one balances over a set of endpoints, connects in the background
     // and leaves calls pending while a connection cannot be made.
     let channel = within(&dial.endpoint, dial.deadline, async { endpoint.connect().await.map_err(failed) });

@@ -129,6 +129,8 @@ pub enum EtcdError {
         endpoint: String,
         /// What is wrong with which certificate.
         why: String,
+        /// True where it is the member's own, which has not begun.
+        early: bool,
     },
     /// Its auth is on and forbids that to the user of our certificate: it runs, and a read has been agreed on by a quorum.
     #[error("etcd at {endpoint} denies it: {why}")]
@@ -149,9 +151,6 @@ pub enum EtcdError {
 }
 
 impl EtcdError {
-    /// How etcd's auth says no (etcd, `rpctypes/error.go`, `ErrPermissionDenied` and `ErrUserEmpty`).
-    pub const DENIALS: [&str; 2] = ["etcdserver: permission denied", "etcdserver: user name is empty"];
-
     /// How etcd says that it has what is asked for no more (etcd, `rpctypes/error.go`, `ErrCompacted`).
     pub const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
@@ -169,6 +168,70 @@ impl EtcdError {
             | Self::Denied { why, .. }
             | Self::Refused { why, .. } => why,
         }
+    }
+}
+
+/// What keeps a member silent, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It runs, and its auth keeps from us how it is.
+    Denied,
+    /// A certificate, its own or ours, or that we have none to ask with.
+    Certificate {
+        /// True where it is the member's own, which has not begun.
+        early: bool,
+    },
+    /// Its host leads nobody to it.
+    Forbidden,
+    /// Anything else: it does not run, is late, or is cut off from us.
+    Other,
+}
+
+/// Why a member does not say how it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Silence {
+    /// What advice goes by.
+    pub cause: Cause,
+    /// The same for people, in words that stand alone in a table cell.
+    pub why: String,
+}
+
+impl Silence {
+    /// For a cause that is known.
+    pub fn of(cause: Cause, why: impl Into<String>) -> Self {
+        Self { cause, why: why.into() }
+    }
+}
+
+impl From<EtcdError> for Silence {
+    fn from(error: EtcdError) -> Self {
+        let cause = match error {
+            EtcdError::Denied { .. } => Cause::Denied,
+            EtcdError::Untrusted { early, .. } => Cause::Certificate { early },
+            EtcdError::Unavailable { .. } | EtcdError::NotYet { .. } | EtcdError::Refused { .. } => {
+                Cause::Other
+            }
+        };
+        Self { cause, why: error.into_why() }
+    }
+}
+
+impl From<String> for Silence {
+    fn from(why: String) -> Self {
+        Self { cause: Cause::Other, why }
+    }
+}
+
+impl From<&str> for Silence {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
+
+impl From<Silence> for String {
+    fn from(silence: Silence) -> Self {
+        silence.why
     }
 }
 

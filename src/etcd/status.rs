@@ -9,7 +9,7 @@ use futures::future::{join, join_all};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
+use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus, Silence};
 
 mod advice;
 mod alike;
@@ -54,8 +54,8 @@ pub struct Target {
     pub peer_url: String,
     /// Where clients dial it.
     pub client_url: String,
-    /// The connection, or why there is none, in words that stand alone in a table cell.
-    pub api: Result<Box<dyn EtcdApi>, String>,
+    /// The connection, or why there is none.
+    pub api: Result<Box<dyn EtcdApi>, Silence>,
     /// When the certificate that it serves to clients expires, from the handshake.
     pub served_not_after: Option<OffsetDateTime>,
     /// The same of the one that it serves to other members.
@@ -89,11 +89,11 @@ pub struct Answer {
     /// Where clients dial it.
     pub client_url: String,
     /// What its member says of itself, or why it said nothing.
-    pub status: Result<MemberStatus, String>,
+    pub status: Result<MemberStatus, Silence>,
     /// How long it took to say so.
     pub latency: Option<Duration>,
     /// The member list through a quorum, or why it served none: `Ok` proves that a quorum stands behind it.
-    pub quorum_list: Result<Vec<Member>, String>,
+    pub quorum_list: Result<Vec<Member>, Silence>,
     /// The member list as this member has it, which needs no quorum.
     pub own_list: Option<Vec<Member>>,
     /// The hash of its key space at the common revision.
@@ -131,9 +131,9 @@ async fn ask(target: &Target, deadline: Instant) -> Answer {
         in_inventory: target.in_inventory,
         peer_url: target.peer_url.clone(),
         client_url: target.client_url.clone(),
-        status: Err(String::new()),
+        status: Err("".into()),
         latency: None,
-        quorum_list: Err(String::new()),
+        quorum_list: Err("".into()),
         own_list: None,
         hash: None,
         newest: None,
@@ -173,11 +173,11 @@ async fn alarms(targets: &[Target], answers: &[Answer], deadline: Instant) -> Op
 async fn by<T>(
     deadline: Instant,
     call: impl Future<Output = Result<T, EtcdError>> + Send,
-) -> Result<T, String> {
+) -> Result<T, Silence> {
     let started = Instant::now();
     match timeout_at(deadline, call).await {
-        Ok(answer) => answer.map_err(EtcdError::into_why),
-        Err(_) => Err(format!("no answer within {:.1} s", started.elapsed().as_secs_f64())),
+        Ok(answer) => answer.map_err(Silence::from),
+        Err(_) => Err(format!("no answer within {:.1} s", started.elapsed().as_secs_f64()).into()),
     }
 }
 

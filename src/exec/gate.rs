@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     etcd::{
-        EtcdApi, Member,
+        EtcdApi, Member, Silence,
         status::{
             EtcdReport, Gathered, Hashes, HostState, Known, Limits, MemberReport, Target, Trouble, assess,
             compare, gather, strangers,
@@ -266,8 +266,8 @@ async fn stranger(members: &dyn Members, member: Member, patience: Duration) -> 
 /// A connection to a member of a report, whatever its name is and wherever it runs.
 ///
 /// # Errors
-/// In words that stand alone in a table cell.
-pub async fn dial(members: &dyn Members, member: &MemberReport) -> Result<Box<dyn EtcdApi>, String> {
+/// See [`Silence`].
+pub async fn dial(members: &dyn Members, member: &MemberReport) -> Result<Box<dyn EtcdApi>, Silence> {
     match way(&members.hosts(), member)? {
         Way::Host(name) => members.dial(&name).await,
         Way::Stranger(url) => members.dial_stranger(&url).await,
@@ -277,8 +277,8 @@ pub async fn dial(members: &dyn Members, member: &MemberReport) -> Result<Box<dy
 /// The same to a member that can be asked to look after itself.
 ///
 /// # Errors
-/// In words that stand alone in a table cell.
-pub async fn tend(members: &dyn Tended, member: &MemberReport) -> Result<Box<dyn Upkeep>, String> {
+/// See [`Silence`].
+pub async fn tend(members: &dyn Tended, member: &MemberReport) -> Result<Box<dyn Upkeep>, Silence> {
     match way(&members.hosts(), member)? {
         Way::Host(name) => members.tend(&name).await,
         Way::Stranger(url) => members.tend_stranger(&url).await,
@@ -300,7 +300,7 @@ enum Way {
     Stranger(String),
 }
 
-fn way(hosts: &[MemberHost], member: &MemberReport) -> Result<Way, String> {
+fn way(hosts: &[MemberHost], member: &MemberReport) -> Result<Way, Silence> {
     let host = hosts.iter().find(|h| member.peer_urls.contains(&h.peer_url));
     match (host, member.client_urls.first()) {
         (Some(host), _) => Ok(Way::Host(host.name.clone())),
@@ -342,7 +342,7 @@ mod tests {
             testing::ha().with_role(Role::Etcd).take(2).map(MemberHost::of).collect()
         }
 
-        async fn dial(&self, _: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+        async fn dial(&self, _: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
             Err("no answer".into())
         }
 

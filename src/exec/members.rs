@@ -19,7 +19,7 @@ use tokio::{
 use super::scripts;
 use crate::{
     etcd::{
-        EtcdApi, EtcdError,
+        Cause, EtcdApi, EtcdError, Silence,
         client::{Credentials, DEADLINE, Dial, Dialled, EtcdClient, dial, served_not_after},
         upkeep::Upkeep,
     },
@@ -55,8 +55,8 @@ pub trait Members: Send + Sync {
     /// A connection to the member on a host.
     ///
     /// # Errors
-    /// In words that stand alone in a table cell.
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String>;
+    /// See [`Silence`].
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence>;
     /// False where the host itself cannot be reached, which no etcd is to blame for.
     fn is_there(&self, _host: &NodeName) -> bool {
         true
@@ -71,8 +71,8 @@ pub trait Members: Send + Sync {
     ///
     /// # Errors
     /// As in [`dial`](Self::dial).
-    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
-        Err(format!("{client_url} is at no etcd host of the inventory"))
+    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, Silence> {
+        Err(format!("{client_url} is at no etcd host of the inventory").into())
     }
 }
 
@@ -89,14 +89,14 @@ pub trait Tended: Members {
     /// As [`Members::dial`], to a member that can be asked to look after itself.
     ///
     /// # Errors
-    /// In words that stand alone in a table cell.
-    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String>;
+    /// See [`Silence`].
+    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, Silence>;
     /// As [`Members::dial_stranger`], to such a member.
     ///
     /// # Errors
-    /// In words that stand alone in a table cell.
-    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, String> {
-        Err(format!("{client_url} is at no etcd host of the inventory"))
+    /// See [`Silence`].
+    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, Silence> {
+        Err(format!("{client_url} is at no etcd host of the inventory").into())
     }
     /// Removes what a defragmentation that did not end left beside the database of a host's member, and tells how much room there
     /// is then, as `df` has it; `None` where the host does not say.
@@ -140,12 +140,12 @@ impl<'a> SshMembers<'a> {
     pub async fn dial_and_look(
         &self,
         host: &NodeName,
-    ) -> (Result<Box<dyn EtcdApi>, String>, Option<OffsetDateTime>) {
+    ) -> (Result<Box<dyn EtcdApi>, Silence>, Option<OffsetDateTime>) {
         match self.dialled(host).await {
             Err(why) => (Err(why), None),
             Ok(dialled) => {
                 let client = dialled.client.map(|c| Box::new(c) as Box<dyn EtcdApi>);
-                (client.map_err(EtcdError::into_why), dialled.served_not_after)
+                (client.map_err(Silence::from), dialled.served_not_after)
             }
         }
     }
@@ -168,12 +168,12 @@ impl<'a> SshMembers<'a> {
     /// The connection itself, for what only a real member has: its snapshot.
     ///
     /// # Errors
-    /// In words that stand alone in a table cell.
-    pub async fn client(&self, host: &NodeName) -> Result<EtcdClient, String> {
-        self.dialled(host).await?.client.map_err(EtcdError::into_why)
+    /// See [`Silence`].
+    pub async fn client(&self, host: &NodeName) -> Result<EtcdClient, Silence> {
+        Ok(self.dialled(host).await?.client?)
     }
 
-    async fn dialled(&self, name: &NodeName) -> Result<Dialled, String> {
+    async fn dialled(&self, name: &NodeName) -> Result<Dialled, Silence> {
         let node = self.cluster.node(name).ok_or("not in the inventory")?;
         let host = self.fleet.host(name).ok_or(AWAY)?;
         let to = (node.internal_address, layout::ETCD_CLIENT_PORT);
@@ -185,7 +185,7 @@ impl<'a> SshMembers<'a> {
         host: &Arc<dyn Host>,
         to: (Ipv4Addr, u16),
         endpoint: String,
-    ) -> Result<Dialled, String> {
+    ) -> Result<Dialled, Silence> {
         let credentials = self.credentials(host).await?;
         let forward = self.forward(host, to.into()).await?;
         let wanted = Dial {
@@ -196,7 +196,7 @@ impl<'a> SshMembers<'a> {
         };
         let dialled = dial(&wanted, &credentials).await;
         match &dialled.client {
-            Err(_) if forward.is_forbidden().await => Err(FORBIDDEN.to_owned()),
+            Err(_) if forward.is_forbidden().await => Err(Silence::of(Cause::Forbidden, FORBIDDEN)),
             Err(EtcdError::Untrusted { .. }) => {
                 Ok(self.with_others_credentials(&wanted, &credentials).await.unwrap_or(dialled))
             }
@@ -221,7 +221,7 @@ impl<'a> SshMembers<'a> {
         None
     }
 
-    async fn forward(&self, host: &Arc<dyn Host>, to: SocketAddr) -> Result<Arc<Box<dyn Forward>>, String> {
+    async fn forward(&self, host: &Arc<dyn Host>, to: SocketAddr) -> Result<Arc<Box<dyn Forward>>, Silence> {
         let key = (host.name().clone(), to);
         let kept = self.forwards.lock().await.get(&key).cloned();
         if let Some(forward) = kept
@@ -243,17 +243,18 @@ impl<'a> SshMembers<'a> {
         own.chain(others).filter_map(|n| self.fleet.host(&n.name)).collect()
     }
 
-    async fn stranger(&self, client_url: &str) -> Result<EtcdClient, String> {
+    async fn stranger(&self, client_url: &str) -> Result<EtcdClient, Silence> {
         let to = address(client_url).ok_or_else(|| format!("{client_url} names no IPv4 address"))?;
-        let mut why = "no etcd host of the inventory is connected".to_owned();
+        let mut silence = Silence::from("no etcd host of the inventory is connected");
         for host in self.ways(to.0) {
-            match self.dialled_through(host, to, client_url.to_owned()).await.map(|d| d.client) {
-                Ok(Ok(client)) => return Ok(client),
-                Ok(Err(error)) => why = format!("{} (through {})", error.into_why(), host.name()),
-                Err(error) => why = format!("{error} (through {})", host.name()),
-            }
+            let dialled = self.dialled_through(host, to, client_url.to_owned()).await;
+            let Silence { cause, why } = match dialled.and_then(|d| d.client.map_err(Silence::from)) {
+                Ok(client) => return Ok(client),
+                Err(silence) => silence,
+            };
+            silence = Silence::of(cause, format!("{why} (through {})", host.name()));
         }
-        Err(why)
+        Err(silence)
     }
 
     async fn recorded_old_clusters(&self) -> Vec<u64> {
@@ -267,7 +268,7 @@ impl<'a> SshMembers<'a> {
     }
 
     /// Any etcd host's will do while all is well: one authority signed them all. Another's where this one has none.
-    async fn credentials(&self, host: &Arc<dyn Host>) -> Result<Arc<Credentials>, String> {
+    async fn credentials(&self, host: &Arc<dyn Host>) -> Result<Arc<Credentials>, Silence> {
         let mut kept = self.credentials.lock().await;
         if let Some(credentials) = kept.as_ref() {
             return Ok(credentials.clone());
@@ -291,13 +292,14 @@ impl<'a> SshMembers<'a> {
 }
 
 /// What a host has to ask etcd with.
-async fn read_credentials(host: &Arc<dyn Host>) -> Result<Credentials, String> {
+async fn read_credentials(host: &Arc<dyn Host>) -> Result<Credentials, Silence> {
     let files = ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"];
     let ops = files.map(|f| Op::Read(format!("{}/{f}", layout::ETCD_PKI_DIR)));
     let outputs = host.run(&ops, false).await.map_err(|e| e.to_string())?;
-    let [ca, certificate, key] = &outputs[..] else { return Err("has no etcd certificates".into()) };
+    let lacks = |what| Err(Silence::of(Cause::Certificate { early: false }, format!("has no etcd {what}")));
+    let [ca, certificate, key] = &outputs[..] else { return lacks("certificates") };
     if !key.ok() {
-        return Err("has no etcd client key".into());
+        return lacks("client key");
     }
     Ok(Credentials {
         ca: ca.stdout.clone(),
@@ -312,7 +314,7 @@ impl Members for SshMembers<'_> {
         self.cluster.with_role(Role::Etcd).map(MemberHost::of).collect()
     }
 
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         self.dial_and_look(host).await.0
     }
 
@@ -324,7 +326,7 @@ impl Members for SshMembers<'_> {
         self.old_clusters.get_or_init(|| self.recorded_old_clusters()).await.clone()
     }
 
-    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, Silence> {
         Ok(Box::new(self.stranger(client_url).await?))
     }
 }
@@ -337,12 +339,11 @@ fn address(client_url: &str) -> Option<(Ipv4Addr, u16)> {
 
 #[async_trait]
 impl Tended for SshMembers<'_> {
-    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String> {
-        let client = self.dialled(host).await?.client;
-        client.map(|c| Box::new(c) as Box<dyn Upkeep>).map_err(EtcdError::into_why)
+    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, Silence> {
+        Ok(Box::new(self.client(host).await?))
     }
 
-    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, String> {
+    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, Silence> {
         Ok(Box::new(self.stranger(client_url).await?))
     }
 

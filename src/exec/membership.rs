@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::{Context, gate, heir, members::Members, orphans};
 use crate::{
     etcd::{
-        EtcdApi, EtcdError,
+        EtcdApi, EtcdError, Silence,
         status::{EtcdReport, Hashes, Id, MemberReport},
     },
     host::Op,
@@ -52,6 +52,12 @@ impl fmt::Display for Failed {
     }
 }
 
+impl From<Silence> for Failed {
+    fn from(silence: Silence) -> Self {
+        Self::Why(silence.why)
+    }
+}
+
 pub use foreseen::foresee;
 
 type Told<'a> = &'a (dyn Fn(String) + Sync);
@@ -79,7 +85,7 @@ async fn add(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Fai
         let Some(report) = allowed(cx, &change, told, |r| by_url(r, peer_url).is_some()).await? else {
             return Ok(());
         };
-        let api = voter(cx.members, &report, None).await.map_err(Failed::Why)?;
+        let api = voter(cx.members, &report, None).await?;
         wait_out(api.add_learner(peer_url).await.map(drop), until, told).await?;
     }
 }
@@ -139,7 +145,7 @@ async fn vote(
     // They answered just now: one look in which none of them can be dialled is no answer either.
     let api = match voter(cx.members, report, None).await {
         Ok(api) => api,
-        Err(why) => return Ok(Some(Failed::Why(why))),
+        Err(silence) => return Ok(Some(silence.into())),
     };
     match api.promote(id).await {
         Ok(()) => Ok(None),
@@ -215,7 +221,7 @@ async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), 
             continue;
         };
         hand_over(cx, &report, id, told).await?;
-        let api = voter(cx.members, &report, Some(id)).await.map_err(Failed::Why)?;
+        let api = voter(cx.members, &report, Some(id)).await?;
         wait_out(api.remove(id).await, until, told).await?;
     }
 }
@@ -233,7 +239,7 @@ async fn hand_over(cx: &Context<'_>, report: &EtcdReport, id: u64, told: Told<'_
     told(format!("{} hands its leadership to {name}", leader.name));
     let handed = match gate::dial(cx.members, leader).await {
         Ok(api) => api.move_leader(next).await.map_err(|error| error.to_string()),
-        Err(why) => Err(why),
+        Err(silence) => Err(silence.why),
     };
     if let Err(why) = handed {
         told(format!("{} kept its leadership: {why}", leader.name));
@@ -294,18 +300,18 @@ pub(super) async fn voter(
     members: &dyn Members,
     report: &EtcdReport,
     except: Option<u64>,
-) -> Result<Box<dyn EtcdApi>, String> {
+) -> Result<Box<dyn EtcdApi>, Silence> {
     let usable = |m: &&MemberReport| m.error.is_none() && !m.is_learner && m.id != except.map(Id);
     let mut voters: Vec<&MemberReport> = report.members.iter().filter(usable).collect();
     voters.sort_by_key(|m| !m.is_leader);
-    let mut why = "no member of etcd that votes answers".to_owned();
+    let mut silence = Silence::from("no member of etcd that votes answers");
     for member in voters {
         match gate::dial(members, member).await {
             Ok(api) => return Ok(api),
-            Err(error) => why = format!("{}: {error}", member.name),
+            Err(Silence { cause, why }) => silence = Silence::of(cause, format!("{}: {why}", member.name)),
         }
     }
-    Err(why)
+    Err(silence)
 }
 
 /// True where a quorum stands behind the member list of a report.

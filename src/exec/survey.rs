@@ -69,11 +69,11 @@ impl Survey<'_> {
     }
 
     async fn targets(&self, members: &SshMembers<'_>, patience: Duration) -> Vec<Target> {
-        let silent = || Err(format!("no answer within {:.1} s", patience.as_secs_f64()));
+        let silent = || Err(format!("no answer within {:.1} s", patience.as_secs_f64()).into());
         join_all(self.cluster.with_role(Role::Etcd).map(|node| async move {
             let until = Instant::now() + patience * 3 / 2;
             let (api, served_not_after) = match self.absence(&node.name) {
-                Some(why) => (Err(why), None),
+                Some(why) => (Err(why.into()), None),
                 // The dial bounds itself; this is for the way to it.
                 None => timeout_at(until, members.dial_and_look(&node.name))
                     .await

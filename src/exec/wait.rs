@@ -1,6 +1,6 @@
 //! Waiting for etcd: a question that answers what is still wrong until nothing is. The only file that knows `backoff`.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use backoff::{ExponentialBackoff, future::retry};
 use futures::future::join_all;
@@ -24,7 +24,7 @@ pub struct Lack {
 }
 
 impl Lack {
-    fn of(host: &NodeName, why: impl std::fmt::Display) -> Self {
+    fn of(host: &NodeName, why: impl Display) -> Self {
         Self { host: Some(host.clone()), why: format!("{host}: {why}") }
     }
 }
@@ -91,9 +91,9 @@ fn policy(limit: Duration) -> ExponentialBackoff {
 ///
 /// # Errors
 /// The last answer, once the limit is over.
-pub async fn patiently<T, F>(limit: Duration, mut ask: impl FnMut() -> F) -> Result<T, String>
+pub async fn patiently<T, E: Display, F>(limit: Duration, mut ask: impl FnMut() -> F) -> Result<T, String>
 where
-    F: Future<Output = Result<T, String>>,
+    F: Future<Output = Result<T, E>>,
 {
     retry(policy(limit), || {
         let answer = ask();

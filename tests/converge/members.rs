@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use rsadm::{
-    etcd::EtcdApi,
+    etcd::{EtcdApi, Silence},
     event::Events,
     exec::{
         self, Context, RunError, gate,
@@ -334,7 +334,7 @@ impl Members for Silent {
         self.members.hosts()
     }
 
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         let is_due = self.world.inner().state.log.last().is_some_and(|line| line.ends_with(self.after));
         let less = |left: usize| left.checked_sub(1);
         match is_due && self.left.fetch_update(Relaxed, Relaxed, less).is_ok() {
@@ -373,7 +373,7 @@ impl Members for Busy {
         self.members.hosts()
     }
 
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         let less = |left: usize| left.checked_sub(1);
         if self.is_due.load(Relaxed) && self.left.fetch_update(Relaxed, Relaxed, less).is_ok() {
             return Err("no answer".into());
@@ -416,7 +416,7 @@ impl Members for Dying {
         self.members.hosts()
     }
 
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         {
             let mut inner = self.world.inner();
             if inner.state.log.last().is_some_and(|line| line.ends_with(self.after)) {

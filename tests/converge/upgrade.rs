@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rsadm::{
-    etcd::EtcdApi,
+    etcd::{EtcdApi, Silence},
     exec::{
         RunError,
         members::{MemberHost, Members},
@@ -139,7 +139,7 @@ impl Members for Brittle {
         self.members.hosts()
     }
 
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         if *host == self.host {
             let mut inner = self.world.inner();
             let machine = inner.state.machine(host);
@@ -185,7 +185,7 @@ impl Members for Forgetful {
         self.members.hosts()
     }
 
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         {
             let mut inner = self.world.inner();
             let files = &mut inner.state.machine(&self.host).files;

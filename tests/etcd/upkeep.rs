@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use rsadm::{
     etcd::{
-        EtcdApi, EtcdError,
+        EtcdApi, Silence,
         client::{self, EtcdClient},
         upkeep::Upkeep,
     },
@@ -33,20 +33,20 @@ struct Local<'a>(&'a Cluster, usize, u64);
 const ROOMY: u64 = 1 << 40;
 
 impl Local<'_> {
-    async fn client(&self, host: &NodeName) -> Result<EtcdClient, String> {
+    async fn client(&self, host: &NodeName) -> Result<EtcdClient, Silence> {
         let known = &self.0.members[..self.1];
         let n = known.iter().position(|m| m.name == host.as_str()).ok_or("not in the inventory")?;
         self.nth(n).await
     }
 
-    async fn stranger(&self, url: &str) -> Result<EtcdClient, String> {
+    async fn stranger(&self, url: &str) -> Result<EtcdClient, Silence> {
         let n = self.0.members.iter().position(|m| m.client_url == url).ok_or("no route to host")?;
         self.nth(n).await
     }
 
-    async fn nth(&self, n: usize) -> Result<EtcdClient, String> {
+    async fn nth(&self, n: usize) -> Result<EtcdClient, Silence> {
         let dialled = client::dial(&dial_to(self.0.client_address(n)), &self.0.authority.client()).await;
-        dialled.client.map_err(EtcdError::into_why)
+        Ok(dialled.client?)
     }
 }
 
@@ -61,22 +61,22 @@ impl Members for Local<'_> {
         self.0.members[..self.1].iter().map(host).collect()
     }
 
-    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, Silence> {
         Ok(Box::new(self.stranger(client_url).await?))
     }
 
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         Ok(Box::new(self.client(host).await?))
     }
 }
 
 #[async_trait]
 impl Tended for Local<'_> {
-    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, String> {
+    async fn tend_stranger(&self, client_url: &str) -> Result<Box<dyn Upkeep>, Silence> {
         Ok(Box::new(self.stranger(client_url).await?))
     }
 
-    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, String> {
+    async fn tend(&self, host: &NodeName) -> Result<Box<dyn Upkeep>, Silence> {
         Ok(Box::new(self.client(host).await?))
     }
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme, Stream,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
+    RootCertStore, SignatureScheme, Stream,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -20,7 +20,8 @@ use rustls::{
 };
 use time::OffsetDateTime;
 
-use super::Credentials;
+use super::{Credentials, Dial};
+use crate::etcd::EtcdError;
 
 /// How long a member may take for each word of a handshake that is made by hand.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -53,19 +54,14 @@ impl Observer {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the member at this address turns us away, in words, if it does. Blocks, for a second at most.
+    /// How the member that is dialled turns us away, if it does. Blocks, for a second at most.
     ///
     /// tonic only says "connection closed", since the alert comes after the handshake and gets lost in HTTP/2. So
     /// another handshake is made by hand, and the first record after it read.
-    pub(super) fn rejection(
-        self: Arc<Self>,
-        address: SocketAddr,
-        server_name: &str,
-        credentials: &Credentials,
-    ) -> Option<String> {
-        let (mut session, mut tcp) = self.session(address, server_name, credentials, &[b"h2"])?;
+    pub(super) fn rejection(self: Arc<Self>, dial: &Dial, credentials: &Credentials) -> Option<EtcdError> {
+        let (mut session, mut tcp) = self.session(dial.address, &dial.server_name, credentials, &[b"h2"])?;
         let error = Stream::new(&mut session, &mut tcp).read(&mut [0]).err()?;
-        tls_words(&error)
+        untrusted(&dial.endpoint, &error)
     }
 
     /// Looks at the certificate that is served at an address, for a second or two at most. Whoever goes without a
@@ -146,13 +142,18 @@ impl ServerCertVerifier for Observer {
     }
 }
 
-/// The words for a failed handshake, or `None` where the failure is of another kind (nobody there, cut off).
-pub(super) fn tls_words(error: &(dyn StdError + 'static)) -> Option<String> {
-    match rustls_error(error)? {
-        Error::InvalidCertificate(why) => Some(format!("its certificate was not accepted: {why}")),
-        Error::AlertReceived(alert) => alert_words(*alert),
-        _ => None,
-    }
+/// A failed handshake, or `None` where the failure is of another kind (nobody there, cut off).
+pub(super) fn untrusted(endpoint: &str, error: &(dyn StdError + 'static)) -> Option<EtcdError> {
+    let (why, early) = match rustls_error(error)? {
+        Error::InvalidCertificate(why) => {
+            let early =
+                matches!(why, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. });
+            (format!("its certificate was not accepted: {why}"), early)
+        }
+        Error::AlertReceived(alert) => (alert_words(*alert)?, false),
+        _ => return None,
+    };
+    Some(EtcdError::Untrusted { endpoint: endpoint.to_owned(), why, early })
 }
 
 /// The member's complaint about our certificate, or its own, as far as TLS lets it say.
@@ -187,4 +188,26 @@ fn rustls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Error> {
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_has_not_begun_is_told_from_others() {
+        let time = |s| UnixTime::since_unix_epoch(Duration::from_secs(s));
+        let not_begun = CertificateError::NotValidYetContext { time: time(1), not_before: time(2) };
+        let ended = CertificateError::ExpiredContext { time: time(2), not_after: time(1) };
+        for (why, early) in [
+            (Error::InvalidCertificate(not_begun), Some(true)),
+            (Error::InvalidCertificate(ended), Some(false)),
+            (Error::AlertReceived(AlertDescription::UnknownCA), Some(false)),
+            (Error::AlertReceived(AlertDescription::CloseNotify), None),
+        ] {
+            let told = untrusted("m1", &io::Error::other(why.clone()));
+            let is_early = told.as_ref().map(|e| matches!(e, EtcdError::Untrusted { early: true, .. }));
+            assert_eq!(is_early, early, "{why}: {told:?}");
+        }
+    }
 }

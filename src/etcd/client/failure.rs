@@ -17,6 +17,8 @@ pub(super) const PEER_URL_EXISTS: &str = "etcdserver: Peer URLs already exists";
 pub(super) const MEMBER_ID_EXISTS: &str = "etcdserver: member ID already exist";
 pub(super) const MEMBER_NOT_FOUND: &str = "etcdserver: member not found";
 const NOT_FOR_LEARNERS: &str = "etcdserver: rpc not supported for learner";
+/// How etcd's auth says no (etcd, `rpctypes/error.go`, `ErrPermissionDenied` and `ErrUserEmpty`).
+const DENIALS: [&str; 2] = ["etcdserver: permission denied", "etcdserver: user name is empty"];
 
 /// True where etcd refused in exactly these words (etcd, api/v3rpc/rpctypes/error.go).
 pub(super) fn says(error: &EtcdError, words: &str) -> bool {
@@ -40,7 +42,7 @@ fn classify_status(endpoint: &str, status: &Status) -> EtcdError {
             EtcdError::NotYet { endpoint, why }
         }
         (NOT_FOR_LEARNERS, _) => EtcdError::Refused { endpoint, why },
-        _ if EtcdError::DENIALS.contains(&why.as_str()) => EtcdError::Denied { endpoint, why },
+        _ if DENIALS.contains(&why.as_str()) => EtcdError::Denied { endpoint, why },
         // No leader, a lost leader, a time-out, a server that stops: another moment or member may do better.
         (_, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted | Code::Unknown) => {
             match status.source() {
@@ -54,15 +56,12 @@ fn classify_status(endpoint: &str, status: &Status) -> EtcdError {
 
 /// A failure below gRPC. The useful words are the innermost: tonic's own say no more than "transport error".
 pub(super) fn transport_error(endpoint: &str, error: &(dyn StdError + 'static)) -> EtcdError {
-    let endpoint = endpoint.to_owned();
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    match certificate::tls_words(error) {
-        Some(why) => EtcdError::Untrusted { endpoint, why },
-        None => EtcdError::Unavailable { endpoint, why: inner.to_string() },
-    }
+    let unavailable = || EtcdError::Unavailable { endpoint: endpoint.to_owned(), why: inner.to_string() };
+    certificate::untrusted(endpoint, error).unwrap_or_else(unavailable)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
     timing::Timing,
 };
 use crate::{
-    etcd::{Alarm, Member, MemberStatus},
+    etcd::{Alarm, Member, MemberStatus, Silence},
     pki::inspect::{days_left, ends_with_authority},
 };
 
@@ -287,10 +287,10 @@ impl<'g> Facts<'g> {
     }
 
     /// Why a member says nothing: its host knows better than a forwarded port, whose far end is out of sight.
-    fn silence(&self, answer: &Answer, why: &str) -> String {
+    fn silence(&self, answer: &Answer, why: &Silence) -> Silence {
         match self.hosts.get(&answer.node) {
-            Some(HostState::Seen(process)) if !process.running => "etcd does not run".to_owned(),
-            _ => why.to_owned(),
+            Some(HostState::Seen(process)) if !process.running => "etcd does not run".into(),
+            _ => why.clone(),
         }
     }
 
@@ -308,7 +308,7 @@ impl<'g> Facts<'g> {
             return Some(Trouble::Behind(lag));
         }
         match &answer.quorum_list {
-            Err(why) if !status.is_learner => Some(Trouble::NoReads(why.clone())),
+            Err(why) if !status.is_learner => Some(Trouble::NoReads(why.to_string())),
             _ => None,
         }
     }

@@ -4,9 +4,12 @@ use super::{
     advice::{is_on_others_host, list, names, title, warning},
     commands::{Commands, KUBEADM_RENEW},
     host::{Expired, HostState, Process},
-    report::{Advice, EtcdReport, MemberReport},
+    report::{Advice, EtcdReport, MemberReport, Trouble},
 };
-use crate::pki::leaf::{URGENT_DAYS, is_urgent};
+use crate::{
+    etcd::Cause,
+    pki::leaf::{URGENT_DAYS, is_urgent},
+};
 
 /// Of what nothing renews, since it would end no later.
 const AUTHORITY: &str = "and its authority with it; this tells more:";
@@ -58,9 +61,8 @@ impl State {
         let (clients, peers) = (member.certificate_days, member.peer_certificate_days);
         match (self.is_of(clients), self.is_of(peers)) {
             _ if self == Self::Early => {
-                // In rustls' words.
-                let is_early = |why: String| why.contains("not valid yet");
-                member.error.as_ref().map(ToString::to_string).is_some_and(is_early).then_some(WHOM[0])
+                let early = Cause::Certificate { early: true };
+                matches!(&member.error, Some(Trouble::Silent(s)) if s.cause == early).then_some(WHOM[0])
             }
             _ if !self.is_of(member.days_left()) => None,
             (true, false) if peers.is_some() => Some(WHOM[1]),

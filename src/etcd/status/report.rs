@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::{backup::BackupReport, hashes::Comparison, host::HostState, metrics::Metrics};
-use crate::etcd::{EtcdError, is_loopback};
+use crate::etcd::{Cause, Silence, is_loopback};
 
 /// An ID of a member or cluster, written as etcd's own tools do: lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +234,7 @@ pub struct MemberReport {
 pub enum Trouble {
     /// It did not say how it is.
     #[error("{0}")]
-    Silent(String),
+    Silent(Silence),
     /// It is in the member list and has no name yet.
     #[error("added, but never started")]
     Unstarted,
@@ -282,7 +282,7 @@ impl MemberReport {
 impl Trouble {
     /// True where it runs, and its auth keeps from us how it is.
     pub fn is_denial(&self) -> bool {
-        matches!(self, Self::Silent(why) if EtcdError::DENIALS.iter().any(|words| why.starts_with(words)))
+        matches!(self, Self::Silent(Silence { cause: Cause::Denied, .. }))
     }
 }
 

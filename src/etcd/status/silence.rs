@@ -11,6 +11,7 @@ use super::{
     host::{HostState, Process, Restoring, Words},
     report::{Advice, EtcdReport, MemberReport, Trouble},
 };
+use crate::etcd::{Cause, Silence};
 
 pub(super) use revive::revive;
 
@@ -63,15 +64,13 @@ const KEYS: [&str; 3] = [
     "tls: private key does not match public key",
 ];
 
-/// sshd's setting, which is named where it keeps everybody from a member.
-const FORWARDING: &str = "AllowTcpForwarding";
-
 /// Why a member that does not answer does not, as far as its host knows. Only a quorum takes members out and in, and where
 /// hosts are of others rsadm builds none.
 pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {
-    let Some(Trouble::Silent(why)) = &member.error else { return None };
+    let Some(Trouble::Silent(silence)) = &member.error else { return None };
+    let why = silence.why.as_str();
     // What has stopped it is told first of all, and so is that it denies its state.
-    if restoring(member).is_some_and(|r| !r.over) || member.error.as_ref().is_some_and(Trouble::is_denial) {
+    if restoring(member).is_some_and(|r| !r.over) || silence.cause == Cause::Denied {
         return None;
     }
     let title = title(member);
@@ -148,12 +147,12 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
             Advice { says: said(&title, process.last_words.as_ref()), ..expired(&title, process, commands)? }
         }
         // What it wrote last is of nothing that is wrong.
-        Some(HostState::Seen(process)) if process.running && why.contains(FORWARDING) => {
-            stopped(member, why, process, report.serves, commands)
+        Some(HostState::Seen(process)) if process.running && silence.cause == Cause::Forbidden => {
+            stopped(member, silence, process, report.serves, commands)
         }
         Some(HostState::Seen(process)) => Advice {
             says: said(&title, process.last_words.as_ref()),
-            ..stopped(member, why, process, report.serves, commands)
+            ..stopped(member, silence, process, report.serves, commands)
         },
     })
 }
@@ -262,12 +261,12 @@ fn is_damaged(member: &MemberReport, report: &EtcdReport) -> bool {
 
 fn stopped(
     member: &MemberReport,
-    why: &str,
+    silence: &Silence,
     process: &Process,
     serves: bool,
     commands: Commands<'_>,
 ) -> Advice {
-    let title = title(member);
+    let (title, Silence { cause, why }) = (title(member), silence);
     let by_kubelet = |text: String| match process.is_of_others() {
         true => warning(format!("{text}; on that host, this starts it:")).with(START_KUBELET),
         false => warning(text).with(commands.up()),
@@ -280,11 +279,11 @@ fn stopped(
         (false, _) => warning(text).with(commands.up()),
     };
     match process {
-        Process { running: true, .. } if why.contains(FORWARDING) => {
+        Process { running: true, .. } if *cause == Cause::Forbidden => {
             warning(format!("etcd on {title} runs, and nobody here can ask it: {why}"))
         }
         // Whoever starts or hangs says nothing of certificates.
-        Process { running: true, .. } if why.contains("certificate") => {
+        Process { running: true, .. } if matches!(cause, Cause::Certificate { .. }) => {
             warning(format!("etcd on {title} runs, and {why}; this tells what its certificates are like:"))
                 .with(commands.certificates())
         }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use time::macros::datetime;
 
 use super::*;
+use crate::etcd::Cause;
 
 mod certificates;
 mod doubt;
@@ -302,7 +303,8 @@ fn smaller_complaints() {
     );
     let early =
         "its certificate was not accepted: certificate not valid yet: verification time 1795356310 (UNIX)";
-    let scene = Scene::new(3).silence(1, early).silence(2, early);
+    let early = Silence::of(Cause::Certificate { early: true }, early);
+    let scene = Scene::new(3).silence(1, early.clone()).silence(2, early);
     let told = summary(&scene);
     let text = "that m1 and m2 serve have not begun (rsadm preflight compares the clocks); this renews";
     assert!(told.contains(text), "{told}");

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Answer, Data, Listed, id};
 use crate::{
-    etcd::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus},
+    etcd::{Alarm, Cause, EtcdApi, EtcdError, KvHash, Member, MemberStatus, Silence},
     exec::members::{MemberHost, Members},
     fake::{State, When, World, machine::Machine},
     inventory::{Cluster, NodeName, Role},
@@ -32,14 +32,14 @@ impl Members for FakeMembers {
         self.hosts.clone()
     }
 
-    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, Silence> {
         let at = |m: &&Machine| client_url == client_url_of(m);
         let host = self.world.inner().state.machines.values().find(at).map(|m| m.name.clone());
         self.dial_machine(&host.ok_or("no route to host")?)
     }
 
     /// Where the inventory has the host, which need not be where its member listens.
-    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    async fn dial(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         let listens = client_url_of(self.world.inner().state.machine(host));
         match self.hosts.iter().any(|known| known.name == *host && known.client_url != listens) {
             true => Err("connection refused".into()),
@@ -53,7 +53,7 @@ fn client_url_of(machine: &Machine) -> String {
 }
 
 impl FakeMembers {
-    fn dial_machine(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, String> {
+    fn dial_machine(&self, host: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
         let mut inner = self.world.inner();
         inner.state.tick();
         let now = inner.state.clock;
@@ -63,7 +63,8 @@ impl FakeMembers {
         }
         for file in ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"] {
             if !machine.files.has(&format!("{}/{file}", layout::ETCD_PKI_DIR)) {
-                return Err("has no etcd certificates".into());
+                let cause = Cause::Certificate { early: false };
+                return Err(Silence::of(cause, "has no etcd certificates"));
             }
         }
         if !machine.serves("etcd", now) {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::etcd::status::tests::Scene;
+use crate::etcd::{Cause, Silence, status::tests::Scene};
 
 /// `n` voters `m1…`, the first `sick` of them down, in a cluster that serves if the rest is a quorum.
 fn cluster(n: usize, sick: usize) -> Membership {
@@ -151,7 +151,8 @@ fn slow_reads_are_no_lost_quorum() {
 /// etcd 3.5.28 and 3.6.9 with auth tell how a member is to root alone.
 #[test]
 fn what_is_denied_is_not_lost() {
-    let denied = (1..=3).fold(Scene::new(3), |scene, n| scene.silence(n, "etcdserver: permission denied"));
+    let silence = Silence::of(Cause::Denied, "etcdserver: permission denied");
+    let denied = (1..=3).fold(Scene::new(3), |scene, n| scene.silence(n, silence.clone()));
     let report = denied.report();
     let refusal = gate(&stop("m1"), &Membership::from(&report)).unwrap_err();
     assert_eq!((refusal.rule, can_be_accepted(&refusal)), ("membership-denied", false));

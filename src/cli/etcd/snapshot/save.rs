@@ -22,7 +22,7 @@ use crate::{
         session::{Session, goes_on_without},
     },
     etcd::{
-        EtcdApi,
+        EtcdApi, EtcdError, Silence,
         client::EtcdClient,
         status::{EtcdReport, Hashes, MemberReport},
     },
@@ -232,7 +232,7 @@ impl Taking<'_> {
         carried: &[Carried],
         shown: &Stage,
     ) -> Result<Saved, BackupError> {
-        let gone = |why| crate::etcd::EtcdError::Unavailable { endpoint: name.to_string(), why };
+        let gone = |silence: Silence| EtcdError::Unavailable { endpoint: name.to_string(), why: silence.why };
         let client = self.members.client(name).await.map_err(gone)?;
         let cluster = &self.session.cluster;
         let source = Source {

@@ -121,7 +121,7 @@ async fn hanging_members_do_not_hold_up_the_answer() {
     let gathered = gather(&targets, Limits::default()).await;
     // The clock of this test stands still except while all tasks wait, so this is exact.
     assert_eq!(started.elapsed(), Limits::default().answers);
-    assert_eq!(gathered.answers[1].status, Err("no answer within 2.0 s".to_owned()));
+    assert_eq!(gathered.answers[1].status, Err("no answer within 2.0 s".into()));
     assert_eq!(gathered.answers[0].own_list, Some(vec![member(1)]));
     assert_eq!(gathered.alarms, None);
     assert_eq!(ALARMS.load(Ordering::Relaxed), 0, "without a quorum the list of alarms would be a write");
@@ -131,9 +131,9 @@ async fn hanging_members_do_not_hold_up_the_answer() {
 async fn members_that_cannot_be_dialled_say_why() {
     static ALARMS: AtomicUsize = AtomicUsize::new(0);
     let mut dead = target(Duration::ZERO, false, &ALARMS);
-    dead.api = Err("connection refused".to_owned());
+    dead.api = Err("connection refused".into());
     let gathered = gather(&[dead, target(Duration::ZERO, false, &ALARMS)], Limits::default()).await;
-    assert_eq!(gathered.answers[0].status, Err("connection refused".to_owned()));
+    assert_eq!(gathered.answers[0].status, Err("connection refused".into()));
     assert_eq!(gathered.alarms, Some(Vec::new()));
     assert_eq!(ALARMS.load(Ordering::Relaxed), 1, "one member speaks for all");
 }

@@ -56,8 +56,8 @@ fn membership_against_the_inventory() {
     let mut moved = Scene::new(3);
     let mut there = moved.answer(3).clone();
     there.peer_url = "https://10.0.0.33:2380".to_owned();
-    there.status = Err("no route to host".to_owned());
-    there.quorum_list = Err("no route to host".to_owned());
+    there.status = Err("no route to host".into());
+    there.quorum_list = Err("no route to host".into());
     there.own_list = None;
     moved.gathered.answers.push(there);
     moved.answer(3).in_inventory = false;

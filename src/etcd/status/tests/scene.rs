@@ -95,10 +95,10 @@ impl Scene {
     }
 
     /// The member does not answer.
-    pub(crate) fn silence(mut self, n: usize, why: &str) -> Self {
-        let answer = self.answer(n);
-        answer.status = Err(why.to_owned());
-        answer.quorum_list = Err(why.to_owned());
+    pub(crate) fn silence(mut self, n: usize, why: impl Into<Silence>) -> Self {
+        let (answer, why) = (self.answer(n), why.into());
+        answer.status = Err(why.clone());
+        answer.quorum_list = Err(why);
         (answer.latency, answer.own_list, answer.hash, answer.newest) = (None, None, None, None);
         (answer.served_not_after, answer.peer_not_after) = (None, None);
         self
@@ -108,7 +108,7 @@ impl Scene {
     pub(crate) fn without_quorum(mut self) -> Self {
         self.gathered.alarms = None;
         for answer in &mut self.gathered.answers {
-            answer.quorum_list = Err("no answer within 2.0 s".to_owned());
+            answer.quorum_list = Err("no answer within 2.0 s".into());
             if let Ok(status) = &mut answer.status {
                 status.leader = 0;
             }
@@ -131,7 +131,7 @@ impl Scene {
         scene.status(n).is_learner = true;
         scene.status(n).raft_applied_index = 50_093;
         let answer = scene.answer(n);
-        answer.quorum_list = Err("etcdserver: rpc not supported for learner".to_owned());
+        answer.quorum_list = Err("etcdserver: rpc not supported for learner".into());
         (answer.own_list, answer.hash, answer.newest) = (None, None, None);
         scene
     }

@@ -1,6 +1,7 @@
 //! Members that do not answer, by what their hosts say of them.
 
 use super::*;
+use crate::etcd::Cause;
 
 /// `up` is refused there, and nothing but room, or a disk that takes something, is needed.
 #[test]
@@ -115,7 +116,7 @@ fn without_a_host_that_lets_nobody_in_the_others_kubelets_are_named() {
 fn a_member_to_which_sshd_leads_nobody_is_not_taken_for_a_stuck_one() {
     let last_words = Some(Words { at: "then".into(), text: "no space left on device".into() });
     let process = Process { prepared: true, running: true, kubelet: true, last_words, ..Process::default() };
-    let mut scene = Scene::new(3).silence(3, crate::exec::members::FORBIDDEN);
+    let mut scene = Scene::new(3).silence(3, Silence::of(Cause::Forbidden, crate::exec::members::FORBIDDEN));
     scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
     let told = scene.report().advice.remove(0);
     assert!(told.text.contains("runs, and nobody here can ask it: its host's sshd forwards"), "{told:?}");
@@ -145,7 +146,8 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
     let told = bare.report().advice.remove(0);
     assert_eq!(told.command.as_deref(), Some("rsadm etcd remove prod.yaml m3"), "{told:?}");
     let why = "it has no certificate with its key that it can use (InternalError)";
-    let mut keyless = Scene::new(3).silence(3, why);
+    let untrusted = Cause::Certificate { early: false };
+    let mut keyless = Scene::new(3).silence(3, Silence::of(untrusted, why));
     keyless.known.hosts.insert("m3".to_owned(), HostState::Seen(process.clone()));
     let told = keyless.report().advice.remove(0);
     assert_eq!(told.text, format!("etcd on m3 runs, and {why}; this tells what its certificates are like:"));
