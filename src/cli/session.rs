@@ -213,7 +213,7 @@ impl<'a> Session<'a> {
         let mut seen =
             gather(&self.cluster, &self.fleet).await.map_err(|errors| self.unreachable(&errors))?;
         let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
-        exec::gate::look_up(&self.cluster, &members, &mut seen, None).await;
+        exec::lookup::look_up(&self.cluster, &members, &mut seen, None).await;
         Ok(seen)
     }
 

@@ -14,7 +14,7 @@ use crate::{
         session::Session,
     },
     etcd::status::Hashes,
-    exec::{gate, members::SshMembers, survey::Survey},
+    exec::{lookup, members::SshMembers, survey::Survey},
     inventory::NodeName,
     observe::{api, gather_what_answers},
     phases::{self, UP},
@@ -61,7 +61,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     // Half a picture makes no plan.
     if is_complete && errors.is_empty() {
         // What `up` would see, too: a member more or less than the inventory has is a change.
-        gate::look_up(cluster, &SshMembers::new(cluster, fleet), &mut seen, Some(&etcd)).await;
+        lookup::look_up(cluster, &SshMembers::new(cluster, fleet), &mut seen, Some(&etcd)).await;
         plan = Some(phases::plan(UP, cluster, seen.clone(), now, |_| true).map(|(plan, _)| plan));
     }
     if let Some(Err(refusal)) = &mut plan {

@@ -62,6 +62,19 @@ pub struct Target {
     pub peer_not_after: Option<OffsetDateTime>,
 }
 
+impl Target {
+    /// One of whose certificates nothing was seen.
+    pub fn of(
+        node: String,
+        in_inventory: bool,
+        peer_url: String,
+        client_url: String,
+        api: Result<Box<dyn EtcdApi>, Silence>,
+    ) -> Self {
+        Self { node, in_inventory, peer_url, client_url, api, served_not_after: None, peer_not_after: None }
+    }
+}
+
 /// How long members may take. The sum of what a person waits for stays under 5 s, connecting included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

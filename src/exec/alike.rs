@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{Context, gate, members::Members};
+use super::{Context, ask, members::Members};
 use crate::{
     etcd::{
         Alarm,
@@ -108,7 +108,7 @@ pub(super) async fn compared(members: &dyn Members, hashes: Hashes) -> EtcdRepor
     let mut looks = 1;
     loop {
         let asked = Instant::now();
-        let report = gate::compared(members, hashes).await;
+        let report = ask::compared(members, hashes).await;
         let Alike::Open { uncompared, .. } = Alike::of(&report, &[]) else { return report };
         let is_at_one = uncompared.iter().any(|m| m.hash.is_none()) && asked.elapsed() >= BRIEF;
         if is_at_one || looks == LOOKS {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{gate, members::Members};
+use super::{ask, members::Members};
 use crate::{
     etcd::status::{EtcdReport, Id, MemberReport},
     inventory::Cluster,
@@ -29,7 +29,7 @@ pub async fn is_followed(
 ) -> Result<(), Refusal> {
     let until = Instant::now() + cluster.etcd.election_timeout * 3 + Duration::from_secs(2);
     let (lost, heir) = loop {
-        let report = gate::report(members).await;
+        let report = ask::report(members).await;
         let heir = report.members.iter().find(|m| m.is_leader);
         let lost: Vec<String> =
             before.members.iter().filter(|m| is_well(m) && !follows(m, heir, &report)).map(name).collect();
@@ -77,10 +77,10 @@ fn follows(member: &MemberReport, heir: Option<&MemberReport>, now: &EtcdReport)
 
 /// What fails here is seen by who looks next: etcd is no worse off than before.
 async fn hand_back(members: &dyn Members, former: &MemberReport) {
-    let report = gate::report(members).await;
+    let report = ask::report(members).await;
     let leader = report.members.iter().find(|m| m.is_leader && m.id != former.id);
     if let (Some(leader), Some(Id(id))) = (leader, former.id)
-        && let Ok(api) = gate::dial(members, leader).await
+        && let Ok(api) = ask::dial(members, leader).await
     {
         let _ = api.move_leader(id).await;
     }

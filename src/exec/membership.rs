@@ -12,7 +12,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{Context, gate, heir, members::Members, orphans};
+use super::{Context, ask, gate, heir, members::Members, orphans};
 use crate::{
     etcd::{
         EtcdApi, EtcdError, Silence,
@@ -105,7 +105,7 @@ async fn promoted(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<()
     let begun = Instant::now();
     let mut limit = cx.limit;
     loop {
-        let report = gate::report(cx.members).await;
+        let report = ask::report(cx.members).await;
         limit = limit.max(cx.limit + travel(&report));
         let wrong = match by_url(&report, peer_url) {
             Some(member) if !member.is_learner && member.error.is_none() => return Ok(()),
@@ -166,7 +166,7 @@ fn travel(report: &EtcdReport) -> Duration {
 async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> String {
     let until = Instant::now() + gate::PATIENCE;
     let report = loop {
-        let report = gate::report(cx.members).await;
+        let report = ask::report(cx.members).await;
         if stands(&report) || Instant::now() >= until {
             break report;
         }
@@ -198,7 +198,7 @@ async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told
 async fn remove(cx: &Context<'_>, peer_url: &str, told: Told<'_>) -> Result<(), Failed> {
     let until = Instant::now() + cx.limit;
     loop {
-        let report = gate::report(cx.members).await;
+        let report = ask::report(cx.members).await;
         let Some(member) = by_url(&report, peer_url) else {
             return match stands(&report) {
                 true => {
@@ -237,7 +237,7 @@ async fn hand_over(cx: &Context<'_>, report: &EtcdReport, id: u64, told: Told<'_
     let leader = report.members.iter().find(|m| m.id == Some(Id(id)));
     let (Some((next, name)), Some(leader)) = (next, leader) else { return Ok(()) };
     told(format!("{} hands its leadership to {name}", leader.name));
-    let handed = match gate::dial(cx.members, leader).await {
+    let handed = match ask::dial(cx.members, leader).await {
         Ok(api) => api.move_leader(next).await.map_err(|error| error.to_string()),
         Err(silence) => Err(silence.why),
     };
@@ -252,8 +252,8 @@ async fn hand_over(cx: &Context<'_>, report: &EtcdReport, id: u64, told: Told<'_
 }
 
 async fn yield_leadership(cx: &Context<'_>, host: &NodeName, told: Told<'_>) -> Result<(), Failed> {
-    let report = gate::compared(cx.members, Hashes::Cheap).await;
-    let is_there = |m: &&MemberReport| gate::host_of(cx.members, m).as_ref() == Some(host);
+    let report = ask::compared(cx.members, Hashes::Cheap).await;
+    let is_there = |m: &&MemberReport| ask::host_of(cx.members, m).as_ref() == Some(host);
     if let Some(Id(id)) = report.members.iter().find(is_there).and_then(|m| m.id) {
         hand_over(cx, &report, id, told).await?;
     }
@@ -269,7 +269,7 @@ async fn allowed(
 ) -> Result<Option<EtcdReport>, Failed> {
     let until = Instant::now() + gate::PATIENCE.min(cx.limit);
     loop {
-        let report = gate::report(cx.members).await;
+        let report = ask::report(cx.members).await;
         if is_done(&report) && stands(&report) {
             return Ok(None);
         }
@@ -306,7 +306,7 @@ pub(super) async fn voter(
     voters.sort_by_key(|m| !m.is_leader);
     let mut silence = Silence::from("no member of etcd that votes answers");
     for member in voters {
-        match gate::dial(members, member).await {
+        match ask::dial(members, member).await {
             Ok(api) => return Ok(api),
             Err(Silence { cause, why }) => silence = Silence::of(cause, format!("{}: {why}", member.name)),
         }

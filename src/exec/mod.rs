@@ -25,6 +25,7 @@ use crate::{
 
 mod aftermath;
 pub mod alike;
+pub mod ask;
 pub mod causes;
 pub mod differences;
 pub mod forwarding;
@@ -32,6 +33,7 @@ pub mod gate;
 pub mod heir;
 pub mod keyring;
 pub mod lock;
+pub mod lookup;
 pub mod members;
 pub mod membership;
 mod neighbours;

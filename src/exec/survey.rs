@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    gate,
+    ask,
     members::{Members, SshMembers},
 };
 use crate::{
@@ -53,7 +53,7 @@ impl Survey<'_> {
         let (targets, hosts, old_clusters) =
             join3(self.targets(&members, patience), hosts, members.old_clusters()).await;
         let known = Known { old_clusters, ..self.known(hosts.into_iter().flatten().collect()) };
-        assess(&gate::gather_all(&members, targets, hashes, DIAL, || self.limits()).await, &known, now)
+        assess(&ask::gather_all(&members, targets, hashes, DIAL, || self.limits()).await, &known, now)
     }
 
     fn patience(&self) -> Duration {
@@ -87,15 +87,8 @@ impl Survey<'_> {
                 }
                 None => None,
             };
-            Target {
-                node: node.name.to_string(),
-                in_inventory: true,
-                peer_url: node.peer_url(),
-                client_url: node.client_url(),
-                api,
-                served_not_after,
-                peer_not_after,
-            }
+            let target = Target::of(node.name.to_string(), true, node.peer_url(), node.client_url(), api);
+            Target { served_not_after, peer_not_after, ..target }
         }))
         .await
     }

@@ -105,15 +105,15 @@ pub(crate) fn block_on<T>(run: impl Future<Output = T>) -> T {
 /// What is there.
 pub(crate) async fn observe(world: &Arc<World>, cluster: &Cluster) -> Observed {
     let mut seen = gather(cluster, &world.fleet(cluster)).await.unwrap_or_else(|e| panic!("{e:?}"));
-    exec::gate::look_up(cluster, &world.members(cluster), &mut seen, None).await;
+    exec::lookup::look_up(cluster, &world.members(cluster), &mut seen, None).await;
     seen
 }
 
 /// As the command does: an upgrade asks etcd itself who is a member.
 async fn asked(table: &[Phase], members: &dyn Members, seen: &mut Observed) {
     if table[0].name == phases::ETCD_UPGRADE[0].name {
-        let report = exec::gate::report(members).await;
-        seen.membership = exec::gate::membership(&report);
+        let report = exec::ask::report(members).await;
+        seen.membership = exec::lookup::membership(&report);
     }
 }
 
@@ -146,7 +146,7 @@ pub(crate) async fn run_through(
         .map_err(refused)?;
     let mut seen = gather(cluster, &fleet).await.map_err(|e| format!("{e:?}"))?;
     let now = OffsetDateTime::now_utc();
-    exec::gate::look_up(cluster, members, &mut seen, None).await;
+    exec::lookup::look_up(cluster, members, &mut seen, None).await;
     asked(table, members, &mut seen).await;
     let (plan, predicted) = phases::plan(table, cluster, seen.clone(), now, |_| true).map_err(refused)?;
     let told = Arc::new(Mutex::new(Vec::new()));

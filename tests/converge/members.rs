@@ -14,7 +14,7 @@ use rsadm::{
     etcd::{EtcdApi, Silence},
     event::Events,
     exec::{
-        self, Context, RunError, gate,
+        self, Context, RunError, ask, lookup,
         members::{MemberHost, Members},
     },
     fake::{FakeMembers, State, World, shape},
@@ -46,8 +46,8 @@ impl Asked {
 
 async fn look(world: &Arc<World>, inventory: &Cluster) -> Observed {
     let mut seen = gather(inventory, &world.fleet(inventory)).await.unwrap_or_else(|e| panic!("{e:?}"));
-    let found = gate::report(&world.members(inventory)).await;
-    seen.membership = gate::membership(&found);
+    let found = ask::report(&world.members(inventory)).await;
+    seen.membership = lookup::membership(&found);
     seen
 }
 

@@ -15,7 +15,7 @@ use crate::{
         status::{EtcdReport, Verdict},
     },
     event::{Events, count},
-    exec::{gate, members::SshMembers, upkeep::space::disarm},
+    exec::{ask, members::SshMembers, upkeep::space::disarm},
     inventory::Cluster,
     ui::table,
 };
@@ -99,7 +99,7 @@ fn raised(report: &EtcdReport) -> Option<Vec<Raised<'_>>> {
 /// Whoever changes a cluster, or has changed its etcd, has to know where that takes no writes. True where it does not.
 pub(in crate::cli) async fn warn_where_full(session: &Session<'_>, cluster: &Cluster) -> bool {
     let members = SshMembers::new(cluster, &session.fleet);
-    let report = gate::report(&members).await;
+    let report = ask::report(&members).await;
     let full = report.raised(Alarm::NOSPACE);
     if !report.alarms_known {
         let text = format!("whether etcd takes writes is not known: {UNKNOWN}");

@@ -8,7 +8,7 @@ use super::recovery::{Ground, UnderWay};
 use crate::{
     cli::{CliError, Exit},
     etcd::status::{EtcdReport, MemberReport, Verdict},
-    exec::{gate, restore::who_runs},
+    exec::{ask, restore::who_runs},
     host::HostError,
     inventory::{Cluster, Node, NodeName, Role},
     layout,
@@ -126,7 +126,7 @@ impl Ground<'_> {
     /// cannot be logged in to.
     pub(super) async fn nobody_else_serves(&self) -> Result<(), CliError> {
         let members = self.members();
-        let report = gate::report(&members).await;
+        let report = ask::report(&members).await;
         strangers::runs_none(&report, &self.session.cluster, &self.inventory)?;
         *self.strangers.lock().unwrap_or_else(PoisonError::into_inner) = strangers::all(&report);
         Ok(runs_out_of_reach(&who_runs(&members, &self.absent()).await)?)

@@ -8,7 +8,7 @@ use crate::{
     },
     etcd::status::{EtcdReport, Hashes, Verdict},
     event::Events,
-    exec::{gate, members::SshMembers},
+    exec::{ask, members::SshMembers},
     inventory::{Cluster, NodeName, Role},
     observe::Observed,
 };
@@ -75,12 +75,12 @@ impl<'a> Live<'a> {
 
     /// How the members are at this moment.
     pub(super) async fn report(&self, members: &SshMembers<'_>) -> EtcdReport {
-        gate::report(members).await
+        ask::report(members).await
     }
 
     /// The same with a look at what they hold, where a quorum serves; who asks wants to change something that takes one.
     pub(super) async fn serving(&self, members: &SshMembers<'_>) -> Result<EtcdReport, CliError> {
-        let report = gate::compared(members, Hashes::Quick).await;
+        let report = ask::compared(members, Hashes::Quick).await;
         match report.verdict {
             Verdict::NoQuorum => {
                 Err(CliError::new(Exit::Refused, "etcd has no quorum, so it takes no changes").hint(

@@ -18,7 +18,7 @@ use crate::{
     etcd::status::{EtcdReport, MemberReport},
     event::{Event, bytes},
     exec::{
-        gate,
+        ask, gate, lookup,
         members::SshMembers,
         paths::{self, Scope},
     },
@@ -113,7 +113,7 @@ impl<'a> Ground<'a> {
         let limit = context.options.timeout.unwrap_or(TURN);
         let found = turn(&session, &members, limit).await;
         let database = found.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
-        seen.membership = gate::membership(&found);
+        seen.membership = lookup::membership(&found);
         if seen.membership.is_none() {
             members::listens(&session.cluster, &seen)?;
             return Err(no_quorum().into());
@@ -278,8 +278,8 @@ async fn turn(session: &Session<'_>, members: &SshMembers<'_>, limit: Duration) 
     let known: Vec<String> = session.cluster.nodes.iter().map(Node::peer_url).collect();
     let mut told = false;
     loop {
-        let report = gate::report(members).await;
-        if gate::membership(&report).is_none() && Instant::now() < quorum_due {
+        let report = ask::report(members).await;
+        if lookup::membership(&report).is_none() && Instant::now() < quorum_due {
             if !std::mem::replace(&mut waits, true) {
                 let text = format!("waits for etcd, {} s at most: no quorum answers", patience.as_secs());
                 session.events.warn(text, None);

@@ -6,7 +6,7 @@ use super::live::Live;
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
     etcd::status::{Id, MemberReport},
-    exec::gate,
+    exec::ask,
     inventory::NodeName,
 };
 
@@ -48,7 +48,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let members = live.members();
     let report = live.serving(&members).await?;
     // By its address: kubeadm names members after nodes, which the inventory may call otherwise.
-    let is_there = |m: &&MemberReport| gate::host_of(&members, m).as_ref() == Some(&wanted);
+    let is_there = |m: &&MemberReport| ask::host_of(&members, m).as_ref() == Some(&wanted);
     let Some(target) = report.members.iter().find(is_there) else {
         return Err(refused(format!("etcd has no member on {wanted}")));
     };
@@ -64,7 +64,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let moved =
         Moved { from: leader.name.clone(), to: target.name.clone(), leader: id, changed: !target.is_leader };
     if moved.changed {
-        let api = gate::dial(&members, leader).await;
+        let api = ask::dial(&members, leader).await;
         let api = api.map_err(|why| CliError::new(Exit::StepFailed, format!("{}: {why}", leader.name)))?;
         api.move_leader(id.0).await.map_err(|e| CliError::new(Exit::StepFailed, e))?;
     }

@@ -8,7 +8,7 @@ use crate::{
     backup::file::sum,
     cli::{CliError, Context, Exit, InventoryArg},
     etcd::status::Hashes,
-    exec::{gate, restore::revision::survivor_in},
+    exec::{ask, gate, restore::revision::survivor_in},
     inventory::NodeName,
 };
 
@@ -77,7 +77,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     // One whose data is nowhere in place yet is judged anew: members that were lost may be back, and serve.
     // Whoever only looks need not wait to see whether it lasts.
     let report = match args.diagnose {
-        true => gate::report(&ground.members()).await,
+        true => ask::report(&ground.members()).await,
         false => gate::settled(&ground.members()).await,
     };
     ground.has_no_quorum(&report, under_way.as_ref())?;
@@ -86,7 +86,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         ground.nobody_else_serves().await?;
     }
     // No write waits for hashes any more.
-    let compared = gate::compared(&ground.members(), Hashes::Whole).await;
+    let compared = ask::compared(&ground.members(), Hashes::Whole).await;
     let diagnosis = ground.diagnose(&compared).await?;
     // A program reads one document: what came of the recovery.
     if args.diagnose || !context.ui.settings().json {

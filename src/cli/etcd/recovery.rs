@@ -20,7 +20,7 @@ use crate::{
     },
     event::{Event, Next, count},
     exec::{
-        causes, gate,
+        ask, causes,
         members::SshMembers,
         restore::{Absent, Restore, RestoreError, Source, over::Standing, revision},
     },
@@ -131,7 +131,7 @@ impl<'a> Ground<'a> {
     pub(super) async fn comes_to_serve(&self) -> bool {
         let until = Instant::now() + STARTED;
         loop {
-            if gate::report(&self.members()).await.serves {
+            if ask::report(&self.members()).await.serves {
                 return true;
             }
             if Instant::now() >= until {
@@ -222,7 +222,7 @@ impl<'a> Ground<'a> {
                 .hint("the data of finished restores is in /var/lib/rsadm/aside on each host"));
         };
         let members = self.members();
-        if standing.placed && gate::report(&members).await.serves {
+        if standing.placed && ask::report(&members).await.serves {
             let question = format!(
                 "The members that were restored serve by now. What clients have written to them since is not in the old data \
                  of the cluster {}: it is set aside with theirs.",

@@ -10,7 +10,7 @@ use crate::{
     },
     etcd::status::{EtcdReport, Trouble},
     event::{Event, Next, count},
-    exec::{alike, gate, members::SshMembers},
+    exec::{alike, ask, lookup, members::SshMembers},
     observe::Observed,
     phases::{ETCD_UPGRADE, ownership},
     plan::{Action, Plan, Refusal},
@@ -83,7 +83,7 @@ async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed),
 async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
     let mut seen = session.observe().await?;
     let members = SshMembers::new(&session.cluster, &session.fleet);
-    let report = gate::report(&members).await;
+    let report = ask::report(&members).await;
     if !report.serves {
         return Err(Refusal {
             rule: "no-quorum",
@@ -97,7 +97,7 @@ async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
     if let Some(refusal) = unsettled(&report, seen.hosts.values().any(ownership::is_adopted)) {
         return Err(refusal.into());
     }
-    seen.membership = gate::membership(&in_order(report));
+    seen.membership = lookup::membership(&in_order(report));
     let (plan, _) = session.plan(ETCD_UPGRADE, seen.clone(), |_| true)?;
     Ok((plan, seen))
 }

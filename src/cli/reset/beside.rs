@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     cli::session::Session,
     etcd::status::{EtcdReport, MemberReport},
-    exec::{gate, members::SshMembers},
+    exec::{ask, members::SshMembers},
     inventory::{Cluster, Node, NodeName, Role},
     manifests::EtcdStart,
     observe::{Facts, Observed},
@@ -32,7 +32,7 @@ pub(super) async fn beside(session: &Session<'_>, cluster: &Cluster, plan: &Plan
         return Beside::Nobody;
     }
     let members = SshMembers::new(cluster, &session.fleet);
-    let report = gate::report(&members).await;
+    let report = ask::report(&members).await;
     Beside::of(cluster, seen, &hosts, &report)
 }
 

@@ -5,14 +5,14 @@ use tokio::time::{Instant, sleep};
 use super::{Failed, PAUSE, Told};
 use crate::{
     etcd::status::{Alike, EtcdReport, Hashes},
-    exec::{Context, gate, wait::patiently},
+    exec::{Context, ask, wait::patiently},
 };
 
 /// Waits until all members are healthy, follow one leader and have equal hashes. Hashes hold up writes: they are asked for once
 /// all else is well, and again only where no member is still at one.
 pub(super) async fn sound(cx: &Context<'_>, told: Told<'_>) -> Result<(), Failed> {
     let look = async |hashes| {
-        let mut report = gate::compared(cx.members, hashes).await;
+        let mut report = ask::compared(cx.members, hashes).await;
         report.members.retain(|m| !cx.given_up().contains(&m.name));
         report
     };

@@ -10,7 +10,7 @@ use super::{PHASE, Restore, RestoreError, words};
 use crate::{
     etcd::status::EtcdReport,
     event::count,
-    exec::{gate, orphans, run::identity},
+    exec::{ask, orphans, run::identity},
     host::{Host, HostError, Op, Output},
     inventory::{Node, NodeName},
     layout,
@@ -27,7 +27,7 @@ impl Restore<'_> {
         let until = Instant::now() + self.limit;
         let targets: Vec<&Node> = self.targets.iter().filter_map(|host| self.cluster.node(host)).collect();
         loop {
-            let report = gate::report(self.members).await;
+            let report = ask::report(self.members).await;
             let wrong = disagreement(&report, &targets);
             match (wrong, report.cluster_id) {
                 (None, Some(id)) => {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::{RestoreError, over::Standing};
 use crate::{
-    exec::{gate, members::Members},
+    exec::{ask, members::Members},
     inventory::NodeName,
     layout::RECOVERED,
 };
@@ -49,7 +49,7 @@ pub(super) fn moment_in(token: &str) -> Option<u64> {
 /// The moment for the name of a new restore: now, but no earlier than what is known of revisions allows, by whose clock ever.
 pub async fn moment(members: &dyn Members, standing: &Standing) -> u64 {
     let now = OffsetDateTime::now_utc();
-    let current = gate::report(members).await.revision;
+    let current = ask::report(members).await.revision;
     after(now.unix_timestamp().unsigned_abs(), current, standing.newest)
 }
 

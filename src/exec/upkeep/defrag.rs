@@ -10,7 +10,7 @@ use crate::{
     backup::room,
     etcd::status::{EtcdReport, MemberReport, Millis},
     event::{bytes, count},
-    exec::{RunError, gate},
+    exec::{RunError, ask, gate},
     inventory::NodeName,
     layout,
     plan::{Refusal, quorum::Outage},
@@ -100,7 +100,7 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
 async fn has_room(t: &Tending<'_>, report: &EtcdReport, waiting: &[String]) -> Result<(), RunError> {
     let members = report.members.iter().filter(|m| waiting.contains(&m.name));
     let asked = join_all(members.map(|member| async {
-        let host = gate::host_of(t.members, member)?;
+        let host = ask::host_of(t.members, member)?;
         let answer = t.members.clear_and_measure(&host).await?;
         let why = room::beside_etcd(&answer, member.db_size_in_use.unwrap_or(0), "a copy").err()?;
         Some((host, why))
@@ -182,7 +182,7 @@ async fn one(t: &Tending<'_>, name: &str) -> Result<Result<Shrunk, String>, RunE
         let report = t.may_pause(name, Outage::Defragment).await?;
         member = own(&report).unwrap_or(member);
     }
-    let host = gate::host_of(t.members, &member).unwrap_or_else(|| NodeName::new(name));
+    let host = ask::host_of(t.members, &member).unwrap_or_else(|| NodeName::new(name));
     let stage = t.events.stage(PHASE, name, [host.clone()]);
     let (before, in_use) = (member.db_size.unwrap_or(0), member.db_size_in_use.unwrap_or(0));
     let api = t.tend(&stage, &member, "defragment").await?;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{RunError, gate, heir, members::Tended, wait::patiently};
+use super::{RunError, ask, gate, heir, members::Tended, wait::patiently};
 use crate::{
     etcd::{
         DEFAULT_QUOTA,
@@ -63,12 +63,12 @@ const COMMIT: Duration = Duration::from_millis(150);
 impl Tending<'_> {
     /// How the members are at this moment, those too whose hosts left the inventory.
     pub async fn report(&self) -> EtcdReport {
-        with_quotas(gate::report(self.members).await, &self.quotas)
+        with_quotas(ask::report(self.members).await, &self.quotas)
     }
 
     /// The same with a look at whether they hold the same data, however long it takes.
     async fn compared(&self) -> EtcdReport {
-        let report = gate::compared(self.members, Hashes::Whole).await;
+        let report = ask::compared(self.members, Hashes::Whole).await;
         with_quotas(report, &self.quotas)
     }
 
@@ -95,7 +95,7 @@ impl Tending<'_> {
     /// A connection to a member, wherever it runs.
     async fn reach(&self, member: &MemberReport) -> Result<Box<dyn Upkeep>, String> {
         // A member under load may take longer than a dial waits.
-        patiently(REACHED, || gate::tend(self.members, member)).await
+        patiently(REACHED, || ask::tend(self.members, member)).await
     }
 
     async fn tend(
@@ -111,7 +111,7 @@ impl Tending<'_> {
     /// NOSPACE etcd refuses, and nobody relies on it.
     async fn recount(&self, report: &EtcdReport) {
         let Some(member) = speaker(report, |_| false) else { return };
-        let Ok(api) = gate::tend(self.members, member).await else { return };
+        let Ok(api) = ask::tend(self.members, member).await else { return };
         for _ in 0..2 {
             if api.touch().await.is_err() {
                 return;

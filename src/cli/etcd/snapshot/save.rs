@@ -28,7 +28,7 @@ use crate::{
     },
     event::bytes,
     event::{Stage, count},
-    exec::{gate, members::SshMembers},
+    exec::{ask, members::SshMembers},
     host::Secret,
     inventory::{Node, NodeName, Role},
     layout,
@@ -157,7 +157,7 @@ struct Taking<'a> {
 impl Taking<'_> {
     /// From the first member that can give one.
     async fn save(&self) -> Result<Saved, CliError> {
-        let report = gate::compared(self.members, Hashes::Quick).await;
+        let report = ask::compared(self.members, Hashes::Quick).await;
         if !report.serves {
             let text =
                 "etcd has no quorum: this will be what one survivor has, which may lack the last writes";

@@ -101,15 +101,8 @@ impl EtcdApi for SlowMember {
 }
 
 fn target(delay: Duration, hangs_reads: bool, alarms_asked: &'static AtomicUsize) -> Target {
-    Target {
-        node: "m1".to_owned(),
-        in_inventory: true,
-        peer_url: url(1, 2380),
-        client_url: url(1, 2379),
-        api: Ok(Box::new(SlowMember { delay, hangs_reads, alarms_asked, hashing: Arc::default() })),
-        served_not_after: None,
-        peer_not_after: None,
-    }
+    let member = SlowMember { delay, hangs_reads, alarms_asked, hashing: Arc::default() };
+    Target::of("m1".to_owned(), true, url(1, 2380), url(1, 2379), Ok(Box::new(member)))
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use crate::{
     backup::room,
     etcd::status::{EtcdReport, MemberReport},
     event::bytes,
-    exec::{RunError, gate, upkeep::Tending},
+    exec::{RunError, ask, upkeep::Tending},
     inventory::NodeName,
     plan::Refusal,
 };
@@ -36,7 +36,7 @@ impl Load {
 pub(super) async fn fits(t: &Tending<'_>, report: &EtcdReport, load: &Load) -> Result<(), RunError> {
     quota(report, load, t.usual_quota()).map_err(RunError::Refused)?;
     let asked = join_all(report.members.iter().map(|member| async {
-        let host = gate::host_of(t.members, member)?;
+        let host = ask::host_of(t.members, member)?;
         let answer = t.members.clear_and_measure(&host).await?;
         let why = room::beside_etcd(&answer, load.leaves(load.writes()), "what the load leaves").err()?;
         Some((host, why))
