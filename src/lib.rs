@@ -9,6 +9,7 @@ pub mod layout;
 pub mod line;
 pub mod log;
 pub mod programs;
+pub mod until;
 pub mod versions;
 
 pub mod manifests;

@@ -13,10 +13,14 @@ use crate::{
         Refusal,
         quorum::{Change, Membership, Outage, can_be_accepted, gate},
     },
+    until::until,
 };
 
 /// How long a gate that says no is asked again: three of etcd's health intervals (etcd, `server.go`, `HealthInterval`).
 pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long members may take to elect a leader, on slow machines and with the largest timeout that anybody sets.
 const ELECTION: Duration = Duration::from_secs(15);
@@ -61,7 +65,7 @@ pub(super) async fn await_yes(
     accepts: bool,
     limit: Duration,
 ) -> (EtcdReport, Result<(), Refusal>) {
-    let until = Instant::now() + PATIENCE.min(limit);
+    let end = Instant::now() + PATIENCE.min(limit);
     loop {
         let judge = |report: &EtcdReport| gate(change, &Membership::from(report)).map(drop);
         let mut report = settled(members).await;
@@ -72,8 +76,8 @@ pub(super) async fn await_yes(
             judged = judge(&report);
         }
         match &judged {
-            Err(refusal) if Instant::now() < until && !(accepts && can_be_accepted(refusal)) => {
-                sleep(Duration::from_millis(500)).await;
+            Err(refusal) if Instant::now() < end && !(accepts && can_be_accepted(refusal)) => {
+                sleep(PAUSE).await;
             }
             _ => return (report, judged),
         }
@@ -84,14 +88,7 @@ pub(super) async fn await_yes(
 /// recovery is allowed, so that a quorum is lost is only believed when it lasts: for seconds after a leader fell silent all
 /// look as if it were.
 pub async fn settled(members: &dyn Members) -> EtcdReport {
-    let until = Instant::now() + ELECTION;
-    loop {
-        let report = ask::report(members).await;
-        if !may_be_electing(&report) || Instant::now() >= until {
-            return report;
-        }
-        sleep(Duration::from_millis(500)).await;
-    }
+    until(ELECTION, PAUSE, async || ask::report(members).await, |report| !may_be_electing(report)).await
 }
 
 /// True where members answer, and no quorum of them serves.

@@ -25,6 +25,7 @@ use crate::{
         Action, Refusal,
         quorum::{self, Change, Membership},
     },
+    until::until,
 };
 
 /// Bytes a second that a link between two members should carry at the least, and a disk take.
@@ -164,15 +165,14 @@ fn travel(report: &EtcdReport) -> Duration {
 
 /// A learner that does not come up costs nothing but the next member's turn, so it goes; its data is kept.
 async fn take_back(cx: &Context<'_>, host: &NodeName, peer_url: &str, told: Told<'_>) -> String {
-    let until = Instant::now() + gate::PATIENCE;
-    let report = loop {
+    let ask = async || {
         let report = ask::report(cx.members).await;
-        if stands(&report) || Instant::now() >= until {
-            break report;
+        if !stands(&report) {
+            told(format!("waiting for etcd: {NO_LIST}"));
         }
-        told(format!("waiting for etcd: {NO_LIST}"));
-        sleep(PAUSE).await;
+        report
     };
+    let report = until(gate::PATIENCE, PAUSE, ask, stands).await;
     match by_url(&report, peer_url) {
         Some(member) if !member.is_learner => return "it has its vote and stays a member".into(),
         None if stands(&report) => return "it is no member".into(),

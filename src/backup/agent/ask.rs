@@ -3,7 +3,6 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
 
 use crate::{
     backup::{BackupError, choose::Voter},
@@ -15,6 +14,7 @@ use crate::{
     host::Secret,
     layout,
     manifests::{BackupConfig, Peer},
+    until::until,
 };
 
 /// How long a member may take to answer: nobody waits for a timer.
@@ -33,19 +33,7 @@ pub(super) async fn everybody_once_served(config: &BackupConfig, credentials: &C
     // Little where the interval is short: what a survivor has is taken, too.
     let limit = BOOT.min(Duration::from_secs(config.interval / 4));
     let serves = |(answers, _): &Asked| answers.iter().any(|a| a.serves && !a.status.is_learner);
-    until(limit, async || everybody(config, credentials).await, serves).await
-}
-
-/// Asks until the answer will do; the last answer where none did in time.
-async fn until<T>(limit: Duration, ask: impl AsyncFn() -> T, will_do: impl Fn(&T) -> bool) -> T {
-    let end = Instant::now() + limit;
-    loop {
-        let answer = ask().await;
-        if will_do(&answer) || Instant::now() >= end {
-            return answer;
-        }
-        sleep(PAUSE).await;
-    }
+    until(limit, PAUSE, async || everybody(config, credentials).await, serves).await
 }
 
 /// The members that answer. Each is asked twice, where it is silent: on a busy host a silence is not yet an absence.
@@ -154,8 +142,6 @@ pub(super) fn credentials() -> Result<Credentials, BackupError> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     /// Port 2379 of an address that is no host's.
@@ -185,21 +171,6 @@ mod tests {
             let alarms = Alarms(alarms_in(&errors.iter().map(|e| (*e).to_owned()).collect::<Vec<_>>()));
             assert_eq!([7, 8].map(|id| alarms.are_of_corrupt(id)), is_corrupt, "{errors:?}");
             assert_eq!(alarms.forbid_notes(), forbid_notes, "{errors:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn etcd_is_waited_for_and_not_for_ever() {
-        for (served_at, limit, asked, answer) in
-            [(1, 300, 1, true), (20, 300, 20, true), (1000, 300, 61, false), (1000, 0, 1, false)]
-        {
-            let times = Cell::new(0);
-            let ask = async || {
-                times.set(times.get() + 1);
-                times.get() >= served_at
-            };
-            let found = until(Duration::from_secs(limit), ask, |serves| *serves).await;
-            assert_eq!((found, times.get()), (answer, asked), "served at the {served_at}. time");
         }
     }
 }

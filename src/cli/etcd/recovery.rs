@@ -5,7 +5,7 @@ use std::{
     fs::File,
     path::Path,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -30,6 +30,7 @@ use crate::{
         self, UP,
         etcd::{self, members},
     },
+    until::until,
 };
 
 /// How long members may take to serve that were started anew, which they do within seconds.
@@ -129,16 +130,8 @@ impl<'a> Ground<'a> {
 
     /// True once etcd serves, for which members that have just been started get a moment.
     pub(super) async fn comes_to_serve(&self) -> bool {
-        let until = Instant::now() + STARTED;
-        loop {
-            if ask::report(&self.members()).await.serves {
-                return true;
-            }
-            if Instant::now() >= until {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+        let serves = async || ask::report(&self.members()).await.serves;
+        until(STARTED, Duration::from_millis(500), serves, |serves| *serves).await
     }
 
     /// Ends a command whose restore was over before it began.
