@@ -96,6 +96,9 @@ pub struct Projection {
 /// for data that would be gone.
 const QUORUM: &str = "quorum";
 
+/// The rule that a change is a write, which takes a quorum.
+const NO_QUORUM: &str = "no-quorum";
+
 /// The option by which an operator overrides it.
 pub const OVERRIDE: &str = "--accept-quorum-loss";
 
@@ -243,6 +246,12 @@ impl Projection {
     pub const fn can_lose(self) -> usize {
         self.healthy.saturating_sub(self.quorum)
     }
+}
+
+/// What is refused where no quorum serves, since a change is a write, which takes one.
+pub fn none(subject: &str, why: &str) -> Refusal {
+    let help = "rsadm etcd status shows which members are missing; started again, they form a quorum";
+    refusal(NO_QUORUM, subject, why.to_owned(), help.to_owned())
 }
 
 fn refusal(rule: &'static str, subject: &str, why: String, help: String) -> Refusal {

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        CliError, Context, Exit, GateArgs, InventoryArg,
+        CliError, Context, GateArgs, InventoryArg,
         naming::has_hosts,
         session::{Session, goes_on_without},
     },
@@ -11,6 +11,7 @@ use crate::{
     exec::{ask, members::SshMembers},
     inventory::{Cluster, NodeName, Role},
     observe::Observed,
+    plan::quorum,
 };
 
 /// A running etcd cluster: whichever of its hosts answer, since a member may be dead when it has to be looked after.
@@ -82,11 +83,7 @@ impl<'a> Live<'a> {
     pub(super) async fn serving(&self, members: &SshMembers<'_>) -> Result<EtcdReport, CliError> {
         let report = ask::compared(members, Hashes::Quick).await;
         match report.verdict {
-            Verdict::NoQuorum => {
-                Err(CliError::new(Exit::Refused, "etcd has no quorum, so it takes no changes").hint(
-                    "rsadm etcd status shows which members are missing; started again, they form a quorum",
-                ))
-            }
+            Verdict::NoQuorum => Err(quorum::none("etcd has no quorum", "it takes no changes").into()),
             _ => Ok(report),
         }
     }

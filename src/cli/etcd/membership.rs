@@ -30,7 +30,7 @@ use crate::{
         etcd::{members, wish},
         preflight,
     },
-    plan::Refusal,
+    plan::{Refusal, quorum},
 };
 
 mod outcome;
@@ -309,13 +309,12 @@ fn unwritten(error: CliError) -> CliError {
 }
 
 fn no_quorum() -> Refusal {
+    let why = "no quorum answers, and a change is a write that takes one";
     Refusal {
-        rule: "no-quorum",
-        subject: "etcd's membership cannot be changed".into(),
-        why: "no quorum answers, and a change is a write that takes one".into(),
         help: "rsadm etcd status shows which members are missing; where they cannot be started again, \
                rsadm etcd recover goes on from the best survivor"
             .into(),
+        ..quorum::none("etcd's membership cannot be changed", why)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     exec::{alike, ask, lookup, members::SshMembers},
     observe::Observed,
     phases::{ETCD_UPGRADE, ownership},
-    plan::{Action, Plan, Refusal},
+    plan::{Action, Plan, Refusal, quorum},
     versions::Version,
 };
 
@@ -85,14 +85,7 @@ async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
     let members = SshMembers::new(&session.cluster, &session.fleet);
     let report = ask::report(&members).await;
     if !report.serves {
-        return Err(Refusal {
-            rule: "no-quorum",
-            subject: "etcd is not upgraded".into(),
-            why: "it has no quorum".into(),
-            help: "rsadm etcd status shows which members are missing; started again, they form a quorum"
-                .into(),
-        }
-        .into());
+        return Err(quorum::none("etcd is not upgraded", "it has no quorum").into());
     }
     if let Some(refusal) = unsettled(&report, seen.hosts.values().any(ownership::is_adopted)) {
         return Err(refusal.into());

@@ -14,10 +14,7 @@ use crate::{
     },
     event::{Events, Failure, Stage},
     inventory::{Cluster, NodeName},
-    plan::{
-        Refusal,
-        quorum::{Change, Outage},
-    },
+    plan::quorum::{self, Change, Outage},
 };
 
 pub mod bench;
@@ -186,13 +183,10 @@ fn speaker(report: &EtcdReport, prefers: impl Fn(&MemberReport) -> bool) -> Opti
 fn serves(report: &EtcdReport) -> Result<(), RunError> {
     match report.serves {
         true => Ok(()),
-        false => Err(RunError::Refused(Refusal {
-            rule: "no-quorum",
-            subject: "etcd has no quorum".into(),
-            why: "it serves no writes, and no member can be spared".into(),
-            help: "rsadm etcd status shows which members are missing; started again, they form a quorum"
-                .into(),
-        })),
+        false => {
+            let why = "it serves no writes, and no member can be spared";
+            Err(RunError::Refused(quorum::none("etcd has no quorum", why)))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! etcd's membership as it is now, and its arithmetic.
 
-use super::{GRANT, OVERRIDE, Projection, Refusal, can_be_accepted, quorum, refusal};
+use super::{GRANT, NO_QUORUM, OVERRIDE, Projection, Refusal, can_be_accepted, quorum, refusal};
 use crate::{
     etcd::status::{EtcdReport, HostState, Id, MemberReport, Trouble},
     layout,
@@ -179,7 +179,7 @@ impl Membership {
     pub(super) fn commits(&self, doing: &str) -> Result<Projection, Refusal> {
         let now = self.now();
         let commits = Projection::of(self.voters.len(), self.voting()).stands();
-        if commits { Ok(now) } else { Err(self.too_few("no-quorum", doing, now)) }
+        if commits { Ok(now) } else { Err(self.too_few(NO_QUORUM, doing, now)) }
     }
 
     /// What is refused and what it would come to; who is missing; what brings them back.
