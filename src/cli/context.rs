@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -22,6 +23,7 @@ use crate::{
         schedule,
         shell::quoted,
     },
+    exec,
     host::Secret,
     inventory::{self, Cluster, Loaded, Problems},
     plan::quorum::OVERRIDE,
@@ -191,6 +193,11 @@ impl Context {
 
     fn known_password(&self) -> MutexGuard<'_, Option<Secret>> {
         self.sudo_password.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long one step may take, beside what grows with a database.
+    pub fn limit(&self) -> Duration {
+        self.options.timeout.unwrap_or(exec::LIMIT)
     }
 
     /// What becomes true at the first Ctrl-C after [`Context::stop_signal`].

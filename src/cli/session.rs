@@ -12,7 +12,7 @@ use crate::{
         unreachable::{unusable, way_without},
     },
     event::{Event, Events, count, summary},
-    exec,
+    exec::{lookup::look_up, members::SshMembers},
     host::{
         HostError,
         fleet::Fleet,
@@ -208,12 +208,16 @@ impl<'a> Session<'a> {
         self.accept_quorum_loss
     }
 
+    /// Ways to the members, through the hosts.
+    pub(super) fn members(&self) -> SshMembers<'_> {
+        SshMembers::new(&self.cluster, &self.fleet)
+    }
+
     /// Looks at all hosts.
     pub(super) async fn observe(&self) -> Result<Observed, CliError> {
         let mut seen =
             gather(&self.cluster, &self.fleet).await.map_err(|errors| self.unreachable(&errors))?;
-        let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
-        exec::lookup::look_up(&self.cluster, &members, &mut seen, None).await;
+        look_up(&self.cluster, &self.members(), &mut seen, None).await;
         Ok(seen)
     }
 

@@ -53,6 +53,8 @@ use keyring::Keyring;
 use members::Members;
 use steps::Early;
 
+/// How long one step may take where the operator does not say, beside what grows with a database.
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// How long a lost connection is waited for: a link that was down for a moment, a host that starts anew.
 const ABSENCE: Duration = Duration::from_secs(60);
 /// Between two tries.
@@ -110,10 +112,9 @@ impl<'a> Context<'a> {
         now: OffsetDateTime,
         stopping: &'a (dyn Fn() -> bool + Sync),
     ) -> Self {
-        let limit = Duration::from_secs(120);
         // As long as kubeadm waits for its control plane: at its first start it makes all roles, write after write, and begins
         // anew where that takes more than half a minute, as it does on busy machines.
-        let api_limit = limit * 2;
+        let api_limit = LIMIT * 2;
         let ledger = Mutex::new(seen);
         Self {
             cluster,
@@ -122,7 +123,7 @@ impl<'a> Context<'a> {
             events,
             keyring: Keyring::default(),
             now,
-            limit,
+            limit: LIMIT,
             api_limit,
             accept_quorum_loss: false,
             stopping,

@@ -47,7 +47,7 @@ impl Ground<'_> {
     /// Looks at every host that answers. Running members say how far they are; copies of the data of the others are
     /// started alone, so that the choice, and the count of those that could be started again, rests on what they have.
     pub(super) async fn diagnose(&self, report: &EtcdReport) -> Result<Diagnosis, CliError> {
-        let members = self.members();
+        let members = self.session.members();
         let restore = self.restore_to(&members, self.etcd_hosts());
         let said = restore.diagnose().await.map_err(|e| self.failed(e))?;
         let (seen, _) = self.session.observe_what_answers().await;

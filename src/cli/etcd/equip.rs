@@ -31,7 +31,7 @@ impl Ground<'_> {
         has_no_others(nodes, &seen, carried)?;
         // What is built from here on is built as `up` builds it.
         settled::nodes::roles(&self.session.cluster, &seen)?;
-        let members = self.members();
+        let members = self.session.members();
         let restore = self.restore_to(&members, self.etcd_hosts());
         restore.begin(&self.token_of(sha256).await?).await.map_err(|e| self.failed(e))?;
         self.build(&[prepare::PHASE]).await?;

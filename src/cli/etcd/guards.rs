@@ -95,7 +95,7 @@ impl Ground<'_> {
 
     /// Hosts that a recovery was begun without have the old cluster's data, and may have served with it since.
     pub(super) async fn nobody_is_back(&self, begun: &UnderWay) -> Result<(), CliError> {
-        let members = self.members();
+        let members = self.session.members();
         let restore = self.restore_to(&members, self.etcd_hosts());
         let said = restore.diagnose().await.map_err(|e| self.failed(e))?;
         let has_data = |said: &str| said.lines().any(|line| line == "data");
@@ -125,7 +125,7 @@ impl Ground<'_> {
     /// A member at a host that the inventory does not have for etcd is fenced by nobody, and neither is one on a host that
     /// cannot be logged in to.
     pub(super) async fn nobody_else_serves(&self) -> Result<(), CliError> {
-        let members = self.members();
+        let members = self.session.members();
         let report = ask::report(&members).await;
         strangers::runs_none(&report, &self.session.cluster, &self.inventory)?;
         *self.strangers.lock().unwrap_or_else(PoisonError::into_inner) = strangers::all(&report);

@@ -69,11 +69,6 @@ impl<'a> Live<'a> {
         self.session.belongs().await
     }
 
-    /// Ways to the members, through the hosts.
-    pub(super) fn members(&self) -> SshMembers<'_> {
-        SshMembers::new(&self.session.cluster, &self.session.fleet)
-    }
-
     /// How the members are at this moment.
     pub(super) async fn report(&self, members: &SshMembers<'_>) -> EtcdReport {
         ask::report(members).await

@@ -109,7 +109,7 @@ impl<'a> Ground<'a> {
             return Err(session.not_begun(std::slice::from_ref(error)));
         }
         goes_on_without(&session.events, &lost);
-        let members = SshMembers::new(&session.cluster, &session.fleet);
+        let members = session.members();
         let limit = context.options.timeout.unwrap_or(TURN);
         let found = turn(&session, &members, limit).await;
         let database = found.members.iter().filter_map(|m| m.db_size).max().unwrap_or_default();
@@ -139,7 +139,7 @@ impl<'a> Ground<'a> {
                 self.session.execute_for(&target, &wish.command, &plan, self.seen).await?;
                 super::alarm::warn_where_full(&self.session, &target).await;
                 // The members themselves: who was not well before is counted as what it is.
-                let members = SshMembers::new(&self.session.cluster, &self.session.fleet);
+                let members = self.session.members();
                 outcome::came_to(&gate::settled(&members).await)
             }
         };

@@ -45,7 +45,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let wanted = NodeName::new(args.host.as_str());
     let live = Live::open_for(context, &args.inventory, context.ui.events(), &wanted).await?;
     live.lock(&format!("etcd move-leader{} {wanted}", args.inventory.as_typed())).await?;
-    let members = live.members();
+    let members = live.session.members();
     let report = live.serving(&members).await?;
     // By its address: kubeadm names members after nodes, which the inventory may call otherwise.
     let is_there = |m: &&MemberReport| ask::host_of(&members, m).as_ref() == Some(&wanted);

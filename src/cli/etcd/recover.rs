@@ -77,8 +77,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     // One whose data is nowhere in place yet is judged anew: members that were lost may be back, and serve.
     // Whoever only looks need not wait to see whether it lasts.
     let report = match args.diagnose {
-        true => ask::report(&ground.members()).await,
-        false => gate::settled(&ground.members()).await,
+        true => ask::report(&ground.session.members()).await,
+        false => gate::settled(&ground.session.members()).await,
     };
     ground.has_no_quorum(&report, under_way.as_ref())?;
     if !args.diagnose {
@@ -86,7 +86,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         ground.nobody_else_serves().await?;
     }
     // No write waits for hashes any more.
-    let compared = ask::compared(&ground.members(), Hashes::Whole).await;
+    let compared = ask::compared(&ground.session.members(), Hashes::Whole).await;
     let diagnosis = ground.diagnose(&compared).await?;
     // A program reads one document: what came of the recovery.
     if args.diagnose || !context.ui.settings().json {
@@ -130,7 +130,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     context.confirm(&question, &ground.session.cluster.name)?;
     if !context.options.yes {
         // Who thinks about the answer may bring members back meanwhile.
-        let report = gate::settled(&ground.members()).await;
+        let report = gate::settled(&ground.session.members()).await;
         ground.has_no_quorum(&report, under_way.as_ref())?;
         ground.nobody_else_serves().await?;
     }
@@ -144,7 +144,7 @@ async fn recover(ground: Ground<'_>, context: &Context, best: Choice) -> Result<
     let path = scratch.path().join("snapshot.db");
     let targets = ground.targets().await?;
     let (sha256, found) = {
-        let members = ground.members();
+        let members = ground.session.members();
         let restore = ground.restore_to(&members, targets.clone());
         let token = match ground.under_way().await? {
             Some(under_way) => under_way.token,

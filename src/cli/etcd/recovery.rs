@@ -85,14 +85,14 @@ impl<'a> Ground<'a> {
 
     /// Whoever is asked whether all data shall go knows that the new fits.
     pub(super) async fn has_room(&self, snapshot: &Path, sha256: &str) -> Result<(), CliError> {
-        let members = self.members();
+        let members = self.session.members();
         let restore = self.restore_to(&members, self.etcd_hosts());
         restore.has_room(snapshot, sha256).await.map_err(|e| self.failed(e))
     }
 
     /// The same for a recovery, before anything is stopped for it.
     pub(super) async fn has_room_to_replay(&self, survivor: &NodeName) -> Result<(), CliError> {
-        let members = self.members();
+        let members = self.session.members();
         let restore = self.restore_to(&members, self.etcd_hosts());
         restore.has_room_to_replay(survivor).await.map_err(|e| self.failed(e))
     }
@@ -110,7 +110,7 @@ impl<'a> Ground<'a> {
 
     /// Which restores the hosts remember.
     pub(super) async fn standing(&self) -> Result<Standing, CliError> {
-        let members = self.members();
+        let members = self.session.members();
         self.restore_to(&members, vec![]).standing().await.map_err(|e| self.failed(e))
     }
 
@@ -122,7 +122,7 @@ impl<'a> Ground<'a> {
             return Ok(standing);
         }
         self.context.stop_signal()?;
-        let members = self.members();
+        let members = self.session.members();
         let restore = self.restore_to(&members, vec![]);
         restore.tidy_up(&standing).await.map_err(|e| self.failed(e))?;
         Ok(standing)
@@ -130,7 +130,7 @@ impl<'a> Ground<'a> {
 
     /// True once etcd serves, for which members that have just been started get a moment.
     pub(super) async fn comes_to_serve(&self) -> bool {
-        let serves = async || ask::report(&self.members()).await.serves;
+        let serves = async || ask::report(&self.session.members()).await.serves;
         until(STARTED, Duration::from_millis(500), serves, |serves| *serves).await
     }
 
@@ -148,7 +148,7 @@ impl<'a> Ground<'a> {
         if let Some(token) = standing.under_way {
             return Ok(token);
         }
-        let moment = revision::moment(&self.members(), &standing).await;
+        let moment = revision::moment(&self.session.members(), &standing).await;
         Ok(revision::of_snapshot(&self.session.cluster.name, moment, sha256))
     }
 
@@ -160,7 +160,7 @@ impl<'a> Ground<'a> {
         targets: Vec<NodeName>,
     ) -> Result<Exit, CliError> {
         self.context.stop_signal()?;
-        let members = self.members();
+        let members = self.session.members();
         let restore = self.restore_to(&members, targets.clone());
         let source = Source { snapshot, sha256, revision: revision_of(snapshot)? };
         let token = self.token_of(sha256).await?;
@@ -214,7 +214,7 @@ impl<'a> Ground<'a> {
             return Err(CliError::new(Exit::Refused, text)
                 .hint("the data of finished restores is in /var/lib/rsadm/aside on each host"));
         };
-        let members = self.members();
+        let members = self.session.members();
         if standing.placed && ask::report(&members).await.serves {
             let question = format!(
                 "The members that were restored serve by now. What clients have written to them since is not in the old data \
@@ -231,10 +231,6 @@ impl<'a> Ground<'a> {
             self.session.events.warn("etcd has its old data again, and no quorum so far", Some(help));
         }
         self.end("the restore was rolled back; what it had restored is set aside".into(), None)
-    }
-
-    pub(super) fn members(&self) -> SshMembers<'_> {
-        SshMembers::new(&self.session.cluster, &self.session.fleet)
     }
 
     /// Members that no restore stops: on hosts that cannot be logged in to, or that the inventory does not have.
@@ -258,7 +254,7 @@ impl<'a> Ground<'a> {
             targets,
             absent: self.absent(),
             stop: self.context.asked_to_stop(),
-            limit: self.context.options.timeout.unwrap_or(Duration::from_secs(120)),
+            limit: self.context.limit(),
         }
     }
 
@@ -276,7 +272,7 @@ impl<'a> Ground<'a> {
 
     /// Names a recovery.
     pub(super) async fn recovery_token(&self, survivor: &NodeName) -> Result<String, CliError> {
-        let moment = revision::moment(&self.members(), &self.standing().await?).await;
+        let moment = revision::moment(&self.session.members(), &self.standing().await?).await;
         Ok(revision::of_survivor(&self.session.cluster.name, moment, survivor))
     }
 

@@ -1,7 +1,5 @@
 //! What the commands of upkeep have in common: a running etcd under its locks, and an orderly end.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::live::Live;
@@ -11,9 +9,6 @@ use crate::{
     exec::{RunError, upkeep::Tending},
     phases::{etcd::members::quotas, ownership::is_adopted},
 };
-
-/// How long one step may take where the operator does not say, beside what grows with a database.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a command came to.
 pub(super) struct Outcome<T> {
@@ -50,7 +45,7 @@ pub(super) async fn tend_with<T: Serialize>(
     let mut live = Live::open_gated(context, arg, context.ui.events(), gate).await?;
     live.session.consent(gate)?;
     let seen = live.lock(command).await?;
-    let members = live.members();
+    let members = live.session.members();
     let stop = context.stop_signal()?;
     let stopping = move || *stop.borrow();
     let session = &live.session;
@@ -58,7 +53,7 @@ pub(super) async fn tend_with<T: Serialize>(
         cluster: &session.cluster,
         members: &members,
         events: &session.events,
-        limit: context.options.timeout.unwrap_or(LIMIT),
+        limit: context.limit(),
         accept_quorum_loss: session.accepts_quorum_loss(),
         of_others: seen.hosts.values().any(is_adopted),
         quotas: quotas(&seen),

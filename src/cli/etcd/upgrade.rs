@@ -10,7 +10,7 @@ use crate::{
     },
     etcd::status::{EtcdReport, Trouble},
     event::{Event, Next, count},
-    exec::{alike, ask, lookup, members::SshMembers},
+    exec::{alike, ask, lookup},
     observe::Observed,
     phases::{ETCD_UPGRADE, ownership},
     plan::{Action, Plan, Refusal, quorum},
@@ -70,7 +70,7 @@ async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed),
     let (plan, seen) = planned(session).await?;
     session.notices(&plan);
     if !plan.is_empty() {
-        let members = SshMembers::new(&session.cluster, &session.fleet);
+        let members = session.members();
         alike::before_an_upgrade(&members).await?;
         // There is no way back to an older version but this (etcd, `upgrading-etcd`).
         super::snapshot::save::before_a_change(session, &args.inventory).await?;
@@ -82,7 +82,7 @@ async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed),
 /// What is to be done by what hosts and members say now.
 async fn planned(session: &Session<'_>) -> Result<(Plan, Observed), CliError> {
     let mut seen = session.observe().await?;
-    let members = SshMembers::new(&session.cluster, &session.fleet);
+    let members = session.members();
     let report = ask::report(&members).await;
     if !report.serves {
         return Err(quorum::none("etcd is not upgraded", "it has no quorum").into());

@@ -171,7 +171,7 @@ impl Session<'_> {
     ) -> Result<(Result<(), RunError>, BTreeSet<String>), CliError> {
         let stop = self.context.stop_signal()?;
         let stopping = move || *stop.borrow();
-        let members = exec::members::SshMembers::new(&self.cluster, &self.fleet);
+        let members = self.members();
         let now = OffsetDateTime::now_utc();
         let mut cx = exec::Context::new(cluster, &self.fleet, &members, &self.events, seen, now, &stopping);
         if let Some(limit) = self.context.options.timeout {

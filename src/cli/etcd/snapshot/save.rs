@@ -124,7 +124,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         return Err(session.not_begun(&silent));
     }
     goes_on_without(&session.events, &silent);
-    let members = SshMembers::new(&session.cluster, &session.fleet);
+    let members = session.members();
     let taken = Taking { args, session: &session, members: &members };
     let saved = taken.save().await?;
     context.print(&saved, text)?;
@@ -144,7 +144,7 @@ pub(in crate::cli::etcd) async fn before_a_change(
         with_pki: false,
         recipient: vec![],
     };
-    let members = SshMembers::new(&session.cluster, &session.fleet);
+    let members = session.members();
     Ok(Taking { args: &args, session, members: &members }.save().await?.path)
 }
 
