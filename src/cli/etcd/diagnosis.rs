@@ -1,5 +1,6 @@
 //! What is left of a cluster whose quorum is lost, and which survivor it is made anew from.
 
+mod choice;
 mod survivor;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use serde::Serialize;
 
+pub(super) use self::choice::Choice;
 use self::survivor::{Survivor, apart, mark_copies};
 use super::recovery::Ground;
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
     },
     inventory::{Node, NodeName},
     observe::wal,
-    plan::{Refusal, quorum::quorum},
+    plan::quorum::quorum,
     ui::text::table,
 };
 
@@ -32,15 +34,6 @@ pub(super) struct Diagnosis {
     /// Members there were, as far as a survivor tells.
     voters: usize,
     best: Option<String>,
-}
-
-/// Whom to begin anew from.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Choice {
-    /// The survivor.
-    pub(super) host: NodeName,
-    /// True where only its database is whole, and its log cannot be replayed.
-    pub(super) by_database: bool,
 }
 
 impl Ground<'_> {
@@ -132,111 +125,6 @@ impl Diagnosis {
         Self { voters, best: best.map(|s| s.host.clone()), survivors }
     }
 
-    /// Whom to begin anew from, unless somebody says `from` whom; a recovery that has `begun` took that survivor for it.
-    pub(super) fn choice(
-        &self,
-        inventory: &str,
-        begun: Option<&NodeName>,
-        from: Option<&NodeName>,
-    ) -> Result<Choice, Refusal> {
-        let no = |why: String, help: String| Refusal {
-            rule: "recover",
-            subject: "nothing was recovered".into(),
-            why,
-            help,
-        };
-        let Some(best) = self.best.as_deref().or(from.map(NodeName::as_str)) else {
-            let notes = self.survivors.iter().filter_map(Survivor::note);
-            let why = std::iter::once("no host that answers has data of etcd to begin from".to_owned())
-                .chain(notes);
-            let snapshot = format!("rsadm etcd restore{inventory} SNAPSHOT makes it anew from a snapshot");
-            let help = match self.by_database().max_by_key(|(_, revision)| *revision) {
-                Some((s, _)) => format!(
-                    "rsadm etcd recover{inventory} --from {} begins from that database; or {snapshot}",
-                    s.host
-                ),
-                None => snapshot,
-            };
-            return Err(no(why.collect::<Vec<_>>().join("\n"), help));
-        };
-        let back = format!(
-            "rsadm etcd restore{inventory} --rollback starts the members that the recovery stopped; recover anew should \
-             they have no quorum"
-        );
-        // Whoever names one knows why they are not started: etcd may end them, each beside another.
-        if let Some(why) = self.may_be_started().filter(|_| from.is_none()) {
-            let help = match begun {
-                Some(_) => back,
-                None => format!(
-                    "rsadm up{inventory} --only etcd starts members that are down, where all hosts answer; without the others, \
-                     or where kubeadm built, their kubelets do{}: systemctl enable kubelet && systemctl restart kubelet; where \
-                     etcd stops again since their data is not the same, rsadm etcd status{inventory} tells beside whom, and the \
-                     last way out is rsadm etcd recover{inventory} --from HOST, which gives up what the others have",
-                    self.stopped()
-                ),
-            };
-            return Err(no(why, help));
-        }
-        if let Some(from) = from {
-            let look = format!("rsadm etcd recover{inventory} --diagnose shows what each survivor has");
-            return self.named(from, begun).map_err(|why| no(why, if begun.is_some() { back } else { look }));
-        }
-        let unknown: Vec<&Survivor> =
-            self.survivors.iter().filter(|s| s.is_sound() && s.unknown.is_some()).collect();
-        if self.sound().count() > 1 && !unknown.is_empty() {
-            let why = unknown.iter().filter_map(|s| s.note()).collect::<Vec<_>>().join("\n");
-            let names: Vec<&str> = unknown.iter().map(|s| s.host.as_str()).collect();
-            let help = format!(
-                "mend that, since it may be further than the others; or take the role etcd of {} out of the inventory, and \
-                 what only it knew is lost",
-                names.join(", ")
-            );
-            return Err(no(why, help));
-        }
-        // Somebody may have named it, which hosts do not remember.
-        let goes_on = |begun: &NodeName| match self.named(begun, None) {
-            Ok(_) => format!("rsadm etcd recover{inventory} --from {begun} goes on with it; or {back}"),
-            Err(_) => back.clone(),
-        };
-        if let Some(begun) = begun.filter(|host| host.as_str() != best) {
-            let measured = |s: &Survivor| s.host == begun.as_str() && s.is_sound() && s.unknown.is_none();
-            let why = match self.survivors.iter().any(measured) {
-                true => format!("the recovery that has begun is from {begun}, and {best} is further"),
-                false => {
-                    format!("the recovery that has begun is from {begun}, which could not be started now")
-                }
-            };
-            return Err(no(why, goes_on(begun)));
-        }
-        // What is in its database was agreed on, whatever has become of its log.
-        let reached = self.survivors.iter().find(|s| s.host == best).and_then(|s| s.revision);
-        let further = self.by_database().filter(|(_, revision)| Some(*revision) > reached);
-        if let Some((s, revision)) = further.max_by_key(|(_, revision)| *revision) {
-            let reached = reached.map_or_else(|| "nobody knows which".to_owned(), |r| r.to_string());
-            let why = format!("{}\n{best} is less far: revision {reached}", s.note().unwrap_or_default());
-            let help = begun.map_or_else(
-                || {
-                    format!(
-                        "rsadm etcd recover{inventory} --from {} begins from that database of revision {revision}; --from {best} \
-                         gives up what only that has",
-                        s.host
-                    )
-                },
-                goes_on,
-            );
-            return Err(no(why, help));
-        }
-        if begun.is_none()
-            && let Some(why) = self.differ().filter(|_| apart(&self.survivors).iter().any(|s| s.host == best))
-        {
-            let help = format!(
-                "rsadm etcd recover{inventory} --from HOST begins from the one that you know to be right"
-            );
-            return Err(no(why, help));
-        }
-        Ok(Choice { host: NodeName::new(best), by_database: false })
-    }
-
     fn sound(&self) -> impl Iterator<Item = &str> {
         self.survivors.iter().filter(|s| s.is_sound()).map(|s| s.host.as_str())
     }
@@ -269,21 +157,6 @@ impl Diagnosis {
     /// Survivors of which the database alone is whole, and its revision.
     fn by_database(&self) -> impl Iterator<Item = (&Survivor, u64)> {
         self.survivors.iter().filter_map(|s| Some((s, s.database()?)))
-    }
-
-    /// The survivor that somebody has named.
-    fn named(&self, from: &NodeName, begun: Option<&NodeName>) -> Result<Choice, String> {
-        if let Some(begun) = begun.filter(|begun| *begun != from) {
-            return Err(format!("the recovery that has begun is from {begun}, not from {from}"));
-        }
-        let Some(survivor) = self.survivors.iter().find(|s| s.host == from.as_str()) else {
-            return Err(format!("no data of etcd was found on {from}"));
-        };
-        let by_database = survivor.database().is_some();
-        if by_database || survivor.is_sound() {
-            return Ok(Choice { host: from.clone(), by_database });
-        }
-        Err(survivor.note().unwrap_or_default())
     }
 
     /// What of the log of the chosen one is lost, or may be.
