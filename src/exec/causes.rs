@@ -119,8 +119,8 @@ const CAUSES: &[Cause] = &[
         &[
             &["out of range [lastindex("],
             &["panic: freepages"],
-            &["checksum mismatch"],
-            &["crc mismatch"],
+            &["walpb: crc mismatch"],
+            &["checksum error"],
             &["has already been bootstrapped"],
             &["database snapshot file"],
             &["database file (", "of the backend is missing"],

@@ -372,6 +372,24 @@ mod tests {
         assert_eq!(look(&[both, other]), (String::new(), false), "it ends over something else");
     }
 
+    /// The script itself, with words of etcd 3.7 itself.
+    #[test]
+    fn why_a_member_panics_is_told_with_its_error() {
+        let host = tempfile::tempdir().unwrap();
+        let logs = host.path().join("kube-system_etcd-m1_0/etcd");
+        fs::create_dir_all(&logs).unwrap();
+        let at = "2026-11-30T09:14:39Z stderr F ";
+        let entry =
+            r#"{"level":"panic","msg":"failed to open database","path":"/d","error":"checksum error"}"#;
+        let log =
+            format!("{at}{entry}\n{at}panic: failed to open database\n{at}\n{at}goroutine 1 [running]:\n");
+        fs::write(logs.join("0.log"), log).unwrap();
+        let text = SCRIPT.text.replace("/var/log/pods/", &format!("{}/", host.path().display()));
+        let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
+        let words = seen(&String::from_utf8_lossy(&said)).last_words.unwrap();
+        assert_eq!(words.text, "failed to open database: checksum error");
+    }
+
     #[test]
     fn nothing_installed_and_half_an_answer() {
         assert_eq!(seen("kubelet inactive\nend\n"), Process::default());

@@ -35,9 +35,10 @@ log=$(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log 2>/dev/null | head -n 1)
 if [ "$log" ]; then
   n=${log##*/}; f restarts "${n%.log}"
   tail -n 1 "$log" | cut -c1-2000 | sed 's/^/last /'
-  # A life that has only begun has not complained yet. (The names of these files have no spaces.)
+  # A life that has only begun has not complained yet, and a panic repeats what was said before it, without the error. (The
+  # names of these files have no spaces.)
   # shellcheck disable=SC2046
-  v=$(tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):|permanently removed' | tail -n 1 | cut -c1-2000)
+  v=$(tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):|permanently removed' | awk '{said = $0; if (sub(/^.* F panic: /, "", said) && index(v, "\"msg\":\"" said "\"")) next; v = $0} END {print v}' | cut -c1-2000)
   [ ! "$v" ] || f complaint "$v"
   # From whom its data differs, by the last life that tells it. (etcd 3.7 has no ID there, but where it dialled them.)
   if [[ $v == *'data inconsistency with peers'* ]]; then

@@ -17,10 +17,11 @@ pub(super) use revive::revive;
 
 /// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
 /// database, and a member that should have data and starts with none. (`pods.sh` and `causes.rs` know them, too.)
-const LOST: [&str; 8] = [
+const LOST: [&str; 9] = [
     "Was the raft log corrupted, truncated, or lost",
     INCONSISTENT,
-    "crc mismatch",
+    "walpb: crc mismatch",
+    "checksum error",
     "freepages",
     "has already been bootstrapped",
     "database snapshot file",
@@ -30,10 +31,11 @@ const LOST: [&str; 8] = [
 
 /// The same as etcd writes it.
 #[cfg(test)]
-pub(crate) const LOST_LINES: [&str; 8] = [
+pub(crate) const LOST_LINES: [&str; 9] = [
     "panic: tocommit(41) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?",
     "discovery failed: 8f3466efda134769 found data inconsistency with peers",
     "discovery failed: walpb: crc mismatch",
+    "failed to open database: checksum error",
     "panic: freepages: failed to get all reachable pages (page 5: multiple references)",
     "discovery failed: member 8f3466efda134769 has already been bootstrapped",
     "failed to recover v3 backend from snapshot: failed to find database snapshot file (snap: snapshot file doesn't exist)",
