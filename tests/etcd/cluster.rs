@@ -308,6 +308,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     /// A test that fails shows why a member ended, which its clients cannot tell.
+    #[expect(clippy::print_stderr, reason = "that is where a test tells")]
     fn drop(&mut self) {
         for n in (0..self.members.len()).filter(|_| thread::panicking()) {
             let log = fs::read_to_string(self.log_file(n)).unwrap_or_default();
