@@ -19,7 +19,7 @@ use super::{
     trial::tells_of_damage,
 };
 use crate::{
-    host::{Cmd, Host, Op, Output, RemoteFile, Script, Secret},
+    host::{Cmd, Host, Op, Output, RemoteFile, Script, Secret, TIMED_OUT},
     layout,
 };
 
@@ -237,7 +237,7 @@ impl Keeper {
         let outputs = self.host.run(ops, false).await?;
         match outputs.into_iter().last() {
             Some(output) if output.ok() => Ok(output),
-            Some(output) if output.status == 124 => Err(self.refused(doing, "it ran out of time")),
+            Some(output) if output.status == TIMED_OUT => Err(self.refused(doing, "it ran out of time")),
             Some(output) => Err(self.refused(doing, output.stderr.trim())),
             None => Err(self.refused(doing, "it answered nothing")),
         }

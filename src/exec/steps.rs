@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Context, membership, run, wait};
 use crate::{
     event::Stage as StageEvents,
-    host::{HostError, Op, Output},
+    host::{HostError, Op, Output, TIMED_OUT},
     plan::{Action, HostWork, Refusal, Step},
 };
 
@@ -131,7 +131,7 @@ pub(super) fn said(output: &Output) -> String {
     let text =
         [output.stderr.trim(), output.text().trim()].into_iter().find(|t| !t.is_empty()).map(str::to_owned);
     match (output.status, text) {
-        (124, text) => format!("ran out of time; {}", text.unwrap_or_default()),
+        (TIMED_OUT, text) => format!("ran out of time; {}", text.unwrap_or_default()),
         (status, None) => format!("exit status {status}"),
         (_, Some(text)) => text,
     }

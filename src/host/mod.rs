@@ -55,7 +55,7 @@ pub struct Cmd {
     pub argv: Vec<String>,
     /// What it reads; secrets travel here and never in `argv`.
     pub stdin: Secret,
-    /// How long it may run before it is killed (exit code 124).
+    /// How long it may run before it is killed, with [`TIMED_OUT`].
     pub timeout: Duration,
 }
 
@@ -131,7 +131,7 @@ pub enum Op {
 /// What came of one [`Op`]. A non-zero status is data, not an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
-    /// Exit status; 124 where the time limit struck.
+    /// Exit status; [`TIMED_OUT`] where the time limit struck.
     pub status: i32,
     /// Standard output, or a file's bytes.
     pub stdout: Vec<u8>,
@@ -152,6 +152,9 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 }
+
+/// The exit status of what was killed once its time was over, as coreutils' `timeout` has it.
+pub const TIMED_OUT: i32 = 124;
 
 /// What an operation that is done again ends with where somebody else has been there meanwhile; it prints who.
 pub const OVERTAKEN: i32 = 79;

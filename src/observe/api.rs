@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde::Serialize;
 
 use crate::{
-    host::{Op, Script, fleet::Fleet},
+    host::{Op, Script, TIMED_OUT, fleet::Fleet},
     inventory::{Cluster, NodeName, Role},
 };
 
@@ -64,7 +64,7 @@ fn read(cluster: &Cluster, status: i32, said: &str) -> Answer {
         said.split("[-]").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
     Err(match (failed.is_empty(), status) {
         (false, _) => format!("not ready: {}", failed.join(", ")),
-        (true, 124) => format!("no answer within {} s", LIMIT.as_secs()),
+        (true, TIMED_OUT) => format!("no answer within {} s", LIMIT.as_secs()),
         (true, _) => {
             let line = said.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("no answer");
             line.chars().take(160).collect()
@@ -110,7 +110,7 @@ mod tests {
             (0, away, Ok(Some(vec![x(4, 4)]))),
             (1, checks, Err("not ready: etcd, poststarthook/rbac".to_owned())),
             (1, "nothing listens on 10.0.0.1:6443\n", Err("nothing listens on 10.0.0.1:6443".to_owned())),
-            (124, "", Err("no answer within 5 s".to_owned())),
+            (TIMED_OUT, "", Err("no answer within 5 s".to_owned())),
             (1, "", Err("no answer".to_owned())),
         ] {
             assert_eq!(read(&testing::ha(), status, said), wanted, "{said}");

@@ -9,7 +9,7 @@ use super::{
     parser::{self, Incomplete},
 };
 use crate::{
-    host::{Host, HostError, Op, Script, fleet::Fleet},
+    host::{Host, HostError, Op, Script, TIMED_OUT, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
 };
 
@@ -21,9 +21,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a host is asked here, for its errors.
 const LOOK: &str = "look around";
-
-/// The status of what was ended for taking too long.
-const TIMED_OUT: i32 = 124;
 
 /// How long a host may take to tell its facts. It is half a second on an idle one.
 const LIMIT: Duration = Duration::from_secs(30);
