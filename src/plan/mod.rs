@@ -61,9 +61,6 @@ impl Mode {
     }
 }
 
-/// Why a file is written that is there and has another text.
-const DIFFERS: &str = "differs";
-
 /// One action on one host, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
@@ -71,6 +68,9 @@ pub struct Step {
     pub action: Action,
     /// Why; empty where the action says it all.
     pub why: String,
+    /// True where a file is there and gets another text.
+    #[serde(skip)]
+    pub rewrites: bool,
     /// What another text of a file that is there changes, a line each; empty where nobody looked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -79,7 +79,7 @@ pub struct Step {
 impl Step {
     /// A step, and why.
     pub fn new(action: Action, why: impl Into<String>) -> Self {
-        Self { action, why: why.into(), changes: Vec::new() }
+        Self { action, why: why.into(), rewrites: false, changes: Vec::new() }
     }
 }
 
@@ -167,7 +167,7 @@ impl Plan {
 
     /// The files that are there and get another text, by host.
     pub fn rewritten(&self) -> impl Iterator<Item = (&NodeName, &str)> {
-        let steps = self.steps().filter(|(_, step)| step.why == DIFFERS);
+        let steps = self.steps().filter(|(_, step)| step.rewrites);
         steps.filter_map(|(host, step)| match &step.action {
             Action::PutFile { path, .. } => Some((host, path.as_str())),
             _ => None,
@@ -178,7 +178,7 @@ impl Plan {
     /// with that text.
     pub fn explain(&mut self, changes: impl Fn(&NodeName, &str, &str) -> Vec<String>) {
         for work in self.stages.iter_mut().flat_map(|s| &mut s.work) {
-            for step in work.steps.iter_mut().filter(|step| step.why == DIFFERS) {
+            for step in work.steps.iter_mut().filter(|step| step.rewrites) {
                 if let Action::PutFile { path, text, .. } = &step.action {
                     step.changes = changes(&work.host, path, text);
                 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use super::{
-    Action, DIFFERS, HostWork, Mode, Notice, Plan, Renewal, Stage, Step,
+    Action, HostWork, Mode, Notice, Plan, Renewal, Stage, Step,
     action::{FRESH, file_hash, revision, text_input},
     made::Made,
 };
@@ -17,6 +17,26 @@ use crate::{
 };
 
 mod running;
+
+/// What of a file on a host is not as wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Difference {
+    Missing,
+    Text,
+    Mode,
+    Owner,
+}
+
+impl Difference {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Text => "differs",
+            Self::Mode => "has another mode",
+            Self::Owner => "has another owner",
+        }
+    }
+}
 
 /// Collects the steps of a run and moves a copy of what was observed along with them.
 pub struct Planner<'a> {
@@ -116,16 +136,19 @@ impl<'a> Planner<'a> {
 
     /// Adds a step.
     pub fn push(&mut self, host: &NodeName, action: Action, why: impl Into<String>) {
+        self.add(host, Step::new(action, why));
+    }
+
+    fn add(&mut self, host: &NodeName, step: Step) {
         if self.scope.as_ref().is_some_and(|scope| !scope.contains(host)) {
             return;
         }
-        action.predict(host, &mut self.seen);
+        step.action.predict(host, &mut self.seen);
         match self.made.get_mut(host) {
-            Some(made) => made.note(&action),
-            None => self.made.entry(host.clone()).or_default().note(&action),
+            Some(made) => made.note(&step.action),
+            None => self.made.entry(host.clone()).or_default().note(&step.action),
         }
         let Some(stage) = self.plan.stages.last_mut() else { return };
-        let step = Step::new(action, why);
         match self.places.get(host).and_then(|place| stage.work.get_mut(*place)) {
             Some(work) => work.steps.push(step),
             None => {
@@ -173,16 +196,16 @@ impl<'a> Planner<'a> {
         inputs: &[String],
     ) -> bool {
         let text = text.into();
-        let Some(why) = self.difference(node, path, mode, &text, inputs) else {
+        let Some(difference) = self.difference(node, path, mode, &text, inputs) else {
             self.checked();
             return false;
         };
         let action = Action::PutFile { path: path.into(), mode, text, inputs: inputs.to_vec() };
-        self.push(&node.name, action, why);
+        let rewrites = difference == Difference::Text;
+        self.add(&node.name, Step { rewrites, ..Step::new(action, difference.as_str()) });
         true
     }
 
-    /// What of a file is not as wanted.
     fn difference(
         &self,
         node: &Node,
@@ -190,15 +213,15 @@ impl<'a> Planner<'a> {
         mode: u32,
         text: &str,
         inputs: &[String],
-    ) -> Option<&'static str> {
+    ) -> Option<Difference> {
         let facts = self.facts(&node.name);
         let wanted = file_hash(text, revision(facts, inputs).as_deref());
         match facts.files.get(path) {
-            None => Some("missing"),
+            None => Some(Difference::Missing),
             Some(_) if wanted == FRESH && self.is_current(node, path, inputs, Some(text)) => None,
-            Some(f) if f.sha256 != wanted || wanted == FRESH => Some(DIFFERS),
-            Some(f) if f.mode != mode => Some("has another mode"),
-            Some(f) if f.owner != layout::owner_of(path) => Some("has another owner"),
+            Some(f) if f.sha256 != wanted || wanted == FRESH => Some(Difference::Text),
+            Some(f) if f.mode != mode => Some(Difference::Mode),
+            Some(f) if f.owner != layout::owner_of(path) => Some(Difference::Owner),
             Some(_) => None,
         }
     }

@@ -1,11 +1,11 @@
 //! What runs on hosts: units, and static pods with their manifests. A process is judged by the revision that it was started with.
 
-use super::Planner;
+use super::{Difference, Planner};
 use crate::{
     inventory::Node,
     layout,
     plan::{
-        Action, DIFFERS,
+        Action,
         action::{UnitVerb, revision},
     },
 };
@@ -29,7 +29,8 @@ impl Planner<'_> {
 
     /// True where the manifest of a static pod is there and does not have this text.
     pub fn replaces(&self, node: &Node, process: &str, text: &str, inputs: &[String]) -> bool {
-        self.difference(node, &layout::manifest_of(process), 0o600, text, inputs) == Some(DIFFERS)
+        let manifest = layout::manifest_of(process);
+        self.difference(node, &manifest, 0o600, text, inputs) == Some(Difference::Text)
     }
 
     /// A unit shall run, and its process with these inputs.
