@@ -4,6 +4,7 @@
 //! [`plan::Plan`] (pure data) → [`exec`] (the only effects) → [`report::Report`]. Every command is a prefix or a
 //! variation of this line.
 
+pub mod hash;
 pub mod inventory;
 pub mod layout;
 pub mod line;

@@ -324,7 +324,7 @@ mod tests {
             Keeper { host: Arc::new(Here(NodeName::new("m1"))), folder: there.path().display().to_string() };
         let bytes: Vec<u8> = (0..PIECE * 2 + 77).map(|i| (i % 251) as u8).collect();
         std::fs::write(there.path().join("a.db"), &bytes).unwrap();
-        let (size, sha256) = (bytes.len() as u64, crate::plan::sha256(&bytes));
+        let (size, sha256) = (bytes.len() as u64, crate::hash::sha256(&bytes));
         let manifest = Manifest { file: "a.db".into(), size, sha256, ..sample() };
         let entry = Entry::new("a.db".into(), size, Ok(manifest.clone()));
         let path = keeper.fetch(&entry, here.path()).await.unwrap();

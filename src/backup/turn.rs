@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::plan::sha256;
+use crate::hash::sha256;
 
 /// How many bits of a note are the time, seconds since 1970; the host's are above them.
 const TIME: u32 = 32;

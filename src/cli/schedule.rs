@@ -5,10 +5,10 @@ use std::{env, fs, os::unix::fs::PermissionsExt, path::Path};
 use crate::{
     backup::place::credentials,
     cli::{CliError, Exit, PhaseArgs, shell::quoted},
+    hash::sha256,
     host::Secret,
     inventory::{Agent, Cluster, Loaded, Problem},
     phases::backups,
-    plan::sha256,
 };
 
 /// Adds it to a cluster that has a schedule, where that is wanted of the command (as it is typed). No command needs it that does

@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{Context, scripts};
 use crate::{
+    hash::sha256,
     host::{Cmd, Op, RemoteFile, Script, Secret},
     inventory::{Cluster, Node, NodeName},
     layout,
@@ -20,7 +21,6 @@ use crate::{
     plan::{
         Action,
         action::{CA_MARK, REVISION_MARK, UnitVerb, bundle_hash, revision},
-        sha256,
         shared::{Shared, Source},
     },
 };

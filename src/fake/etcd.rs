@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{machine::Machine, pods::Wanted, state::State};
-use crate::{
-    etcd::Alarm,
-    inventory::NodeName,
-    plan::{quorum::quorum, sha256},
-};
+use crate::{etcd::Alarm, hash::sha256, inventory::NodeName, plan::quorum::quorum};
 
 mod api;
 

@@ -27,7 +27,7 @@ pub(super) fn render(machine: &Machine, now: i128, etcd: Option<(usize, bool)>) 
         let _ = writeln!(text, "{line}");
     };
     f(format_args!("hostname {}", machine.hostname));
-    f(format_args!("machine-id {}", crate::plan::sha256(machine.name.as_str().as_bytes())));
+    f(format_args!("machine-id {}", crate::hash::sha256(machine.name.as_str().as_bytes())));
     f(format_args!("boot-id {}-{}", machine.name, machine.boots));
     f(format_args!(
         "arch {}\nkernel 6.1.0\nos debian 12\ntime {now}\ncpus 4\nmemory 8.2e+09\nswap 0",

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::plan::sha256;
+use crate::hash::sha256;
 
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]

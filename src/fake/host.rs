@@ -115,7 +115,7 @@ impl FakeHost {
         self.effect(&format!("write {}", file.path), |state, name| {
             state.machine(name).files.put(&file.path, file.mode, file.data.expose());
             if file.path.ends_with("ca.crt") {
-                let sha = crate::plan::sha256(file.data.expose());
+                let sha = crate::hash::sha256(file.data.expose());
                 state.authority_put(&file.path, &sha);
             }
         })

@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::files::Files;
-use crate::{layout::REVISION_VARIABLE, plan::sha256};
+use crate::{hash::sha256, layout::REVISION_VARIABLE};
 
 /// A flag that no program knows.
 pub(super) const UNKNOWN_FLAG: &str = "--no-such-flag";

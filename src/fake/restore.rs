@@ -9,10 +9,10 @@ use super::{
     state::State,
 };
 use crate::{
+    hash::sha256,
     host::{HostError, Output},
     inventory::NodeName,
     layout,
-    plan::sha256,
 };
 
 const STATE: &str = "/var/lib/rsadm/restore";

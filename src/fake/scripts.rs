@@ -6,10 +6,10 @@ use super::{
     machine::{Machine, lines},
 };
 use crate::{
+    hash::sha256,
     host::{HostError, Output},
     inventory::NodeName,
     layout,
-    plan::sha256,
 };
 
 /// Where `remember.sh` notes the cluster.

@@ -5,10 +5,8 @@
 
 use std::borrow::Cow;
 
-use sha2::{Digest, Sha256};
-
 use super::{Cmd, Op, Output, RemoteFile, Script, pack};
-use crate::layout;
+use crate::{hash::sha256, layout};
 
 /// From here on, data is cheaper to copy for `head` than for bash.
 const SHORT: usize = 64 << 10;
@@ -36,13 +34,8 @@ pub fn request<'a>(ops: &'a [Op], keep_going: bool, sums: &'a [String]) -> Reque
 
 /// How many bytes that makes.
 pub fn size(ops: &[Op]) -> usize {
-    let sums = vec![checksum(&[]); ops.len()];
+    let sums = vec![sha256(&[]); ops.len()];
     request(ops, false, &sums).iter().map(|piece| piece.len()).sum()
-}
-
-/// SHA-256 as `sha256sum` prints it, by which the host knows that a file arrived as it was.
-pub fn checksum(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One operation taken apart.

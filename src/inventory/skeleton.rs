@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::{host::frame::checksum, versions::DEFAULT_KUBERNETES};
+use crate::{hash::sha256, versions::DEFAULT_KUBERNETES};
 
 use super::{TAKES_PODS, cluster::NodeName, file, syntax};
 
@@ -133,7 +133,7 @@ ssh:
 /// Another one for other hosts: of two clusters of one name rsadm could not tell whose a host is.
 fn cluster_name(hosts: &[HostArgument]) -> String {
     let places: Vec<String> = hosts.iter().map(|h| format!("{}:{:?}", h.address, h.port)).collect();
-    format!("prod-{}", &checksum(places.join(" ").as_bytes())[..4])
+    format!("prod-{}", &sha256(places.join(" ").as_bytes())[..4])
 }
 
 /// What so many hosts do not make, and what would.

@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_file_without_a_byte_is_none() {
-        let sha = crate::plan::sha256(b"");
+        let sha = crate::hash::sha256(b"");
         let facts =
             parse(&format!("file 600 0:0 {sha} /a\nfile 600 0:0 {} /b\nend\n", sha.replace('e', "f")));
         assert_eq!(facts.unwrap().files.into_keys().collect::<Vec<_>>(), ["/b"]);

@@ -4,6 +4,7 @@
 //! It needs nothing that other phases bring, so it goes alone beside an etcd that kubeadm built.
 
 use crate::{
+    hash::sha256,
     host::Secret,
     inventory::{Backup, Node, Role},
     layout,
@@ -11,7 +12,6 @@ use crate::{
     plan::{
         Action, Mode, Planner, Refusal,
         action::{REVISION_MARK, UnitVerb},
-        sha256,
     },
 };
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    hash::sha256,
     inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{Facts, Observed},
@@ -21,7 +22,6 @@ use crate::{
     plan::{
         Action, Mode, Planner, Refusal,
         action::FRESH,
-        sha256,
         shared::{Shared, Source},
     },
 };

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, fmt};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 use x509_parser::{
     certificate::X509Certificate,
@@ -12,9 +11,12 @@ use x509_parser::{
     x509::X509Name,
 };
 
-use crate::pki::{
-    leaf::{San, Usage},
-    pem,
+use crate::{
+    hash::{hex, sha256},
+    pki::{
+        leaf::{San, Usage},
+        pem,
+    },
 };
 
 /// Why a text could not be read as a certificate.
@@ -102,7 +104,7 @@ impl CertInfo {
 
     /// True where these are the bits of its public key.
     pub fn has_public_key(&self, bits: &[u8]) -> bool {
-        self.public_key_sha256 == hex(&Sha256::digest(bits))
+        self.public_key_sha256 == sha256(bits)
     }
 
     /// True where the private key is its own of which a host tells this end.
@@ -173,9 +175,9 @@ pub fn inspect_der(der: &[u8]) -> Result<CertInfo, InspectError> {
         is_ca: cert.is_ca(),
         not_before: moment(cert.validity().not_before.timestamp())?,
         not_after: moment(cert.validity().not_after.timestamp())?,
-        fingerprint: hex(&Sha256::digest(der)),
-        public_key_sha256: hex(&Sha256::digest(&cert.public_key().subject_public_key.data)),
-        spki_sha256: hex(&Sha256::digest(cert.public_key().raw)),
+        fingerprint: sha256(der),
+        public_key_sha256: sha256(&cert.public_key().subject_public_key.data),
+        spki_sha256: sha256(cert.public_key().raw),
         subject_key_id: None,
         authority_key_id: None,
         der: Vec::new(),
@@ -228,8 +230,4 @@ fn texts<'a>(
     attributes: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
 ) -> Vec<String> {
     attributes.filter_map(|a| a.as_str().ok()).map(str::to_owned).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

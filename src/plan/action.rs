@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::shared::{Shared, Source};
 use crate::{
-    host::Secret, inventory::NodeName, layout, observe::Facts, programs::Program, versions::Version,
+    hash::sha256, host::Secret, inventory::NodeName, layout, observe::Facts, programs::Program,
+    versions::Version,
 };
 
 /// Stands in a file's text where the revision of its inputs goes; see [`Action::PutFile`].
@@ -336,7 +337,7 @@ impl Action {
 /// What a manifest itself says, as an input beside the files that its process reads: without it a process that was
 /// given other arguments could not be told from its predecessor, and nobody could wait for it.
 pub fn text_input(text: &str) -> String {
-    format!("{TEXT_INPUT}{}", crate::plan::sha256(text.as_bytes()))
+    format!("{TEXT_INPUT}{}", sha256(text.as_bytes()))
 }
 
 /// Begins an input that is no path and stands for itself.
@@ -356,19 +357,19 @@ pub fn revision(facts: &Facts, inputs: &[String]) -> Option<String> {
         }
         all.push_str(&format!("{path} {sha}\n"));
     }
-    Some(crate::plan::sha256(all.as_bytes())[..16].to_owned())
+    Some(sha256(all.as_bytes())[..16].to_owned())
 }
 
 /// The hash that a file with this text will have; [`FRESH`] where its revision is not known yet.
 pub fn file_hash(text: &str, revision: Option<&str>) -> String {
     match revision {
-        Some(revision) => crate::plan::sha256(text.replace(REVISION_MARK, revision).as_bytes()),
+        Some(revision) => sha256(text.replace(REVISION_MARK, revision).as_bytes()),
         None if text.contains(REVISION_MARK) => FRESH.into(),
-        None => crate::plan::sha256(text.as_bytes()),
+        None => sha256(text.as_bytes()),
     }
 }
 
 /// The hash under which a bundle of these objects is recorded.
 pub fn bundle_hash(objects: &str) -> String {
-    crate::plan::sha256(objects.as_bytes())[..16].to_owned()
+    sha256(objects.as_bytes())[..16].to_owned()
 }

@@ -191,9 +191,3 @@ impl Plan {
         self.stages.iter().flat_map(|s| &s.work).map(|w| &w.host).collect()
     }
 }
-
-/// SHA-256, hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}

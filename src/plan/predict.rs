@@ -5,10 +5,10 @@
 use super::{
     Action,
     action::{FOLDER, FRESH, UnitVerb, bundle_hash, file_hash, revision},
-    sha256,
     shared::Shared,
 };
 use crate::{
+    hash::sha256,
     inventory::NodeName,
     layout,
     manifests::sysctl_config,

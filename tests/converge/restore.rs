@@ -15,10 +15,10 @@ use rsadm::{
         restore::{Absent, Restore, RestoreError, Source, who_runs},
     },
     fake::{Fault, State, When, World, shape},
+    hash::sha256,
     inventory::{Cluster, Node, Role},
     layout::{ENDED_RESTORES, IDENTITY},
     phases::UP,
-    plan::sha256,
 };
 
 use crate::{

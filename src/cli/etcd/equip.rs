@@ -3,13 +3,14 @@
 use super::recovery::Ground;
 use crate::{
     cli::{CliError, Exit},
+    hash::sha256,
     host::{Op, RemoteFile, Secret},
     inventory::{Node, NodeName, Role},
     layout,
     observe::{Facts, FileFact, Observed},
     phases::{UP, certs, ownership, prepare, settled},
     pki::authorities::Ca,
-    plan::{Refusal, sha256},
+    plan::Refusal,
 };
 
 impl Ground<'_> {

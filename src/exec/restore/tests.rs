@@ -229,7 +229,7 @@ fn data_tells_its_size_and_none_takes_nothing() {
 #[test]
 fn a_snapshot_is_put_together_within_the_room_of_one() {
     let pieces = ["1111", "2222", "3333", "44"];
-    let sha256 = crate::plan::sha256(pieces.concat().as_bytes());
+    let sha256 = crate::hash::sha256(pieces.concat().as_bytes());
     let deliver = |place: &Place| {
         assert!(place.succeed(&["room", &sha256]).starts_with("nothing\nFilesystem "));
         assert_eq!(place.size(), 0, "something is left of the delivery before");

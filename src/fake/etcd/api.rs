@@ -9,9 +9,10 @@ use crate::{
     etcd::{Alarm, Cause, EtcdApi, EtcdError, KvHash, Member, MemberStatus, Silence},
     exec::members::{MemberHost, Members},
     fake::{State, When, World, machine::Machine},
+    hash::sha256,
     inventory::{Cluster, NodeName, Role},
     layout,
-    plan::{quorum::quorum, sha256},
+    plan::quorum::quorum,
 };
 
 /// The ways to the members of a world.

@@ -22,7 +22,7 @@ use super::{
     config::{self, Files},
     link::Target,
 };
-use crate::host::frame::checksum;
+use crate::hash::sha256;
 
 /// What waited for so long is over: no connection may wait for more than ten minutes.
 const OVER: Duration = Duration::from_secs(2 * 3600);
@@ -49,7 +49,7 @@ impl Place {
         }
         let folder = folder_beside(dir).ok()?;
         let description = timeout(SOON, description(target, files, dir)).await.ok()??;
-        Some(Self(folder.join(&checksum(description.as_bytes())[..24])))
+        Some(Self(folder.join(&sha256(description.as_bytes())[..24])))
     }
 
     /// Takes what waits there to the folder `dir`; where its socket is now.

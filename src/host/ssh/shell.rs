@@ -14,6 +14,7 @@ use tokio::{
 
 use super::opening::{self, Invocation, NoShell, Reader, Streams, Writer};
 use crate::{
+    hash::sha256,
     host::{
         Op, Output, Secret,
         frame::{self, Frame, Frames},
@@ -173,9 +174,9 @@ async fn checksums(ops: &[Op]) -> Vec<String> {
         let small = data.expose().len() < LARGE;
         let elsewhere = match small {
             true => None,
-            false => tokio::task::spawn_blocking(move || frame::checksum(data.expose())).await.ok(),
+            false => tokio::task::spawn_blocking(move || sha256(data.expose())).await.ok(),
         };
-        sums.push(elsewhere.unwrap_or_else(|| frame::checksum(file.data.expose())));
+        sums.push(elsewhere.unwrap_or_else(|| sha256(file.data.expose())));
     }
     sums
 }

@@ -8,6 +8,7 @@
 //! a wiped data directory finds a manifest that founds nothing (kubespray#13261 tells of the alternative).
 
 use crate::{
+    hash::sha256,
     inventory::{Cluster, Node, Role},
     layout,
     manifests::{EtcdSettings, EtcdStart, InitialState, etcd_pod},
@@ -16,7 +17,6 @@ use crate::{
     plan::{
         Action, Mode, Planner, Refusal,
         action::{REVISION_MARK, text_input},
-        sha256,
     },
 };
 

@@ -124,6 +124,6 @@ fn a_snapshot_in_part_is_delivered_anew() {
     let place = Place::new(None);
     place.put("rsadm/restore/snapshot.db", "sho");
     place.put("rsadm/restore/piece.000000", "short");
-    place.succeed(&["receive", &crate::plan::sha256(b"short")]);
+    place.succeed(&["receive", &crate::hash::sha256(b"short")]);
     assert_eq!(place.text("rsadm/restore/snapshot.db").as_deref(), Some("short"));
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Place, said};
-use crate::{exec::scripts::SET_ETCD_IMAGE, observe::parser::SCRIPT, plan::sha256};
+use crate::{exec::scripts::SET_ETCD_IMAGE, hash::sha256, observe::parser::SCRIPT};
 
 const MANIFEST: &str = "kubernetes/manifests/etcd.yaml";
 const KEPT: &str = "kubernetes/rsadm-etcd.yaml";

@@ -22,7 +22,7 @@ use crate::{
 fn a_program_gets_the_label_of_its_place() {
     let place = Place::new();
     place.put("mirror/loopback", "#!/bin/sh\n");
-    let sum = crate::plan::sha256(b"#!/bin/sh\n");
+    let sum = crate::hash::sha256(b"#!/bin/sh\n");
     place.put("mirror/loopback.sha256", &format!("{sum}  loopback\n"));
     let (mirror, log, target) = (place.path("mirror"), place.path("labelled"), place.path("bin/loopback"));
     let host = format!(
@@ -92,7 +92,7 @@ fn an_install_that_puts_nothing_in_place_leaves_no_note() {
         if noted {
             place.put("lib/rsadm/placing/cni", "0 0 /usr/local/bin/loopback\n");
         }
-        let sums = format!("{}  loopback\n", crate::plan::sha256(&elsewhere));
+        let sums = format!("{}  loopback\n", crate::hash::sha256(&elsewhere));
         let output = Mirror::serve(sums, vec![elsewhere]).install_into(&place);
         assert!(said(&output).contains("is for another kind of processor"), "{}", said(&output));
         assert_eq!(place.is_there("lib/rsadm/placing/cni"), noted);
@@ -161,7 +161,7 @@ fn downloads_of_runs_that_were_killed_go() {
         place.put(&format!("{folder}/kubelet"), "half of it");
     }
     let good = b"#!/bin/sh\n".to_vec();
-    let mirror = Mirror::serve(format!("{}  loopback\n", crate::plan::sha256(&good)), vec![good]);
+    let mirror = Mirror::serve(format!("{}  loopback\n", crate::hash::sha256(&good)), vec![good]);
     let output = mirror.install_into(&place);
     assert!(output.status.success(), "{}", said(&output));
     let left = std::fs::read_dir(place.path("lib/rsadm")).unwrap().map(|e| e.unwrap().file_name());
@@ -217,7 +217,7 @@ fn row_23_a_flipped_bit_is_fetched_again_once() {
     let good = b"#!/bin/sh\nexit 0\n".to_vec();
     let mut flipped = good.clone();
     flipped[12] ^= 1;
-    let sums = format!("{}  loopback\n", crate::plan::sha256(&good));
+    let sums = format!("{}  loopback\n", crate::hash::sha256(&good));
     let place = Place::new();
     let mirror = Mirror::serve(sums.clone(), vec![flipped.clone(), good.clone()]);
     let output = mirror.install_into(&place);
@@ -228,7 +228,7 @@ fn row_23_a_flipped_bit_is_fetched_again_once() {
     let place = Place::new();
     let mirror = Mirror::serve(sums, vec![flipped.clone()]);
     let output = mirror.install_into(&place);
-    let told = format!("checksum of {} is {}, not ", mirror.url, crate::plan::sha256(&flipped));
+    let told = format!("checksum of {} is {}, not ", mirror.url, crate::hash::sha256(&flipped));
     assert!(!output.status.success() && said(&output).contains(&told), "{}", said(&output));
     assert_eq!(mirror.asked.load(Ordering::SeqCst), 2, "tried on");
     assert!(!place.is_there("bin/loopback") && !place.is_there("lib/rsadm/installed/cni"));
