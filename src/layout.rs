@@ -1,6 +1,9 @@
-//! The remote paths, units and ports that rsadm knows. Scripts of hosts name some of them again.
+//! The remote paths, units and ports that rsadm knows, and what hosts' schedules and clocks are granted. Scripts of hosts
+//! name some of them again.
 //!
 //! Paths under `/etc/kubernetes` are kubeadm's (kubeadm, `constants.go`), so that its tools and its users' habits apply.
+
+use std::time::Duration;
 
 /// In the name of a recovery, before that of the survivor whose data it takes.
 pub const RECOVERED: &str = "-recovered-from-";
@@ -183,6 +186,10 @@ pub const BACKUP_TIMER: &str = "/etc/systemd/system/rsadm-backup.timer";
 pub const BACKUP_TIMER_DIR: &str = "/etc/systemd/system/rsadm-backup.timer.d";
 /// With which files the timer was loaded.
 pub const BACKUP_TIMER_REVISION: &str = "/etc/systemd/system/rsadm-backup.timer.d/10-rsadm.conf";
+/// What a scheduled run may take at the least, however short the interval is: a large database needs it.
+pub const BACKUP_RUN_AT_LEAST: Duration = Duration::from_secs(15 * 60);
+/// How much the clocks of two hosts may differ without a word: what preflight allows, and some.
+pub const SKEW: Duration = Duration::from_secs(5 * 60);
 /// Names of restores of etcd that are over, one a line: a host that missed the end is told by it.
 pub const ENDED_RESTORES: &str = "/var/lib/rsadm/restores.ended";
 /// Old data directories, set aside.

@@ -47,9 +47,6 @@ pub use digest::{Broken, Digest};
 pub use file::Checked;
 pub use manifest::{Check, Manifest};
 
-/// What a scheduled run may take at the least, however short the interval is: a large database needs it.
-pub const RUN_AT_LEAST: Duration = Duration::from_secs(15 * 60);
-
 /// Why something with a snapshot did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -108,7 +105,7 @@ pub enum BackupError {
     /// Somebody ended the run, or its limit did.
     #[error(
         "the run was ended after {}: it took longer than its limit (TimeoutStartSec of rsadm-backup.service), or somebody stopped it",
-        crate::etcd::status::span(after.as_secs().cast_signed())
+        crate::event::span(after.as_secs().cast_signed())
     )]
     Ended {
         /// How long it was under way.

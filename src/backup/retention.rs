@@ -6,9 +6,7 @@ use time::OffsetDateTime;
 
 use super::Manifest;
 pub use crate::inventory::Retention;
-
-/// How much the clocks of two hosts may differ without a word: what preflight allows, and some.
-pub const SKEW: Duration = Duration::from_secs(5 * 60);
+use crate::layout::SKEW;
 
 impl Retention {
     /// Those not older than this.

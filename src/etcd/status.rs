@@ -31,7 +31,7 @@ mod timing;
 pub use advice::list;
 pub use alike::{Alike, Told, is_same_data, judged, lacks_writes, same};
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
-pub use backup::{BackupReport, Backups, HostBackups, span};
+pub use backup::{BackupReport, Backups, HostBackups};
 pub use disks::LEAST_ROOM;
 pub use hashes::{Comparison, Hashes, compare};
 pub use host::{Expired, HostState, Process, Restoring, Words};

@@ -13,7 +13,7 @@ use super::{
     members::{Members, SshMembers},
 };
 use crate::{
-    backup::agent::Newest,
+    backup::agent::{Newest, State},
     etcd::status::{
         ApiServer, Backups, EtcdReport, Hashes, HostBackups, HostState, Known, Limits, Target, assess,
     },
@@ -149,7 +149,7 @@ impl Survey<'_> {
 /// What one host remembers, as far as it is so: of another target than the present one's nobody looks after what lies there.
 fn backups_of(name: &NodeName, told: Schedule) -> HostBackups {
     let Schedule { state, since, target, gone, runs } = told;
-    let state = state.unwrap_or_default();
+    let state: State = state.and_then(|line| serde_json::from_str(&line).ok()).unwrap_or_default();
     let is_elsewhere = |of: &str| target.as_deref().is_some_and(|target| of != target);
     let newest = state.newest.filter(|n| !n.target.as_deref().is_some_and(is_elsewhere));
     // Of a bucket the host's own run looked, of a folder this look did.
@@ -175,7 +175,7 @@ fn backups_of(name: &NodeName, told: Schedule) -> HostBackups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::{Check, agent::State};
+    use crate::backup::Check;
 
     #[test]
     fn only_what_is_still_at_the_present_target_counts() {
@@ -207,10 +207,13 @@ mod tests {
             ),
         ] {
             let what = format!("{told:?} {newest:?} {gone}");
-            let state = Some(State { newest: Some(newest), ..State::default() });
+            let state = serde_json::to_string(&State { newest: Some(newest), ..State::default() }).ok();
             let schedule = Schedule { state, since: None, target: told.map(str::to_owned), gone, runs: None };
             let of = backups_of(&NodeName::new("e1"), schedule);
             assert_eq!((of.newest, of.gone, of.damaged), expected, "{what}");
         }
+        let half = Schedule { state: Some("{".into()), ..Schedule::default() };
+        let nothing = HostBackups { host: "e1".into(), ..HostBackups::default() };
+        assert_eq!(backups_of(&NodeName::new("e1"), half), nothing);
     }
 }

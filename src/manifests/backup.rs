@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    backup::RUN_AT_LEAST,
     inventory::{Backup, Cluster, Node, Retention, Role},
-    layout,
+    layout::{self, BACKUP_RUN_AT_LEAST},
 };
 
 /// A member as another host finds it.
@@ -81,7 +80,7 @@ const RUN_AT_MOST: Duration = Duration::from_secs(2 * 60 * 60);
 /// The unit that takes one snapshot. The member's own disk and processor come first.
 pub fn backup_service(backup: &Backup) -> String {
     // A run that hangs, as on a folder of another machine that is gone, keeps the timer from the next.
-    let timeout = backup.interval.saturating_mul(3).clamp(RUN_AT_LEAST, RUN_AT_MOST).as_secs();
+    let timeout = backup.interval.saturating_mul(3).clamp(BACKUP_RUN_AT_LEAST, RUN_AT_MOST).as_secs();
     format!(
         "# Written by rsadm.\n[Unit]\nDescription=Snapshot of etcd\nAfter=network-online.target\n\
          \n[Service]\nType=oneshot\nExecStart={} agent backup\nUMask=0077\nNice=10\nIOSchedulingClass=idle\n\

@@ -5,7 +5,6 @@
 use time::OffsetDateTime;
 
 use crate::{
-    backup::agent::State,
     etcd::status::{Expired, HostState, Metrics, Process, Restoring, Words},
     host::Script,
     pki::inspect::inspect,
@@ -31,8 +30,8 @@ pub struct EtcdHost {
 /// What a host says of scheduled snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
-    /// What it remembers of them.
-    pub state: Option<State>,
+    /// What it remembers of them: its state file, as one line of JSON.
+    pub state: Option<String>,
     /// Since when it has its present schedule, seconds since 1970.
     pub since: Option<i64>,
     /// Where they go by that: a folder, or the URL of a bucket.
@@ -71,7 +70,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "restarts" => process.restarts = rest.parse().ok(),
             "etcd-servers" => etcd_servers = Some(urls(rest)),
             "last" => process.last_words = Words::read(rest),
-            "backup" => backup.state = serde_json::from_str(rest).ok(),
+            "backup" => backup.state = Some(rest.to_owned()),
             "backup-since" => backup.since = rest.parse().ok(),
             "backup-to" => backup.target = Some(rest.to_owned()).filter(|target| !target.is_empty()),
             "backup-runs" => backup.runs = rest.parse().ok(),
@@ -136,7 +135,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        backup::{Check, agent::Newest, retention::Retention},
+        backup::{
+            Check,
+            agent::{Newest, State},
+            retention::Retention,
+        },
         etcd::status::LEAST_ROOM,
         manifests::BackupConfig,
     };
@@ -209,11 +212,12 @@ mod tests {
             \"file\":\"a.db\",\"revision\":7,\"check\":\"restored\"},\"last_run\":1700000100,\"error\":null}\nend\n";
         let host = parse(text).unwrap();
         let Schedule { state, since, target, gone, runs } = host.backup;
-        let newest = state.unwrap().newest.unwrap();
+        let state: State = serde_json::from_str(&state.unwrap()).unwrap();
+        let newest = state.newest.unwrap();
         assert_eq!((newest.file.as_str(), newest.revision, newest.target), ("a.db", 7, None));
         assert_eq!((since, target.as_deref(), gone), (Some(1_700_000_000), Some("/mnt/nas"), true));
         assert_eq!(runs, Some(720));
-        assert_eq!(parse("backup-to \nbackup {\nend\n").unwrap().backup, Schedule::default());
+        assert_eq!(parse("backup-to \nend\n").unwrap().backup, Schedule::default());
     }
 
     /// The script itself, with words of systemd's in the orders that it may have them in.
@@ -271,7 +275,8 @@ mod tests {
             let text = SCRIPT.text.replace("/etc/rsadm/", &at("/")).replace("/var/lib/rsadm/", &at("/"));
             let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
             let told = parse(&String::from_utf8_lossy(&said)).unwrap().backup;
-            assert_eq!((told.target.as_deref(), told.state), (Some(target), Some(state)));
+            let remembered = told.state.map(|line| serde_json::from_str(&line).unwrap());
+            assert_eq!((told.target.as_deref(), remembered), (Some(target), Some(state)));
             told.gone
         };
         fs::write(at("/a.db"), "").unwrap();

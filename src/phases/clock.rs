@@ -3,7 +3,7 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    etcd::status::span,
+    event::span,
     observe::{Facts, Observed},
     plan::Refusal,
 };

@@ -5,9 +5,9 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     etcd::{
         Alarm,
-        status::{Advice, ApiServer, BackupReport, EtcdReport, MemberReport, Metrics, Millis, Verdict, span},
+        status::{Advice, ApiServer, BackupReport, EtcdReport, MemberReport, Metrics, Millis, Verdict},
     },
-    event::{bytes, count},
+    event::{bytes, count, span},
     ui::text::elapsed,
 };
 

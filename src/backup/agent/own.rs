@@ -9,9 +9,8 @@ use crate::{
     backup::{
         Manifest,
         place::{Entry, Place},
-        retention::SKEW,
     },
-    layout,
+    layout::{self, SKEW},
     manifests::BackupConfig,
     observe::{Identity, facts::RESTORED},
 };

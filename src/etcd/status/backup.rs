@@ -9,7 +9,10 @@ use super::{
     Advice,
     advice::{list, warning},
 };
-use crate::backup::{RUN_AT_LEAST, retention::SKEW};
+use crate::{
+    event::span,
+    layout::{BACKUP_RUN_AT_LEAST, SKEW},
+};
 
 /// What one host remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,8 +121,10 @@ impl BackupReport {
             h.runs.is_none() && h.since.is_some_and(is_late)
         };
         let hangs = |h: &HostBackups| {
-            let long =
-                Duration::from_secs(backups.interval).clamp(RUN_AT_LEAST, LONG).as_secs().cast_signed();
+            let long = Duration::from_secs(backups.interval)
+                .clamp(BACKUP_RUN_AT_LEAST, LONG)
+                .as_secs()
+                .cast_signed();
             let seconds = h.runs.filter(|seconds| *seconds > long)?;
             Some(Hanging { host: h.host.clone(), seconds })
         };
@@ -229,16 +234,6 @@ impl BackupReport {
             "a scheduled snapshot was taken, and older ones could not be removed: their place will fill"
                 .to_owned();
         self.unpruned.clone().map(|says| Advice { says: Some(says), ..warning(text) })
-    }
-}
-
-/// Seconds in the largest unit that fits at least once: `3 h`, `5 min`.
-pub fn span(seconds: i64) -> String {
-    match seconds {
-        ..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
     }
 }
 

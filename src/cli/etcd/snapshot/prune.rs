@@ -8,13 +8,10 @@ use time::OffsetDateTime;
 
 use super::whence::{self, FromArg};
 use crate::{
-    backup::{
-        Manifest,
-        place::Entry,
-        retention::{Retention, SKEW},
-    },
+    backup::{Manifest, place::Entry, retention::Retention},
     cli::{CliError, Context, Exit, InventoryArg, prompt::Word},
     event::count,
+    layout::SKEW,
 };
 
 /// Remove old snapshots
