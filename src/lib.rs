@@ -10,6 +10,7 @@ pub mod layout;
 pub mod line;
 pub mod log;
 pub mod programs;
+pub mod secret;
 pub mod until;
 pub mod versions;
 

@@ -30,9 +30,9 @@ use super::{
 };
 use crate::{
     etcd::{Alarm, EtcdApi, client::Credentials},
-    host::Secret,
     layout,
     manifests::BackupConfig,
+    secret::Secret,
 };
 
 mod alike;

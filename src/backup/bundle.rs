@@ -17,7 +17,7 @@ use age::{Decryptor, Encryptor, x25519};
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::{BackupError, Manifest, file, room};
-use crate::host::Secret;
+use crate::secret::Secret;
 
 /// The snapshot's name inside.
 const SNAPSHOT: &str = "snapshot.db";

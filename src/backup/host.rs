@@ -19,8 +19,9 @@ use super::{
     trial::tells_of_damage,
 };
 use crate::{
-    host::{Cmd, Host, Op, Output, RemoteFile, Script, Secret, TIMED_OUT},
+    host::{Cmd, Host, Op, Output, RemoteFile, Script, TIMED_OUT},
     layout,
+    secret::Secret,
 };
 
 const SAVE: Script = Script {

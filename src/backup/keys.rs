@@ -7,10 +7,11 @@ use futures::future::join_all;
 
 use super::{BackupError, bundle::Carried, words};
 use crate::{
-    host::{Host, HostError, Op, Output, Secret},
+    host::{Host, HostError, Op, Output},
     inventory::NodeName,
     layout,
     pki::authorities::{Ca, service_account_key_path, service_account_public_path},
+    secret::Secret,
 };
 
 /// Begin what an API server has encrypted, before the version of the form. `k8s:enc:` alone stands in documents and scripts, too.

@@ -24,9 +24,9 @@ use crate::{
         shell::quoted,
     },
     exec,
-    host::Secret,
     inventory::{self, Cluster, Loaded, Problems},
     plan::quorum::OVERRIDE,
+    secret::Secret,
     ui::{Settings, Ui},
 };
 

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     cli::{error::CliError, exit::Exit},
-    host::Secret,
     plan::quorum::OVERRIDE,
+    secret::Secret,
     ui::Ui,
 };
 

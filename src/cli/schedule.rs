@@ -6,9 +6,9 @@ use crate::{
     backup::place::credentials,
     cli::{CliError, Exit, PhaseArgs, shell::quoted},
     hash::sha256,
-    host::Secret,
     inventory::{Agent, Cluster, Loaded, Problem},
     phases::backups,
+    secret::Secret,
 };
 
 /// Adds it to a cluster that has a schedule, where that is wanted of the command (as it is typed). No command needs it that does

@@ -8,12 +8,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, args::duration, session::Session},
-    host::{Cmd, Host, Op, Output, Secret},
+    host::{Cmd, Host, Op, Output},
     inventory::{Cluster, Node, Role},
     layout,
     line::chain,
     manifests::{BootstrapToken, bootstrap_token},
     pki::{authorities::Ca, inspect::inspect},
+    secret::Secret,
 };
 
 /// Manage bootstrap tokens, with which kubeadm join adds workers

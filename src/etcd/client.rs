@@ -24,7 +24,7 @@ use self::{
     },
 };
 use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus};
-use crate::{host::Secret, log};
+use crate::{log, secret::Secret};
 
 mod certificate;
 mod failure;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use crate::{
-    host::{Host, Op, RemoteFile, Secret},
+    host::{Host, Op, RemoteFile},
     line::chain,
     pki::{
         authorities::{Ca, Holding},
@@ -17,6 +17,7 @@ use crate::{
         issue::{self, Authority, Issued, Keys},
     },
     plan::shared::Shared,
+    secret::Secret,
 };
 
 /// What was read or made so far.

@@ -23,10 +23,11 @@ use crate::{
         client::{Credentials, DEADLINE, Dial, Dialled, EtcdClient, dial, served_not_after},
         upkeep::Upkeep,
     },
-    host::{Forward, Host, Op, Secret, fleet::Fleet},
+    host::{Forward, Host, Op, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{Identity, replaced},
+    secret::Secret,
 };
 
 /// A host that may run a member.

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use super::{Context, scripts};
 use crate::{
     hash::sha256,
-    host::{Cmd, Op, RemoteFile, Script, Secret},
+    host::{Cmd, Op, RemoteFile, Script},
     inventory::{Cluster, Node, NodeName},
     layout,
     manifests::{self, modules_config, sysctl_config},
@@ -23,6 +23,7 @@ use crate::{
         action::{CA_MARK, REVISION_MARK, UnitVerb, bundle_hash, revision},
         shared::{Shared, Source},
     },
+    secret::Secret,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -4,11 +4,11 @@
 //! order, stopped at the first that fails. Real hosts are behind `ssh.rs`; what runs on
 //! them is the text of scripts (`.sh`) beside those who send it.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::inventory::NodeName;
+use crate::{inventory::NodeName, secret::Secret};
 
 /// Many hosts at once.
 pub mod fleet;
@@ -19,34 +19,6 @@ mod pack;
 pub mod ssh;
 /// What a server shows of itself in a TLS handshake.
 pub mod tls;
-
-/// Bytes that must not be shown: key material, tokens, passwords. Cheap to clone: the same file may go to many hosts.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(Arc<[u8]>);
-
-impl Secret {
-    /// Wraps secret bytes.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into().into())
-    }
-
-    /// The bytes, for the one place that needs them.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// A program and its arguments; no shell sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,10 +32,11 @@ use link::{Link, Target};
 use opening::{Invocation, NoShell};
 use shell::{Interrupted, Shell};
 
-use super::{Again, ConnectKind, Forward, Host, HostError, OVERTAKEN, Op, Output, Secret};
+use super::{Again, ConnectKind, Forward, Host, HostError, OVERTAKEN, Op, Output};
 use crate::{
     inventory::{Node, NodeName},
     log,
+    secret::Secret,
 };
 
 /// What all hosts of a run share.

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{host::Secret, versions::Release};
+use crate::{secret::Secret, versions::Release};
 
 use super::settings::{
     Agent, Api, Artifacts, Component, Etcd, KubeProxy, LoadBalancer, Network, NetworkPlugin, Runtime, Ssh,

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{host::Secret, layout, versions::Version};
+use crate::{layout, secret::Secret, versions::Version};
 
 /// How strictly an SSH host key is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

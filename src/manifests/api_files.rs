@@ -6,7 +6,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::{host::Secret, inventory::Cluster};
+use crate::{inventory::Cluster, secret::Secret};
 
 use super::{Error, to_yaml};
 

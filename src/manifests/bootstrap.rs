@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::Secret as KubernetesSecret;
 
-use crate::host::Secret;
+use crate::secret::Secret;
 
 use super::{
     Error,

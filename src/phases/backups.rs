@@ -5,7 +5,6 @@
 
 use crate::{
     hash::sha256,
-    host::Secret,
     inventory::{Backup, Node, Role},
     layout,
     manifests::{backup_config, backup_service, backup_timer, backup_timer_revision, is_elsewhere},
@@ -13,6 +12,7 @@ use crate::{
         Action, Mode, Planner, Refusal,
         action::{REVISION_MARK, UnitVerb},
     },
+    secret::Secret,
 };
 
 /// The phase.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    host::{Cmd, Op, RemoteFile, Secret},
+    host::{Cmd, Op, RemoteFile},
     inventory::Node,
     layout,
     pki::{
@@ -13,6 +13,7 @@ use crate::{
         leaf::{LeafSpec, Place},
         specs::system_node,
     },
+    secret::Secret,
 };
 
 const PUBLIC: u32 = 0o644;

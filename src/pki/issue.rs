@@ -10,13 +10,13 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    host::Secret,
     pki::{
         authorities::Ca,
         inspect::{CertInfo, InspectError, inspect},
         leaf::{LeafSpec, San, Usage},
         pem,
     },
+    secret::Secret,
 };
 
 /// How long an authority is valid (kubeadm, `CACertificateValidityPeriod`).

@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
-use crate::host::Secret;
+use crate::secret::Secret;
 
 /// Where to dial, whom to trust, who one is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use crate::host::Secret;
+use crate::secret::Secret;
 
 /// Label of a certificate's block.
 pub(crate) const CERTIFICATE: &str = "CERTIFICATE";

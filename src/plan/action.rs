@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::shared::{Shared, Source};
 use crate::{
-    hash::sha256, host::Secret, inventory::NodeName, layout, observe::Facts, programs::Program,
+    hash::sha256, inventory::NodeName, layout, observe::Facts, programs::Program, secret::Secret,
     versions::Version,
 };
 

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use rsadm::{
     exec::RunError,
     fake::{State, World},
-    host::Secret,
     inventory::{Agent, Backup, Cluster, NodeName, Retention},
     layout,
     observe::Observed,
     phases::{self, ETCD_UPGRADE, RESET, UP, backups},
     plan::{Action, Refusal},
+    secret::Secret,
     versions::Version,
 };
 use time::OffsetDateTime;

@@ -2,7 +2,7 @@
 
 use rsadm::{
     fake::World,
-    host::{Op, Secret},
+    host::Op,
     inventory::NodeName,
     layout,
     phases::UP,
@@ -13,6 +13,7 @@ use rsadm::{
         leaf::Place,
         specs::spec_for,
     },
+    secret::Secret,
 };
 use time::OffsetDateTime;
 

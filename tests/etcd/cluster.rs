@@ -12,7 +12,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use rsadm::{etcd::client::Credentials, host::Secret};
+use rsadm::{etcd::client::Credentials, secret::Secret};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 

@@ -11,10 +11,11 @@ use std::{
 
 use rsadm::{
     host::{
-        Cmd, ConnectKind, Host, HostError, Op, Output, RemoteFile, Secret,
+        Cmd, ConnectKind, Host, HostError, Op, Output, RemoteFile,
         ssh::{ControlDir, Options, SshHost},
     },
     inventory::{HostKeyCheck, Node, NodeName, Role, Ssh},
+    secret::Secret,
 };
 
 /// A server and what a client needs to reach it.

@@ -7,10 +7,11 @@ use std::{path::PathBuf, time::Instant};
 
 use rsadm::{
     host::{
-        Cmd, Host, HostError, Op, Secret,
+        Cmd, Host, HostError, Op,
         ssh::{Options, SshHost},
     },
     inventory::Node,
+    secret::Secret,
 };
 
 use crate::sshd::{self, ok, options, put, run, sh};

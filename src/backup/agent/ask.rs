@@ -11,9 +11,9 @@ use crate::{
         client::{Credentials, Dial, EtcdClient, dial},
         status::alarms_in,
     },
-    host::Secret,
     layout,
     manifests::{BackupConfig, Peer},
+    secret::Secret,
     until::until,
 };
 

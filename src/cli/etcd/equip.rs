@@ -4,13 +4,14 @@ use super::recovery::Ground;
 use crate::{
     cli::{CliError, Exit},
     hash::sha256,
-    host::{Op, RemoteFile, Secret},
+    host::{Op, RemoteFile},
     inventory::{Node, NodeName, Role},
     layout,
     observe::{Facts, FileFact, Observed},
     phases::{UP, certs, ownership, prepare, settled},
     pki::authorities::Ca,
     plan::Refusal,
+    secret::Secret,
 };
 
 impl Ground<'_> {

@@ -5,13 +5,13 @@ use super::recovery::Ground;
 use crate::{
     backup::{Checked, Manifest, keys, words},
     cli::CliError,
-    host::Secret,
     inventory::{Cluster, NodeName},
     layout,
     observe::Observed,
     phases::{etcd::upgrade::version_of, ownership::is_adopted},
     pki::authorities::Ca,
     plan::Refusal,
+    secret::Secret,
     versions::Version,
 };
 

@@ -13,7 +13,7 @@ use crate::{
         private_file::{can_be_written, unwritable, write},
         session::Session,
     },
-    host::{HostError, Op, Output, Secret, fleet::Fleet},
+    host::{HostError, Op, Output, fleet::Fleet},
     inventory::NodeName,
     layout,
     pki::{
@@ -21,6 +21,7 @@ use crate::{
         kubeconfig::{Credential, Kubeconfig, KubeconfigError},
         leaf::is_urgent,
     },
+    secret::Secret,
 };
 
 mod file;

@@ -7,8 +7,9 @@ use super::{PHASE, Restore, RestoreError, words};
 use crate::{
     backup::room,
     event::count,
-    host::{Cmd, Op, RemoteFile, Secret},
+    host::{Cmd, Op, RemoteFile},
     inventory::NodeName,
+    secret::Secret,
 };
 
 /// What travels at once.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::host::{Script, Secret};
+use crate::{host::Script, secret::Secret};
 
 fn text(ops: &[Op]) -> String {
     let sums = ["SUM".to_owned()];

@@ -10,10 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::{
-    host::{Script, Secret},
-    line::one_line,
-};
+use crate::{host::Script, line::one_line, secret::Secret};
 
 /// The remote half.
 const PROGRAM: Script = Script { name: "remote", text: include_str!("remote.sh") };

@@ -16,10 +16,11 @@ use super::opening::{self, Invocation, NoShell, Reader, Streams, Writer};
 use crate::{
     hash::sha256,
     host::{
-        Op, Output, Secret,
+        Op, Output,
         frame::{self, Frame, Frames},
     },
     line::one_line,
+    secret::Secret,
 };
 
 /// How long nothing at all may move, beyond what the slowest operation of a batch may take by itself.

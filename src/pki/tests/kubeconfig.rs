@@ -4,13 +4,14 @@ use proptest::prelude::*;
 
 use super::fixture;
 use crate::{
-    host::{Op, Secret},
+    host::Op,
     pki::{
         files::{Server, kubelet_conf, kubelet_kubeconfig},
         inspect::inspect,
         kubeconfig::{Credential, Kubeconfig},
         pem,
     },
+    secret::Secret,
 };
 
 fn admin() -> Kubeconfig {

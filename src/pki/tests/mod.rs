@@ -17,8 +17,9 @@ use super::{
     verdict::{Reason, Verdict, verdict},
 };
 use crate::{
-    host::{Op, Secret},
+    host::Op,
     inventory::{Cluster, Node},
+    secret::Secret,
 };
 
 mod fixture;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rsadm::{
-    host::{Op, Secret},
+    host::Op,
     inventory,
     pki::{
         authorities::Ca,
@@ -17,6 +17,7 @@ use rsadm::{
         leaf::LeafSpec,
         specs,
     },
+    secret::Secret,
 };
 use time::{Duration, OffsetDateTime};
 

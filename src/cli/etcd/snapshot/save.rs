@@ -29,10 +29,10 @@ use crate::{
     event::bytes,
     event::{Stage, count},
     exec::{ask, members::SshMembers},
-    host::Secret,
     inventory::{Node, NodeName, Role},
     layout,
     line::chain,
+    secret::Secret,
 };
 
 mod refusals;
