@@ -1,12 +1,16 @@
-//! The direction of dependencies, from the `use` lines: pure modules stay pure, foreign crates in their one place, and
-//! nothing sees the command line. Every file begins by saying what it is for.
+//! The direction of dependencies, from the `use` lines: pure modules stay pure, foreign crates in their one place, no modules
+//! form a circle, and nothing sees the command line. Every file begins by saying what it is for.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a test may stop at what should not be; clippy does not know its helpers"
 )]
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// Modules that are functions of their input alone.
 const PURE: [&str; 9] = [
@@ -204,6 +208,65 @@ fn nobody_looks_up() {
         wrong.extend(known.map(|other| format!("{file} knows {other}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The module of the crate that a file belongs to.
+fn module(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap()
+}
+
+/// The modules that code names, as `crate::NAME`.
+fn named(code: &str) -> impl Iterator<Item = &str> {
+    let ends = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    code.split("crate::").skip(1).map(move |rest| &rest[..ends(rest)])
+}
+
+/// What is left of who knows whom without those who know nobody else, and without those whom nobody else knows.
+fn circles<'n>(mut knows: BTreeMap<&'n str, BTreeSet<&'n str>>) -> BTreeMap<&'n str, BTreeSet<&'n str>> {
+    loop {
+        let known: BTreeSet<&str> = knows.values().flatten().copied().collect();
+        let before = knows.clone();
+        knows.retain(|module, others| known.contains(module) && !others.is_empty());
+        let left: BTreeSet<&str> = knows.keys().copied().collect();
+        knows.values_mut().for_each(|others| others.retain(|other| left.contains(other)));
+        if knows == before {
+            return knows;
+        }
+    }
+}
+
+#[test]
+fn modules_form_no_circle() {
+    let files: Vec<(String, String)> =
+        sources().into_iter().filter(|(f, _)| !is_test(f)).map(|(f, text)| (f, code(&text))).collect();
+    let modules: BTreeSet<&str> = files.iter().map(|(file, _)| module(file)).collect();
+    let others = |file: &str, code: &'_ str| -> Vec<&str> {
+        let is_other = |name: &&str| modules.contains(name) && *name != module(file);
+        named(code).filter_map(|name| modules.get(name).copied()).filter(is_other).collect()
+    };
+    let mut knows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, code) in &files {
+        knows.entry(module(file)).or_default().extend(others(file, code));
+    }
+    assert!(knows["plan"].contains("observe") && knows["cli"].contains("exec"), "{knows:?}");
+    let circles = circles(knows);
+    let in_circle = |file: &str, other: &&str| circles.get(module(file)).is_some_and(|o| o.contains(other));
+    let wrong = files.iter().flat_map(|(file, code)| {
+        let others: BTreeSet<&str> = others(file, code).into_iter().filter(|o| in_circle(file, o)).collect();
+        others.into_iter().map(move |other| format!("{file} knows {other}, which leads back to it"))
+    });
+    assert_eq!(wrong.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn circles_are_seen_and_what_leads_to_them_is_none() {
+    let lines = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "b"), ("d", "e"), ("f", "e")];
+    let mut knows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::from([("e", BTreeSet::new())]);
+    for (who, whom) in lines {
+        knows.entry(who).or_default().insert(whom);
+    }
+    let circle = [("b", ["c"].into()), ("c", ["d"].into()), ("d", ["b"].into())];
+    assert_eq!(circles(knows), BTreeMap::from(circle));
 }
 
 #[test]
