@@ -132,7 +132,7 @@ impl PhaseArgs {
 
 /// The names in the table of `up`'s phases; another name is a mistake with a suggestion.
 fn phase_names() -> PossibleValuesParser {
-    PossibleValuesParser::new(UP.iter().map(|phase| phase.name))
+    PossibleValuesParser::new(UP.phases.iter().map(|phase| phase.name))
 }
 
 /// How many at once.

@@ -165,11 +165,11 @@ mod tests {
     use crate::{
         inventory::{Agent, Cluster, NodeName, load},
         observe::Observed,
-        phases::{Phase, RESET, plan as plan_table},
+        phases::{Aim, Phase, RESET, Table, plan as plan_table},
         plan::Plan,
     };
 
-    const ALONE: &[Phase] = &[Phase { name: PHASE, about: "", plan }];
+    const ALONE: &Table = &Table { aim: Aim::Build, phases: &[Phase { name: PHASE, about: "", plan }] };
 
     fn cluster(backup: &str) -> Cluster {
         let text = format!(

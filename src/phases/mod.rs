@@ -37,89 +37,108 @@ pub struct Phase {
     pub plan: fn(&mut Planner<'_>) -> Result<(), Refusal>,
 }
 
+const fn phase(
+    name: &'static str,
+    about: &'static str,
+    plan: fn(&mut Planner<'_>) -> Result<(), Refusal>,
+) -> Phase {
+    Phase { name, about, plan }
+}
+
+/// What the phases of a table are for: by it is judged what has to be so before any of them is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Hosts become what the inventory wants.
+    Build,
+    /// Members of etcd join and leave; API servers follow them.
+    Membership,
+    /// etcd goes to another version, and nothing else is touched.
+    Upgrade,
+    /// Certificates are issued anew.
+    Renewal,
+    /// Hosts become what they were before.
+    TakeDown,
+}
+
+/// What a command does, in order.
+#[derive(Clone, Copy)]
+pub struct Table {
+    /// What for.
+    pub aim: Aim,
+    /// The phases.
+    pub phases: &'static [Phase],
+}
+
 /// `rsadm up`.
-pub const UP: &[Phase] = &[
-    Phase { name: preflight::PHASE, about: "hosts can carry what is wanted of them", plan: preflight::plan },
-    Phase {
-        name: prepare::PHASE,
-        about: "containerd, kubelet, kubectl and CNI plugins",
-        plan: prepare::binaries,
-    },
-    Phase { name: certs::PHASE, about: "three authorities, certificates, kubeconfigs", plan: certs::plan },
-    Phase { name: prepare::IMAGES, about: "the images that each host runs", plan: prepare::images },
-    Phase { name: etcd::PHASE, about: "one member on each etcd host, with a leader", plan: etcd::plan },
-    Phase {
-        name: control_plane::PHASE,
-        about: "API servers, controller managers, schedulers",
-        plan: control_plane::plan,
-    },
-    Phase {
-        name: workers::PHASE,
-        about: "kubelets, local load balancers, kube-proxy, labels and taints",
-        plan: workers::plan,
-    },
-    Phase { name: addons::PHASE, about: "CoreDNS; all add-ons rolled out", plan: addons::plan },
-    Phase { name: backups::PHASE, about: "snapshots of etcd on a schedule", plan: backups::plan },
-];
+pub const UP: &Table = &Table {
+    aim: Aim::Build,
+    phases: &[
+        phase(preflight::PHASE, "hosts can carry what is wanted of them", preflight::plan),
+        phase(prepare::PHASE, "containerd, kubelet, kubectl and CNI plugins", prepare::binaries),
+        phase(certs::PHASE, "three authorities, certificates, kubeconfigs", certs::plan),
+        phase(prepare::IMAGES, "the images that each host runs", prepare::images),
+        phase(etcd::PHASE, "one member on each etcd host, with a leader", etcd::plan),
+        phase(control_plane::PHASE, "API servers, controller managers, schedulers", control_plane::plan),
+        phase(workers::PHASE, "kubelets, local load balancers, kube-proxy, labels and taints", workers::plan),
+        phase(addons::PHASE, "CoreDNS; all add-ons rolled out", addons::plan),
+        phase(backups::PHASE, "snapshots of etcd on a schedule", backups::plan),
+    ],
+};
 
 /// `rsadm etcd add`, `remove` and `replace`: the membership becomes that of the cluster that is planned for, and nothing
 /// else changes, whoever built it.
-pub const ETCD_MEMBERS: &[Phase] = &[
-    Phase { name: prepare::PHASE, about: "what a new member's host needs", plan: etcd::members::binaries },
-    Phase { name: certs::PHASE, about: "a new member's certificates", plan: etcd::members::certificates },
-    Phase {
-        name: prepare::IMAGES,
-        about: "etcd's image on a new member's host",
-        plan: etcd::members::images,
-    },
-    Phase { name: etcd::PHASE, about: "members leave and join, one at a time", plan: etcd::members::plan },
-    Phase {
-        name: control_plane::PHASE,
-        about: "API servers know the members, one after the other",
-        plan: control_plane::follow_members,
-    },
-];
+pub const ETCD_MEMBERS: &Table = &Table {
+    aim: Aim::Membership,
+    phases: &[
+        phase(prepare::PHASE, "what a new member's host needs", etcd::members::binaries),
+        phase(certs::PHASE, "a new member's certificates", etcd::members::certificates),
+        phase(prepare::IMAGES, "etcd's image on a new member's host", etcd::members::images),
+        phase(etcd::PHASE, "members leave and join, one at a time", etcd::members::plan),
+        phase(
+            control_plane::PHASE,
+            "API servers know the members, one after the other",
+            control_plane::follow_members,
+        ),
+    ],
+};
 
 /// `rsadm etcd upgrade`.
-pub const ETCD_UPGRADE: &[Phase] = &[
-    Phase {
-        name: etcd::upgrade::IMAGES,
-        about: "the image of the version to come",
-        plan: etcd::upgrade::images,
-    },
-    Phase {
-        name: etcd::upgrade::PHASE,
-        about: "member by member, the leader last",
-        plan: etcd::upgrade::plan,
-    },
-];
+pub const ETCD_UPGRADE: &Table = &Table {
+    aim: Aim::Upgrade,
+    phases: &[
+        phase(etcd::upgrade::IMAGES, "the image of the version to come", etcd::upgrade::images),
+        phase(etcd::upgrade::PHASE, "member by member, the leader last", etcd::upgrade::plan),
+    ],
+};
 
 /// `rsadm certs renew`.
-pub const CERTS_RENEW: &[Phase] = &[
-    Phase {
-        name: certs::PHASE,
-        about: "issued anew, those of members one member at a time",
-        plan: certs::renew::certificates,
-    },
-    Phase { name: certs::renew::KUBELETS, about: "kubelets take theirs up", plan: certs::renew::kubelets },
-    Phase {
-        name: control_plane::PHASE,
-        about: "what reads kubeconfigs once, one host at a time",
-        plan: certs::renew::control_planes,
-    },
-];
+pub const CERTS_RENEW: &Table = &Table {
+    aim: Aim::Renewal,
+    phases: &[
+        phase(certs::PHASE, "issued anew, those of members one member at a time", certs::renew::certificates),
+        phase(certs::renew::KUBELETS, "kubelets take theirs up", certs::renew::kubelets),
+        phase(
+            control_plane::PHASE,
+            "what reads kubeconfigs once, one host at a time",
+            certs::renew::control_planes,
+        ),
+    ],
+};
 
 /// `rsadm reset`.
-pub const RESET: &[Phase] =
-    &[Phase { name: teardown::PHASE, about: "hosts as they were before", plan: teardown::plan }];
+pub const RESET: &Table = &Table {
+    aim: Aim::TakeDown,
+    phases: &[phase(teardown::PHASE, "hosts as they were before", teardown::plan)],
+};
 
 /// Plans the wanted phases of a table: the plan, and what will be observed once it is done.
 ///
 /// # Errors
 /// Where a host is of another cluster, the inventory wants of a cluster what it cannot become, or `table` builds, more than a
-/// schedule of snapshots is wanted of it, and somebody else built a host; else the first phase that refuses. Where certificates would be issued by a clock that is wrong.
+/// schedule of snapshots is wanted of it, and somebody else built a host; else the first phase that refuses. Where certificates
+/// would be issued by a clock that is wrong.
 pub fn plan(
-    table: &[Phase],
+    table: &Table,
     cluster: &Cluster,
     seen: Observed,
     now: OffsetDateTime,
@@ -145,49 +164,16 @@ pub fn plan_renewal(
 
 fn plan_with(
     mut planner: Planner<'_>,
-    table: &[Phase],
+    table: &Table,
     wants: impl Fn(&str) -> bool,
 ) -> Result<(Plan, Observed), Refusal> {
-    ownership::check(planner.cluster, planner.seen())?;
     // Whether something has begun or ended is told by the clocks of those who use it.
     planner.now = clock::of_hosts(planner.seen(), planner.now);
-    // What is taken down may be wanted otherwise.
-    if table.iter().all(|phase| phase.name != teardown::PHASE) {
-        settled::check(planner.cluster, planner.seen())?;
-        settled::etcd::check(planner.cluster, planner.seen())?;
-        settled::member_names(planner.cluster, planner.seen())?;
-        etcd::members::moved(planner.cluster, planner.seen())?;
-        etcd::members::listens(planner.cluster, planner.seen())?;
-        settled::cgroups(&planner)?;
-    }
-    // A table that looks whether hosts can carry something builds it there. Whose they are is asked with this look or
-    // without it.
-    let builds = table.iter().any(|phase| phase.name == preflight::PHASE);
-    // One that looks has it among its findings, and so has a renewal; etcd's own upgrade touches nothing else, and a reset needs
-    // no version.
-    let looks = builds && wants(preflight::PHASE);
-    if builds {
-        settled::plugin::check(planner.cluster, planner.seen())?;
-        settled::nodes::names(planner.cluster, planner.seen())?;
-        settled::runtime::check(&planner.cluster.nodes, planner.cluster, planner.seen())?;
-    }
-    // A schedule stands beside what others built, takes nothing over, and starts no kubelet.
-    let beside = table.iter().all(|phase| phase.name == backups::PHASE || !wants(phase.name));
-    if builds && !looks && !beside {
-        settled::nodes::roles(planner.cluster, planner.seen())?;
-    }
-    let others = [teardown::PHASE, etcd::upgrade::PHASE, certs::renew::KUBELETS];
-    let touches = |phase: &Phase| !others.contains(&phase.name);
-    if !looks && table.iter().all(touches) {
-        settled::version(planner.cluster, planner.seen())?;
-    }
-    if builds && !wants(preflight::PHASE) {
-        ownership::may_build(planner.cluster, planner.seen(), beside)?;
-    }
+    may_plan(&planner, table, &wants)?;
     let chosen = |planner: &mut Planner<'_>| {
-        table.iter().filter(|p| wants(p.name)).try_for_each(|phase| (phase.plan)(planner))
+        table.phases.iter().filter(|p| wants(p.name)).try_for_each(|phase| (phase.plan)(planner))
     };
-    if builds && !wants(prepare::PHASE) {
+    if table.aim == Aim::Build && !wants(prepare::PHASE) {
         // The phase that notes whose a host is, before anything else, is left out; a host with files of ours and without
         // that note would be taken for somebody else's the next time.
         let mut trial = Planner::new(planner.cluster, planner.seen().clone(), planner.now);
@@ -202,4 +188,43 @@ fn plan_with(
         clock::may_issue(&predicted)?;
     }
     Ok((plan, predicted))
+}
+
+/// Whether the hosts are this cluster's, and it can become what the inventory wants.
+fn may_plan(p: &Planner<'_>, table: &Table, wants: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+    let (cluster, seen) = (p.cluster, p.seen());
+    ownership::check(cluster, seen)?;
+    // What is taken down may be wanted otherwise.
+    if table.aim != Aim::TakeDown {
+        settled::check(cluster, seen)?;
+        settled::etcd::check(cluster, seen)?;
+        settled::member_names(cluster, seen)?;
+        etcd::members::moved(cluster, seen)?;
+        etcd::members::listens(cluster, seen)?;
+        settled::cgroups(p)?;
+    }
+    match table.aim {
+        Aim::Build => may_build(p, table, wants),
+        Aim::Membership => settled::version(cluster, seen),
+        // A renewal has the version among its findings; etcd's own upgrade touches nothing else, and a reset needs none.
+        Aim::Upgrade | Aim::Renewal | Aim::TakeDown => Ok(()),
+    }
+}
+
+/// The same of what is built there. Whose the hosts are is asked by preflight, among all else that it finds, or here.
+fn may_build(p: &Planner<'_>, table: &Table, wants: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+    let (cluster, seen) = (p.cluster, p.seen());
+    settled::plugin::check(cluster, seen)?;
+    settled::nodes::names(cluster, seen)?;
+    settled::runtime::check(&cluster.nodes, cluster, seen)?;
+    if wants(preflight::PHASE) {
+        return Ok(());
+    }
+    // A schedule stands beside what others built, takes nothing over, and starts no kubelet.
+    let beside = table.phases.iter().all(|phase| phase.name == backups::PHASE || !wants(phase.name));
+    if !beside {
+        settled::nodes::roles(cluster, seen)?;
+    }
+    settled::version(cluster, seen)?;
+    ownership::may_build(cluster, seen, beside)
 }

@@ -4,7 +4,7 @@ use rsadm::{
     fake::{State, World},
     inventory::{Cluster, Role},
     observe::Observed,
-    phases::{self, CERTS_RENEW, ETCD_MEMBERS, Phase, UP},
+    phases::{self, CERTS_RENEW, ETCD_MEMBERS, Table, UP},
     pki::specs::specs_for,
     plan::Refusal,
 };
@@ -74,7 +74,7 @@ fn what_has_not_begun_on_the_hosts_has_not_begun() {
 }
 
 /// Plans as this computer would with its clock so far ahead, without preflight.
-fn ahead(table: &[Phase], cluster: &Cluster, mut seen: Observed, by: Duration) -> Result<bool, Refusal> {
+fn ahead(table: &Table, cluster: &Cluster, mut seen: Observed, by: Duration) -> Result<bool, Refusal> {
     let nanoseconds = by.whole_nanoseconds();
     seen.hosts.values_mut().for_each(|facts| facts.asked_at += nanoseconds);
     let now = OffsetDateTime::now_utc() + by;

@@ -6,7 +6,7 @@ use rsadm::{
     fake::{Data, State, World},
     inventory::{Cluster, NodeName, Role},
     layout,
-    phases::{ETCD_UPGRADE, Phase, UP},
+    phases::{ETCD_UPGRADE, Table, UP},
     versions::Version,
 };
 
@@ -54,7 +54,7 @@ fn no_member_is_made_anew_while_the_others_differ_without_a_majority() {
 }
 
 /// What the command does to all members of a cluster: other settings, or another version.
-fn roll_outs(cluster: &Cluster) -> [(Cluster, &'static [Phase]); 2] {
+fn roll_outs(cluster: &Cluster) -> [(Cluster, &'static Table); 2] {
     let (mut tuned, mut newer) = (cluster.clone(), cluster.clone());
     tuned.etcd.extra_args.insert("snapshot-count".into(), "5000".into());
     let had = newer.release.etcd;

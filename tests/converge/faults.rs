@@ -6,7 +6,7 @@ use rsadm::{
     exec::RunError,
     fake::{Fault, State, When, World, shape},
     inventory::Cluster,
-    phases::Phase,
+    phases::Table,
 };
 
 use crate::harness::{Run, block_on, plan, run, try_to, words};
@@ -20,7 +20,7 @@ pub(crate) struct Undisturbed {
 }
 
 /// Runs a goal without a fault, and keeps every moment of it.
-pub(crate) fn undisturbed(cluster: &Cluster, start: State, goal: &[Phase]) -> Undisturbed {
+pub(crate) fn undisturbed(cluster: &Cluster, start: State, goal: &Table) -> Undisturbed {
     block_on(async {
         let world = World::new(start.clone());
         world.keep_snapshots();
@@ -35,7 +35,7 @@ pub(crate) fn undisturbed(cluster: &Cluster, start: State, goal: &[Phase]) -> Un
 pub(crate) async fn rests(
     world: &Arc<World>,
     cluster: &Cluster,
-    goal: &[Phase],
+    goal: &Table,
 ) -> Result<BTreeMap<String, String>, String> {
     world.inner().state.settle();
     let left = plan(world, cluster, goal).await;
@@ -50,12 +50,7 @@ pub(crate) async fn rests(
 }
 
 /// Kills the run after every effect (and so before every next one), and runs it again.
-pub(crate) fn heals_from_every_kill(
-    name: &str,
-    cluster: &Cluster,
-    undisturbed: &Undisturbed,
-    goal: &[Phase],
-) {
+pub(crate) fn heals_from_every_kill(name: &str, cluster: &Cluster, undisturbed: &Undisturbed, goal: &Table) {
     let moments = &undisturbed.moments[..undisturbed.moments.len().saturating_sub(1)];
     report(
         name,
@@ -88,7 +83,7 @@ pub(crate) fn heals_from_lost_connections(
     name: &str,
     cluster: &Cluster,
     undisturbed: &Undisturbed,
-    goal: &[Phase],
+    goal: &Table,
     step: usize,
 ) {
     let effects = undisturbed.moments.len();
@@ -116,7 +111,7 @@ pub(crate) fn goes_on_without_an_answer(
     name: &str,
     cluster: &Cluster,
     undisturbed: &Undisturbed,
-    goal: &[Phase],
+    goal: &Table,
 ) -> usize {
     let calls = ["add learner", "promote", "remove", "move the leader"].map(|call| format!(": {call} "));
     let asked = |moment: &State| moment.log.last().is_some_and(|l| calls.iter().any(|call| l.contains(call)));
@@ -137,7 +132,7 @@ pub(crate) fn heals(
     cluster: &Cluster,
     world: Arc<World>,
     undisturbed: &Undisturbed,
-    goal: &[Phase],
+    goal: &Table,
 ) -> Result<(), String> {
     block_on(async {
         try_to(&world, cluster, goal).await?;

@@ -7,7 +7,7 @@ use rsadm::{
     inventory::{Cluster, NodeName, Role},
     layout,
     observe::Observed,
-    phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, Phase, RESET, UP, backups, ownership},
+    phases::{self, CERTS_RENEW, ETCD_MEMBERS, ETCD_UPGRADE, RESET, Table, UP, backups, ownership},
     plan::Refusal,
     versions::Version,
 };
@@ -23,7 +23,7 @@ use super::{
 pub(super) fn plan(
     world: &Arc<World>,
     cluster: &Cluster,
-    table: &[Phase],
+    table: &Table,
     only: Option<&str>,
 ) -> Result<(), Refusal> {
     let seen = block_on(observe(world, cluster));
@@ -41,7 +41,7 @@ fn what_one_phase_began_is_gone_on_with() {
         phases::plan(UP, &cluster, seen.clone(), now, |name| only.is_none_or(|only| only == name))
     };
     let mut begun = 0;
-    for phase in UP {
+    for phase in UP.phases {
         let Ok((first, then)) = plan(&seen, Some(phase.name)) else { continue };
         begun += usize::from(first.changes() > 0);
         for again in [Some(phase.name), None] {
@@ -202,7 +202,7 @@ fn no_choice_of_phases_takes_over_what_kubeadm_built() {
     }
     for state in [state, recorded] {
         let world = World::new(state);
-        for only in [None].into_iter().chain(UP.iter().map(|phase| Some(phase.name))) {
+        for only in [None].into_iter().chain(UP.phases.iter().map(|phase| Some(phase.name))) {
             // It takes nothing over.
             if only == Some(backups::PHASE) {
                 continue;

@@ -12,7 +12,7 @@ use rsadm::{
     fake::{State, World},
     inventory::{self, Cluster, LoadBalancer, NetworkPlugin},
     observe::{Observed, gather},
-    phases::{self, Phase},
+    phases::{self, Aim, Table},
     plan::{Plan, Refusal},
 };
 use time::OffsetDateTime;
@@ -110,15 +110,15 @@ pub(crate) async fn observe(world: &Arc<World>, cluster: &Cluster) -> Observed {
 }
 
 /// As the command does: an upgrade asks etcd itself who is a member.
-async fn asked(table: &[Phase], members: &dyn Members, seen: &mut Observed) {
-    if table[0].name == phases::ETCD_UPGRADE[0].name {
+async fn asked(table: &Table, members: &dyn Members, seen: &mut Observed) {
+    if table.aim == Aim::Upgrade {
         let report = exec::ask::report(members).await;
         seen.membership = exec::lookup::membership(&report);
     }
 }
 
 /// Plans, without doing anything.
-pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Plan {
+pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &Table) -> Plan {
     let mut seen = observe(world, cluster).await;
     asked(table, &world.members(cluster), &mut seen).await;
     let (plan, _) = phases::plan(table, cluster, seen, OffsetDateTime::now_utc(), |_| true)
@@ -127,7 +127,7 @@ pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &[Phase])
 }
 
 /// One run of a command; what forbade it where it did not begin.
-pub(crate) async fn run(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Result<Run, String> {
+pub(crate) async fn run(world: &Arc<World>, cluster: &Cluster, table: &Table) -> Result<Run, String> {
     run_through(world, cluster, table, &world.members(cluster), None).await
 }
 
@@ -135,7 +135,7 @@ pub(crate) async fn run(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) 
 pub(crate) async fn run_through(
     world: &Arc<World>,
     cluster: &Cluster,
-    table: &[Phase],
+    table: &Table,
     members: &dyn Members,
     limit: Option<Duration>,
 ) -> Result<Run, String> {
@@ -185,7 +185,7 @@ fn sorted<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 /// The same, and it has to go well.
-pub(crate) async fn try_to(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Result<Run, String> {
+pub(crate) async fn try_to(world: &Arc<World>, cluster: &Cluster, table: &Table) -> Result<Run, String> {
     let run = run(world, cluster, table).await?;
     let why = match &run.result {
         Ok(()) => return Ok(run),
@@ -204,7 +204,7 @@ pub(crate) async fn try_to(world: &Arc<World>, cluster: &Cluster, table: &[Phase
 }
 
 /// The same, or the test ends.
-pub(crate) async fn succeed(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) -> Run {
+pub(crate) async fn succeed(world: &Arc<World>, cluster: &Cluster, table: &Table) -> Run {
     try_to(world, cluster, table).await.unwrap_or_else(|why| panic!("{why}"))
 }
 
@@ -214,7 +214,7 @@ pub(crate) fn words(plan: &Plan) -> String {
 }
 
 /// Nothing is planned.
-pub(crate) async fn in_sync(world: &Arc<World>, cluster: &Cluster, table: &[Phase]) {
+pub(crate) async fn in_sync(world: &Arc<World>, cluster: &Cluster, table: &Table) {
     let plan = plan(world, cluster, table).await;
     assert!(plan.is_empty(), "planned again:\n{}", words(&plan));
 }

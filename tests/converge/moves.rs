@@ -3,7 +3,7 @@
 use rsadm::{
     fake::{State, World},
     inventory::{Cluster, Node, NodeName, Role},
-    phases::UP,
+    phases::{Table, UP},
 };
 
 use crate::{
@@ -103,8 +103,8 @@ fn half_way() -> (Cluster, State) {
 #[test]
 fn no_api_server_is_left_with_former_members_alone() {
     let (fewer, state) = half_way();
-    let place = UP.iter().position(|phase| phase.name == "etcd").unwrap();
-    for goal in [UP, &UP[place..=place]] {
+    let place = UP.phases.iter().position(|phase| phase.name == "etcd").unwrap();
+    for goal in [UP, &Table { phases: &UP.phases[place..=place], ..*UP }] {
         let world = World::new(state.clone());
         let (plan, seen) = block_on(async {
             let run = succeed(&world, &fewer, goal).await;

@@ -16,7 +16,7 @@ use crate::{
     },
     inventory::{Cluster, NodeName},
     observe::{Facts, Observed},
-    phases::{self, Phase, etcd, preflight},
+    phases::{self, Table, etcd, preflight},
     plan::Plan,
 };
 
@@ -27,7 +27,7 @@ impl Session<'_> {
     /// Plans a table of phases.
     pub(in crate::cli) fn plan(
         &self,
-        table: &[Phase],
+        table: &Table,
         seen: Observed,
         wants: impl Fn(&str) -> bool,
     ) -> Result<(Plan, Observed), CliError> {
@@ -52,7 +52,7 @@ impl Session<'_> {
     pub(in crate::cli) async fn carry_out(
         &self,
         command: &str,
-        table: &[Phase],
+        table: &Table,
         wants: impl Fn(&str) -> bool,
     ) -> Result<(Plan, BTreeSet<String>), CliError> {
         // From here on Ctrl-C is an orderly end, also while it still looks around: locks are held.
