@@ -1,10 +1,11 @@
 //! Members that run where nobody asks them: after `internal_address` was edited on all etcd hosts, or on the only one.
 
-use super::{PROCESS, founders, refusals::joins_with, started_at};
+use super::{founders, refusals::joins_with, started_at};
 use crate::{
     inventory::{Cluster, Node, Role},
     manifests::flag_in,
     observe::{Facts, Observed},
+    phases::etcd::PROCESS,
     plan::Refusal,
 };
 
