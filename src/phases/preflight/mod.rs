@@ -18,7 +18,6 @@ use crate::{
 };
 
 mod between;
-mod disk;
 pub mod host;
 pub mod paths;
 pub mod probe;

@@ -1,6 +1,9 @@
+use std::net::IpAddr;
+
 use super::*;
 use crate::{
-    inventory::NodeName,
+    inventory::{NetworkPlugin, NodeName, RuntimeInstall},
+    layout,
     manifests::testing,
     observe::{
         Identity,
@@ -21,7 +24,7 @@ fn disk(facts: &mut Facts, folders: &[&str], free: u64, size: u64) {
 }
 
 /// A host on which there is nothing to find.
-fn well(node: &Node) -> Facts {
+pub(super) fn well(node: &Node) -> Facts {
     let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
     Facts {
         hostname: node.name.to_string(),
@@ -365,35 +368,4 @@ fn remarks_are_made_once_and_to_who_asks() {
     facts.begun = Some(cluster.name.clone());
     facts.processes.push(ProcessFact { name: "kubelet".into(), revision: None, etcd_servers: vec![] });
     assert_eq!((remarks(&facts, false), remarks(&facts, true)), (0, 2));
-}
-
-#[test]
-fn a_host_of_etcd_alone_needs_no_filter_for_bridges() {
-    let cluster = testing::external_etcd();
-    for (name, findings) in [("e1", 0), ("w1", 1)] {
-        let node = testing::node(&cluster, name);
-        let facts = Facts { loadable: vec![], ..well(node) };
-        let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true, built: false };
-        assert_eq!(kernel_features(&subject).len(), findings, "{name}");
-    }
-}
-
-/// `settled::runtime` takes no other value there.
-#[test]
-fn of_hosts_that_are_built_nobody_is_sent_to_another_value() {
-    let mut cluster = testing::ha();
-    for (install, found) in [
-        (RuntimeInstall::Existing, None),
-        (RuntimeInstall::Existing, Some("1.0.0")),
-        (RuntimeInstall::Upstream, Some("2.1.4")),
-    ] {
-        cluster.runtime.install = install;
-        for built in [false, true] {
-            let node = &cluster.nodes[0];
-            let facts = Facts { containerd: found.map(str::to_owned), ..well(node) };
-            let subject = Subject { cluster: &cluster, node, facts: &facts, remarks: true, built };
-            let [Verdict::Error(_, help)] = &runtime(&subject)[..] else { panic!("{install:?} {found:?}") };
-            assert_eq!(help.contains("container_runtime.install"), !built, "{help}");
-        }
-    }
 }

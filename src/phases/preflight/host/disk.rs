@@ -1,11 +1,7 @@
 //! Whether a host's disks have the room that its roles need, and etcd's disk the room that its quota promises.
 
-use crate::{inventory::Role, layout};
-
-use super::{
-    Verdict,
-    host::{MIB, Subject},
-};
+use super::{MIB, Subject};
+use crate::{inventory::Role, layout, phases::preflight::Verdict};
 
 const IMAGES: &str = layout::CONTAINERD_DIR;
 const PODS: &str = layout::KUBELET_DIR;
