@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     cli::{error::CliError, exit::Exit, prompt::SUDO_PASSWORD_VARIABLE},
     event::count,
-    host::{ConnectKind, HostError, JUMP_HOST},
+    host::{At, ConnectKind, HostError},
     inventory::{Cluster, Node, NodeName, Role},
     plan::quorum::quorum,
     ui::{
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-use door::{At, Door};
+use door::Door;
 
 mod door;
 
@@ -58,23 +58,13 @@ pub(super) fn unusable(hosts: usize, asked: usize) -> String {
 /// What happened, without the host's name, which stands beside it.
 fn reason(error: &HostError) -> String {
     match error {
-        HostError::Connect { why, .. } => format!("could not connect: {why}"),
+        HostError::Connect { at, why, .. } => format!("could not connect: {at}{why}"),
         HostError::Lost { doing, why, .. } => format!("lost the connection while it was to {doing}: {why}"),
         HostError::Hangs { doing, why, .. } => format!("was to {doing}, and hangs: {why}"),
         HostError::Overtaken { why, .. } => format!("another run came to it meanwhile: {why}"),
         HostError::Sudo { why, .. } => format!("could not become root: {why}"),
     }
 }
-
-/// What `host::ssh` says where there is no ssh to run.
-const NO_SSH: &str = "the ssh program is not installed";
-/// ssh's word for an address that no resolver knows, ours or the jump host's (OpenSSH, `sshconnect.c`).
-const UNKNOWN_NAME: &str = "Could not resolve hostname";
-/// The jump host's sshd has the resolver's own word.
-const UNKNOWN_TO_JUMP_HOST: &str = "could not reach it: Name or service not known";
-
-/// sshd's word where its settings forbid what a jump host is for (OpenSSH, `channels.c`).
-const PROHIBITED: &str = "administratively prohibited";
 
 /// How `remote.sh` begins where it cannot keep answers.
 const NO_ROOM: &str = "no room in ";
@@ -121,24 +111,7 @@ const SUDO: &[(&str, Remedy)] = &[
 
 fn remedy(error: &HostError) -> Remedy {
     match error {
-        HostError::Connect { why, .. } if why.contains(NO_SSH) => Remedy::NoSsh,
-        HostError::Connect { why, .. }
-            if why.contains(UNKNOWN_NAME) || why.contains(UNKNOWN_TO_JUMP_HOST) =>
-        {
-            Remedy::UnknownName
-        }
-        HostError::Connect { kind: ConnectKind::UnknownHostKey, why, .. } => Remedy::UnknownHostKey(at(why)),
-        HostError::Connect { kind: ConnectKind::ChangedHostKey, why, .. } => Remedy::ChangedHostKey(at(why)),
-        HostError::Connect { kind: ConnectKind::Denied, why, .. } => Remedy::Denied(at(why)),
-        HostError::Connect { kind: ConnectKind::Unreachable, why, .. } if why.starts_with(JUMP_HOST) => {
-            Remedy::JumpHost
-        }
-        HostError::Connect { kind: ConnectKind::Unreachable, .. } => Remedy::Unreachable,
-        HostError::Connect { kind: ConnectKind::Slow, .. } => Remedy::Slow,
-        HostError::Connect { kind: ConnectKind::Other, why, .. } if why.contains(PROHIBITED) => {
-            Remedy::Forwarding
-        }
-        HostError::Connect { kind: ConnectKind::Other, .. } => Remedy::Other,
+        HostError::Connect { kind, at, .. } => of_connection(*kind, *at),
         HostError::Hangs { .. } => Remedy::Hangs,
         HostError::Lost { why, .. } if why.contains(NO_ROOM) => Remedy::NoRoom,
         HostError::Lost { why, .. } if why.contains(NO_GZIP) => Remedy::NoGzip,
@@ -150,9 +123,19 @@ fn remedy(error: &HostError) -> Remedy {
     }
 }
 
-/// Who was dialled when ssh said so.
-fn at(why: &str) -> At {
-    if why.starts_with(JUMP_HOST) { At::JumpHost } else { At::Host }
+fn of_connection(kind: ConnectKind, at: At) -> Remedy {
+    match (kind, at) {
+        (ConnectKind::UnknownHostKey, _) => Remedy::UnknownHostKey(at),
+        (ConnectKind::ChangedHostKey, _) => Remedy::ChangedHostKey(at),
+        (ConnectKind::Denied, _) => Remedy::Denied(at),
+        (ConnectKind::NoSsh, _) => Remedy::NoSsh,
+        (ConnectKind::UnknownName, _) => Remedy::UnknownName,
+        (ConnectKind::Unreachable, At::JumpHost) => Remedy::JumpHost,
+        (ConnectKind::Unreachable, At::Host) => Remedy::Unreachable,
+        (ConnectKind::Forbids, _) => Remedy::Forwarding,
+        (ConnectKind::Slow, _) => Remedy::Slow,
+        (ConnectKind::Other, _) => Remedy::Other,
+    }
 }
 
 /// One hint per remedy, which names its hosts and shows the command for the first of them.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use super::{World, machine::Machine, state::State};
 use crate::{
-    host::{Cmd, ConnectKind, Forward, Host, HostError, Op, Output, RemoteFile},
+    host::{At, Cmd, ConnectKind, Forward, Host, HostError, Op, Output, RemoteFile},
     inventory::NodeName,
 };
 
@@ -192,6 +192,7 @@ impl Host for FakeHost {
                 return Err(HostError::Connect {
                     host: self.name.clone(),
                     kind: ConnectKind::Unreachable,
+                    at: At::Host,
                     why,
                 });
             }

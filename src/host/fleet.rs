@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    ConnectKind, Host, HostError,
+    At, ConnectKind, Host, HostError,
     ssh::{Options, SshHost},
 };
 use crate::inventory::{Node, NodeName};
@@ -155,7 +155,7 @@ fn permits(at_once: usize) -> Semaphore {
 
 fn too_slow(node: &Node, what: &str, limit: Duration) -> HostError {
     let why = format!("{what} within {:.1} s", limit.as_secs_f64());
-    HostError::Connect { host: node.name.clone(), kind: ConnectKind::Slow, why }
+    HostError::Connect { host: node.name.clone(), kind: ConnectKind::Slow, at: At::Host, why }
 }
 
 /// Runs all, so many at a time, and keeps their order.
@@ -170,7 +170,8 @@ async fn all<T>(tasks: impl IntoIterator<Item = impl Future<Output = T>>, at_onc
 }
 
 fn not_connected(name: &NodeName) -> HostError {
-    HostError::Connect { host: name.clone(), kind: ConnectKind::Other, why: "it was not connected to".into() }
+    let why = "it was not connected to".into();
+    HostError::Connect { host: name.clone(), kind: ConnectKind::Other, at: At::Host, why }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! order, stopped at the first that fails. Real hosts are behind `ssh.rs`; what runs on
 //! them is the text of scripts (`.sh`) beside those who send it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use async_trait::async_trait;
 
@@ -135,12 +135,14 @@ pub const OVERTAKEN: i32 = 79;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HostError {
     /// No connection, or ssh gave up before a session stood.
-    #[error("could not connect to {host}: {why}")]
+    #[error("could not connect to {host}: {at}{why}")]
     Connect {
         /// Which host.
         host: NodeName,
         /// What kind of failure; hints hang on it.
         kind: ConnectKind,
+        /// Who was dialled.
+        at: At,
         /// ssh's own words, in one line.
         why: String,
     },
@@ -199,10 +201,10 @@ impl HostError {
     pub fn brief(&self) -> String {
         match self {
             // ssh's own words are a dozen lines.
-            Self::Connect { kind: ConnectKind::ChangedHostKey, why, .. } => {
-                format!("not reached: {}its host key has changed", jump_host(why))
+            Self::Connect { kind: ConnectKind::ChangedHostKey, at, .. } => {
+                format!("not reached: {at}its host key has changed")
             }
-            Self::Connect { why, .. } => format!("not reached: {why}"),
+            Self::Connect { at, why, .. } => format!("not reached: {at}{why}"),
             Self::Lost { why, .. } => format!("lost: {why}"),
             Self::Hangs { why, .. } => format!("hangs: {why}"),
             Self::Overtaken { why, .. } => format!("another run came meanwhile: {why}"),
@@ -213,10 +215,10 @@ impl HostError {
     /// True where the host is there, and it is a key or a right of ours that is wrong: what runs on it may be well.
     pub fn lets_nobody_in(&self) -> bool {
         match self {
-            Self::Connect { kind, why, .. } => {
+            Self::Connect { kind, at, .. } => {
                 use ConnectKind::{ChangedHostKey, Denied, UnknownHostKey};
                 // Behind a jump host that lets nobody in, it may be anything.
-                matches!(kind, UnknownHostKey | ChangedHostKey | Denied) && jump_host(why).is_empty()
+                matches!(kind, UnknownHostKey | ChangedHostKey | Denied) && *at == At::Host
             }
             Self::Sudo { .. } => true,
             Self::Lost { .. } | Self::Hangs { .. } | Self::Overtaken { .. } => false,
@@ -224,11 +226,23 @@ impl HostError {
     }
 }
 
-/// What stands before the words of a jump host's ssh.
-pub const JUMP_HOST: &str = "jump host: ";
+/// Whose ssh server it was that a connection did not get past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum At {
+    /// The host's own.
+    Host,
+    /// That of the jump host before it.
+    JumpHost,
+}
 
-fn jump_host(why: &str) -> &'static str {
-    if why.starts_with(JUMP_HOST) { JUMP_HOST } else { "" }
+impl fmt::Display for At {
+    /// What stands before ssh's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => Ok(()),
+            Self::JumpHost => f.write_str("jump host: "),
+        }
+    }
 }
 
 /// Kinds of connection failure.
@@ -240,8 +254,14 @@ pub enum ConnectKind {
     ChangedHostKey,
     /// The key (or user) was refused.
     Denied,
-    /// No answer, refused, no route, name unknown.
+    /// There is no ssh to run on this machine.
+    NoSsh,
+    /// No resolver knows the name: ours, or the jump host's.
+    UnknownName,
+    /// No answer, refused, no route.
     Unreachable,
+    /// The jump host's settings forbid what a jump host is for.
+    Forbids,
     /// It did not get to a root shell in the time that all hosts have.
     Slow,
     /// Anything else.
@@ -305,22 +325,32 @@ mod tests {
 
     #[test]
     fn who_lets_nobody_in_is_there() {
-        let connect =
-            |kind, why: &str| HostError::Connect { host: NodeName::new("e3"), kind, why: why.into() };
+        let connect = |kind, at, why: &str| {
+            let host = NodeName::new("e3");
+            HostError::Connect { host, kind, at, why: why.into() }
+        };
         for (error, shut, brief) in [
-            (connect(ConnectKind::Denied, "Permission denied"), true, "not reached: Permission denied"),
-            (connect(ConnectKind::Denied, "jump host: denied"), false, "not reached: jump host: denied"),
             (
-                connect(ConnectKind::ChangedHostKey, "The fingerprint for the ED25519 key; Offending key"),
+                connect(ConnectKind::Denied, At::Host, "Permission denied"),
+                true,
+                "not reached: Permission denied",
+            ),
+            (connect(ConnectKind::Denied, At::JumpHost, "denied"), false, "not reached: jump host: denied"),
+            (
+                connect(
+                    ConnectKind::ChangedHostKey,
+                    At::Host,
+                    "The fingerprint for the ED25519 key; Offending key",
+                ),
                 true,
                 "not reached: its host key has changed",
             ),
             (
-                connect(ConnectKind::ChangedHostKey, "jump host: The fingerprint"),
+                connect(ConnectKind::ChangedHostKey, At::JumpHost, "The fingerprint"),
                 false,
                 "not reached: jump host: its host key has changed",
             ),
-            (connect(ConnectKind::Slow, "no login"), false, "not reached: no login"),
+            (connect(ConnectKind::Slow, At::Host, "no login"), false, "not reached: no login"),
             (
                 HostError::Sudo { host: NodeName::new("e3"), why: "a password is required".into() },
                 true,

@@ -183,7 +183,7 @@ impl SshHost {
         *slot = None;
         let begun = Instant::now();
         let connected = Link::open_patiently(&self.target, &self.options.control_dir).await;
-        let connected = connected.map_err(|Failure { kind, why }| self.no_connection(kind, why));
+        let connected = connected.map_err(|failure| self.no_connection(failure));
         log::connection(
             &self.target.name,
             begun.elapsed(),
@@ -197,8 +197,8 @@ impl SshHost {
         Ok(link)
     }
 
-    fn no_connection(&self, kind: ConnectKind, why: String) -> HostError {
-        HostError::Connect { host: self.target.name.clone(), kind, why }
+    fn no_connection(&self, Failure { kind, at, why }: Failure) -> HostError {
+        HostError::Connect { host: self.target.name.clone(), kind, at, why }
     }
 
     /// A shell, on a new connection if the one that seemed to stand turns out to be dead.
@@ -212,7 +212,7 @@ impl SshHost {
     }
 
     async fn open_shell_on(&self, link: &Link) -> Result<Shell, HostError> {
-        let no_shell = |why| self.no_connection(ConnectKind::Other, format!("no shell: {why}"));
+        let no_shell = |why| self.no_connection(Failure::new(ConnectKind::Other, format!("no shell: {why}")));
         let invocation = Invocation::new(self.target.ssh.become_root, self.target.patience);
         let streams = link.start(&invocation.command()).await.map_err(no_shell)?;
         self.counters.executions.fetch_add(1, Relaxed);

@@ -45,7 +45,7 @@ async fn what_stands_in_the_way_is_told_in_sshs_words() {
 
     node.address = "nosuch.invalid".into();
     let (kind, why) = refused(SshHost::connect(&node, &options()).await);
-    assert_eq!(kind, ConnectKind::Unreachable, "{why}");
+    assert_eq!(kind, ConnectKind::UnknownName, "{why}");
 
     sshd.stop();
     let (kind, why) = refused(sshd.connect().await);
@@ -111,7 +111,7 @@ async fn a_dead_host_is_told_from_a_dead_jump_host() {
         (&bastion, ConnectKind::Unreachable, "the jump host could not reach it: Connection refused"),
         (
             &strict,
-            ConnectKind::Other,
+            ConnectKind::Forbids,
             "jump host: it forwards no connection there: administratively prohibited",
         ),
     ] {

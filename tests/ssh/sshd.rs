@@ -162,7 +162,7 @@ pub(crate) async fn ok(host: &SshHost, ops: &[Op]) -> Vec<Output> {
 /// Why there was no connection.
 pub(crate) fn refused(result: Result<SshHost, HostError>) -> (ConnectKind, String) {
     match result {
-        Err(HostError::Connect { kind, why, .. }) => (kind, why),
+        Err(HostError::Connect { kind, at, why, .. }) => (kind, format!("{at}{why}")),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it connected"),
     }

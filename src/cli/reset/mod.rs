@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::{Cli, Interrupt},
-        host::ConnectKind,
+        host::{At, ConnectKind},
         ui::{Settings, Ui, lines::Style},
     };
 
@@ -250,7 +250,7 @@ mod tests {
     fn silent() -> HostError {
         let (host, kind, why) =
             (NodeName::new("e3"), ConnectKind::Unreachable, "Connection\ntimed out".to_owned());
-        HostError::Connect { host, kind, why }
+        HostError::Connect { host, kind, at: At::Host, why }
     }
 
     #[test]

@@ -2,15 +2,9 @@
 
 use crate::{
     cli::shell::quoted,
+    host::At,
     inventory::{Node, Ssh},
 };
-
-/// Which of the two said no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum At {
-    Host,
-    JumpHost,
-}
 
 /// One of the two, as the inventory has it.
 pub(super) struct Door<'a> {

@@ -14,7 +14,12 @@ hosts:
 ";
 
 fn connect(host: &str, kind: ConnectKind, why: &str) -> HostError {
-    HostError::Connect { host: NodeName::new(host), kind, why: why.into() }
+    HostError::Connect { host: NodeName::new(host), kind, at: At::Host, why: why.into() }
+}
+
+/// The same where the jump host before it says so.
+fn of_jump_host(host: &str, kind: ConnectKind, why: &str) -> HostError {
+    HostError::Connect { host: NodeName::new(host), kind, at: At::JumpHost, why: why.into() }
 }
 
 fn shown(errors: &[HostError]) -> String {
@@ -69,8 +74,8 @@ fn a_jump_host_that_is_not_reached_is_what_is_tried() {
     ] {
         let text = INVENTORY.replace("port: 2222", &format!("bastion: {bastion}"));
         let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-        let why = "jump host: connect to host 127.0.0.9 port 9: Connection refused";
-        let error = connect("m1", ConnectKind::Unreachable, why);
+        let why = "connect to host 127.0.0.9 port 9: Connection refused";
+        let error = of_jump_host("m1", ConnectKind::Unreachable, why);
         assert_eq!(
             hints(std::slice::from_ref(&error), &cluster),
             [format!(
@@ -88,7 +93,7 @@ fn what_a_jump_host_refuses_is_put_right_there() {
     let refused = |bastion: &str, kind| {
         let text = INVENTORY.replace("port: 2222", &format!("known_hosts_path: /k, bastion: {bastion}"));
         let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-        hints(&[connect("m1", kind, "jump host: its words")], &cluster).concat()
+        hints(&[of_jump_host("m1", kind, "its words")], &cluster).concat()
     };
     let full = "{address: jump, port: 2022, user: j}";
     insta::assert_snapshot!([
@@ -119,15 +124,16 @@ fn what_a_jump_host_refuses_is_put_right_there() {
 fn a_host_that_the_jump_host_does_not_reach_may_be_gone() {
     let text = INVENTORY.replace("port: 2222", "bastion: {address: jump}");
     let cluster = load(&text, "inventory.yaml", None).unwrap().cluster;
-    let told = |kind, why: &str| {
-        let error = [connect("m1", kind, why)];
+    let told = |error: HostError| {
+        let error = [error];
         (hints(&error, &cluster).concat(), way_without(&error, &cluster, "").is_some())
     };
-    let prohibited = "jump host: it forwards no connection there: administratively prohibited";
+    let host = |kind, why: &str| connect("m1", kind, &format!("the jump host could not reach it: {why}"));
+    let prohibited = "it forwards no connection there: administratively prohibited";
     let seen = [
-        told(ConnectKind::Unreachable, "the jump host could not reach it: No route to host"),
-        told(ConnectKind::Unreachable, "the jump host could not reach it: Name or service not known"),
-        told(ConnectKind::Other, prohibited),
+        told(host(ConnectKind::Unreachable, "No route to host")),
+        told(host(ConnectKind::UnknownName, "Name or service not known")),
+        told(of_jump_host("m1", ConnectKind::Forbids, prohibited)),
     ];
     assert_eq!(seen.each_ref().map(|(_, may_be_gone)| *may_be_gone), [true, true, false]);
     insta::assert_snapshot!(seen.map(|(hint, _)| hint).join("\n"), @"
@@ -159,8 +165,8 @@ fn each_kind_of_failure_has_its_remedy() {
         connect("m1", ConnectKind::Unreachable, "No route to host"),
         connect("m1", ConnectKind::Slow, "logged in, and sudo gave no shell within 14.0 s"),
         connect("m1", ConnectKind::Other, "Bad configuration option"),
-        connect("m1", ConnectKind::Unreachable, "Could not resolve hostname m1: Name or service not known"),
-        connect("m1", ConnectKind::Other, "the ssh program is not installed on this machine"),
+        connect("m1", ConnectKind::UnknownName, "Could not resolve hostname m1: Name or service not known"),
+        connect("m1", ConnectKind::NoSsh, "the ssh program is not installed on this machine"),
         HostError::Lost { host: m1(), doing: "start etcd".into(), why: "closed by remote host".into() },
         HostError::Hangs {
             host: m1(),

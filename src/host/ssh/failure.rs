@@ -1,15 +1,21 @@
 //! What ssh's words on a failed connection mean.
 
-use crate::host::ConnectKind;
+use crate::host::{At, ConnectKind};
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) kind: ConnectKind,
+    pub(super) at: At,
     pub(super) why: String,
 }
 
 impl Failure {
+    /// One of the host itself.
+    pub(super) fn new(kind: ConnectKind, why: impl Into<String>) -> Self {
+        Self { kind, at: At::Host, why: why.into() }
+    }
+
     /// True where the server closed the door before a word was said, as `MaxStartups` makes it.
     pub(super) fn is_busy(&self) -> bool {
         self.kind == ConnectKind::Other && self.why.contains("kex_exchange_identification")
@@ -25,7 +31,7 @@ const MEANINGS: &[(&str, ConnectKind)] = &[
     ("Host key verification failed", ConnectKind::UnknownHostKey),
     ("Permission denied (", ConnectKind::Denied),
     ("Too many authentication failures", ConnectKind::Denied),
-    ("Could not resolve hostname", ConnectKind::Unreachable),
+    ("Could not resolve hostname", ConnectKind::UnknownName),
     ("Connection refused", ConnectKind::Unreachable),
     ("timed out", ConnectKind::Unreachable),
     ("No route to host", ConnectKind::Unreachable),
@@ -58,11 +64,14 @@ pub(super) fn read(log: &str) -> Failure {
     if let Some(key) = trusted(log) {
         why = format!("{why}; nobody knew its key, {key}, and ssh trusts it from now on");
     }
-    Failure { kind, why }
+    Failure::new(kind, why)
 }
 
 /// sshd's word where its settings, or the key's, do not let it forward.
 const PROHIBITED: &str = "administratively prohibited";
+
+/// The resolver's word, which a jump host's sshd passes on, for a name that it does not know.
+const UNKNOWN_NAME: &str = "Name or service not known";
 
 /// True where a log tells of a forwarded connection that was not let through.
 pub(super) fn forbids(log: &str) -> bool {
@@ -78,22 +87,22 @@ fn reasons(log: &str) -> impl Iterator<Item = &str> {
 /// the host behind it, or about what it lets nobody do.
 pub(super) fn read_jump(log: &str) -> Failure {
     match reasons(log).next() {
-        Some(reason) if reason.starts_with(PROHIBITED) => Failure {
-            kind: ConnectKind::Other,
-            why: "jump host: it forwards no connection there: administratively prohibited".into(),
-        },
+        Some(reason) if reason.starts_with(PROHIBITED) => {
+            let why = format!("it forwards no connection there: {PROHIBITED}");
+            Failure { at: At::JumpHost, ..Failure::new(ConnectKind::Forbids, why) }
+        }
         Some(reason) => {
             let reason = reason.strip_prefix("connect failed: ").unwrap_or(reason);
-            let why = format!("the jump host could not reach it: {}", reason.trim_end_matches('.'));
-            Failure { kind: ConnectKind::Unreachable, why }
+            let kind = match reason.starts_with(UNKNOWN_NAME) {
+                true => ConnectKind::UnknownName,
+                false => ConnectKind::Unreachable,
+            };
+            Failure::new(kind, format!("the jump host could not reach it: {}", reason.trim_end_matches('.')))
         }
         None if log.contains("stdio forwarding failed") => {
-            Failure { kind: ConnectKind::Unreachable, why: "the jump host could not reach it".into() }
+            Failure::new(ConnectKind::Unreachable, "the jump host could not reach it")
         }
-        None => {
-            let Failure { kind, why } = read(log);
-            Failure { kind, why: format!("jump host: {why}") }
-        }
+        None => Failure { at: At::JumpHost, ..read(log) },
     }
 }
 
@@ -187,7 +196,7 @@ mod tests {
         ),
         (
             "ssh: Could not resolve hostname nosuch.invalid: Name or service not known\r\n",
-            ConnectKind::Unreachable,
+            ConnectKind::UnknownName,
             "Could not resolve hostname nosuch.invalid: Name or service not known",
         ),
         (
@@ -201,7 +210,7 @@ mod tests {
     #[test]
     fn sshs_words_are_understood() {
         for (log, kind, why) in CASES {
-            assert_eq!(read(log), Failure { kind: *kind, why: (*why).to_owned() }, "{log}");
+            assert_eq!(read(log), Failure::new(*kind, *why), "{log}");
         }
     }
 
@@ -217,38 +226,50 @@ mod tests {
     /// Logs of the jump host's ssh. What it says of the host behind it is none of its own troubles.
     #[test]
     fn a_dead_host_is_told_from_a_dead_jump_host() {
-        use ConnectKind::{Denied, Other, Unreachable};
+        use At::{Host, JumpHost};
+        use ConnectKind::{Denied, Forbids, UnknownName, Unreachable};
         let failed =
             |reason: &str| format!("channel 0: open failed: {reason}\r\nstdio forwarding failed\r\n");
-        for (log, kind, why) in [
+        for (log, kind, at, why) in [
             (
                 failed("connect failed: Connection refused"),
                 Unreachable,
+                Host,
                 "the jump host could not reach it: Connection refused",
             ),
             (
                 failed("connect failed: No route to host"),
                 Unreachable,
+                Host,
                 "the jump host could not reach it: No route to host",
             ),
-            ("stdio forwarding failed\r\n".into(), Unreachable, "the jump host could not reach it"),
+            (
+                failed("connect failed: Name or service not known"),
+                UnknownName,
+                Host,
+                "the jump host could not reach it: Name or service not known",
+            ),
+            ("stdio forwarding failed\r\n".into(), Unreachable, Host, "the jump host could not reach it"),
             (
                 failed("administratively prohibited: open failed"),
-                Other,
-                "jump host: it forwards no connection there: administratively prohibited",
+                Forbids,
+                JumpHost,
+                "it forwards no connection there: administratively prohibited",
             ),
             (
                 "ssh: connect to host 10.0.0.9 port 22: No route to host\r\n".into(),
                 Unreachable,
-                "jump host: connect to host 10.0.0.9 port 22: No route to host",
+                JumpHost,
+                "connect to host 10.0.0.9 port 22: No route to host",
             ),
             (
                 "ops@10.0.0.9: Permission denied (publickey).\r\n".into(),
                 Denied,
-                "jump host: ops@10.0.0.9: Permission denied (publickey)",
+                JumpHost,
+                "ops@10.0.0.9: Permission denied (publickey)",
             ),
         ] {
-            assert_eq!(read_jump(&log), Failure { kind, why: why.to_owned() }, "{log}");
+            assert_eq!(read_jump(&log), Failure { at, ..Failure::new(kind, why) }, "{log}");
         }
     }
 

@@ -111,7 +111,7 @@ impl Link {
 
     /// Takes what waited, or connects and logs in; never asks anybody anything.
     async fn open(target: &Target, dir: &Arc<ControlDir>) -> Result<Self, Failure> {
-        let other = |why: String| Failure { kind: ConnectKind::Other, why };
+        let other = |why: String| Failure::new(ConnectKind::Other, why);
         let files = Files::write(dir.path(), target.name.as_str(), &target.ssh, target.patience);
         let files =
             files.map_err(|error| other(format!("ssh's configuration could not be written: {error}")))?;
@@ -142,7 +142,7 @@ impl Link {
             Ok(Err(error)) => Err(other(error.to_string())),
             Err(_) => {
                 let why = format!("no login within {} s", limit.as_secs());
-                Err(Failure { kind: ConnectKind::Unreachable, why })
+                Err(Failure::new(ConnectKind::Unreachable, why))
             }
         }
     }
@@ -292,6 +292,9 @@ fn jittered(millis: u64) -> Duration {
 /// Where a jump host stands between, ssh only says that something closed the connection; the log of the jump host's
 /// own ssh knows better.
 fn refusal(error: &Error, bastion_log: &Path) -> Failure {
+    if lacks_ssh(error) {
+        return Failure::new(ConnectKind::NoSsh, words(error));
+    }
     let failure = failure::read(&words(error));
     let bastion = std::fs::read_to_string(bastion_log).unwrap_or_default();
     if failure.kind != ConnectKind::Other || failure::words(&bastion).is_empty() {
@@ -317,11 +320,16 @@ fn words(error: &Error) -> String {
         return text;
     };
     match cause.kind() {
-        ErrorKind::NotFound if !is_ssh_here() => "the ssh program is not installed on this machine".into(),
+        _ if lacks_ssh(error) => "the ssh program is not installed on this machine".into(),
         // Its words are in a file of the control folder.
         ErrorKind::NotFound => "ssh failed, and the folder with what it said is gone".into(),
         _ => cause.to_string(),
     }
+}
+
+/// True where there is no ssh to run.
+fn lacks_ssh(error: &Error) -> bool {
+    matches!(error, Error::Connect(cause) if cause.kind() == ErrorKind::NotFound) && !is_ssh_here()
 }
 
 fn is_ssh_here() -> bool {
