@@ -1,4 +1,4 @@
-//! Clusters for this module's tests, and the golden files they are compared with.
+//! Clusters for tests, and the golden files they are compared with.
 
 use std::{collections::BTreeMap, env, fs, path::Path, time::Duration};
 
@@ -90,7 +90,8 @@ fn taint(key: &str, value: &str) -> Taint {
     Taint { key: key.to_owned(), value: value.to_owned(), effect: "NoSchedule".to_owned() }
 }
 
-fn host(name: &str, n: u8, roles: &[Role]) -> Node {
+/// A host of these roles.
+pub(crate) fn host(name: &str, n: u8, roles: &[Role]) -> Node {
     Node {
         name: NodeName::new(name),
         address: format!("198.51.100.{n}"),
@@ -111,7 +112,8 @@ fn host(name: &str, n: u8, roles: &[Role]) -> Node {
     }
 }
 
-fn cluster(nodes: Vec<Node>) -> Cluster {
+/// A cluster of these hosts.
+pub(crate) fn cluster(nodes: Vec<Node>) -> Cluster {
     Cluster {
         name: "prod".to_owned(),
         release: release(DEFAULT_KUBERNETES).unwrap(),

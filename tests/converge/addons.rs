@@ -7,17 +7,14 @@ use rsadm::{
     phases::UP,
 };
 
-use crate::{
-    harness::{self, block_on, in_sync, succeed},
-    situations::built,
-};
+use crate::harness::{self, block_on, in_sync, succeed};
 
 #[test]
 fn add_ons_that_somebody_damaged_are_applied_again() {
     let cluster = harness::ha();
     for (bundle, damage) in [("coredns", "Deployment/coredns gone"), ("kube-proxy", "changed in the cluster")]
     {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         state.kube.damaged.insert(bundle.into(), damage.into());
         let world = World::new(state);
         block_on(async {
@@ -37,7 +34,7 @@ fn add_ons_that_somebody_damaged_are_applied_again() {
 fn what_is_not_rolled_out_is_waited_for_again() {
     let cluster = harness::ha();
     for workload in ["daemonset/kube-proxy", "deployment/coredns"] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         state.kube.crashing.insert(workload.into());
         let world = World::new(state.clone());
         let run = block_on(harness::run(&world, &cluster, UP)).unwrap();
@@ -55,7 +52,7 @@ fn without_kube_proxy_nothing_of_it_comes_and_what_is_left_is_told() {
     let with = harness::with_manifests();
     let mut without = with.clone();
     without.kube_proxy.enabled = false;
-    let (world, had) = (World::new(State::new(&without)), World::new(built(&with)));
+    let (world, had) = (World::new(State::new(&without)), World::new(harness::standing(&with)));
     block_on(async {
         let run = succeed(&world, &without, UP).await;
         let steps = harness::words(&run.plan);
@@ -71,7 +68,7 @@ fn without_kube_proxy_nothing_of_it_comes_and_what_is_left_is_told() {
 #[test]
 fn what_others_set_of_coredns_stays_and_is_said() {
     let cluster = harness::ha();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     state.kube.damaged.insert("coredns".into(), "changed in the cluster".into());
     state.kube.edited.extend(["ConfigMap".into(), "Deployment".into()]);
     let world = World::new(state);
@@ -102,7 +99,7 @@ fn a_balancer_that_others_may_dial_stays_and_is_told() {
         other.load_balancer = LoadBalancer::External;
         other.api.host = "10.77.0.11".into();
         other.kube_proxy.enabled = proxy;
-        let world = World::new(built(cluster));
+        let world = World::new(harness::standing(cluster));
         block_on(async {
             let run = succeed(&world, &other, UP).await;
             let is_told = |plan: &rsadm::plan::Plan| {
@@ -134,7 +131,7 @@ fn the_image_of_cluster_dns_comes_to_as_many_hosts_as_it_has_pods() {
     one.nodes.retain(|n| n.name.as_str() != "w2");
     three.nodes.push(w3);
     for (cluster, wanted) in [(&three, ["w1", "w2"]), (&one, ["m1", "w1"]), (&harness::ha(), ["w1", "w2"])] {
-        let mut state = built(cluster);
+        let mut state = harness::standing(cluster);
         let machines = state.machines.values().filter(|machine| machine.images.contains(&image));
         assert_eq!(machines.map(|machine| machine.name.to_string()).collect::<Vec<_>>(), wanted);
         // Where its pods went to since, the kubelets have fetched it.

@@ -17,15 +17,12 @@ use rsadm::{
 };
 use time::OffsetDateTime;
 
-use crate::{
-    harness::{self, block_on, in_sync, run},
-    situations::built,
-};
+use crate::harness::{self, block_on, in_sync, run};
 
 #[test]
 fn a_client_certificate_that_the_kubelet_rotated_is_kept() {
     let cluster = harness::single();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     let node = &cluster.nodes[0];
     let files = &mut state.machine(&node.name).files;
     let key = Secret::new(files.read(&Ca::Cluster.key_path()).unwrap().to_vec());
@@ -54,7 +51,7 @@ fn a_certificate_whose_key_is_not_its_own_is_issued_anew() {
         (format!("{}/server.key", layout::ETCD_PKI_DIR), format!("{}/server.crt", layout::ETCD_PKI_DIR));
     let others = format!("{}/peer.key", layout::ETCD_PKI_DIR);
     for (length, why) in [(0, "missing"), (100, "missing"), (usize::MAX, "does not fit its key")] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         let files = &mut state.machine(&m2).files;
         let before = files.text(&cert).unwrap();
         let spoiled = files.read(&others).unwrap().iter().copied().take(length).collect::<Vec<u8>>();
@@ -74,7 +71,7 @@ fn a_certificate_whose_key_is_not_its_own_is_issued_anew() {
 #[test]
 fn a_certificate_that_was_copied_from_another_host_is_issued_anew() {
     let cluster = harness::etcd_only();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     let server = |end: &str| format!("{}/server.{end}", layout::ETCD_PKI_DIR);
     for end in ["crt", "key"] {
         let copied = state.machine(&NodeName::new("e1")).files.read(&server(end)).unwrap().to_vec();
@@ -93,7 +90,7 @@ fn folders_that_nobody_can_use_are_opened() {
     let cluster = harness::single();
     let node = cluster.nodes[0].name.clone();
     for folder in [layout::KUBERNETES_DIR, layout::PKI_DIR, layout::ETCD_PKI_DIR] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         state.machine(&node).files.folder(folder, 0);
         let world = World::new(state);
         let run = block_on(run(&world, &cluster, UP)).unwrap();

@@ -5,6 +5,8 @@ use rsadm::{
     inventory::{Cluster, NodeName, Taint},
 };
 
+use crate::harness::node_mut;
+
 /// What somebody does to an inventory.
 pub(crate) struct Change {
     pub(crate) name: &'static str,
@@ -30,18 +32,20 @@ impl Change {
 pub(crate) const CHANGES: &[Change] = &[
     Change {
         name: "a label",
-        to: |c| drop(node(c, "w1").labels.insert("zone".into(), "a".into())),
+        to: |c| drop(node_mut(c, "w1").labels.insert("zone".into(), "a".into())),
         phases: &["workers"],
     },
     Change {
         name: "a label under kubernetes.io",
-        to: |c| drop(node(c, "m1").labels.insert("node-role.kubernetes.io/ingress".into(), String::new())),
+        to: |c| {
+            drop(node_mut(c, "m1").labels.insert("node-role.kubernetes.io/ingress".into(), String::new()));
+        },
         phases: &["workers"],
     },
     Change {
         name: "a taint",
         to: |c| {
-            node(c, "w2").taints.push(Taint {
+            node_mut(c, "w2").taints.push(Taint {
                 key: "gpu".into(),
                 value: "true".into(),
                 effect: "NoSchedule".into(),
@@ -51,7 +55,7 @@ pub(crate) const CHANGES: &[Change] = &[
     },
     Change {
         name: "another value of a taint",
-        to: |c| node(c, "m1").taints[0].value = "yes".into(),
+        to: |c| node_mut(c, "m1").taints[0].value = "yes".into(),
         phases: &["etcd", "workers"],
     },
     Change {
@@ -151,7 +155,7 @@ pub(crate) const STACKED_MEMBERSHIP: &[Change] = &[
         name: "two control planes lose their members",
         to: |c| {
             for name in ["m1", "m2"] {
-                node(c, name).roles.retain(|r| *r != rsadm::inventory::Role::Etcd);
+                node_mut(c, name).roles.retain(|r| *r != rsadm::inventory::Role::Etcd);
             }
         },
         phases: &["etcd", "control-plane", "workers"],
@@ -160,15 +164,11 @@ pub(crate) const STACKED_MEMBERSHIP: &[Change] = &[
 
 /// Another host like one that is there, at 10.77.0.`address`.
 fn another(cluster: &mut Cluster, like: &str, name: &str, address: u8) {
-    let mut more = node(cluster, like).clone();
+    let mut more = node_mut(cluster, like).clone();
     more.name = NodeName::new(name);
     more.internal_address = [10, 77, 0, address].into();
     more.address = more.internal_address.to_string();
     cluster.nodes.push(more);
-}
-
-fn node<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut rsadm::inventory::Node {
-    cluster.nodes.iter_mut().find(|n| n.name.as_str() == name).unwrap()
 }
 
 fn one_more(cluster: &mut Cluster) {

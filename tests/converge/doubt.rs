@@ -13,7 +13,6 @@ use rsadm::{
 use crate::{
     harness::{self, block_on, run, succeed},
     members::{self, Asked},
-    situations::built,
 };
 
 /// A write of one member's own, which no other has.
@@ -35,7 +34,7 @@ fn no_member_is_made_anew_while_the_others_differ_without_a_majority() {
         [(harness::etcd_only(), Asked(&["e1"], &["e1"])), (harness::ha(), Asked(&["m1"], &["m1"]))]
     {
         let hosts = etcd_hosts(&cluster);
-        let mut start = built(&cluster);
+        let mut start = harness::standing(&cluster);
         start.machine(&hosts[0]).files.remove(layout::ETCD_MANIFEST);
         start.settle();
         let world = World::new(start.clone());
@@ -68,7 +67,7 @@ fn no_member_is_started_anew_beside_one_whose_data_is_not_that_of_the_others() {
     let cluster = harness::etcd_only();
     for (wanted, table) in roll_outs(&cluster) {
         for odd in etcd_hosts(&cluster) {
-            let mut start = built(&cluster);
+            let mut start = harness::standing(&cluster);
             start.etcd.grown = 200 << 20;
             assert!(start.write("kept"));
             alter(&mut start, &odd);
@@ -94,7 +93,7 @@ fn a_roll_out_asks_for_the_hash_of_a_large_database_once() {
     let cluster = harness::etcd_only();
     let [(tuned, table), _] = roll_outs(&cluster);
     for (grown, asked) in [(200 << 20, 3), (2 << 30, 0)] {
-        let mut start = built(&cluster);
+        let mut start = harness::standing(&cluster);
         start.etcd.grown = grown;
         let before = start.etcd.hashed;
         let world = World::new(start);
@@ -110,7 +109,7 @@ fn a_roll_out_asks_for_the_hash_of_a_large_database_once() {
 #[test]
 fn an_upgrade_begins_where_all_members_hold_the_same() {
     let cluster = harness::etcd_only();
-    let mut start = built(&cluster);
+    let mut start = harness::standing(&cluster);
     start.etcd.grown = 3 << 30;
     let compared = |state: &State| {
         let world = World::new(state.clone());
@@ -134,7 +133,7 @@ fn an_upgrade_begins_where_all_members_hold_the_same() {
 fn what_was_not_compared_is_looked_at_again() {
     let cluster = harness::etcd_only();
     let [first, second, _] = <[NodeName; 3]>::try_from(etcd_hosts(&cluster)).unwrap();
-    let start = built(&cluster);
+    let start = harness::standing(&cluster);
     let compared = |state: &State| {
         let world = World::new(state.clone());
         block_on(alike::before_an_upgrade(&world.members(&cluster)))
@@ -169,7 +168,7 @@ fn what_was_not_compared_is_looked_at_again() {
 #[test]
 fn no_member_is_started_anew_beside_one_that_etcd_found_out() {
     let cluster = harness::etcd_only();
-    let mut start = built(&cluster);
+    let mut start = harness::standing(&cluster);
     let corrupt = Data::read(start.machine(&NodeName::new("e3")).files.read(Data::PATH).unwrap()).unwrap();
     start.etcd.alarms = vec![Alarm { member_id: corrupt.member, kind: Alarm::CORRUPT.to_owned() }];
     for (wanted, table) in roll_outs(&cluster) {
@@ -189,7 +188,7 @@ fn no_member_is_started_anew_beside_one_that_etcd_found_out() {
 #[test]
 fn nobody_joins_beside_one_whose_data_is_wrong() {
     let cluster = harness::etcd_only();
-    let mut start = built(&cluster);
+    let mut start = harness::standing(&cluster);
     assert!(start.write("kept"));
     let e1 = NodeName::new("e1");
     alter(&mut start, &e1);

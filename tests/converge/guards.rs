@@ -153,8 +153,7 @@ fn a_key_that_one_host_alone_has_stays_by_the_advice() {
 #[test]
 fn a_private_key_that_one_host_alone_has_is_refused_beside_the_right_public_one() {
     let cluster = harness::ha();
-    let mut state = block_on(built(&cluster)).state();
-    state.hang_up();
+    let mut state = harness::standing(&cluster);
     let files = &mut state.machine(&NodeName::new("m2")).files;
     let other = files.read("/etc/kubernetes/pki/etcd/server.key").unwrap().to_vec();
     files.put("/etc/kubernetes/pki/sa.key", 0o600, &other);
@@ -236,8 +235,7 @@ fn no_choice_of_phases_takes_over_what_kubeadm_built() {
 #[test]
 fn an_etcd_that_nobody_knows_is_not_cleared() {
     let cluster = harness::etcd_only();
-    let mut state = block_on(built(&cluster)).state();
-    state.hang_up();
+    let mut state = harness::standing(&cluster);
     let mut wider = cluster.clone();
     let mut other = cluster.nodes[0].clone();
     (other.name, other.internal_address) = (NodeName::new("x1"), [10, 77, 0, 61].into());
@@ -258,8 +256,7 @@ fn an_etcd_that_nobody_knows_is_not_cleared() {
 #[test]
 fn no_member_joins_with_an_older_etcd_than_the_others() {
     let mut cluster = harness::etcd_only();
-    let mut state = block_on(built(&cluster)).state();
-    state.hang_up();
+    let mut state = harness::standing(&cluster);
     let had = cluster.release.etcd;
     let mut e4 = cluster.nodes[0].clone();
     (e4.name, e4.internal_address) = (NodeName::new("e4"), [10, 77, 0, 34].into());
@@ -360,8 +357,7 @@ fn all_members_are_not_exchanged_at_once() {
     // Nobody logs in to hosts that the inventory has no more; API servers still dial their members.
     let before = harness::external_etcd();
     let mut external = before.clone();
-    let mut left = block_on(built(&before)).state();
-    left.hang_up();
+    let left = harness::standing(&before);
     external.nodes.retain(|n| !n.is(Role::Etcd));
     external.nodes[0].roles.push(Role::Etcd);
     let refusal = plan(&World::new(left), &external, UP, None).err().unwrap();

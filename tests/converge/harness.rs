@@ -10,7 +10,7 @@ use rsadm::{
     event::{Event, Events},
     exec::{self, Context, RunError, members::Members},
     fake::{State, World},
-    inventory::{self, Cluster, LoadBalancer, NetworkPlugin},
+    inventory::{self, Cluster, LoadBalancer, NetworkPlugin, Node},
     observe::{Observed, gather},
     phases::{self, Aim, Table},
     plan::{Plan, Refusal},
@@ -224,4 +224,23 @@ pub(crate) async fn built(cluster: &Cluster) -> Arc<World> {
     let world = World::new(State::new(cluster));
     succeed(&world, cluster, phases::UP).await;
     world
+}
+
+/// What that leaves, as the next run finds it.
+pub(crate) fn standing(cluster: &Cluster) -> State {
+    let mut state = block_on(built(cluster)).state();
+    state.hang_up();
+    state
+}
+
+/// The same where more goes wrong than a run is to answer for: members stop all at once, as for a reset and a restore.
+pub(crate) fn in_disaster(cluster: &Cluster) -> State {
+    let mut state = standing(cluster);
+    state.disaster = true;
+    state
+}
+
+/// The host of that name.
+pub(crate) fn node_mut<'c>(cluster: &'c mut Cluster, name: &str) -> &'c mut Node {
+    cluster.nodes.iter_mut().find(|n| n.name.as_str() == name).unwrap()
 }

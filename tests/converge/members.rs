@@ -131,12 +131,6 @@ fn heals_from_every_kill(name: &str, inventory: &Cluster, start: &State, asked: 
     state
 }
 
-fn built(cluster: &Cluster) -> State {
-    let mut state = block_on(harness::built(cluster)).state();
-    state.hang_up();
-    state
-}
-
 /// The inventory with another etcd host, and a world in which it is bare.
 pub(crate) fn with_e4(mut cluster: Cluster, mut state: State) -> (Cluster, State) {
     let mut e4 = cluster.nodes[0].clone();
@@ -149,7 +143,7 @@ pub(crate) fn with_e4(mut cluster: Cluster, mut state: State) -> (Cluster, State
 
 pub(crate) fn by_kubeadm() -> (Cluster, State) {
     let cluster = harness::ha();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     state.built_by_kubeadm();
     (cluster, state)
 }
@@ -157,7 +151,7 @@ pub(crate) fn by_kubeadm() -> (Cluster, State) {
 #[test]
 fn members_of_rsadms_own_come_and_go() {
     let cluster = harness::etcd_only();
-    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let (cluster, state) = with_e4(cluster.clone(), harness::standing(&cluster));
     for (name, asked) in [
         ("add e4", Asked(&["e4"], &[])),
         ("remove e1", Asked(&[], &["e1"])),
@@ -168,14 +162,14 @@ fn members_of_rsadms_own_come_and_go() {
     }
     let mut only = harness::etcd_only();
     only.nodes.truncate(1);
-    let (only, state) = with_e4(only.clone(), built(&only));
+    let (only, state) = with_e4(only.clone(), harness::standing(&only));
     heals_from_every_kill("replace the only one", &only, &state, Asked(&["e4"], &["e1"]));
 }
 
 #[test]
 fn members_beside_api_servers_come_and_go() {
     let cluster = harness::ha();
-    let state = built(&cluster);
+    let state = harness::standing(&cluster);
     let without = heals_from_every_kill("remove m1", &cluster, &state, Asked(&[], &["m1"]));
     heals_from_every_kill("add m1", &cluster, &without, Asked(&["m1"], &[]));
     heals_from_every_kill("replace m2", &cluster, &state, Asked(&["m2"], &["m2"]));
@@ -347,7 +341,7 @@ impl Members for Silent {
 #[test]
 fn one_look_that_nobody_answers_takes_no_learner_back() {
     let cluster = harness::etcd_only();
-    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let (cluster, state) = with_e4(cluster.clone(), harness::standing(&cluster));
     let world = World::new(state);
     let (members, after) = (world.members(&cluster), "write /etc/kubernetes/manifests/etcd.yaml");
     let silent = Silent { world: world.clone(), members, after, left: AtomicUsize::new(12) };
@@ -391,7 +385,7 @@ impl Members for Busy {
 #[test]
 fn one_moment_in_which_nobody_can_be_dialled_takes_no_learner_back() {
     let cluster = harness::etcd_only();
-    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let (cluster, state) = with_e4(cluster.clone(), harness::standing(&cluster));
     let world = World::new(state);
     let (members, learner) = (world.members(&cluster), NodeName::new("e4"));
     let (left, is_due) = (AtomicUsize::new(3), AtomicBool::new(false));
@@ -433,7 +427,7 @@ impl Members for Dying {
 #[test]
 fn a_learner_gets_no_vote_while_a_voter_is_dead_and_is_taken_back() {
     let cluster = harness::etcd_only();
-    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let (cluster, state) = with_e4(cluster.clone(), harness::standing(&cluster));
     let world = World::new(state);
     let (members, after) = (world.members(&cluster), "write /etc/kubernetes/manifests/etcd.yaml");
     let dying = Dying { world: world.clone(), members, after, who: NodeName::new("e3") };
@@ -473,7 +467,7 @@ fn a_learner_gets_no_vote_while_a_voter_is_dead_and_is_taken_back() {
 #[test]
 fn who_waits_for_a_vote_gets_it_before_others_join() {
     let cluster = harness::etcd_only();
-    let (cluster, state) = with_e4(cluster.clone(), built(&cluster));
+    let (cluster, state) = with_e4(cluster.clone(), harness::standing(&cluster));
     let world = World::new(state);
     world.keep_snapshots();
     block_on(run(&world, &cluster, Asked(&["e4"], &[]))).unwrap();
@@ -493,7 +487,7 @@ fn who_waits_for_a_vote_gets_it_before_others_join() {
 #[test]
 fn a_refusal_finds_all_hosts_as_they_were() {
     let plain = harness::etcd_only();
-    let plain = with_e4(plain.clone(), built(&plain));
+    let plain = with_e4(plain.clone(), harness::standing(&plain));
     for ((cluster, mut state), dead, asked) in [
         (plain.clone(), "e3", Asked(&["e4"], &[])),
         (plain.clone(), "e3", Asked(&[], &["e2"])),
@@ -557,8 +551,7 @@ fn a_cluster_that_is_left_with_two_members_is_kept() {
         assert_eq!(world.effects(), 0);
     };
     refused(&World::new(State::new(&two)));
-    let mut built = block_on(harness::built(&three)).state();
-    built.hang_up();
+    let mut built = harness::standing(&three);
     refused(&World::new(built.clone()));
     let dead = NodeName::new("e3");
     built.machine(&dead).power_off();

@@ -8,13 +8,9 @@ use rsadm::{
 
 use crate::{
     faults::{rests, undisturbed},
-    harness::{self, block_on, built, in_sync, run, succeed},
+    harness::{self, block_on, built, in_sync, node_mut, run, succeed},
     members::{self, Asked, with_e4},
 };
-
-fn node<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
-    cluster.nodes.iter_mut().find(|n| n.name.as_str() == name).unwrap()
-}
 
 /// As the advice has it, to a host of etcd alone and to another control plane.
 #[test]
@@ -25,10 +21,10 @@ fn the_only_member_moves_by_the_advice() {
         let before = harness::single();
         let (mut wanted, mut state) = with_e4(before.clone(), block_on(built(&before)).state());
         state.hang_up();
-        node(&mut wanted, "e4").roles = with(Role::Etcd);
-        node(&mut wanted, "m1").roles = vec![Role::ControlPlane, Role::Worker];
+        node_mut(&mut wanted, "e4").roles = with(Role::Etcd);
+        node_mut(&mut wanted, "m1").roles = vec![Role::ControlPlane, Role::Worker];
         let mut both = wanted.clone();
-        node(&mut both, "m1").roles.push(Role::Etcd);
+        node_mut(&mut both, "m1").roles.push(Role::Etcd);
         let world = World::new(state);
         let way = match is_node {
             true => {
@@ -48,7 +44,7 @@ fn the_only_member_moves_by_the_advice() {
         assert_eq!(world.effects(), 0);
         if is_node {
             let mut first = both.clone();
-            node(&mut first, "e4").roles = roles;
+            node_mut(&mut first, "e4").roles = roles;
             block_on(succeed(&world, &first, UP));
             world.inner().state.hang_up();
         }
@@ -88,8 +84,7 @@ fn half_way() -> (Cluster, State) {
         member.address = member.internal_address.to_string();
         more.nodes.push(member);
     }
-    let mut state = block_on(built(&before)).state();
-    state.hang_up();
+    let mut state = harness::standing(&before);
     state.meet(&more);
     let grown = undisturbed(&more, state, UP);
     let voters = |s: &&State| s.etcd.members.iter().filter(|m| m.started && !m.learner).count() == 6;

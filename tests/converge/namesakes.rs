@@ -4,25 +4,20 @@ use std::net::Ipv4Addr;
 
 use rsadm::{
     fake::{State, World},
-    inventory::{Cluster, Node, NodeName},
+    inventory::{Cluster, NodeName},
     phases::{ETCD_MEMBERS, RESET, UP},
     pki::authorities::Ca,
 };
 
 use super::{
     guards::plan,
-    harness::{self, block_on, succeed},
-    situations::built,
+    harness::{self, block_on, node_mut, succeed},
 };
-
-fn node<'c>(cluster: &'c mut Cluster, name: &str) -> &'c mut Node {
-    cluster.nodes.iter_mut().find(|n| n.name.as_str() == name).unwrap()
-}
 
 /// The inventory with a bare machine at another address under that name, and a world in which the old one goes on.
 fn replaced(cluster: &Cluster, state: &State, name: &str) -> (Cluster, State) {
     let (mut cluster, mut state) = (cluster.clone(), state.clone());
-    let node = node(&mut cluster, name);
+    let node = node_mut(&mut cluster, name);
     node.internal_address = Ipv4Addr::new(10, 77, 0, 99);
     node.address = node.internal_address.to_string();
     let mut old = state.machines.remove(&NodeName::new(name)).unwrap();
@@ -35,7 +30,7 @@ fn replaced(cluster: &Cluster, state: &State, name: &str) -> (Cluster, State) {
 #[test]
 fn a_bare_machine_is_no_node_under_the_name_of_one_that_is_ready() {
     let before = harness::ha();
-    let start = built(&before);
+    let start = harness::standing(&before);
     let w2 = NodeName::new("w2");
     let (cluster, state) = replaced(&before, &start, "w2");
     for only in [None, Some("binaries"), Some("workers")] {
@@ -62,7 +57,7 @@ fn a_bare_machine_is_no_node_under_the_name_of_one_that_is_ready() {
 #[test]
 fn a_bare_machine_is_no_member_under_the_name_of_one_that_is_well() {
     let before = harness::etcd_only();
-    let (cluster, mut state) = replaced(&before, &built(&before), "e3");
+    let (cluster, mut state) = replaced(&before, &harness::standing(&before), "e3");
     let world = World::new(state.clone());
     for (table, only) in [(UP, None), (UP, Some("etcd")), (ETCD_MEMBERS, None)] {
         let refusal = plan(&world, &cluster, table, only).err().unwrap();
@@ -93,7 +88,7 @@ fn with_one_of(ours: &Cluster, slip: &str, state: &mut State) -> Cluster {
 #[test]
 fn a_worker_of_another_cluster_is_asked_for_before_a_new_authority_is_made() {
     let ours = harness::ha();
-    let mut state = built(&ours);
+    let mut state = harness::standing(&ours);
     let other = with_one_of(&ours, "w2", &mut state);
     for only in [None, Some("certificates")] {
         let refusal = plan(&World::new(state.clone()), &other, UP, only).err().unwrap();
@@ -111,7 +106,7 @@ fn a_worker_of_another_cluster_is_asked_for_before_a_new_authority_is_made() {
 #[test]
 fn a_member_of_another_cluster_brings_its_data_to_nobody() {
     let ours = harness::etcd_only();
-    let mut state = built(&ours);
+    let mut state = harness::standing(&ours);
     let other = with_one_of(&ours, "e3", &mut state);
     for only in [None, Some("etcd")] {
         let refusal = plan(&World::new(state.clone()), &other, UP, only).err().unwrap();
@@ -129,8 +124,9 @@ fn a_member_of_another_cluster_brings_its_data_to_nobody() {
 fn a_reset_takes_hosts_of_one_cluster_at_a_time() {
     let cluster = harness::ha();
     for (ca, host) in [(Ca::Cluster, "w2"), (Ca::Cluster, "m3"), (Ca::Etcd, "m3")] {
-        let mut state = built(&cluster);
-        let another = built(&cluster).machine(&NodeName::new(host)).files.text(&ca.cert_path()).unwrap();
+        let mut state = harness::standing(&cluster);
+        let another =
+            harness::standing(&cluster).machine(&NodeName::new(host)).files.text(&ca.cert_path()).unwrap();
         state.machine(&NodeName::new(host)).files.put(&ca.cert_path(), 0o644, another.as_bytes());
         let world = World::new(state);
         let refusal = plan(&world, &cluster, RESET, None).err().unwrap();

@@ -15,17 +15,10 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     faults,
-    harness::{block_on, built, etcd_only, ha, run, single},
+    harness::{self, block_on, etcd_only, ha, run, single},
 };
 
 /// A built world in which everything may stop: that is what a reset is.
-fn ready(cluster: &Cluster) -> State {
-    let mut start = block_on(built(cluster)).state();
-    start.hang_up();
-    start.disaster = true;
-    start
-}
-
 /// What is there of ours on hosts whose names begin so.
 fn left(shape: &BTreeMap<String, String>, host: &str) -> Vec<String> {
     let kinds = [" file ", " link ", " unit ", " process ", " image "];
@@ -36,7 +29,7 @@ fn left(shape: &BTreeMap<String, String>, host: &str) -> Vec<String> {
 #[test]
 fn reset_leaves_nothing_wherever_it_was_killed() {
     for (name, cluster) in [("single", single()), ("etcd-only", etcd_only())] {
-        let undisturbed = faults::undisturbed(&cluster, ready(&cluster), RESET);
+        let undisturbed = faults::undisturbed(&cluster, harness::in_disaster(&cluster), RESET);
         let left = left(&undisturbed.shape, "");
         assert!(left.is_empty(), "{name}: left behind: {left:#?}");
         faults::heals_from_every_kill(name, &cluster, &undisturbed, RESET);
@@ -46,7 +39,7 @@ fn reset_leaves_nothing_wherever_it_was_killed() {
 #[test]
 fn a_host_that_cannot_be_wiped_keeps_nobody_elses_from_it() {
     let cluster = etcd_only();
-    let undisturbed = faults::undisturbed(&cluster, ready(&cluster), RESET);
+    let undisturbed = faults::undisturbed(&cluster, harness::in_disaster(&cluster), RESET);
     let second = |m: &State| m.log.last().is_some_and(|l| l == "e2: wipe: kill containers");
     let effect = undisturbed.moments.iter().position(second).unwrap() + 1;
     let world = World::new(undisturbed.start.clone());
@@ -69,7 +62,7 @@ fn a_worker_alone_is_taken_down() {
     let cluster = ha();
     let mut part = cluster.clone();
     part.nodes.retain(|n| n.name.as_str() == "w1");
-    let mut state = ready(&cluster);
+    let mut state = harness::in_disaster(&cluster);
     state.hang_up();
     let world = World::new(state);
     block_on(run(&world, &part, RESET)).unwrap().result.unwrap();
@@ -96,7 +89,7 @@ async fn without_those_that_are_away(world: &Arc<World>, cluster: &Cluster, ther
 #[test]
 fn a_host_that_is_away_keeps_what_it_has_and_is_wiped_once_it_is_there() {
     let cluster = etcd_only();
-    let undisturbed = faults::undisturbed(&cluster, ready(&cluster), RESET);
+    let undisturbed = faults::undisturbed(&cluster, harness::in_disaster(&cluster), RESET);
     let mut there = cluster.clone();
     let away = there.nodes.pop().unwrap().name;
     let world = World::new(undisturbed.start.clone());

@@ -23,7 +23,7 @@ use rsadm::{
 
 use crate::{
     faults::{differences, in_parallel, report, rests},
-    harness::{block_on, built, etcd_only, ha},
+    harness::{self, block_on, etcd_only, ha},
 };
 
 const DATA: &[u8] = b"what etcd had";
@@ -91,12 +91,8 @@ async fn beside(
 }
 
 fn heals_from_every_kill(name: &str, cluster: &Cluster) {
-    let mut start = block_on(built(cluster)).state();
-    start.hang_up();
-    // All members stop at once: that is what a restore is.
-    start.disaster = true;
-    let (wanted, moments) =
-        block_on(undisturbed(cluster, start)).unwrap_or_else(|why| panic!("{name}: {why}"));
+    let (wanted, moments) = block_on(undisturbed(cluster, harness::in_disaster(cluster)))
+        .unwrap_or_else(|why| panic!("{name}: {why}"));
     assert!(moments.len() > 20, "{name}: only {} effects", moments.len());
     let wrong = in_parallel(&moments[..moments.len() - 1], |moment| {
         let mut state = moment.clone();
@@ -151,7 +147,7 @@ fn a_member_that_does_not_come_up_is_told_with_its_host() {
             kept.lock().unwrap().push(failure);
         }
     });
-    let start = ready(&cluster);
+    let start = harness::in_disaster(&cluster);
     block_on(async {
         let world = World::new(start);
         let (fleet, members) = (world.fleet(&cluster), world.members(&cluster));
@@ -180,13 +176,6 @@ fn a_member_that_does_not_come_up_is_told_with_its_host() {
 }
 
 /// A built world in which all members may stop at once: that is what a restore is.
-fn ready(cluster: &Cluster) -> State {
-    let mut start = block_on(built(cluster)).state();
-    start.hang_up();
-    start.disaster = true;
-    start
-}
-
 /// After which effect members that take writes were there again for good: the last that started one.
 fn members_are_back(moments: &[State], doing: &str) -> usize {
     let starts = |m: &State| m.log.last().is_some_and(|l| l.ends_with(doing));
@@ -248,7 +237,7 @@ fn keeps_what_was_written(name: &str, cluster: &Cluster, verb: Verb, start: &Sta
 #[test]
 fn what_is_written_after_a_restore_stays_however_it_ended() {
     for (name, cluster) in [("etcd only", etcd_only()), ("ha", ha())] {
-        let start = ready(&cluster);
+        let start = harness::in_disaster(&cluster);
         keeps_what_was_written(name, &cluster, Verb::Restore, &start, "bring etcd back");
     }
 }
@@ -256,7 +245,7 @@ fn what_is_written_after_a_restore_stays_however_it_ended() {
 #[test]
 fn what_is_written_after_a_rollback_stays_however_it_ended() {
     for (name, cluster) in [("etcd only", etcd_only()), ("ha", ha())] {
-        let world = World::new(ready(&cluster));
+        let world = World::new(harness::in_disaster(&cluster));
         world.keep_snapshots();
         block_on(restore(&world, &cluster)).unwrap_or_else(|why| panic!("{name}: {why}"));
         let placed = |m: &&State| m.log.last().is_some_and(|l| l.ends_with("place the restored data"));
@@ -269,7 +258,7 @@ fn what_is_written_after_a_rollback_stays_however_it_ended() {
 #[test]
 fn a_restore_that_would_fill_a_disk_changes_nothing_on_any_host() {
     let cluster = etcd_only();
-    let mut start = ready(&cluster);
+    let mut start = harness::in_disaster(&cluster);
     start.machine(&cluster.nodes[1].name).free = 300 << 20;
     let world = World::new(start);
     let refused = block_on(restore(&world, &cluster)).unwrap_err();
@@ -282,7 +271,7 @@ fn a_restore_that_would_fill_a_disk_changes_nothing_on_any_host() {
 fn comes_back_after(all: &Cluster, done: &str, knows: &[(&str, &str)], end: Verb) -> (Node, State) {
     let mut two = all.clone();
     let left = two.nodes.pop().unwrap();
-    let world = World::new(ready(all));
+    let world = World::new(harness::in_disaster(all));
     world.keep_snapshots();
     block_on(restore(&world, all)).unwrap();
     let did = |m: &&State| m.log.iter().filter(|l| l.ends_with(done)).count() == 3;
@@ -361,7 +350,7 @@ fn absent(node: &Node) -> Absent {
 #[test]
 fn a_member_that_runs_on_a_host_nobody_can_log_in_to_is_found() {
     let cluster = etcd_only();
-    let mut state = ready(&cluster);
+    let mut state = harness::in_disaster(&cluster);
     state.machine(&cluster.nodes[2].name).power_off();
     state.settle();
     let world = World::new(state);
@@ -376,7 +365,7 @@ fn members_that_come_back_meanwhile_are_not_restored_beside() {
     let cluster = etcd_only();
     let mut survivor = cluster.clone();
     survivor.nodes.truncate(1);
-    let mut start = ready(&cluster);
+    let mut start = harness::in_disaster(&cluster);
     let others: Vec<&Node> = cluster.nodes[1..].iter().collect();
     others.iter().for_each(|n| start.machine(&n.name).power_off());
     start.disaster = true;

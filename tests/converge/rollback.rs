@@ -84,8 +84,7 @@ fn a_flag_that_nobody_knows_stops_at_the_first_host_and_is_taken_back() {
 #[test]
 fn a_flag_that_no_kubelet_knows_stops_at_the_first_host() {
     for good in [harness::ha(), harness::external_etcd(), harness::etcd_only()] {
-        let mut start = block_on(harness::built(&good)).state();
-        start.hang_up();
+        let start = harness::standing(&good);
         let mut bad = good.clone();
         bad.kubelet.extra_args.insert(FLAG.into(), "x".into());
         let world = World::new(start);
@@ -180,8 +179,7 @@ fn a_run_that_died_beside_a_bad_flag_is_healed_by_the_corrected_inventory() {
     let good = harness::ha();
     let mut bad = good.clone();
     bad.api_server.extra_args.insert(FLAG.into(), "x".into());
-    let mut start = block_on(harness::built(&good)).state();
-    start.hang_up();
+    let start = harness::standing(&good);
     let world = World::new(start);
     world.keep_snapshots();
     assert!(block_on(run(&world, &bad, UP)).unwrap().result.is_err());
@@ -200,8 +198,7 @@ fn a_run_that_died_beside_a_bad_flag_is_healed_by_the_corrected_inventory() {
 #[test]
 fn nothing_is_kept_once_the_new_ones_serve() {
     let before = harness::ha();
-    let mut start = block_on(harness::built(&before)).state();
-    start.hang_up();
+    let start = harness::standing(&before);
     let mut after = before.clone();
     for (_, extra_args) in COMPONENTS {
         extra_args(&mut after).insert("v".into(), "2".into());

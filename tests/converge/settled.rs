@@ -148,8 +148,7 @@ fn a_member_keeps_its_name() {
     for (cluster, old) in
         [(harness::ha(), "m1"), (harness::etcd_only(), "e2"), (harness::external_etcd(), "e3")]
     {
-        let mut state = block_on(built(&cluster)).state();
-        state.hang_up();
+        let mut state = harness::standing(&cluster);
         let mut renamed = cluster.clone();
         let node = renamed.nodes.iter_mut().find(|n| n.name.as_str() == old).unwrap();
         node.name = NodeName::new("a1");
@@ -188,8 +187,7 @@ fn a_host_keeps_its_role() {
         (harness::external_balancer(), "w1", &[Role::Etcd], "a node and has its kubelet.conf"),
     ];
     for (cluster, host, roles, words) in cases {
-        let mut state = block_on(built(&cluster)).state();
-        state.hang_up();
+        let mut state = harness::standing(&cluster);
         let world = World::new(state.clone());
         let mut changed = cluster.clone();
         let node = changed.nodes.iter_mut().find(|n| n.name.as_str() == host).unwrap();

@@ -18,12 +18,6 @@ use crate::{
     harness::{self, block_on, in_sync, run, succeed},
 };
 
-pub(super) fn built(cluster: &Cluster) -> State {
-    let mut state = block_on(harness::built(cluster)).state();
-    state.hang_up();
-    state
-}
-
 /// `up` says no, for this rule's reason, and has changed nothing.
 fn refused(cluster: &Cluster, start: State, words: &str) {
     let world = World::new(start);
@@ -38,7 +32,7 @@ fn refused(cluster: &Cluster, start: State, words: &str) {
 #[test]
 fn a_member_that_knows_no_leader_is_told_where_nothing_is_to_do() {
     let cluster = harness::ha();
-    let mut seen = block_on(harness::observe(&World::new(built(&cluster)), &cluster));
+    let mut seen = block_on(harness::observe(&World::new(harness::standing(&cluster)), &cluster));
     let m2 = NodeName::new("m2");
     seen.hosts.get_mut(&m2).unwrap().etcd_leaderless = true;
     let (plan, _) = phases::plan(UP, &cluster, seen, OffsetDateTime::now_utc(), |_| true).unwrap();
@@ -52,7 +46,7 @@ fn a_member_that_knows_no_leader_is_told_where_nothing_is_to_do() {
 #[test]
 fn nodes_that_nobody_named_and_answers_that_did_not_come_are_told() {
     let cluster = harness::ha();
-    let seen = block_on(harness::observe(&World::new(built(&cluster)), &cluster));
+    let seen = block_on(harness::observe(&World::new(harness::standing(&cluster)), &cluster));
     let w1 = cluster.node(&NodeName::new("w1")).unwrap().internal_address;
     let help = |seen: &Observed, text: &str| {
         let planned = phases::plan(UP, &cluster, seen.clone(), OffsetDateTime::now_utc(), |_| true);
@@ -79,7 +73,7 @@ fn nodes_that_nobody_named_and_answers_that_did_not_come_are_told() {
 #[test]
 fn a_member_that_lost_its_data_founds_nothing() {
     let cluster = harness::ha();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     state.disaster = true;
     let now = state.clock;
     let machine = state.machine(&NodeName::new("m2"));
@@ -93,7 +87,7 @@ fn a_member_that_lost_its_data_founds_nothing() {
 #[test]
 fn a_member_whose_host_is_bare_is_taken_out_before_it_is_built_again() {
     let cluster = harness::ha();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     state.disaster = true;
     let bare = State::new(&cluster).machines.remove(&NodeName::new("m2")).unwrap();
     state.machines.insert(NodeName::new("m2"), bare);
@@ -105,7 +99,7 @@ fn a_member_whose_host_is_bare_is_taken_out_before_it_is_built_again() {
 fn a_cluster_that_is_built_anew_is_another() {
     let cluster = harness::etcd_only();
     let ids = || {
-        let state = built(&cluster);
+        let state = harness::standing(&cluster);
         let identity = |n: &Node| state.machines[&n.name].files.text(layout::IDENTITY).unwrap();
         let ids: Vec<String> = cluster.nodes.iter().map(identity).collect();
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
@@ -118,7 +112,7 @@ fn a_cluster_that_is_built_anew_is_another() {
 fn a_lost_authority_is_not_made_again_beside_data() {
     let cluster = harness::ha();
     for ca in Ca::ALL {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         for machine in state.machines.values_mut() {
             machine.files.remove(&ca.key_path());
             machine.files.remove(&ca.cert_path());
@@ -132,7 +126,7 @@ fn a_lost_authority_is_not_made_again_beside_data() {
 fn a_node_that_somebody_deleted_is_registered_again() {
     let cluster = harness::ha();
     for lost in ["m2", "w1"] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         state.kube.nodes.remove(&NodeName::new(lost));
         let undisturbed = faults::undisturbed(&cluster, state, UP);
         faults::heals_from_every_kill("a deleted node", &cluster, &undisturbed, UP);
@@ -145,7 +139,7 @@ fn a_control_plane_whose_api_server_is_down_is_marked_through_another() {
     let cluster = harness::ha();
     let m2 = NodeName::new("m2");
     for (is_down, speaker) in [(false, "m2"), (true, "m1")] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         state.kube.nodes.get_mut(&m2).unwrap().managed.clear();
         if is_down {
             state.machine(&m2).files.remove(&layout::manifest_of("kube-apiserver"));
@@ -178,7 +172,7 @@ fn grown(stacked: bool) -> Cluster {
 fn etcd_alone_becomes_a_cluster_with_control_planes() {
     for stacked in [false, true] {
         let cluster = grown(stacked);
-        let mut state = built(&harness::etcd_only());
+        let mut state = harness::standing(&harness::etcd_only());
         state.meet(&cluster);
         let mut undisturbed = faults::undisturbed(&cluster, state, UP);
         undisturbed.moments = undisturbed.moments.into_iter().step_by(29).collect();
@@ -190,7 +184,7 @@ fn etcd_alone_becomes_a_cluster_with_control_planes() {
 fn control_planes_that_were_lost_with_their_authority_are_not_made_anew() {
     let cluster = harness::external_etcd();
     for answers in [true, false] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         state.disaster = true;
         for node in cluster.kubernetes_nodes() {
             state.machines.remove(&node.name);
@@ -209,9 +203,9 @@ fn control_planes_that_were_lost_with_their_authority_are_not_made_anew() {
 /// Not even where etcd is empty: a worker that is left trusts the authority that was lost.
 #[test]
 fn a_node_that_is_left_speaks_for_its_authority() {
-    let mut state = built(&harness::etcd_only());
+    let mut state = harness::standing(&harness::etcd_only());
     let cluster = grown(false);
-    let mut worker = built(&harness::external_etcd()).machine(&NodeName::new("w1")).clone();
+    let mut worker = harness::standing(&harness::external_etcd()).machine(&NodeName::new("w1")).clone();
     for ca in Ca::ALL {
         worker.files.remove(&ca.cert_path());
     }
@@ -224,7 +218,7 @@ fn a_node_that_is_left_speaks_for_its_authority() {
 #[test]
 fn an_authority_that_one_host_lost_comes_from_the_others() {
     let cluster = harness::ha();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     let wanted = state.machine(&NodeName::new("m2")).files.sha256(&Ca::Etcd.cert_path()).map(str::to_owned);
     let files = &mut state.machine(&NodeName::new("m1")).files;
     files.remove(&Ca::Etcd.key_path());
@@ -245,7 +239,7 @@ fn another_clusters_host_is_left_alone() {
     let mut other = cluster.clone();
     other.name = "other".into();
     let mut state = State::new(&cluster);
-    let stranger = built(&other).machine(&NodeName::new("w1")).clone();
+    let stranger = harness::standing(&other).machine(&NodeName::new("w1")).clone();
     state.machines.insert(NodeName::new("w1"), stranger);
     // A worker carries no record of its cluster; its certificates tell.
     let world = World::new(state);
@@ -265,7 +259,7 @@ fn static_pods_of_somebody_else_stop_up() {
 #[test]
 fn a_cluster_that_lost_all_power_comes_back() {
     let cluster = harness::ha();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     state.disaster = true;
     state.machines.values_mut().for_each(rsadm::fake::Machine::power_off);
     let now = state.clock;
@@ -282,7 +276,7 @@ fn a_cluster_that_lost_all_power_comes_back() {
 #[test]
 fn etcd_that_is_down_starts_before_it_is_asked_who_shall_leave() {
     let five = harness::load("tests/lab/inventories/lab-etcd-only.yaml");
-    let mut state = built(&five);
+    let mut state = harness::standing(&five);
     for machine in state.machines.values_mut() {
         machine.stop("kubelet");
         machine.kill_pods();
@@ -351,7 +345,7 @@ fn a_node_that_left_the_inventory_keeps_its_pods_reachable_until_it_is_deleted()
     let mut w3 = all.nodes[4].clone();
     (w3.name, w3.internal_address) = (NodeName::new("w3"), [10, 77, 0, 23].into());
     other.nodes.push(w3);
-    let mut state = built(&all);
+    let mut state = harness::standing(&all);
     let before = routes_of_w1(&mut state);
     let address = all.nodes[4].internal_address;
     let of_w2 = before.iter().find(|(_, to)| **to == address).map(|(subnet, _)| *subnet).unwrap();
@@ -380,7 +374,7 @@ fn a_node_that_left_the_inventory_keeps_its_pods_reachable_until_it_is_deleted()
 #[test]
 fn a_node_that_lost_its_file_for_pods_keeps_its_part_of_the_subnet() {
     let cluster = harness::ha();
-    let mut built = built(&cluster);
+    let mut built = harness::standing(&cluster);
     let parts = |state: &State| {
         let part = |n: &Node| Some((n.name.clone(), state.machines[&n.name].files.text(layout::CNI_CONFIG)?));
         cluster.kubernetes_nodes().filter_map(part).collect::<BTreeMap<_, _>>()
@@ -414,7 +408,7 @@ fn a_node_that_lost_its_file_for_pods_keeps_its_part_of_the_subnet() {
 fn settings_of_the_kernel_that_somebody_changed_are_set_again() {
     let cluster = harness::ha();
     for line in ["net.ipv4.ip_forward = 1", "-net.bridge.bridge-nf-call-iptables = 1"] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         assert!(state.machine(&NodeName::new("w1")).kernel.remove(line));
         let world = World::new(state);
         block_on(async {
@@ -432,7 +426,7 @@ fn settings_of_the_kernel_that_somebody_changed_are_set_again() {
 #[test]
 fn a_module_of_the_kernel_that_is_gone_is_loaded_again() {
     let cluster = harness::ha();
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     let kernel = &mut state.machine(&NodeName::new("w1")).kernel;
     assert!(kernel.remove("br_netfilter") && kernel.remove("-net.bridge.bridge-nf-call-iptables = 1"));
     let world = World::new(state);
@@ -449,7 +443,7 @@ fn a_module_of_the_kernel_that_nothing_uses_may_be_gone() {
     let mut cluster = harness::ha();
     cluster.network.plugin = NetworkPlugin::None;
     cluster.kube_proxy.enabled = false;
-    let mut state = built(&cluster);
+    let mut state = harness::standing(&cluster);
     assert!(state.machine(&NodeName::new("w1")).kernel.remove("br_netfilter"));
     block_on(in_sync(&World::new(state), &cluster, UP));
 }
@@ -500,7 +494,7 @@ fn what_somebody_else_brings_is_not_brought_by_us() {
     for (cluster, ready, network) in
         [(harness::with_manifests(), true, Some("network-0")), (harness::without_plugin(), false, None)]
     {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         state.settle();
         let own = ["kubeadm", "kube-proxy", "coredns"];
         let others: Vec<&str> = state.kube.bundles.keys().map(String::as_str).collect();
@@ -509,7 +503,7 @@ fn what_somebody_else_brings_is_not_brought_by_us() {
         let files = &state.machine(&cluster.nodes[0].name).files;
         assert!([layout::CNI_CONFIG, layout::NETWORK_UNIT].iter().all(|path| !files.has(path)));
     }
-    let mut state = built(&harness::external_balancer());
+    let mut state = harness::standing(&harness::external_balancer());
     let worker = state.machine(&NodeName::new("w1"));
     assert!(worker.process("haproxy").is_none());
     let config = worker.files.text(layout::KUBELET_CONF).unwrap();

@@ -30,12 +30,6 @@ fn topologies() -> [Cluster; 3] {
     [harness::ha(), harness::single(), harness::etcd_only()]
 }
 
-fn built(cluster: &Cluster) -> State {
-    let mut state = block_on(harness::built(cluster)).state();
-    state.hang_up();
-    state
-}
-
 fn newer(cluster: &Cluster) -> Cluster {
     let mut newer = cluster.clone();
     let had = newer.release.etcd;
@@ -58,7 +52,7 @@ fn first(cluster: &Cluster) -> NodeName {
 fn it_comes_to_its_end_wherever_it_was_killed() {
     for cluster in topologies() {
         let newer = newer(&cluster);
-        let undisturbed = undisturbed(&newer, built(&cluster), ETCD_UPGRADE);
+        let undisturbed = undisturbed(&newer, harness::standing(&cluster), ETCD_UPGRADE);
         let last = undisturbed.moments.last().unwrap();
         assert_eq!(kept(last), Vec::<String>::new(), "{}", cluster.name);
         assert!(undisturbed.moments.iter().any(|m| kept(m).len() == 1), "{}: nothing was kept", cluster.name);
@@ -69,7 +63,7 @@ fn it_comes_to_its_end_wherever_it_was_killed() {
 #[test]
 fn a_version_that_does_not_run_is_taken_back_at_the_first_member() {
     for good in topologies() {
-        let start = built(&good);
+        let start = harness::standing(&good);
         let world = World::new(start.clone());
         let outcome = block_on(run(&world, &useless(&good), ETCD_UPGRADE)).unwrap();
         let Err(RunError::Failed(failures)) = outcome.result else { panic!("{}: not noticed", good.name) };
@@ -94,7 +88,7 @@ fn a_version_that_does_not_run_is_taken_back_at_the_first_member() {
 fn each_way_back_that_is_named_is_one() {
     for good in topologies() {
         let (host, alone) = (first(&good), good.with_role(Role::Etcd).count() == 1);
-        let world = World::new(built(&good));
+        let world = World::new(harness::standing(&good));
         world.keep_snapshots();
         assert!(block_on(run(&world, &useless(&good), ETCD_UPGRADE)).unwrap().result.is_err());
         let written = format!("{host}: write {}", layout::ETCD_MANIFEST);
@@ -154,7 +148,7 @@ impl Members for Brittle {
 #[test]
 fn a_version_that_has_served_is_not_taken_back_even_where_it_then_ends() {
     for good in [harness::single(), harness::etcd_only()] {
-        let (world, host) = (World::new(built(&good)), first(&good));
+        let (world, host) = (World::new(harness::standing(&good)), first(&good));
         let manifest = |world: &Arc<World>| {
             world.inner().state.machine(&host).files.read(layout::ETCD_MANIFEST).map(<[u8]>::to_vec).unwrap()
         };
@@ -202,7 +196,7 @@ impl Members for Forgetful {
 #[test]
 fn no_member_follows_one_whose_data_is_not_that_of_the_others() {
     let good = harness::etcd_only();
-    let (mut start, host) = (built(&good), first(&good));
+    let (mut start, host) = (harness::standing(&good), first(&good));
     assert!(start.write("kept"));
     let had = start.machine(&host).files.read(layout::ETCD_MANIFEST).unwrap().to_vec();
     let world = World::new(start.clone());
@@ -236,7 +230,7 @@ fn row_50_a_3_5_goes_to_3_6_late_and_a_downgrade_is_etcdctls() {
         (Version::new(3, 5, 26), None),
         (cluster.release.etcd, Some(["writes what an older one does not read", "takes etcdctl downgrade"])),
     ] {
-        let mut state = built(&cluster);
+        let mut state = harness::standing(&cluster);
         let image = |version| cluster.release.clone().with_etcd(version).etcd_image();
         let (had, has) = (image(cluster.release.etcd), image(from));
         for machine in state.machines.values_mut() {
