@@ -27,11 +27,10 @@ script!(
     /// Tries rsadm itself on the host, and records it.
     AGENT, "agent"
 );
-/// Applies Kubernetes objects.
-pub const APPLY: Script = Script {
-    name: "apply",
-    text: concat!(include_str!("../observe/objects.sh"), include_str!("scripts/apply.sh")),
-};
+script!(
+    /// Applies Kubernetes objects.
+    APPLY, "apply" after "../observe/objects.sh", "scripts/kubectl.sh"
+);
 script!(
     /// Waits for an API server.
     AWAIT_API, "await-api"
@@ -118,7 +117,7 @@ script!(
 );
 script!(
     /// Labels and taints a node.
-    MARK, "mark"
+    MARK, "mark" after "scripts/kubectl.sh"
 );
 script!(
     /// Pulls images.

@@ -1,6 +1,5 @@
 # apply.sh FILE BUNDLE HASH: server-side, so that what we take out of an object goes; then the bundle is recorded. (After
-# objects.sh.)
-k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 30s "$@"; }
+# objects.sh and kubectl.sh.)
 end=$((SECONDS+60))
 # A young API server answers some kinds later than others.
 d=$(mktemp -d "/run/rsadm.$$.XXXXXX") && trap 'rm -rf "$d"' EXIT || exit 1

@@ -1,7 +1,6 @@
-# mark.sh NODE SECONDS MANAGED LABELS… -- TAINTS…
+# mark.sh NODE SECONDS MANAGED LABELS… -- TAINTS… (After kubectl.sh.)
 # What is ours (the annotation) is noted with the labels, in one stroke and last: a run that dies before takes nothing for done.
 # What was ours before and is no more is taken back, also where nobody could tell of it when this was planned.
-k() { NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --request-timeout 30s "$@"; }
 node=$1 managed=$3
 # A kubelet that registers its node brings taints along.
 there=$(k wait --for=create "node/$node" --timeout "$2s" -o go-template='{{range .spec.taints}}{{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{with .metadata.annotations}}{{with index . "rsadm/managed"}}ours {{.}}{{end}}{{end}}') || exit 1
