@@ -12,13 +12,17 @@ use crate::{
     observe::{Facts, Observed},
     phases::{certs, clock, ownership},
     pki::{
-        authorities::{Ca, WARNING_DAYS, holdings},
+        authorities::{Ca, holdings},
         inspect::{CertInfo, days_left},
-        leaf::{Foreign, LeafSpec, URGENT_DAYS},
+        leaf::{Foreign, LeafSpec},
         specs,
     },
     plan::shared::Shared,
 };
+
+mod advice;
+#[cfg(test)]
+mod tests;
 
 /// A leaf that ends within this time is worth renewing: a quarter of the year for which it is issued.
 pub const RENEW_DAYS: i64 = 90;
@@ -169,7 +173,7 @@ pub fn assess(sources: &Sources<'_>) -> CertificatesStatus {
         unreachable: sources.unreachable.clone(),
         advice: Vec::new(),
     };
-    status.advice = advice(sources, &status);
+    status.advice = advice::advice(sources, &status);
     let warned = status.advice.iter().any(|a| a.level == Level::Warning);
     if warned || !status.unreachable.is_empty() {
         status.verdict = Verdict::Degraded;
@@ -239,106 +243,3 @@ fn authority(sources: &Sources<'_>, ca: Ca, info: &CertInfo, now: OffsetDateTime
 fn ends(info: &CertInfo) -> Option<String> {
     info.not_after.format(&Rfc3339).ok()
 }
-
-fn advice(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice> {
-    let say = |level, text: String, command: Option<String>| Advice { level, text, says: None, command };
-    let renew = || Some(format!("rsadm certs renew{}", sources.inventory));
-    let is_bare = sources.seen.hosts.values().all(|facts| facts.certs.is_empty());
-    if !status.certificates.is_empty() && is_bare {
-        let up = format!("rsadm up{}", sources.inventory);
-        return vec![say(Level::Warning, "nothing is built yet; this does it:".to_owned(), Some(up))];
-    }
-    let hosts = |wants: &dyn Fn(&Certificate) -> bool| {
-        let mut hosts: Vec<&str> = Vec::new();
-        for c in status.certificates.iter().filter(|c| wants(c)) {
-            if !hosts.contains(&c.host.as_str()) {
-                hosts.push(c.host.as_str());
-            }
-        }
-        (!hosts.is_empty()).then(|| hosts.join(", "))
-    };
-    let mut advice = Vec::new();
-    // By such a clock nothing else of this can be told.
-    if let Err(refusal) = clock::may_issue(sources.seen) {
-        advice.push(say(Level::Warning, format!("{}; {}", refusal.why, refusal.help), None));
-    }
-    if let Err(refusal) = certs::agree(sources.cluster, sources.seen) {
-        let text = format!("{}: {}; {}", refusal.subject, refusal.why, refusal.help);
-        advice.push(say(Level::Warning, text, None));
-    }
-    for Certificate { host, path, authority, .. } in status.certificates.iter().filter(|c| c.foreign) {
-        let text = format!(
-            "{path} on {host} is signed by {authority}: the host serves another cluster, or the file was put there by mistake; \
-             once it is moved away, this issues the right one:"
-        );
-        advice.push(say(Level::Warning, text, Some(format!("rsadm up{}", sources.inventory))));
-    }
-    for Certificate { host, path, of_another, .. } in &status.certificates {
-        let Some(name) = of_another else { continue };
-        let text = format!(
-            "{path} on {host} is issued to {name}: it was put there by mistake; this issues the right one:"
-        );
-        advice.push(say(Level::Warning, text, Some(format!("rsadm up{}", sources.inventory))));
-    }
-    // Whoever built with kubeadm may keep the keys elsewhere on purpose.
-    let built = sources.seen.hosts.values().any(|facts| facts.begun.is_some());
-    for authority in status.authorities.iter().filter(|a| a.keepers.is_empty()) {
-        let Authority { name, path, .. } = authority;
-        let key = path.replace(".crt", ".key");
-        let text = format!(
-            "the key of the {name} is on no host that answers: nothing can be renewed, and nobody can join; put {key} back \
-             from a backup on a host that keeps it (a bundle of rsadm etcd snapshot save --with-pki has it)"
-        );
-        advice.push(say(if built { Level::Warning } else { Level::Note }, text, None));
-    }
-    for authority in status.authorities.iter().filter(|a| a.days < WARNING_DAYS) {
-        let Authority { name, days, .. } = authority;
-        let text = match *days < 0 {
-            true => format!(
-                "the {name} has expired: nobody accepts what it signs, and nothing can be renewed with it"
-            ),
-            false => format!(
-                "the {name} ends in {days} days, and with it everything that it signed; a new one is never made by \
-                 itself, so plan the change now"
-            ),
-        };
-        advice.push(say(Level::Warning, text, None));
-    }
-    // What its authority took along nobody can renew; the authority's line says so.
-    let is_over = |c: &Certificate| status.authorities.iter().any(|a| a.name == c.authority && a.days < 0);
-    let lost = hosts(&|c: &Certificate| c.is_lost() && !is_over(c));
-    if let Some(hosts) = &lost {
-        let or = if status.has_early() {
-            "are missing, lack their keys, have expired or begin in the future"
-        } else {
-            "are missing, lack their keys or have expired"
-        };
-        let text = format!("certificates on {hosts} {or}; no API server is needed to renew them:");
-        advice.push(say(Level::Warning, text, renew()));
-    }
-    let stale = |c: &Certificate| !c.is_lost() && matches!(c.served, Some(Served::Other { .. }));
-    if let Some(hosts) = hosts(&stale) {
-        let text = format!(
-            "what is served on {hosts} is not what lies on disk: an API server may take a minute to notice a new file, \
-             and what holds on longer takes it up when it is started anew"
-        );
-        advice.push(say(Level::Warning, text, None));
-    }
-    // Of what ends with its authority the authority's line says what there is to do.
-    let within = |days| {
-        move |c: &Certificate| {
-            c.days.is_some_and(|d| (0..days).contains(&d)) && !c.with_authority && !c.renews_itself
-        }
-    };
-    for (days, level) in [(URGENT_DAYS, Level::Warning), (RENEW_DAYS, Level::Note)] {
-        if let (Some(hosts), None) = (hosts(&within(days)), &lost) {
-            let text = format!("certificates on {hosts} end within {days} days; this renews them:");
-            advice.push(say(level, text, renew()));
-            break;
-        }
-    }
-    advice
-}
-
-#[cfg(test)]
-mod tests;
