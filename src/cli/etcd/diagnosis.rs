@@ -15,7 +15,7 @@ use crate::{
     cli::CliError,
     etcd::{
         EtcdError, MemberStatus,
-        status::{EtcdReport, MemberReport, list},
+        status::{EtcdReport, MemberReport, Told, judged, list},
     },
     exec::{
         members::Members,
@@ -142,16 +142,30 @@ impl Diagnosis {
         })
     }
 
-    /// That some hold different data, as far as their hashes compare.
+    /// That some hold different data, as far as their hashes compare; and who is alone with it, where the others are a majority.
     fn differ(&self) -> Option<String> {
-        let apart: Vec<&str> = apart(&self.survivors).iter().map(|s| s.host.as_str()).collect();
-        (!apart.is_empty()).then(|| {
-            format!(
+        let apart = apart(&self.survivors);
+        let same = |a: &&Survivor, b: &&Survivor| (a.hashed_at == b.hashed_at).then(|| a.hash == b.hash);
+        let told = |s: &&&Survivor, as_what| judged(*s, &apart, self.voters, same) == as_what;
+        let hosts =
+            |as_what| apart.iter().filter(move |s| told(s, as_what)).map(|s| s.host.as_str()).collect();
+        let (odd, most): (Vec<&str>, Vec<&str>) = (hosts(Told::Odd), hosts(Told::Same));
+        match (apart.is_empty(), odd.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some(format!(
                 "{} hold different data at one revision: etcd starts none of them beside another that differs, and nothing \
                  here tells whose is right",
-                list(&apart)
-            )
-        })
+                list(&apart.iter().map(|s| s.host.as_str()).collect::<Vec<_>>())
+            )),
+            (false, false) => Some(format!(
+                "{} {} other data at one revision than {}, who are more than half of all {} members: etcd starts none of \
+                 them beside another that differs",
+                list(&odd),
+                if odd.len() == 1 { "holds" } else { "hold" },
+                list(&most),
+                self.voters
+            )),
+        }
     }
 
     /// Survivors of which the database alone is whole, and its revision.

@@ -171,6 +171,30 @@ fn a_whole_database_that_is_further_is_not_passed_over_in_silence() {
     assert_eq!(choice(&[with(Some(500))], None, Some("e1")), chosen("e1", true));
 }
 
+#[test]
+fn who_is_alone_with_his_data_is_named() {
+    let with = |(host, hash): (&str, &str)| Survivor {
+        hash: Some(hash.into()),
+        hashed_at: Some((9, 5)),
+        ..survivor(host, Some((2, 9, 9)))
+    };
+    let says = |voters, all: &[(&str, &str)]| {
+        let text = Diagnosis::of(all.iter().copied().map(with).collect(), voters).text();
+        text.lines().find(|line| line.contains("at one revision")).unwrap_or_default().to_owned()
+    };
+    let three = [("e1", "aa"), ("e2", "aa"), ("e3", "bb")];
+    let most = says(3, &three);
+    assert!(
+        most.starts_with(
+            "e3 holds other data at one revision than e1 and e2, who are more than half of all 3"
+        )
+    );
+    assert!(says(5, &three).ends_with("nothing here tells whose is right."), "two of five outvote nobody");
+    let five = [three.as_slice(), &[("e4", "aa"), ("e5", "bb")]].concat();
+    assert!(says(5, &five).starts_with("e3 and e5 hold other data at one revision than e1, e2 and e4, who"));
+    assert_eq!(says(3, &three[..2]), "");
+}
+
 /// etcd ends one beside the other over what they hold, and no count of them makes that a quorum.
 #[test]
 fn whoever_names_one_goes_past_the_count_and_different_data_is_told() {
