@@ -9,6 +9,7 @@ use crate::{
         ownership::{self, Stranger},
         preflight::Verdict,
         settled,
+        workers::HAPROXY,
     },
 };
 
@@ -77,7 +78,7 @@ fn wanted_ports(s: &Subject<'_>) -> Vec<(u16, &'static str)> {
             (layout::SCHEDULER_PORT, "kube-scheduler"),
         ]);
     } else if node.is(Role::Worker) && s.cluster.load_balancer == LoadBalancer::NodeLocal {
-        ports.extend([(s.cluster.api.port, "haproxy"), (layout::HAPROXY_HEALTH_PORT, "haproxy")]);
+        ports.extend([(s.cluster.api.port, HAPROXY), (layout::HAPROXY_HEALTH_PORT, HAPROXY)]);
     }
     if node.is_kubernetes() && s.cluster.kube_proxy.enabled {
         ports.push((layout::KUBE_PROXY_METRICS_PORT, "kube-proxy"));
@@ -95,12 +96,17 @@ pub(super) fn ports(s: &Subject<'_>) -> Vec<Verdict> {
         .filter_map(|(port, owner)| {
             // A listener of our own, of a preflight that was killed, ends by itself within seconds. Once it was called it
             // is the `sleep` of `probe.sh`, which opens no port itself.
+            // Ours the facts tell as a process, by its files; one of the host's own they do not.
+            let is_ours = |found: &str| found == owner && (owner != HAPROXY || s.facts.runs(HAPROXY));
             let others = |found: &&String| {
-                *found != owner && *found != "sleep" && !found.starts_with("systemd-socket-")
+                !is_ours(found) && *found != "sleep" && !found.starts_with("systemd-socket-")
             };
             let found = s.facts.ports.get(&port).filter(others)?;
             let (by, way_out) = match found.as_str() {
                 "-" => ("a program that does not show".to_owned(), "free it".to_owned()),
+                HAPROXY if owner == HAPROXY => {
+                    ("a haproxy of the host's own".to_owned(), "stop that".to_owned())
+                }
                 name => (name.to_owned(), format!("stop {name}")),
             };
             Some(Verdict::error(

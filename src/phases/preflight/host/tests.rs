@@ -234,6 +234,13 @@ const CASES: &[(&str, Change, &str)] = &[
     (
         "w1",
         |_, f| {
+            f.ports.insert(6443, "haproxy".into());
+        },
+        "!port 6443 is taken by a haproxy of the host's own",
+    ),
+    (
+        "w1",
+        |_, f| {
             f.ports.insert(10250, "-".into());
         },
         "!port 10250 is taken by a program that does not show",
@@ -323,7 +330,10 @@ fn what_is_as_it_should_be_is_passed_over() {
                 (10257, "kube-controller".into()),
             ]);
         }),
-        ("w1", |_, f| f.ports.extend([(6443, "haproxy".into()), (10250, "kubelet".into())])),
+        ("w1", |_, f| {
+            f.ports.extend([(6443, "haproxy".into()), (10250, "kubelet".into())]);
+            f.processes.push(ProcessFact { name: "haproxy".into(), revision: None, etcd_servers: vec![] });
+        }),
         // A port that only control planes need.
         ("w1", |_, f| f.ports.extend([(2379, "nginx".into())])),
         // An interrupted run of this cluster, before etcd first served.
