@@ -3,6 +3,7 @@
 mod etcd_only;
 mod etcd_upgrade;
 mod growth;
+mod kept_out;
 mod killed;
 mod members;
 mod snapshots;
