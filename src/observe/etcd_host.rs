@@ -4,6 +4,7 @@
 
 use time::OffsetDateTime;
 
+use super::Identity;
 use crate::{
     etcd::status::{Expired, HostState, Metrics, Process, Restoring, Words},
     host::Script,
@@ -56,6 +57,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
             "kubelet" => process.kubelet = rest.trim() == "active",
             "manifest" => process.manifest = true,
             "data" => process.data = true,
+            "identity" => process.data_of = cluster_of(rest),
             "running" => process.running = true,
             "flag" => {
                 process.flags.extend(rest.split_once(' ').map(|(name, value)| (name.into(), value.into())));
@@ -87,8 +89,10 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
                     certs.into_iter().partition(|(name, _)| *name == CA);
                 process.authority_ends = authorities.first().and_then(|(_, der)| end(der));
                 let authority_ends = process.authority_ends;
-                process.expired =
-                    own.into_iter().find_map(|(name, der)| expired(name, der, clock, authority_ends));
+                process.expired = own
+                    .into_iter()
+                    .find_map(|(name, der)| expired(name, der, clock, authority_ends))
+                    .map(Box::new);
                 let metrics = Metrics::read(metrics.into_iter(), clock);
                 let state = HostState::Seen(process);
                 return Some(EtcdHost { state, etcd_servers, metrics, backup });
@@ -97,6 +101,12 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
         }
     }
     None
+}
+
+/// The etcd cluster of a host's record.
+fn cluster_of(record: &str) -> Option<u64> {
+    let identity: Identity = serde_json::from_str(record).ok()?;
+    u64::from_str_radix(&identity.etcd_cluster_id, 16).ok()
 }
 
 /// The authority's file among those of certificates.
@@ -187,6 +197,13 @@ mod tests {
         assert_eq!(process.flags, BTreeMap::from([("heartbeat-interval".to_owned(), "250".to_owned())]));
         let servers = parse(RUNS).unwrap().etcd_servers.unwrap();
         assert_eq!(servers, ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]);
+    }
+
+    #[test]
+    fn whose_data_a_host_has_is_told_by_its_record() {
+        let record = r#"{"cluster":"prod","etcd_cluster_id":"4dbcd25e8188d44b"}"#;
+        assert_eq!(seen(&format!("identity {record}\nend\n")).data_of, Some(0x4dbc_d25e_8188_d44b));
+        assert_eq!(seen("identity rubbish\nend\n").data_of, None);
     }
 
     #[test]
@@ -385,7 +402,8 @@ mod tests {
         fs::create_dir_all(&logs).unwrap();
         let at = "2026-11-30T09:14:39Z stderr F ";
         let entry =
-            r#"{"level":"panic","msg":"failed to open database","path":"/d","error":"checksum error"}"#;
+            r#"{"level":"panic","msg":"failed to open database","path":"/d","error":"checksum error""#;
+        let entry = format!(r#"{entry},"stacktrace":"{}"}}"#, r"backend.newBackend\n\t".repeat(200));
         let log =
             format!("{at}{entry}\n{at}panic: failed to open database\n{at}\n{at}goroutine 1 [running]:\n");
         fs::write(logs.join("0.log"), log).unwrap();

@@ -5,6 +5,7 @@ f() { printf '%s\n' "$*"; }
 f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 [ -f /etc/kubernetes/manifests/etcd.yaml ] && f manifest
 room=
+[ -f /var/lib/rsadm/cluster.json ] && f identity "$(cat /var/lib/rsadm/cluster.json)"
 [ -e /var/lib/etcd/member ] && f data && room=$(df -PB1 /var/lib/etcd/member/wal 2>/dev/null | awk 'NR == 2 {print $4}') && f room "$room"
 p=/var/lib/rsadm/restore
 # Once it is over and no manifest waits, what is left of it stands in nobody's way.
@@ -35,10 +36,10 @@ log=$(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log 2>/dev/null | head -n 1)
 if [ "$log" ]; then
   n=${log##*/}; f restarts "${n%.log}"
   tail -n 1 "$log" | cut -c1-2000 | sed 's/^/last /'
-  # A life that has only begun has not complained yet, and a panic repeats what was said before it, without the error. (The
-  # names of these files have no spaces.)
+  # A life that has only begun has not complained yet, and a panic repeats what was said before it, without the error. Where
+  # that comes from may be longer than all the rest. (The names of these files have no spaces.)
   # shellcheck disable=SC2046
-  v=$(tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):|permanently removed' | awk '{said = $0; if (sub(/^.* F panic: /, "", said) && index(v, "\"msg\":\"" said "\"")) next; v = $0} END {print v}' | cut -c1-2000)
+  v=$(tail -qn 400 $(ls -tr /var/log/pods/kube-system_etcd-*/etcd/*.log | tail -n 2) | grep -aE '"level":"(dpanic|panic|fatal)"| F (panic|fatal error):|permanently removed' | awk '{said = $0; if (sub(/^.* F panic: /, "", said) && index(v, "\"msg\":\"" said "\"")) next; v = $0} END {sub(/,"stacktrace":".*/, "}", v); print v}' | cut -c1-2000)
   [ ! "$v" ] || f complaint "$v"
   # From whom its data differs, by the last life that tells it. (etcd 3.7 has no ID there, but where it dialled them.)
   if [[ $v == *'data inconsistency with peers'* ]]; then

@@ -41,7 +41,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(alarms(report, commands));
     advice.extend(hashes(report, commands));
     advice.extend(uncompared(report, commands));
-    advice.extend(membership(report, commands));
+    advice.extend(membership(report, commands, &known.old_clusters));
     advice.extend(report.members.iter().filter_map(|m| quota(m, is_of_others(report))));
     advice.extend(versions(report, commands));
     advice.extend(links::advise(report));

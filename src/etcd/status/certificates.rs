@@ -120,7 +120,7 @@ pub(super) fn advise(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice>
 
 /// A certificate of its own that has ended.
 pub(super) fn expired(title: &str, process: &Process, commands: Commands<'_>) -> Option<Advice> {
-    let Expired { file, on, with_authority } = process.expired.as_ref()?;
+    let Expired { file, on, with_authority } = process.expired.as_deref()?;
     let text = format!("the certificate {file} of etcd on {title} has expired on {on}");
     Some(match process.is_of_others() {
         _ if *with_authority => warning(format!("{text}, {AUTHORITY}")).with(commands.certificates()),

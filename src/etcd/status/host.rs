@@ -32,6 +32,9 @@ pub struct Process {
     pub manifest: bool,
     /// True where there is data of a member.
     pub data: bool,
+    /// The ID of the etcd cluster that the host last belonged to, by its own record.
+    #[serde(skip)]
+    pub data_of: Option<u64>,
     /// True where a process runs.
     pub running: bool,
     /// What it was started with, as far as anything follows from it: flags by their names.
@@ -48,7 +51,7 @@ pub struct Process {
     pub restoring: Option<Box<Restoring>>,
     /// A certificate of its that has ended, by the host's clock: the others turn it away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expired: Option<Expired>,
+    pub expired: Option<Box<Expired>>,
     /// When the authority of its certificates ends, as far as the host tells.
     #[serde(skip)]
     pub authority_ends: Option<OffsetDateTime>,

@@ -11,7 +11,7 @@ use super::{
 use crate::etcd::is_loopback;
 
 /// Who is a member and not in the inventory, or in the inventory and no member, or not yet one with a vote.
-pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
+pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>, old: &[u64]) -> Vec<Advice> {
     let of = |member: &MemberReport| {
         let title = title(member);
         let advice = match member.error {
@@ -55,7 +55,7 @@ pub(super) fn membership(report: &EtcdReport, commands: Commands<'_>) -> Vec<Adv
             _ if report.members.iter().any(|m| elsewhere(m, report).is_some_and(|host| host == member)) => {
                 return None;
             }
-            _ if member.id.is_none() => no_member(member, report, commands),
+            _ if member.id.is_none() => no_member(member, report, commands, old),
             _ if member.is_learner => {
                 note(format!("{title} is a learner: it copies the data and has no vote yet"))
             }
@@ -116,8 +116,18 @@ pub(super) fn moved(members: &[&MemberReport], voters: usize) -> Option<Advice> 
 }
 
 /// An etcd host that the inventory has and the cluster has not.
-fn no_member(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>) -> Advice {
+fn no_member(member: &MemberReport, report: &EtcdReport, commands: Commands<'_>, old: &[u64]) -> Advice {
     let title = title(member);
+    if let Some(HostState::Seen(Process { data: true, data_of: Some(id), .. })) = &member.host
+        && report.serves
+        && old.contains(id)
+    {
+        let text = format!(
+            "{title} missed a restore or a recovery and has the old data (of cluster {id:x}): let etcd not be started there. \
+             This sets the old data aside and makes it a member again:"
+        );
+        return warning(text).with(commands.replace(&host(member)));
+    }
     let text = format!("{title} is an etcd host of the inventory and no member of the cluster");
     let this = || format!("{text}: take the role off it there, or this makes it one:");
     match &member.host {

@@ -6,7 +6,8 @@ use crate::etcd::Cause;
 /// What it serves to clients and what its peers see end on days of their own.
 #[test]
 fn a_certificate_for_peers_that_has_ended_is_told_of_members_that_answer() {
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
+    let expired =
+        Some(Box::new(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false }));
     let process = Process {
         prepared: true,
         kubelet: true,
@@ -79,7 +80,8 @@ fn the_certificate_that_ends_first_is_told_with_whom_it_is_served_to() {
 /// Its file says on which day.
 #[test]
 fn a_certificate_for_peers_that_was_seen_to_have_ended_is_told_once() {
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-01".into(), with_authority: false });
+    let expired =
+        Some(Box::new(Expired { file: "peer.crt".into(), on: "2026-11-01".into(), with_authority: false }));
     let process = Process { prepared: true, running: true, expired, ..Process::default() };
     let mut scene = Scene::new(3);
     scene.answer(3).peer_not_after = Some(datetime!(2026-11-01 14:00:00 UTC));

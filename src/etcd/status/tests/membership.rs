@@ -52,6 +52,17 @@ fn membership_against_the_inventory() {
             advice.iter().find(|a| a.text.contains("no member of the cluster: take the role off it there"));
         assert_eq!(told.unwrap().command.as_deref(), command);
     }
+    let mut missed = Scene::new(3).listing(|list| list.truncate(2));
+    let process = Process { prepared: true, data: true, data_of: Some(0xbad), ..Process::default() };
+    missed.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
+    let named = |scene: &Scene| {
+        let advice = scene.report().advice;
+        let told = advice.into_iter().find(|a| a.text.contains("m3 missed a restore or a recovery"));
+        told.and_then(|a| a.command)
+    };
+    assert_eq!(named(&missed), None, "its record may be of anything");
+    missed.known.old_clusters = vec![0xbad];
+    assert_eq!(named(&missed).as_deref(), Some("rsadm etcd replace prod.yaml m3"));
     // The member is asked at its own address; nobody is at that of the inventory.
     let mut moved = Scene::new(3);
     let mut there = moved.answer(3).clone();

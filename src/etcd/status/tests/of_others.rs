@@ -5,7 +5,8 @@ use super::*;
 /// rsadm refuses to touch what kubeadm built, save members of etcd.
 #[test]
 fn of_hosts_that_kubeadm_built_nothing_is_advised_that_is_refused_there() {
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
+    let expired =
+        Some(Box::new(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false }));
     let off = Process { manifest: true, data: true, restarts: Some(0), ..Process::default() };
     let scenes = [
         (off.clone(), "the kubelet of m3 does not run", Some("systemctl enable --now kubelet")),

@@ -152,7 +152,8 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
     let told = keyless.report().advice.remove(0);
     assert_eq!(told.text, format!("etcd on m3 runs, and {why}; this tells what its certificates are like:"));
     assert_eq!(told.command.as_deref(), Some("rsadm certs status prod.yaml"));
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false });
+    let expired =
+        Some(Box::new(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: false }));
     let mut scene = Scene::new(3).silence(3, "late");
     scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process.clone() }));
     let advice = scene.report().advice.remove(0);
@@ -161,7 +162,8 @@ fn members_that_run_and_are_late_are_told_as_busy_and_expired_ones_as_such() {
         "the certificate peer.crt of etcd on m3 has expired on 2026-11-22; this renews it:"
     );
     assert_eq!(advice.command.as_deref(), Some("rsadm certs renew prod.yaml"));
-    let expired = Some(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: true });
+    let expired =
+        Some(Box::new(Expired { file: "peer.crt".into(), on: "2026-11-22".into(), with_authority: true }));
     scene.known.hosts.insert("m3".to_owned(), HostState::Seen(Process { expired, ..process }));
     let advice = scene.report().advice.remove(0);
     assert!(advice.text.ends_with("has expired on 2026-11-22, and its authority with it; this tells more:"));

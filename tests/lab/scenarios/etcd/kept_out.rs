@@ -121,7 +121,19 @@ impl KeptOut<'_> {
         recovered.says("restored on 3 hosts; old data set aside there")?;
         recovered.says("e1, e2 do not answer and have the old data")?;
         eventually(|| self.on("etcd status", &right)?.says("3 of 3 voters healthy"))?;
-        self.is_right_on(&right)
+        self.is_right_on(&right)?;
+        // Those that missed it have no member that runs: nothing but what is on their disks tells that it is of old.
+        self.lab.verb(&["reboot", "--hard", "e1", "e2"])?.ok()?;
+        for host in ["e1", "e2"] {
+            eventually(|| {
+                let told = self.on("etcd status", &FIVE)?.exits(8)?;
+                told.says(&format!("{host} missed a restore or a recovery and has the old data"))?;
+                told.says(&format!(".yaml {host}"))
+            })?;
+            self.on(&format!("etcd replace {{}} {host}"), &FIVE)?.ok()?;
+        }
+        self.is_healthy(&FIVE)?;
+        self.is_right_on(&FIVE)
     }
 }
 
