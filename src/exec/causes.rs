@@ -120,6 +120,7 @@ const CAUSES: &[Cause] = &[
             &["out of range [lastindex("],
             &["panic: freepages"],
             &["walpb: crc mismatch"],
+            &["wal: crc mismatch"],
             &["checksum error"],
             &["has already been bootstrapped"],
             &["database snapshot file"],

@@ -78,4 +78,4 @@ lost_data() {
   return 1
 }
 # raft, etcd's check against its peers, its log, its database, and a member that should have data and starts with none.
-LOST='tocommit\([0-9]+\) is out of range \[lastIndex\([0-9]+\)\]|found data inconsistency with peers|walpb: crc mismatch|checksum error|panic: freepages|member [0-9a-f]+ has already been bootstrapped|failed to find database snapshot file|database file \([^)]*\) (of the backend is missing|does not match with snapshot)'
+LOST='tocommit\([0-9]+\) is out of range \[lastIndex\([0-9]+\)\]|found data inconsistency with peers|wal(pb)?: crc mismatch|checksum error|panic: freepages|member [0-9a-f]+ has already been bootstrapped|failed to find database snapshot file|database file \([^)]*\) (of the backend is missing|does not match with snapshot)'
