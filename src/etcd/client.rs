@@ -141,9 +141,9 @@ async fn connect(
         .identity(Identity::from_pem(&credentials.certificate, credentials.key.expose()));
     let endpoint = Endpoint::from_shared(format!("https://{}", dial.address)).map_err(failed)?;
     // Nobody was asked yet: it is our own certificate or key that cannot be read.
-    let unusable = |e| match failed(e) {
-        EtcdError::Unavailable { endpoint, why } => EtcdError::Untrusted { endpoint, why, early: false },
-        other => other,
+    let unusable = |e| {
+        let why = format!("the client certificate given for it is not usable: {}", failed(e).into_why());
+        EtcdError::Untrusted { endpoint: dial.endpoint.clone(), why, early: false }
     };
     let endpoint =
         endpoint.tls_config_with_verifier(tls, Arc::<Observer>::clone(observer)).map_err(unusable)?;
