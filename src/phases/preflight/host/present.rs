@@ -102,11 +102,15 @@ pub(super) fn ports(s: &Subject<'_>) -> Vec<Verdict> {
                 !is_ours(found) && *found != "sleep" && !found.starts_with("systemd-socket-")
             };
             let found = s.facts.ports.get(&port).filter(others)?;
+            // Ours listens on loopback alone, and the facts do not tell on which address that one does.
+            if found == HAPROXY && owner == HAPROXY {
+                return Some(Verdict::warning(
+                    format!("port {port} is taken by a haproxy of the host's own"),
+                    "ours needs it on 127.0.0.1: where that one listens there, too, stop that",
+                ));
+            }
             let (by, way_out) = match found.as_str() {
                 "-" => ("a program that does not show".to_owned(), "free it".to_owned()),
-                HAPROXY if owner == HAPROXY => {
-                    ("a haproxy of the host's own".to_owned(), "stop that".to_owned())
-                }
                 name => (name.to_owned(), format!("stop {name}")),
             };
             Some(Verdict::error(

@@ -236,7 +236,7 @@ const CASES: &[(&str, Change, &str)] = &[
         |_, f| {
             f.ports.insert(6443, "haproxy".into());
         },
-        "!port 6443 is taken by a haproxy of the host's own",
+        "?port 6443 is taken by a haproxy of the host's own",
     ),
     (
         "w1",
