@@ -217,7 +217,7 @@ fn may_build(p: &Planner<'_>, table: &Table, wants: impl Fn(&str) -> bool) -> Re
     settled::plugin::check(cluster, seen)?;
     settled::nodes::names(cluster, seen)?;
     settled::runtime::check(&cluster.nodes, cluster, seen)?;
-    if wants(preflight::PHASE) {
+    if table.phases.iter().any(|phase| phase.name == preflight::PHASE && wants(phase.name)) {
         return Ok(());
     }
     // A schedule stands beside what others built, takes nothing over, and starts no kubelet.
