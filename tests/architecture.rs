@@ -1,5 +1,5 @@
 //! The direction of dependencies, from the `use` lines: pure modules stay pure, foreign crates in their one place, no modules
-//! form a circle, and nothing sees the command line. Every file begins by saying what it is for.
+//! of `lib.rs` form a circle, and nothing sees the command line. Every file begins by saying what it is for.
 
 #![expect(
     clippy::unwrap_used,

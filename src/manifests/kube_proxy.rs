@@ -25,7 +25,7 @@ use k8s_openapi::{
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::{inventory::Cluster, layout};
+use crate::{hash::hex, inventory::Cluster, layout};
 
 use super::{
     Error,
@@ -108,7 +108,7 @@ fn revision(files: &ConfigMap) -> String {
         hash.update(text);
         hash.update([0]);
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..16])
 }
 
 fn daemon_set(cluster: &Cluster, name: &'static str, revision: &str) -> DaemonSet {

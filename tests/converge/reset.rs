@@ -18,7 +18,6 @@ use crate::{
     harness::{self, block_on, etcd_only, ha, run, single},
 };
 
-/// A built world in which everything may stop: that is what a reset is.
 /// What is there of ours on hosts whose names begin so.
 fn left(shape: &BTreeMap<String, String>, host: &str) -> Vec<String> {
     let kinds = [" file ", " link ", " unit ", " process ", " image "];

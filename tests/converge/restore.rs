@@ -175,7 +175,6 @@ fn a_member_that_does_not_come_up_is_told_with_its_host() {
     assert_eq!((told[0].step.as_str(), &told[0].host), ("start etcd", &first));
 }
 
-/// A built world in which all members may stop at once: that is what a restore is.
 /// After which effect members that take writes were there again for good: the last that started one.
 fn members_are_back(moments: &[State], doing: &str) -> usize {
     let starts = |m: &State| m.log.last().is_some_and(|l| l.ends_with(doing));

@@ -80,7 +80,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
 
 async fn list(inventory: &InventoryArg, context: &Context) -> Result<Exit, CliError> {
     let live = Live::open(context, inventory, Events::none()).await?;
-    let report = live.report(&live.session.members()).await;
+    let report = live.report().await;
     let raised = raised(&report);
     context.print(&raised, |raised| text(raised.as_deref(), inventory))?;
     Ok(match (report.verdict, raised) {

@@ -70,8 +70,8 @@ impl<'a> Live<'a> {
     }
 
     /// How the members are at this moment.
-    pub(super) async fn report(&self, members: &SshMembers<'_>) -> EtcdReport {
-        ask::report(members).await
+    pub(super) async fn report(&self) -> EtcdReport {
+        ask::report(&self.session.members()).await
     }
 
     /// The same with a look at what they hold, where a quorum serves; who asks wants to change something that takes one.

@@ -44,7 +44,7 @@ struct Listed<'a> {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let live = Live::open(context, &args.inventory, crate::event::Events::none()).await?;
-    let report = live.report(&live.session.members()).await;
+    let report = live.report().await;
     let list = List {
         cluster_id: report.cluster_id,
         linearizable: report.view.as_ref().is_some_and(|v| v.linearizable),
