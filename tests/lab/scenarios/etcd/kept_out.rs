@@ -124,14 +124,16 @@ impl KeptOut<'_> {
         self.is_right_on(&right)?;
         // Those that missed it have no member that runs: nothing but what is on their disks tells that it is of old.
         self.lab.verb(&["reboot", "--hard", "e1", "e2"])?.ok()?;
-        for host in ["e1", "e2"] {
-            eventually(|| {
-                let told = self.on("etcd status", &FIVE)?.exits(8)?;
-                told.says(&format!("{host} missed a restore or a recovery and has the old data"))?;
-                told.says(&format!(".yaml {host}"))
-            })?;
-            self.on(&format!("etcd replace {{}} {host}"), &FIVE)?.ok()?;
-        }
+        eventually(|| {
+            let told = self.on("etcd status", &FIVE)?.exits(8)?;
+            told.says("e1 missed a restore or a recovery and has the old data")?;
+            told.says("e2 missed a restore or a recovery and has the old data")?;
+            told.says("rsadm etcd replace ")
+        })?;
+        self.on("up", &FIVE)?.exits(5)?.says("e1, e2 have the data of the old cluster")?;
+        // With the one's, it sets the other's data aside, too.
+        self.on("etcd replace {} e1", &FIVE)?.ok()?;
+        self.on("up", &FIVE)?.ok()?.says("e2 is a voting member")?;
         self.is_healthy(&FIVE)?;
         self.is_right_on(&FIVE)
     }
