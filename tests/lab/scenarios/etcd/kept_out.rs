@@ -3,6 +3,7 @@
 //!
 //! Row 44 of the fault matrix (flipped bits), where the wrong ones were first after a power cut.
 
+use super::{FLIP, START, STOP};
 use crate::harness::{Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, eventually};
 
 const NODES: [&str; 5] =
@@ -57,6 +58,17 @@ impl KeptOut<'_> {
         eventually(|| wrong.iter().try_for_each(|host| self.lab.on(host, "pidof etcd")?.ok().map(drop)))
     }
 
+    /// What `status` says once it knows who keeps whom out, and that there is no quorum.
+    fn tells_of(&self, hosts: &[&str], who: &str) -> Result<Outcome, Fault> {
+        let told = eventually(|| {
+            let told = self.on("etcd status", hosts)?.exits(9)?;
+            told.says(who)?;
+            Ok(told)
+        })?;
+        println!("{}", told.stdout);
+        Ok(told)
+    }
+
     /// The value that was written, by the account of each member.
     fn is_right_on(&self, hosts: &[&str]) -> Check {
         hosts.iter().try_for_each(|host| {
@@ -71,12 +83,7 @@ impl KeptOut<'_> {
         self.spoil(&["e3"], &THREE)?;
         self.lab.on("e1", START)?.ok()?;
         self.lab.on("e2", START)?.ok()?;
-        let told = eventually(|| {
-            let told = self.on("etcd status", &THREE)?.exits(9)?;
-            told.says("etcd does not start on e1 and e2 beside e3")?;
-            Ok(told)
-        })?;
-        println!("{}", told.stdout);
+        let told = self.tells_of(&THREE, "etcd does not start on e1 and e2 beside e3")?;
         told.says(
             "Without e3 a quorum is left: end etcd on e3 (mv /etc/kubernetes/manifests/etcd.yaml /root/;",
         )?;
@@ -103,12 +110,7 @@ impl KeptOut<'_> {
         self.spoil(&wrong, &FIVE)?;
         self.lab.on("e3", START)?.ok()?;
         self.lab.verb(&["poweroff", "--hard", "e1", "e2"])?.ok()?;
-        let told = eventually(|| {
-            let told = self.on("etcd status", &FIVE)?.exits(9)?;
-            told.says("etcd does not start on e3 beside e4 and e5")?;
-            Ok(told)
-        })?;
-        println!("{}", told.stdout);
+        let told = self.tells_of(&FIVE, "etcd does not start on e3 beside e4 and e5")?;
         told.says("without e4 and e5 too few are left for a quorum")?;
         told.says_nothing_of("etcd replace")?;
         // Two that agree are no majority of five.
@@ -138,17 +140,3 @@ impl KeptOut<'_> {
         self.is_right_on(&FIVE)
     }
 }
-
-/// Stops the member as an operator would, by its manifest.
-const STOP: &str = "mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml
-while pidof etcd > /dev/null; do sleep 0.2; done";
-
-const START: &str = "mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml";
-
-/// Flips a bit in every copy of a value.
-const FLIP: &str = r#"
-db=/var/lib/etcd/member/snap/db
-grep -aobF markedmarked "$db" | while IFS=: read -r at _; do
-  printf 'M' | dd of="$db" bs=1 seek="$at" conv=notrunc status=none
-done
-"#;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
+use super::{FLIP, START, STOP};
 use crate::harness::{
     Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Skipped, eventually, items, under_load,
 };
@@ -296,7 +297,9 @@ impl Upkeep<'_> {
         self.cluster().etcdctl("e1", "put lab-mark \"$(printf 'marked%.0s' {1..50})\"")?.ok()?;
         let (_, victim) = self.leader()?;
         self.under_load(|| {
-            self.lab.on(victim, FLIP)?.ok()?;
+            for script in [STOP, FLIP, START] {
+                self.lab.on(victim, script)?.ok()?;
+            }
             let status = eventually(|| {
                 let status = self.lab.rsadm_on("etcd status", &self.inventory)?.exits(8)?;
                 status.says("etcd stops on")?;
@@ -352,17 +355,5 @@ mount -t tmpfs -o "size=${size}m,mode=700" small /root/small
 chown --reference=/var/lib/etcd /root/small
 cp -a /var/lib/etcd/member /root/small
 mount --bind /root/small /var/lib/etcd
-mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml
-"#;
-
-/// Stops the member as an operator would, by its manifest, flips a bit in every copy of a value, and starts it again.
-const FLIP: &str = r#"
-set -e
-mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml
-while pidof etcd > /dev/null; do sleep 0.2; done
-db=/var/lib/etcd/member/snap/db
-grep -aobF markedmarked "$db" | while IFS=: read -r at _; do
-  printf 'M' | dd of="$db" bs=1 seek="$at" conv=notrunc status=none
-done
 mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml
 "#;
