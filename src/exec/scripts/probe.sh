@@ -33,20 +33,22 @@ nft list chains 2>/dev/null | awk '$1 == "table" {table = $2 " " $3} $1 == "chai
   /hook forward .*policy drop/ && table !~ /^ip6 / && chain != "ip filter FORWARD" {print "drops", chain}'
 
 PATH=$PATH:/usr/lib/systemd:/lib/systemd
-listen=()
+silent() { [ -z "$(ss -Hltn "sport = :$1")" ]; }
+all_listen() { local port; for port; do ! silent "$port" || return; done; }
+listen=() ours=()
 for port; do
-  [ -z "$(ss -Hltn "sport = :$port")" ] || continue
-  if command -v systemd-socket-activate >/dev/null; then listen+=(-l "$address:$port"); else echo "deaf $port"; fi
+  silent "$port" || continue
+  if command -v systemd-socket-activate >/dev/null; then listen+=(-l "$address:$port") ours+=("$port"); else echo "deaf $port"; fi
 done
-[ ${#listen[@]} != 0 ] || exit 0
+[ ${#ours[@]} != 0 ] || exit 0
 # At the first call it becomes `sleep`, which holds the sockets; the kernel answers further calls.
 setsid timeout 30 systemd-socket-activate "${listen[@]}" sleep 30 </dev/null >/dev/null 2>&1 &
 pid=$!
 echo "listener $pid"
-for _ in $(seq 40); do
-  [ -z "$(ss -Hltn "sport = :$port")" ] || exit 0
+# They are opened in turn, and who dials one that is not yet is refused.
+for _ in $(seq 100); do
+  ! all_listen "${ours[@]}" || break
   kill -0 $pid 2>/dev/null || break
   sleep 0.05
 done
-for port; do [ -n "$(ss -Hltn "sport = :$port")" ] || echo "deaf $port"; done
-exit 0
+for port in "${ours[@]}"; do ! silent "$port" || echo "deaf $port"; done

@@ -20,6 +20,7 @@ mod lock;
 mod lost_data;
 mod manifest_aside;
 mod nodes;
+mod probe;
 mod processes;
 mod tools;
 
