@@ -16,13 +16,21 @@ use crate::{
         Action, HostWork, Plan,
         standing::{self, Serves},
     },
+    until::until,
 };
 
 /// How long the manifests from before may take to serve again, or half of what the new ones had, where that is longer.
 const BACK: Duration = Duration::from_secs(60);
 
-/// How long a member or an API server may take to say that it serves.
+/// How long a member may take for one answer.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long what ran before may take until it says that it serves. What serves without a pause may answer late right after
+/// manifests went back: then an API server that starts has its host's processors.
+const SERVING: Duration = Duration::from_secs(15);
+
+/// Between two such questions.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Fills in what is known only once a step of a host's work has failed.
 pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<&Action>, failure: &mut Failure) {
@@ -88,7 +96,9 @@ async fn tell(host: &dyn Host, op: Op) -> Vec<String> {
 /// begin, and what serves.
 pub(super) async fn of_run(cx: &Context<'_>, plan: &Plan, stages: Range<usize>, failures: &mut [Failure]) {
     let failed: Vec<NodeName> = failures.iter().filter_map(|f| f.host.clone()).collect();
-    let [etcd, servers] = serving(cx).await;
+    let all_serve =
+        |found: &[Vec<(NodeName, Serves)>; 2]| found.iter().flatten().all(|(_, s)| *s != Serves::No);
+    let [etcd, servers] = until(SERVING, PAUSE, async || serving(cx).await, all_serve).await;
     if let Some(last) = failures.last_mut() {
         last.state.extend(standing::state(plan, stages, &failed, &etcd, &servers));
     }
