@@ -149,17 +149,10 @@ has_leader() {
   (exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 && timeout 5 grep -q '^etcd_server_has_leader 1' <&3) 2>/dev/null
 }
 
-# alone SECONDS: applies the write-ahead log of a copy of the data to it, by a member that knows nobody, on loopback; $pid. Its
-# answer is 3 where it ends over the data; its words are then in $said.
-alone() {
-  local need free end limit=$1
-  # One that an interrupted run has left.
-  pkill -x etcd-replay && sleep 1
-  rm -rf $work/copy
-  need=$(du -skL $data/member | awk '{print $1 * 2}') free=$(df -Pk $work | awk 'NR == 2 {print $4}')
-  [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
-  # What a process writes is whole as long as it stands still: of a member that runs without a leader, and serves nobody. Its
-  # kubelet bears that for more than a minute, and then starts it anew.
+# copy SECONDS: of the data as it is now. What a process writes is whole as long as it stands still: of a member that runs without
+# a leader, and serves nobody. Its kubelet bears that for more than a minute, and then starts it anew.
+copy() {
+  local limit=$1
   processes etcd
   still=("${pids[@]}")
   if [ ${#still[@]} != 0 ]; then
@@ -172,9 +165,26 @@ alone() {
   if [ ${#still[@]} != 0 ]; then
     kill -CONT "${still[@]}"
     trap - EXIT HUP
-    processes etcd
-    [ "${pids[*]}" = "${still[*]}" ] || die "etcd was started anew while its data was copied"
   fi
+}
+
+# alone SECONDS: applies the write-ahead log of a copy of the data to it, by a member that knows nobody, on loopback; $pid. Its
+# answer is 3 where it ends over the data; its words are then in $said.
+alone() {
+  local need free end try limit=$1
+  # One that an interrupted run has left.
+  pkill -x etcd-replay && sleep 1
+  rm -rf $work/copy
+  need=$(du -skL $data/member | awk '{print $1 * 2}') free=$(df -Pk $work | awk 'NR == 2 {print $4}')
+  [ "$free" -gt "$need" ] || die "a copy of the data needs $need KiB in /var/lib/rsadm, which has $free"
+  # A kubelet starts what ends again and again, also now.
+  for try in 1 2 3; do
+    rm -rf $work/copy
+    copy "$limit"
+    processes etcd
+    [ "${pids[*]}" != "${still[*]}" ] || break
+    [ $try != 3 ] || die "etcd was started anew while its data was copied, three times"
+  done
   # Besides, a snapshot of it has ten minutes.
   timeout -k 5 $(($1 + 605)) $work/tools/etcd-replay --name replay --data-dir $work/copy --force-new-cluster --listen-client-urls https://127.0.0.1:12379 --advertise-client-urls https://127.0.0.1:12379 \
     --listen-peer-urls https://127.0.0.1:12380 --initial-advertise-peer-urls https://127.0.0.1:12380 --initial-cluster replay=https://127.0.0.1:12380 \
@@ -363,10 +373,9 @@ measure) # SECONDS: how far data is whose etcd does not serve, by a copy that is
   away() { pkill -x etcd-replay && sleep 1; close_image; rm -rf --one-file-system $work; }
   away
   mkdir -p $work && trap away EXIT || exit 1
-  ran=; ! runs etcd || ran=1
   # In a shell of its own: why it could not be measured is an answer, too.
   words=$( (tools; alone "$1" || { code=$?; printf '%s' "$said"; exit $code; }; far > $work/far) 2>&1 ); code=$?
-  [ "$ran" ] || ! runs etcd || { echo "unknown etcd has started meanwhile"; exit 0; }
+  ! runs etcd || ! has_leader || { echo "unknown etcd has a leader meanwhile"; exit 0; }
   case $code in
   0) cat $work/far ;;
   3) printf 'damaged %s\n' "$words" | head -n 1
