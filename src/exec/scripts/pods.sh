@@ -44,15 +44,21 @@ outlived() {
   return 1
 }
 
+# begun_at LOG: when its first line was written, in seconds since 1970; a container's log has that before each.
+begun_at() {
+  local at
+  { read -r at _ < "$1"; date -d "$at" +%s; } 2>/dev/null
+}
+
 # stumbled NAME [STARTS]: the container that the manifest as it now is brought fell over its arguments, or was started that
-# often in vain; what it said is then in $said. A container of the manifest before, which kubelet just ends, is older.
+# often in vain; what it said is then in $said. The log of the manifest before, whose container kubelet just ends, was begun
+# before it; its folder is changed now, since with an ended container goes the log of the one before that.
 stumbled() {
   local folder log since words
   since=$(stat -c %Y "$(manifest_of "$1")" 2>/dev/null) || return 1
   for folder in /var/log/pods/kube-system_"$1"-*_*/"$1"; do
-    [ -n "$(find "$folder" -maxdepth 0 -newermt "@$((since + 1))" 2>/dev/null)" ] || continue
     log=$(find "$folder" -name '*.log' -size +0 -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d' ' -f2)
-    [ -n "$log" ] || continue
+    [ -n "$log" ] && [ "$(begun_at "$log")" -gt "$since" ] 2>/dev/null || continue
     words=$(grep -hoE '(Error: |error: )?(unknown (shorthand )?flag|flag provided but not defined|invalid argument "|unrecognized feature gate|invalid value ").*' "$log" 2>/dev/null | tail -n 1)
     if [ -n "$words" ]; then said="$1 says: $words"; return 0; fi
     [ -n "${2-}" ] && [ -e "$folder/$2.log" ] || continue

@@ -22,6 +22,7 @@ mod manifest_aside;
 mod nodes;
 mod probe;
 mod processes;
+mod stumbled;
 mod tools;
 
 /// Programs of a host with other container tools on it.
