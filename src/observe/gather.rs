@@ -240,6 +240,8 @@ fn workload(text: &str) -> WorkloadFact {
 }
 
 #[cfg(test)]
+mod nodes_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{

@@ -8,10 +8,16 @@ seen=$(k -n kube-system get nodes,configmaps,daemonsets,deployments -o go-templa
 echo "$seen"
 record=$(echo "$seen" | sed -n 's/^bundle //p')
 
-# Against what apply.sh noted of the bundles' objects.
-now=$(echo "$record" | sed -n 's/^[^ ]*\.objects //p' | tr ';' '\n' |
+# Against what apply.sh noted of the bundles' objects. kubectl tells the others where it could not ask for one, which says nothing of
+# that; but where the kind itself is gone, so is the object. Its own status is 1 then, and that of `timeout` another.
+got() {
+  k get -f - --ignore-not-found -o go-template="$OBJECTS" 2>&1 >&3 |
+    awk '!/no matches for kind|^ensure CRDs are installed|^Warning:|^$/ {exit 1}'
+  case ${PIPESTATUS[*]} in '0 '* | '1 0') ;; *) return 1 ;; esac
+}
+now=$({ echo "$record" | sed -n 's/^[^ ]*\.objects //p' | tr ';' '\n' |
   awk '{printf "---\n{apiVersion: %s, kind: %s, metadata: {name: \"%s\"%s}}\n",$1,$2,$4,$3=="-"?"":", namespace: \""$3"\""}' |
-  k get -f - --ignore-not-found -o go-template="$OBJECTS")
+  got; } 3>&1) || now=
 echo "$now" | edited
 [ -z "$now" ] || while read -r name all; do
   name=${name%.objects} all=${all//;/$'\n'}
