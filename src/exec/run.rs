@@ -176,12 +176,13 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
                 }
                 false => objects.clone(),
             };
-            apply(bundle, hash, &objects)
+            apply(bundle, hash, &objects, limit)
         }
         Action::Mark { node, labels, taints, managed } => {
             let fixed = [node.to_string(), limit.as_secs().to_string(), managed.clone()];
             let args = fixed.into_iter().chain(labels.clone()).chain(["--".into()]).chain(taints.clone());
-            vec![script(scripts::MARK, args, limit + MINUTE)]
+            // Once for the node, and once for what it is told.
+            vec![script(scripts::MARK, args, limit * 2 + MINUTE)]
         }
         Action::AwaitNodes { nodes } => {
             let args =
@@ -278,14 +279,14 @@ fn unit_operations(
 }
 
 /// The objects travel as a file, since they may be large; the script removes it. A URL is for the host to fetch.
-fn apply(bundle: &str, hash: String, objects: &str) -> Vec<Op> {
+fn apply(bundle: &str, hash: String, objects: &str, limit: Duration) -> Vec<Op> {
     let path = match objects.starts_with("http") {
         true => objects.to_owned(),
         false => format!("/run/rsadm-{bundle}.yaml"),
     };
-    let args = [path.clone(), bundle.to_owned(), hash];
+    let args = [path.clone(), bundle.to_owned(), hash, limit.as_secs().to_string()];
     let file = (path != objects).then(|| put(&path, 0o600, objects.as_bytes().to_vec()));
-    file.into_iter().chain([script(scripts::APPLY, args, Duration::from_secs(180))]).collect()
+    file.into_iter().chain([script(scripts::APPLY, args, limit * 2 + MINUTE)]).collect()
 }
 
 /// Issues and puts. The old certificate goes first: should the run die between key and certificate, the certificate is

@@ -67,7 +67,7 @@ impl FakeHost {
             }
             ("join", [url, _, node]) => self.join(url, node).await,
             ("lost-data", [_]) => Ok(Output::default()),
-            ("apply", [file, bundle, hash]) => self.apply(file, bundle, hash).await,
+            ("apply", [file, bundle, hash, _]) => self.apply(file, bundle, hash).await,
             ("mark", [node, _, managed, changes @ ..]) => self.mark(node, managed, changes).await,
             ("await-nodes", [_, nodes @ ..]) => Ok(self.await_nodes(nodes).await),
             ("rollout", [_, _, workloads @ ..]) => Ok(self.rollout(workloads).await),

@@ -1,6 +1,6 @@
-# apply.sh FILE BUNDLE HASH: server-side, so that what we take out of an object goes; then the bundle is recorded. (After
-# objects.sh and kubectl.sh.)
-end=$((SECONDS+60))
+# apply.sh FILE BUNDLE HASH SECONDS: server-side, so that what we take out of an object goes; then the bundle is recorded, for which
+# there is as long again. (After objects.sh and kubectl.sh.)
+end=$((SECONDS+$4))
 # A young API server answers some kinds later than others.
 d=$(mktemp -d "/run/rsadm.$$.XXXXXX") && trap 'rm -rf "$d"' EXIT || exit 1
 said=$d/said file=$d/file given=$1
@@ -25,6 +25,10 @@ until leave_theirs "$given" "$2" 2>"$said" && lines=$(k apply --server-side --fo
 done
 # The answer said which objects these are and what of them is ours, so that a later run sees what became of them.
 # A manager of its own for each bundle: what it does not name is left to the others.
-printf '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rsadm", "namespace": "kube-system"}, "data": {"%s": "%s", "%s.objects": "%s", "%s.sum": "%s"}}' \
-  "$2" "$3" "$2" "$(printf '%s\n' "$lines" | awk '{print $1, $2, $3, $4}' | paste -sd';')" "$2" "$(printf '%s\n' "$lines" | sum_of)" |
-  k apply --server-side --force-conflicts --field-manager "rsadm-$2" -f - >/dev/null
+record() {
+  printf '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rsadm", "namespace": "kube-system"}, "data": {"%s": "%s", "%s.objects": "%s", "%s.sum": "%s"}}' \
+    "$1" "$2" "$1" "$(printf '%s\n' "$lines" | awk '{print $1, $2, $3, $4}' | paste -sd';')" "$1" "$(printf '%s\n' "$lines" | sum_of)" |
+    k apply --server-side --force-conflicts --field-manager "rsadm-$1" -f - >/dev/null
+}
+end=$((SECONDS+$4))
+again record "$2" "$3"

@@ -25,7 +25,7 @@ fn applied(bundle: &str, found: &str) -> (String, String) {
     let done = place.path("done").display().to_string();
     let file = place.path("run/rsadm-objects.yaml").display().to_string();
     let programs = KUBECTL.replace("FOUND", found).replace("DONE", &done);
-    let output = place.run(&format!("{programs}\n{}", APPLY.text), &["apply", &file, bundle, "hash"]);
+    let output = place.run(&format!("{programs}\n{}", APPLY.text), &["apply", &file, bundle, "hash", "60"]);
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(place.text("run/rsadm-objects.yaml"), "next\n");
     let left = std::fs::read_dir(place.path("run")).unwrap().count();
@@ -64,8 +64,33 @@ fn a_url_is_given_to_kubectl_as_it_is() {
         r#"kubectl() {{ case " $* " in *" -f - "*) cat > /dev/null ;; *" apply "*) echo "$*" > {done} ;; esac; }}"#
     );
     let url = "https://example.org/network.yaml";
-    let output = place.run(&format!("{kubectl}\n{}", APPLY.text), &["apply", url, "network-0", "hash"]);
+    let output = place.run(&format!("{kubectl}\n{}", APPLY.text), &["apply", url, "network-0", "hash", "60"]);
     assert!(output.status.success(), "{}", said(&output));
     let applied = place.text("done");
     assert!(applied.contains(&format!(" -f {url} ")), "{applied}");
+}
+
+/// What was applied is recorded also where the API server fails at that for a while; else the next run applies it once more.
+#[test]
+fn a_bundle_is_recorded_once_the_api_server_can_and_else_its_words_are_told() {
+    const KUBECTL: &str = r#"
+    sleep() { SECONDS=$((SECONDS+3)); }
+    kubectl() {
+      case " $* " in *" -f - "*) ;; *) return ;; esac
+      echo "$(cat)" >> DONE
+      [ $(cat DONE | wc -l) -ge FIRST ] || { echo 'Error from server: etcdserver: leader changed' >&2; return 1; }
+    }
+    "#;
+    for (first, ok) in [("3", true), ("100", false)] {
+        let place = Place::new();
+        place.put("run/x", "");
+        let done = place.path("done").display().to_string();
+        let text = format!("{}\n{}", KUBECTL.replace("DONE", &done).replace("FIRST", first), APPLY.text);
+        let output = place.run(&text, &["apply", "https://example.org/x.yaml", "x", "hash", "60"]);
+        let words = if ok { "" } else { "Error from server: etcdserver: leader changed\n" };
+        assert_eq!((output.status.success(), said(&output).as_str()), (ok, words));
+        let recorded = place.text("done");
+        assert!(recorded.lines().all(|line| line.contains(r#""data": {"x": "hash","#)), "{recorded}");
+        assert!(recorded.lines().count() >= 3, "{recorded}");
+    }
 }

@@ -4,7 +4,7 @@ use std::{net::TcpListener, process::Output};
 
 use super::{Place, said};
 use crate::{
-    exec::scripts::{JOIN, MARK},
+    exec::scripts::{AWAIT_NODES, JOIN, MARK, ROLLOUT},
     host::Script,
 };
 
@@ -124,8 +124,9 @@ command() { [ "$*" != '-v curl' ]; }
     assert_eq!(place.text("done"), "");
 }
 
-/// A node with the taints of its kubelet; it has none but them to take away, and where BROKEN it takes none away.
+/// A node with the taints of its kubelet; it has none but them to take away, and where BROKEN it takes none away. Time flies.
 const KUBECTL: &str = r#"
+sleep() { SECONDS=$((SECONDS+3)); }
 kubectl() {
   shift 4
   case $1 in
@@ -213,6 +214,57 @@ fn nothing_is_taken_for_done_where_a_node_does_not_come_or_a_taint_fails() {
         let place = Place::new();
         let output = run(&place, MARK, KUBECTL, &[node, "60", "ours", "a=1", "--", taint]);
         assert!(!output.status.success(), "{node} {taint}");
-        assert_eq!((said(&output).as_str(), place.text("done").as_str()), (words, told), "{node} {taint}");
+        assert_eq!(said(&output), words, "{node} {taint}");
+        // It was asked again in vain, and nothing else.
+        let done = place.text("done");
+        assert_eq!(done, told.repeat(done.lines().count()), "{node} {taint}");
+        assert_eq!(done.lines().count() > 1, !told.is_empty(), "{node} {taint}");
+    }
+}
+
+/// An API server that fails at some calls, as a busy one does while etcd elects a leader.
+const BUSY: &str = r#"
+sleep() { :; }
+busy() {
+  local calls
+  echo call >> DONE.calls
+  calls=$(cat DONE.calls | wc -l)
+  case $calls in 1 | 3 | 5 | 8) echo 'Error from server: etcdserver: request timed out' >&2; return 1 ;; esac
+}
+"#;
+
+#[test]
+fn what_a_busy_api_server_fails_at_is_asked_for_again() {
+    let place = Place::new();
+    let kubectl = format!("{BUSY}{KUBECTL}").replace("  shift 4", "  busy || return\n  shift 4");
+    let args = ["w1", "60", "ours", "a=1", "--", "new:NoExecute", "bare:NoExecute-", "gone:NoSchedule-"];
+    let output = run(&place, MARK, &kubectl, &args);
+    assert!(output.status.success(), "{}", said(&output));
+    let patch = PATCH.replace("LABELS", r#""a":"1""#);
+    let told = "taint node w1 --overwrite new:NoExecute\ntaint node w1 bare:NoExecute-\ntaint node w1 gone:NoSchedule-";
+    assert_eq!(place.text("done"), format!("{told}\n{patch}\n"));
+
+    let kubectl = format!("{BUSY}kubectl() {{ busy && echo \"$*\" >> DONE; }}");
+    let (nodes, rollout) = (["60", "m1", "w1"], ["60", "", "deployment/coredns"]);
+    for (script, args, told) in
+        [(AWAIT_NODES, nodes, "=Ready node/m1 node/w1"), (ROLLOUT, rollout, "status deployment/coredns")]
+    {
+        let place = Place::new();
+        let output = run(&place, script, &kubectl, &args);
+        assert!(output.status.success(), "{}: {}", script.name, said(&output));
+        assert!(place.text("done").contains(told), "{}: {}", script.name, place.text("done"));
+    }
+}
+
+#[test]
+fn what_kubectl_said_last_is_told_once_the_time_is_over() {
+    let kubectl = "sleep() { SECONDS=$((SECONDS+3)); }\nkubectl() { echo 'Error from server: no leader' >&2; return 1; }";
+    let last = "Error from server: no leader\n";
+    let late = format!("deployment/coredns is not rolled out after 60 s: {last}");
+    for (script, args, words) in
+        [(AWAIT_NODES, ["60", "m1", "w1"], last), (ROLLOUT, ["60", "", "deployment/coredns"], &late)]
+    {
+        let output = run(&Place::new(), script, kubectl, &args);
+        assert!(!output.status.success() && said(&output).starts_with(words), "{}", said(&output));
     }
 }
