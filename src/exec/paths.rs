@@ -15,7 +15,7 @@ use futures::future::join;
 
 use super::{forwarding, neighbours, scripts};
 use crate::{
-    host::{HostError, Op, Output, Script, fleet::Fleet},
+    host::{HostError, Op, Output, Script, TIMED_OUT, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
     layout,
     observe::{Facts, Observed},
@@ -25,6 +25,9 @@ use crate::{
         probe::{Places, Probe},
     },
 };
+
+/// How long a host may take to try what it is asked to, and to dial all others.
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// What trying gave.
 #[derive(Debug, Default)]
@@ -113,15 +116,8 @@ async fn between(
     // Before anything listens where they dial.
     let (mut findings, ways) = join(forwarding::findings(fleet, etcd), ways).await;
     findings.extend(ways);
-    let probes = probe(cluster, fleet, seen, &wanted, is_new).await;
-    // Whatever comes of dialling: who listens is told to stop.
-    let dialled = match &probes {
-        Ok(probes) => dial(fleet, &wanted, probes).await,
-        Err(_) => Ok(vec![]),
-    };
-    let listeners = probes.as_ref().map_or_else(|_| BTreeMap::new(), listeners);
-    hang_up(fleet, &listeners).await;
-    let (probes, dialled) = (probes?, dialled?);
+    let arguments = to_probe(cluster, seen, &wanted, is_new);
+    let (probes, dialled) = listen_and_dial(fleet, &wanted, &arguments).await?;
     findings.extend(paths::findings(cluster, &dialled));
     let mut tried = Tried { findings, paths: dialled.len() };
     for node in cluster.nodes.iter().filter(|n| is_new(&n.name)) {
@@ -134,27 +130,20 @@ async fn between(
     Ok(tried)
 }
 
-fn listeners(probes: &BTreeMap<NodeName, Probe>) -> BTreeMap<NodeName, Vec<String>> {
-    probes
-        .iter()
-        .filter_map(|(name, probe)| Some((name.clone(), vec![probe.listener?.to_string()])))
-        .collect()
-}
-
-async fn probe(
+/// What each host is asked to try.
+fn to_probe(
     cluster: &Cluster,
-    fleet: &Fleet,
     seen: &Observed,
     wanted: &[Path],
     is_new: impl Fn(&NodeName) -> bool,
-) -> Result<BTreeMap<NodeName, Probe>, Vec<HostError>> {
+) -> BTreeMap<NodeName, Vec<String>> {
     // A member that runs is not disturbed by writes beside it.
     let tries_disk = |node: &Node| {
         node.is(Role::Etcd)
             && is_new(&node.name)
             && !seen.hosts.get(&node.name).is_some_and(|f| f.runs("etcd"))
     };
-    let arguments = cluster
+    cluster
         .nodes
         .iter()
         .map(|node| {
@@ -165,9 +154,36 @@ async fn probe(
             let ports = paths::ports_of(wanted, &node.name).into_iter().map(|p| p.to_string());
             (node.name.clone(), fixed.into_iter().chain(ports).collect())
         })
-        .collect();
-    let answers = everywhere(fleet, scripts::PROBE, &arguments).await?;
-    Ok(answers.into_iter().map(|(name, text)| (name, Probe::parse(&text))).collect())
+        .collect()
+}
+
+/// Has all hosts try and listen, then all dial, and then those end that listen.
+async fn listen_and_dial(
+    fleet: &Fleet,
+    wanted: &[Path],
+    arguments: &BTreeMap<NodeName, Vec<String>>,
+) -> Result<(BTreeMap<NodeName, Probe>, Vec<(Path, Outcome)>), Vec<HostError>> {
+    let answers = everywhere(fleet, scripts::PROBE, arguments).await?;
+    let probes: BTreeMap<NodeName, Probe> =
+        answers.into_iter().map(|(name, text)| (name, Probe::parse(&text))).collect();
+    // Whatever comes of dialling: who listens is told to stop.
+    let dialled = dial(fleet, wanted, &probes).await;
+    let listeners = probes.iter().filter_map(|(name, p)| Some((name.clone(), vec![p.listener?.to_string()])));
+    let stopped = everywhere(fleet, scripts::HANG_UP, &listeners.collect()).await;
+    let (dialled, stopped) = (dialled?, stopped?);
+    // Who was refused where nobody listened any more has not tried the way there.
+    let is_vain = |(path, outcome): &&(Path, Outcome)| {
+        *outcome == Outcome::Refused && stopped.get(&path.to).is_some_and(|said| said.trim() == "gone")
+    };
+    let vain: BTreeSet<NodeName> = dialled.iter().filter(is_vain).map(|(path, _)| path.to.clone()).collect();
+    match vain.is_empty() {
+        true => Ok((probes, dialled)),
+        false => Err(vain.iter().map(|host| hangs(host, "listen", "that had ended before all had dialled")).collect()),
+    }
+}
+
+fn hangs(host: &NodeName, doing: &str, why: impl Into<String>) -> HostError {
+    HostError::Hangs { host: host.clone(), doing: doing.into(), why: why.into() }
 }
 
 /// Dials every path whose end can answer.
@@ -185,13 +201,16 @@ async fn dial(
     let answers = everywhere(fleet, scripts::DIAL, &arguments).await?;
     let outcomes: BTreeMap<NodeName, BTreeMap<String, Outcome>> =
         answers.into_iter().map(|(name, text)| (name, outcomes(&text))).collect();
-    Ok(wanted
-        .into_iter()
-        .filter_map(|path| {
-            let outcome = outcomes.get(&path.from)?.get(&target(path.address, path.port))?;
-            Some((path.clone(), outcome.clone()))
-        })
-        .collect())
+    let (mut dialled, mut untold) = (Vec::new(), Vec::new());
+    for path in wanted {
+        let target = target(path.address, path.port);
+        match outcomes.get(&path.from).and_then(|told| told.get(&target)) {
+            Some(outcome) => dialled.push((path.clone(), outcome.clone())),
+            None => untold.push(hangs(&path.from, "dial other hosts", format!("it says nothing of {target}"))),
+        }
+    }
+    untold.dedup_by(|one, other| one.host() == other.host());
+    if untold.is_empty() { Ok(dialled) } else { Err(untold) }
 }
 
 fn target(address: Ipv4Addr, port: u16) -> String {
@@ -215,12 +234,8 @@ fn outcomes(text: &str) -> BTreeMap<String, Outcome> {
         .collect()
 }
 
-/// A listener that is not told ends by itself soon after.
-async fn hang_up(fleet: &Fleet, listeners: &BTreeMap<NodeName, Vec<String>>) {
-    drop(everywhere(fleet, scripts::HANG_UP, listeners).await);
-}
-
-/// Runs a script on each of these hosts with its arguments; what each printed.
+/// Runs a script on each of these hosts with its arguments; what each printed. What one that ran out of time printed says nothing
+/// of the rest, so that is an error of its host.
 async fn everywhere(
     fleet: &Fleet,
     script: Script,
@@ -230,24 +245,33 @@ async fn everywhere(
     let answers = fleet
         .for_each(&names, |host| {
             let arguments = arguments.get(host.name()).cloned().unwrap_or_default();
-            async move { host.run(&[Op::Script(script, arguments, Duration::from_secs(30))], false).await }
+            async move { host.run(&[Op::Script(script, arguments, LIMIT)], false).await }
         })
         .await;
     let (mut texts, mut errors) = (BTreeMap::new(), Vec::new());
     for (name, answer) in answers {
-        match answer {
-            Ok(outputs) => drop(texts.insert(name, outputs.first().map(Output::text).unwrap_or_default())),
+        match answer.map(|outputs| outputs.into_iter().next().unwrap_or_default()) {
+            Ok(Output { status: TIMED_OUT, .. }) => {
+                let (doing, why) = (format!("run the script {}", script.name), format!("no end within {} s", LIMIT.as_secs()));
+                errors.push(hangs(&name, &doing, why));
+            }
+            Ok(output) => drop(texts.insert(name, output.text())),
             Err(error) => errors.push(error),
         }
     }
-    let gone: BTreeSet<&NodeName> = errors.iter().map(HostError::host).collect();
-    if gone.is_empty() { Ok(texts) } else { Err(errors) }
+    if errors.is_empty() { Ok(texts) } else { Err(errors) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{manifests::testing, observe::facts::ProcessFact};
+    use crate::{
+        host::{Forward, Host},
+        manifests::testing,
+        observe::facts::ProcessFact,
+    };
 
     #[test]
     fn who_comes_new_to_the_cluster_or_to_its_etcd_is_tried() {
@@ -277,6 +301,55 @@ mod tests {
         };
         assert_eq!(ports(members), [2379, 2380].into());
         assert_eq!(ports(Scope::Newcomers), [2379, 2380, 6443, 10250].into());
+    }
+
+    /// Hosts that answer each script with a status and a text.
+    struct Answers(NodeName, &'static [(&'static str, i32, &'static str)]);
+
+    #[async_trait::async_trait]
+    impl Host for Answers {
+        fn name(&self) -> &NodeName {
+            &self.0
+        }
+
+        async fn run(&self, ops: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            let [Op::Script(script, ..)] = ops else { unreachable!("one script at a time") };
+            let (_, status, text) = self.1.iter().find(|(name, ..)| *name == script.name).unwrap();
+            Ok(vec![Output { status: *status, stdout: (*text).into(), ..Output::default() }])
+        }
+
+        async fn forward(&self, _: std::net::SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            unreachable!("nothing is forwarded")
+        }
+    }
+
+    /// m1 dials m2, which answers so.
+    async fn dialled(m1: &'static str, status: i32, m2: &'static [(&'static str, i32, &'static str)]) -> Result<Vec<Outcome>, String> {
+        let dials: &'static [(&str, i32, &str)] = Box::leak(Box::new([("probe", 0, ""), ("dial", status, m1)]));
+        let names = ["m1", "m2"].map(NodeName::new);
+        let hosts = [(0, dials), (1, m2)].map(|(n, says)| Arc::new(Answers(names[n].clone(), says)) as Arc<dyn Host>);
+        let [from, to] = names.clone();
+        let path = Path { from, to, address: Ipv4Addr::new(10, 0, 0, 2), port: 2380 };
+        let arguments: BTreeMap<_, Vec<String>> = names.map(|name| (name, vec![])).into();
+        let tried = listen_and_dial(&Fleet::new(hosts.into(), 2), &[path], &arguments).await;
+        let said = |errors: Vec<HostError>| errors.iter().map(HostError::to_string).collect::<Vec<_>>().join("; ");
+        tried.map(|(_, paths)| paths.into_iter().map(|(_, outcome)| outcome).collect()).map_err(said)
+    }
+
+    #[tokio::test]
+    async fn a_path_that_was_not_tried_is_neither_open_nor_closed() {
+        const LISTENED: &[(&str, i32, &str)] = &[("probe", 0, "listener 7\n"), ("hang-up", 0, "")];
+        const GONE: &[(&str, i32, &str)] = &[("probe", 0, "listener 7\n"), ("hang-up", 0, "gone\n")];
+        const SLOW: &[(&str, i32, &str)] = &[("probe", TIMED_OUT, "listener 7\n"), ("hang-up", 0, "")];
+        let (open, refused) = ("10.0.0.2:2380 open\n", "10.0.0.2:2380 refused\n");
+        assert_eq!(dialled(open, 0, LISTENED).await, Ok(vec![Outcome::Open]));
+        assert_eq!(dialled(open, 0, GONE).await, Ok(vec![Outcome::Open]));
+        assert_eq!(dialled(refused, 0, LISTENED).await, Ok(vec![Outcome::Refused]));
+        let hangs = |host: &str, doing: &str, why: &str| Err(format!("{host} was to {doing}, and hangs: {why}"));
+        assert_eq!(dialled(refused, 0, GONE).await, hangs("m2", "listen", "that had ended before all had dialled"));
+        assert_eq!(dialled(open, 0, SLOW).await, hangs("m2", "run the script probe", "no end within 90 s"));
+        assert_eq!(dialled("", TIMED_OUT, LISTENED).await, hangs("m1", "run the script dial", "no end within 90 s"));
+        assert_eq!(dialled("", 0, LISTENED).await, hangs("m1", "dial other hosts", "it says nothing of 10.0.0.2:2380"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 # probe.sh ADDRESS DISK(yes|no) FILES PROGRAMS PORT…: tries what looking cannot tell. FILES are the folders that take
 # files, PROGRAMS those that take programs, with blanks between. Leaves nothing but one process, which listens where nothing
-# listens yet, and ends by itself within half a minute.
+# listens yet, and ends with the shell of this connection should nobody hang up.
 address=$1 disk=$2 programs=" $4 " folders="$3 $4" places=() known=(); shift 4
 
 # No here-string: bash may write it into a file, and a full disk is what is looked for.
@@ -41,14 +41,16 @@ for port; do
   if command -v systemd-socket-activate >/dev/null; then listen+=(-l "$address:$port") ours+=("$port"); else echo "deaf $port"; fi
 done
 [ ${#ours[@]} != 0 ] || exit 0
-# At the first call it becomes `sleep`, which holds the sockets; the kernel answers further calls.
-setsid timeout 30 systemd-socket-activate "${listen[@]}" sleep 30 </dev/null >/dev/null 2>&1 &
+# At the first call it becomes `sleep`, which holds the sockets; the kernel answers further calls. All hosts are dialled once the
+# slowest of them listens.
+setsid timeout 300 systemd-socket-activate "${listen[@]}" sleep 300 </dev/null >/dev/null 2>&1 &
 pid=$!
-echo "listener $pid"
+setsid bash -c 'while read -rd "" _ <"/proc/$2/cmdline"; do kill -0 "$1" || kill "$2"; sleep 1; done' rsadm-listener "$RSADM_SHELL" $pid </dev/null >/dev/null 2>&1 &
 # They are opened in turn, and who dials one that is not yet is refused.
 for _ in $(seq 100); do
   ! all_listen "${ours[@]}" || break
   kill -0 $pid 2>/dev/null || break
   sleep 0.05
 done
+! kill -0 $pid 2>/dev/null || echo "listener $pid"
 for port in "${ours[@]}"; do ! silent "$port" || echo "deaf $port"; done

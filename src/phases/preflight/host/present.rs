@@ -94,7 +94,7 @@ pub(super) fn ports(s: &Subject<'_>) -> Vec<Verdict> {
     wanted_ports(s)
         .into_iter()
         .filter_map(|(port, owner)| {
-            // A listener of our own, of a preflight that was killed, ends by itself within seconds. Once it was called it
+            // A listener of our own, of a preflight that was killed, ends within seconds of its shell. Once it was called it
             // is the `sleep` of `probe.sh`, which opens no port itself.
             // Ours the facts tell as a process, by its files; one of the host's own they do not.
             let is_ours = |found: &str| found == owner && (owner != HAPROXY || s.facts.runs(HAPROXY));
