@@ -158,13 +158,13 @@ async fn connect(
     })
 }
 
-/// Bounds a call; silence is [`EtcdError::Unavailable`].
+/// Bounds a call; silence is [`EtcdError::Late`].
 async fn within<T>(
     endpoint: &str,
     limit: Duration,
     call: impl Future<Output = Result<T, EtcdError>> + Send,
 ) -> Result<T, EtcdError> {
-    let silent = |_| EtcdError::Unavailable {
+    let silent = |_| EtcdError::Late {
         endpoint: endpoint.to_owned(),
         why: format!("silent for {:.1} s", limit.as_secs_f64()),
     };

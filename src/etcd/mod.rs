@@ -105,12 +105,20 @@ pub struct KvHash {
 /// Why etcd did not do as asked.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum EtcdError {
-    /// No answer within the deadline: down, cut off, or without quorum for a linearizable call.
+    /// No answer: down, cut off, or without quorum for a linearizable call.
     #[error("no answer from etcd at {endpoint}: {why}")]
     Unavailable {
         /// Who was asked.
         endpoint: String,
         /// What was seen.
+        why: String,
+    },
+    /// The same, as the deadline was over: it may as well be busy.
+    #[error("no answer from etcd at {endpoint}: {why}")]
+    Late {
+        /// Who was asked.
+        endpoint: String,
+        /// How long it was waited for.
         why: String,
     },
     /// etcd's own guard says not now (`unhealthy cluster`, `too many learner members`, `can only promote a learner
@@ -163,6 +171,7 @@ impl EtcdError {
     pub fn into_why(self) -> String {
         match self {
             Self::Unavailable { why, .. }
+            | Self::Late { why, .. }
             | Self::NotYet { why, .. }
             | Self::Untrusted { why, .. }
             | Self::Denied { why, .. }
@@ -183,7 +192,9 @@ pub enum Cause {
     },
     /// Its host leads nobody to it.
     Forbidden,
-    /// Anything else: it does not run, is late, or is cut off from us.
+    /// It did not answer in time: it hangs, is busy, or is cut off from us.
+    Late,
+    /// Anything else: most often it does not run.
     Other,
 }
 
@@ -198,6 +209,11 @@ pub struct Silence {
 }
 
 impl Silence {
+    /// Of one who did not answer in time.
+    pub fn late(why: impl Into<String>) -> Self {
+        Self::of(Cause::Late, why)
+    }
+
     /// For a cause that is known.
     pub fn of(cause: Cause, why: impl Into<String>) -> Self {
         Self { cause, why: why.into() }
@@ -209,6 +225,7 @@ impl From<EtcdError> for Silence {
         let cause = match error {
             EtcdError::Denied { .. } => Cause::Denied,
             EtcdError::Untrusted { early, .. } => Cause::Certificate { early },
+            EtcdError::Late { .. } => Cause::Late,
             EtcdError::Unavailable { .. } | EtcdError::NotYet { .. } | EtcdError::Refused { .. } => {
                 Cause::Other
             }
@@ -264,7 +281,7 @@ pub trait EtcdApi: Send + Sync {
     /// its answer any longer, and takes no writes meanwhile.
     ///
     /// # Errors
-    /// See [`EtcdError`]; [`EtcdError::Unavailable`] after `limit`.
+    /// See [`EtcdError`]; [`EtcdError::Late`] after `limit`.
     async fn hash_kv(&self, revision: u64, limit: Duration) -> Result<KvHash, EtcdError>;
     /// Proves that this member serves linearizable reads: a quorum stands behind it.
     ///

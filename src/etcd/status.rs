@@ -190,7 +190,7 @@ async fn by<T>(
     let started = Instant::now();
     match timeout_at(deadline, call).await {
         Ok(answer) => answer.map_err(Silence::from),
-        Err(_) => Err(format!("no answer within {:.1} s", started.elapsed().as_secs_f64()).into()),
+        Err(_) => Err(Silence::late(format!("no answer within {:.1} s", started.elapsed().as_secs_f64()))),
     }
 }
 

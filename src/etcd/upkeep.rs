@@ -14,13 +14,13 @@ pub trait Upkeep: EtcdApi {
     /// goes on by itself where nobody waits for its answer any longer.
     ///
     /// # Errors
-    /// See [`EtcdError`]; [`EtcdError::Unavailable`] after `limit`.
+    /// See [`EtcdError`]; [`EtcdError::Late`] after `limit`.
     async fn defragment(&self, limit: Duration) -> Result<(), EtcdError>;
     /// Drops the history before a revision on all members, and comes back once this member's is gone from its
     /// database. False where that was done before.
     ///
     /// # Errors
-    /// See [`EtcdError`]; [`EtcdError::Unavailable`] after `limit`.
+    /// See [`EtcdError`]; [`EtcdError::Late`] after `limit`.
     async fn compact(&self, revision: u64, limit: Duration) -> Result<bool, EtcdError>;
     /// Writes something to every member's database that no client sees: a lease, and its end. What a member no longer
     /// uses it counts only once it has committed something more.

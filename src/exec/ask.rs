@@ -33,7 +33,7 @@ pub async fn compared(members: &dyn Members, hashes: Hashes) -> EtcdReport {
     let hosts = members.hosts();
     let dials = join_all(hosts.iter().map(|host| async move {
         let dialled = timeout(DIAL, members.dial(&host.name)).await;
-        let api = dialled.unwrap_or_else(|_| Err("no answer".into()));
+        let api = dialled.unwrap_or_else(|_| Err(Silence::late("no answer")));
         Target::of(host.name.to_string(), true, host.peer_url.clone(), host.client_url.clone(), api)
     }));
     let (targets, old_clusters) = join(dials, members.old_clusters()).await;
@@ -72,7 +72,7 @@ pub async fn gather_all(
 async fn stranger(members: &dyn Members, member: Member, patience: Duration) -> Target {
     let url = member.client_urls.into_iter().next().unwrap_or_default();
     let dialled = timeout(patience, members.dial_stranger(&url)).await;
-    let api = dialled.unwrap_or_else(|_| Err("no answer".into()));
+    let api = dialled.unwrap_or_else(|_| Err(Silence::late("no answer")));
     Target::of(member.name, false, member.peer_urls.into_iter().next().unwrap_or_default(), url, api)
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        etcd::status::tests::Scene,
+        etcd::status::{Trouble, tests::Scene},
         inventory::Role,
         manifests::testing,
         plan::quorum::{Membership, Reach},
@@ -150,6 +150,27 @@ mod tests {
         fn is_there(&self, host: &NodeName) -> bool {
             host.as_str() != "m2"
         }
+    }
+
+    /// Two hosts whose members take no notice.
+    struct Hang;
+
+    #[async_trait]
+    impl Members for Hang {
+        fn hosts(&self) -> Vec<MemberHost> {
+            OneAway.hosts()
+        }
+
+        async fn dial(&self, _: &NodeName) -> Result<Box<dyn EtcdApi>, Silence> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_in_time_is_told_from_who_does_not_run() {
+        let is_late = |m: &MemberReport| m.error.as_ref().is_some_and(Trouble::is_late);
+        assert!(report(&Hang).await.members.iter().all(is_late));
+        assert!(!report(&OneAway).await.members.iter().any(is_late));
     }
 
     #[tokio::test]

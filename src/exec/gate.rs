@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Context, alike, ask, members::Members};
 use crate::{
-    etcd::status::{EtcdReport, Hashes},
+    etcd::status::{EtcdReport, Hashes, MemberReport, Trouble},
     event::Events,
     inventory::NodeName,
     plan::{
@@ -91,9 +91,10 @@ pub async fn settled(members: &dyn Members) -> EtcdReport {
     until(ELECTION, PAUSE, async || ask::report(members).await, |report| !may_be_electing(report)).await
 }
 
-/// True where members answer, and no quorum of them serves.
+/// True where no quorum serves, and members answer or are only late to.
 fn may_be_electing(report: &EtcdReport) -> bool {
-    !report.serves && report.members.iter().any(|m| m.version.is_some())
+    let is_there = |m: &MemberReport| m.version.is_some() || m.error.as_ref().is_some_and(Trouble::is_late);
+    !report.serves && report.members.iter().any(is_there)
 }
 
 /// What the gate said where it lets a change through.
@@ -133,7 +134,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        etcd::status::{Id, tests::Scene},
+        etcd::{
+            Silence,
+            status::{Id, tests::Scene},
+        },
         event::Event,
     };
 
@@ -144,6 +148,8 @@ mod tests {
         assert!(may_be_electing(&Scene::new(3).without_quorum().report()));
         let nobody = (1..=3).fold(Scene::new(3).without_quorum(), |s, n| s.silence(n, "refused"));
         assert!(!may_be_electing(&nobody.report()), "nobody is there to elect anybody");
+        let late = nobody.silence(1, Silence::late("no answer within 2.0 s"));
+        assert!(may_be_electing(&late.report()), "it may be there, and so may be others");
     }
 
     #[test]

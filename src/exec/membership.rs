@@ -286,7 +286,9 @@ async fn allowed(
 async fn wait_out(answer: Result<(), EtcdError>, until: Instant, told: Told<'_>) -> Result<(), Failed> {
     match answer {
         Ok(()) => Ok(()),
-        Err(error @ (EtcdError::NotYet { .. } | EtcdError::Unavailable { .. })) if Instant::now() < until => {
+        Err(error @ (EtcdError::NotYet { .. } | EtcdError::Unavailable { .. } | EtcdError::Late { .. }))
+            if Instant::now() < until =>
+        {
             told(format!("waiting for etcd: {error}"));
             sleep(PAUSE).await;
             Ok(())

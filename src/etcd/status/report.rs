@@ -280,6 +280,11 @@ impl MemberReport {
 }
 
 impl Trouble {
+    /// True where it did not answer in time, so that it may be there all the same.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Silent(Silence { cause: Cause::Late, .. }))
+    }
+
     /// True where it runs, and its auth keeps from us how it is.
     pub fn is_denial(&self) -> bool {
         matches!(self, Self::Silent(Silence { cause: Cause::Denied, .. }))
