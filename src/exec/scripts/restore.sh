@@ -144,9 +144,15 @@ fatal() {
   printf '%s' "${line:-it said nothing}" | sed 's/.*"msg":"\([^"]*\)".*"error":"\([^"]*\)".*/\1: \2/; s/.*"msg":"\([^"]*\)".*/\1/' | cut -c1-300
 }
 
-# Whether the etcd that runs here knows a leader: with one it may serve, whatever its clients meet.
-has_leader() {
-  (exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 && timeout 5 grep -q '^etcd_server_has_leader 1' <&3) 2>/dev/null
+# leader: whether the etcd that runs here, $still, knows a leader (yes, no): with one it may serve, whatever its clients meet. One
+# that stands still or that nobody can dial serves nobody; one that does not answer may be busy, and nobody knows.
+leader() {
+  local process said='' runs=''
+  for process in "${still[@]}"; do ! grep -qs '^State:.[^Tt]' "/proc/$process/status" || runs=1; done
+  [ "$runs" ] && (exec 3<>/dev/tcp/127.0.0.1/2381) 2>/dev/null || { echo no; return; }
+  said=$( (exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
+    timeout 15 sed -n 's/^etcd_server_has_leader //p' <&3) 2>/dev/null)
+  case $said in 0) echo no ;; 1) echo yes ;; *) echo unknown ;; esac
 }
 
 # copy SECONDS: of the data as it is now. What a process writes is whole as long as it stands still: of a member that runs without
@@ -156,7 +162,10 @@ copy() {
   processes etcd
   still=("${pids[@]}")
   if [ ${#still[@]} != 0 ]; then
-    ! has_leader || die "etcd runs there and has a leader"
+    case $(leader) in
+    yes) die "etcd runs there and has a leader" ;;
+    unknown) die "etcd runs there, and does not say whether it has a leader" ;;
+    esac
     [ "$limit" -lt 60 ] || limit=60
     trap 'kill -CONT "${still[@]}"' EXIT HUP
     kill -STOP "${still[@]}"

@@ -15,6 +15,7 @@ mod apply;
 mod containers;
 mod etcd_image;
 mod images;
+mod leader;
 mod links;
 mod lock;
 mod lost_data;
