@@ -231,6 +231,9 @@ pub struct Facts {
     pub programs: BTreeMap<String, ProgramFact>,
     /// Images that containerd has.
     pub images: Vec<String>,
+    /// True where it was too busy to tell all of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub images_untold: bool,
 }
 
 /// What a file of ours says of the cluster's network, by the key under `network` that it comes from in an inventory. The

@@ -140,6 +140,7 @@ fn fact(facts: &mut Facts, word: &str, rest: &str) -> Option<()> {
         "identity" => facts.identity = serde_json::from_str(rest).ok(),
         "program" => program(facts, rest)?,
         "image" => facts.images.push(rest.into()),
+        "images-untold" => facts.images_untold = true,
         _ => return None,
     }
     Some(())

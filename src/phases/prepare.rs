@@ -13,7 +13,7 @@ use crate::{
         kubelet_drop_in, kubelet_instance_config, kubelet_unit, modules_config, registry_hosts,
         standalone_kubelet_config, sysctl_config, to_yaml,
     },
-    observe::facts::{BRIDGE_FILTER, cgroups_in, setting_in},
+    observe::facts::{BRIDGE_FILTER, Facts, cgroups_in, setting_in},
     phases::{ownership, pod_network},
     pki::authorities::Ca,
     plan::{
@@ -69,11 +69,21 @@ pub fn images(p: &mut Planner<'_>) -> Result<(), Refusal> {
     p.stage_beside(IMAGES, "what each host runs");
     let dns = dns_hosts(p);
     for node in &p.cluster.nodes {
+        // Where its containerd was too busy to tell of any.
+        if p.facts(&node.name).images_untold && runs_its_pods(node, p.facts(&node.name)) {
+            continue;
+        }
         let mut images = images_for(p.cluster, node);
         images.extend(dns.contains(&node.name).then(|| p.cluster.release.coredns_image()));
         p.images(node, &images);
     }
     Ok(())
+}
+
+/// True where what a host is to run by its roles runs, and therefore has its images.
+fn runs_its_pods(node: &Node, facts: &Facts) -> bool {
+    let of = |role, process| !node.is(role) || facts.runs(process);
+    facts.runs("kubelet") && of(Role::Etcd, "etcd") && of(Role::ControlPlane, "kube-apiserver")
 }
 
 /// Every image that runs on a host by its roles.
@@ -102,7 +112,9 @@ fn dns_hosts(p: &Planner<'_>) -> Vec<NodeName> {
     let mut nodes: Vec<&Node> = p.cluster.kubernetes_nodes().collect();
     nodes.sort_by_key(|n| {
         let takes = n.taints.iter().all(coredns_tolerates);
-        (!p.facts(&n.name).images.contains(&image), !takes, n.is(Role::ControlPlane))
+        let facts = p.facts(&n.name);
+        let may_have = facts.images_untold || facts.images.contains(&image);
+        (!may_have, !takes, n.is(Role::ControlPlane))
     });
     nodes.truncate(coredns_replicas(p.cluster).into());
     nodes.into_iter().map(|n| n.name.clone()).collect()

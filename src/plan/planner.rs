@@ -276,9 +276,10 @@ impl<'a> Planner<'a> {
     pub fn images(&mut self, node: &Node, images: &[String]) {
         let facts = self.facts(&node.name);
         let missing: Vec<String> = images.iter().filter(|i| !facts.images.contains(i)).cloned().collect();
+        let why = if facts.images_untold { "not told: containerd was too busy" } else { "missing" };
         self.plan.checked += images.len() - missing.len();
         if !missing.is_empty() {
-            self.push(&node.name, Action::Pull { images: missing }, "missing");
+            self.push(&node.name, Action::Pull { images: missing }, why);
         }
     }
 

@@ -131,7 +131,10 @@ impl Action {
                 let fact = ProgramFact { url: program.url.clone(), kept: true };
                 facts.programs.insert(program.name.clone(), fact);
             }
-            Self::Pull { images } => facts.images.extend(images.iter().cloned()),
+            Self::Pull { images } => {
+                facts.images.extend(images.iter().cloned());
+                facts.images_untold = false;
+            }
             Self::Unit { unit, verb, inputs } => predict_unit(facts, unit, *verb, inputs),
             Self::AwaitProcess { process, inputs } => {
                 start(facts, process, inputs);

@@ -56,3 +56,28 @@ fn read_again_it_gives_the_same_plan_and_shows_no_secret() {
         });
     }
 }
+
+/// On a busy host. What it runs it has; what it is to run from now on is asked for again, by who fetches it.
+#[test]
+fn images_of_which_a_containerd_was_too_busy_to_tell_are_missing_only_where_they_are_not_run() {
+    for (name, cluster) in harness::topologies() {
+        block_on(async {
+            let now = OffsetDateTime::now_utc();
+            let untold = |mut seen: Observed| {
+                for facts in seen.hosts.values_mut() {
+                    facts.images.clear();
+                    facts.images_untold = true;
+                }
+                seen
+            };
+            let built = harness::built(&cluster).await;
+            assert_eq!(planned(&cluster, untold(observe(&built, &cluster).await), now), "", "{name}");
+            let bare = World::new(State::new(&cluster));
+            let first = planned(&cluster, untold(observe(&bare, &cluster).await), now);
+            assert!(
+                first.contains(": pull ") && first.contains("containerd was too busy"),
+                "{name}: {first}"
+            );
+        });
+    }
+}

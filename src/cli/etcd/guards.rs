@@ -310,10 +310,11 @@ fn gets_its_manifest(cluster: &Cluster, mut seen: Observed, targets: &[NodeName]
     settled::nodes::roles(cluster, &seen)
 }
 
-/// Whether each of the hosts that shall get data has an image of etcd.
+/// Whether each of the hosts that shall get data has an image of etcd. One that was too busy to tell is asked again when it needs it.
 fn has_programs(seen: &Observed, targets: &[NodeName]) -> Result<(), Refusal> {
     let is_etcds = |image: &String| image.contains("/etcd:");
-    let lacks = |host: &&NodeName| !seen.hosts.get(*host).is_some_and(|f| f.images.iter().any(is_etcds));
+    let has = |f: &Facts| f.images_untold || f.images.iter().any(is_etcds);
+    let lacks = |host: &&NodeName| !seen.hosts.get(*host).is_some_and(has);
     let lacking: Vec<&str> = targets.iter().filter(lacks).map(NodeName::as_str).collect();
     if lacking.is_empty() {
         return Ok(());

@@ -101,6 +101,7 @@ fn a_bare_host_is_told_before_a_recovery_makes_room() {
         (equipped.clone(), None),
         (with(&[]), Some("m2 cannot take etcd's data")),
         (with(&["registry.k8s.io/pause:3.10"]), Some("m2 cannot take etcd's data")),
+        (Facts { images_untold: true, ..with(&[]) }, None),
     ] {
         let hosts = targets.iter().cloned().zip([equipped.clone(), second]).collect();
         let said = has_programs(&Observed { hosts, ..Observed::default() }, &targets);

@@ -233,3 +233,22 @@ fn row_23_a_flipped_bit_is_fetched_again_once() {
     assert_eq!(mirror.asked.load(Ordering::SeqCst), 2, "tried on");
     assert!(!place.is_there("bin/loopback") && !place.is_there("lib/rsadm/installed/cni"));
 }
+
+/// A containerd that is late has not no images; where it is down, or an image is broken, what it told is all.
+#[test]
+fn a_containerd_that_is_late_is_told_from_one_that_has_no_images() {
+    for (status, told_untold) in [(0, false), (1, false), (124, true)] {
+        let place = Place::new();
+        place.put("run/containerd/x", "");
+        let _socket =
+            std::os::unix::net::UnixListener::bind(place.path("run/containerd/containerd.sock")).unwrap();
+        place.program("timeout", &format!("#!/bin/sh\ncase $* in *' images check '*) echo 'r/etcd:3 t sha256:1 complete (2/2) 9.0 MiB/9.0 MiB true'; exit {status} ;; esac\nshift; exec \"$@\"\n"));
+        let text = format!("PATH={}:$PATH\n{}", place.path("bin").display(), SCRIPT.text);
+        let output = place.run(&text, &["facts"]);
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let images: Vec<&str> = lines.lines().filter(|line| line.starts_with("image")).collect();
+        let wanted: &[&str] =
+            if told_untold { &["image r/etcd:3", "images-untold"] } else { &["image r/etcd:3"] };
+        assert_eq!(images, wanted, "{status}");
+    }
+}
