@@ -7,12 +7,20 @@ for old in $kept.*; do pid=${old#"$kept."}; [ -e "/proc/${pid%.new}" ] || rm -f 
 old=$kept.$$
 cp -p $manifest $old && sed "s|- --etcd-servers=.*|- --etcd-servers=$servers|" $old > $old.new && chmod 600 $old.new &&
   written=$(stat -c '%i %Y' $old.new) && mv -f $old.new $manifest || exit 1
-while [ $SECONDS -lt $end ]; do
+serves() {
   processes kube-apiserver
   for pid in "${pids[@]}"; do
     tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "--etcd-servers=$servers" || continue
-    NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/admin.conf --server "$url" --request-timeout 5s get --raw /readyz >/dev/null 2>&1 && rm -f $old && exit 0
+    NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/admin.conf --server "$url" --request-timeout 5s get --raw /readyz >/dev/null 2>&1 && return
   done 2>/dev/null
+  return 1
+}
+late=
+while :; do
+  ! serves || { rm -f $old; exit 0; }
+  # It may have become ready since it was asked before: the last look begins once the time is over.
+  [ -z "$late" ] || break
+  [ $SECONDS -lt $end ] || late=1
   sleep 0.2
 done
 # Who has written it since then looks after it.

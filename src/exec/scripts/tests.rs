@@ -14,6 +14,7 @@ use super::{REMEMBER, WIPE};
 mod apply;
 mod containers;
 mod etcd_image;
+mod etcd_servers;
 mod images;
 mod leader;
 mod links;

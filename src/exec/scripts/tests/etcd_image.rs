@@ -86,14 +86,17 @@ fn member(manifest: PathBuf, serves: Serves) -> u16 {
 
 /// Takes 3.6.14 to 3.7.0, where the manifest has that image.
 fn upgrade(place: &Place, had: &str, serves: Serves) -> Output {
+    // A shell counts whole seconds, the first of which may be over at once.
+    upgrade_within(if serves(NEW).is_some() { "60" } else { "2" }, place, had, serves)
+}
+
+fn upgrade_within(limit: &str, place: &Place, had: &str, serves: Serves) -> Output {
     let port = member(place.path(MANIFEST), serves).to_string();
     let text = SET_ETCD_IMAGE
         .text
         .replace("/etc/kubernetes/", &format!("{}/", place.path("kubernetes").display()))
         .replace("/var/log/", &format!("{}/", place.path("log").display()));
     let image = format!("image: {had}");
-    // A shell counts whole seconds, the first of which may be over at once.
-    let limit = if serves(NEW).is_some() { "60" } else { "2" };
     let fixed = ["set-etcd-image", "v3.7.0", &port, limit, &image, "image: r/etcd:3.7.0-0"];
     // As the plan has it: of what the manifest has.
     let manifest = place.text(MANIFEST);
@@ -136,6 +139,15 @@ fn image_and_arguments_are_changed_whatever_stands_around_them() {
     let output = upgrade(&place, "r/etcd:3.6.15-0", WELL);
     assert!(said(&output).ends_with("has no image: r/etcd:3.6.15-0\n"), "{}", said(&output));
     assert_eq!(place.text(MANIFEST), OLD);
+}
+
+/// Of the last member the version of the cluster may have risen meanwhile, and the one from before would not start.
+#[test]
+fn a_member_that_came_up_at_the_last_moment_keeps_its_new_version() {
+    let place = host(OLD, None);
+    let output = upgrade_within("0", &place, "r/etcd:3.6.14-0", WELL);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(place.text(MANIFEST), NEW);
 }
 
 /// The host tells of a flag whose value is on the next line, too; what takes another's place may be such a one.
