@@ -223,6 +223,7 @@ impl SshHost {
             match none {
                 NoShell::Sudo(why) => HostError::Sudo { host: self.target.name.clone(), why },
                 NoShell::Ended(why) => no_shell(why),
+                NoShell::Late(why) => self.no_connection(Failure::new(ConnectKind::Slow, why)),
             }
         })
     }

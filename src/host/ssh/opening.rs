@@ -85,6 +85,8 @@ pub(super) enum NoShell {
     Sudo(String),
     /// It ended before it began.
     Ended(String),
+    /// It did not appear in time, and sudo asked for nothing: the host may be busy.
+    Late(String),
 }
 
 /// What the loader is given: where it begins, how long it is, and the remote half.
@@ -134,7 +136,7 @@ impl Opening<'_> {
                 () = sleep_until(until) => {
                     let late = format!("\nno shell after {} s", limit.as_secs());
                     self.complained.extend_from_slice(late.as_bytes());
-                    return Err(self.failure());
+                    return Err(if prompts == 0 { NoShell::Late(self.words()) } else { self.failure() });
                 }
             }
             let asked = self.prompts();
@@ -165,12 +167,17 @@ impl Opening<'_> {
     }
 
     fn failure(self) -> NoShell {
+        let become_root = self.invocation.become_root;
+        if become_root { NoShell::Sudo(self.words()) } else { NoShell::Ended(self.words()) }
+    }
+
+    fn words(self) -> String {
         let complaint = String::from_utf8_lossy(&self.complained).replace(&self.invocation.prompt(), "\n");
         let mut why = one_line(&complaint, "; ");
         if why.is_empty() {
             why = one_line(&String::from_utf8_lossy(&self.said), "; ");
         }
-        if self.invocation.become_root { NoShell::Sudo(why) } else { NoShell::Ended(why) }
+        why
     }
 }
 
@@ -301,9 +308,22 @@ mod tests {
             let begun = Instant::now();
             let opened = open(&mut streams, &invocation, None).await;
             let said = format!("no shell after {seconds} s");
-            assert!(matches!(&opened, Err(NoShell::Sudo(why)) if *why == said), "{opened:?}");
+            assert!(matches!(&opened, Err(NoShell::Late(why)) if *why == said), "{opened:?}");
             assert_eq!(begun.elapsed(), Duration::from_secs(seconds));
         }
+    }
+
+    /// One that was given a password and then says nothing more may count that as a wrong one.
+    #[tokio::test(start_paused = true)]
+    async fn a_sudo_that_hangs_over_a_password_is_not_asked_again() {
+        let invocation = invocation(Duration::ZERO);
+        let (mut streams, mut far) = process();
+        far.stderr.write_all(b"N-password:").await.unwrap();
+        let opened = open(&mut streams, &invocation, Some(&Secret::new("pw"))).await;
+        assert!(
+            matches!(&opened, Err(NoShell::Sudo(why)) if why.contains("no shell after 30 s")),
+            "{opened:?}"
+        );
     }
 
     #[test]
