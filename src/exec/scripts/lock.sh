@@ -36,7 +36,7 @@ esac
 replace() {
   local holder pid name
   { read -r holder && read -r pid && read -r name; } <$lock && [ "$holder $name" = "$1 $2" ] || return
-  ! is_shell "$pid" || kill -9 "$pid"
+  is_shell "$pid" && kill -9 "$pid"
 }
 is_shell() { case $(tr '\0' ' ' <"/proc/$1/cmdline") in *' rsadm rsadm-'*) ;; *) return 1 ;; esac; }
 # A shell whose run is dead ends with what it is at. A download, of a program or an image, may take much longer than all else,
@@ -51,13 +51,15 @@ hurry() {
   done
 }
 hash flock 2>/dev/null || { echo "it has no flock (of util-linux)" >&2; exit 1; }
+wait=1
 for _ in {1..50}; do
   # Who lets go removes file and folder, maybe between two of our steps: then at once anew.
   { mkdir -p "${lock%/*}" && exec 9<>$lock; } 2>/dev/null || continue
-  replace "$@" 2>/dev/null
+  # One that was killed here is gone once a busy host gets round to it.
+  ! replace "$@" 2>/dev/null || wait=5
   [ "${3:-again}" = again ] || hurry "$3" 2>/dev/null
   # The shell of a run that is over ends a little after it; more than that moment is no reason to wait.
-  flock -w 1 9
+  flock -w $wait 9
   status=$?
   [ /proc/self/fd/9 -ef $lock ] || continue
   [ $status = 0 ] && got=1 && break
