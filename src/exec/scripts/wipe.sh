@@ -79,10 +79,9 @@ iptables_is_elsewhere() { ! command -v iptables-save >/dev/null && nft list rule
 
 # First whatever is in pods, by their cgroups; then containerd's own view of them.
 end_containers() {
-  local pid pids
-  for _ in $(seq 50); do
-    pids=$(pod_processes)
-    [ -n "$pids" ] || break
+  local pid pids end=$((SECONDS+30))
+  # On a busy disk what was killed takes its time to go.
+  while pids=$(pod_processes); [ -n "$pids" ] && [ $SECONDS -lt $end ]; do
     for pid in $pids; do kill -KILL "$pid" 2>/dev/null; done
     sleep 0.1
   done

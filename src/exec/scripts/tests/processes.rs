@@ -185,3 +185,16 @@ fn a_static_pod_that_its_kubelet_does_not_end_is_asked_to() {
     assert_eq!(said(&output), format!("etcd still runs (process {id}) after 60 s\n"));
     assert_eq!(done, format!("kill {id}\n"), "asked more than once");
 }
+
+/// As an etcd on a busy disk, which ends once that has taken what it wrote.
+#[test]
+fn a_reset_waits_for_processes_that_take_their_time_to_go() {
+    let host = "find() { :; }\nsystemctl() { :; }\nkube_proxy_rules() { :; }\nkill() { :; }\nruntime=theirs left=() n=0\n\
+        sleep() { ((++n % 10)) || SECONDS=$((SECONDS+1)); }\n";
+    for (gone_after, left) in [(25, ""), (1000, "processes of pods that cannot be killed: 4194300")] {
+        let place = Place::new();
+        let pods = format!("pod_processes() {{ [ $SECONDS -ge {gone_after} ] || echo 4194300; }}\n");
+        let said = place.wiped(&format!("{host}{pods}end_containers\nprintf '%s' \"${{left[*]}}\""));
+        assert_eq!(said, left, "{gone_after}");
+    }
+}
