@@ -84,6 +84,9 @@ impl MemberHost {
     }
 }
 
+/// How long a host may take to tell its room: a defragmentation without it goes on unwarned.
+const ROOM: Duration = Duration::from_secs(15);
+
 /// Ways to members for commands that keep them well.
 #[async_trait]
 pub trait Tended: Members {
@@ -349,7 +352,7 @@ impl Tended for SshMembers<'_> {
     }
 
     async fn clear_and_measure(&self, host: &NodeName) -> Option<String> {
-        let ask = [Op::Script(scripts::COPY_ROOM, vec![], self.deadline)];
+        let ask = [Op::Script(scripts::COPY_ROOM, vec![], ROOM)];
         let answer = self.fleet.host(host)?.run(&ask, false).await.ok()?.pop()?;
         answer.ok().then(|| answer.text())
     }
