@@ -1,7 +1,7 @@
-# dial.sh ADDRESS:PORT…: what comes of dialling each, a line each. At most 32 at once.
+# dial.sh ADDRESS:PORT…: what comes of dialling each, a line each. At most 32 at once, whose own start counts, too.
 dial() {
   local said status
-  said=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/$1/$2"' dial "${1%:*}" "${1##*:}" 2>&1)
+  said=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' dial "${1%:*}" "${1##*:}" 2>&1)
   status=$?
   case $status:$said in
     0:*) said=open ;;
