@@ -196,7 +196,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             vec![script(scripts::ROLLOUT, args, limit * 2 + MINUTE)]
         }
         Action::Remember { cluster, runtime } => {
-            vec![script(scripts::REMEMBER, remembered(cluster, *runtime), MINUTE)]
+            vec![script(scripts::REMEMBER, remembered(cluster, *runtime), MINUTE * 5)]
         }
         Action::Wipe { cluster } => {
             let args = std::iter::once(cluster.clone())

@@ -132,7 +132,7 @@ our_shims() {
 
 # An existing containerd keeps running and keeps what it had: only what Kubernetes made in its namespace goes.
 forget_containers() {
-  local id ids kind
+  local id ids kind there
   c() { timeout 20 ctr -n k8s.io "$@" 2>/dev/null; }
   c version >/dev/null || { [ ! -S /run/containerd/containerd.sock ] || left+=("containers of Kubernetes: containerd does not answer"); return; }
   for id in $(c tasks ls -q | but_noted containers); do c tasks kill -s KILL --all "$id" >/dev/null; done
@@ -146,7 +146,8 @@ forget_containers() {
     [ ${#ids[@]} = 0 ] || c $kind rm --sync "${ids[@]}" >/dev/null
   done
   grep -qsxF k8s.io $before/namespaces || c namespaces rm k8s.io >/dev/null
-  [ -z "$(c containers ls -q | but_noted containers)" ] || left+=("containers of Kubernetes in containerd")
+  there=$(c containers ls -q) || { left+=("containers of Kubernetes: containerd does not answer"); return; }
+  [ -z "$(printf '%s\n' "$there" | but_noted containers)" ] || left+=("containers of Kubernetes in containerd")
 }
 
 # What is mounted in a folder; of what is deleted there nothing may be reached through a mount.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::net::UnixListener};
 
-use super::{OTHERS, Place};
+use super::{OTHERS, Place, said};
 
 /// As iptables-save prints it: chains of kube-proxy, chains of CNI from before and from after, and one that they share.
 const SAVED: &str = "\
@@ -176,4 +176,37 @@ fn what_other_container_tools_have_is_noted() {
     assert_eq!(noted("chains"), "iptables nat CNI-theirs\n");
     assert_eq!(noted("netns"), "cni-theirs\n");
     assert_eq!(noted("containers"), "theirs\ntheir-sandbox\n");
+}
+
+/// Else all that it has would be taken for ours, and go with a reset.
+#[test]
+fn a_containerd_that_does_not_tell_what_it_has_is_not_noted_as_empty() {
+    let noted = |ctr: &str| {
+        let place = Place::new();
+        fs::create_dir_all(place.path("run/containerd")).unwrap();
+        let _socket = UnixListener::bind(place.path("run/containerd/containerd.sock")).unwrap();
+        let host = format!("{OTHERS}\nctr() {{ case \"$*\" in {ctr} esac; }}");
+        (said(&place.try_to_remember(&host, "kubernetes")), place.is_there("lib/rsadm/before"))
+    };
+    let why = |call: &str| {
+        format!("containerd does not tell what it has, so that this could not be noted: ctr {call}\n")
+    };
+    assert_eq!(noted("*'containers ls -q') return 124 ;;"), (why("containers ls: "), false));
+    assert_eq!(
+        noted("*'images ls -q') echo 'ctr: is busy' >&2; return 1 ;;"),
+        (why("images ls: ctr: is busy"), false)
+    );
+    assert_eq!(noted("*'sandboxes ls') return 124 ;;"), (why("sandboxes ls"), false));
+    // One that has no sandboxes, and one that is not there.
+    assert_eq!(noted("*'sandboxes ls') return 3 ;;"), (String::new(), true));
+    assert_eq!(noted("*) return 1 ;;"), (String::new(), true));
+}
+
+#[test]
+fn a_containerd_that_does_not_tell_what_is_left_is_not_taken_for_empty() {
+    let place = Place::new();
+    let ctr =
+        "ctr() { case \"$*\" in *version) ;; *) return 124 ;; esac; }\ntimeout() { shift; \"$@\"; }\nleft=()";
+    let left = place.wiped(&format!("{ctr}\nforget_containers\nprintf '%s' \"${{left[*]}}\""));
+    assert_eq!(left, "containers of Kubernetes: containerd does not answer");
 }
