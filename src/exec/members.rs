@@ -75,6 +75,10 @@ pub trait Members: Send + Sync {
     async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, Silence> {
         Err(format!("{client_url} is at no etcd host of the inventory").into())
     }
+    /// True where something listens there, as connected hosts see it: a member may be too busy to answer.
+    async fn listens(&self, _client_url: &str) -> bool {
+        false
+    }
 }
 
 impl MemberHost {
@@ -332,6 +336,11 @@ impl Members for SshMembers<'_> {
 
     async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, Silence> {
         Ok(Box::new(self.stranger(client_url).await?))
+    }
+
+    async fn listens(&self, client_url: &str) -> bool {
+        let Some(to) = address(client_url) else { return false };
+        super::dial::is_open(&self.ways(to.0), to).await
     }
 }
 

@@ -27,6 +27,7 @@ mod aftermath;
 pub mod alike;
 pub mod ask;
 pub mod causes;
+mod dial;
 pub mod differences;
 pub mod forwarding;
 pub mod gate;

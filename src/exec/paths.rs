@@ -7,13 +7,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
     time::Duration,
 };
 
 use futures::future::join;
 
-use super::{forwarding, neighbours, scripts};
+use super::{
+    dial::{outcomes, target},
+    forwarding, neighbours, scripts,
+};
 use crate::{
     host::{HostError, Op, Output, Script, TIMED_OUT, fleet::Fleet},
     inventory::{Cluster, Node, NodeName, Role},
@@ -178,7 +180,10 @@ async fn listen_and_dial(
     let vain: BTreeSet<NodeName> = dialled.iter().filter(is_vain).map(|(path, _)| path.to.clone()).collect();
     match vain.is_empty() {
         true => Ok((probes, dialled)),
-        false => Err(vain.iter().map(|host| hangs(host, "listen", "that had ended before all had dialled")).collect()),
+        false => Err(vain
+            .iter()
+            .map(|host| hangs(host, "listen", "that had ended before all had dialled"))
+            .collect()),
     }
 }
 
@@ -206,32 +211,13 @@ async fn dial(
         let target = target(path.address, path.port);
         match outcomes.get(&path.from).and_then(|told| told.get(&target)) {
             Some(outcome) => dialled.push((path.clone(), outcome.clone())),
-            None => untold.push(hangs(&path.from, "dial other hosts", format!("it says nothing of {target}"))),
+            None => {
+                untold.push(hangs(&path.from, "dial other hosts", format!("it says nothing of {target}")));
+            }
         }
     }
     untold.dedup_by(|one, other| one.host() == other.host());
     if untold.is_empty() { Ok(dialled) } else { Err(untold) }
-}
-
-fn target(address: Ipv4Addr, port: u16) -> String {
-    format!("{address}:{port}")
-}
-
-/// Reads what `dial.sh` printed.
-fn outcomes(text: &str) -> BTreeMap<String, Outcome> {
-    text.lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(target, said)| {
-            let outcome = match said.split_once(' ').unwrap_or((said, "")) {
-                ("open", _) => Outcome::Open,
-                ("refused", _) => Outcome::Refused,
-                ("filtered", _) => Outcome::Filtered,
-                ("unreachable", why) => Outcome::Unreachable(why.to_owned()),
-                _ => return None,
-            };
-            Some((target.to_owned(), outcome))
-        })
-        .collect()
 }
 
 /// Runs a script on each of these hosts with its arguments; what each printed. What one that ran out of time printed says nothing
@@ -252,7 +238,10 @@ async fn everywhere(
     for (name, answer) in answers {
         match answer.map(|outputs| outputs.into_iter().next().unwrap_or_default()) {
             Ok(Output { status: TIMED_OUT, .. }) => {
-                let (doing, why) = (format!("run the script {}", script.name), format!("no end within {} s", LIMIT.as_secs()));
+                let (doing, why) = (
+                    format!("run the script {}", script.name),
+                    format!("no end within {} s", LIMIT.as_secs()),
+                );
                 errors.push(hangs(&name, &doing, why));
             }
             Ok(output) => drop(texts.insert(name, output.text())),
@@ -264,7 +253,7 @@ async fn everywhere(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use super::*;
     use crate::{
@@ -324,15 +313,22 @@ mod tests {
     }
 
     /// m1 dials m2, which answers so.
-    async fn dialled(m1: &'static str, status: i32, m2: &'static [(&'static str, i32, &'static str)]) -> Result<Vec<Outcome>, String> {
-        let dials: &'static [(&str, i32, &str)] = Box::leak(Box::new([("probe", 0, ""), ("dial", status, m1)]));
+    async fn dialled(
+        m1: &'static str,
+        status: i32,
+        m2: &'static [(&'static str, i32, &'static str)],
+    ) -> Result<Vec<Outcome>, String> {
+        let dials: &'static [(&str, i32, &str)] =
+            Box::leak(Box::new([("probe", 0, ""), ("dial", status, m1)]));
         let names = ["m1", "m2"].map(NodeName::new);
-        let hosts = [(0, dials), (1, m2)].map(|(n, says)| Arc::new(Answers(names[n].clone(), says)) as Arc<dyn Host>);
+        let hosts =
+            [(0, dials), (1, m2)].map(|(n, says)| Arc::new(Answers(names[n].clone(), says)) as Arc<dyn Host>);
         let [from, to] = names.clone();
         let path = Path { from, to, address: Ipv4Addr::new(10, 0, 0, 2), port: 2380 };
         let arguments: BTreeMap<_, Vec<String>> = names.map(|name| (name, vec![])).into();
         let tried = listen_and_dial(&Fleet::new(hosts.into(), 2), &[path], &arguments).await;
-        let said = |errors: Vec<HostError>| errors.iter().map(HostError::to_string).collect::<Vec<_>>().join("; ");
+        let said =
+            |errors: Vec<HostError>| errors.iter().map(HostError::to_string).collect::<Vec<_>>().join("; ");
         tried.map(|(_, paths)| paths.into_iter().map(|(_, outcome)| outcome).collect()).map_err(said)
     }
 
@@ -345,21 +341,20 @@ mod tests {
         assert_eq!(dialled(open, 0, LISTENED).await, Ok(vec![Outcome::Open]));
         assert_eq!(dialled(open, 0, GONE).await, Ok(vec![Outcome::Open]));
         assert_eq!(dialled(refused, 0, LISTENED).await, Ok(vec![Outcome::Refused]));
-        let hangs = |host: &str, doing: &str, why: &str| Err(format!("{host} was to {doing}, and hangs: {why}"));
-        assert_eq!(dialled(refused, 0, GONE).await, hangs("m2", "listen", "that had ended before all had dialled"));
-        assert_eq!(dialled(open, 0, SLOW).await, hangs("m2", "run the script probe", "no end within 90 s"));
-        assert_eq!(dialled("", TIMED_OUT, LISTENED).await, hangs("m1", "run the script dial", "no end within 90 s"));
-        assert_eq!(dialled("", 0, LISTENED).await, hangs("m1", "dial other hosts", "it says nothing of 10.0.0.2:2380"));
-    }
-
-    #[test]
-    fn answers_are_read_by_target() {
-        let read = outcomes(
-            "10.0.0.1:2380 open\n10.0.0.2:2380 unreachable No route to host\nnoise\n10.0.0.3:6443 filtered\n10.0.0.3:1 refused\n",
+        let hangs =
+            |host: &str, doing: &str, why: &str| Err(format!("{host} was to {doing}, and hangs: {why}"));
+        assert_eq!(
+            dialled(refused, 0, GONE).await,
+            hangs("m2", "listen", "that had ended before all had dialled")
         );
-        assert_eq!(read["10.0.0.1:2380"], Outcome::Open);
-        assert_eq!(read["10.0.0.2:2380"], Outcome::Unreachable("No route to host".into()));
-        assert_eq!((&read["10.0.0.3:6443"], &read["10.0.0.3:1"]), (&Outcome::Filtered, &Outcome::Refused));
-        assert_eq!(read.len(), 4);
+        assert_eq!(dialled(open, 0, SLOW).await, hangs("m2", "run the script probe", "no end within 90 s"));
+        assert_eq!(
+            dialled("", TIMED_OUT, LISTENED).await,
+            hangs("m1", "run the script dial", "no end within 90 s")
+        );
+        assert_eq!(
+            dialled("", 0, LISTENED).await,
+            hangs("m1", "dial other hosts", "it says nothing of 10.0.0.2:2380")
+        );
     }
 }
