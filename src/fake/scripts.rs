@@ -21,8 +21,8 @@ impl FakeHost {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         match (name, &args[..]) {
             ("facts", _) => Ok(self.facts()),
-            ("nodes", [url]) => Ok(self.nodes(url)),
-            ("facts-and-nodes", [url]) => {
+            ("nodes", [url, _]) => Ok(self.nodes(url)),
+            ("facts-and-nodes", [url, _]) => {
                 let (mut all, nodes) = (self.facts(), self.nodes(url));
                 all.stdout.extend(nodes.stdout);
                 Ok(all)

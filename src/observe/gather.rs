@@ -25,14 +25,18 @@ const LOOK: &str = "look around";
 /// How long a host may take to tell its facts. It is half a second on an idle one.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a control plane may take to tell of the nodes.
-const NODES_LIMIT: Duration = Duration::from_secs(10);
+/// How long each of the two questions about the nodes may take, and both, where a plan hangs on the answer; on a busy host they take
+/// long.
+const NODES: (&str, Duration) = ("14", LIMIT);
+
+/// The same where somebody waits for how things are.
+const NODES_AT_ONCE: (&str, Duration) = ("9", Duration::from_secs(10));
 
 /// Nodes, and bundles with what became of their objects. When a bundle is applied, its objects are noted beside its hash,
 /// with a sum over their uids and the fields that rsadm is the manager of (server-side apply): an object that is gone
 /// and a field that somebody else has set since are seen, and what others add is not. Where no object at all is found,
 /// that is taken for no answer: nobody deletes kubeadm's ConfigMaps and the roles along with an add-on.
-const NODES: Script =
+const NODES_SCRIPT: Script =
     Script { name: "nodes", text: concat!(include_str!("objects.sh"), include_str!("nodes.sh")) };
 
 /// Facts of a host and then what it tells of the nodes, which it asks for while it gathers the facts: an API server is
@@ -43,14 +47,14 @@ const FACTS_AND_NODES: Script = Script {
         "n() {\n",
         include_str!("objects.sh"),
         include_str!("nodes.sh"),
-        "}\nexec 4< <(n $1)\n",
+        "}\nexec 4< <(n $1 $2)\n",
         include_str!("facts.sh"),
         "cat <&4\n",
     ),
 };
 
 /// Sees all hosts that are connected: one execution each, read only, in which the first control plane tells of the nodes
-/// too. Where it does not, the others are asked. A host on which the look around hangs gets another one: nothing was done
+/// too. Where it does not, the others are asked, or it once more. A host on which the look around hangs gets another one: nothing was done
 /// yet, and no run has to end for the sake of one program that gave no answer once.
 ///
 /// # Errors
@@ -62,7 +66,12 @@ pub async fn gather(cluster: &Cluster, fleet: &Fleet) -> Result<Observed, Vec<Ho
         return Err(errors);
     }
     if seen.nodes.is_none() {
-        nodes(cluster, fleet, speaker, &mut seen).await;
+        let mut asked: Vec<&Node> = cluster.with_role(Role::ControlPlane).collect();
+        // Where there is no other than the speaker, that may just have been busy.
+        if asked.len() > 1 {
+            asked.remove(0);
+        }
+        nodes(cluster, fleet, &asked, NODES, &mut seen).await;
     }
     Ok(seen)
 }
@@ -75,7 +84,8 @@ pub async fn gather_what_answers(
 ) -> (Observed, Vec<HostError>) {
     let (mut seen, errors) = gather_hosts_that_answer(cluster, fleet, due).await;
     // What is not written until then is left out: with etcd's quorum lost, no API server lists nodes.
-    let _ = timeout_at(due, nodes(cluster, fleet, None, &mut seen)).await;
+    let all: Vec<&Node> = cluster.with_role(Role::ControlPlane).collect();
+    let _ = timeout_at(due, nodes(cluster, fleet, &all, NODES_AT_ONCE, &mut seen)).await;
     (seen, errors)
 }
 
@@ -100,7 +110,7 @@ async fn hosts(
     let answers = fleet
         .for_each(&names, |host| {
             let (script, arguments) = match speaker.filter(|node| node.name == *host.name()) {
-                Some(node) => (FACTS_AND_NODES, vec![node.api_url(cluster.api.port)]),
+                Some(node) => (FACTS_AND_NODES, vec![node.api_url(cluster.api.port), NODES.0.to_owned()]),
                 None => (parser::SCRIPT, vec![]),
             };
             async move {
@@ -170,15 +180,20 @@ fn hangs(host: &Arc<dyn Host>, why: String) -> HostError {
     HostError::Hangs { host: host.name().clone(), doing: LOOK.into(), why }
 }
 
-/// Asks the first control plane whose API server answers, but for one that was asked already.
-async fn nodes(cluster: &Cluster, fleet: &Fleet, asked: Option<&Node>, seen: &mut Observed) {
-    for node in cluster.with_role(Role::ControlPlane) {
-        let runs = seen.hosts.get(&node.name).is_some_and(|f| f.runs("kube-apiserver"));
-        if !runs || asked.is_some_and(|a| a.name == node.name) {
+/// Asks the first of these control planes whose API server answers.
+async fn nodes(
+    cluster: &Cluster,
+    fleet: &Fleet,
+    control: &[&Node],
+    (seconds, limit): (&str, Duration),
+    seen: &mut Observed,
+) {
+    for node in control {
+        if !seen.hosts.get(&node.name).is_some_and(|f| f.runs("kube-apiserver")) {
             continue;
         }
         let Some(host) = fleet.host(&node.name) else { continue };
-        let ask = Op::Script(NODES, vec![node.api_url(cluster.api.port)], NODES_LIMIT);
+        let ask = Op::Script(NODES_SCRIPT, vec![node.api_url(cluster.api.port), seconds.to_owned()], limit);
         let Ok(outputs) = host.run(&[ask], false).await else { continue };
         let Some(told) = outputs.first().and_then(|o| parse(&o.text())) else { continue };
         *seen = Observed { hosts: std::mem::take(&mut seen.hosts), ..told };
@@ -295,10 +310,14 @@ mod tests {
     }
 
     /// What a look at a host that says so in the end comes to.
-    async fn look(mut answers: Vec<(i32, &'static str)>) -> Result<Observed, String> {
+    async fn look(answers: Vec<(i32, &'static str)>) -> Result<Observed, String> {
+        look_at(&testing::ha(), answers).await
+    }
+
+    async fn look_at(cluster: &Cluster, mut answers: Vec<(i32, &'static str)>) -> Result<Observed, String> {
         answers.reverse();
-        let host: Arc<dyn Host> = Arc::new(Says(NodeName::new("m1"), answers.into()));
-        let seen = gather(&testing::ha(), &Fleet::new(vec![host], 1)).await;
+        let host: Arc<dyn Host> = Arc::new(Says(cluster.nodes[0].name.clone(), answers.into()));
+        let seen = gather(cluster, &Fleet::new(vec![host], 1)).await;
         seen.map_err(|errors| errors.iter().map(HostError::to_string).collect::<Vec<_>>().join("\n"))
     }
 
@@ -318,6 +337,16 @@ mod tests {
     #[tokio::test]
     async fn facts_are_taken_where_only_the_nodes_hang() {
         assert!(look(vec![(TIMED_OUT, "hostname m1\nend\nnode m1 True ")]).await.unwrap().nodes.is_none());
+    }
+
+    /// Where nobody else can tell of the nodes.
+    #[tokio::test]
+    async fn an_api_server_that_was_busy_is_asked_once_more() {
+        let facts = "process kube-apiserver -\nend\n";
+        for (nodes, told) in [("node m1 True \nend\n", true), ("node m1 True ", false)] {
+            let seen = look_at(&testing::single(), vec![(0, facts), (0, nodes)]).await.unwrap();
+            assert_eq!(seen.nodes.is_some(), told);
+        }
     }
 
     /// bash writes one into a file, and with a full disk nothing is read from it: no nodes at all would be told.

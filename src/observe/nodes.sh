@@ -1,7 +1,7 @@
-# nodes.sh URL: nodes, applied bundles and what became of them, how far workloads are, a fact a line. (After objects.sh.)
+# nodes.sh URL SECONDS: nodes, applied bundles and what became of them, how far workloads are, a fact a line. (After objects.sh.)
 # All that it asks together, and not each request: kubectl asks five times what is there where it gets no answer.
-k() { timeout 9 env NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$url" "$@"; }
-url=$1
+k() { timeout "$limit" env NO_PROXY='*' kubectl --kubeconfig /etc/kubernetes/super-admin.conf --server "$url" "$@"; }
+url=$1 limit=$2
 # One question for all, since it is kubectl's start that takes the time.
 seen=$(k -n kube-system get nodes,configmaps,daemonsets,deployments -o go-template='{{range .items}}{{$n:=.metadata.name}}{{if eq .kind "Node"}}node {{$n}} {{range .status.conditions}}{{if eq .type "Ready"}}{{.status}}{{end}}{{end}} {{with .metadata.annotations}}{{with index . "rsadm/managed"}}{{.}}{{end}}{{end}}{{"\n"}}{{range .status.addresses}}{{if eq .type "InternalIP"}}address {{$n}} {{.address}}{{"\n"}}{{end}}{{end}}{{range $k,$v:=.metadata.labels}}label {{$n}} {{$k}}={{$v}}{{"\n"}}{{end}}{{range .spec.taints}}taint {{$n}} {{.key}}{{with .value}}={{.}}{{end}}:{{.effect}}{{"\n"}}{{end}}{{else if eq $n "rsadm"}}{{range $k,$v:=.data}}bundle {{$k}} {{$v}}{{"\n"}}{{end}}{{else if .spec}}workload {{.kind}}/{{$n}} {{.metadata.generation}},{{.spec.replicas}}{{with .status}},{{.observedGeneration}},{{.desiredNumberScheduled}},{{.updatedReplicas}},{{.updatedNumberScheduled}},{{.readyReplicas}},{{.numberReady}}{{end}}{{"\n"}}{{end}}{{end}}') || exit 1
 # No here-strings: bash writes them into a file, and with a full disk what reads them would not run.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use super::NODES;
+use super::NODES_SCRIPT;
 
 /// The cluster has a bundle of two objects; what is asked of these ends as in ANSWERS.
 const KUBECTL: &str = r#"#!/bin/bash
@@ -21,7 +21,7 @@ fn damage(answers: &str) -> String {
     fs::write(&kubectl, KUBECTL.replace("ANSWERS", answers)).unwrap();
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", place.path().display(), std::env::var("PATH").unwrap());
-    let args = ["-c", NODES.text, "nodes", "https://10.0.0.1:6443"];
+    let args = ["-c", NODES_SCRIPT.text, "nodes", "https://10.0.0.1:6443", "9"];
     let output = Command::new("bash").args(args).env("PATH", path).output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.starts_with("node m1 True") && told.ends_with("\nend\n"), "{told}");
