@@ -19,7 +19,7 @@ use crate::{
     until::until,
 };
 
-/// How long the manifests from before may take to serve again, or half of what the new ones had, where that is longer.
+/// How long the manifests from before may take to serve again at the least; else as long as the new ones had.
 const BACK: Duration = Duration::from_secs(60);
 
 /// How long a member may take for one answer.
@@ -37,7 +37,7 @@ pub(super) async fn of_host(cx: &Context<'_>, work: &HostWork, step: Option<&Act
     let culprit = failure.host.clone().unwrap_or_else(|| work.host.clone());
     explain(cx.fleet, &culprit, container(step), failure).await;
     if let Some(host) = cx.fleet.host(&work.host) {
-        failure.state = put_back(host.as_ref(), BACK.max(cx.limit / 2), cx.kept(), kept(work)).await;
+        failure.state = put_back(host.as_ref(), BACK.max(cx.limit), cx.kept(), kept(work)).await;
     }
 }
 

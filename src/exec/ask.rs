@@ -10,6 +10,7 @@ use super::members::{AWAY, MemberHost, Members, Tended};
 use crate::{
     etcd::{
         EtcdApi, Member, Silence,
+        client::DEADLINE,
         status::{
             EtcdReport, Gathered, Hashes, HostState, Known, Limits, MemberReport, Target, assess, compare,
             gather, strangers,
@@ -20,7 +21,10 @@ use crate::{
 };
 
 /// How long a member may take to be there: a cut-off one costs no more.
-pub(super) const DIAL: Duration = Duration::from_secs(3);
+pub(super) const DIAL: Duration = DEADLINE;
+
+/// How long those that are there may take: what follows from their silence is worse than the wait.
+const LIMITS: Limits = Limits { answers: DEADLINE, total: Duration::from_secs(8) };
 
 /// What the members say now, those too whose hosts left the inventory: they vote. Their data is not compared, so that
 /// etcd may be asked again and again.
@@ -42,7 +46,7 @@ pub async fn compared(members: &dyn Members, hashes: Hashes) -> EtcdReport {
     };
     let hosts = hosts.iter().filter(|host| !members.is_there(&host.name)).map(away).collect();
     let known = Known { old_clusters, hosts, ..Known::default() };
-    let gathered = gather_all(members, targets, hashes, DIAL, Limits::default).await;
+    let gathered = gather_all(members, targets, hashes, DIAL, || LIMITS).await;
     // No certificate was looked at, and no schedule asked after: nothing here goes by the time.
     assess(&gathered, &known, OffsetDateTime::UNIX_EPOCH)
 }

@@ -16,8 +16,9 @@ use crate::{
     until::until,
 };
 
-/// How long a gate that says no is asked again: three of etcd's health intervals (etcd, `server.go`, `HealthInterval`).
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a gate that says no is asked again: six of etcd's health intervals (etcd, `server.go`, `HealthInterval`), since on busy
+/// hosts each look may take one.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(500);

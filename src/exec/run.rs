@@ -116,6 +116,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
         // Those of runs that died too.
         Action::Commit => vec![Op::Run(Cmd::new(["rm", "-rf", "--", layout::KEPT_DIR]))],
         Action::AwaitServing { process, port } => {
+            let limit = if process == "kube-apiserver" { cx.api_limit } else { limit };
             let args = [process.clone(), port.to_string(), limit.as_secs().to_string()];
             vec![script(scripts::AWAIT_SERVING, args, limit + MINUTE)]
         }
@@ -128,6 +129,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             vec![script(scripts::AWAIT_STOPPED, args, limit + MINUTE)]
         }
         Action::SetEtcdServers { servers, url } => {
+            let limit = cx.api_limit;
             let args = [servers.join(","), url.clone(), limit.as_secs().to_string()];
             vec![script(scripts::SET_ETCD_SERVERS, args, limit + MINUTE)]
         }
@@ -203,7 +205,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
                 .chain(paths(layout::FOOTPRINT))
                 .chain(["--".to_owned()])
                 .chain(paths(layout::RUNTIME_FOOTPRINT));
-            vec![script(scripts::WIPE, args, Duration::from_secs(300))]
+            vec![script(scripts::WIPE, args, MINUTE * 10)]
         }
     })
 }
@@ -275,7 +277,8 @@ fn unit_operations(
     if !inputs.is_empty() && verb != UnitVerb::Disable {
         args.push(known_revision(cx, node, inputs)?);
     }
-    Ok(vec![script(scripts::UNIT, args, Duration::from_secs(120))])
+    // What systemd takes to restart it, and as long for it to serve (`unit.sh`).
+    Ok(vec![script(scripts::UNIT, args, MINUTE * 3)])
 }
 
 /// The objects travel as a file, since they may be large; the script removes it. A URL is for the host to fetch.

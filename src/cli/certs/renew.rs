@@ -70,8 +70,8 @@ pub(super) struct Args {
 /// `--expiring-within` where it is not given.
 const DEFAULT_SECONDS: u64 = RENEW_DAYS.unsigned_abs() * 86_400;
 
-/// How long a server may take to serve what was put on its disk: an API server looks once a minute.
-const TAKEN_UP: Duration = Duration::from_secs(90);
+/// How long a server may take to serve what was put on its disk: an API server looks once a minute, and a busy host answers late.
+const TAKEN_UP: Duration = Duration::from_secs(180);
 
 impl Args {
     fn renewal(&self) -> Renewal {

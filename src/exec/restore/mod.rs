@@ -237,11 +237,12 @@ impl Restore<'_> {
         }
         let title = format!("{} ready", count(control.len(), "API server"));
         let stage = self.events.stage(PHASE, "API servers come back", control.iter().cloned());
-        let seconds = self.limit.as_secs().to_string();
+        // As long as in every other run.
+        let limit = self.limit * 2;
         let ready = self.run("wait for the API server", &control, |host| {
             let address = self.cluster.node(host).map(|n| n.internal_address.to_string()).unwrap_or_default();
             let url = format!("https://{address}:{}", self.cluster.api.port);
-            Op::Script(scripts::AWAIT_API, vec![url, seconds.clone()], self.limit * 2)
+            Op::Script(scripts::AWAIT_API, vec![url, limit.as_secs().to_string()], limit * 2)
         });
         if let Err(error) = ready.await {
             if let RestoreError::Hosts { doing, hosts } = &error {

@@ -14,7 +14,7 @@ serves() {
   (exec 3<>"/dev/tcp/127.0.0.1/$port" && printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3 && timeout 5 grep -q '^HTTP[^ ]* 200' <&3) 2>/dev/null
 }
 port=$(sed -n 's/^healthzPort: *//p' /var/lib/kubelet/config.yaml 2>/dev/null)
-seen=' ' ends=0 end=$((SECONDS+45))
+seen=' ' ends=0 end=$((SECONDS+90))
 while [ $SECONDS -lt $end ]; do
   pid=$(systemctl show --value -p MainPID "$unit")
   case $seen in *" $pid "*) ;; *) seen+="$pid " ends=$((ends+1)) ;; esac
