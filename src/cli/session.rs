@@ -176,6 +176,13 @@ impl<'a> Session<'a> {
         Ok((Self { context, cluster, fleet, asked, events, started, accept_quorum_loss: false }, errors))
     }
 
+    /// One with connections that are there, for tests.
+    #[cfg(test)]
+    pub(super) fn of(context: &'a Context, cluster: Cluster, fleet: Fleet) -> Self {
+        let (asked, events, started) = (fleet.hosts().len(), Events::none(), std::time::Instant::now());
+        Self { context, cluster, fleet, asked, events, started, accept_quorum_loss: false }
+    }
+
     /// Hosts could not be used.
     pub(super) fn unreachable(&self, errors: &[HostError]) -> CliError {
         CliError::unreachable(errors, &self.cluster, self.asked)

@@ -58,16 +58,12 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         let found = beside::as_found(&session.cluster, &seen);
         let beside = beside(&session, &found, &plan, &seen).await;
         session.consent(&args.gate)?;
-        if let Some(refusal) = beside.refusal(&args.inventory.as_typed())
-            && !session.accepts_quorum_loss()
-        {
-            return Err(refusal.into());
-        }
+        keeps_quorum(&session, &beside, &args.inventory.as_typed())?;
         let question = question(&found, &plan, &silent);
         ask(context, &session.events, &beside, &question, &session.cluster.name)?;
     }
     let command = format!("reset{}{}", args.inventory.as_typed(), args.gate.as_typed());
-    let outcome = wipe(&session, &command, &mut silent).await;
+    let outcome = wipe(&session, &command, &args.inventory.as_typed(), &mut silent).await;
     if let Some(error) = unfinished(outcome.as_ref().err(), &silent, &command) {
         return Err(error);
     }
@@ -91,8 +87,22 @@ fn closing(changed: usize, hosts: usize, schedules: usize) -> String {
     }
 }
 
-/// Looks again under the locks, and wipes; how many hosts.
-async fn wipe(session: &Session<'_>, command: &str, silent: &mut Vec<HostError>) -> Result<usize, CliError> {
+/// Whether those who stay are a quorum, or the operator accepts that they are not.
+fn keeps_quorum(session: &Session<'_>, beside: &Beside, inventory: &str) -> Result<(), CliError> {
+    match beside.refusal(inventory) {
+        Some(refusal) if !session.accepts_quorum_loss() => Err(refusal.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Looks again under the locks, and wipes; how many hosts. While somebody thought about the answer a member may have failed, or
+/// left by another hand: the locks of those who reset other hosts are other ones.
+async fn wipe(
+    session: &Session<'_>,
+    command: &str,
+    inventory: &str,
+    silent: &mut Vec<HostError>,
+) -> Result<usize, CliError> {
     session.lock_and_leave(Mark::None, command).await?;
     let (seen, lost) = session.observe_what_answers().await;
     silent.extend(
@@ -100,6 +110,8 @@ async fn wipe(session: &Session<'_>, command: &str, silent: &mut Vec<HostError>)
     );
     let seen = seen.despite_restore();
     let (plan, _) = session.plan(RESET, seen.clone(), |_| true)?;
+    let found = beside::as_found(&session.cluster, &seen);
+    keeps_quorum(session, &beside(session, &found, &plan, &seen).await, inventory)?;
     session.notices(&plan);
     session.execute(command, &plan, seen).await?;
     Ok(plan.changes())
@@ -201,86 +213,4 @@ impl fmt::Display for Unfinished {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
-
-    use clap::Parser;
-
-    use super::*;
-    use crate::{
-        cli::{Cli, Interrupt},
-        host::{At, ConnectKind},
-        ui::{Settings, Ui, lines::Style},
-    };
-
-    /// A test has no terminal, so that a question ends in a mistake on the command line.
-    #[test]
-    fn who_is_left_behind_is_told_once_with_a_question_or_without() {
-        for (typed, answer) in [("--yes", Ok(())), ("--quiet", Err(Exit::Usage))] {
-            for (beside, told) in [(Beside::Unknown, 1), (Beside::Nobody, 0)] {
-                let options = Cli::parse_from(["rsadm", typed, "reset"]).options;
-                let ui = Ui::new(Settings::default(), io::sink(), io::sink());
-                let context = Context::new(options, ui, Interrupt::default());
-                let warnings = Arc::new(Mutex::new(Vec::new()));
-                let sink = Arc::clone(&warnings);
-                let events = Events::new(move |event| sink.lock().unwrap().push(event));
-                let asked = ask(&context, &events, &beside, "", "prod").map_err(|e| e.kind());
-                assert_eq!(asked, answer, "{typed}");
-                let warnings = warnings.lock().unwrap();
-                assert_eq!(warnings.len(), told, "{typed}: {warnings:?}");
-                let is_it = |event| matches!(event, &Event::Warning { phase: None, .. });
-                assert!(warnings.iter().all(is_it), "{typed}: {warnings:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_schedule_that_stays_is_told_at_the_end() {
-        assert_eq!(closing(0, 1, 0), "nothing of rsadm is on 1 host");
-        assert_eq!(
-            closing(0, 1, 1),
-            "nothing of rsadm is on 1 host, but for the schedule of snapshots on 1 host"
-        );
-        assert_eq!(closing(3, 3, 0), "3 hosts as before");
-    }
-
-    fn silent() -> HostError {
-        let (host, kind, why) =
-            (NodeName::new("e3"), ConnectKind::Unreachable, "Connection\ntimed out".to_owned());
-        HostError::Connect { host, kind, at: At::Host, why }
-    }
-
-    #[test]
-    fn what_is_left_is_told_and_how_to_go_on() {
-        let failed = CliError::new(Exit::StepFailed, "1 step failed on e2");
-        let told = |failed, silent: &[HostError]| {
-            let error = unfinished(failed, silent, "reset prod.yaml").unwrap();
-            assert_eq!(error.kind(), Exit::StepFailed);
-            error.text(Style { color: false })
-        };
-        insta::assert_snapshot!(told(Some(&failed), &[silent()]), @r"
-        error: the reset is not complete
-          1 step failed on e2
-          e3 keeps what it has: could not connect to e3: Connection timed out
-          hint: rsadm reset prod.yaml does what is left once the cause is mended; a host that is gone for good can be taken out of the inventory
-        ");
-        let one = told(Some(&failed), &[]);
-        assert!(one.contains("e2") && !one.contains("e3"), "{one}");
-        let other = told(None, &[silent()]);
-        assert!(other.contains("e3 keeps what it has") && !other.contains("e2"), "{other}");
-        let json = serde_json::to_value(unfinished(None, &[silent()], "reset").unwrap().json()).unwrap();
-        assert_eq!((&json["not_reached"][0]["host"], &json["exit_code"]), (&json!("e3"), &json!(6)));
-    }
-
-    #[test]
-    fn a_reset_that_was_complete_or_refused_is_not_called_unfinished() {
-        assert!(unfinished(None, &[], "reset").is_none());
-        for kind in [Exit::Refused, Exit::Interrupted] {
-            let error = CliError::new(kind, "another error that says more");
-            assert!(unfinished(Some(&error), &[silent()], "reset").is_none(), "{kind:?}");
-        }
-    }
-}
+mod tests;
