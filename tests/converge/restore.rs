@@ -18,6 +18,7 @@ use rsadm::{
     hash::sha256,
     inventory::{Cluster, Node, Role},
     layout::{ENDED_RESTORES, IDENTITY},
+    observe::Identity,
     phases::UP,
 };
 
@@ -30,6 +31,9 @@ const DATA: &[u8] = b"what etcd had";
 
 /// Which restore it is.
 const TOKEN: &str = "test-1795000000-0123456789ab";
+
+/// Of which cluster the snapshot is.
+const OF: &str = "c0de";
 
 /// What a command does with the restore that hosts remember.
 #[derive(Clone, Copy)]
@@ -67,6 +71,7 @@ async fn beside(
         events: &events,
         targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
         absent,
+        of: Some(OF.to_owned()),
         limit: Duration::from_secs(20),
         stop: tokio::sync::watch::Sender::new(false).subscribe(),
     };
@@ -136,6 +141,22 @@ fn row_47_a_killed_restore_goes_on_and_ends_as_an_undisturbed_one() {
     heals_from_every_kill("ha", &ha());
 }
 
+/// A host that had it may come back beside hosts that never had, as after all were lost.
+#[test]
+fn the_cluster_of_the_snapshot_is_one_whose_place_was_taken() {
+    let cluster = etcd_only();
+    let start = harness::in_disaster(&cluster);
+    let record = |state: &State, node: &Node| -> Identity {
+        serde_json::from_slice(state.machines[&node.name].files.read(IDENTITY).unwrap()).unwrap()
+    };
+    let world = World::new(start.clone());
+    block_on(restore(&world, &cluster)).unwrap();
+    for node in &cluster.nodes {
+        let before = record(&start, node).etcd_cluster_id;
+        assert_eq!(record(&world.state(), node).replaces, [OF.to_owned(), before], "{}", node.name);
+    }
+}
+
 /// Why a member does not come up only its host knows.
 #[test]
 fn a_member_that_does_not_come_up_is_told_with_its_host() {
@@ -158,6 +179,7 @@ fn a_member_that_does_not_come_up_is_told_with_its_host() {
             events: &events,
             targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
             absent: vec![],
+            of: None,
             limit: Duration::ZERO,
             stop: tokio::sync::watch::Sender::new(false).subscribe(),
         };

@@ -1,6 +1,7 @@
 //! What is left of a cluster whose quorum is lost, and which survivor it is made anew from.
 
 mod choice;
+mod clusters;
 mod survivor;
 
 use std::collections::BTreeMap;
@@ -120,9 +121,13 @@ fn far(status: &MemberStatus, member: Option<&MemberReport>) -> Far {
 impl Diagnosis {
     fn of(mut survivors: Vec<Survivor>, voters: usize) -> Self {
         mark_copies(&mut survivors);
-        // Of equals the first.
-        let best = survivors.iter().rev().filter(|s| s.is_sound()).max_by_key(|s| s.is_so_far());
-        Self { voters, best: best.map(|s| s.host.clone()), survivors }
+        let mut diagnosis = Self { voters, best: None, survivors };
+        if diagnosis.of_several().is_none() {
+            // Of equals the first.
+            let sound = diagnosis.survivors.iter().rev().filter(|s| s.is_sound());
+            diagnosis.best = sound.max_by_key(|s| s.is_so_far()).map(|s| s.host.clone());
+        }
+        diagnosis
     }
 
     fn sound(&self) -> impl Iterator<Item = &str> {
@@ -132,7 +137,7 @@ impl Diagnosis {
     /// That those who have their data are a quorum, where they are.
     pub(super) fn may_be_started(&self) -> Option<String> {
         let sound: Vec<&str> = self.sound().collect();
-        (sound.len() >= quorum(self.voters)).then(|| {
+        (sound.len() >= quorum(self.voters) && self.of_several().is_none()).then(|| {
             format!(
                 "{} of {} members have their data ({}); started again they are a quorum, and nothing is lost",
                 sound.len(),
@@ -145,7 +150,7 @@ impl Diagnosis {
     /// That some hold different data, as far as their hashes compare; and who is alone with it, where the others are a majority.
     fn differ(&self) -> Option<String> {
         let apart = apart(&self.survivors);
-        let same = |a: &&Survivor, b: &&Survivor| (a.hashed_at == b.hashed_at).then(|| a.hash == b.hash);
+        let same = |a: &&Survivor, b: &&Survivor| a.compares(b).then(|| a.hash == b.hash);
         let told = |s: &&&Survivor, as_what| judged(*s, &apart, self.voters, same) == as_what;
         let hosts =
             |as_what| apart.iter().filter(move |s| told(s, as_what)).map(|s| s.host.as_str()).collect();
@@ -202,18 +207,22 @@ impl Diagnosis {
 
     /// For people.
     pub(super) fn text(&self) -> String {
+        let shows_clusters = self.shows_clusters();
         let mut rows =
             vec![["SURVIVOR", "ETCD", "TERM", "INDEX", "REVISION", "HASH"].map(String::from).to_vec()];
+        rows[0].extend(shows_clusters.then(|| "CLUSTER".to_owned()));
         let number = |n: Option<u64>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
         for s in &self.survivors {
-            rows.push(vec![
+            let mut row = vec![
                 s.host.clone(),
                 if s.running { "runs".into() } else { "stopped".into() },
                 number(s.raft_term),
                 number(s.raft_index),
                 number(s.revision),
                 s.hash.clone().unwrap_or_else(|| "–".to_owned()),
-            ]);
+            ];
+            row.extend(shows_clusters.then(|| s.cluster().unwrap_or("–").to_owned()));
+            rows.push(row);
         }
         let mut text = format!(
             "{} of {} members have data on hosts that answer.\n{}",
@@ -222,6 +231,9 @@ impl Diagnosis {
             table(&rows)
         );
         self.survivors.iter().filter_map(Survivor::note).for_each(|note| text.push_str(&format!("{note}\n")));
+        if let Some(several) = self.of_several() {
+            text.push_str(&format!("{several}.\n"));
+        }
         if let Some(differ) = self.differ() {
             text.push_str(&format!("{differ}.\n"));
         }

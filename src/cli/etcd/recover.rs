@@ -121,7 +121,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         question.push_str(&format!("\n{drops}"));
     }
     if args.from.is_some() {
-        diagnosis.may_be_started().iter().for_each(|serve| question.push_str(&format!("\n{serve}.")));
+        let against = diagnosis.may_be_started().into_iter().chain(diagnosis.of_several());
+        against.for_each(|against| question.push_str(&format!("\n{against}.")));
         question.push_str("\nWhat other survivors have beyond that is given up.");
     }
     for warning in ground.old_cluster_elsewhere().into_iter().chain(ground.control_planes_elsewhere()) {
@@ -165,5 +166,6 @@ async fn recover(ground: Ground<'_>, context: &Context, best: Choice) -> Result<
         )
         .hint("run the same again"));
     }
-    ground.restore(&path, &sha256, targets).await
+    // Of the survivor's own data its host tells whose it is.
+    ground.restore(&path, &sha256, None, targets).await
 }

@@ -152,16 +152,17 @@ impl<'a> Ground<'a> {
         Ok(revision::of_snapshot(&self.session.cluster.name, moment, sha256))
     }
 
-    /// From fence to end.
+    /// From fence to end; `of` is the etcd cluster that the snapshot is of, where that is known.
     pub(super) async fn restore(
         self,
         snapshot: &Path,
         sha256: &str,
+        of: Option<String>,
         targets: Vec<NodeName>,
     ) -> Result<Exit, CliError> {
         self.context.stop_signal()?;
         let members = self.session.members();
-        let restore = self.restore_to(&members, targets.clone());
+        let restore = Restore { of, ..self.restore_to(&members, targets.clone()) };
         let source = Source { snapshot, sha256, revision: revision_of(snapshot)? };
         let token = self.token_of(sha256).await?;
         restore.exchange(&token, &source).await.map_err(|e| self.failed(e))?;
@@ -253,6 +254,7 @@ impl<'a> Ground<'a> {
             events: &self.session.events,
             targets,
             absent: self.absent(),
+            of: None,
             stop: self.context.asked_to_stop(),
             limit: self.context.limit(),
         }

@@ -104,7 +104,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     ground.prepare(&opened.carried, sha256).await?;
     // Bare hosts have programs by now.
     ground.can_take_data(&ground.session.observe().await?)?;
-    ground.restore(&opened.snapshot, sha256, targets).await
+    let of = manifest.map(|m| m.cluster_id.clone());
+    ground.restore(&opened.snapshot, sha256, of, targets).await
 }
 
 /// True for a word that is meant as a snapshot, which no inventory is called.

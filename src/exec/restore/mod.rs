@@ -123,6 +123,9 @@ pub struct Restore<'a> {
     pub targets: Vec<NodeName>,
     /// Members of the old cluster that it does not reach.
     pub absent: Vec<Absent>,
+    /// The etcd cluster that the snapshot is of, hexadecimal, where that is known: the new one takes its place, also on hosts
+    /// that have no data of it.
+    pub of: Option<String>,
     /// How long members may take to agree.
     pub limit: Duration,
     /// True once the operator asks to stop: what runs is finished, and nothing more is begun.

@@ -14,13 +14,13 @@ pub(in crate::cli::etcd) struct Choice {
 
 /// Where a choice is asked for.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     /// As it has to be typed.
-    inventory: &'a str,
+    pub(super) inventory: &'a str,
     /// Whom a recovery that has begun is from.
-    begun: Option<&'a NodeName>,
+    pub(super) begun: Option<&'a NodeName>,
     /// Whom somebody has named.
-    from: Option<&'a NodeName>,
+    pub(super) from: Option<&'a NodeName>,
 }
 
 impl Asked<'_> {
@@ -34,7 +34,7 @@ impl Asked<'_> {
     }
 }
 
-fn no(why: String, help: String) -> Refusal {
+pub(super) fn no(why: String, help: String) -> Refusal {
     Refusal { rule: "recover", subject: "nothing was recovered".into(), why, help }
 }
 
@@ -51,6 +51,9 @@ impl Diagnosis {
         from: Option<&NodeName>,
     ) -> Result<Choice, Refusal> {
         let asked = Asked { inventory, begun, from };
+        if let Some(refusal) = self.nobody_is_weighed(asked) {
+            return Err(refusal);
+        }
         let Some(best) = self.best.as_deref().or(from.map(NodeName::as_str)) else {
             return Err(self.nobody_is_sound(asked));
         };
@@ -168,7 +171,7 @@ impl Diagnosis {
     }
 
     /// How a recovery from somebody goes on. Somebody may have named it, which hosts do not remember.
-    fn goes_on(&self, asked: Asked<'_>, begun: &NodeName) -> String {
+    pub(super) fn goes_on(&self, asked: Asked<'_>, begun: &NodeName) -> String {
         let back = asked.back();
         match self.named(begun, None) {
             Ok(_) => {

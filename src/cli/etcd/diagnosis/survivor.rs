@@ -23,8 +23,8 @@ pub(super) struct Survivor {
     pub(super) hashed_at: Option<(u64, u64)>,
     /// The cluster whose data it has, where that made room for the present one.
     pub(super) old_cluster: Option<String>,
-    /// Which member's data it has, by what that says itself.
-    #[serde(skip)]
+    /// Which member's data it has, and of which cluster, by what that says itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) writer: Option<Writer>,
     /// Another host with the data of the same member, which counts in its place.
     pub(super) copy_of: Option<String>,
@@ -40,6 +40,11 @@ impl Survivor {
         self.old_cluster.is_none() && self.damaged.is_none() && self.copy_of.is_none()
     }
 
+    /// The etcd cluster whose data it has, where that says so.
+    pub(super) fn cluster(&self) -> Option<&str> {
+        self.writer.as_ref().map(|writer| writer.cluster.as_str())
+    }
+
     /// What a quorum has agreed on is one log, of which each knows the start: who knows of a later entry knows all of the
     /// earlier ones, in whatever term (raft, section 5.4). A term alone proves nothing, a vote is enough to have a high one. Nor
     /// do entries behind the last that it knows to be agreed on count, however many: etcd drops them, and what another knows to be
@@ -52,6 +57,11 @@ impl Survivor {
     pub(super) fn database(&self) -> Option<u64> {
         let counts = self.damaged.is_some() && self.old_cluster.is_none() && self.copy_of.is_none();
         self.revision.filter(|_| counts)
+    }
+
+    /// True where hashes of the two are of the same revision, since the same compaction, of one cluster.
+    pub(super) fn compares(&self, other: &Self) -> bool {
+        self.hashed_at == other.hashed_at && self.cluster() == other.cluster()
     }
 
     pub(super) fn with(mut self, measured: Option<Measured>) -> Self {
@@ -118,6 +128,6 @@ pub(super) fn mark_copies(survivors: &mut [Survivor]) {
 /// Sound ones of which two hold different data at one revision.
 pub(super) fn apart(survivors: &[Survivor]) -> Vec<&Survivor> {
     let told = || survivors.iter().filter(|s| s.is_sound() && s.hash.is_some() && s.hashed_at.is_some());
-    let differs = |s: &&Survivor| told().any(|other| other.hashed_at == s.hashed_at && other.hash != s.hash);
+    let differs = |s: &&Survivor| told().any(|other| s.compares(other) && other.hash != s.hash);
     told().filter(differs).collect()
 }

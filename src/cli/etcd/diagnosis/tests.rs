@@ -136,6 +136,39 @@ fn nobody_is_chosen_beside_one_who_may_be_further() {
     assert!(refused.help.starts_with("rsadm etcd recover prod.yaml --from e1 goes on"), "{}", refused.help);
 }
 
+/// e5 is of the cluster whose place a restore took, and no host has a record of that.
+#[test]
+fn survivors_of_different_clusters_are_neither_weighed_nor_added_up() {
+    let of = |host: &str, cluster: &str, far| {
+        let writer = Some(Writer { member: host.into(), cluster: cluster.into() });
+        Survivor { writer, ..survivor(host, Some((2, far, far))) }
+    };
+    let begun = NodeName::new("e4");
+    for voters in [3, 5] {
+        let all = vec![of("e4", "5f01", 80), of("e5", "c0de", 4_000)];
+        let diagnosis = Diagnosis::of(all.clone(), voters);
+        assert_eq!((diagnosis.best.as_deref(), diagnosis.may_be_started()), (None, None), "{voters}");
+        let text = diagnosis.text();
+        assert!(!text.contains("furthest") && !text.contains("nothing is lost"), "{text}");
+        assert!(text.contains("HASH  CLUSTER\ne4") && text.contains("(5f01 on e4; c0de on e5)"), "{text}");
+        let refused = diagnosis.choice(" prod.yaml", None, None).unwrap_err();
+        assert!(refused.why.starts_with("survivors have data of different etcd clusters"), "{refused}");
+        assert!(
+            refused.help.starts_with("rsadm etcd recover prod.yaml --from HOST begins"),
+            "{}",
+            refused.help
+        );
+        let goes_on = diagnosis.choice("", Some(&begun), None).unwrap_err().help;
+        assert!(goes_on.starts_with("rsadm etcd recover --from e4 goes on with it"), "{goes_on}");
+        let named = |from: &str| diagnosis.choice("", None, Some(&NodeName::new(from))).map(|c| c.host);
+        assert_eq!(["e4", "e5"].map(named), ["e4", "e5"].map(|host| Ok(NodeName::new(host))));
+        // One that is known to be old is none of them.
+        let [e4, e5] = [all[0].clone(), Survivor { old_cluster: Some("c0de".into()), ..all[1].clone() }];
+        let chosen = Diagnosis::of(vec![e4, e5], voters).choice("", None, None).map(|c| c.host);
+        assert_eq!(chosen, Ok(NodeName::new("e4")));
+    }
+}
+
 /// It has what was agreed on, and only the operator knows whether to trust a disk that has damaged something.
 #[test]
 fn a_whole_database_that_is_further_is_not_passed_over_in_silence() {
