@@ -33,7 +33,10 @@ use crate::{
     plan::{Refusal, quorum},
 };
 
+mod apart;
 mod outcome;
+
+use apart::Apart;
 
 /// What is to become of the membership.
 pub(super) struct Wish {
@@ -58,6 +61,8 @@ pub(super) struct Ground<'a> {
     seen: Observed,
     /// Bytes of the largest member's database.
     database: u64,
+    /// Members of other clusters that serve.
+    apart: Apart,
     report: Recording,
 }
 
@@ -118,7 +123,8 @@ impl<'a> Ground<'a> {
             members::listens(&session.cluster, &seen)?;
             return Err(no_quorum().into());
         }
-        Ok(Self { session, seen, database, report })
+        let apart = Apart::of(&found);
+        Ok(Self { session, seen, database, apart, report })
     }
 
     /// Does it, and says what to do about the inventory.
@@ -133,6 +139,9 @@ impl<'a> Ground<'a> {
         let made =
             phases::plan(ETCD_MEMBERS, &target, self.seen.clone(), OffsetDateTime::now_utc(), |_| true)?;
         let (plan, _) = made;
+        if let Some(question) = self.apart.question(&plan.hosts(), &wish.inventory) {
+            context.confirm(&question, &self.session.cluster.name)?;
+        }
         let text = match plan.is_empty() {
             true => "nothing to change".to_owned(),
             false => {

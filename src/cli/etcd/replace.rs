@@ -17,7 +17,8 @@ With one host, its member leaves and joins anew with the data of the others: for
 or damaged data. With two, the second takes the place of the first: a dead member leaves
 before its successor joins, a live one after. Old data is set aside, not deleted. No host is
 special, not even the first. A new host stands in the inventory first, with its name, its
-address and roles: [etcd].
+address and roles: [etcd]. Where members of another cluster would go along that still serve,
+as after a recovery without them, it asks for the cluster's name first, or takes --yes.
 
 Examples:
   rsadm etcd replace e3

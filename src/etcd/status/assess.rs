@@ -134,9 +134,15 @@ impl<'g> Facts<'g> {
         let is_old =
             |a: &&Answer| a.status.as_ref().is_ok_and(|s| known.old_clusters.contains(&s.cluster_id));
         let present: Vec<&Answer> = answers.iter().filter(|a| !is_old(a)).collect();
-        let through_quorum = present.iter().find_map(|a| Some((*a, a.quorum_list.as_deref().ok()?, true)));
-        let list = through_quorum.or_else(|| furthest_own_list(present.iter().copied()));
-        let statuses = || present.iter().filter_map(|a| a.status.as_ref().ok());
+        let cluster = |a: &Answer| a.status.as_ref().ok().map(|s| s.cluster_id);
+        // Of several that one which serves, however many members of others answer.
+        let serving = present.iter().filter(|a| a.quorum_list.is_ok()).filter_map(|a| cluster(a));
+        let cluster_id =
+            most_common(serving).or_else(|| most_common(present.iter().filter_map(|a| cluster(a))));
+        let own: Vec<&Answer> = present.iter().copied().filter(|a| cluster(a) == cluster_id).collect();
+        let through_quorum = own.iter().find_map(|a| Some((*a, a.quorum_list.as_deref().ok()?, true)));
+        let list = through_quorum.or_else(|| furthest_own_list(own.iter().copied()));
+        let statuses = || own.iter().filter_map(|a| a.status.as_ref().ok());
         let serves = through_quorum.is_some();
         let alarms = gathered.alarms.clone();
         let alarms_known = alarms.is_some() || statuses().next().is_some();
@@ -150,7 +156,7 @@ impl<'g> Facts<'g> {
             list: list.map(|(_, members, _)| members),
             alarms_known,
             serves,
-            cluster_id: most_common(statuses().map(|s| s.cluster_id)),
+            cluster_id,
             leader: leaders.max_by_key(|s| s.raft_term).map(|s| s.leader),
             furthest: statuses().map(|s| s.raft_index).max().unwrap_or(0),
             alarms,
@@ -219,6 +225,7 @@ impl<'g> Facts<'g> {
             hash: answer.and_then(|a| a.hash).map(|h| format!("{:08x}", h.hash)),
             hash_revision: answer.and_then(|a| a.hash).map(|h| h.revision),
             hash_compact_revision: answer.and_then(|a| a.hash).map(|h| h.compact_revision),
+            reads: answer.is_some_and(|a| a.quorum_list.is_ok()),
             healthy: error.is_none(),
             latency_ms: answer.and_then(|a| a.latency).map(Millis::from),
             certificate_not_after: not_after.and_then(rfc3339),

@@ -76,6 +76,11 @@ impl<'k> Commands<'k> {
         format!("{} --compare", self.of("etcd status"))
     }
 
+    /// Keeps what the member on a host has, whatever cluster it is of.
+    pub(super) fn save_from(self, host: &str) -> String {
+        format!("{} --member {host}", self.of("etcd snapshot save"))
+    }
+
     /// Makes a cluster of the survivors.
     pub(super) fn recover(self) -> String {
         self.of("etcd recover")

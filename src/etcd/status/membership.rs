@@ -158,6 +158,16 @@ pub(super) fn other_clusters(
             let which = if old.contains(&id) { "from before it" } else { "of another cluster" };
             return Some(warning(format!("{title} serves the data {which} ({id:x})")));
         }
+        // Its clients were told that it has what they wrote, and no other cluster has that.
+        if old.contains(&id) && member.reads {
+            let text = format!(
+                "{title} missed a restore or a recovery and still serves the old data (of cluster {id:x}) with a quorum of its \
+                 own: clients may have written to it since. Let no API server ask it, and look at what it has: this keeps a \
+                 snapshot of it; {} then sets it aside, and makes {title} a member again:",
+                commands.replace(&host(member))
+            );
+            return Some(warning(text).with(commands.save_from(&host(member))));
+        }
         let text = match old.contains(&id) {
             true => format!(
                 "{title} missed a restore or a recovery and still serves the old data (of cluster {id:x}): let no API server \

@@ -204,6 +204,9 @@ pub struct MemberReport {
     pub hash_revision: Option<u64>,
     /// The compaction that the hash starts from: hashes compare only where it is equal.
     pub hash_compact_revision: Option<u64>,
+    /// True where it served a linearizable read: a quorum of its own cluster stands behind it, whichever that is.
+    #[serde(skip)]
+    pub reads: bool,
     /// True where it does its part.
     pub healthy: bool,
     /// How long its status took.

@@ -122,6 +122,11 @@ fn members_of_the_old_cluster_are_none_however_many_they_are() {
     // Nobody has recorded which is the one to keep: nothing is named that would set data aside.
     let (astray, named) = commands(&scene);
     assert_eq!(astray, ["m1"]);
+    // That which serves is the one that is shown, however few its members are.
+    for n in [2, 3] {
+        scene.answer(n).quorum_list = Err("no answer within 2.0 s".into());
+    }
+    assert_eq!(commands(&scene).0, ["m2", "m3"]);
     assert!(!named.iter().any(|c| c.contains("replace")), "{named:?}");
     scene.known.old_clusters = vec![0xbad];
     let (astray, named) = commands(&scene);
@@ -130,6 +135,25 @@ fn members_of_the_old_cluster_are_none_however_many_they_are() {
         assert!(named.iter().any(|c| c == command), "{named:?}");
     }
     insta::assert_snapshot!(scene.report().advice[0].text, @"m2 missed a restore or a recovery and still serves the old data (of cluster bad): let no API server ask it. This sets the old data aside and makes it a member again:");
+}
+
+/// They were cut off when the recovery began without them, and went on: nobody else has what clients wrote there since.
+#[test]
+fn an_old_cluster_that_takes_writes_is_kept_before_it_is_set_aside() {
+    let mut scene = Scene::new(3);
+    for n in [2, 3] {
+        scene.status(n).cluster_id = 0xbad;
+    }
+    scene.known.old_clusters = vec![0xbad];
+    let advice = scene.report().advice;
+    let told: Vec<&Advice> = advice.iter().filter(|a| a.text.contains("with a quorum of its own")).collect();
+    let commands: Vec<&str> = told.iter().filter_map(|a| a.command.as_deref()).collect();
+    assert_eq!(commands, [2, 3].map(|n| format!("rsadm etcd snapshot save prod.yaml --member m{n}")));
+    assert!(
+        told[0].text.contains("; rsadm etcd replace prod.yaml m2 then sets it aside"),
+        "{}",
+        told[0].text
+    );
 }
 
 /// kubeadm names members after their nodes, whatever the inventory calls their hosts.
