@@ -28,7 +28,7 @@ mod report;
 mod silence;
 mod timing;
 
-pub use advice::list;
+pub use advice::{list, title};
 pub use alike::{Alike, Told, is_same_data, judged, lacks_writes, same};
 pub use assess::{Known, LAG_LIMIT, alarms_in, assess, strangers};
 pub use backup::{BackupReport, Backups, HostBackups};

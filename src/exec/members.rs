@@ -260,7 +260,10 @@ impl<'a> SshMembers<'a> {
                 Ok(client) => return Ok(client),
                 Err(silence) => silence,
             };
-            silence = Silence::of(cause, format!("{why} (through {})", host.name()));
+            // Who came to it and was not let in knows more than who did not get there.
+            if told_of_it(cause) >= told_of_it(silence.cause) {
+                silence = Silence::of(cause, format!("{why} (through {})", host.name()));
+            }
         }
         Err(silence)
     }
@@ -296,6 +299,17 @@ impl<'a> SshMembers<'a> {
     /// Hosts that have credentials, as far as they are connected.
     fn keepers(&self) -> impl Iterator<Item = &Arc<dyn Host>> {
         self.cluster.with_role(Role::Etcd).filter_map(|n| self.fleet.host(&n.name))
+    }
+}
+
+/// How much a silence tells of a member that is dialled through several hosts.
+fn told_of_it(cause: Cause) -> u8 {
+    match cause {
+        Cause::Other => 0,
+        Cause::Late => 1,
+        Cause::Forbidden => 2,
+        Cause::Certificate { .. } => 3,
+        Cause::Denied => 4,
     }
 }
 

@@ -12,7 +12,7 @@ use rsadm::{
     event::{Event, Events},
     exec::{
         self,
-        restore::{Absent, Restore, RestoreError, Source, who_runs},
+        restore::{Absent, Restore, RestoreError, Running, Source, who_runs},
     },
     fake::{Fault, State, When, World, shape},
     hash::sha256,
@@ -377,7 +377,7 @@ fn a_member_that_runs_on_a_host_nobody_can_log_in_to_is_found() {
     let world = World::new(state);
     let absent: Vec<Absent> = cluster.nodes[1..].iter().map(absent).collect();
     let running = block_on(async { who_runs(&world.members(&cluster), &absent).await });
-    assert_eq!(running, [cluster.nodes[1].name.to_string()]);
+    assert_eq!(running, [Running { name: cluster.nodes[1].name.to_string(), unknown: None }]);
 }
 
 /// Switched on while the survivor is fenced, they are a quorum of the old cluster, and what they take is not lost.

@@ -1,5 +1,6 @@
 //! What has to be so before etcd's old data makes room for other data: nobody is left who would go on with it.
 
+pub(super) mod led;
 mod strangers;
 
 use std::sync::PoisonError;
@@ -8,7 +9,10 @@ use super::recovery::{Ground, UnderWay};
 use crate::{
     cli::{CliError, Exit},
     etcd::status::{EtcdReport, MemberReport, Verdict},
-    exec::{ask, restore::who_runs},
+    exec::{
+        ask,
+        restore::{Running, who_runs},
+    },
     host::HostError,
     inventory::{Cluster, Node, NodeName, Role},
     layout,
@@ -91,6 +95,11 @@ impl Ground<'_> {
             ),
         };
         Err(CliError::new(Exit::Refused, text).hint(help))
+    }
+
+    /// And nobody hears a quorum that is not seen from here.
+    pub(super) fn nobody_is_led(&self, report: &EtcdReport) -> Result<(), CliError> {
+        Ok(led::nobody_is(report)?)
     }
 
     /// Hosts that a recovery was begun without have the old cluster's data, and may have served with it since.
@@ -210,13 +219,34 @@ fn heals_one(report: &EtcdReport, inventory: &str) -> String {
     format!("rsadm etcd status{inventory} shows every member; rsadm etcd replace{inventory} {heals}")
 }
 
-/// Members that answer others while nobody can log in to their hosts would go on with the old data, and may even serve.
-fn runs_out_of_reach(running: &[String]) -> Result<(), Refusal> {
+/// Members that answer others while nobody can log in to their hosts would go on with the old data, and may even serve. Where it is
+/// not known whether they run, it is not known that they do not.
+fn runs_out_of_reach(running: &[Running]) -> Result<(), Refusal> {
     if running.is_empty() {
         return Ok(());
     }
-    let names = running.join(", ");
-    let its = if running.len() == 1 { "its host" } else { "their hosts" };
+    let (unknown, known): (Vec<&Running>, Vec<&Running>) = running.iter().partition(|r| r.unknown.is_some());
+    let list = |running: &[&Running]| running.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
+    if known.is_empty() {
+        let names = list(&unknown);
+        let why = unknown.iter().filter_map(|r| Some(format!("{}: {}", r.name, r.unknown.as_ref()?)));
+        let why: Vec<String> = why.collect();
+        return Err(Refusal {
+            rule: "everybody-fenced",
+            subject: format!("etcd cannot be made anew while it is not known whether {names} may run"),
+            why: format!(
+                "nobody can log in there, and what the other hosts were told when they dialled is no proof that etcd is off: {}; \
+                 where it runs it goes on with the old data, and may have a quorum; nothing was stopped or changed",
+                why.join("; ")
+            ),
+            help: format!(
+                "mend what is said (for certificates: rsadm certs renew, or kubeadm certs renew all where kubeadm built), or make \
+                 {names} reachable over SSH, then run this again; or switch it off for good"
+            ),
+        });
+    }
+    let names = list(&known);
+    let its = if known.len() == 1 { "its host" } else { "their hosts" };
     Err(Refusal {
         rule: "everybody-fenced",
         subject: format!("etcd cannot be made anew beside {names}"),

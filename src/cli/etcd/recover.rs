@@ -82,6 +82,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     };
     ground.has_no_quorum(&report, under_way.as_ref())?;
     if !args.diagnose {
+        ground.nobody_is_led(&report)?;
         ground.targets().await?;
         ground.nobody_else_serves().await?;
     }
@@ -133,6 +134,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         // Who thinks about the answer may bring members back meanwhile.
         let report = gate::settled(&ground.session.members()).await;
         ground.has_no_quorum(&report, under_way.as_ref())?;
+        ground.nobody_is_led(&report)?;
         ground.nobody_else_serves().await?;
     }
     recover(ground, context, best).await

@@ -86,7 +86,7 @@ pub(super) fn names<'r>(members: impl Iterator<Item = &'r MemberReport>) -> Vec<
 }
 
 /// A member in words: its name, or its ID while it never started.
-pub(super) fn title(member: &MemberReport) -> String {
+pub fn title(member: &MemberReport) -> String {
     match member.id {
         Some(id) if member.name.is_empty() => format!("member {id}"),
         _ => member.name.clone(),

@@ -1,13 +1,16 @@
 //! Members whose hosts cannot be logged in to, or are not in the inventory: nobody stops them, so nothing may take their
 //! place while they run.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use futures::future::{join, join_all};
 use tokio::time::timeout;
 
 use super::{Restore, RestoreError};
-use crate::exec::members::Members;
+use crate::{
+    etcd::{Cause, Silence},
+    exec::members::Members,
+};
 
 /// A member that no restore stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +24,50 @@ pub struct Absent {
 /// How long a silent host's member may take to answer through another host; whoever is off says nothing at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Which of them run all the same: they answer others, with a leader or without, or at least listen. What keeps a host from
-/// letting anybody in may keep its member from answering, too.
-pub async fn who_runs(members: &dyn Members, absent: &[Absent]) -> Vec<String> {
+/// One of them that is not known to be off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// What it is called.
+    pub name: String,
+    /// Why it is not known whether it runs; `None` where it has answered.
+    pub unknown: Option<String>,
+}
+
+impl Running {
+    /// `None` for a silence like that of a host that is off. Who is not let in, or led nowhere, has learnt nothing of it.
+    fn of(name: &str, said: Result<(), Silence>) -> Option<Self> {
+        let unknown = match said {
+            Ok(()) | Err(Silence { cause: Cause::Denied, .. }) => None,
+            Err(Silence { cause: Cause::Certificate { .. } | Cause::Forbidden, why }) => Some(why),
+            Err(Silence { cause: Cause::Late | Cause::Other, .. }) => return None,
+        };
+        Some(Self { name: name.to_owned(), unknown })
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.unknown {
+            None => f.write_str(&self.name),
+            Some(why) => write!(f, "{} (which may run: {why})", self.name),
+        }
+    }
+}
+
+/// Which of them run all the same, or may: they answer others, with a leader or without, or at least listen. What keeps a host
+/// from letting anybody in may keep its member from answering, too.
+pub async fn who_runs(members: &dyn Members, absent: &[Absent]) -> Vec<Running> {
     let asked = absent.iter().map(|Absent { name, client_url }| async move {
-        let answers = async { members.dial_stranger(client_url).await.ok()?.status().await.ok() };
+        let answers = async {
+            let member = members.dial_stranger(client_url).await?;
+            member.status().await.map(drop).map_err(Silence::from)
+        };
         let answers = timeout(PATIENCE, answers);
-        let (answers, listens) = join(answers, timeout(PATIENCE, members.listens(client_url))).await;
-        let runs = answers.is_ok_and(|status| status.is_some()) || listens.unwrap_or(false);
-        runs.then(|| name.clone())
+        let (said, listens) = join(answers, timeout(PATIENCE, members.listens(client_url))).await;
+        if listens.unwrap_or(false) {
+            return Some(Running { name: name.clone(), unknown: None });
+        }
+        Running::of(name, said.ok()?)
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
@@ -50,11 +88,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::{
-        etcd::{EtcdApi, Silence},
-        exec::members::MemberHost,
-        inventory::NodeName,
-    };
+    use crate::{etcd::EtcdApi, exec::members::MemberHost, inventory::NodeName};
 
     /// Members of which none answers, and one listens.
     struct Busy;
@@ -82,6 +116,24 @@ mod tests {
     async fn a_member_that_is_too_busy_to_answer_is_not_off() {
         let absent =
             [1, 2].map(|n| Absent { name: format!("m{n}"), client_url: format!("https://10.0.0.{n}:2379") });
-        assert_eq!(who_runs(&Busy, &absent).await, ["m2"]);
+        let running = who_runs(&Busy, &absent).await;
+        assert_eq!(running.iter().map(Running::to_string).collect::<Vec<_>>(), ["m2"]);
+    }
+
+    /// A certificate that has expired, or an sshd that forwards nothing, says nothing of whether a quorum lives there.
+    #[test]
+    fn who_is_not_let_in_does_not_take_a_member_for_dead() {
+        let silence = |cause| Err(Silence::of(cause, "why"));
+        for (said, told) in [
+            (Ok(()), Some("m2")),
+            (silence(Cause::Denied), Some("m2")),
+            (silence(Cause::Certificate { early: false }), Some("m2 (which may run: why)")),
+            (silence(Cause::Forbidden), Some("m2 (which may run: why)")),
+            (silence(Cause::Late), None),
+            (silence(Cause::Other), None),
+        ] {
+            let running = Running::of("m2", said).map(|running| running.to_string());
+            assert_eq!(running.as_deref(), told);
+        }
     }
 }

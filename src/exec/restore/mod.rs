@@ -26,7 +26,7 @@ pub mod revision;
 pub mod survivors;
 mod travel;
 
-pub use elsewhere::{Absent, who_runs};
+pub use elsewhere::{Absent, Running, who_runs};
 use over::Ending;
 
 /// In brackets before its lines.
@@ -76,8 +76,8 @@ pub enum RestoreError {
         bump: u64,
     },
     /// Members with the old data run that were off before.
-    #[error("etcd runs again on {}, with the old data, which may be written to", .0.join(", "))]
-    Back(Vec<String>),
+    #[error("etcd runs again on {}, with the old data, which may be written to", names(.0))]
+    Back(Vec<Running>),
     /// The operator asked to stop.
     #[error("stopped before: {0}")]
     Interrupted(String),
@@ -93,6 +93,10 @@ impl RestoreError {
     fn after_the_end(self) -> Self {
         Self::Over(Box::new(self))
     }
+}
+
+fn names(running: &[Running]) -> String {
+    running.iter().map(Running::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn list(hosts: &[(NodeName, String)]) -> String {

@@ -11,6 +11,9 @@ use crate::{event::count, inventory::NodeName};
 /// How long a copy may take to start. A survivor that takes longer is one of which nothing is known.
 const MEASURED: Duration = Duration::from_secs(300);
 
+/// How a host says that it did not stop etcd to copy its data, since that follows a leader.
+pub const LED: &str = "etcd runs there and has a leader";
+
 /// How far the data of a member is whose etcd does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Measured {
@@ -246,6 +249,7 @@ database {"hash":1,"revision":500,"totalKey":9,"totalSize":20480,"version":"3.6"
             let said = format!("{damaged}{database}");
             assert_eq!(Measured::of(&said), Measured::Damaged { why: why.clone(), revision });
         }
+        assert!(crate::exec::scripts::RESTORE.text.contains(LED));
         assert_eq!(Measured::of("unknown no room"), Measured::Unknown("no room".into()));
         assert!(matches!(Measured::of("index \nstatus []"), Measured::Unknown(_)));
     }

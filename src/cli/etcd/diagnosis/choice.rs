@@ -1,7 +1,7 @@
 //! Whom a cluster is made anew from, or why nobody is: a question a function.
 
 use super::{Diagnosis, Survivor, survivor::apart};
-use crate::{inventory::NodeName, plan::Refusal};
+use crate::{cli::etcd::guards::led, exec::restore::survivors::LED, inventory::NodeName, plan::Refusal};
 
 /// Whom to begin anew from.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,6 +51,9 @@ impl Diagnosis {
         from: Option<&NodeName>,
     ) -> Result<Choice, Refusal> {
         let asked = Asked { inventory, begun, from };
+        if let Some(refusal) = self.one_is_led() {
+            return Err(refusal);
+        }
         if let Some(refusal) = self.nobody_is_weighed(asked) {
             return Err(refusal);
         }
@@ -74,6 +77,12 @@ impl Diagnosis {
             Some(refusal) => Err(refusal),
             None => Ok(Choice { host: NodeName::new(best), by_database: false }),
         }
+    }
+
+    /// Its clients get no answer, and a leader is heard all the same: a quorum lives that nobody asked.
+    fn one_is_led(&self) -> Option<Refusal> {
+        let is_led = |s: &&Survivor| s.is_sound() && s.unknown.as_ref().is_some_and(|why| why.contains(LED));
+        Some(led::by(&self.survivors.iter().find(is_led)?.host, "another member"))
     }
 
     /// No data that somebody could be started with.

@@ -1,7 +1,7 @@
 //! Whom a recovery begins from, or why it does not.
 
 use super::*;
-use crate::observe::wal::Writer;
+use crate::{exec::restore::survivors::LED, observe::wal::Writer};
 
 fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
     let measured = far.map(|(raft_term, raft_index, revision)| {
@@ -166,6 +166,17 @@ fn survivors_of_different_clusters_are_neither_weighed_nor_added_up() {
         let [e4, e5] = [all[0].clone(), Survivor { old_cluster: Some("c0de".into()), ..all[1].clone() }];
         let chosen = Diagnosis::of(vec![e4, e5], voters).choice("", None, None).map(|c| c.host);
         assert_eq!(chosen, Ok(NodeName::new("e4")));
+    }
+}
+
+/// It would be stopped for the recovery, and the quorum that it hears would go on.
+#[test]
+fn nobody_begins_anew_beside_a_survivor_that_hears_a_leader() {
+    let led = survivor("m1", None).with(Some(Measured::Unknown(LED.into())));
+    let m1 = NodeName::new("m1");
+    for from in [None, Some(&m1)] {
+        let refused = Diagnosis::of(vec![led.clone()], 3).choice("", None, from).unwrap_err();
+        assert_eq!(refused.subject, "etcd cannot be made anew beside a quorum that m1 hears");
     }
 }
 

@@ -109,6 +109,20 @@ fn a_bare_host_is_told_before_a_recovery_makes_room() {
     }
 }
 
+/// Whoever was not let in, or led nowhere, did not find out that etcd is off.
+#[test]
+fn members_that_may_run_out_of_reach_are_not_taken_for_dead() {
+    let running =
+        |name: &str, unknown: Option<&str>| Running { name: name.into(), unknown: unknown.map(Into::into) };
+    assert_eq!(runs_out_of_reach(&[]), Ok(()));
+    let expired = running("m2", Some("certificate expired"));
+    let refused = runs_out_of_reach(std::slice::from_ref(&expired)).unwrap_err();
+    assert!(refused.subject.contains("not known whether m2 may run"), "{refused}");
+    assert!(refused.why.contains("is off: m2: certificate expired;"), "{refused}");
+    let refused = runs_out_of_reach(&[expired, running("m3", None)]).unwrap_err();
+    assert_eq!(refused.subject, "etcd cannot be made anew beside m3");
+}
+
 #[test]
 fn the_command_that_heals_a_member_names_it() {
     let silent = |members: &[usize]| {
