@@ -186,6 +186,28 @@ fn members_that_kubeadm_made_come_and_go() {
     heals_from_every_kill("replace m3 e4", &cluster, &state, Asked(&["e4"], &["m3"]));
 }
 
+/// Hardened hosts keep it on one alone; without it no certificate of etcd can ever be made again.
+#[test]
+fn the_only_key_of_etcds_authority_does_not_go_with_its_member() {
+    let key = "/etc/kubernetes/pki/etcd/ca.key";
+    let of_rsadm = harness::ha();
+    let etcd_only = harness::etcd_only();
+    for (name, (cluster, state), leaves, others, stays) in [
+        ("the only one", (of_rsadm.clone(), harness::standing(&of_rsadm)), "m3", &["m1", "m2"][..], true),
+        ("one of three", (of_rsadm.clone(), harness::standing(&of_rsadm)), "m3", &[], false),
+        ("of etcd alone", (etcd_only.clone(), harness::standing(&etcd_only)), "e3", &["e1", "e2"], true),
+        ("of kubeadm's", by_kubeadm(), "m3", &[], true),
+    ] {
+        let mut state = state;
+        others.iter().for_each(|host| state.machine(&NodeName::new(*host)).files.remove(key));
+        let asked = if leaves == "e3" { Asked(&[], &["e3"]) } else { Asked(&[], &["m3"]) };
+        let after = heals_from_every_kill(name, &cluster, &state, asked);
+        let files = &after.machines[&NodeName::new(leaves)].files;
+        assert_eq!(files.has(key), stays, "{name}");
+        assert!(!files.has("/etc/kubernetes/pki/etcd/peer.key"), "{name}");
+    }
+}
+
 /// kubeadm's configuration may have tuned it, and an operator; the inventory says nothing of that.
 #[test]
 fn a_member_of_kubeadms_that_is_made_anew_is_tuned_as_it_was() {

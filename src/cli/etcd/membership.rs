@@ -145,6 +145,7 @@ impl<'a> Ground<'a> {
         let text = match plan.is_empty() {
             true => "nothing to change".to_owned(),
             false => {
+                self.session.notices(&plan);
                 self.session.execute_for(&target, &wish.command, &plan, self.seen).await?;
                 super::alarm::warn_where_full(&self.session, &target).await;
                 // The members themselves: who was not well before is counted as what it is.

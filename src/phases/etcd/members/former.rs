@@ -1,9 +1,13 @@
 //! What a former member leaves on a host: its manifest and process, data and keys.
 
 use crate::{
-    inventory::Node,
+    inventory::{Node, NodeName, Role},
     layout,
-    phases::{etcd::PROCESS, ownership},
+    phases::{
+        etcd::{PHASE, PROCESS},
+        ownership,
+    },
+    pki::authorities::Ca,
     plan::{Action, Planner},
 };
 
@@ -44,22 +48,42 @@ pub(super) fn set_aside(p: &mut Planner<'_>, node: &Node, may_start: bool) {
     }
 }
 
+/// Whether the key of etcd's authority stays there: kubeadm issues certificates with its own, of API servers too, and where no
+/// member's host is known to have another copy nobody could ever make one again.
+fn keeps_authority(p: &mut Planner<'_>, node: &Node) -> bool {
+    let path = Ca::Etcd.key_path();
+    let has = |host: &NodeName| p.facts(host).files.contains_key(&path);
+    if !has(&node.name) || ownership::is_adopted(p.facts(&node.name)) {
+        return has(&node.name);
+    }
+    let is_only = !p.cluster.with_role(Role::Etcd).any(|n| n.name != node.name && has(&n.name));
+    if is_only {
+        let text = format!("{path} stays there: no host of a member has it");
+        let help = "rsadm up puts it on those as long as this host is in the inventory; or copy it to the same place on each of them \
+                    (mode 0600): without it no certificate of etcd can be made";
+        p.notice(PHASE, Some(&node.name), text, help);
+    }
+    is_only
+}
+
 /// What a former member leaves on a host of the inventory: its data is kept, its keys are not. The data goes last, since
 /// it is what a run that comes after an interrupted one goes by.
 pub(super) fn clear(p: &mut Planner<'_>, node: &Node) {
     let may_start = no_manifest(p, node);
     stop(p, node, may_start);
     let keys = ["server", "peer", "healthcheck-client"];
+    let keeps_authority = keeps_authority(p, node);
     let mut paths: Vec<String> = keys
         .iter()
         .flat_map(|key| [format!("{key}.crt"), format!("{key}.key")])
-        .chain(["ca.key".to_owned()])
+        .chain((!keeps_authority).then(|| "ca.key".to_owned()))
         .map(|file| format!("{}/{file}", layout::ETCD_PKI_DIR))
         .filter(|path| p.facts(&node.name).files.contains_key(path))
         .collect();
     // Where rsadm did not prepare the host, the record is all that tells whose the data is, until it is set aside and after.
     let facts = p.facts(&node.name);
-    if facts.identity.is_some() && facts.begun.is_some() && !node.is_kubernetes() {
+    // By it a run also knows where an authority is that no member has.
+    if facts.identity.is_some() && facts.begun.is_some() && !node.is_kubernetes() && !keeps_authority {
         paths.push(layout::IDENTITY.to_owned());
     }
     if !paths.is_empty() {
