@@ -21,6 +21,9 @@ pub struct Data {
     /// Keys that clients wrote since it was founded or restored.
     #[serde(default)]
     pub written: Vec<String>,
+    /// Its newest revision before those, which a restore has raised.
+    #[serde(default)]
+    pub raised: u64,
 }
 
 /// An entry of the member list.
@@ -63,7 +66,7 @@ impl Data {
         let own = wanted.flag("name")?;
         let member = members.iter().find(|m| m.name == own)?.id;
         let all: Vec<String> = members.iter().map(|m| m.id.to_string()).collect();
-        Some((Self { cluster: id(&all.join(" ")), member, written: vec![] }, members))
+        Some((Self { cluster: id(&all.join(" ")), member, written: vec![], raised: 0 }, members))
     }
 }
 
@@ -175,8 +178,9 @@ impl State {
         let member = self.etcd.members.iter().find(|m| m.peer_url == own && !m.started)?;
         // What it gets is the leader's.
         let leads = |data: &Data| Some(data.member) == self.etcd.leader;
-        let written = self.live_members().find(leads).map(|data| data.written).unwrap_or_default();
-        (named == listed).then_some(Data { cluster: self.etcd.cluster, member: member.id, written })
+        let (written, raised) =
+            self.live_members().find(leads).map(|data| (data.written, data.raised)).unwrap_or_default();
+        (named == listed).then_some(Data { cluster: self.etcd.cluster, member: member.id, written, raised })
     }
 
     /// Gives members that have just started for the first time their data, ends those that were removed, and looks who

@@ -302,7 +302,10 @@ impl State {
         };
         let cluster = id(&format!("{all} {bump}"));
         self.etcd.restored(cluster, all.split(',').filter_map(|m| m.split_once('=')).map(listed).collect());
-        serde_json::to_vec(&Data { cluster, member: member(url), written: vec![] }).unwrap_or_default()
+        // Over that of the snapshot, which this world does not read.
+        let raised = bump.parse::<u64>().unwrap_or_default() + 1_000_000;
+        serde_json::to_vec(&Data { cluster, member: member(url), written: vec![], raised })
+            .unwrap_or_default()
     }
 }
 

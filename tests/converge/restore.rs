@@ -14,7 +14,7 @@ use rsadm::{
         self,
         restore::{Absent, Restore, RestoreError, Running, Source, who_runs},
     },
-    fake::{Fault, State, When, World, shape},
+    fake::{Data, Fault, State, When, World, shape},
     hash::sha256,
     inventory::{Cluster, Node, Role},
     layout::{ENDED_RESTORES, IDENTITY},
@@ -195,6 +195,47 @@ fn a_member_that_does_not_come_up_is_told_with_its_host() {
     let first = cluster.with_role(Role::Etcd).next().map(|n| n.name.clone());
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((told[0].step.as_str(), &told[0].host), ("start etcd", &first));
+}
+
+/// As where a volume of kubeadm's leads elsewhere than to where the data was put: all would be well, and nothing restored.
+#[test]
+fn a_restore_whose_members_serve_the_data_of_before_is_none() {
+    let cluster = etcd_only();
+    let start = harness::in_disaster(&cluster);
+    block_on(async {
+        let world = World::new(start);
+        let (fleet, members, events) = (world.fleet(&cluster), world.members(&cluster), Events::none());
+        let restore = Restore {
+            cluster: &cluster,
+            fleet: &fleet,
+            members: &members,
+            events: &events,
+            targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
+            absent: vec![],
+            of: None,
+            limit: Duration::from_secs(20),
+            stop: tokio::sync::watch::Sender::new(false).subscribe(),
+        };
+        exec::lock::take(&fleet, "a test", exec::lock::Mark::Own, &events).await.unwrap();
+        let mut snapshot = tempfile::NamedTempFile::new().unwrap();
+        snapshot.write_all(DATA).unwrap();
+        let source = Source { snapshot: snapshot.path(), sha256: &sha256(DATA), revision: 48_211 };
+        restore.exchange(TOKEN, &source).await.unwrap();
+        for node in &cluster.nodes {
+            let mut inner = world.inner();
+            let machine = inner.state.machine(&node.name);
+            let data = Data { raised: 48_211, ..machine.etcd_data().unwrap() };
+            machine.files.put(Data::PATH, 0o700, &serde_json::to_vec(&data).unwrap());
+        }
+        restore.unfence_members().await.unwrap();
+        let wrong = restore.finish(TOKEN).await.unwrap_err().to_string();
+        assert!(wrong.contains("etcd on e1 serves the data of before (revision 48211)"), "{wrong}");
+        assert_eq!(
+            restore.standing().await.unwrap().under_way.as_deref(),
+            Some(TOKEN),
+            "it can be rolled back"
+        );
+    });
 }
 
 /// After which effect members that take writes were there again for good: the last that started one.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PHASE, Restore, RestoreError, words};
+use super::{PHASE, Restore, RestoreError, revision, words};
 use crate::{
     etcd::status::EtcdReport,
     event::count,
@@ -18,11 +18,11 @@ use crate::{
 };
 
 impl Restore<'_> {
-    /// Done when all members agree.
+    /// Done when all members agree, on the data that was restored.
     ///
     /// # Errors
     /// What they do not agree on.
-    pub(super) async fn await_members(&self) -> Result<(), RestoreError> {
+    pub(super) async fn await_members(&self, token: &str) -> Result<(), RestoreError> {
         let stage = self.events.stage(PHASE, "members agree", self.targets.iter().cloned());
         let until = Instant::now() + self.limit;
         let targets: Vec<&Node> = self.targets.iter().filter_map(|host| self.cluster.node(host)).collect();
@@ -31,6 +31,11 @@ impl Restore<'_> {
             let wrong = disagreement(&report, &targets);
             match (wrong, report.cluster_id) {
                 (None, Some(id)) => {
+                    // No wait would change that.
+                    if let Some((host, wrong)) = of_before(&report, &targets, token) {
+                        self.explain(host, "start etcd", "etcd", &wrong).await;
+                        return Err(RestoreError::NoAgreement(wrong));
+                    }
                     self.record(&id.to_string()).await?;
                     // Alarms came along with the data.
                     orphans::disarm_restored(self.members, &report, self.events).await;
@@ -132,6 +137,23 @@ fn disagreement<'n>(report: &EtcdReport, targets: &[&'n Node]) -> Option<(Option
     (!report.serves).then(|| (None, "no quorum serves".to_owned()))
 }
 
+/// Who serves other data than what was put in place, and what data: revisions of that begin above all that were before. Its etcd has
+/// its data elsewhere, and what only looks at whether members are well takes that for a restore.
+fn of_before<'n>(report: &EtcdReport, targets: &[&'n Node], token: &str) -> Option<(&'n NodeName, String)> {
+    targets.iter().find_map(|target| {
+        let member = report.members.iter().find(|m| m.peer_urls.contains(&target.peer_url()))?;
+        let revision = member.revision.filter(|revision| *revision < revision::least(token))?;
+        let (name, folder, manifest) = (&target.name, layout::ETCD_DATA_DIR, layout::ETCD_MANIFEST);
+        Some((
+            name,
+            format!(
+                "etcd on {name} serves the data of before (revision {revision}), not what was put at {folder}: look at {manifest} \
+                 there for where its data is (the hostPath of its volume, --data-dir, --config-file)"
+            ),
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,5 +173,20 @@ mod tests {
         assert_eq!(disagreement(&silent, &targets), on_m3("m3: no answer"));
         report.members.pop();
         assert_eq!(disagreement(&report, &targets), on_m3("m3 is in nobody's member list"));
+    }
+
+    /// kubeadm's volume of etcd may lead elsewhere, which no flag tells.
+    #[test]
+    fn members_with_the_data_of_before_are_no_restored_ones() {
+        let cluster = testing::ha();
+        let targets: Vec<&Node> = cluster.nodes.iter().filter(|n| n.name.as_str() != "w1").take(3).collect();
+        let token = "prod-1795000000-0123456789ab";
+        let mut scene = Scene::new(3);
+        (1..=3).for_each(|n| scene.status(n).revision = 179_500_000_048_211);
+        assert_eq!(of_before(&scene.report(), &targets, token), None);
+        scene.status(3).revision = 48_211;
+        let (host, wrong) = of_before(&scene.report(), &targets, token).unwrap();
+        assert_eq!(host.as_str(), "m3");
+        assert!(wrong.starts_with("etcd on m3 serves the data of before (revision 48211)"), "{wrong}");
     }
 }

@@ -158,7 +158,7 @@ impl Restore<'_> {
     /// # Errors
     /// As in [`exchange`](Self::exchange).
     pub async fn finish(&self, token: &str) -> Result<bool, RestoreError> {
-        self.await_members().await?;
+        self.await_members(token).await?;
         self.nobody_is_back().await?;
         let last = async {
             self.mark_over(token, Ending::Stays).await?;

@@ -59,6 +59,11 @@ fn after(now: u64, current: Option<u64>, newest: Option<u64>) -> u64 {
     known.filter(|known| *known >= now).map_or(now, |known| known.saturating_add(MARGIN / RATE))
 }
 
+/// Below what no revision of the restored cluster is, with a second for what a snapshot without keys is counted by.
+pub(super) fn least(token: &str) -> u64 {
+    moment_in(token).unwrap_or_default().saturating_sub(1).saturating_mul(RATE)
+}
+
 /// By how much revisions rise over those of a snapshot.
 ///
 /// # Errors
@@ -96,6 +101,17 @@ mod tests {
             (highest, now) = (begin + 300 * 50_000, now + 300);
             snapshots.push(highest - 1000);
         }
+    }
+
+    /// Also soon after another restore, whose data would else be taken for that of this one.
+    #[test]
+    fn what_is_restored_is_told_from_what_was_there() {
+        for snapshot in [0, 1, 48_211, NOW * RATE - 1, NOW * RATE + 7] {
+            let token = of_snapshot("prod", NOW, "0123456789abcdef");
+            assert!(begins(snapshot, NOW) >= least(&token), "{snapshot}");
+        }
+        let token = of_snapshot("prod", NOW, "0123456789abcdef");
+        assert!(begins(48_211, NOW - 60) + 60 * 50_000 < least(&token));
     }
 
     #[test]

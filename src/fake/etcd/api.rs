@@ -179,7 +179,7 @@ impl EtcdApi for FakeEtcd {
                 raft_term: state.etcd.term,
                 raft_index: state.clock,
                 raft_applied_index: state.clock,
-                revision: 1,
+                revision: data.raised.max(1),
                 errors: vec![],
                 is_learner: state.etcd.members.iter().any(|m| m.id == data.member && m.learner),
             })
