@@ -109,6 +109,12 @@ const CAUSES: &[Cause] = &[
         "certificates of two clusters have been mixed up",
         "rsadm plan tells which files differ from this cluster's",
     ),
+    // It has what the others lost.
+    sure(
+        &[&["conflict with committed entry"]],
+        "etcd's data on this host is ahead of that of the others, which have lost what a quorum had agreed on",
+        "rsadm etcd status tells more; do not replace HOST before a copy of /var/lib/etcd there is kept",
+    ),
     // Its check does not tell whose is wrong.
     sure(
         &[&["found data inconsistency with peers"]],
@@ -258,6 +264,7 @@ mod tests {
             "clocks",
         ),
         ("x509: certificate signed by unknown authority", "mixed up"),
+        ("panic: entry 96 conflict with committed entry [committed(100)]", "ahead of that of the others"),
         ("request sent was ignored (cluster ID mismatch: peer[1]=2, local=3)", "another cluster's"),
         (
             "no API server is ready at https://10.0.0.100:6443, which the kubelet dials, after 120 s: curl: (7) Failed to connect",

@@ -2,6 +2,7 @@
 
 mod choice;
 mod clusters;
+mod lost;
 mod survivor;
 
 use std::collections::BTreeMap;
@@ -138,12 +139,12 @@ impl Diagnosis {
     pub(super) fn may_be_started(&self) -> Option<String> {
         let sound: Vec<&str> = self.sound().collect();
         (sound.len() >= quorum(self.voters) && self.of_several().is_none()).then(|| {
-            format!(
-                "{} of {} members have their data ({}); started again they are a quorum, and nothing is lost",
-                sound.len(),
-                self.voters,
-                sound.join(", ")
-            )
+            let have =
+                format!("{} of {} members have their data ({})", sound.len(), self.voters, sound.join(", "));
+            match self.lost() {
+                None => format!("{have}; started again they are a quorum, and nothing is lost"),
+                Some(lost) => format!("{have}; {}", lost.text()),
+            }
         })
     }
 
@@ -233,6 +234,9 @@ impl Diagnosis {
         self.survivors.iter().filter_map(Survivor::note).for_each(|note| text.push_str(&format!("{note}\n")));
         if let Some(several) = self.of_several() {
             text.push_str(&format!("{several}.\n"));
+        }
+        if let Some(lost) = self.lost() {
+            text.push_str(&format!("{}.\n", lost.text()));
         }
         if let Some(differ) = self.differ() {
             text.push_str(&format!("{differ}.\n"));

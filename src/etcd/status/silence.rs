@@ -17,8 +17,9 @@ pub(super) use revive::revive;
 
 /// What etcd says when its data is not what the others know of it: raft, its check against its peers, its log, its
 /// database, and a member that should have data and starts with none. (`pods.sh` and `causes.rs` know them, too.)
-const LOST: [&str; 10] = [
+const LOST: [&str; 11] = [
     "Was the raft log corrupted, truncated, or lost",
+    CONFLICT,
     INCONSISTENT,
     "walpb: crc mismatch",
     "wal: crc mismatch",
@@ -32,8 +33,9 @@ const LOST: [&str; 10] = [
 
 /// The same as etcd writes it; `wal:` is of 3.5, where one file of the log does not go on where the one before ends.
 #[cfg(test)]
-pub(crate) const LOST_LINES: [&str; 10] = [
+pub(crate) const LOST_LINES: [&str; 11] = [
     "panic: tocommit(41) is out of range [lastIndex(0)]. Was the raft log corrupted, truncated, or lost?",
+    "panic: entry 96 conflict with committed entry [committed(100)]",
     "discovery failed: 8f3466efda134769 found data inconsistency with peers",
     "discovery failed: walpb: crc mismatch",
     "discovery failed: wal: crc mismatch",
@@ -44,6 +46,10 @@ pub(crate) const LOST_LINES: [&str; 10] = [
     "discovery failed: database file (/var/lib/etcd/member/snap/db) of the backend is missing",
     "discovery failed: database file (/var/lib/etcd/member/snap/db index 5) does not match with snapshot (index 9)",
 ];
+
+/// What raft ends with on a member that knows an entry to be agreed on where the leader has another: those that run have lost it
+/// (`raft/log.go`, `maybeAppend`).
+const CONFLICT: &str = "conflict with committed entry";
 
 /// What its check against its peers ends with, whoever of them is wrong.
 pub(super) const INCONSISTENT: &str = "found data inconsistency with peers";
@@ -94,6 +100,17 @@ pub(super) fn silent(member: &MemberReport, report: &EtcdReport, commands: Comma
         && is_damaged(member, report)
     {
         let says = said(&title, process.last_words.as_ref());
+        if has_said(process, &[CONFLICT]) {
+            let text = format!(
+                "etcd stops on {title}: it knows of writes that a quorum had agreed on, and the members that run have others in \
+                 their place, as where disks lost what they had acknowledged, or a member began with an empty folder. Do not \
+                 replace {title} before what only it has is kept (cp -a {} /root/ there), and somebody knows which writes are \
+                 missed; {} then gives it the data of the others",
+                crate::layout::ETCD_DATA_DIR,
+                commands.replace(&host(member))
+            );
+            return Some(Advice { says, ..warning(text) });
+        }
         if let Some(advice) = in_doubt(member, report, commands) {
             return Some(Advice { says, ..advice });
         }

@@ -79,9 +79,10 @@ lost_data() {
     [ "${at%.*}" -ge "$1" ] || { stale=1; return 1; }
     said="etcd says: $words; its data is lost or damaged"
     [[ $words != *inconsistency* ]] || said="etcd says: $words; its data is not that of another member"
+    [[ $words != *conflict* ]] || said="etcd says: $words; it has what the others have lost"
     return 0
   done < <(find /var/log/pods/kube-system_etcd-*_*/etcd -name '*.log' -size +0 -newer "$(manifest_of etcd)" -printf '%T@ %p\n' 2>/dev/null | sort -rn | head -n 2)
   return 1
 }
 # raft, etcd's check against its peers, its log, its database, and a member that should have data and starts with none.
-LOST='tocommit\([0-9]+\) is out of range \[lastIndex\([0-9]+\)\]|found data inconsistency with peers|wal(pb)?: crc mismatch|checksum error|panic: freepages|member [0-9a-f]+ has already been bootstrapped|failed to find database snapshot file|database file \([^)]*\) (of the backend is missing|does not match with snapshot)'
+LOST='tocommit\([0-9]+\) is out of range \[lastIndex\([0-9]+\)\]|entry [0-9]+ conflict with committed entry|found data inconsistency with peers|wal(pb)?: crc mismatch|checksum error|panic: freepages|member [0-9a-f]+ has already been bootstrapped|failed to find database snapshot file|database file \([^)]*\) (of the backend is missing|does not match with snapshot)'

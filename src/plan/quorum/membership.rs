@@ -245,7 +245,7 @@ impl Membership {
                      instead of its own"
                 )
             }
-            (false, _) => format!("{start}, or rsadm etcd replace {host}"),
+            (false, _) => format!("{start}, or rsadm etcd replace {host} where rsadm etcd status names that"),
         }
     }
 

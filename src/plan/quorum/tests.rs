@@ -207,7 +207,7 @@ fn a_learner_that_is_not_well_gets_no_vote_and_one_that_is_may_fail() {
         format!("{refusal}\nhelp: {}", refusal.help),
         @"
     refused: giving m9 a vote, should it then fail, would leave 2 healthy of 4 voters, and 3 are needed: m1 is not healthy (no answer)
-    help: start etcd on m1 again (its container's log tells why it stopped), or rsadm etcd replace m1
+    help: start etcd on m1 again (its container's log tells why it stopped), or rsadm etcd replace m1 where rsadm etcd status names that
     "
     );
 }
@@ -227,7 +227,7 @@ fn a_refusal_says_who_is_down_and_what_helps() {
         @"
     refused: stopping etcd on m2 would leave 1 healthy of 3 voters, and 2 are needed: m1 is not healthy (no answer)
     subject: stopping etcd on m2 would leave 1 healthy of 3 voters, and 2 are needed
-    help: start etcd on m1 again (its container's log tells why it stopped), or rsadm etcd replace m1; the last way out is --accept-quorum-loss: etcd may serve no writes meanwhile
+    help: start etcd on m1 again (its container's log tells why it stopped), or rsadm etcd replace m1 where rsadm etcd status names that; the last way out is --accept-quorum-loss: etcd may serve no writes meanwhile
     "
     );
     let Err(refusal) = gate(&Change::Remove { id: 3 }, &cluster(3, 2)) else { panic!("must be refused") };

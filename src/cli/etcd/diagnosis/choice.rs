@@ -25,7 +25,7 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     /// The way out of a recovery that has begun.
-    fn back(&self) -> String {
+    pub(super) fn back(&self) -> String {
         format!(
             "rsadm etcd restore{} --rollback starts the members that the recovery stopped; recover anew should \
              they have no quorum",
@@ -107,6 +107,9 @@ impl Diagnosis {
     fn only_have_to_be_started(&self, asked: Asked<'_>) -> Option<Refusal> {
         let why = self.may_be_started().filter(|_| asked.from.is_none())?;
         let inventory = asked.inventory;
+        if let Some(lost) = self.lost() {
+            return Some(Refusal { why, ..lost.refusal(asked) });
+        }
         let help = match asked.begun {
             Some(_) => asked.back(),
             None => format!(

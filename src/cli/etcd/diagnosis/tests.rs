@@ -169,6 +169,36 @@ fn survivors_of_different_clusters_are_neither_weighed_nor_added_up() {
     }
 }
 
+/// As by storage that was set back: two of three cannot lack what the third knows to be agreed on.
+#[test]
+fn members_that_lost_what_was_agreed_on_are_not_started_as_if_nothing_were() {
+    let of = |host: &str, index: u64, undecided: Option<u64>| Survivor {
+        undecided,
+        ..survivor(host, Some((2, index, index)))
+    };
+    let with = |others: [(u64, Option<u64>); 2], voters| {
+        let [e2, e3] = others.map(|(index, undecided)| of("", index, undecided));
+        let named = |host: &str, s: Survivor| Survivor { host: host.into(), ..s };
+        Diagnosis::of(vec![of("e1", 100, Some(0)), named("e2", e2), named("e3", e3)], voters)
+    };
+    let lost = with([(95, Some(0)), (94, Some(1))], 3);
+    let refused = lost.choice(" prod.yaml", None, None).unwrap_err();
+    assert!(!refused.why.contains("nothing is lost"), "{refused}");
+    let told = "e2 and e3 lost entries that a quorum had agreed on: logs end on e2 at 95 and e3 at 95, and e1 knows that 100";
+    assert!(refused.why.contains(told) && lost.text().contains(told), "{refused}");
+    assert!(refused.help.starts_with("keep etcd off on e2 and e3 at first"), "{}", refused.help);
+    assert!(refused.help.contains("rsadm etcd recover prod.yaml --from e1 makes"), "{}", refused.help);
+    // One alone may lack it, or have it where nobody looked; and of five two may.
+    for (others, voters) in [
+        ([(95, Some(0)), (95, Some(5))], 3),
+        ([(95, Some(0)), (95, None)], 3),
+        ([(95, Some(0)), (95, Some(0))], 5),
+    ] {
+        let diagnosis = with(others, voters);
+        assert!(diagnosis.may_be_started().unwrap().ends_with("and nothing is lost"), "{others:?}");
+    }
+}
+
 /// It would be stopped for the recovery, and the quorum that it hears would go on.
 #[test]
 fn nobody_begins_anew_beside_a_survivor_that_hears_a_leader() {

@@ -271,6 +271,23 @@ fn a_member_that_cannot_use_its_own_certificates_is_told_with_what_issues_them()
     }
 }
 
+/// What the others lost is on its disk alone, and it would be set aside.
+#[test]
+fn a_member_that_has_what_the_others_lost_is_not_to_be_replaced_yet() {
+    let text = "panic: entry 96 conflict with committed entry [committed(100)]".to_owned();
+    let last_words = Some(Words { at: "now".into(), text: text.clone() });
+    let (kubelet, manifest, data, restarts) = (true, true, true, Some(3));
+    let process = Process { kubelet, manifest, data, restarts, last_words, ..Process::default() };
+    let mut scene = Scene::new(3).silence(3, "connection refused");
+    scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
+    let told = scene.report().advice.remove(0);
+    assert!(
+        told.text.starts_with("etcd stops on m3: it knows of writes that a quorum had agreed on"),
+        "{told:?}"
+    );
+    assert_eq!((told.command, told.says.unwrap().contains(&text)), (None, true));
+}
+
 /// It runs, and its next write may be its last.
 #[test]
 fn a_disk_that_is_all_but_full_is_told_before_etcd_ends() {
