@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Alarm, EtcdApi, EtcdError, KvHash, Member, MemberStatus, Silence};
 
 mod advice;
+mod alarms;
 mod alike;
 mod assess;
 mod backup;

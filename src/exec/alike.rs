@@ -140,11 +140,22 @@ fn hold_the_same(report: &EtcdReport, way: Way<'_>) -> Result<Option<String>, Re
     {
         return Err(refusal);
     }
-    if report.cluster_alarms.iter().any(|alarm| alarm == Alarm::CORRUPT) {
+    let raised = report.raised(Alarm::CORRUPT);
+    if !raised.is_empty() {
+        let why = match report.cluster_alarms.iter().any(|alarm| alarm == Alarm::CORRUPT) {
+            true => {
+                "etcd found different data on its members, and does not know whose is right (alarm CORRUPT of no member)"
+                    .to_owned()
+            }
+            false => format!(
+                "the alarm CORRUPT of {} is on: etcd found different data on its members",
+                raised.join(", ")
+            ),
+        };
         return Err(Refusal {
             rule: "data-differs-somewhere",
             subject: SUBJECT.into(),
-            why: "etcd found different data on its members, and does not know whose is right (alarm CORRUPT of no member)".into(),
+            why,
             help: "rsadm etcd status --compare tells what they hold; once all hold the same, rsadm etcd alarm disarm takes it back"
                 .into(),
         });

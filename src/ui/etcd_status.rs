@@ -5,7 +5,9 @@ use std::{fmt::Write as _, time::Duration};
 use crate::{
     etcd::{
         Alarm,
-        status::{Advice, ApiServer, BackupReport, EtcdReport, MemberReport, Metrics, Millis, Verdict},
+        status::{
+            Advice, ApiServer, BackupReport, EtcdReport, MemberReport, Metrics, Millis, Trouble, Verdict,
+        },
     },
     event::{bytes, count, span},
     ui::text::elapsed,
@@ -223,8 +225,9 @@ fn latency(micros: u32) -> String {
 
 fn notes(member: &MemberReport, differ: bool) -> String {
     let version = member.version.iter().filter(|_| differ).map(|version| format!("etcd {version}"));
-    // The alarm CORRUPT is an error already, which says so.
-    let alarms = member.alarms.iter().filter(|a| *a != Alarm::CORRUPT).map(|a| format!("alarm {a}"));
+    // The alarm CORRUPT is an error already, which says so, unless hashes tell otherwise.
+    let is_told = |alarm: &&String| *alarm == Alarm::CORRUPT && member.error == Some(Trouble::Corrupt);
+    let alarms = member.alarms.iter().filter(|a| !is_told(a)).map(|a| format!("alarm {a}"));
     let error = member.error.iter().map(ToString::to_string);
     version.chain(alarms).chain(error).collect::<Vec<_>>().join("; ")
 }

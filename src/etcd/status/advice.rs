@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    alarms::alarms,
     assess::Known,
     certificates::{self, has_expired},
     commands::Commands,
@@ -11,11 +12,10 @@ use super::{
     host::HostState,
     links,
     membership::{astray, listens_elsewhere, membership, moved, other_clusters},
-    report::{Advice, EtcdReport, Level, MemberReport, OrphanedAlarm, Trouble},
+    report::{Advice, EtcdReport, Level, MemberReport, Trouble},
     silence::{revive, silent, unfinished},
     timing::Pace,
 };
-use crate::etcd::Alarm;
 
 /// Above this share of its quota a database is close to NOSPACE, after which etcd takes no writes.
 const QUOTA_WARNING_PERCENT: u64 = 80;
@@ -119,7 +119,7 @@ fn denied(report: &EtcdReport) -> Option<Advice> {
 }
 
 /// With the command that gives the first of these members the data of the others, where there is a quorum to do it.
-fn anew(advice: Advice, report: &EtcdReport, names: &[String], commands: Commands<'_>) -> Advice {
+pub(super) fn anew(advice: Advice, report: &EtcdReport, names: &[String], commands: Commands<'_>) -> Advice {
     match names.first().filter(|_| report.serves) {
         Some(name) => {
             let member = report.members.iter().find(|m| title(m) == *name);
@@ -210,57 +210,6 @@ fn elsewhere(report: &EtcdReport) -> Option<Advice> {
             list(&urls)
         ))
     })
-}
-
-fn alarms(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
-    // To take one back is a write.
-    if !report.serves {
-        let on: Vec<String> = report.alarms().map(|(name, alarm)| format!("{alarm} of {name}")).collect();
-        let text = format!("alarms are on besides ({}): see to them once etcd has a quorum", on.join(", "));
-        return if on.is_empty() { vec![] } else { vec![note(text)] };
-    }
-    let raised = |kind: &str| names(report.members.iter().filter(|m| m.alarms.iter().any(|a| a == kind)));
-    let full = raised(Alarm::NOSPACE);
-    let corrupt = raised(Alarm::CORRUPT);
-    let mut advice: Vec<Advice> =
-        report.orphaned_alarms.iter().map(|alarm| orphaned(alarm, &full, commands)).collect();
-    if let Some(alarm) = report.cluster_alarms.first() {
-        let text = format!(
-            "etcd takes no writes: it found different data on its members, and does not know whose is right (alarm {alarm} of \
-             no member); once all hold the same, this takes it back:"
-        );
-        advice.push(warning(text).with(commands.disarm()));
-    }
-    if !full.is_empty() {
-        let text = format!(
-            "etcd takes no writes: the database of {} reached its quota (alarm NOSPACE); this drops history, defragments \
-             one member at a time, the leader last, and takes the alarm back:",
-            list(&full)
-        );
-        advice.push(warning(text).with(commands.defrag()));
-    }
-    if !corrupt.is_empty() {
-        let text = format!(
-            "the data of {} is corrupt (alarm CORRUPT), and etcd takes no writes: do not restart the other members; this gives \
-             it theirs, sets its own aside, and takes the alarm back:",
-            list(&corrupt)
-        );
-        advice.push(anew(warning(text), report, &corrupt, commands));
-    }
-    advice
-}
-
-/// What a member has left that was removed with its alarm on.
-fn orphaned(alarm: &OrphanedAlarm, full: &[String], commands: Commands<'_>) -> Advice {
-    let text = format!(
-        "etcd takes no writes: the alarm {} of member {} is on, which is none any more",
-        alarm.alarm, alarm.member_id
-    );
-    // What makes room for the others takes this one back, too.
-    match full.is_empty() || alarm.alarm != Alarm::NOSPACE {
-        true => warning(format!("{text}; this takes it back:")).with(commands.disarm()),
-        false => warning(text),
-    }
 }
 
 fn hashes(report: &EtcdReport, commands: Commands<'_>) -> Option<Advice> {

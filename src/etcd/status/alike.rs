@@ -43,7 +43,8 @@ pub fn is_same_data<H: PartialEq>((since, hash): (u64, H), other: (u64, H)) -> O
 pub enum Alike<'r> {
     /// Nobody told anything else than the others.
     Equal,
-    /// More than half of all voters hold other data than these, or these have the alarm CORRUPT.
+    /// More than half of all voters hold other data than these; or these have the alarm CORRUPT, and no hash tells that they hold
+    /// what most do.
     Odd(Vec<&'r MemberReport>),
     /// These hold different data at one revision, and no more than half of all voters hold the same.
     Undecided(Vec<&'r MemberReport>),
@@ -69,13 +70,19 @@ impl<'r> Alike<'r> {
         let voters = members.iter().filter(|m| votes(m) || is_voter(m) && hash(m).is_none()).count();
         let is_other =
             |m: &&MemberReport| matches!(m.error, Some(Trouble::OtherCluster(_) | Trouble::OtherMember(_)));
-        // Of one with the alarm etcd has found it out.
-        let (corrupt, rest): (Vec<&MemberReport>, Vec<&MemberReport>) =
-            members.iter().filter(votes).filter(|m| !is_other(m)).partition(|m| is_corrupt(m));
+        let all: Vec<&MemberReport> = members.iter().filter(votes).filter(|m| !is_other(m)).collect();
         let are = |told: Told| -> Vec<&MemberReport> {
-            rest.iter().copied().filter(|m| judged(m, &rest, voters, |a, b| same(a, b)) == told).collect()
+            all.iter().copied().filter(|m| judged(m, &all, voters, |a, b| same(a, b)) == told).collect()
         };
         let (differing, apart) = (are(Told::Odd), are(Told::Undecided));
+        // An alarm alone tells where hashes tell nothing: whom its periodic check names etcd has only found to differ from the leader,
+        // which may be the one that is wrong (`corrupt.go`, `PeriodicCheck`).
+        let is_told = |m: &MemberReport| {
+            let is_it = |other: &&MemberReport| other.id == m.id;
+            differing.iter().chain(&apart).any(is_it) || holds_what_most_do(m, &all, voters)
+        };
+        let (corrupt, rest): (Vec<&MemberReport>, Vec<&MemberReport>) =
+            all.iter().copied().partition(|m| is_corrupt(m) && !is_told(m));
         let was_asked = matches!(comparison, Comparison::Compared | Comparison::Incomplete);
         // Hashes compare only where they start from one compaction: that of most counts.
         let common = most_common(rest.iter().filter_map(|m| since(m)));
@@ -103,6 +110,17 @@ impl<'r> Alike<'r> {
             Self::Equal | Self::Odd(_) => vec![],
         }
     }
+}
+
+/// Voters that the alarm CORRUPT is on for, and whose data is that of more than half of all voters.
+pub(super) fn acquitted(members: &[MemberReport]) -> Vec<Id> {
+    let all: Vec<&MemberReport> = members.iter().filter(|m| m.id.is_some() && !m.is_learner).collect();
+    let is_one = |m: &&&MemberReport| is_corrupt(m) && holds_what_most_do(m, &all, all.len());
+    all.iter().filter(is_one).filter_map(|m| m.id).collect()
+}
+
+fn holds_what_most_do(member: &MemberReport, all: &[&MemberReport], voters: usize) -> bool {
+    all.iter().filter(|other| same(member, other) == Some(true)).count() * 2 > voters
 }
 
 /// True of one that has raised the alarm CORRUPT, or of which another has.

@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     Answer, Gathered, Level,
     advice::advise,
-    alike::{Alike, most_common},
+    alike::{Alike, acquitted, most_common},
     backup::{BackupReport, Backups},
     hashes::{Comparison, comparison},
     host::HostState,
@@ -80,8 +80,22 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
     report
 }
 
-/// Whose data is not that of the others does not do its part, whatever else keeps it from that.
+/// Whose data is not that of the others does not do its part, whatever else keeps it from that; and whose data is that of most does,
+/// whatever alarm is on for it.
 fn tell_odd(members: &mut [MemberReport], comparison: Comparison) {
+    let acquitted = acquitted(members);
+    let is_acquitted = |m: &MemberReport| {
+        m.error == Some(Trouble::Corrupt) && m.id.is_some_and(|id| acquitted.contains(&id))
+    };
+    for member in members.iter_mut().filter(|m| is_acquitted(m)) {
+        member.error = match member {
+            MemberReport { follows: None, .. } => Some(Trouble::NoLeader),
+            MemberReport { lag: Some(lag), .. } if *lag > LAG_LIMIT => Some(Trouble::Behind(*lag)),
+            MemberReport { reads: false, .. } => Some(Trouble::NoReads("no answer in time".to_owned())),
+            _ => None,
+        };
+        member.healthy = member.error.is_none();
+    }
     let Alike::Odd(odd) = Alike::among(members, comparison, &[]) else { return };
     let odd: Vec<Option<Id>> = odd.iter().map(|m| m.id).collect();
     let is_weak = |m: &MemberReport| {

@@ -16,7 +16,7 @@ use super::{
     report::{Advice, EtcdReport, MemberReport},
 };
 use crate::{
-    etcd::{EtcdError, KvHash},
+    etcd::{Alarm, EtcdError, KvHash},
     event::bytes,
 };
 
@@ -74,9 +74,12 @@ impl Hashes {
     }
 }
 
-/// Asks for hashes what answered, each member once, and those again that have dropped all that one far below them has. `until` is when
+/// Asks for hashes what answered, however large it is where the alarm CORRUPT is on, each member once, and those again that have dropped all that one far below them has. `until` is when
 /// a look that is in a hurry has to end.
 pub async fn compare(targets: &[Target], gathered: &mut Gathered, wanted: Hashes, until: Instant) {
+    // No write waits for a hash while none is taken, and only hashes tell whether the alarm names the right one.
+    let is_corrupt = gathered.alarms.iter().flatten().any(|alarm| alarm.kind == Alarm::CORRUPT);
+    let wanted = if is_corrupt { Hashes::Whole } else { wanted };
     gathered.hashes = wanted;
     let answers = &gathered.answers;
     let sizes = answers.iter().filter_map(|a| Some(a.status.as_ref().ok()?.db_size));

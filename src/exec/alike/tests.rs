@@ -12,6 +12,8 @@ fn with(n: usize, down: &[usize], odd: &[usize], corrupt: &[usize]) -> Scene {
     odd.iter().zip(7..).for_each(|(n, hash)| scene.answer(*n).hash.as_mut().unwrap().hash = hash);
     let alarm = |n: &usize| Alarm { member_id: id(*n), kind: Alarm::CORRUPT.to_owned() };
     scene.gathered.alarms = Some(corrupt.iter().map(alarm).collect());
+    // No hash tells otherwise.
+    corrupt.iter().for_each(|n| scene.answer(*n).hash = None);
     scene
 }
 
@@ -70,6 +72,18 @@ fn no_member_is_started_anew_beside_one_that_differs() {
     of_nobody.gathered.alarms =
         Some(vec![Alarm { member_id: Alarm::WHOLE_CLUSTER, kind: Alarm::CORRUPT.to_owned() }]);
     assert!(hold_the_same(&of_nobody.report(), AGAIN).unwrap_err().help.contains("rsadm etcd alarm disarm"));
+}
+
+/// Whom the alarm names holds what most do: it is no reason to replace it, and none to go on either.
+#[test]
+fn nobody_is_started_anew_while_the_alarm_is_on() {
+    let mut scene = with(3, &[], &[], &[]);
+    scene.gathered.alarms = Some(vec![Alarm { member_id: id(3), kind: Alarm::CORRUPT.to_owned() }]);
+    let refusal = hold_the_same(&scene.report(), AGAIN).unwrap_err();
+    assert!(refusal.why.starts_with("the alarm CORRUPT of m3 is on"), "{refusal}");
+    scene.answer(1).hash.as_mut().unwrap().hash = 7;
+    let refusal = hold_the_same(&scene.report(), AGAIN).unwrap_err();
+    assert!(refusal.help.starts_with("rsadm etcd replace m1 gives it theirs"), "{}", refusal.help);
 }
 
 /// In the middle of an upgrade a member joins with the newest version of those that stay; the prefix stands before what needs it.

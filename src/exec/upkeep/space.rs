@@ -13,7 +13,7 @@ use super::{
 use crate::{
     etcd::{
         Alarm,
-        status::{EtcdReport, Id, MemberReport, same},
+        status::{Alike, EtcdReport, Id, MemberReport, same},
     },
     event::{bytes, count},
     exec::{RunError, wait::patiently},
@@ -194,7 +194,6 @@ impl Quota {
 /// Why taking the alarm back now would mend nothing.
 fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: Quota) -> Option<Refusal> {
     let name = &member.name;
-    let host = member.node.as_ref().unwrap_or(name);
     let refusal = |rule, why: String, help: String| {
         let subject = format!("the alarm {kind} of {name} stays");
         Some(Refusal { rule, subject, why, help })
@@ -227,7 +226,16 @@ fn lasting(kind: &str, member: &MemberReport, report: &EtcdReport, quota: Quota)
         _ => {
             let why =
                 "its data is not known to be that of the others, and taking the alarm back would hide it";
-            let help = format!("rsadm etcd replace {host} gives it the others' data");
+            // The alarm may have named the one that is right.
+            let alike = Alike::of(report, &[]);
+            let odd = if let Alike::Odd(odd) = &alike { odd.clone() } else { vec![] };
+            let help = match odd.iter().find(|m| m.id == member.id).or(odd.first()) {
+                Some(odd) => {
+                    let host = odd.node.as_ref().unwrap_or(&odd.name);
+                    format!("rsadm etcd replace {host} gives it the others' data")
+                }
+                None => "rsadm etcd status --compare shows what each holds, and what to do".to_owned(),
+            };
             refusal("still-corrupt", why.to_owned(), help)
         }
     }
@@ -311,6 +319,12 @@ mod tests {
         let sick = scene.report();
         assert!(lasting("CORRUPT", &sick.members[0], &sick, ANY).unwrap().help.contains("replace m1"));
         assert!(divided("CORRUPT", &healed).is_none() && divided("CORRUPT", &sick).is_some());
+        // The one that etcd has named is right, and the leader wrong.
+        scene.answer(1).hash.as_mut().unwrap().hash -= 1;
+        scene.answer(2).hash.as_mut().unwrap().hash = 7;
+        let named = scene.report();
+        assert!(lasting("CORRUPT", &named.members[0], &named, ANY).unwrap().help.contains("replace m2"));
+        scene.answer(2).hash = scene.answer(3).hash;
         scene.answer(1).hash = None;
         let unknown = scene.report();
         assert!(divided("CORRUPT", &unknown).is_some());

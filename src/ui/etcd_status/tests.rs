@@ -122,13 +122,14 @@ fn learner() {
 fn corrupt() {
     let mut scene = Scene::new(3);
     scene.gathered.alarms = Some(vec![Alarm { member_id: id(3), kind: "CORRUPT".to_owned() }]);
+    scene.answer(3).hash.as_mut().unwrap().hash = 7;
     insta::assert_snapshot!(text(&scene), @"
     prod  cluster 7c1f0d2ab94e13aa  etcd 3.7.0  revision 48211
 
     MEMBER  ENDPOINT       ROLE    TERM  LAG  DB / IN USE / QUOTA   HASH      LATENCY  CERT   NOTES
     m1      10.0.0.1:2379  voter   4     0    24 MiB / 23% / 8 GiB  9f3a00c1  1.2 ms   360 d
     m2      10.0.0.2:2379  leader  4     0    24 MiB / 23% / 8 GiB  9f3a00c1  1.5 ms   360 d
-    m3      10.0.0.3:2379  voter   4     0    24 MiB / 23% / 8 GiB  9f3a00c1  1.8 ms   360 d  its data is corrupt (alarm CORRUPT)
+    m3      10.0.0.3:2379  voter   4     0    24 MiB / 23% / 8 GiB  00000007  1.8 ms   360 d  its data is corrupt (alarm CORRUPT)
 
     quorum   2 of 3 voters healthy; needs 2; can lose 0 more
     clients  API servers m1 m2 m3 each dial m1 m2 m3
@@ -137,6 +138,17 @@ fn corrupt() {
     the data of m3 is corrupt (alarm CORRUPT), and etcd takes no writes: do not restart the other members; this gives it theirs, sets its own aside, and takes the alarm back:
       rsadm etcd replace prod.yaml m3
     ");
+}
+
+/// By the hashes it holds what the others do.
+#[test]
+fn an_alarm_of_one_that_is_right() {
+    let mut scene = Scene::new(3);
+    scene.gathered.alarms = Some(vec![Alarm { member_id: id(3), kind: "CORRUPT".to_owned() }]);
+    let text = text(&scene);
+    let row = text.lines().find(|line| line.starts_with("m3 ")).unwrap();
+    assert!(row.ends_with("360 d  alarm CORRUPT"), "{text}");
+    assert!(text.ends_with("this takes it back:\n  rsadm etcd alarm disarm prod.yaml\n"), "{text}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ fn alarms_are_told_with_what_takes_them_back() {
     let mut scene = Scene::new(3);
     let alarm = |n, kind: &str| Alarm { member_id: id(n), kind: kind.to_owned() };
     scene.gathered.alarms = Some(vec![alarm(1, "NOSPACE"), alarm(3, "CORRUPT")]);
+    // No hash tells otherwise.
+    scene.answer(3).hash = None;
     insta::assert_snapshot!(summary(&scene), @"
     Degraded 2/3 can lose 0
     m3: its data is corrupt (alarm CORRUPT)
@@ -40,6 +42,40 @@ fn alarms_are_told_with_what_takes_them_back() {
     assert!(Scene::new(3).without_quorum().report().alarms_known, "a member's status tells its alarms");
     let nobody = (1..=3).fold(Scene::new(3).without_quorum(), |scene, n| scene.silence(n, "refused"));
     assert!(!nobody.report().alarms_known);
+}
+
+/// etcd's periodic check names the first that differs from the leader, whoever of the two is wrong.
+#[test]
+fn an_alarm_is_weighed_against_what_members_hold() {
+    let with = |n: usize, odd: &[usize], corrupt: usize| {
+        let mut scene = Scene::new(n);
+        odd.iter().for_each(|n| scene.answer(*n).hash.as_mut().unwrap().hash = 7);
+        scene.gathered.alarms = Some(vec![Alarm { member_id: id(corrupt), kind: "CORRUPT".to_owned() }]);
+        scene.report()
+    };
+    let commands =
+        |report: &EtcdReport| report.advice.iter().filter_map(|a| a.command.clone()).collect::<Vec<_>>();
+    let says = |report: &EtcdReport, words: &str| report.advice.iter().any(|a| a.text.contains(words));
+    let sick = |report: &EtcdReport| {
+        let sick = report.members.iter().filter(|m| !m.healthy);
+        sick.map(|m| m.name.clone()).collect::<Vec<_>>()
+    };
+    let leader = with(3, &[2], 3);
+    assert_eq!(commands(&leader), ["rsadm etcd replace prod.yaml m2"]);
+    assert!(says(&leader, "do not replace m3. It is the data of m2 that differs"), "{:?}", leader.advice);
+    assert_eq!(sick(&leader), ["m2"]);
+    let right = with(3, &[3], 3);
+    assert!(commands(&right).iter().all(|c| c == "rsadm etcd replace prod.yaml m3"), "{:?}", right.advice);
+    assert_eq!(sick(&right), ["m3"]);
+    let healed = with(3, &[], 3);
+    assert_eq!(commands(&healed), ["rsadm etcd alarm disarm prod.yaml"]);
+    assert_eq!(sick(&healed), [""; 0]);
+    let two = with(2, &[2], 2);
+    assert!(
+        commands(&two).is_empty() && says(&two, "hashes do not tell whose data is right"),
+        "{:?}",
+        two.advice
+    );
 }
 
 #[test]

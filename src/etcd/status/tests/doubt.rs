@@ -109,7 +109,9 @@ fn no_majority_is_told_from_one() {
     assert_eq!(apart(&compacting, None), "", "no two hashes compare");
     let mut found_out = with(2, &[2]);
     found_out.gathered.alarms = Some(vec![Alarm { member_id: id(2), kind: "CORRUPT".to_owned() }]);
-    assert_eq!(apart(&found_out, None), "", "etcd's alarm tells");
+    assert_eq!(apart(&found_out, None), "m1 m2", "the alarm tells whom the leader has named");
+    found_out.answer(2).hash = None;
+    assert_eq!(apart(&found_out, None), "", "etcd's alarm is all that tells");
 }
 
 /// Two that are wrong are most of three that answer, and outvote the right one no more than etcd lets them.

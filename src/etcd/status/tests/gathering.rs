@@ -114,7 +114,7 @@ async fn hanging_members_do_not_hold_up_the_answer() {
     let gathered = gather(&targets, Limits::default()).await;
     // The clock of this test stands still except while all tasks wait, so this is exact.
     assert_eq!(started.elapsed(), Limits::default().answers);
-    assert_eq!(gathered.answers[1].status, Err("no answer within 2.0 s".into()));
+    assert_eq!(gathered.answers[1].status, Err(Silence::late("no answer within 2.0 s")));
     assert_eq!(gathered.answers[0].own_list, Some(vec![member(1)]));
     assert_eq!(gathered.alarms, None);
     assert_eq!(ALARMS.load(Ordering::Relaxed), 0, "without a quorum the list of alarms would be a write");
@@ -158,6 +158,30 @@ async fn hashes_are_asked_for_where_they_are_wanted_and_bearable() {
         let what = format!("{wanted:?} {db_size} {takes:?}");
         assert_eq!(hashing.asked.load(Ordering::Relaxed), asked, "{what}");
         assert_eq!(gathered.answers[0].hash.is_some(), told, "{what}");
+    }
+}
+
+/// Nothing is written then, and the alarm may name the one that is right.
+#[tokio::test(start_paused = true)]
+async fn while_corrupt_is_on_hashes_are_asked_for_whatever_they_cost() {
+    static ALARMS: AtomicUsize = AtomicUsize::new(0);
+    for (kind, wanted, asked) in [
+        (Alarm::CORRUPT, Hashes::Unasked, 1),
+        (Alarm::CORRUPT, Hashes::Quick, 1),
+        (Alarm::NOSPACE, Hashes::Quick, 0),
+    ] {
+        let takes = Duration::from_secs(40);
+        let hashing = Arc::new(Hashing { db_size: 8 << 30, takes, ..Hashing::default() });
+        let mut target = target(Duration::ZERO, false, &ALARMS);
+        let (delay, hangs_reads, alarms_asked) = (Duration::ZERO, false, &ALARMS);
+        let member = SlowMember { delay, hangs_reads, alarms_asked, hashing: hashing.clone() };
+        target.api = Ok(Box::new(member));
+        let targets = [target];
+        let mut gathered = gather(&targets, Limits::default()).await;
+        gathered.alarms = Some(vec![Alarm { member_id: 1, kind: kind.to_owned() }]);
+        compare(&targets, &mut gathered, wanted, Instant::now() + Duration::from_secs(1)).await;
+        assert_eq!(hashing.asked.load(Ordering::Relaxed), asked, "{kind} {wanted:?}");
+        assert_eq!(gathered.answers[0].hash.is_some(), asked == 1, "{kind} {wanted:?}");
     }
 }
 
