@@ -63,6 +63,7 @@ pub fn parse(text: &str) -> Option<EtcdHost> {
                 process.flags.extend(rest.split_once(' ').map(|(name, value)| (name.into(), value.into())));
             }
             "room" => process.room = rest.parse().ok(),
+            "unmounted" => process.unmounted = Some(rest.into()),
             "aside" => {
                 process
                     .aside

@@ -7,6 +7,13 @@ f kubelet "$(systemctl is-active kubelet 2>/dev/null)"
 room=
 [ -f /var/lib/rsadm/cluster.json ] && f identity "$(cat /var/lib/rsadm/cluster.json)"
 [ -e /var/lib/etcd/member ] && f data && room=$(df -PB1 /var/lib/etcd/member/wal 2>/dev/null | awk 'NR == 2 {print $4}') && f room "$room"
+# A disk of its own that nobody has mounted, as with nofail: etcd begins anew in the empty folder below.
+[ ! -r /etc/fstab ] || while read -r d p _ o _; do
+  case $d,${p%/},$o in
+  '#'* | *noauto*) ;;
+  *,/var/lib/etcd,* | *,/var/lib/etcd/member,*) grep -q " ${p%/} " /proc/mounts || f unmounted "${p%/}" ;;
+  esac
+done < /etc/fstab
 p=/var/lib/rsadm/restore
 # Once it is over and no manifest waits, what is left of it stands in nobody's way.
 if [ -s $p/token ] && { [ ! -f $p/over ] || compgen -G "$p/manifests/*.yaml" >/dev/null; }; then

@@ -47,6 +47,7 @@ pub(super) fn advise(report: &EtcdReport, known: &Known) -> Vec<Advice> {
     advice.extend(links::advise(report));
     advice.extend(terms(report));
     advice.extend(disks::advise(report, Pace::of(report, known.timing)));
+    advice.extend(report.members.iter().filter_map(|m| disks::unmounted(m, commands)));
     advice.extend(report.members.iter().filter_map(disks::room));
     advice.extend(api_servers(report, commands));
     advice.extend(even(report));

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    advice::{note, title, warning},
+    advice::{host, note, title, warning},
+    commands::Commands,
     host::{HostState, Process},
     report::{Advice, EtcdReport, MemberReport},
     timing::{Pace, advised},
@@ -97,6 +98,21 @@ pub(super) fn room(member: &MemberReport) -> Option<Advice> {
         bytes(left),
         ETCD_DATA_DIR,
         aside(process)
+    );
+    Some(warning(text))
+}
+
+/// A member that runs beside its disk: with an empty folder and a member list that is that of its foundation it takes its old place,
+/// and its vote, without what it had acknowledged.
+pub(super) fn unmounted(member: &MemberReport, commands: Commands<'_>) -> Option<Advice> {
+    let Some(HostState::Seen(process)) = &member.host else { return None };
+    let folder = process.unmounted.as_ref().filter(|_| process.running)?;
+    let (title, host) = (title(member), host(member));
+    let text = format!(
+        "etcd on {title} runs beside its disk: /etc/fstab of {title} has one for {folder}, and it is not mounted. It began anew in the \
+         folder below and votes, without what it had acknowledged before: writes may be missing. Keep that disk as it is, and do not \
+         mount it below a running etcd; once it is known that no other member lacks writes, {} makes {title} a member anew",
+        commands.replace(&host)
     );
     Some(warning(text))
 }

@@ -43,6 +43,9 @@ pub struct Process {
     /// Bytes that are left on the disk of its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
+    /// Where its data has a disk of its own by `/etc/fstab`, which is not mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmounted: Option<Box<str>>,
     /// Bytes of old data that was set aside, by its folder.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub aside: BTreeMap<String, u64>,

@@ -273,6 +273,31 @@ fn why_a_member_panics_is_told_with_its_error() {
     assert_eq!(words.text, "failed to open database: checksum error");
 }
 
+/// The script itself, with tables of ours for the host's.
+#[test]
+fn a_disk_of_etcds_that_is_not_mounted_is_told() {
+    let host = tempfile::tempdir().unwrap();
+    let at = |name: &str| host.path().join(name);
+    let text = SCRIPT
+        .text
+        .replace("/etc/fstab", &at("fstab").display().to_string())
+        .replace("/proc/mounts", &at("mounts").display().to_string());
+    let disk = "UUID=7 /var/lib/etcd ext4 defaults,nofail 0 2\n";
+    for (fstab, mounts, told) in [
+        (disk, "/dev/sda1 / ext4 rw 0 0\n", Some("/var/lib/etcd")),
+        (disk, "/dev/sda1 / ext4 rw 0 0\n/dev/sdb /var/lib/etcd ext4 rw 0 0\n", None),
+        ("/dev/sdb /var/lib/etcd/ ext4 nofail 0 2\n", "", Some("/var/lib/etcd")),
+        ("#/dev/sdb /var/lib/etcd ext4 nofail 0 2\n/dev/sda1 / ext4 rw 0 0\n", "", None),
+        ("/dev/sdb /var/lib/etcd ext4 noauto 0 2\n", "", None),
+        ("# /etc/fstab\n\n", "", None),
+    ] {
+        fs::write(at("fstab"), fstab).unwrap();
+        fs::write(at("mounts"), mounts).unwrap();
+        let said = Command::new("bash").args(["-c", &text]).output().unwrap().stdout;
+        assert_eq!(seen(&String::from_utf8_lossy(&said)).unmounted.as_deref(), told, "{fstab} {mounts}");
+    }
+}
+
 #[test]
 fn nothing_installed_and_half_an_answer() {
     assert_eq!(seen("kubelet inactive\nend\n"), Process::default());

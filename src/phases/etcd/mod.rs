@@ -5,7 +5,8 @@
 //!
 //! `initial-cluster` and its state are read at a member's first start only. They are kept out of what identifies the
 //! pod to the kubelet (`metadata.uid`), so that turning `new` into `existing` after the foundation restarts nobody, and
-//! a wiped data directory finds a manifest that founds nothing (kubespray#13261 tells of the alternative).
+//! a wiped data directory finds a manifest that founds nothing (kubespray#13261 tells of the alternative). It rejoins under
+//! its old ID as long as the list is that of all members (etcd, `bootstrapExistingClusterNoWAL`), with an empty log and its vote.
 
 use crate::{
     hash::sha256,

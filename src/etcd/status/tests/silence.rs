@@ -271,6 +271,20 @@ fn a_member_that_cannot_use_its_own_certificates_is_told_with_what_issues_them()
     }
 }
 
+/// As with `nofail`, after a boot without that disk: it may have begun anew in the folder below.
+#[test]
+fn a_member_that_runs_beside_its_disk_is_told() {
+    for (running, told) in [(true, true), (false, false)] {
+        let process = Process { running, unmounted: Some("/var/lib/etcd".into()), ..Process::default() };
+        let mut scene = Scene::new(3);
+        scene.known.hosts.insert("m3".to_owned(), HostState::Seen(process));
+        let report = scene.report();
+        let is_it =
+            |a: &Advice| a.text.starts_with("etcd on m3 runs beside its disk: /etc/fstab of m3 has one for");
+        assert_eq!(report.advice.iter().any(is_it), told, "{:?}", report.advice);
+    }
+}
+
 /// What the others lost is on its disk alone, and it would be set aside.
 #[test]
 fn a_member_that_has_what_the_others_lost_is_not_to_be_replaced_yet() {
