@@ -15,7 +15,7 @@ use crate::{
     exec::{lookup::look_up, members::SshMembers},
     host::{
         HostError,
-        fleet::Fleet,
+        fleet::{Fleet, PATIENCE},
         ssh::{ControlDir, Options},
     },
     inventory::{Cluster, Node, NodeName, Role},
@@ -28,9 +28,6 @@ mod run;
 
 pub(super) use recording::{Recording, recorded, recorded_unless};
 pub(super) use run::ended;
-
-/// How long all hosts together have for a login and a root shell: who waits for an answer gets one within 15 s.
-const PATIENCE: Duration = Duration::from_secs(14);
 
 /// When every host's report is due where some may be missing: half a second on an idle host, and busy ones are not dead.
 const FACTS_DUE: Duration = Duration::from_secs(30);

@@ -186,15 +186,66 @@ pub fn holder(command: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use async_trait::async_trait;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::host::{At, ConnectKind, Forward};
+
+    /// A host that always says that somebody has its lock.
+    struct Taken(NodeName, String);
+
+    #[async_trait]
+    impl Host for Taken {
+        fn name(&self) -> &NodeName {
+            &self.0
+        }
+
+        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            let stdout = self.1.clone().into_bytes();
+            Ok(vec![Output { status: TAKEN, stdout, ..Output::default() }])
+        }
+
+        async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            let (host, why) = (self.0.clone(), String::new());
+            Err(HostError::Connect { host, kind: ConnectKind::Other, at: At::Host, why })
+        }
+    }
+
+    /// By a clock that stands still except while all wait. What a host itself waits for the lock is in `scripts/tests/lock.rs`.
+    #[tokio::test(start_paused = true)]
+    async fn only_what_a_dead_run_of_this_computer_holds_is_waited_for() {
+        let (alive, dead) = (holder("up"), dead());
+        let elsewhere = dead.replace(&place_of_processes().unwrap(), "another.1");
+        for (holder, waits) in [
+            (alive.as_str(), Duration::ZERO),
+            (&elsewhere, Duration::ZERO),
+            ("rsadm up by ann@desk (pid 17)", Duration::ZERO),
+            (&dead, LAST_STEP),
+        ] {
+            let host = |name| Arc::new(Taken(NodeName::new(name), holder.to_owned())) as Arc<dyn Host>;
+            let fleet = Fleet::new(["m1", "m2"].map(host).into(), 2);
+            let began = Instant::now();
+            let events = Events::none();
+            let taken = take(&fleet, "a run", Mark::Own, &events);
+            let refusal = timeout(LAST_STEP * 10, taken).await.unwrap().unwrap_err();
+            assert_eq!((began.elapsed(), refusal.subject.as_str()), (waits, "m1 is locked by another run"));
+            assert_eq!(refusal.why, words(holder));
+        }
+    }
+
+    /// What a run of this computer left whose process is gone. No process has this number: pid_max is at most 2^22.
+    fn dead() -> String {
+        let place = place_of_processes().unwrap();
+        holder("up").replace(&format!("\t{place} {} ", std::process::id()), &format!("\t{place} 999999999 "))
+    }
 
     #[test]
     fn only_a_process_of_this_computer_is_known_to_be_dead() {
-        let own = holder("up");
+        let (own, dead) = (holder("up"), dead());
         let place = place_of_processes().unwrap();
-        // No process has this number: pid_max is at most 2^22.
-        let dead =
-            own.replace(&format!("\t{place} {} ", std::process::id()), &format!("\t{place} 999999999 "));
         assert!(!is_dead(&own) && is_dead(&dead) && is_dead(&format!("{dead}\n")));
         let container = place.replace('.', ".1");
         assert!(!is_dead(&dead.replace(&place, &container)), "the same name and number, elsewhere");

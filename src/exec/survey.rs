@@ -30,6 +30,10 @@ const HASHES: Duration = Duration::from_millis(600);
 /// What answers get in any case: longer than the default election timeout, so that an election is not yet a lost quorum.
 const LEAST: Duration = Duration::from_millis(1_200);
 
+/// What a survey takes at the most, in milliseconds, that begins when its answer is due already: until it knows that a host hangs, and
+/// then that members serve without a quorum.
+pub const OVERTIME_MILLIS: u128 = DIAL.as_millis() * 3 / 2 + LEAST.as_millis();
+
 /// What a survey needs to know beside the hosts.
 pub struct Survey<'a> {
     /// What is wanted.

@@ -9,7 +9,7 @@ use super::watch;
 use crate::{
     cli::{CliError, Context, Exit, InventoryArg, args::duration, literal, session::Session},
     etcd::status::{Hashes, Verdict},
-    exec::survey::Survey,
+    exec::survey::{OVERTIME_MILLIS, Survey},
     inventory::{Node, Role},
     ui::etcd_status::render,
 };
@@ -51,6 +51,9 @@ pub(in crate::cli) struct Args {
 
 /// How long a host may take to let us in, so that the answer comes in time where one is off.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+// An answer comes within 5 s: where hosts hang, and where some let nobody in and those that do hang then.
+const _: () = assert!(DUE.as_millis() < 5_000 && PATIENCE.as_millis() + OVERTIME_MILLIS < 5_000);
 
 /// When the answer is due of a look that began then. The time that the operator gives to logins is none of the survey's: a
 /// member that was not asked in time counts as silent.
@@ -95,26 +98,82 @@ pub(in crate::cli) fn exit(verdict: Verdict) -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{future::pending, io, net::SocketAddr, sync::Arc};
 
+    use async_trait::async_trait;
     use clap::Parser;
+    use tokio::time::{advance, timeout};
 
     use super::*;
     use crate::{
         cli::{Cli, Interrupt},
+        etcd::status::MemberReport,
+        host::{Forward, Host, HostError, Op, Output, fleet::Fleet},
+        inventory::NodeName,
+        manifests::testing,
         ui::{Settings, Ui},
     };
+
+    fn context(command: &str) -> Context {
+        let options = Cli::parse_from(command.split(' ')).options;
+        Context::new(options, Ui::new(Settings::default(), io::sink(), io::sink()), Interrupt::default())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn members_are_asked_in_time_however_long_a_login_may_take() {
         for (command, left) in [("rsadm up", Duration::ZERO), ("rsadm --timeout 1m up", DUE)] {
-            let options = Cli::parse_from(command.split(' ')).options;
-            let ui = Ui::new(Settings::default(), io::sink(), io::sink());
-            let context = Context::new(options, ui, Interrupt::default());
+            let context = context(command);
             let began = Instant::now();
-            tokio::time::advance(Duration::from_secs(6)).await;
+            advance(Duration::from_secs(6)).await;
             let due = due(&context, began);
             assert_eq!(due.saturating_duration_since(Instant::now()), left, "{command}");
+        }
+    }
+
+    /// A host that let us in and hangs since, in all that it is asked or in what leads to its member.
+    struct Hangs {
+        name: NodeName,
+        reads: bool,
+    }
+
+    #[async_trait]
+    impl Host for Hangs {
+        fn name(&self) -> &NodeName {
+            &self.name
+        }
+
+        async fn run(&self, ops: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+            let is_read = |op: &Op| self.reads && matches!(op, Op::Read(_));
+            if !ops.iter().all(is_read) {
+                pending::<()>().await;
+            }
+            Ok(vec![Output::default(); ops.len()])
+        }
+
+        async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
+            pending().await
+        }
+    }
+
+    /// The clock of this test stands still except while all tasks wait: no busy machine makes it longer.
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_hang_hold_no_answer_up() {
+        let (cluster, context) = (testing::ha(), context("rsadm etcd status"));
+        for (reads, logins) in
+            [(false, Duration::ZERO), (true, Duration::ZERO), (false, PATIENCE), (true, PATIENCE)]
+        {
+            let host = |node: &Node| Arc::new(Hangs { name: node.name.clone(), reads }) as Arc<dyn Host>;
+            let fleet = Fleet::new(cluster.nodes.iter().map(host).collect(), 8);
+            let began = Instant::now();
+            advance(logins).await;
+            let (fleet, due) = (&fleet, due(&context, began));
+            let survey = Survey { cluster: &cluster, fleet, unreachable: &[], inventory: String::new(), due };
+            let asked = survey.etcd(Hashes::Quick, OffsetDateTime::UNIX_EPOCH);
+            let report = timeout(Duration::from_secs(3600), asked).await.unwrap();
+            assert!(began.elapsed() <= DUE, "{:?}, reads: {reads}, logins: {logins:?}", began.elapsed());
+            assert_eq!(report.verdict, Verdict::NoQuorum);
+            let silent = |m: &MemberReport| m.error.iter().any(|e| e.to_string().starts_with("no answer"));
+            assert!(report.members.len() == 3 && report.members.iter().all(silent), "{report:?}");
         }
     }
 }
