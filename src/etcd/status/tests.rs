@@ -16,7 +16,7 @@ mod scene;
 mod silence;
 
 pub(crate) use scene::member;
-pub(crate) use scene::{Scene, id};
+pub(crate) use scene::{Scene, id, metrics};
 
 /// Verdict, voters healthy/all, can lose; then one line a member that is not well, and the advice.
 fn summary(scene: &Scene) -> String {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::etcd::{
     Alarm,
-    status::tests::{Scene, id},
+    status::tests::{Scene, id, metrics},
 };
 
 fn text(scene: &Scene) -> String {
@@ -20,6 +20,34 @@ fn healthy() {
 
     quorum   3 of 3 voters healthy; needs 2; can lose 1
     clients  API servers m1 m2 m3 each dial m1 m2 m3
+    ");
+}
+
+/// The slowest round trip of all, and the most that a member saw of leaders.
+#[test]
+fn what_members_measured() {
+    let mut scene = Scene::new(3);
+    scene.known.timing = (Duration::from_millis(100), Duration::from_secs(1));
+    let time = Duration::from_micros;
+    for (n, fsync, round_trips) in [
+        (1, time(1800), [(2, time(900)), (3, time(4200))]),
+        (3, time(7000), [(1, time(4000)), (2, time(700))]),
+    ] {
+        scene.known.metrics.insert(format!("m{n}"), metrics(n, fsync, &round_trips));
+    }
+    insta::assert_snapshot!(text(&scene), @"
+    prod  cluster 7c1f0d2ab94e13aa  etcd 3.7.0  revision 48211
+
+    MEMBER  ENDPOINT       ROLE    TERM  LAG  DB / IN USE / QUOTA   HASH      LATENCY  CERT   NOTES
+    m1      10.0.0.1:2379  voter   4     0    24 MiB / 23% / 8 GiB  9f3a00c1  1.2 ms   360 d
+    m2      10.0.0.2:2379  leader  4     0    24 MiB / 23% / 8 GiB  9f3a00c1  1.5 ms   360 d
+    m3      10.0.0.3:2379  voter   4     0    24 MiB / 23% / 8 GiB  9f3a00c1  1.8 ms   360 d
+
+    quorum   3 of 3 voters healthy; needs 2; can lose 1
+    clients  API servers m1 m2 m3 each dial m1 m2 m3
+    disks    fsync takes up to m1 1.7 ms, m3 6.9 ms (99%)
+    network  round trips take up to 4.1 ms (99%, m1 to m3)
+    leader   m2; 3 changes seen in 1 h 0 min
     ");
 }
 

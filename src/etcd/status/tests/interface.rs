@@ -80,6 +80,31 @@ fn json_is_an_interface() {
 }
 
 #[test]
+fn metrics_are_a_part_of_it() {
+    let mut scene = Scene::new(3);
+    let time = Duration::from_micros;
+    let measured = metrics(1, time(1800), &[(2, time(900)), (3, time(4200))]);
+    scene.known.metrics.insert("m1".to_owned(), measured);
+    let json = serde_json::to_value(scene.report()).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&json["members"][0]["metrics"]).unwrap(), @r#"
+    {
+      "commit_p99_ms": 3.564,
+      "fsync_p99_ms": 1.782,
+      "heard_ms_ago": {
+        "m2": 40.0,
+        "m3": 40.0
+      },
+      "leader_changes": 1,
+      "round_trips_p99_ms": {
+        "m2": 0.891,
+        "m3": 4.158
+      },
+      "uptime_seconds": 3600
+    }
+    "#);
+}
+
+#[test]
 fn exit_codes() {
     let codes = [Verdict::Healthy, Verdict::Degraded, Verdict::NoQuorum].map(Verdict::exit_code);
     assert_eq!(codes, [0, 8, 9]);

@@ -47,6 +47,26 @@ pub(super) fn status(n: usize) -> MemberStatus {
     }
 }
 
+/// What the metrics of member `n` say: it has run for an hour, and each of its disk's and its network's times lies in one bucket.
+pub(crate) fn metrics(n: usize, fsync: Duration, round_trips: &[(usize, Duration)]) -> Metrics {
+    let mut lines = vec![
+        format!("etcd_server_leader_changes_seen_total {n}"),
+        "process_start_time_seconds 1000".to_owned(),
+    ];
+    lines.extend(round_trips.iter().map(|(from, _)| format!("heard{{From=\"10.0.0.{from}\"}} 40")));
+    let mut histogram = |name: &str, labels: &str, time: Duration| {
+        for (bound, count) in [(time.as_secs_f64().to_string(), 1000), ("+Inf".to_owned(), 1000)] {
+            lines.push(format!("{name}_bucket{{{labels}le=\"{bound}\"}} {count}"));
+        }
+    };
+    histogram("etcd_disk_wal_fsync_duration_seconds", "", fsync);
+    histogram("etcd_disk_backend_commit_duration_seconds", "", fsync * 2);
+    for (to, time) in round_trips {
+        histogram("etcd_network_peer_round_trip_time_seconds", &format!("To=\"{:x}\",", id(*to)), *time);
+    }
+    Metrics::read(lines.iter().map(String::as_str), 4600).unwrap()
+}
+
 impl Scene {
     pub(crate) fn new(n: usize) -> Self {
         let list: Vec<Member> = (1..=n).map(member).collect();
