@@ -74,14 +74,14 @@ printf 'k %s\n' "${a[@]}" | cat - <(printf '%s\0' "${a[@]#* * }" | xargs -0 sha2
 for p in /etc/containerd/certs.d/*/hosts.toml $U/containerd.service; do IFS= read -r v <"$p" && [[ $v = '# Written by rsadm'* ]] && f ours "$p"; done
 # Of an install that was to put something in place, whether any of it is there.
 for p in $R/placing/*; do while read -r _ _ v; do [ ! -e "$v" ] || { f placing "${p##*/}"; break; }; done <"$p"; done
-# Certificates are public; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key that its
+# Certificates are public, and of several in a file the first counts; of kubeconfigs only these and the address. In the kubelet's bundle a key follows. Of a key that its
 # file cuts short, nothing; on P-256 its end, the public point: of SEC 1 in 164 characters (30 77 02 01 01) or of PKCS#8 in
 # 184 (30 81 87 02 01 00 30 13), as no other key, and no part of one, begins and is long. The end of others is secret.
 w=()
 for p in $K/pki/{,etcd/}*.{crt,key} $L/kubelet/pki/{kubelet.{crt,key},kubelet-client-current.pem} $K/*.conf; do [ -f "$p" ] && w+=("$p"); done
 awk 'function tell(){if(p~/conf$/)print "kubeconfig",p,s,a,c;else if(p~/y$/){if(on)b="";n=length(b);if(!n||n==164&&b~/^MHcCAQE/||n==184&&b~/^MIGHAgEAMBM/)print "key",p,substr(b,n-87)}else if(p)print "cert",p,b}
   FNR==1{tell();p=FILENAME;b="";on=over=0;s=a=c="-"}
-  /N CERT/{on=!over;next} /END CERT/{on=0;over=p~/m$/;next} /-.* KEY/{on=p~/y$/&&/BE/;next} on{b=b $0}
+  /N CERT/{on=!over;next} /END CERT/{on=0;over=1;next} /-.* KEY/{on=p~/y$/&&/BE/;next} on{b=b $0}
   $1=="server:"{s=$2} $1~/^certificate-auth.*-data:/{a=$2} $1~/^client-cert.*-data:/{c=$2} END{tell()}' "${w[@]}" </dev/null
 # Of the container etcd, whatever stands beside it: what it is started with, a value on its own line with its flag. Where none has
 # that name, all flags count. The same of a manifest that was set aside.

@@ -101,7 +101,8 @@ fn an_install_that_puts_nothing_in_place_leaves_no_note() {
 
 /// What the host's facts say with that word.
 fn told(place: &Place, word: &str) -> Vec<String> {
-    let output = place.run(SCRIPT.text, &["facts"]);
+    let folder = place.path("kubernetes").display().to_string();
+    let output = place.run(&SCRIPT.text.replace("K=/etc/kubernetes ", &format!("K={folder} ")), &["facts"]);
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     lines.lines().filter(|line| line.starts_with(word)).map(str::to_owned).collect()
 }
@@ -123,6 +124,21 @@ fn a_note_counts_where_a_file_that_it_names_is_there() {
     // The machine that the tests run on may have rsadm's own unit.
     let systemd = std::fs::read_to_string("/etc/systemd/system/containerd.service").unwrap_or_default();
     assert!(systemd.starts_with("# Written by rsadm") || !place.wipe("containerd_is_ours").status.success());
+}
+
+/// As a file has them whose operator would have two authorities trusted: read as one, they would be none, and all that the first has signed
+/// would be issued anew.
+#[test]
+fn of_several_certificates_in_a_file_the_first_counts() {
+    let place = Place::new();
+    let pem = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+    place.put("kubernetes/pki/etcd/ca.crt", &(pem("QUJD\nRA==") + &pem("WFla")));
+    place.put("kubernetes/pki/apiserver.crt", &pem("WFla"));
+    let [ca, own] = ["pki/etcd/ca.crt", "pki/apiserver.crt"].map(|file| {
+        let path = place.path("kubernetes").join(file);
+        told(&place, &format!("cert {} ", path.display())).join("; ").rsplit(' ').next().map(str::to_owned)
+    });
+    assert_eq!((ca.as_deref(), own.as_deref()), (Some("QUJDRA=="), Some("WFla")));
 }
 
 /// An ingress' own, in the host's network, is none that the host's kubelet dials.
