@@ -47,6 +47,8 @@ mod namesakes;
 mod observed;
 #[path = "converge/prediction.rs"]
 mod prediction;
+#[path = "converge/prolonged.rs"]
+mod prolonged;
 #[path = "converge/renewal.rs"]
 mod renewal;
 #[path = "converge/reset.rs"]

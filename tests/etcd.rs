@@ -290,6 +290,30 @@ async fn certificates_that_do_not_fit() {
     assert!(matches!(&dialled.client, Err(EtcdError::Untrusted { .. })), "{dialled:?}");
 }
 
+/// As README has it done by hand: nobody is shut out while some know the old certificate and some the new one, whoever signed when.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_is_prolonged_member_by_member() {
+    let mut cluster = Cluster::start(3);
+    serving(&cluster).await;
+    let before = cluster.authority.client();
+    cluster.prolong_authority();
+    let after = cluster.authority.client();
+    assert_ne!(before.ca, after.ca);
+    for n in 0..3 {
+        cluster.kill(n);
+        cluster.restart(n);
+        for other in 0..3 {
+            for credentials in [&before, &after] {
+                let dial = dial_to(cluster.client_address(other));
+                let client = until(|| async { client::dial(&dial, credentials).await.client }).await;
+                until(|| client.linearizable_read()).await;
+            }
+        }
+    }
+    let report = report(&cluster).await;
+    assert_eq!(report.verdict, Verdict::Healthy, "{report:#?}");
+}
+
 /// People read that log, and `etcd status` has its last line.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_looks_at_what_members_serve_to_one_another_leaves_no_complaint() {

@@ -31,11 +31,16 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
+        let params = Self::params();
         let ca_pem = params.self_signed(&key).unwrap().pem();
         Self { ca_pem, issuer: Issuer::new(params, key) }
+    }
+
+    fn params() -> CertificateParams {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
     }
 
     /// Certificate and key for a member, or a client: etcd's own files serve as both.
@@ -117,6 +122,14 @@ impl Cluster {
             cluster.members[i].process = Some(cluster.spawn(&cluster.members[i], &all, "new"));
         }
         cluster
+    }
+
+    /// Gives the authority another certificate, of the same key and name, which members read when they start.
+    pub(crate) fn prolong_authority(&mut self) {
+        let mut params = Authority::params();
+        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(3650);
+        self.authority.ca_pem = params.self_signed(self.authority.issuer.key()).unwrap().pem();
+        fs::write(self.folder.path().join("ca.crt"), &self.authority.ca_pem).unwrap();
     }
 
     /// A member with addresses of its own that does not run yet.

@@ -4,7 +4,10 @@ use super::{Authority, Certificate, CertificatesStatus, RENEW_DAYS, Served, Sour
 use crate::{
     etcd::status::{Advice, Level},
     phases::{certs, clock},
-    pki::{authorities::WARNING_DAYS, leaf::URGENT_DAYS},
+    pki::{
+        authorities::{Ca, WARNING_DAYS},
+        leaf::URGENT_DAYS,
+    },
 };
 
 /// All there is to say; of a cluster that is not there yet, how it comes to be.
@@ -104,11 +107,15 @@ fn without_key(sources: &Sources<'_>, status: &CertificatesStatus) -> Vec<Advice
 
 fn ending_authorities(status: &CertificatesStatus) -> Vec<Advice> {
     let ending = status.authorities.iter().filter(|a| a.days < WARNING_DAYS);
-    let told = ending.map(|Authority { name, days, .. }| match *days < 0 {
-        true => {
+    let told = ending.map(|Authority { name, days, .. }| match (*days < 0, *name == Ca::Etcd.to_string()) {
+        (true, _) => {
             format!("the {name} has expired: nobody accepts what it signs, and nothing can be renewed with it")
         }
-        false => format!(
+        (false, true) => format!(
+            "the {name} ends in {days} days, and with it everything that it signed; no command prolongs it, and README has the \
+             steps by hand, at \"etcd's authority ends\""
+        ),
+        (false, false) => format!(
             "the {name} ends in {days} days, and with it everything that it signed; a new one is never made by \
              itself, so plan the change now"
         ),

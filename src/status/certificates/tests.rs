@@ -113,6 +113,11 @@ fn what_ends_is_told_in_time_and_what_has_ended_before_all() {
         let status = scene.status_in(days);
         assert_eq!(status.advice.iter().any(|a| a.text.contains("the cluster CA")), warned, "{days}");
         assert_eq!(status.verdict == Verdict::Degraded, warned, "{days}");
+        // That of etcd alone can be prolonged.
+        let steps = "etcd's authority ends";
+        let told = status.advice.iter().filter(|a| a.text.contains(steps)).count();
+        assert_eq!(told, usize::from(days == 3471), "{days}: {:?}", status.advice);
+        assert!(include_str!("../../../README.md").contains(&format!("\n### {steps}\n")));
     }
 }
 
