@@ -107,3 +107,29 @@ fn cni_plugins(cluster: &Cluster, arch: &str) -> Program {
         ..Program::of(cluster, "cni-plugins", source, &sums)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifests::testing;
+
+    /// As the sites have them: no test runs on such a machine.
+    #[test]
+    fn what_a_host_of_arm_fetches() {
+        let cluster = testing::single();
+        let programs = programs_for(&cluster, &cluster.nodes[0], "aarch64");
+        let urls = programs.iter().flat_map(|p| [p.url.as_str(), p.checksum_url.as_str()]);
+        insta::assert_snapshot!(urls.collect::<Vec<_>>().join("\n"), @"
+        https://github.com/containerd/containerd/releases/download/v2.4.2/containerd-2.4.2-linux-arm64.tar.gz
+        https://github.com/containerd/containerd/releases/download/v2.4.2/containerd-2.4.2-linux-arm64.tar.gz.sha256sum
+        https://github.com/opencontainers/runc/releases/download/v1.5.2/runc.arm64
+        https://github.com/opencontainers/runc/releases/download/v1.5.2/runc.sha256sum
+        https://dl.k8s.io/release/v1.37.2/bin/linux/arm64/kubelet
+        https://dl.k8s.io/release/v1.37.2/bin/linux/arm64/kubelet.sha256
+        https://github.com/containernetworking/plugins/releases/download/v1.9.1/cni-plugins-linux-arm64-v1.9.1.tgz
+        https://github.com/containernetworking/plugins/releases/download/v1.9.1/cni-plugins-linux-arm64-v1.9.1.tgz.sha256
+        https://dl.k8s.io/release/v1.37.2/bin/linux/arm64/kubectl
+        https://dl.k8s.io/release/v1.37.2/bin/linux/arm64/kubectl.sha256
+        ");
+    }
+}
