@@ -67,6 +67,10 @@ const TOO_NEW: [(&str, &str); 6] = [
     ("--exchange", "coreutils 9.5"),
 ];
 
+/// What installs packages of a system: hosts keep theirs as they are, and which they have is their operator's.
+const PACKAGE_MANAGERS: [&str; 10] =
+    ["apt", "apt-get", "aptitude", "apk", "dnf", "dpkg", "pacman", "rpm", "yum", "zypper"];
+
 /// Tests in files of their own: the module beside them says what they are about.
 const HEADLESS: &str = "tests.rs";
 
@@ -287,6 +291,21 @@ fn scripts_ask_api_servers_past_proxies() {
         text.lines().filter(|l| is_wrong(l)).map(|l| format!("{file}: {l}")).collect::<Vec<_>>()
     });
     assert_eq!(lines.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+/// Neither a script nor who sends words to hosts.
+#[test]
+fn hosts_packages_are_left_alone() {
+    let senders = sources().into_iter().filter(|(file, _)| in_module(file, "exec") && !is_test(file));
+    let senders = senders.map(|(file, text)| (file, code(&text)));
+    let mut wrong = Vec::new();
+    for (file, text) in files_of("sh").into_iter().chain(senders) {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let words = lines.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_'));
+        let calls = words.filter(|word| PACKAGE_MANAGERS.contains(word));
+        wrong.extend(calls.map(|word| format!("{file} has {word}")));
+    }
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 #[test]
