@@ -13,7 +13,7 @@ use rsadm::{
     inventory::{self, Cluster, LoadBalancer, NetworkPlugin, Node},
     observe::{Observed, gather},
     phases::{self, Aim, Table},
-    plan::{Plan, Refusal},
+    plan::{Action, Plan, Refusal},
 };
 use time::OffsetDateTime;
 
@@ -123,7 +123,14 @@ pub(crate) async fn plan(world: &Arc<World>, cluster: &Cluster, table: &Table) -
     asked(table, &world.members(cluster), &mut seen).await;
     let (plan, _) = phases::plan(table, cluster, seen, OffsetDateTime::now_utc(), |_| true)
         .unwrap_or_else(|r| panic!("{r}; {}", r.help));
+    only_a_reset_wipes(table, &plan);
     plan
+}
+
+/// A host's data goes with such a step, which the world takes for what is wanted.
+fn only_a_reset_wipes(table: &Table, plan: &Plan) {
+    let wipes = plan.steps().any(|(_, step)| matches!(step.action, Action::Wipe { .. }));
+    assert!(!wipes || table.aim == Aim::TakeDown, "{:?} wipes:\n{}", table.aim, words(plan));
 }
 
 /// One run of a command; what forbade it where it did not begin.
@@ -149,6 +156,7 @@ pub(crate) async fn run_through(
     exec::lookup::look_up(cluster, members, &mut seen, None).await;
     asked(table, members, &mut seen).await;
     let (plan, predicted) = phases::plan(table, cluster, seen.clone(), now, |_| true).map_err(refused)?;
+    only_a_reset_wipes(table, &plan);
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = told.clone();
     let events = Events::new(move |event| sink.lock().unwrap().push(event));
