@@ -48,6 +48,115 @@ fn skeletons_load_without_problems() {
     }
 }
 
+/// All of it: what is commented out is there to be found.
+#[test]
+fn one_host() {
+    insta::assert_snapshot!(skeleton(&arguments("ops@10.0.0.1")), @"
+    # An rsadm cluster. Only cluster_name, kubernetes_version and hosts are needed; keys that are commented out show their
+    # defaults. Check it with `rsadm validate`, see what would happen with `rsadm plan`, do it with `rsadm up`.
+    cluster_name: prod-3e2a                # of no other cluster of yours: by it rsadm knows whose a host is
+    kubernetes_version: v1.37.2
+
+    ssh:
+      user: ops
+      # key_path: ~/.ssh/id_ed25519        # default: what ssh would use
+      # become: true                       # sudo; default for every user but root
+      # host_key_check: strict             # strict, accept-new: trust a host on first contact
+      # bastion: {address: jump.example.org, user: ops}
+      control_persist: 60s                 # connections wait that long for your next command; default: 0, none does
+
+    # one control plane with one etcd member: where it fails, the cluster stands still
+    # → three hosts or more make it highly available
+    hosts:
+      - name: m1
+        address: 10.0.0.1
+        roles: [control-plane, etcd, worker]
+
+    # api:
+    #   host: k8s.example.org              # what clients dial; default: the first control plane
+    #   port: 6443
+    #   alternative_names: []              # more names for the API's certificate
+
+    # load_balancer:
+    #   type: node-local                   # node-local: haproxy on each worker; external: yours, at api.host
+
+    # network:
+    #   plugin: bridge                     # bridge: hosts on one L2 network; manifests: flannel, Calico, …; none
+    #   pod_subnet: 10.244.0.0/16
+    #   service_subnet: 10.96.0.0/12
+    #   cluster_domain: cluster.local
+
+    # etcd:
+    #   backup:                            # none by default: without it nobody takes snapshots of etcd
+    #     interval: 6h
+    #     retention: 28                    # how many are kept; or for how long, such as 14d
+    #     target: s3://backups/prod        # s3://, gs://, az://; a folder of the etcd hosts dies with them
+    #     credentials: ~/s3.env            # AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…, a line each
+    #     recipient:                       # age1…: encrypts them to this age key, with the keys that fresh hosts need
+    ");
+}
+
+#[test]
+fn many_hosts() {
+    let hosts = arguments("ops@10.0.0.1 ops@10.0.0.2 db=ops@10.0.0.3:2222 root@10.0.0.4 ops@w.example.org");
+    insta::assert_snapshot!(skeleton(&hosts), @"
+    # An rsadm cluster. Only cluster_name, kubernetes_version and hosts are needed; keys that are commented out show their
+    # defaults. Check it with `rsadm validate`, see what would happen with `rsadm plan`, do it with `rsadm up`.
+    cluster_name: prod-82a8                # of no other cluster of yours: by it rsadm knows whose a host is
+    kubernetes_version: v1.37.2
+
+    ssh:
+      user: ops
+      # key_path: ~/.ssh/id_ed25519        # default: what ssh would use
+      # become: true                       # sudo; default for every user but root
+      # host_key_check: strict             # strict, accept-new: trust a host on first contact
+      # bastion: {address: jump.example.org, user: ops}
+      control_persist: 60s                 # connections wait that long for your next command; default: 0, none does
+
+    hosts:
+      - name: m1
+        address: 10.0.0.1
+        roles: [control-plane, etcd]
+      - name: m2
+        address: 10.0.0.2
+        roles: [control-plane, etcd]
+      - name: db
+        address: 10.0.0.3
+        roles: [control-plane, etcd]
+        port: 2222
+      - name: w1
+        address: 10.0.0.4
+        roles: [worker]
+        user: root
+      - name: w
+        address: w.example.org
+        roles: [worker]
+        internal_address:                  # to be filled in: the IPv4 address by which the other hosts reach it
+
+    # api:
+    #   host: k8s.example.org              # what clients dial; default: the first control plane
+    #   port: 6443
+    #   alternative_names: []              # more names for the API's certificate
+
+    # load_balancer:
+    #   type: node-local                   # node-local: haproxy on each worker; external: yours, at api.host
+
+    # network:
+    #   plugin: bridge                     # bridge: hosts on one L2 network; manifests: flannel, Calico, …; none
+    #   pod_subnet: 10.244.0.0/16
+    #   service_subnet: 10.96.0.0/12
+    #   cluster_domain: cluster.local
+
+    # etcd:
+    #   backup:                            # none by default: without it nobody takes snapshots of etcd
+    #     interval: 6h
+    #     retention: 28                    # how many are kept; or for how long, such as 14d
+    #     target: s3://backups/prod        # s3://, gs://, az://; a folder of the etcd hosts dies with them
+    #     credentials: ~/s3.env            # AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…, a line each
+    #     recipient:                       # age1…: encrypts them to this age key, with the keys that fresh hosts need
+    ");
+}
+
 #[test]
 fn clusters_of_other_hosts_have_other_names() {
     let name = |hosts: &str| load_skeleton(hosts).unwrap().cluster.name;
