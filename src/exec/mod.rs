@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    event::{Event, Events, Failure, Stage as StageEvents},
+    event::{Event, Events, Failure, Stage as StageEvents, count},
     host::{Host, HostError, fleet::Fleet},
     inventory::{Cluster, NodeName},
     layout,
@@ -98,8 +98,15 @@ pub enum RunError {
     Lost(Vec<Failure>),
     /// A gate said no in the middle.
     Refused(Refusal),
-    /// The operator stopped it; how many stages were left.
-    Stopped(usize),
+    /// The operator stopped it; what was left to do, in words.
+    Stopped(String),
+}
+
+impl RunError {
+    /// The operator stopped a plan with so many stages left.
+    fn stopped(left: usize) -> Self {
+        Self::Stopped(format!("{} not begun", count(left, "stage")))
+    }
 }
 
 impl<'a> Context<'a> {
@@ -172,7 +179,7 @@ pub async fn execute(cx: &Context<'_>, plan: &Plan) -> Result<(), RunError> {
     let mut at = 0;
     for group in plan.groups() {
         if (cx.stopping)() {
-            return Err(RunError::Stopped(plan.stages.len() - at));
+            return Err(RunError::stopped(plan.stages.len() - at));
         }
         match group {
             [_] => run_stage(cx, plan, at).await?,

@@ -63,7 +63,7 @@ pub(super) async fn run(cx: &Context<'_>, plan: &Plan, range: Range<usize>) -> R
         return Ok(());
     }
     let done = stages.iter().zip(&progress).filter(|(s, p)| lock(p).done == s.work.len()).count();
-    Err(RunError::Stopped(left - done))
+    Err(RunError::stopped(left - done))
 }
 
 /// One host's part of all stages, in their order.

@@ -198,7 +198,7 @@ pub(crate) async fn try_to(world: &Arc<World>, cluster: &Cluster, table: &Table)
     let why = match &run.result {
         Ok(()) => return Ok(run),
         Err(RunError::Refused(refusal)) => format!("{refusal}; {}", refusal.help),
-        Err(RunError::Stopped(left)) => format!("stopped with {left} stages left"),
+        Err(RunError::Stopped(left)) => format!("stopped; {left}"),
         Err(RunError::Failed(failures) | RunError::Lost(failures)) => {
             let words = failures.iter().map(|f| {
                 let host = f.host.as_ref().map(ToString::to_string).unwrap_or_default();

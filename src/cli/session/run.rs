@@ -194,7 +194,7 @@ pub(in crate::cli) fn ended<T>(result: Result<T, RunError>, command: &str) -> Re
                 .hint("it answers again; run the same command again: it goes on from what it finds")
         }
         RunError::Stopped(left) => {
-            let text = format!("stopped as asked; {} not begun", count(left, "stage"));
+            let text = format!("stopped as asked; {left}");
             CliError::new(Exit::Interrupted, text).hint(format!("rsadm {command} goes on where this stopped"))
         }
     })
@@ -247,7 +247,7 @@ mod tests {
             (lost(), false, 0, true),
             (lost(), true, ROUNDS, false),
             (Err(RunError::Failed(vec![])), true, 0, false),
-            (Err(RunError::Stopped(1)), true, 0, false),
+            (Err(RunError::Stopped(String::new())), true, 0, false),
         ] {
             assert_eq!(goes_on(&result, untold, rounds), more, "{result:?}, untold: {untold}, {rounds}");
         }

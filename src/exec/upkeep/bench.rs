@@ -19,6 +19,7 @@ use crate::{
     },
     exec::RunError,
     inventory::NodeName,
+    plan::Refusal,
 };
 
 mod bounds;
@@ -94,6 +95,15 @@ impl Percentiles {
     }
 }
 
+fn nobody_leads() -> RunError {
+    RunError::Refused(Refusal {
+        rule: "leader",
+        subject: "no load is put on etcd".to_owned(),
+        why: "nobody leads at this moment; the members are holding an election".to_owned(),
+        help: "rsadm etcd status shows every member; once one leads, run the same command again".to_owned(),
+    })
+}
+
 /// Writes at a rate until the time is over or the operator stops it, and takes the keys away again. `measure` reads the
 /// members' metrics, by their names, before and after.
 ///
@@ -106,7 +116,7 @@ pub async fn bench(
 ) -> Result<Measured, RunError> {
     let stage = t.events.stage("bench", "a bounded load", []);
     let report = t.serving().await?;
-    let Some(member) = report.members.iter().find(|m| m.is_leader) else { return Err(RunError::Stopped(1)) };
+    let member = report.members.iter().find(|m| m.is_leader).ok_or_else(nobody_leads)?;
     bounds::fits(t, &report, &load).await?;
     let api = t.tend(&stage, member, "bench").await?;
     let host = NodeName::new(member.name.as_str());

@@ -81,14 +81,15 @@ pub async fn defragment(t: &Tending<'_>, min_gain: u8) -> Result<Defragmented, R
     let mut done = Defragmented { members: vec![], left };
     while !waiting.is_empty() {
         if (t.stopping)() {
-            return Err(RunError::Stopped(waiting.len()));
+            let left = format!("{} not defragmented", count(waiting.len(), "member"));
+            return Err(RunError::Stopped(left));
         }
         let report = t.report().await;
         let name = waiting.remove(next(&report, &waiting));
         match one(t, &name).await? {
             Ok(shrunk) => done.members.push(shrunk),
             Err(why) => {
-                t.events.warn(format!("goes on without {name}, whose host the inventory lacks: {why}"), None);
+                t.events.warn(format!("goes on without {name}: {why}"), None);
                 done.left.push(Left { name, why });
             }
         }
@@ -166,15 +167,15 @@ fn next(report: &EtcdReport, waiting: &[String]) -> usize {
     waiting.iter().position(|name| !leads(name)).unwrap_or(0)
 }
 
-/// Defragments a member; why it is left, where its host is not in the inventory and it cannot be reached.
+/// Defragments a member; why it is left, where it is one no more, or its host is not in the inventory and it cannot be reached.
 async fn one(t: &Tending<'_>, name: &str) -> Result<Result<Shrunk, String>, RunError> {
     let report = t.may_pause(name, Outage::Defragment).await?;
     let own = |report: &EtcdReport| report.members.iter().find(|m| m.name == name).cloned();
-    let Some(mut member) = own(&report) else { return Err(RunError::Stopped(1)) };
+    let Some(mut member) = own(&report) else { return Ok(Err("it is no member any more".to_owned())) };
     if !member.in_inventory
         && let Err(why) = t.reach(&member).await
     {
-        return Ok(Err(why));
+        return Ok(Err(format!("the inventory lacks its host, and {why}")));
     }
     if member.is_leader {
         t.hand_over(&report, &member).await?;
