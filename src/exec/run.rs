@@ -303,8 +303,8 @@ async fn certificate(
     let spec =
         specs::spec_for(cx.cluster, node, name).ok_or_else(|| format!("{name} is not in the table"))?;
     let material = take_authority(cx, spec.ca).await?;
-    let authority = material.authority().ok_or("not an authority")?;
-    let issued = authority.issue(&spec, cx.now).map_err(|e| crate::line::chain(&e))?;
+    let issued = material.authority().ok_or_else(|| unfit(spec.ca))?.issue(&spec, cx.now);
+    let issued = issued.map_err(|e| crate::line::chain(&e))?;
     let ca = match spec.place {
         Place::Kubeconfig { .. } => authority_text(cx, Ca::Cluster).await?,
         Place::Pair { .. } | Place::Bundle { .. } => String::new(),
@@ -320,7 +320,11 @@ async fn certificate(
 
 async fn authority_text(cx: &Context<'_>, ca: Ca) -> Result<String, String> {
     let material = take_authority(cx, ca).await?;
-    Ok(material.authority().ok_or("not an authority")?.files().cert.clone())
+    Ok(material.authority().ok_or_else(|| unfit(ca))?.files().cert.clone())
+}
+
+fn unfit(ca: Ca) -> String {
+    format!("what hosts keep as the {ca} is no authority")
 }
 
 /// The authority from memory, or from a host that keeps it. Only the plan may have one made.

@@ -47,11 +47,15 @@ impl Ground<'_> {
                 })
                 .collect();
             let Some(host) = self.session.fleet.host(&node.name) else { continue };
-            let outputs = host.run(&ops, false).await.map_err(|e| CliError::new(Exit::Unreachable, e))?;
+            let on = |first: &str| self.on_or_back(first);
+            let outputs = host
+                .run(&ops, false)
+                .await
+                .map_err(|e| CliError::new(Exit::Unreachable, e).hint(on("once the host can be used, ")))?;
             if let Some(failed) = outputs.iter().find(|o| !o.ok()) {
                 let text =
                     format!("{}: the authorities could not be put: {}", node.name, failed.stderr.trim());
-                return Err(CliError::new(Exit::StepFailed, text));
+                return Err(CliError::new(Exit::StepFailed, text).hint(on("mend the cause and ")));
             }
         }
         self.build(&[certs::PHASE, prepare::IMAGES]).await

@@ -1,5 +1,7 @@
 //! `rsadm etcd move-leader`.
 
+use std::error::Error;
+
 use serde::Serialize;
 
 use super::live::Live;
@@ -65,8 +67,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         Moved { from: leader.name.clone(), to: target.name.clone(), leader: id, changed: !target.is_leader };
     if moved.changed {
         let api = ask::dial(&members, leader).await;
-        let api = api.map_err(|why| CliError::new(Exit::StepFailed, format!("{}: {why}", leader.name)))?;
-        api.move_leader(id.0).await.map_err(|e| CliError::new(Exit::StepFailed, e))?;
+        let api = api.map_err(|why| failed(format!("{}: {why}", leader.name)))?;
+        api.move_leader(id.0).await.map_err(failed)?;
     }
     context.print(&moved, |moved| match moved.changed {
         true => format!("{} leads now, before it {}\n", moved.to, moved.from),
@@ -77,4 +79,8 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
 
 fn refused(why: String) -> CliError {
     CliError::new(Exit::Refused, why).hint("rsadm etcd status shows every member")
+}
+
+fn failed(why: impl Into<Box<dyn Error + Send + Sync>>) -> CliError {
+    CliError::new(Exit::StepFailed, why).hint("rsadm etcd status shows every member, and who leads now")
 }

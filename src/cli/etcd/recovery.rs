@@ -284,59 +284,73 @@ impl<'a> Ground<'a> {
     }
 
     pub(super) fn failed(&self, error: RestoreError) -> CliError {
-        let exit = match &error {
-            RestoreError::Over(inner) if !matches!(**inner, RestoreError::Interrupted(_)) => Exit::StepFailed,
-            RestoreError::Interrupted(_) | RestoreError::Over(_) => Exit::Interrupted,
-            RestoreError::NoRoom(_) | RestoreError::TooHigh { .. } | RestoreError::Back(_) => Exit::Refused,
-            _ => Exit::StepFailed,
-        };
-        let hint = match error {
-            RestoreError::Another { .. } => {
-                format!(
-                    "finish that one with its own snapshot, or: rsadm etcd restore{} --rollback",
-                    self.inventory
-                )
-            }
-            RestoreError::NoRoom(_) => format!(
-                "make room there and run the same again: old data in {}, or in {}/aside where that is a disk of its own, may go, \
-                 if nobody needs it, but for the newest, without which a restore that has begun cannot be rolled back",
-                crate::layout::ASIDE_DIR,
-                crate::layout::ETCD_DATA_DIR
-            ),
-            RestoreError::TooHigh { .. } => {
-                "choose a snapshot with lower revisions; or build the cluster anew and apply its objects again"
-                    .to_owned()
-            }
-            RestoreError::Back(_) => format!(
-                "rsadm etcd restore{} --rollback puts the old data back here, and the old members serve together; or \
-                 switch them off for good and run the same again, without what only they know",
-                self.inventory
-            ),
-            RestoreError::NoAgreement(_) => format!(
-                "mend the cause and run the same again, it goes on where it stopped; rsadm etcd restore{} --rollback puts the \
-                 old data back, without what clients have written to those that serve by now",
-                self.inventory
-            ),
-            RestoreError::File { doing: "write", .. } => format!(
-                "make room there, or name another folder in TMPDIR, and run the same again, it goes on where it stopped; \
-                 or: rsadm etcd restore{} --rollback",
-                self.inventory
-            ),
-            RestoreError::Over(_) => "mend the cause, if there is one, and run the same again: the data is in place for good, and only \
-                                      what waits for it is left to do"
-                .to_owned(),
-            RestoreError::Interrupted(_) => format!(
-                "run the same again, it goes on where it stopped; or: rsadm etcd restore{} --rollback",
-                self.inventory
-            ),
-            _ => format!(
-                "mend the cause and run the same again, it goes on where it stopped; or: rsadm etcd restore{} --rollback",
-                self.inventory
-            ),
-        };
+        let (exit, hint) = self.told(&error);
         let cause = causes::likely(&error.to_string(), &[]);
         let mend = cause.map(|c| format!("likely: {}; {}\n", c.why, c.next.replace("on HOST: ", "there: ")));
         CliError::new(exit, error).hint(mend.unwrap_or_default() + &hint)
+    }
+
+    /// How a command ends with that, and the way on.
+    fn told(&self, error: &RestoreError) -> (Exit, String) {
+        match error {
+            RestoreError::Another { .. } => {
+                let inventory = &self.inventory;
+                let way = format!(
+                    "finish that one with its own snapshot, or: rsadm etcd restore{inventory} --rollback"
+                );
+                (Exit::StepFailed, way)
+            }
+            RestoreError::NoRoom(_) => {
+                let (aside, data) = (crate::layout::ASIDE_DIR, crate::layout::ETCD_DATA_DIR);
+                let way = format!(
+                    "make room there and run the same again: old data in {aside}, or in {data}/aside where that is a disk of its \
+                     own, may go, if nobody needs it, but for the newest, without which a restore that has begun cannot be rolled back"
+                );
+                (Exit::Refused, way)
+            }
+            RestoreError::TooHigh { .. } => {
+                let way = "choose a snapshot with lower revisions; or build the cluster anew and apply its objects again";
+                (Exit::Refused, way.to_owned())
+            }
+            RestoreError::Back(_) => {
+                let way = format!(
+                    "rsadm etcd restore{} --rollback puts the old data back here, and the old members serve together; or \
+                     switch them off for good and run the same again, without what only they know",
+                    self.inventory
+                );
+                (Exit::Refused, way)
+            }
+            RestoreError::NoAgreement(_) => {
+                let way = format!(
+                    "mend the cause and run the same again, it goes on where it stopped; rsadm etcd restore{} --rollback puts \
+                     the old data back, without what clients have written to those that serve by now",
+                    self.inventory
+                );
+                (Exit::StepFailed, way)
+            }
+            RestoreError::File { doing: "write", .. } => {
+                let mend = "make room there, or name another folder in TMPDIR, and ";
+                (Exit::StepFailed, self.on_or_back(mend))
+            }
+            RestoreError::Over(inner) => {
+                let way = "mend the cause, if there is one, and run the same again: the data is in place for good, and only what \
+                           waits for it is left to do";
+                match **inner {
+                    RestoreError::Interrupted(_) => (Exit::Interrupted, way.to_owned()),
+                    _ => (Exit::StepFailed, way.to_owned()),
+                }
+            }
+            RestoreError::Interrupted(_) => (Exit::Interrupted, self.on_or_back("")),
+            _ => (Exit::StepFailed, self.on_or_back("mend the cause and ")),
+        }
+    }
+
+    /// The two ways from a restore that stopped in the middle, the first behind what has to be done before.
+    pub(super) fn on_or_back(&self, first: &str) -> String {
+        let inventory = &self.inventory;
+        format!(
+            "{first}run the same again, it goes on where it stopped; or: rsadm etcd restore{inventory} --rollback"
+        )
     }
 
     fn finish(self, text: String, first: Option<Next>) -> Result<Exit, CliError> {
