@@ -124,7 +124,8 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// The same for a cluster that was read already, so that what the command line names could be looked for in it.
+    /// Connects to whom `wants` says, of a cluster that was read already, so that what the command line names could be looked for in it.
+    /// Of hosts that cannot be used the errors come back.
     pub(super) async fn connect(
         context: &'a Context,
         mut cluster: Cluster,

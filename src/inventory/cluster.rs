@@ -26,7 +26,7 @@ use super::settings::{
 pub struct NodeName(pub(crate) String);
 
 impl NodeName {
-    /// Wraps a name that is already known to be a DNS label (read back from a host, or in a test).
+    /// Wraps a name as it stands, whether it is a DNS label or not: read back from a host, or typed, by which a host is looked for.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }

@@ -211,7 +211,8 @@ fn may_plan(p: &Planner<'_>, table: &Table, wants: impl Fn(&str) -> bool) -> Res
     }
 }
 
-/// The same of what is built there. Whose the hosts are is asked by preflight, among all else that it finds, or here.
+/// Whether what is built on hosts can become what the inventory wants. Whose the hosts are is asked by preflight, among all else that it
+/// finds, or here.
 fn may_build(p: &Planner<'_>, table: &Table, wants: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let (cluster, seen) = (p.cluster, p.seen());
     settled::plugin::check(cluster, seen)?;

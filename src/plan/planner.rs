@@ -93,7 +93,7 @@ impl<'a> Planner<'a> {
         self.places.clear();
     }
 
-    /// The same for work of all hosts at once that waits for no other host's part in the stage before.
+    /// Starts a stage of all hosts at once that waits for no other host's part in the stage before.
     pub fn stage_beside(&mut self, phase: &'static str, title: impl Into<String>) {
         self.stage(phase, title, Mode::Parallel);
         if let Some(stage) = self.plan.stages.last_mut() {
@@ -101,7 +101,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same, where every host's work may cost etcd a member.
+    /// Starts a stage of one host after the other, where every host's work may cost etcd a member: the gate is asked before each.
     pub fn gated_stage(&mut self, phase: &'static str, title: impl Into<String>) {
         self.stage(phase, title, Mode::OneByOne);
         if let Some(stage) = self.plan.stages.last_mut() {

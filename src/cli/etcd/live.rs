@@ -29,7 +29,7 @@ impl<'a> Live<'a> {
         Self::open_gated(context, arg, events, &GateArgs::default()).await
     }
 
-    /// The same for a command that passes the quorum gate.
+    /// As [`open`](Self::open), for a command that passes the quorum gate.
     pub(super) async fn open_gated(
         context: &'a Context,
         arg: &InventoryArg,
@@ -40,7 +40,7 @@ impl<'a> Live<'a> {
         Self::of(context, cluster, events).await
     }
 
-    /// The same for a command that names one of them.
+    /// As [`open`](Self::open), for a command that names one of them; it passes no gate.
     pub(super) async fn open_for(
         context: &'a Context,
         arg: &InventoryArg,

@@ -54,7 +54,7 @@ const CONFLICT: &str = "conflict with committed entry";
 /// What its check against its peers ends with, whoever of them is wrong.
 pub(super) const INCONSISTENT: &str = "found data inconsistency with peers";
 
-/// The same of a member that starts with none where more have joined since it did; whoever is no member yet says it too.
+/// What a member ends with that starts with no data where more have joined since it did; whoever is no member yet says it too.
 const UNKNOWN: &str = "error validating peerURLs";
 
 /// What it ends with whose data is that of a member which was removed.
