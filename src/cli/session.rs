@@ -32,6 +32,21 @@ pub(super) use run::ended;
 /// When every host's report is due where some may be missing: half a second on an idle host, and busy ones are not dead.
 const FACTS_DUE: Duration = Duration::from_secs(30);
 
+/// Whether the operator accepts the loss of etcd's quorum. What carries out a plan takes one, so that no command has the option and
+/// forgets to ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Consent(bool);
+
+impl Consent {
+    /// Of a command that has no such option.
+    pub(super) const NONE: Self = Self(false);
+
+    /// True where it was given.
+    pub(super) fn is_given(self) -> bool {
+        self.0
+    }
+}
+
 /// A cluster and the connections to its hosts.
 pub(super) struct Session<'a> {
     pub(super) context: &'a Context,
@@ -41,7 +56,6 @@ pub(super) struct Session<'a> {
     asked: usize,
     pub(super) events: Events,
     pub(super) started: std::time::Instant,
-    accept_quorum_loss: bool,
 }
 
 impl<'a> Session<'a> {
@@ -171,14 +185,14 @@ impl<'a> Session<'a> {
         }
         drop(connecting);
         let asked = nodes.len();
-        Ok((Self { context, cluster, fleet, asked, events, started, accept_quorum_loss: false }, errors))
+        Ok((Self { context, cluster, fleet, asked, events, started }, errors))
     }
 
     /// One with connections that are there, for tests.
     #[cfg(test)]
     pub(super) fn of(context: &'a Context, cluster: Cluster, fleet: Fleet) -> Self {
         let (asked, events, started) = (fleet.hosts().len(), Events::none(), std::time::Instant::now());
-        Self { context, cluster, fleet, asked, events, started, accept_quorum_loss: false }
+        Self { context, cluster, fleet, asked, events, started }
     }
 
     /// Hosts could not be used.
@@ -203,14 +217,8 @@ impl<'a> Session<'a> {
     }
 
     /// Learns whether the operator accepts the loss of etcd's quorum. To be called before any lock is taken.
-    pub(super) fn consent(&mut self, args: &GateArgs) -> Result<(), CliError> {
-        self.accept_quorum_loss = self.context.accepts_quorum_loss(args, &self.cluster.name)?;
-        Ok(())
-    }
-
-    /// True where the operator accepts the loss of etcd's quorum.
-    pub(super) fn accepts_quorum_loss(&self) -> bool {
-        self.accept_quorum_loss
+    pub(super) fn consent(&self, args: &GateArgs) -> Result<Consent, CliError> {
+        Ok(Consent(self.context.accepts_quorum_loss(args, &self.cluster.name)?))
     }
 
     /// Ways to the members, through the hosts.

@@ -50,7 +50,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     let (events, report) = recorded(context);
     let mut session = Session::to_build(context, &args.inventory, events, &args.gate).await?;
     schedule::complete_for(&args.command(), &args.phases, &mut session.cluster)?;
-    session.consent(&args.gate)?;
+    let consent = session.consent(&args.gate)?;
     let wants = |name: &str| args.phases.wants(name);
     let seen = session.observe().await?;
     let serves = seen.hosts.values().any(|facts| facts.runs("etcd"));
@@ -72,7 +72,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
         Ok(_) | Err(_) => {
             // Before and not after, since what it asks of Kubernetes would fail for that.
             let is_told = serves && alarm::warn_where_full(&session, &session.cluster).await;
-            let (plan, given_up) = session.carry_out(&args.command(), UP, wants).await?;
+            let (plan, given_up) = session.carry_out(&args.command(), UP, wants, consent).await?;
             // With other settings members may have come to their quota.
             if serves && !is_told && plan.stages.iter().any(|stage| stage.gated) {
                 alarm::warn_where_full(&session, &session.cluster).await;

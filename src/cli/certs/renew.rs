@@ -97,16 +97,16 @@ impl Args {
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded_unless(args.plan, context);
     let renewal = args.renewal();
-    let mut session = open(args, context, events, &renewal).await?;
+    let session = open(args, context, events, &renewal).await?;
     if args.plan {
         let (plan, _) = planned(&session, &renewal).await?;
         return show(context, plan);
     }
-    session.consent(&args.gate)?;
+    let consent = session.consent(&args.gate)?;
     session.lock(&args.command()).await?;
     let (plan, seen) = planned(&session, &renewal).await?;
     session.notices(&plan);
-    session.execute(&args.command(), &plan, seen).await?;
+    session.execute(&args.command(), &plan, seen, consent).await?;
     let renewed = renewed(&plan);
     if !renewed.is_empty() {
         taken_up(&session, &renewed).await?;

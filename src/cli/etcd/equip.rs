@@ -2,7 +2,7 @@
 
 use super::recovery::Ground;
 use crate::{
-    cli::{CliError, Exit},
+    cli::{CliError, Exit, session::Consent},
     hash::sha256,
     host::{Op, RemoteFile},
     inventory::{Node, NodeName, Role},
@@ -64,7 +64,7 @@ impl Ground<'_> {
     async fn build(&self, phases: &[&str]) -> Result<(), CliError> {
         let seen = self.session.observe().await?.despite_restore();
         let (plan, _) = self.session.plan(UP, seen.clone(), |phase| phases.contains(&phase))?;
-        self.session.execute(&self.command, &plan, seen).await
+        self.session.execute(&self.command, &plan, seen, Consent::NONE).await
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         naming::has_hosts,
-        session::{Recording, Session, goes_on_without, recorded},
+        session::{Consent, Recording, Session, goes_on_without, recorded},
     },
     etcd::status::{EtcdReport, MemberReport},
     event::{Event, bytes},
@@ -58,6 +58,7 @@ const TURN: Duration = Duration::from_secs(120);
 /// A cluster whose members can be asked, with all its locks taken.
 pub(super) struct Ground<'a> {
     session: Session<'a>,
+    consent: Consent,
     seen: Observed,
     /// Bytes of the largest member's database.
     database: u64,
@@ -85,7 +86,7 @@ impl<'a> Ground<'a> {
         // Dead or alive, a host has to be in it to be reached.
         has_hosts(&cluster, &wish.leave, None)?;
         has_hosts(&cluster, &wish.join, None).map_err(unwritten)?;
-        let (mut session, silent) = Session::connect(context, cluster, events, concerned, None).await?;
+        let (session, silent) = Session::connect(context, cluster, events, concerned, None).await?;
         if session.fleet.hosts().is_empty() || silent.iter().any(|e| wish.join.contains(e.host())) {
             let error = session.not_begun(&silent);
             return Err(match wish.join.iter().find(|host| wish.leave.contains(host)) {
@@ -107,7 +108,7 @@ impl<'a> Ground<'a> {
             });
         }
         goes_on_without(&session.events, &silent);
-        session.consent(&wish.gate)?;
+        let consent = session.consent(&wish.gate)?;
         session.lock(&wish.command).await?;
         let (mut seen, lost) = session.observe_what_answers().await;
         if let Some(error) = lost.iter().find(|e| wish.join.contains(e.host())) {
@@ -124,7 +125,7 @@ impl<'a> Ground<'a> {
             return Err(no_quorum().into());
         }
         let apart = Apart::of(&found);
-        Ok(Self { session, seen, database, apart, report })
+        Ok(Self { session, consent, seen, database, apart, report })
     }
 
     /// Does it, and says what to do about the inventory.
@@ -146,7 +147,8 @@ impl<'a> Ground<'a> {
             true => "nothing to change".to_owned(),
             false => {
                 self.session.notices(&plan);
-                self.session.execute_for(&target, &wish.command, &plan, self.seen).await?;
+                let (command, consent) = (&wish.command, self.consent);
+                self.session.execute_for(&target, command, &plan, self.seen, consent).await?;
                 super::alarm::warn_where_full(&self.session, &target).await;
                 // The members themselves: who was not well before is counted as what it is.
                 let members = self.session.members();

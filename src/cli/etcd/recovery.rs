@@ -16,7 +16,7 @@ use crate::{
     backup::structure::inspect,
     cli::{
         CliError, Context, Exit, InventoryArg,
-        session::{Recording, Session, recorded},
+        session::{Consent, Recording, Session, recorded},
     },
     event::{Event, Next, count},
     exec::{
@@ -185,7 +185,8 @@ impl<'a> Ground<'a> {
             let (plan, _) = phases::plan(UP, &cluster, seen.clone(), OffsetDateTime::now_utc(), |phase| {
                 phase == etcd::PHASE
             })?;
-            self.session.execute_for(&cluster, &self.command, &plan, seen).await?;
+            let (session, command) = (&self.session, &self.command);
+            session.execute_for(&cluster, command, &plan, seen, Consent::NONE).await?;
         }
         Ok(())
     }

@@ -42,8 +42,8 @@ pub(super) async fn tend_with<T: Serialize>(
     gate: &GateArgs,
     work: impl AsyncFnOnce(&Live<'_>, &Tending<'_>) -> Result<Outcome<T>, RunError>,
 ) -> Result<Exit, CliError> {
-    let mut live = Live::open_gated(context, arg, context.ui.events(), gate).await?;
-    live.session.consent(gate)?;
+    let live = Live::open_gated(context, arg, context.ui.events(), gate).await?;
+    let consent = live.session.consent(gate)?;
     let seen = live.lock(command).await?;
     let members = live.session.members();
     let stop = context.stop_signal()?;
@@ -54,7 +54,7 @@ pub(super) async fn tend_with<T: Serialize>(
         members: &members,
         events: &session.events,
         limit: context.limit(),
-        accept_quorum_loss: session.accepts_quorum_loss(),
+        accept_quorum_loss: consent.is_given(),
         of_others: seen.hosts.values().any(is_adopted),
         quotas: quotas(&seen),
         stopping: &stopping,

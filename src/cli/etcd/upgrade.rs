@@ -6,7 +6,7 @@ use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
         plan::show,
-        session::{Session, recorded_unless},
+        session::{Consent, Session, recorded_unless},
     },
     etcd::status::{EtcdReport, Trouble},
     event::{Event, Next, count},
@@ -49,13 +49,13 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded_unless(args.plan, context);
-    let mut session = Session::open_gated(context, &args.inventory, events, &args.gate).await?;
+    let session = Session::open_gated(context, &args.inventory, events, &args.gate).await?;
     if args.plan {
         let (plan, _) = planned(&session).await?;
         return show(context, plan);
     }
-    session.consent(&args.gate)?;
-    let (plan, seen) = upgrade(&session, args).await?;
+    let consent = session.consent(&args.gate)?;
+    let (plan, seen) = upgrade(&session, args, consent).await?;
     super::alarm::warn_where_full(&session, &session.cluster).await;
     session.events.emit(finished(&session, &plan, &seen, &args.inventory.as_typed()));
     if let Some(report) = report {
@@ -64,7 +64,7 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     Ok(Exit::Done)
 }
 
-async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed), CliError> {
+async fn upgrade(session: &Session<'_>, args: &Args, consent: Consent) -> Result<(Plan, Observed), CliError> {
     let command = format!("etcd upgrade{}{}", args.inventory.as_typed(), args.gate.as_typed());
     session.lock(&command).await?;
     let (plan, seen) = planned(session).await?;
@@ -75,7 +75,7 @@ async fn upgrade(session: &Session<'_>, args: &Args) -> Result<(Plan, Observed),
         // There is no way back to an older version but this (etcd, `upgrading-etcd`).
         super::snapshot::save::before_a_change(session, &args.inventory).await?;
     }
-    session.execute(&command, &plan, seen.clone()).await?;
+    session.execute(&command, &plan, seen.clone(), consent).await?;
     Ok((plan, seen))
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     cli::{
         CliError, Context, Exit, GateArgs, InventoryArg,
-        session::{Session, recorded},
+        session::{Consent, Session, recorded},
     },
     event::{Event, Events, count},
     exec::lock::Mark,
@@ -44,7 +44,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (events, report) = recorded(context);
-    let (mut session, mut silent) = Session::open_part(context, &args.inventory, events).await?;
+    let (session, mut silent) = Session::open_part(context, &args.inventory, events).await?;
     if session.fleet.hosts().is_empty() {
         let left = "hosts that are gone for good: reset with an inventory of those that are left";
         return Err(session.not_begun(&silent).hint(left));
@@ -54,16 +54,17 @@ pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, CliError
     warn_of_restore(&session.events, &seen, &args.inventory.as_typed());
     let seen = seen.despite_restore();
     let (plan, _) = session.plan(RESET, seen.clone(), |_| true)?;
+    let mut consent = Consent::NONE;
     if !plan.is_empty() {
         let found = beside::as_found(&session.cluster, &seen);
         let beside = beside(&session, &found, &plan, &seen).await;
-        session.consent(&args.gate)?;
-        keeps_quorum(&session, &beside, &args.inventory.as_typed())?;
+        consent = session.consent(&args.gate)?;
+        keeps_quorum(consent, &beside, &args.inventory.as_typed())?;
         let question = question(&found, &plan, &silent);
         ask(context, &session.events, &beside, &question, &session.cluster.name)?;
     }
     let command = format!("reset{}{}", args.inventory.as_typed(), args.gate.as_typed());
-    let outcome = wipe(&session, &command, &args.inventory.as_typed(), &mut silent).await;
+    let outcome = wipe(&session, &command, &args.inventory.as_typed(), consent, &mut silent).await;
     if let Some(error) = unfinished(outcome.as_ref().err(), &silent, &command) {
         return Err(error);
     }
@@ -88,9 +89,9 @@ fn closing(changed: usize, hosts: usize, schedules: usize) -> String {
 }
 
 /// Whether those who stay are a quorum, or the operator accepts that they are not.
-fn keeps_quorum(session: &Session<'_>, beside: &Beside, inventory: &str) -> Result<(), CliError> {
+fn keeps_quorum(consent: Consent, beside: &Beside, inventory: &str) -> Result<(), CliError> {
     match beside.refusal(inventory) {
-        Some(refusal) if !session.accepts_quorum_loss() => Err(refusal.into()),
+        Some(refusal) if !consent.is_given() => Err(refusal.into()),
         _ => Ok(()),
     }
 }
@@ -101,6 +102,7 @@ async fn wipe(
     session: &Session<'_>,
     command: &str,
     inventory: &str,
+    consent: Consent,
     silent: &mut Vec<HostError>,
 ) -> Result<usize, CliError> {
     session.lock_and_leave(Mark::None, command).await?;
@@ -111,9 +113,9 @@ async fn wipe(
     let seen = seen.despite_restore();
     let (plan, _) = session.plan(RESET, seen.clone(), |_| true)?;
     let found = beside::as_found(&session.cluster, &seen);
-    keeps_quorum(session, &beside(session, &found, &plan, &seen).await, inventory)?;
+    keeps_quorum(consent, &beside(session, &found, &plan, &seen).await, inventory)?;
     session.notices(&plan);
-    session.execute(command, &plan, seen).await?;
+    session.execute(command, &plan, seen, consent).await?;
     Ok(plan.changes())
 }
 

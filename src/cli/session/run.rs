@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::Session;
+use super::{Consent, Session};
 use crate::{
     cli::{CliError, Exit},
     event::{Event, Failure, count},
@@ -54,6 +54,7 @@ impl Session<'_> {
         command: &str,
         table: &Table,
         wants: impl Fn(&str) -> bool,
+        consent: Consent,
     ) -> Result<(Plan, BTreeSet<String>), CliError> {
         // From here on Ctrl-C is an orderly end, also while it still looks around: locks are held.
         self.context.stop_signal()?;
@@ -68,7 +69,7 @@ impl Session<'_> {
         let (mut rest, mut rounds, mut given_up) = (planned.clone(), 0, BTreeSet::new());
         loop {
             let untold = wants(etcd::PHASE) && etcd::members::is_untold(&self.cluster, &seen);
-            let (result, left) = self.run(&self.cluster, &rest, seen).await?;
+            let (result, left) = self.run(&self.cluster, &rest, seen, consent).await?;
             given_up.extend(left);
             if !goes_on(&result, untold, rounds) {
                 ended(result, command)?;
@@ -145,8 +146,9 @@ impl Session<'_> {
         command: &str,
         plan: &Plan,
         seen: Observed,
+        consent: Consent,
     ) -> Result<(), CliError> {
-        self.execute_for(&self.cluster, command, plan, seen).await
+        self.execute_for(&self.cluster, command, plan, seen, consent).await
     }
 
     /// The same for a plan that another cluster than the inventory's was wanted for. Members are still asked where the
@@ -157,8 +159,9 @@ impl Session<'_> {
         command: &str,
         plan: &Plan,
         seen: Observed,
+        consent: Consent,
     ) -> Result<(), CliError> {
-        let (result, _) = self.run(cluster, plan, seen).await?;
+        let (result, _) = self.run(cluster, plan, seen, consent).await?;
         ended(result, command)
     }
 
@@ -168,6 +171,7 @@ impl Session<'_> {
         cluster: &Cluster,
         plan: &Plan,
         seen: Observed,
+        consent: Consent,
     ) -> Result<(Result<(), RunError>, BTreeSet<String>), CliError> {
         let stop = self.context.stop_signal()?;
         let stopping = move || *stop.borrow();
@@ -177,7 +181,7 @@ impl Session<'_> {
         if let Some(limit) = self.context.options.timeout {
             (cx.limit, cx.api_limit) = (limit, limit);
         }
-        cx.accept_quorum_loss = self.accept_quorum_loss;
+        cx.accept_quorum_loss = consent.is_given();
         let result = exec::execute(&cx, plan).await;
         Ok((result, cx.left_behind()))
     }
