@@ -140,13 +140,17 @@ impl Keeper {
         self.run(TRY, &[&path, "keep"], &doing).await.map_err(|e| told(e, &path))
     }
 
-    /// Sends a file of this machine there, restores it for a try, and removes it again.
+    /// Sends a file of this machine there, restores it for a try, and removes it again: what etcdutl says of it, or `None`
+    /// where the host has no etcdutl.
     ///
     /// # Errors
     /// What is wrong with it, or with the way there.
-    pub async fn try_here(&self, local: &Path) -> Result<String, BackupError> {
+    pub async fn try_here(&self, local: &Path) -> Result<Option<String>, BackupError> {
         let doing = "restore the snapshot for a try";
         let folder = self.run(TRY, &["scratch"], doing).await?.trim().to_owned();
+        if folder.is_empty() {
+            return Ok(None);
+        }
         let path = format!("{folder}/snapshot.db");
         let sent = self.send(local, &path).await;
         let tried = match sent {
@@ -156,7 +160,7 @@ impl Keeper {
         if tried.is_err() {
             let _ = self.host.run(&[Op::Run(Cmd::new(["rm", "-rf", "--", &folder]))], true).await;
         }
-        tried
+        tried.map(Some)
     }
 
     /// Writes a snapshot's manifest beside it.
@@ -285,6 +289,8 @@ fn entries(text: &str) -> Vec<Entry> {
 
 #[cfg(test)]
 mod save_tests;
+#[cfg(test)]
+mod try_tests;
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,23 @@
-# try.sh scratch: makes a folder for a try and prints it.
+# try.sh scratch: makes a folder for a try and prints it; neither where there is no etcdutl to try with.
 # try.sh FILE keep|remove: restores the snapshot FILE for a try, with the etcdutl out of the running etcd's container, or
 # one on PATH, or out of an etcd image that containerd has. etcdutl compares the checksum itself. Prints what etcdutl
 # says of it as JSON; what was restored goes, and with `remove` FILE and its folder too. (After
 # processes.sh.)
 umask 077
+
+# looked_for: the etcdutl that is here is `tool`, or in `image`.
+looked_for() {
+  image=
+  processes etcd
+  tool=/proc/${pids[0]-}/root/usr/local/bin/etcdutl
+  [ ${#pids[@]} != 0 ] && [ -x "$tool" ] && return
+  tool=$(command -v etcdutl) && return
+  image=$(ctr -n k8s.io images ls -q 2>/dev/null | grep -E '/etcd:[^@]*$' | sort -V | tail -n 1)
+  [ "$image" ]
+}
+
 if [ "$1" = scratch ]; then
+  looked_for || exit 0
   mkdir -p /var/lib/rsadm && mktemp -d /var/lib/rsadm/.rsadm-trial-XXXXXX
   exit
 fi
@@ -19,13 +32,9 @@ how=$2
 trap clean EXIT
 
 program() {
-  local image
-  processes etcd
-  tool=/proc/${pids[0]-}/root/usr/local/bin/etcdutl
-  [ ${#pids[@]} != 0 ] && [ -x "$tool" ] && return
-  tool=$(command -v etcdutl) && return
-  image=$(ctr -n k8s.io images ls -q 2>/dev/null | grep -E '/etcd:[^@]*$' | sort -V | tail -n 1)
-  [ "$image" ] && mkdir "$scratch/image" && ctr -n k8s.io images mount "$image" "$scratch/image" >/dev/null && mounted=$scratch/image &&
+  looked_for || return
+  [ "$image" ] || return 0
+  mkdir "$scratch/image" && ctr -n k8s.io images mount "$image" "$scratch/image" >/dev/null && mounted=$scratch/image &&
     tool=$scratch/image/usr/local/bin/etcdutl && [ -x "$tool" ]
 }
 

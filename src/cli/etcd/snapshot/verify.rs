@@ -17,11 +17,14 @@ use crate::{
         room, trial,
     },
     cli::{CliError, Context, Exit, InventoryArg, naming::Takes},
+    etcd::status::list,
     inventory::Cluster,
     layout,
 };
 
 mod answer;
+#[cfg(test)]
+mod tests;
 
 use answer::{Verified, Whose, text};
 
@@ -31,9 +34,9 @@ use answer::{Verified, Whose, text};
     allow_missing_positional = true,
     after_help = "\
 The restore for a try is etcdutl's, into a folder that is removed again: with the etcdutl on
-PATH, else on an etcd host of the inventory, with that of its own etcd. A bundle is opened with
---identity; without, only its bytes are compared with its manifest. Cut off, changed, and copied
-database files are refused (5).
+PATH, else on an etcd host of the inventory, with that of its own etcd; where there is none, as
+on new machines, the answer says so. A bundle is opened with --identity; without, only its bytes
+are compared with its manifest. Cut off, changed, and copied database files are refused (5).
 
 Examples:
   rsadm etcd snapshot verify prod-20261122T140511Z-m2-r48211.db
@@ -203,7 +206,7 @@ impl Verifying<'_> {
         Ok(found)
     }
 
-    /// Restores here, or on the first etcd host that can; what came of it, where it could be tried.
+    /// Restores here, or on an etcd host; what came of it, where it could be tried.
     async fn trial(&self, path: &Path, found: &mut Verified) -> Result<Result<(), BackupError>, CliError> {
         if let Some(program) = trial::on_path() {
             let (own, by) = (path.to_owned(), program.display().to_string());
@@ -222,10 +225,8 @@ impl Verifying<'_> {
             );
             return Ok(Ok(()));
         }
-        let keeper = keepers(self.context, &self.args.inventory, None, layout::BACKUP_DIR).await?;
-        let Some(keeper) = keeper.first() else { return Ok(Ok(())) };
-        let tried = keeper.try_here(path).await;
-        Ok(tried.map(|_| found.restored(format!("etcdutl restored it for a try on {}", keeper.host.name()))))
+        let keepers = keepers(self.context, &self.args.inventory, None, layout::BACKUP_DIR).await?;
+        Ok(try_there(&keepers, path, found).await)
     }
 
     async fn on_host(&self, text: &str) -> Result<Verified, CliError> {
@@ -280,6 +281,20 @@ impl Verifying<'_> {
             left: vec![],
         })
     }
+}
+
+/// Restores on the first of these hosts that has an etcdutl. New machines have none, and a bundle for them may be whole.
+async fn try_there(keepers: &[Keeper], path: &Path, found: &mut Verified) -> Result<(), BackupError> {
+    for keeper in keepers {
+        if keeper.try_here(path).await?.is_some() {
+            found.restored(format!("etcdutl restored it for a try on {}", keeper.host.name()));
+            return Ok(());
+        }
+    }
+    let hosts: Vec<String> = keepers.iter().map(|keeper| keeper.host.name().to_string()).collect();
+    let hosts = list(&hosts);
+    found.left.push(format!("not restored for a try: no etcdutl on PATH, and none on {hosts}"));
+    Ok(())
 }
 
 /// The manifest beside a snapshot, where a look has changed it.
