@@ -35,11 +35,11 @@ pub struct Options {
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
 
-    /// Tell warnings and failures only
+    /// Tell results, warnings and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
 
-    /// Answer every question with yes
+    /// Answer all questions with yes, but for that of --accept-quorum-loss
     #[arg(short, long, global = true)]
     pub yes: bool,
 
@@ -130,9 +130,15 @@ impl PhaseArgs {
     }
 }
 
-/// The names in the table of `up`'s phases; another name is a mistake with a suggestion.
+/// The names in the table of `up`'s phases, each once; another name is a mistake with a suggestion.
 fn phase_names() -> PossibleValuesParser {
-    PossibleValuesParser::new(UP.phases.iter().map(|phase| phase.name))
+    let mut names = Vec::new();
+    for phase in UP.phases {
+        if !names.contains(&phase.name) {
+            names.push(phase.name);
+        }
+    }
+    PossibleValuesParser::new(names)
 }
 
 /// How many at once.

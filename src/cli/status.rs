@@ -25,7 +25,8 @@ use crate::{
 /// Show hosts, etcd, control planes and nodes as they are, and what differs from the inventory
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with 8 where something does not serve and with 9 where etcd has no quorum.
+Ends with 8 where it warns of anything, with 9 where etcd has no quorum, and with 4 where no host
+can be reached.
 
 Examples:
   rsadm status inventories/prod.yaml

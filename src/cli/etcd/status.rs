@@ -20,7 +20,8 @@ pub(in crate::cli) const DUE: Duration = Duration::from_millis(4_600);
 /// Show every member, the quorum, and what to do where something is off
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with 8 where a member does not serve and with 9 where there is no quorum.
+Ends with 8 where it warns of anything, with 9 where there is no quorum, and with 4 where no host
+of a member can be reached.
 
 Examples:
   rsadm etcd status inventories/prod.yaml
