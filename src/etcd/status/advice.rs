@@ -311,11 +311,13 @@ fn api_servers(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice> {
     [differs(unknown, "names what is no member:"), differs(missing, "lacks")].concat()
 }
 
+/// A learner is to be the next voter.
 fn even(report: &EtcdReport) -> Option<Advice> {
     let voters = report.quorum.voters;
+    let one_waits = report.members.iter().any(|m| m.is_learner);
     let text = format!(
         "{voters} voters can lose no more than {} can: an odd number is better",
         voters.saturating_sub(1)
     );
-    (voters > 0 && voters.is_multiple_of(2)).then(|| note(text))
+    (voters > 0 && voters.is_multiple_of(2) && !one_waits).then(|| note(text))
 }

@@ -87,6 +87,8 @@ fn learner_and_unstarted() {
     Healthy 3/3 can lose 1
     Note: m4 is a learner: it copies the data and has no vote yet
     ");
+    let third = summary(&Scene::with_learner(3));
+    assert!(third.contains("m3 is a learner") && !third.contains("an odd number"), "{third}");
     let unstarted = Scene::new(4).silence(4, "connection refused").listing(|list| {
         list[3].name.clear();
         list[3].client_urls.clear();
