@@ -60,7 +60,8 @@ pub enum Outcome {
     Unreachable(String),
 }
 
-/// Who has to reach whom: etcd members each other, control planes etcd and every kubelet, every node the API servers.
+/// Who has to reach whom: etcd members each other, control planes etcd and every kubelet, every node the API servers; with a
+/// schedule of snapshots etcd hosts the members as clients, too.
 pub fn wanted(cluster: &Cluster) -> Vec<Path> {
     let etcd = || cluster.with_role(Role::Etcd);
     let control = || cluster.with_role(Role::ControlPlane);
@@ -77,6 +78,10 @@ pub fn wanted(cluster: &Cluster) -> Vec<Path> {
     };
     for from in etcd() {
         etcd().for_each(|to| all(from, to, layout::ETCD_PEER_PORT));
+        // Whose timer fires asks all members how they are.
+        if cluster.etcd.backup.is_some() {
+            etcd().for_each(|to| all(from, to, layout::ETCD_CLIENT_PORT));
+        }
     }
     for from in control() {
         etcd().for_each(|to| all(from, to, layout::ETCD_CLIENT_PORT));
@@ -86,6 +91,7 @@ pub fn wanted(cluster: &Cluster) -> Vec<Path> {
         control().for_each(|to| all(from, to, cluster.api.port));
     }
     paths.sort();
+    paths.dedup();
     paths
 }
 
@@ -197,8 +203,11 @@ fn service(cluster: &Cluster, port: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
+        inventory::{Backup, Retention},
         manifests::testing,
         observe::facts::{Facts, KubeconfigFact, ProcessFact},
     };
@@ -221,6 +230,28 @@ mod tests {
             "{to_api:?}"
         );
         assert!(!paths.iter().any(|p| p.from == p.to));
+    }
+
+    #[test]
+    fn etcd_hosts_that_take_snapshots_reach_the_members_as_clients() {
+        let mut cluster = testing::external_etcd();
+        assert_eq!(pairs(&wanted(&cluster), 2379), ["c1>e1", "c1>e2", "c1>e3"]);
+        let backup = Some(Backup {
+            interval: Duration::from_secs(3600),
+            retention: Retention::Count(3),
+            target: "/mnt/nas".into(),
+            endpoint: None,
+            region: None,
+            credentials: None,
+            recipient: None,
+        });
+        cluster.etcd.backup.clone_from(&backup);
+        let among = ["e1>e2", "e1>e3", "e2>e1", "e2>e3", "e3>e1", "e3>e2"];
+        assert_eq!(pairs(&wanted(&cluster), 2379)[3..], among);
+        let mut stacked = testing::ha();
+        let before = wanted(&stacked);
+        stacked.etcd.backup = backup;
+        assert_eq!(wanted(&stacked), before, "control planes try that path once");
     }
 
     #[test]
