@@ -8,9 +8,14 @@ needed='
 awk mawk
 bash bash
 curl curl
+find findutils
 flock util-linux
+grep grep
+gzip gzip
 ip iproute2
+mount mount
 nft nftables
+sed sed
 sha256sum coreutils
 sudo sudo
 sysctl procps
