@@ -7,7 +7,8 @@ use std::{
     future::pending,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::Duration,
 };
@@ -35,8 +36,7 @@ impl Drop for Server {
 
 /// The server with a bucket, for who signs with its key.
 fn server() -> Server {
-    let (address, folder) =
-        (TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(), tempdir().unwrap());
+    let (address, folder) = (free_address(), tempdir().unwrap());
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/bucket"));
     command.args(["serve", "127.0.0.1", &address.port().to_string(), "snapshots", "backup:secret"]);
     command.args(["locked", "hidden"].map(|name| folder.path().join(name)));
@@ -47,6 +47,15 @@ fn server() -> Server {
         thread::sleep(Duration::from_millis(100));
     }
     server
+}
+
+/// One that nothing else is given before a server listens there: neither another one nor, as an ephemeral port would be, who dials.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + 100 * u16::try_from(process::id() % 200).unwrap();
+    let ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed) % 100).take(100);
+    let mut addresses = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).unwrap()
 }
 
 fn request(address: SocketAddr, what: &str) -> Option<String> {

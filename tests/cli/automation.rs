@@ -88,7 +88,8 @@ fn an_error_is_an_event_wherever_json_is_asked_for() {
         assert!(shown.starts_with("stderr:\n{\"event\":\"error\",\"kind\":\"usage\""), "{args}: {shown}");
     }
     let silent = "printf x >>dialled\nexec sleep 600";
-    let run = signalled(&["etcd", "status", "--watch=10ms", "-o", "json"], silent, 1, "INT");
+    let run =
+        signalled(&["etcd", "status", "--watch=10ms", "--timeout", "1m", "-o", "json"], silent, 1, "INT");
     let stderr = String::from_utf8(run.stderr).unwrap();
     let last = stderr.lines().last().unwrap_or_default();
     let said = r#""kind":"interrupted","exit_code":130,"message":"interrupted""#;

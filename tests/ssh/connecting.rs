@@ -193,8 +193,8 @@ async fn all_hosts_have_one_time_limit_and_those_that_answer_are_there_by_then()
         node.ssh.port = silent.local_addr().unwrap().port();
     }
     let (fleet, errors) =
-        Fleet::connect(&nodes.iter().collect::<Vec<_>>(), 1, &options(), Duration::from_secs(8)).await;
+        Fleet::connect(&nodes.iter().collect::<Vec<_>>(), 1, &options(), Duration::from_secs(20)).await;
     assert_eq!(fleet.hosts().iter().map(|h| h.name().as_str()).collect::<Vec<_>>(), ["m1"], "{errors:?}");
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    assert_eq!(errors, ["dumb", "mute"].map(|m| format!("could not connect to {m}: no login within 8.0 s")));
+    assert_eq!(errors, ["dumb", "mute"].map(|m| format!("could not connect to {m}: no login within 20.0 s")));
 }

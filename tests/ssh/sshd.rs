@@ -5,7 +5,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,7 +49,7 @@ impl Sshd {
             keygen(&dir.path().join(key));
         }
         std::fs::copy(dir.path().join("user_key.pub"), dir.path().join("authorized_keys")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host_key\nAuthorizedKeysFile {0}/authorized_keys\n\
              StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\n",
@@ -166,6 +169,15 @@ pub(crate) fn refused(result: Result<SshHost, HostError>) -> (ConnectKind, Strin
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it connected"),
     }
+}
+
+/// One that nothing else is given before a server listens there: neither another server of these tests nor, as an ephemeral port
+/// would be, who dials.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + 100 * u16::try_from(std::process::id() % 200).unwrap();
+    let mut ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed) % 100).take(100);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port of a hundred")
 }
 
 /// Makes a key pair.
