@@ -15,24 +15,6 @@ const NODES: [&str; 1] = ["m1"];
 /// The node that kubeadm joins; not in the inventory.
 const GUEST: &str = "w3";
 
-/// All that kubeadm keeps an eye on in a cluster with stacked etcd.
-const CERTIFICATES: [&str; 14] = [
-    "admin.conf",
-    "apiserver",
-    "apiserver-etcd-client",
-    "apiserver-kubelet-client",
-    "controller-manager.conf",
-    "etcd-healthcheck-client",
-    "etcd-peer",
-    "etcd-server",
-    "front-proxy-client",
-    "scheduler.conf",
-    "super-admin.conf",
-    "ca",
-    "etcd-ca",
-    "front-proxy-ca",
-];
-
 /// What `etcd status -o json` says of each member, whatever else it says.
 const MEMBER_FIELDS: [&str; 15] = [
     "name",
@@ -86,7 +68,9 @@ fn single() {
         steady::settles(&lab, &it.inventory)?;
         steady::second_up_changes_nothing(&lab, &it.inventory)
     });
-    checks.check("kubeadm knows every certificate and complains of none", || it.kubeadm_lists_certificates());
+    checks.check("kubeadm knows every certificate and complains of none", || {
+        steady::kubeadm_lists(&lab, "m1", &steady::CERTIFICATES)
+    });
     checks.check("status and etcd status tell it, to people and to programs", || it.tells_how_it_is());
     checks.check("kubectl works from the workstation with rsadm's kubeconfig", || it.administers_from_afar());
     checks.check("a Secret is encrypted in etcd", || it.encrypts_secrets());
@@ -132,26 +116,6 @@ impl Single<'_> {
         let said = self.lab.on("m1", "systemctl cat containerd; containerd config dump")?.ok()?;
         said.says("Description=containerd, by the administrator")?;
         said.says("/etc/containerd/certs.d")
-    }
-
-    fn kubeadm_lists_certificates(&self) -> Check {
-        let script = "cd /tmp && curl -fsSO http://10.77.0.1:8080/dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubeadm \
-            && chmod 755 kubeadm && ./kubeadm certs check-expiration; code=$?; rm -f kubeadm; exit $code";
-        let said = self.lab.on("m1", script)?.ok()?;
-        let listed: Vec<&str> =
-            said.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
-        for name in CERTIFICATES {
-            ensure!(listed.contains(&name), "{name} is not listed: {}", said.all());
-        }
-        for complaint in ["MISSING", "invalid", "WARNING", "could not"] {
-            said.says_nothing_of(complaint)?;
-        }
-        // As klog has it: W, month and day.
-        let warns = |line: &str| {
-            line.strip_prefix('W').and_then(|l| l.get(..4)).is_some_and(|day| day.parse::<u16>().is_ok())
-        };
-        ensure!(!said.all().lines().any(warns), "it warns: {}", said.all());
-        Ok(())
     }
 
     fn tells_how_it_is(&self) -> Check {

@@ -54,8 +54,10 @@ impl Stacked<'_> {
         checks
             .check("all pods of the system become Ready", || self.cluster().pods_become_ready("kube-system"));
         checks.check("CoreDNS is on two hosts", || self.dns_is_on_two_hosts());
-        checks
-            .check("lab demo goes through, and shows a cluster that is well", || eventually(|| self.demo()));
+        checks.check("kubeadm knows every certificate of a control plane, and complains of none", || {
+            steady::kubeadm_lists(self.lab, "m2", &steady::CERTIFICATES)
+        });
+        checks.check("lab demo goes through, and shows a cluster that is well", || self.demo());
         checks.check("plan has nothing to do", || self.settles(&self.inventory));
         // The first of these leaves the connections; and a busy machine takes longer than a minute for what lies between two.
         checks.check("a second up changes nothing and says so, and need not even log in", || {

@@ -36,6 +36,50 @@ pub fn second_up_changes_nothing(lab: &Lab, inventory: &Inventory) -> Check {
     up.says("nothing to change")
 }
 
+/// All that kubeadm keeps an eye on in a cluster with stacked etcd: the leaves, and the authorities.
+pub const CERTIFICATES: [&str; 14] = [
+    "admin.conf",
+    "apiserver",
+    "apiserver-etcd-client",
+    "apiserver-kubelet-client",
+    "controller-manager.conf",
+    "etcd-healthcheck-client",
+    "etcd-peer",
+    "etcd-server",
+    "front-proxy-client",
+    "scheduler.conf",
+    "super-admin.conf",
+    "ca",
+    "etcd-ca",
+    "front-proxy-ca",
+];
+
+/// kubeadm on a control plane knows just these certificates there, and complains of nothing.
+pub fn kubeadm_lists(lab: &Lab, host: &str, certificates: &[&str]) -> Check {
+    let script = "cd /tmp && curl -fsSO http://10.77.0.1:8080/dl.k8s.io/release/v1.37.2/bin/linux/amd64/kubeadm \
+        && chmod 755 kubeadm && ./kubeadm certs check-expiration; code=$?; rm -f kubeadm; exit $code";
+    // While no API server answers it goes by what it would do itself, and says so.
+    let said = eventually(|| {
+        let said = lab.on(host, script)?.ok()?;
+        said.says_nothing_of("Falling back to default configuration")?;
+        Ok(said)
+    })?;
+    let listed: Vec<&str> = said.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    for name in CERTIFICATES {
+        let is_listed = listed.contains(&name);
+        ensure!(is_listed == certificates.contains(&name), "{name} is listed: {is_listed}: {}", said.all());
+    }
+    for complaint in ["MISSING", "invalid", "WARNING", "could not"] {
+        said.says_nothing_of(complaint)?;
+    }
+    // As klog has it: W, month and day.
+    let warns = |line: &str| {
+        line.strip_prefix('W').and_then(|l| l.get(..4)).is_some_and(|day| day.parse::<u16>().is_ok())
+    };
+    ensure!(!said.all().lines().any(warns), "it warns: {}", said.all());
+    Ok(())
+}
+
 /// `reset` leaves what was there before the first `up`.
 pub fn reset_leaves_nothing(lab: &Lab, inventory: &Inventory, bare: &Footprint) -> Check {
     lab.rsadm_on("reset --yes", inventory)?.ok()?;
