@@ -100,11 +100,16 @@ impl<'a> Cluster<'a> {
         self.lab.on(host, &format!("{ETCDCTL} {PATIENT} {args}"))
     }
 
-    /// Raises the alarm NOSPACE for the member on a host, as etcd itself does where a database reaches its quota; etcdctl has no
-    /// word for it.
-    pub fn raise_nospace(&self, host: &str) -> Check {
+    /// A write that is what a check begins with: an election at that moment is answered to it by an error.
+    pub fn put(&self, host: &str, key: &str, value: &str) -> Check {
+        eventually(|| self.etcdctl(host, &format!("put {key} {value}"))?.ok().map(drop))
+    }
+
+    /// Raises an alarm for the member on a host, as etcd itself does where a database reaches its quota (NOSPACE), or where data
+    /// is not that of the others (CORRUPT); etcdctl has no word for it.
+    pub fn raise(&self, alarm: &str, host: &str) -> Check {
         let id = self.member(host)?.id;
-        let alarm = format!(r#"{{"action":"ACTIVATE","memberID":"{id}","alarm":"NOSPACE"}}"#);
+        let alarm = format!(r#"{{"action":"ACTIVATE","memberID":"{id}","alarm":"{alarm}"}}"#);
         let curl = "cd /etc/kubernetes/pki/etcd && \
             curl -fsS --cacert ca.crt --cert healthcheck-client.crt --key healthcheck-client.key";
         let raise = format!("{curl} -d '{alarm}' https://127.0.0.1:2379/v3/maintenance/alarm");

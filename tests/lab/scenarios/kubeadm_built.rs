@@ -248,7 +248,7 @@ impl KubeadmBuilt<'_> {
     /// Of a quota that nobody wants to fill here: the alarm itself is etcd's own, and so is what it keeps from writing.
     fn is_full(&self) -> Check {
         let raise = || -> Check {
-            self.cluster().raise_nospace("m2")?;
+            self.cluster().raise("NOSPACE", "m2")?;
             let refused = self.cluster().etcdctl("m1", "put rsadm-lab-full 1")?;
             ensure!(refused.code != 0, "a full etcd took a write");
             self.rsadm("etcd alarm list")?.exits(8)?.says("NOSPACE")

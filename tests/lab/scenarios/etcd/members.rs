@@ -1,7 +1,7 @@
 //! A plain etcd cluster whose members come, go, die and are made anew, while a client writes the whole time.
 //!
-//! Rows of the fault matrix: 39 (the leader, the last member), 40 (the quorum lost), 47 (a restore that fails on one host),
-//! 49 (revisions after a restore), 52 (all members without power).
+//! Rows of the fault matrix: 39 (the leader, the last member), 40 (the quorum lost), 44 (the alarm CORRUPT), 47 (a restore that
+//! fails on one host), 49 (revisions after a restore), 52 (all members without power).
 
 use crate::harness::{
     Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Writer, eventually, now, numbers_on,
@@ -28,7 +28,13 @@ fn members() {
     checks.check("a dead member is replaced by another host", || it.dead());
     checks.check("row 52: all members lose power; it takes no recovery", || it.power_cycle());
     checks.check("row 52: no member and no kubelet runs; up starts all of them together", || it.cold_start());
-    checks.check("a member that is replaced takes its alarm along", || it.alarm());
+    checks.check("a member that is replaced takes its alarm NOSPACE along", || {
+        it.alarm("e3", "NOSPACE", "etcd takes no writes")
+    });
+    checks
+        .check("row 44: the alarm CORRUPT of a member that runs is told, and replace takes it back", || {
+            it.alarm("e2", "CORRUPT", "the data of e2 is corrupt (alarm CORRUPT), and etcd takes no writes")
+        });
     checks.check("row 49: after a restore all keys are there, with a higher revision", || it.restore());
     checks.check("row 47: a restore that fails on one host of three says so, and is rolled back", || {
         it.roll_back()
@@ -106,15 +112,23 @@ impl Members<'_> {
     }
 
     /// etcd keeps it by the member's ID, and takes no writes for the sake of one that is gone.
-    fn alarm(&self) -> Check {
+    fn alarm(&self, host: &str, alarm: &str, words: &str) -> Check {
         let three = ["e1", "e2", "e3"];
-        self.cluster().raise_nospace("e3")?;
-        eventually(|| self.on("etcd status", &three)?.exits(8)?.says("etcd takes no writes"))?;
+        self.cluster().raise(alarm, host)?;
+        let told = eventually(|| {
+            let told = self.on("etcd status", &three)?.exits(8)?;
+            told.says(words)?;
+            Ok(told)
+        })?;
+        println!("{}", told.stdout);
+        eventually(|| self.on("etcd alarm list", &three)?.exits(8)?.says(alarm))?;
         ensure!(self.cluster().etcdctl("e1", "put rsadm-lab-alarm 1")?.code != 0, "etcd takes writes");
-        self.on("etcd replace {} e3", &three)?.ok()?;
-        self.on("etcd alarm list", &three)?.ok()?.says("no alarm is on")?;
-        self.cluster().etcdctl("e1", "put rsadm-lab-alarm 1")?.ok()?;
-        self.cluster().etcdctl("e1", "del rsadm-lab-alarm")?.ok()?;
+        self.on(&format!("etcd replace {{}} {host}"), &three)?
+            .ok()?
+            .says("etcd has 3 voting members, can lose 1")?;
+        eventually(|| self.on("etcd alarm list", &three)?.ok()?.says("no alarm is on"))?;
+        self.cluster().put("e1", "rsadm-lab-alarm", "1")?;
+        eventually(|| self.cluster().etcdctl("e1", "del rsadm-lab-alarm")?.ok())?;
         self.is_healthy(&three)
     }
 
