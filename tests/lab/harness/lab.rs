@@ -11,6 +11,16 @@ use std::{
 
 use super::{Check, Fault, Inventory, Outcome, eventually, share::Share};
 
+/// What a look at etcd comes to, as it is told while one looks on; the first is that all is well.
+const VERDICTS: [&str; 5] =
+    [" healthy: ", " degraded: ", " NO QUORUM: ", " cannot be used", " could not connect"];
+
+/// Where rsadm keeps what hosts said of a failure, below the folder of the lab.
+const EVIDENCE: &str = "home/state";
+
+/// How often what hosts let in too late is run.
+const TRIES: usize = 3;
+
 /// A lab that is up; dropping it takes it down.
 pub struct Lab {
     name: String,
@@ -72,21 +82,25 @@ impl Lab {
         run(command.args(args), format!("{name} {}", args.join(" ")))
     }
 
-    /// `rsadm COMMAND INVENTORY`.
+    /// `rsadm COMMAND INVENTORY`. Where all that is in its way is that hosts of a busy machine let it in too late, it is run again,
+    /// as its operator would.
     pub fn rsadm_on(&self, command: &str, inventory: &Inventory) -> Result<Outcome, Fault> {
-        self.start_rsadm_on(command, inventory)?.end()
+        patiently(|| self.start_rsadm_on(command, inventory)?.end())
     }
 
-    /// The same with the password that sudo wants on the hosts.
-    pub fn rsadm_with_password(
+    /// The same with a variable of its environment; the inventory stands last.
+    pub fn rsadm_with(
         &self,
-        password: &str,
+        (variable, value): (&str, &str),
         command: &str,
         inventory: &Inventory,
     ) -> Result<Outcome, Fault> {
         let file = inventory.save(&self.state)?;
-        let mut program = self.workstation(&[rsadm(), command, &file]);
-        run(program.env("RSADM_SUDO_PASSWORD", password), format!("rsadm {command} {file}"))
+        let words: Vec<&str> = command.split(' ').collect();
+        patiently(|| {
+            let mut program = self.workstation(&[&[rsadm()], words.as_slice(), &[file.as_str()]].concat());
+            run(program.env(variable, value), format!("rsadm {command} {file}"))
+        })
     }
 
     /// `rsadm COMMAND INVENTORY`, left running. The inventory stands where the command has a word `{}`, else last.
@@ -219,9 +233,20 @@ impl Running {
         Ok(())
     }
 
-    /// Ends it as Ctrl-C does, once its results have all of that.
+    /// Ends one that looks at etcd as Ctrl-C does, once its results have all of that, and its last look saw that all is well.
     pub fn interrupted_after(self, told: &[&str]) -> Result<Outcome, Fault> {
-        let seen = eventually(|| told.iter().try_for_each(|words| self.has_shown(words)));
+        let seen = eventually(|| {
+            told.iter().try_for_each(|words| self.has_shown(words))?;
+            let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let shown = String::from_utf8_lossy(&shown);
+            let is_verdict = |line: &&str| VERDICTS.iter().any(|words| line.contains(words));
+            let last = shown.lines().rev().find(is_verdict);
+            ensure!(
+                last.is_some_and(|line| line.contains(VERDICTS[0])),
+                "its last look saw {last:?}\n{shown}"
+            );
+            Ok(())
+        });
         self.signal("INT")?;
         let outcome = self.end()?;
         println!("{}", outcome.stdout);
@@ -246,6 +271,18 @@ impl Running {
         }
         Ok(outcome)
     }
+}
+
+/// Runs rsadm until it does not end for the sake of hosts that are too busy.
+fn patiently(run: impl Fn() -> Result<Outcome, Fault>) -> Result<Outcome, Fault> {
+    for _ in 1..TRIES {
+        let ended = run()?;
+        if !ended.found_hosts_busy() {
+            return Ok(ended);
+        }
+        println!("    once more: {}", ended.all());
+    }
+    run()
 }
 
 /// Runs a command to its end.

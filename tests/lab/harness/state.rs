@@ -92,12 +92,8 @@ impl Processes {
     pub fn of(lab: &Lab, hosts: &[&str]) -> Result<Self, Fault> {
         let mut found = BTreeSet::new();
         for host in hosts {
-            for line in lab.on(host, "ps -eo pid=,comm=")?.ok()?.stdout.lines() {
-                let (pid, program) = line.trim().split_once(' ').unwrap_or_default();
-                if PROGRAMS.contains(&program) {
-                    found.insert(((*host).to_owned(), program.to_owned(), pid.parse()?));
-                }
-            }
+            let listed = lab.on(host, "ps -eo pid=,ppid=,comm=")?.ok()?.stdout;
+            found.extend(programs(&listed).into_iter().map(|(name, pid)| ((*host).to_owned(), name, pid)));
         }
         Ok(Self(found))
     }
@@ -112,6 +108,21 @@ impl Processes {
     }
 }
 
+/// Those that are ours, of lines with a process's number, its parent's and its name. None of them starts one of its own name: a
+/// child that has it has only just been made, and becomes another program once it has a processor.
+fn programs(listed: &str) -> Vec<(String, u32)> {
+    let all: BTreeMap<u32, (u32, &str)> = listed
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.parse().ok()?, (words.next()?.parse().ok()?, words.next()?)))
+        })
+        .collect();
+    let is_child = |parent: &u32, name: &str| all.get(parent).is_some_and(|(_, other)| *other == name);
+    let ours = all.iter().filter(|(_, (parent, name))| PROGRAMS.contains(name) && !is_child(parent, name));
+    ours.map(|(pid, (_, name))| ((*name).to_owned(), *pid)).collect()
+}
+
 /// Names as the kernel keeps them, at most 15 characters.
 const PROGRAMS: [&str; 9] = [
     "containerd",
@@ -124,3 +135,10 @@ const PROGRAMS: [&str; 9] = [
     "haproxy",
     "coredns",
 ];
+
+#[test]
+fn a_child_that_is_not_yet_another_program_is_none_of_ours() {
+    let listed = "      1       0 systemd\n    123       1 containerd\n    124     123 containerd\n    \
+        125     123 containerd-shim\n    126     125 kube-proxy\n    127     126 kube-proxy\n";
+    assert_eq!(programs(listed), [("containerd".to_owned(), 123), ("kube-proxy".to_owned(), 126)]);
+}

@@ -96,7 +96,6 @@ impl Written {
 
     /// Takes the keys away.
     pub fn forget(&self, cluster: &Cluster<'_>, host: &str) -> Check {
-        cluster.etcdctl(host, &format!("del --prefix {PREFIX}"))?.ok()?;
-        Ok(())
+        eventually(|| cluster.etcdctl(host, &format!("del --prefix {PREFIX}"))?.ok().map(drop))
     }
 }

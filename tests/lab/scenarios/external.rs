@@ -327,7 +327,7 @@ impl External<'_> {
         let rsadm = |command: &str| self.lab.rsadm_on(command, &moved)?.ok();
         let work = || -> Check {
             rsadm("etcd replace {} m2")?.says("etcd has 3 voting members, can lose 1")?;
-            rsadm("etcd move-leader {} m2")?.says("m2 leads")?;
+            eventually(|| rsadm("etcd move-leader {} m2")?.says("m2 leads"))?;
             rsadm("etcd defrag --min-gain 0")?.says("3 members defragmented")
         };
         let then = ["e3", "e4", "m2"];

@@ -6,6 +6,9 @@ use crate::harness::{Check, Checks, Fault, Footprint, Inventory, Lab, eventually
 
 const NODES: [&str; 5] = ["m1", "m2", "m3", "w1", "w2"];
 
+/// What the password of sudo is taken from.
+const PASSWORD: &str = "RSADM_SUDO_PASSWORD";
+
 /// The first bytes of a real etcd's log, in base64.
 const LOG: &str = "BAAAAAAAAIQIBBAAAAAAACAAAAAAAAAACAEQu4HH/AUaFgjN0pGL0riBz44BELKY6vGUg4b8zQEOAAAAAAAAgg==";
 
@@ -85,7 +88,7 @@ impl Refusals<'_> {
 
     fn wrong_password(&self) -> Check {
         let inventory = self.inventory.with("ssh.user", "sec");
-        let outcome = self.lab.rsadm_with_password("wrong-password", "plan", &inventory)?.exits(4)?;
+        let outcome = self.lab.rsadm_with((PASSWORD, "wrong-password"), "plan", &inventory)?.exits(4)?;
         outcome.says("5 of 5 hosts cannot be used")?;
         outcome.says_nothing_of("wrong-password")?;
         for host in NODES {
@@ -103,7 +106,7 @@ impl Refusals<'_> {
     fn right_password(&self) -> Check {
         let inventory = self.inventory.with("ssh.user", "sec");
         let password = fs::read_to_string(self.lab.path("sudo-password"))?;
-        let outcome = self.lab.rsadm_with_password(password.trim(), "plan", &inventory)?.exits(7)?;
+        let outcome = self.lab.rsadm_with((PASSWORD, password.trim()), "plan", &inventory)?.exits(7)?;
         outcome.says_nothing_of(password.trim())
     }
 

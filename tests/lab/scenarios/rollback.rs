@@ -31,7 +31,8 @@ struct Rollback<'a> {
 fn rollback() {
     let lab = Lab::up("rollback", &NODES).unwrap();
     let mut checks = Checks::new("rollback");
-    let it = Rollback { lab: &lab, inventory: Inventory::load("inventories/lab.yaml").with_hosts(&NODES) };
+    let inventory = Inventory::load("inventories/lab.yaml").with_hosts(&NODES).patient();
+    let it = Rollback { lab: &lab, inventory };
     checks.must("up", || {
         lab.rsadm_on("up", &it.inventory)?.ok()?;
         Ok(())
@@ -73,8 +74,10 @@ fn rollback() {
     checks.check("replicas and Corefile of CoreDNS stay as somebody else has set them", || it.are_kept());
     checks.check("what others add to the objects is no damage", || {
         let cluster = Cluster::new(&lab, "m1");
-        cluster.kubectl("-n kube-system label deployment coredns team=dns")?.ok()?;
-        cluster.kubectl("-n kube-system rollout restart daemonset kube-proxy")?.ok()?;
+        eventually(|| {
+            cluster.kubectl("-n kube-system label --overwrite deployment coredns team=dns")?.ok()?;
+            cluster.kubectl("-n kube-system rollout restart daemonset kube-proxy")?.ok()
+        })?;
         lab.rsadm_on("token create", &it.good())?.ok()?;
         steady::settles(&lab, &it.good())
     });
@@ -89,8 +92,12 @@ impl Rollback<'_> {
     /// Add-ons are as `up` made them, whatever somebody did to them.
     fn is_healed(&self, kubectl: &str, words: &str) -> Check {
         let cluster = Cluster::new(self.lab, "m1");
-        cluster.kubectl(kubectl)?.ok()?;
-        self.lab.rsadm_on("plan", &self.good())?.exits(7)?.says(words)?;
+        // Where the answer to a try was lost the next one is refused: the plan tells that it is done.
+        eventually(|| {
+            let done = cluster.kubectl(kubectl)?;
+            let told = self.lab.rsadm_on("plan", &self.good())?.exits(7).and_then(|plan| plan.says(words));
+            told.map_err(|fault| format!("{}{fault}", done.all()).into())
+        })?;
         let up = self.lab.rsadm_on("up", &self.good())?.ok()?;
         up.says("deployment/coredns rolled out")?;
         // A pod that was Ready then may be late with an answer to its kubelet on a busy machine.
@@ -110,10 +117,11 @@ impl Rollback<'_> {
         let ours = corefile()?;
         let theirs = ours.replace("cache 30", "cache 31");
         let patch = serde_json::json!({"data": {"Corefile": theirs}});
-        cluster.kubectl("-n kube-system scale deployment coredns --replicas=3")?.ok()?;
-        cluster
-            .kubectl(&format!("-n kube-system patch configmap coredns --type merge -p '{patch}'"))?
-            .ok()?;
+        let corefile_of = format!("-n kube-system patch configmap coredns --type merge -p '{patch}'");
+        eventually(|| {
+            cluster.kubectl("-n kube-system scale deployment coredns --replicas=3")?.ok()?;
+            cluster.kubectl(&corefile_of)?.ok()
+        })?;
         let up = self.lab.rsadm_on("up", &self.good())?.ok()?;
         up.says("replicas was set by somebody else")?;
         up.says("Corefile was changed by somebody else")?;
@@ -121,10 +129,10 @@ impl Rollback<'_> {
         ensure!(deployment["spec"]["replicas"] == 3, "CoreDNS: {}", deployment["spec"]);
         ensure!(corefile()? == theirs && theirs != ours, "the Corefile: {}", corefile()?);
         steady::settles(self.lab, &self.good())?;
-        cluster.kubectl("-n kube-system delete configmap coredns")?.ok()?;
+        eventually(|| cluster.kubectl("-n kube-system delete --ignore-not-found configmap coredns")?.ok())?;
         self.lab.rsadm_on("up", &self.good())?.ok()?;
         ensure!(corefile()? == ours, "the Corefile: {}", corefile()?);
-        cluster.kubectl("-n kube-system scale deployment coredns --replicas=2")?.ok()?;
+        eventually(|| cluster.kubectl("-n kube-system scale deployment coredns --replicas=2")?.ok())?;
         steady::settles(self.lab, &self.good())
     }
 

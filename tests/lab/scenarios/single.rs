@@ -162,7 +162,7 @@ impl Single<'_> {
     fn encrypts_secrets(&self) -> Check {
         let cluster = self.cluster();
         for kind in ["secret generic", "configmap"] {
-            cluster.kubectl(&format!("create {kind} at-rest --from-literal=word={PLAIN}"))?.ok()?;
+            cluster.create(&format!("{kind} at-rest --from-literal=word={PLAIN}"))?;
         }
         let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let open = self.stored("configmaps/default/at-rest")?;
@@ -182,7 +182,7 @@ impl Single<'_> {
 
     /// A kubelet registers once; until it is started anew its node stays away.
     fn registers_again(&self) -> Check {
-        self.cluster().kubectl("delete node m1")?.ok()?;
+        eventually(|| self.cluster().kubectl("delete --ignore-not-found node m1")?.ok())?;
         self.lab.rsadm_on("up", &self.inventory)?.ok()?.says("1 node Ready")?;
         self.cluster().are_ready(&NODES)?;
         eventually(|| self.cluster().pods_become_ready("kube-system"))?;

@@ -1,7 +1,7 @@
 //! A node of another Debian release, made fit for rsadm by the script that Vagrant machines are provisioned with. It has nft and no
 //! iptables, as Debian comes, and kube-proxy writes rules of iptables all the same.
 
-use crate::harness::{Check, Checks, Cluster, Footprint, Inventory, Lab, Outcome, eventually, items};
+use crate::harness::{Check, Checks, Cluster, Fault, Footprint, Inventory, Lab, Outcome, eventually, items};
 
 use super::steady;
 
@@ -49,11 +49,21 @@ fn trixie() {
     });
     // An older nft crashes beside the tables of kube-proxy.
     checks.check("rules that a firewall took along when it was loaded anew are back within moments", || {
-        let there = "nft list table ip rsadm | grep masquerade";
-        lab.on("m1", there)?.ok()?;
-        lab.on("m1", &format!("nft delete table ip rsadm; ! {there}"))?.ok()?;
-        eventually(|| lab.on("m1", there)?.ok())?;
-        Ok(())
+        // By the number that the kernel gives each table: they may be back before one has looked whether they are gone.
+        let table = || -> Result<String, Fault> {
+            let listed = lab.on("m1", "nft -a list table ip rsadm")?.ok()?;
+            listed.says("masquerade")?;
+            let title = listed.stdout.lines().next().unwrap_or_default().to_owned();
+            ensure!(title.contains("# handle "), "no number: {}", listed.all());
+            Ok(title)
+        };
+        let before = table()?;
+        lab.on("m1", "nft delete table ip rsadm")?.ok()?;
+        eventually(|| {
+            let now = table()?;
+            ensure!(now != before, "that of before is still there: {now}");
+            Ok(())
+        })
     });
     checks.check("reset leaves the host as it was", || steady::reset_leaves_nothing(&lab, &inventory, &bare));
     checks.check(
@@ -74,7 +84,9 @@ fn has_no_network(lab: &Lab, cluster: &Cluster<'_>, without: &Inventory) -> Chec
     let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
     ensure!(ready.is_some_and(|ready| ready["status"] == "False"), "{conditions:?}");
     lab.on("m1", "! ls /etc/cni/net.d/* && ! ip link show type bridge | grep .")?.ok()?;
-    lab.rsadm_on("status", without)?.exits(8)?.says("not Ready: m1; with network.plugin: none")?;
+    eventually(|| {
+        lab.rsadm_on("status", without)?.exits(8)?.says("not Ready: m1; with network.plugin: none")
+    })?;
     steady::settles(lab, without)
 }
 

@@ -111,7 +111,7 @@ impl EtcdOnly<'_> {
             self.no_kubernetes()
         });
         checks.check("a second up changes nothing and says so, and a key that was written is there", || {
-            self.cluster().etcdctl("e1", "put lab-test/key kept")?.ok()?;
+            self.cluster().put("e1", "lab-test/key", "kept")?;
             steady::settles(self.lab, &self.inventory)?;
             steady::second_up_changes_nothing(self.lab, &self.inventory)?;
             self.has_key("e3")
@@ -137,7 +137,7 @@ impl EtcdOnly<'_> {
     /// rsadm dies once the first has started, and then a member never starts.
     fn founds_in_pieces(&self) -> Check {
         ["e2", "e3"].iter().try_for_each(|host| self.lab.on(host, BLIND)?.ok().map(drop))?;
-        let up = self.lab.start_rsadm_on("up --timeout 15s", &self.inventory)?;
+        let up = self.lab.start_rsadm_on("up", &self.inventory)?;
         let first = eventually(|| {
             let is_told = "ls /etc/kubernetes/manifests/etcd.yaml";
             ["e2", "e3"].iter().try_for_each(|host| self.lab.on(host, is_told)?.ok().map(drop))?;
@@ -148,7 +148,9 @@ impl EtcdOnly<'_> {
         let first = first?;
         ["e2", "e3"].iter().try_for_each(|host| self.lab.on(host, "! pidof etcd")?.ok().map(drop))?;
         self.lab.on("e2", SEEING)?.ok()?;
-        let up = self.lab.rsadm_on("up --timeout 10s", &self.inventory);
+        // Two of three are there by then, so that it has the one to wait for that never starts.
+        self.cluster().put("e1", "lab-test/key", "kept")?;
+        let up = self.lab.rsadm_on("up --timeout 20s", &self.inventory);
         let served = self.serves_with_two();
         self.lab.on("e3", SEEING)?.ok()?;
         let up = up?.exits(6)?;
@@ -164,7 +166,7 @@ impl EtcdOnly<'_> {
 
     /// And no host is noted as one of a cluster that is founded.
     fn serves_with_two(&self) -> Check {
-        eventually(|| self.cluster().etcdctl("e1", "put lab-test/key kept")?.ok())?;
+        self.cluster().put("e1", "lab-test/key", "kept")?;
         self.status(8, &["2 of 3 voters healthy; needs 2; can lose 0 more"])?;
         let is_not_noted = "! ls /var/lib/rsadm/cluster.json";
         THREE.iter().try_for_each(|host| self.lab.on(host, is_not_noted)?.ok().map(drop))
@@ -319,7 +321,8 @@ impl EtcdOnly<'_> {
     }
 
     fn has_key(&self, host: &str) -> Check {
-        let value = self.cluster().etcdctl(host, "get lab-test/key --print-value-only")?.text()?;
+        let get = "get lab-test/key --print-value-only";
+        let value = eventually(|| self.cluster().etcdctl(host, get)?.text())?;
         ensure!(value == "kept", "{host} has {value:?}");
         Ok(())
     }
@@ -328,6 +331,8 @@ impl EtcdOnly<'_> {
     /// the leader, which knows what it once had.
     fn lost_data(&self) -> Check {
         let cluster = self.cluster().member("e1")?.cluster;
+        // Who leads only since then knows nothing of that, and would give it all.
+        eventually(|| self.lab.rsadm_on("etcd move-leader {} e1", &self.inventory)?.ok())?;
         self.power_off("e2")?;
         fs::remove_dir_all(self.lab.path("nodes/e2/var/etcd/member"))?;
         self.lab.verb(&["up", "e2"])?.ok()?;
@@ -392,7 +397,7 @@ impl EtcdOnly<'_> {
         self.status(0, &["5 of 5 voters healthy; needs 3; can lose 2"])?;
         self.lab.verb(&["poweroff", "--hard", "e4", "e5"])?.ok()?;
         self.status(8, &["3 of 5 voters healthy; needs 3; can lose 0 more"])?;
-        eventually(|| self.cluster().etcdctl("e1", "put lab-test/key kept")?.ok())?;
+        self.cluster().put("e1", "lab-test/key", "kept")?;
         self.has_key("e3")?;
         self.power_off("e3")?;
         self.status(9, &["NO QUORUM: 2 of 5 voters answer;"]).map(drop)

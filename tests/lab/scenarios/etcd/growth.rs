@@ -5,11 +5,15 @@
 //! back), 36 (another learner has the turn), 37 (no member is restarted while another is away), 38 (a member flaps), 39 (the
 //! leader leaves).
 
+use std::thread;
+
 use serde_json::Value;
 
 use crate::harness::{
     Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, eventually, items, under_load,
 };
+
+use crate::scenarios::steady;
 
 const NODES: [&str; 5] =
     ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34", "e5:10.77.0.35"];
@@ -37,7 +41,7 @@ struct Growth<'a> {
 fn growth() {
     let lab = Lab::up("growth", &NODES).unwrap();
     let mut checks = Checks::new("growth");
-    let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml");
+    let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").patient();
     let it = Growth { lab: &lab, all };
     checks.must("one member", || it.up(&["e1"])?.says("1 etcd member healthy"));
     checks.must("one grows to three and to five by up, under load", || it.grow());
@@ -62,7 +66,7 @@ fn growth() {
         it.learner_reboots()
     });
     checks.check("nothing is pending, and etcd is well", || {
-        lab.rsadm_on("plan", &it.rolled(&FIVE))?.ok()?.says("in sync: ")?;
+        steady::settles(&lab, &it.rolled(&FIVE))?;
         it.is_healthy(&FIVE)
     });
     checks.finish();
@@ -89,6 +93,15 @@ impl Growth<'_> {
         eventually(|| self.on("etcd status", hosts)?.ok().map(drop))
     }
 
+    fn settles(&self, hosts: &[&str]) -> Check {
+        steady::settles(self.lab, &self.all.with_hosts(hosts))
+    }
+
+    /// Asked again where an election came between.
+    fn leads(&self, host: &str, hosts: &[&str]) -> Check {
+        eventually(|| self.on(&format!("etcd move-leader {{}} {host}"), hosts)?.ok().map(drop))
+    }
+
     /// See [`under_load`].
     fn under_load(&self, stay: &[&str], then: &[&str], work: impl FnOnce() -> Check) -> Check {
         under_load(self.lab, (stay, then), work, || self.is_healthy(then))
@@ -99,14 +112,13 @@ impl Growth<'_> {
             self.up(&THREE)?.says("e3 is a voting member")?;
             self.up(&FIVE)?.says("e5 is a voting member")
         })?;
-        self.on("plan", &FIVE)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&FIVE)
     }
 
     /// First all five are asked, though two of their hosts are not in the inventory any more.
     fn shrink(&self) -> Check {
         let four = ["e1", "e2", "e3", "e4"];
-        self.on("etcd move-leader {} e5", &FIVE)?.ok()?;
+        self.leads("e5", &FIVE)?;
         self.under_load(&THREE, &THREE, || {
             let status = eventually(|| {
                 let status = self.on("etcd status", &THREE)?.exits(8)?;
@@ -115,13 +127,17 @@ impl Growth<'_> {
                 Ok(status)
             })?;
             println!("{}", status.stdout);
+            // Who leads may have changed by itself since.
             self.cluster().hands_over_first(&four, || {
+                self.leads("e5", &FIVE)?;
                 self.on("etcd remove {} e5", &FIVE)?.ok()?.says("etcd has 4 voting members")
             })?;
-            self.on("etcd move-leader {} e4", &four)?.ok()?;
-            self.cluster().hands_over_first(&THREE, || self.up(&THREE)?.says("e4 is no longer a member"))
+            self.cluster().hands_over_first(&THREE, || {
+                self.leads("e4", &four)?;
+                self.up(&THREE)?.says("e4 is no longer a member")
+            })
         })?;
-        self.on("plan", &THREE)?.ok()?.says("in sync: ")?;
+        self.settles(&THREE)?;
         let members = self.listed()?;
         ensure!(members.len() == 3, "members: {members:?}");
         Ok(())
@@ -131,18 +147,24 @@ impl Growth<'_> {
     fn cut_off(&self) -> Check {
         let other = self.all.with_hosts(&THREE).with("etcd.extra_args", "{snapshot-count: '6000'}");
         self.under_load(&THREE, &THREE, || {
-            let mut up = self.lab.start_rsadm_on("up -v", &other)?;
-            up.until_it_says("new settings on e1; 3 members healthy")?;
             // What waits for its new process has begun by then, and is not over a moment later.
             let manifest = "/etc/kubernetes/manifests/etcd.yaml";
             let written =
-                format!("timeout 60 bash -c 'until grep -q count=6000 {manifest}; do sleep 0.05; done'");
-            self.lab.on("e2", &format!("{written} && pkill -KILL -f '^sshd: ops'"))?.ok()?;
-            let up = up.end()?;
+                format!("timeout 300 bash -c 'until grep -q count=6000 {manifest}; do sleep 0.05; done'");
+            let script = format!("{written} && pkill -KILL -f '^sshd: ops'");
+            let kill = || self.lab.on("e2", &script).and_then(Outcome::ok).map_err(|fault| fault.to_string());
+            let (up, killed) = thread::scope(|scope| {
+                // There already when its moment comes.
+                let killed = scope.spawn(kill);
+                (self.lab.rsadm_on("up -v", &other), killed.join())
+            });
+            let up = up?;
             println!("{}", up.all());
+            killed.map_err(|_| "who was to cut it off panicked")??;
+            up.says("new settings on e1; 3 members healthy")?;
             up.ok()?.says("it answers again: looks at all hosts anew, and goes on from what is there")
         })?;
-        self.lab.rsadm_on("plan", &other)?.ok()?.says("in sync: ")
+        steady::settles(self.lab, &other)
     }
 
     fn roll(&self) -> Check {
@@ -163,8 +185,8 @@ impl Growth<'_> {
     }
 
     fn part(&self) -> Check {
-        self.on("etcd move-leader {} e3", &THREE)?.ok()?;
         self.under_load(&["e1", "e2"], &THREE, || {
+            self.leads("e3", &THREE)?;
             self.lab.on("e3", &cut(""))?.ok()?;
             let status = eventually(|| {
                 let status = self.on("etcd status", &THREE)?.exits(8)?;
@@ -196,8 +218,8 @@ impl Growth<'_> {
 
     /// All three serve, and without their leader the other two would be no quorum: it is not restarted.
     fn part_two(&self) -> Check {
-        self.on("etcd move-leader {} e1", &THREE)?.ok()?;
         self.under_load(&THREE, &THREE, || {
+            self.leads("e1", &THREE)?;
             let pair = "ip saddr { 10.77.0.32, 10.77.0.33 } ip daddr { 10.77.0.32, 10.77.0.33 }";
             self.lab.on("e3", &cut(pair))?.ok()?;
             let status = eventually(|| {
@@ -224,7 +246,7 @@ impl Growth<'_> {
                 .says("e2: its port 2380 (etcd, between members) cannot be reached from e3: no answer")?;
             replaced.says("nothing was changed")
         })?;
-        self.lab.rsadm_on("plan", &self.rolled(&THREE))?.ok()?.says("in sync: ")
+        steady::settles(self.lab, &self.rolled(&THREE))
     }
 
     /// The client's writes are acknowledged by those two that are left.

@@ -11,6 +11,8 @@ use crate::harness::{
     Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually, now, text, under_load,
 };
 
+use crate::scenarios::steady;
+
 const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
 const FOUR: [&str; 4] = ["e1", "e2", "e3", "e4"];
 const THREE: [&str; 3] = ["e1", "e2", "e3"];
@@ -24,7 +26,7 @@ struct Killed<'a> {
 fn killed() {
     let lab = Lab::up("killed", &NODES).unwrap();
     let mut checks = Checks::new("killed");
-    let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&FOUR);
+    let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&FOUR).patient();
     let it = Killed { lab: &lab, all };
     // What prepares a host is killed in `interrupted`; here all hosts are prepared.
     checks.must("three members, and a host that had one", || {
@@ -82,7 +84,7 @@ impl Killed<'_> {
             },
             || self.is_healthy(then),
         )?;
-        self.on("plan", then)?.ok()?.says("in sync: ")?;
+        steady::settles(self.lab, &self.all.with_hosts(then))?;
         let left =
             "! pidof etcd && [ ! -e /var/lib/etcd/member ] && [ ! -e /etc/kubernetes/manifests/etcd.yaml ]";
         let mut gone = FOUR.iter().filter(|host| !then.contains(host));
@@ -92,9 +94,9 @@ impl Killed<'_> {
     /// Under load, killed after each of its steps and run again.
     fn restore(&self) -> Check {
         let file = self.lab.path("restored.db").display().to_string();
-        self.cluster().etcdctl("e1", "put kept snapshot")?.ok()?;
+        self.cluster().put("e1", "kept", "snapshot")?;
         self.on(&format!("etcd snapshot save --to {file}"), &THREE)?.ok()?;
-        self.cluster().etcdctl("e1", "put kept later")?.ok()?;
+        self.cluster().put("e1", "kept", "later")?;
         let writer = Writer::start(self.lab, &self.cluster(), &THREE)?;
         let (command, three) = (format!("--yes etcd restore {{}} {file}"), self.all.with_hosts(&THREE));
         let (mut steps, mut killed, mut between) = (Steps::default(), now(), false);
@@ -122,7 +124,7 @@ impl Killed<'_> {
                 "{host} lost what came after the restore"
             );
         }
-        self.on("plan", &THREE)?.ok()?.says("in sync: ")
+        steady::settles(self.lab, &three)
     }
 }
 

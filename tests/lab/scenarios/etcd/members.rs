@@ -8,6 +8,8 @@ use crate::harness::{
     under_load,
 };
 
+use crate::scenarios::steady;
+
 const NODES: [&str; 4] = ["e1:10.77.0.31", "e2:10.77.0.32", "e3:10.77.0.33", "e4:10.77.0.34"];
 
 struct Members<'a> {
@@ -19,8 +21,9 @@ struct Members<'a> {
 fn members() {
     let lab = Lab::up("members", &NODES).unwrap();
     let mut checks = Checks::new("members");
-    let all =
-        Inventory::load("tests/lab/inventories/lab-etcd-only.yaml").with_hosts(&["e1", "e2", "e3", "e4"]);
+    let all = Inventory::load("tests/lab/inventories/lab-etcd-only.yaml")
+        .with_hosts(&["e1", "e2", "e3", "e4"])
+        .patient();
     let it = Members { lab: &lab, all };
     checks.must("one member", || it.on("up", &["e1"])?.ok()?.says("1 etcd member healthy"));
     checks.must("one grows to three under load", || it.grow());
@@ -84,6 +87,10 @@ impl Members<'_> {
         eventually(|| self.on("etcd status", hosts)?.ok().map(drop))
     }
 
+    fn settles(&self, hosts: &[&str]) -> Check {
+        steady::settles(self.lab, &self.all.with_hosts(hosts))
+    }
+
     /// See [`under_load`].
     fn under_load(&self, stay: &[&str], then: &[&str], work: impl FnOnce() -> Check) -> Check {
         under_load(self.lab, (stay, then), work, || self.is_healthy(then))
@@ -92,13 +99,12 @@ impl Members<'_> {
     fn grow(&self) -> Check {
         let three = ["e1", "e2", "e3"];
         self.under_load(&["e1"], &three, || self.on("up", &three)?.ok()?.says("e3 is a voting member"))?;
-        self.on("plan", &three)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&three)
     }
 
     fn anew(&self) -> Check {
         let three = ["e1", "e2", "e3"];
-        self.on("etcd move-leader {} e1", &three)?.ok()?;
+        eventually(|| self.on("etcd move-leader {} e1", &three)?.ok())?;
         self.under_load(&["e2", "e3"], &three, || {
             self.on("etcd replace {} e1", &three)?.ok()?.says("etcd has 3 voting members, can lose 1")
         })?;
@@ -107,8 +113,7 @@ impl Members<'_> {
             .on("e1", "find /var/lib/rsadm/aside /var/lib/etcd/aside -name member 2> /dev/null; true")?
             .text()?;
         ensure!(!aside.is_empty(), "the old data is not set aside");
-        self.on("plan", &three)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&three)
     }
 
     /// etcd keeps it by the member's ID, and takes no writes for the sake of one that is gone.
@@ -146,7 +151,7 @@ impl Members<'_> {
 
     fn power_cycle(&self) -> Check {
         let three = ["e1", "e2", "e3"];
-        self.cluster().etcdctl("e1", "put kept 1")?.ok()?;
+        self.cluster().put("e1", "kept", "1")?;
         self.under_load(&three, &three, || {
             self.lab.verb(&["poweroff", "--hard", "e1", "e2", "e3"])?.ok()?;
             self.lab.verb(&["up", "e1", "e2", "e3"])?.ok()?;
@@ -196,7 +201,7 @@ impl Members<'_> {
         let writer = Writer::start(self.lab, &self.cluster(), &three)?;
         let before = now();
         let file = self.snapshot()?;
-        self.cluster().etcdctl("e1", "put after-the-snapshot 1")?.ok()?;
+        self.cluster().put("e1", "after-the-snapshot", "1")?;
         self.on(&format!("--yes etcd restore {{}} {file}"), &three)?
             .ok()?
             .says("etcd restored on 3 hosts")?;
@@ -209,20 +214,19 @@ impl Members<'_> {
         }
         written.forget(&self.cluster(), "e1")?;
         self.has("kept")?;
-        let after = self.cluster().etcdctl("e1", "get after-the-snapshot -w fields")?.ok()?;
+        let after = eventually(|| self.cluster().etcdctl("e1", "get after-the-snapshot -w fields")?.ok())?;
         ensure!(!after.stdout.contains("after-the-snapshot\""), "a later write is there: {}", after.stdout);
         let revision =
             after.stdout.lines().find_map(|l| l.strip_prefix("\"Revision\" : ")?.parse::<u64>().ok());
         ensure!(revision.is_some_and(|r| r >= 100_000_000_000_000), "the revision is {revision:?}");
-        self.on("plan", &three)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&three)
     }
 
     /// The others have their new data by then: what is mounted cannot be moved.
     fn roll_back(&self) -> Check {
         let three = ["e1", "e2", "e3"];
         let file = self.snapshot()?;
-        self.cluster().etcdctl("e1", "put newest 1")?.ok()?;
+        self.cluster().put("e1", "newest", "1")?;
         let writer = Writer::start(self.lab, &self.cluster(), &three)?;
         self.lab.on("e2", "mount --bind /var/lib/etcd/member /var/lib/etcd/member")?.ok()?;
         let before = now();
@@ -274,7 +278,7 @@ impl Members<'_> {
             .ok()?;
         self.lab.on("e3", "mv /var/lib/etcd/member /root/")?.ok()?;
         let before = self.lab.on("e1", sums)?.text()?;
-        let diagnosis = self.on("etcd recover --diagnose", &three)?.exits(9)?;
+        let diagnosis = eventually(|| self.on("etcd recover --diagnose", &three)?.exits(9))?;
         println!("{}", diagnosis.all());
         diagnosis.says("e1        stopped  ")?;
         diagnosis.says_nothing_of("e1        stopped  –")?;
@@ -320,8 +324,7 @@ impl Members<'_> {
             three.iter().try_for_each(|host| part.is_all_on(&self.cluster(), host))?;
         }
         written.forget(&self.cluster(), "e1")?;
-        self.on("plan", &three)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&three)
     }
 
     /// Their hosts are there. Their manifests went with the data: with those, etcd starts on nothing and may be in sync again
@@ -370,15 +373,14 @@ impl Members<'_> {
             status.says("a recovery of etcd has begun on e1 and is not over; etcd serves without it")?;
             status.says(" --rollback")
         })?;
-        self.cluster().etcdctl("e2", "put overtaken 1")?.ok()?;
+        self.cluster().put("e2", "overtaken", "1")?;
         let refused = self.on("--yes etcd recover", &three)?.exits(5)?;
         println!("{}", refused.all());
         refused.says("etcd has a quorum again")?;
         self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
         self.is_healthy(&three)?;
         self.has("overtaken")?;
-        self.on("plan", &three)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&three)
     }
 
     /// They serve with one another by the time when its data would take their place.
@@ -399,8 +401,7 @@ impl Members<'_> {
         self.on("etcd restore --rollback", &three)?.ok()?.says("rolled back")?;
         self.is_healthy(&three)?;
         self.has("back-again")?;
-        self.on("plan", &three)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&three)
     }
 
     /// With an inventory of the survivor alone it knows from its data that it was one of three, also where a run before that
@@ -410,7 +411,7 @@ impl Members<'_> {
         let writer = Writer::start(self.lab, &self.cluster(), &three)?;
         self.lab.verb(&["poweroff", "--hard", "e2", "e3"])?.ok()?;
         eventually(|| self.on("etcd status", &three)?.exits(9)?.says("rsadm etcd recover"))?;
-        self.on("etcd recover --diagnose", &three)?.exits(9)?.says("e1 is furthest")?;
+        eventually(|| self.on("etcd recover --diagnose", &three)?.exits(9)?.says("e1 is furthest"))?;
         self.refuses_without_room()?;
         let survived = numbers_on(&self.cluster(), "e1")?;
         ensure!(!survived.is_empty(), "the survivor has none of the keys");
@@ -471,7 +472,6 @@ impl Members<'_> {
         }
         self.is_healthy(&three)?;
         self.has("newest")?;
-        self.on("plan", &three)?.ok()?.says("in sync: ")?;
-        Ok(())
+        self.settles(&three)
     }
 }

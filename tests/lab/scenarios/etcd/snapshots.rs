@@ -79,10 +79,7 @@ fn snapshots() {
 impl Snapshots<'_> {
     /// `rsadm WORDS… INVENTORY MORE…`.
     fn rsadm(&self, words: &str, more: &[&str]) -> Result<Outcome, Fault> {
-        let file = self.inventory.save(&self.lab.path(""))?;
-        let program = [env!("CARGO_BIN_EXE_rsadm")];
-        let words: Vec<&str> = words.split(' ').collect();
-        self.lab.on_workstation(&[&program, words.as_slice(), &[file.as_str()], more].concat())
+        self.lab.rsadm_on(&[&[words, "{}"][..], more].concat().join(" "), &self.inventory)
     }
 
     fn json(&self, words: &str, more: &[&str]) -> Result<Value, Fault> {
@@ -355,7 +352,7 @@ impl Snapshots<'_> {
     }
 
     fn stepped_in(&self) -> Check {
-        let (host, before) = self.newest_scheduled()?;
+        let (host, before) = eventually(|| self.newest_scheduled())?;
         self.fill(&host)?;
         let taken = eventually(|| {
             self.fire()?;
@@ -371,7 +368,7 @@ impl Snapshots<'_> {
     }
 
     fn taken_over(&self) -> Check {
-        let (host, before) = self.newest_scheduled()?;
+        let (host, before) = eventually(|| self.newest_scheduled())?;
         self.lab.verb(&["poweroff", "--hard", &host])?.ok()?;
         let taken = eventually(|| {
             let (other, taken_at) = self.newest_scheduled()?;
