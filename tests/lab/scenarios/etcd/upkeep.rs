@@ -146,14 +146,19 @@ impl Upkeep<'_> {
 
     fn run_full(&self, small: &Inventory) -> Check {
         self.under_load(|| {
-            let full = self.fill(90, "")?;
-            ensure!(full.code != 0, "it never filled up");
+            // Full is not dead: nobody ends it for that. (What its probes ask is in its manifest, tests/manifests/ha/etcd-m2.yaml:
+            // they would take longer than it is full here.)
+            let before = Processes::of(self.lab, &HOSTS)?;
+            eventually(|| {
+                let full = self.fill(90, "")?;
+                ensure!(full.code != 0, "it never filled up");
+                // A write ends it, too, that an election came between.
+                self.lab.rsadm_on("etcd alarm list", small)?.exits(8)?.says("NOSPACE")
+            })?;
             eventually(|| self.status(8)?.says("rsadm etcd defrag"))?;
             self.lab.rsadm_on("etcd alarm disarm", small)?.exits(5)?.says("rsadm etcd defrag")?;
             let refused = self.cluster().etcdctl("e2", "put lab-test/x x")?;
             ensure!(refused.code != 0, "a full etcd took a write");
-            // Full is not dead: no probe may end it meanwhile.
-            let before = Processes::of(self.lab, &HOSTS)?;
             let defrag = self.lab.rsadm_on("etcd defrag", small)?.ok()?;
             println!("{}", defrag.stderr);
             defrag.says("etcd takes writes again")?;
