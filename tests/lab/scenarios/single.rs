@@ -74,6 +74,11 @@ fn single() {
     checks.check("status and etcd status tell it, to people and to programs", || it.tells_how_it_is());
     checks.check("kubectl works from the workstation with rsadm's kubeconfig", || it.administers_from_afar());
     checks.check("a Secret is encrypted in etcd", || it.encrypts_secrets());
+    checks.check("the audit log tells who wrote the Secret, and not what", || it.audits_secrets());
+    checks.check("a kubelet and etcd answer nobody without a certificate", || it.asks_for_certificates());
+    checks.check("a kubelet may read its own node, and no Secret that is none of its pods'", || {
+        it.restricts_nodes()
+    });
     checks.check("a node that somebody deleted is registered again by up", || it.registers_again());
     checks.check("a plain kubeadm join brings another node", || it.joins_by_kubeadm());
     checks.check("an inventory that says nothing of the host's containerd displaces it with no up", || {
@@ -170,6 +175,72 @@ impl Single<'_> {
         let closed = self.stored("secrets/default/at-rest")?;
         ensure!(!shown(&closed).contains(PLAIN), "the Secret is in etcd in plain text");
         ensure!(closed.starts_with(b"k8s:enc:secretbox:v1:"), "it begins otherwise: {}", shown(&closed));
+        Ok(())
+    }
+
+    /// After [`encrypts_secrets`](Self::encrypts_secrets). A write is told once it has been answered.
+    fn audits_secrets(&self) -> Check {
+        let log = eventually(|| {
+            let log = self.lab.on("m1", "cat /var/log/kubernetes/audit/audit.log")?.ok()?;
+            let of_secret = |line: &str| -> Option<Value> {
+                let event: Value = serde_json::from_str(line).ok()?;
+                let object = &event["objectRef"];
+                let is_it = object["resource"] == "secrets" && object["name"] == "at-rest";
+                (is_it && event["verb"] == "create").then_some(event)
+            };
+            let told = log.stdout.lines().find_map(of_secret).ok_or("nobody wrote it")?;
+            ensure!(told["user"]["username"] == "kubernetes-admin", "{told:#}");
+            Ok(log)
+        })?;
+        let shown = [PLAIN.to_owned(), BASE64_STANDARD.encode(PLAIN)];
+        let shown = log.stdout.lines().find(|line| shown.iter().any(|value| line.contains(value)));
+        ensure!(shown.is_none(), "the audit log has the Secret's value: {shown:?}");
+        Ok(())
+    }
+
+    /// Each does answer who has one.
+    fn asks_for_certificates(&self) -> Check {
+        let status = "curl -sk -m 10 -o /dev/null -w '%{http_code}'";
+        let pki = "/etc/kubernetes/pki";
+        let client =
+            format!("--cert {pki}/apiserver-kubelet-client.crt --key {pki}/apiserver-kubelet-client.key");
+        for (identity, wanted) in [("", "401"), (client.as_str(), "200")] {
+            let ask = format!("{status} {identity} https://127.0.0.1:10250/pods");
+            // It asks the API server in turn, whether somebody may.
+            eventually(|| {
+                let answer = self.lab.on("m1", &ask)?.text()?;
+                ensure!(answer == wanted, "the kubelet answers {identity:?} with {answer}");
+                Ok(())
+            })?;
+        }
+        let (ask, member) = ("curl --http1.1 -fsSk -m 10", "https://127.0.0.1:2379/version");
+        let client =
+            format!("--cert {pki}/etcd/healthcheck-client.crt --key {pki}/etcd/healthcheck-client.key");
+        self.lab.on("m1", &format!("{ask} {client} {member}"))?.ok()?.says("etcdserver")?;
+        // By an alert of TLS, with or after the handshake: no HTTP is heard.
+        let refused = self.lab.on("m1", &format!("{ask} {member}"))?;
+        ensure!(
+            matches!(refused.code, 35 | 55 | 56),
+            "etcd is asked without a certificate: {}",
+            refused.all()
+        );
+        Ok(())
+    }
+
+    /// By the node authorizer, with the kubelet's own identity.
+    fn restricts_nodes(&self) -> Check {
+        let kubelet = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+        let ask = format!(
+            "curl -s -m 20 -o /dev/null -w '%{{http_code}}' --cacert /etc/kubernetes/pki/ca.crt --cert {kubelet} --key {kubelet} \
+             https://127.0.0.1:6443/api/v1"
+        );
+        for (what, wanted) in [("nodes/m1", "200"), ("namespaces/default/secrets/at-rest", "403")] {
+            eventually(|| {
+                let answer = self.lab.on("m1", &format!("{ask}/{what}"))?.text()?;
+                ensure!(answer == wanted, "{what} is answered with {answer}");
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 
