@@ -1,15 +1,15 @@
 //! A cluster that the real kubeadm built, with an inventory that only names its hosts: every command that keeps etcd
 //! alive, while a client writes the whole time.
 //!
-//! Rows of the fault matrix: 39 (the first host is not special), 40 and 49 (quorum lost, restored), 41 (the upgrade), 43
-//! (NOSPACE), on an adopted cluster. It begins with etcd 3.6, whose image is built by `lab build --etcd v3.6.14`.
+//! Rows of the fault matrix: 39 (the first host is not special), 40 and 49 (quorum lost, restored), 43 (NOSPACE), on an adopted
+//! cluster. It begins with etcd 3.6, whose image is built by `lab build --etcd v3.6.14`.
 
 use std::fs;
 
 use age::secrecy::ExposeSecret;
 
 use crate::harness::{
-    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Writer, eventually, items, text,
+    Check, Checks, Cluster, Fault, Inventory, Lab, Outcome, Processes, Writer, eventually, items, text,
 };
 
 const NODES: [&str; 3] = ["m1:10.77.0.11", "m2:10.77.0.12", "m3:10.77.0.13"];
@@ -88,9 +88,7 @@ impl KubeadmBuilt<'_> {
             writer = Some(Writer::start(self.lab, &self.cluster(), &HOSTS)?);
             Ok(())
         });
-        checks.check("row 41: etcd 3.6 becomes 3.7, and of kubeadm's manifests nothing else", || {
-            self.upgrade()
-        });
+        checks.check("etcd 3.6 becomes 3.7, and of kubeadm's manifests nothing else", || self.upgrade());
         checks.check("members, leadership, alarms, history, space and a measurement", || it_is_kept(self));
         checks.check("row 43: NOSPACE is told, and taken back, alone or by a defragmentation", || {
             self.is_full()
@@ -219,6 +217,7 @@ impl KubeadmBuilt<'_> {
 
     /// What m3 still has of its old life does not come back to life. That its data is of this etcd its log alone tells.
     fn take_back(&self) -> Check {
+        let before = Processes::of(self.lab, &["m1", "m2"])?;
         self.lab.verb(&["up", "m3"])?.ok()?;
         self.lab.on("m3", "rm /var/lib/rsadm/cluster.json")?.ok()?;
         // Its etcd, which has just started, may not say yet that it has no leader.
@@ -228,7 +227,10 @@ impl KubeadmBuilt<'_> {
         self.is_tuned("m3")?;
         self.lab.on("m3", "! grep RSADM_REVISION /var/lib/rsadm/aside/etcd.yaml")?.ok()?;
         self.dials("m3", "https://127.0.0.1:2379,https://10.77.0.11:2379,https://10.77.0.12:2379")?;
-        ["m1", "m2"].iter().try_for_each(|host| self.dials(host, "https://127.0.0.1:2379"))
+        ["m1", "m2"].iter().try_for_each(|host| self.dials(host, "https://127.0.0.1:2379"))?;
+        let new = Processes::of(self.lab, &["m1", "m2"])?.new_since(&before);
+        ensure!(new.is_empty(), "started anew: {new:?}");
+        Ok(())
     }
 
     /// By a leader that remembers what m1 once had: a new one would send all of it, since what kubeadm wrote lets m1 found its
@@ -333,6 +335,8 @@ impl KubeadmBuilt<'_> {
         restore.until_it_says("etcd stopped on 3 hosts")?;
         restore.signal("KILL")?;
         println!("{}", restore.end()?.stderr);
+        // Nobody writes while members may disagree.
+        HOSTS.iter().try_for_each(|host| self.lab.on(host, "! pidof kube-apiserver")?.ok().map(drop))?;
         self.rsadm("etcd restore --rollback")?.ok()?.says("rolled back")?;
         eventually(|| self.is_healthy())?;
         for host in HOSTS {
