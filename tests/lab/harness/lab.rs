@@ -64,11 +64,20 @@ impl Lab {
         run(self.command().args(["root", node, "bash", "-c", script]), format!("{node}: {script}"))
     }
 
-    /// A command as the operator types it, in the repository's folder.
+    /// A command as the operator types it, in the repository's folder. What rsadm keeps of its failures it keeps in this lab.
     pub fn workstation(&self, args: &[&str]) -> Command {
         let mut command = self.command();
-        command.arg("workstation").args(args);
+        command.arg("workstation").args(args).env("XDG_STATE_HOME", self.path(EVIDENCE));
         command
+    }
+
+    /// What rsadm has kept of all its failures here, in files of the operator's.
+    pub fn evidence(&self) -> Result<String, Fault> {
+        let folder = self.path(EVIDENCE);
+        let all =
+            run(Command::new("find").arg(&folder).args(["-type", "f", "-exec", "cat", "{}", "+"]), "find")?;
+        ensure!(all.code == 0 || !folder.exists(), "{}", all.all());
+        Ok(all.stdout)
     }
 
     /// Carries out a command as the operator types it.
@@ -165,6 +174,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if thread::panicking() && self.path(EVIDENCE).exists() {
+            // Else it would go with the lab, and failures are told with the names of these files.
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&self.name);
+            let copied = Command::new("cp").arg("-rT").arg(self.path(EVIDENCE)).arg(&kept).status();
+            println!("[{}] what hosts said of failures is in {}: {copied:?}", self.name, kept.display());
+        }
         if env::var_os("LAB_KEEP").is_some() {
             println!("[{}] is kept; LAB_NAME={} tests/lab/lab down ends it", self.name, self.name);
         } else if let Err(fault) = self.verb(&["down"]).and_then(Outcome::ok) {

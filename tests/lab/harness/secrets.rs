@@ -19,6 +19,10 @@ use super::{Check, Fault, Lab};
 const FILES: &str = "find /etc/kubernetes /var/lib/kubelet -type f \\( -name '*.key' -o -name '*.pem' -o -name '*.conf' \
     -o -name encryption.yaml \\) -exec cat {} +; true";
 
+/// All that a host logs; one with an API server has its audit log.
+const LOGS: &str = "journalctl --no-pager -o cat; cat /var/log/pods/*/*/*.log
+    [ ! -e /etc/kubernetes/manifests/kube-apiserver.yaml ] || cat /var/log/kubernetes/audit/*.log";
+
 /// Pieces of key material of a cluster, by which it is recognized.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(BTreeSet<String>);
@@ -48,16 +52,18 @@ impl Secrets {
         Ok(())
     }
 
-    /// Passes where none of it is in command lines, in what rsadm said, in the logs of hosts, or in files for everyone there.
+    /// Passes where none of it is in command lines, in what rsadm said or keeps of its failures, in the logs of hosts, or in files for
+    /// everyone there.
     pub fn show_nowhere(&self, lab: &Lab, hosts: &[&str], said: &str, command_lines: &str) -> Check {
         self.are_not_in("command lines", command_lines)?;
         self.are_not_in("what rsadm says", said)?;
+        self.are_not_in("what rsadm keeps of its failures", &lab.evidence()?)?;
         hosts.iter().try_for_each(|host| self.are_not_shown_on(lab, host))
     }
 
     /// Passes where a host's logs have none of it, and no files that are for everyone.
     pub fn are_not_shown_on(&self, lab: &Lab, host: &str) -> Check {
-        let logs = lab.on(host, "journalctl --no-pager -o cat; cat /var/log/pods/*/*/*.log")?.stdout;
+        let logs = lab.on(host, LOGS)?.ok()?.stdout;
         ensure!(logs.len() > 10_000, "{host} has no journal");
         self.are_not_in(&format!("the logs of {host}"), &logs)?;
         self.are_not_world_readable(lab, host)

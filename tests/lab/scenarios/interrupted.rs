@@ -112,7 +112,9 @@ fn interrupted() {
         || it.stopped_for_long(),
     );
     checks.check("an undisturbed run makes what the killed ones made", || {
-        it.run("up -vv")?.ok()?;
+        let up = lab.rsadm_with(("RSADM_LOG", "trace"), "up -vv", &it.inventory)?;
+        it.said += &up.all();
+        up.ok()?.says("rsadm::host: batch")?;
         killed?.is_still(&Footprint::of_what_was_made(&lab, &NODES)?)
     });
     let seen = command_lines.end();
@@ -337,6 +339,8 @@ impl Interrupted<'_> {
         self.secrets.add(self.lab, &NODES)?;
         let observed = self.lab.path("home/observed.yaml");
         self.run(&format!("plan --observed {}", observed.display()))?.ok()?;
+        let kept = self.lab.evidence()?;
+        ensure!(kept.contains("== "), "nothing is kept of the runs that failed: {kept}");
         self.secrets.are_not_in("what plan --observed writes", &fs::read_to_string(observed)?)?;
         self.secrets.show_nowhere(self.lab, &NODES, &self.said, command_lines)
     }

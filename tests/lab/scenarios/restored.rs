@@ -271,6 +271,7 @@ impl Restored<'_> {
         secrets.add(self.lab, &HOSTS)?;
         secrets.are_not_in("command lines", command_lines)?;
         secrets.are_not_in("what rsadm says", &self.said.borrow())?;
+        secrets.are_not_in("what rsadm keeps of its failures", &self.lab.evidence()?)?;
         secrets
             .are_not_in("the bundle", &String::from_utf8_lossy(&fs::read(self.path("bundle.tar.age"))?))?;
         HOSTS.iter().try_for_each(|host| secrets.are_not_shown_on(self.lab, host))
