@@ -17,6 +17,10 @@ use super::steady;
 const NODES: [&str; 3] = ["m1:10.77.0.11", "e2:10.77.0.32", "e3:10.77.0.33"];
 const HOSTS: [&str; 3] = ["m1", "e2", "e3"];
 
+/// What an API server has told may be of data that is not there any more: these are started anew by a restore. A kubelet and a
+/// kube-proxy would go on otherwise; the others end where they have lost their lease, too.
+const WATCHERS: [&str; 4] = ["kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler"];
+
 struct Restored<'a> {
     lab: &'a Lab,
     inventory: Inventory,
@@ -41,6 +45,8 @@ fn restored() {
         .check("row 47: one that fails on one host keeps API servers down, until it is rolled back", || {
             it.rolled_back()
         });
+    checks
+        .check("row 47: once its cause is mended the same restore goes on where it stopped", || it.goes_on());
     checks.check("two of three lost: recovered from the survivor, and controllers work on", || it.recover());
     checks.must("reset leaves bare hosts", || {
         lab.verb(&["up", "e2", "e3"])?.ok()?;
@@ -155,10 +161,12 @@ impl Restored<'_> {
         let mut watcher = self.lab.command();
         watcher.args(["root", "m1", "bash", "-c", &format!("while :; do {kubectl}; sleep 0.2; done")]);
         let mut watcher = watcher.stdout(fs::File::create(&told)?).stderr(Stdio::null()).spawn()?;
+        let processes = eventually(|| self.watchers())?;
         let done = self.restored_under_watch(&told);
         watcher.kill()?;
         watcher.wait()?;
         done?;
+        self.watch_anew(&processes)?;
         self.controllers_work()?;
         steady::settles_by(|| self.run("plan"))
     }
@@ -189,16 +197,54 @@ impl Restored<'_> {
         sees("new")
     }
 
-    /// What is mounted cannot be moved: the others have their new data by then.
-    fn rolled_back(&self) -> Check {
-        self.secret("later")?;
+    /// The processes of m1 that go by what an API server has told them.
+    fn watchers(&self) -> Result<Vec<String>, Fault> {
+        WATCHERS.iter().map(|name| self.lab.on("m1", &format!("pidof {name}"))?.text()).collect()
+    }
+
+    /// None of those goes on by what it was told of the old data: each is another process by now.
+    fn watch_anew(&self, before: &[String]) -> Check {
+        eventually(|| {
+            let now = self.watchers()?;
+            let same = WATCHERS.iter().zip(before).zip(&now).filter(|((_, before), now)| before == now);
+            let same: Vec<&str> = same.map(|((name, _), _)| *name).collect();
+            ensure!(same.is_empty(), "these are the processes of before: {same:?}");
+            Ok(())
+        })
+    }
+
+    /// Breaks off on e2, where what is mounted cannot be moved: the others have their new data by then.
+    fn fails_on_e2(&self) -> Check {
         self.lab.on("e2", "mount --bind /var/lib/etcd/member /var/lib/etcd/member")?.ok()?;
         let failed = self.run(&self.of_the_bundle())?.exits(6)?;
         println!("{}", failed.all());
         failed.says("failed on e2: ")?;
         let server = self.lab.on("m1", "pidof kube-apiserver")?;
         ensure!(server.code != 0, "an API server runs while members disagree: {}", server.all());
-        self.lab.on("e2", "umount /var/lib/etcd/member")?.ok()?;
+        self.lab.on("e2", "umount /var/lib/etcd/member")?.ok().map(drop)
+    }
+
+    /// The data that the others had by then stays in its place.
+    fn goes_on(&self) -> Check {
+        self.secret("lost")?;
+        self.fails_on_e2()?;
+        let placed = || -> Result<Vec<String>, Fault> {
+            let folder = "stat -c '%i of %W' /var/lib/etcd/member";
+            ["m1", "e3"].iter().map(|host| self.lab.on(host, folder)?.text()).collect()
+        };
+        let before = placed()?;
+        self.rsadm(&self.of_the_bundle())?.says("etcd restored on 3 hosts")?;
+        let after = placed()?;
+        ensure!(before == after, "placed anew: {before:?}, then {after:?}");
+        self.has_secret("before")?;
+        self.has_no_secret("lost")?;
+        self.secret("new")?;
+        steady::settles_by(|| self.run("plan"))
+    }
+
+    fn rolled_back(&self) -> Check {
+        self.secret("later")?;
+        self.fails_on_e2()?;
         self.rsadm("etcd restore --rollback")?.says("rolled back")?;
         self.has_secret("later")?;
         self.controllers_work()?;
