@@ -29,6 +29,8 @@ mod changes;
 mod clocks;
 #[path = "converge/doubt.rs"]
 mod doubt;
+#[path = "converge/exchange.rs"]
+mod exchange;
 #[path = "converge/faults.rs"]
 mod faults;
 #[path = "converge/founding.rs"]
@@ -45,6 +47,8 @@ mod moves;
 mod namesakes;
 #[path = "converge/observed.rs"]
 mod observed;
+#[path = "converge/patience.rs"]
+mod patience;
 #[path = "converge/prediction.rs"]
 mod prediction;
 #[path = "converge/prolonged.rs"]

@@ -34,6 +34,7 @@ pub use self::found::{
 mod ending;
 mod found;
 mod lost;
+pub mod members;
 pub mod renew;
 
 /// The phase.
@@ -48,7 +49,7 @@ const SHARED: [Shared; 5] = [
     Shared::Encryption,
 ];
 
-/// See the module.
+/// See the module. What members serve with waits for its turn in [`members::of_serving`].
 ///
 /// # Errors
 /// Where authorities contradict one another, the key of one that was used is nowhere, or one that has to sign has expired.
@@ -63,9 +64,11 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     for (shared, source) in sources {
         public_parts(p, shared, source.as_ref());
     }
+    let serving = members::serving(p);
     for node in &p.cluster.nodes {
-        for spec in specs::specs_for(p.cluster, node) {
-            certificate(p, node, &spec)?;
+        let kept = members::kept_for_the_gate(p, &serving, node)?;
+        for spec in specs::specs_for(p.cluster, node).iter().filter(|spec| !kept.contains(spec)) {
+            certificate(p, node, spec)?;
         }
         if node.is_kubernetes() {
             kubelet_conf(p, node);
@@ -74,7 +77,8 @@ pub fn plan(p: &mut Planner<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Certificates of etcd and what it takes to make them: all that a host needs to become a member.
+/// Certificates of etcd and what it takes to make them: all that a host needs to become a member. For hosts that join alone, which
+/// have no vote yet, or lose it under the gate before they join; so none of this waits for a turn.
 ///
 /// # Errors
 /// See [`plan`].

@@ -29,7 +29,7 @@ pub mod workers;
 
 /// One phase.
 pub struct Phase {
-    /// Its name, in brackets before its lines and after `--only`.
+    /// Its name, in brackets before its lines and after `--only`; rows of one name are wanted together.
     pub name: &'static str,
     /// What it brings about, in a line.
     pub about: &'static str,
@@ -78,6 +78,11 @@ pub const UP: &Table = &Table {
         phase(certs::PHASE, "three authorities, certificates, kubeconfigs", certs::plan),
         phase(prepare::IMAGES, "the images that each host runs", prepare::images),
         phase(etcd::PHASE, "one member on each etcd host, with a leader", etcd::plan),
+        phase(
+            certs::PHASE,
+            "those that members serve with, one member at a time",
+            certs::members::of_serving,
+        ),
         phase(control_plane::PHASE, "API servers, controller managers, schedulers", control_plane::plan),
         phase(workers::PHASE, "kubelets, local load balancers, kube-proxy, labels and taints", workers::plan),
         phase(addons::PHASE, "CoreDNS; all add-ons rolled out", addons::plan),

@@ -56,7 +56,8 @@ pub(crate) async fn run(world: &Arc<World>, inventory: &Cluster, asked: Asked) -
     run_through(world, inventory, asked, &world.members(inventory)).await
 }
 
-async fn run_through(
+/// The same, with other ways to the members than the world's own.
+pub(crate) async fn run_through(
     world: &Arc<World>,
     inventory: &Cluster,
     asked: Asked,

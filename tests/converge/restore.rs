@@ -19,12 +19,13 @@ use rsadm::{
     inventory::{Cluster, Node, Role},
     layout::{ENDED_RESTORES, IDENTITY},
     observe::Identity,
-    phases::UP,
+    phases::{ETCD_MEMBERS, Table, UP},
 };
 
 use crate::{
     faults::{differences, in_parallel, report, rests},
     harness::{self, block_on, etcd_only, ha},
+    members,
 };
 
 const DATA: &[u8] = b"what etcd had";
@@ -95,50 +96,122 @@ async fn beside(
     steps.await.map_err(|e: RestoreError| e.to_string())
 }
 
-fn heals_from_every_kill(name: &str, cluster: &Cluster) {
-    let (wanted, moments) = block_on(undisturbed(cluster, harness::in_disaster(cluster)))
-        .unwrap_or_else(|why| panic!("{name}: {why}"));
-    assert!(moments.len() > 20, "{name}: only {} effects", moments.len());
-    let wrong = in_parallel(&moments[..moments.len() - 1], |moment| {
-        let mut state = moment.clone();
-        state.hang_up();
-        let again = async {
-            let world = World::new(state);
-            restore(&world, cluster).await?;
-            differences(&wanted, &rests(&world, cluster, UP).await?)
-        };
-        let why = block_on(again).err()?;
-        Some(format!("killed after effect {} ({}): {why}", moment.log.len(), moment.log.last()?))
-    });
-    report(name, wrong);
+/// A restore, on what.
+struct Goal<'g> {
+    name: &'g str,
+    cluster: &'g Cluster,
+    start: State,
+    absent: Vec<Absent>,
+    /// The command that finds nothing left to do afterwards.
+    table: &'static Table,
 }
 
-async fn undisturbed(
-    cluster: &Cluster,
-    start: State,
-) -> Result<(BTreeMap<String, String>, Vec<State>), String> {
-    let before = shape(&start);
-    let world = World::new(start);
-    world.keep_snapshots();
-    restore(&world, cluster).await?;
-    let moments = world.snapshots();
-    let wanted = rests(&world, cluster, UP).await?;
-    // Everything is as it was, but for which etcd cluster it is, which one it took the place of, and by which restore.
-    let all_else = |shape: &BTreeMap<String, String>| -> BTreeMap<String, String> {
-        shape
-            .iter()
-            .filter(|(key, _)| !key.ends_with(IDENTITY) && !key.ends_with(ENDED_RESTORES))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
-    };
-    differences(&all_else(&before), &all_else(&wanted))?;
-    Ok((wanted, moments))
+impl<'g> Goal<'g> {
+    /// Of all members of what rsadm built.
+    fn of_all(name: &'g str, cluster: &'g Cluster) -> Self {
+        Self { name, cluster, start: harness::in_disaster(cluster), absent: vec![], table: UP }
+    }
+
+    async fn restore(&self, world: &Arc<World>) -> Result<(), String> {
+        beside(world, self.cluster, self.absent.clone(), Verb::Restore).await
+    }
+
+    /// Undisturbed: what it comes to, and every moment of it.
+    fn undisturbed(&self) -> (BTreeMap<String, String>, Vec<State>) {
+        let run = async {
+            let world = World::new(self.start.clone());
+            world.keep_snapshots();
+            self.restore(&world).await?;
+            let moments = world.snapshots();
+            Ok::<_, String>((rests(&world, self.cluster, self.table).await?, moments))
+        };
+        let (wanted, moments) = block_on(run).unwrap_or_else(|why| panic!("{}: {why}", self.name));
+        assert!(moments.len() > 20, "{}: only {} effects", self.name, moments.len());
+        (wanted, moments)
+    }
+
+    /// Run again where it died, it ends as an undisturbed one.
+    fn ends_as_wanted(&self, mut left: State, wanted: &BTreeMap<String, String>) -> Result<(), String> {
+        left.hang_up();
+        block_on(async {
+            let world = World::new(left);
+            self.restore(&world).await?;
+            differences(wanted, &rests(&world, self.cluster, self.table).await?)
+        })
+    }
+
+    fn heals_from_every_kill(&self) {
+        let (wanted, moments) = self.undisturbed();
+        let wrong = in_parallel(&moments[..moments.len() - 1], |moment| {
+            let why = self.ends_as_wanted(moment.clone(), &wanted).err()?;
+            Some(format!("killed after effect {} ({}): {why}", moment.log.len(), moment.log.last()?))
+        });
+        report(self.name, wrong);
+    }
+
+    /// One host fails half-way, and what was wrong with it is mended before the same is run again.
+    fn heals_from_every_host_that_fails(&self) {
+        let (wanted, moments) = self.undisturbed();
+        let faults: Vec<(usize, When)> =
+            (1..=moments.len()).flat_map(|n| [(n, When::Before), (n, When::After)]).collect();
+        // From then on all that is left is to tidy up, which a host may do later.
+        let is_end = |moment: &State| moment.log.last().is_some_and(|l| l.ends_with("note that it is over"));
+        let end = moments.iter().position(is_end).unwrap();
+        let wrong = in_parallel(&faults, |(n, when)| {
+            let world = World::new(self.start.clone());
+            world.strike_at(Fault::Lost(*n, *when));
+            let why = match block_on(self.restore(&world)) {
+                Ok(()) if *n <= end => "it was not noticed".to_owned(),
+                _ => self.ends_as_wanted(world.state(), &wanted).err()?,
+            };
+            Some(format!("{when:?} effect {n} ({}): {why}", moments[n - 1].log.last()?))
+        });
+        report(self.name, wrong);
+    }
+}
+
+/// Everything is as it was, but for which etcd cluster it is, which one it took the place of, and by which restore.
+fn all_else(shape: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let lasts = |key: &str| !key.ends_with(IDENTITY) && !key.ends_with(ENDED_RESTORES);
+    shape.iter().filter(|(key, _)| lasts(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 #[test]
 fn row_47_a_killed_restore_goes_on_and_ends_as_an_undisturbed_one() {
-    heals_from_every_kill("etcd only", &etcd_only());
-    heals_from_every_kill("ha", &ha());
+    for (name, cluster) in [("etcd only", etcd_only()), ("ha", ha())] {
+        let goal = Goal::of_all(name, &cluster);
+        let (wanted, _) = goal.undisturbed();
+        assert_eq!(differences(&all_else(&shape(&goal.start)), &all_else(&wanted)), Ok(()), "{name}");
+        goal.heals_from_every_kill();
+    }
+}
+
+#[test]
+fn row_47_a_restore_that_failed_on_one_host_goes_on_once_that_is_mended() {
+    Goal::of_all("etcd only", &etcd_only()).heals_from_every_host_that_fails();
+    Goal::of_all("ha", &ha()).heals_from_every_host_that_fails();
+}
+
+#[test]
+fn a_killed_restore_of_what_kubeadm_built_goes_on() {
+    let (cluster, mut start) = members::by_kubeadm();
+    start.disaster = true;
+    let (name, table) = ("by kubeadm", ETCD_MEMBERS);
+    Goal { name, cluster: &cluster, start, absent: vec![], table }.heals_from_every_kill();
+}
+
+/// The one that is left begins anew alone, as with `etcd recover`.
+#[test]
+fn a_killed_recovery_of_what_kubeadm_built_goes_on() {
+    let (cluster, mut start) = members::by_kubeadm();
+    start.disaster = true;
+    let (lost, left): (Vec<Node>, Vec<Node>) =
+        cluster.nodes.iter().cloned().partition(|n| ["m2", "m3"].contains(&n.name.as_str()));
+    lost.iter().for_each(|node| start.machine(&node.name).power_off());
+    start.settle();
+    let (name, table, absent) = ("survivor", ETCD_MEMBERS, lost.iter().map(absent).collect());
+    let survivor = Cluster { nodes: left, ..cluster };
+    Goal { name, cluster: &survivor, start, absent, table }.heals_from_every_kill();
 }
 
 /// A host that had it may come back beside hosts that never had, as after all were lost.

@@ -1,20 +1,20 @@
 //! Certificates before, or after, their time is over: issued anew by authorities that stay, and taken up by what reads them.
 //!
-//! What nobody accepts costs nothing to replace, so that goes first and on all hosts at once: a cluster whose certificates
-//! have all expired, or begin in its hosts' future, has no quorum that a gate could ask. A member's certificates that still
-//! hold are replaced one member at a time under the gate. Members, API servers and kubelets read theirs anew by themselves
-//! or are started anew by the phases of `up`; of API servers it is only awaited that they answer.
+//! What nobody accepts costs nothing to replace, so that goes first and on all hosts at once. A member's certificates that still
+//! hold are replaced one member at a time under the gate ([`members`](super::members)). Members, API servers and kubelets read
+//! theirs anew by themselves or are started anew by the phases of `up`; of API servers it is only awaited that they answer.
 
 use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
 use super::{
-    PHASE, authority, ending, found_certificate, has_its_key, issue, one_and_the_same, reason, renews_itself,
+    PHASE, authority, ending, found_certificate, issue,
+    members::{is_lost, is_read, one_by_one, usable},
+    one_and_the_same, reason, renews_itself,
 };
 use crate::{
     inventory::{Node, Role},
-    observe::Facts,
     phases::{control_plane, etcd, ownership, preflight, prepare},
     pki::{authorities::Ca, inspect::CertInfo, leaf::LeafSpec, specs},
     plan::{Mode, Planner, Refusal, quorum::quorum, shared::Shared},
@@ -48,7 +48,7 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     let members = members(p, &wanted);
     let nodes = &p.cluster.nodes;
     let push = |p: &mut Planner<'_>, due: &Due| issue(p, &nodes[due.node], &due.spec, &due.why);
-    let of_member = |due: &Due| etcd_reads(&due.spec);
+    let of_member = |due: &Due| is_read(&due.spec);
     p.stage(PHASE, "certificates that nobody accepts", Mode::Parallel);
     due.iter().filter(|d| d.lost).for_each(|d| push(p, d));
     // Fewer follow no leader, and what this brings is of use all the same: the rest comes once others have theirs.
@@ -58,14 +58,11 @@ pub fn certificates(p: &mut Planner<'_>) -> Result<(), Refusal> {
     }
     p.stage(PHASE, "certificates and kubeconfigs", Mode::Parallel);
     due.iter().filter(|d| !d.lost && !of_member(d)).for_each(|d| push(p, d));
-    for (i, node) in nodes.iter().enumerate() {
-        p.gated_stage(PHASE, format!("etcd's certificates on {}", node.name));
-        due.iter().filter(|d| d.node == i && !d.lost && of_member(d)).for_each(|d| push(p, d));
-        if p.has_work(&node.name) && !members.is_empty() {
-            p.push(&node.name, etcd::await_members(&members), "");
-        }
-    }
-    Ok(())
+    one_by_one(p, &members, |p, node| {
+        let its = due.iter().filter(|d| nodes[d.node].name == node.name && !d.lost && of_member(d));
+        its.for_each(|d| push(p, d));
+        Ok(())
+    })
 }
 
 /// Kubelets read their serving certificate and their kubeconfig once. First, since a kubelet that starts anew also forgets
@@ -106,24 +103,14 @@ fn members<'c>(p: &Planner<'c>, wanted: &[&Node]) -> Vec<&'c Node> {
     let serves = |node: &&Node| {
         let facts = p.facts(&node.name);
         let specs = specs::specs_for(p.cluster, node);
-        let mut own = specs.iter().filter(|spec| etcd_reads(spec));
+        let mut own = specs.iter().filter(|spec| is_read(spec));
         match wanted.iter().any(|n| n.name == node.name) {
             true if facts.runs(etcd::PROCESS) => true,
             true => facts.identity.is_some() && own.any(|spec| usable(facts, spec).is_none()),
-            false => facts.runs(etcd::PROCESS) && !own.any(|spec| is_lost(p, facts, spec)),
+            false => facts.runs(etcd::PROCESS) && !own.any(|spec| is_lost(p, node, spec)),
         }
     };
     p.cluster.with_role(Role::Etcd).filter(serves).collect()
-}
-
-/// A certificate that is there with its key.
-fn usable(facts: &Facts, spec: &LeafSpec) -> Option<CertInfo> {
-    found_certificate(facts, &spec.place).filter(|info| has_its_key(facts, &spec.place, info))
-}
-
-/// True where nobody accepts what is there.
-fn is_lost(p: &Planner<'_>, facts: &Facts, spec: &LeafSpec) -> bool {
-    usable(facts, spec).is_none_or(|info| info.is_early(p.now) || info.is_expired(p.now))
 }
 
 fn ours(p: &Planner<'_>, nodes: &[&Node]) -> Result<(), Refusal> {
@@ -171,7 +158,7 @@ fn due(p: &Planner<'_>, wanted: &[&Node]) -> Result<Vec<Due>, Refusal> {
         for spec in specs::specs_for(p.cluster, node) {
             let found = found_certificate(facts, &spec.place);
             let early = found.as_ref().and_then(|info| not_begun(info, p.now));
-            let lost = is_lost(p, facts, &spec);
+            let lost = is_lost(p, node, &spec);
             let why = reason(p, &node.name, &spec, None)?.or(early);
             if let Some(why) = why.or_else(|| soon(p, &spec, found.as_ref()?)) {
                 all.push(Due { node: i, spec, why, lost });
@@ -211,11 +198,6 @@ fn along_with_its_client(p: &Planner<'_>, node: usize, all: &mut Vec<Due>, from:
     if let Some(spec) = specs::spec_for(p.cluster, &p.cluster.nodes[node], "kubelet-server") {
         all.push(Due { node, spec, why: "so that the kubelet starts with both".into(), lost: false });
     }
-}
-
-/// True for what a member reads, or what one is asked with.
-fn etcd_reads(spec: &LeafSpec) -> bool {
-    spec.ca == Ca::Etcd && spec.name.starts_with("etcd-")
 }
 
 /// Somebody has to sign.
