@@ -279,6 +279,39 @@ fn a_snapshot_is_put_together_within_the_room_of_one() {
     }
 }
 
+/// Row 23: bytes that were turned on the way are in no place from which etcd would read them, and the next delivery begins anew.
+#[test]
+fn row_23_a_snapshot_that_arrives_with_other_bytes_is_not_put_in_place() {
+    let pieces = ["1111", "2222", "3333"];
+    let sha256 = crate::hash::sha256(pieces.concat().as_bytes());
+    let deliver = |place: &Place, pieces: &[&str]| {
+        for (i, piece) in pieces.iter().enumerate() {
+            place.put(&format!("rsadm/restore/piece.{i:06}"), piece);
+        }
+    };
+    for arrived in [["1111", "2322", "3333"], ["1111", "222", "3333"], ["2222", "1111", "3333"]] {
+        for had in [None, Some("of another restore")] {
+            let place = Place::new(Some("old"));
+            place.begun();
+            fs::remove_file(place.path("rsadm/restore/snapshot.db")).unwrap();
+            had.iter().for_each(|text| place.put("rsadm/restore/snapshot.db", text));
+            deliver(&place, &arrived);
+            let refused = place.run(&["receive", &sha256], 0);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success(), "{arrived:?}: taken");
+            assert!(said.contains("the snapshot arrived with another checksum"), "{arrived:?}: {said}");
+            assert!(!place.path("rsadm/restore/snapshot.db").exists(), "{arrived:?}: it is in place");
+            let room = place.succeed(&["room", &sha256]);
+            assert!(room.starts_with("nothing\n"), "{arrived:?}: {room}");
+            assert_eq!(place.succeed(&["has", &sha256]).trim(), "no", "{arrived:?}");
+            assert_eq!(place.text("etcd/member/snap/db").as_deref(), Some("old"), "{arrived:?}");
+            deliver(&place, &pieces);
+            place.succeed(&["receive", &sha256]);
+            assert_eq!(place.text("rsadm/restore/snapshot.db"), Some(pieces.concat()), "{arrived:?}");
+        }
+    }
+}
+
 #[test]
 fn old_data_comes_back_wherever_it_was_killed() {
     for old in [Some("old"), None] {
