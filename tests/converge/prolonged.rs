@@ -1,4 +1,4 @@
-//! The certificate of etcd's authority made anew by hand, with the key that it has, as README tells it.
+//! Row 29 of the fault matrix: the certificate of etcd's authority made anew by hand, with the key that it has, as README tells it.
 
 use rsadm::{
     fake::{State, World},
