@@ -70,7 +70,7 @@ pub struct KubeconfigFact {
 }
 
 /// To which cluster a host belongs; written when etcd first served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// `cluster_name`.
     pub cluster: String,
@@ -80,6 +80,10 @@ pub struct Identity {
     /// it. The last is the one just before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,
+    /// IDs of the clusters whose snapshots it began with, where its hosts had none of their data: who has that missed it as well.
+    /// It may be a drill beside them, so their snapshots are none of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restored_from: Vec<String>,
 }
 
 /// The kernel's module that has rules see the traffic of bridges.
@@ -101,7 +105,18 @@ impl Identity {
             replaces.retain(|r| r != old);
             replaces.push(old.clone());
         }
-        Self { cluster: cluster.to_owned(), etcd_cluster_id: id.to_owned(), replaces }
+        let mut restored_from: Vec<String> = Vec::new();
+        for of in before.iter().flat_map(|i| &i.restored_from) {
+            if of != id && !replaces.contains(of) && !restored_from.contains(of) {
+                restored_from.push(of.clone());
+            }
+        }
+        Self { cluster: cluster.to_owned(), etcd_cluster_id: id.to_owned(), replaces, restored_from }
+    }
+
+    /// The IDs of all clusters whose data is old where this one is.
+    pub fn in_place_of(&self) -> impl Iterator<Item = &String> {
+        self.replaces.iter().chain(&self.restored_from)
     }
 }
 

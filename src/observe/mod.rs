@@ -54,9 +54,8 @@ impl Observed {
     /// knows.
     pub fn identity_of(&self, cluster: &str, id: String) -> Identity {
         let mut known = self.hosts.values().filter_map(|f| f.identity.as_ref());
-        let replaces = known.find(|i| i.etcd_cluster_id == id && !i.replaces.is_empty());
-        let replaces = replaces.map(|i| i.replaces.clone()).unwrap_or_default();
-        Identity { cluster: cluster.to_owned(), etcd_cluster_id: id, replaces }
+        let known = known.find(|i| i.etcd_cluster_id == id && i.in_place_of().next().is_some());
+        Identity { cluster: cluster.to_owned(), etcd_cluster_id: id, ..known.cloned().unwrap_or_default() }
     }
 
     /// As if no restore were under way: for the commands that bring one to its end.
@@ -71,7 +70,7 @@ impl Observed {
 /// other's place neither is one: so it is where a restore was rolled back, and a host that missed it comes back with its data.
 /// What serves decides between those.
 pub fn replaced<'i>(identities: impl Iterator<Item = &'i Identity>) -> BTreeSet<&'i str> {
-    let by = |i: &'i Identity| i.replaces.iter().map(|old| (i.etcd_cluster_id.as_str(), old.as_str()));
+    let by = |i: &'i Identity| i.in_place_of().map(|old| (i.etcd_cluster_id.as_str(), old.as_str()));
     let replacements: BTreeSet<(&str, &str)> = identities.flat_map(by).collect();
     let holds = |&&(new, old): &&(&'i str, &'i str)| !replacements.contains(&(old, new));
     replacements.iter().filter(holds).map(|(_, old)| *old).collect()
@@ -195,7 +194,7 @@ mod tests {
 
     fn identity(id: &str, replaces: &[&str]) -> Identity {
         let replaces = replaces.iter().map(|&r| r.to_owned()).collect();
-        Identity { cluster: "prod".into(), etcd_cluster_id: id.into(), replaces }
+        Identity { cluster: "prod".into(), etcd_cluster_id: id.into(), replaces, ..Identity::default() }
     }
 
     #[test]

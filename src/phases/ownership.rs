@@ -326,6 +326,6 @@ mod tests {
     }
 
     fn identity(cluster: &str) -> Identity {
-        Identity { cluster: cluster.into(), etcd_cluster_id: "ab".into(), replaces: vec![] }
+        Identity { cluster: cluster.into(), etcd_cluster_id: "ab".into(), ..Identity::default() }
     }
 }

@@ -170,7 +170,7 @@ impl Action {
                 facts.identity = Some(Identity {
                     cluster: cluster.clone(),
                     etcd_cluster_id: FRESH.into(),
-                    replaces: vec![],
+                    ..Identity::default()
                 });
             }
             Self::Wipe { .. } => {

@@ -226,7 +226,13 @@ fn the_cluster_of_the_snapshot_is_one_whose_place_was_taken() {
     block_on(restore(&world, &cluster)).unwrap();
     for node in &cluster.nodes {
         let before = record(&start, node).etcd_cluster_id;
-        assert_eq!(record(&world.state(), node).replaces, [OF.to_owned(), before], "{}", node.name);
+        let after = record(&world.state(), node);
+        assert_eq!(
+            (after.replaces, after.restored_from),
+            (vec![before], vec![OF.to_owned()]),
+            "{}",
+            node.name
+        );
     }
 }
 

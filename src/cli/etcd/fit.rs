@@ -158,7 +158,7 @@ fn doubts(manifest: &Manifest, seen: &Observed) -> Vec<String> {
         .hosts
         .values()
         .filter_map(|f| f.identity.as_ref())
-        .flat_map(|i| [&i.etcd_cluster_id].into_iter().chain(&i.replaces))
+        .flat_map(|i| [&i.etcd_cluster_id].into_iter().chain(i.in_place_of()))
         .collect();
     if !known.is_empty() && !known.contains(&&manifest.cluster_id) {
         doubts.push(format!(
@@ -251,6 +251,7 @@ mod tests {
                 cluster: "prod".into(),
                 etcd_cluster_id: id.into(),
                 replaces: replaces.iter().map(|r| (*r).to_owned()).collect(),
+                ..Identity::default()
             }),
             ..Facts::default()
         };

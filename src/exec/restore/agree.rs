@@ -67,18 +67,23 @@ impl Restore<'_> {
     /// # Errors
     /// Hosts on which it could not be written.
     pub async fn record(&self, cluster_id: &str) -> Result<(), RestoreError> {
-        let of = |etcd_cluster_id: String| Identity {
-            cluster: self.cluster.name.clone(),
-            etcd_cluster_id,
-            replaces: vec![],
-        };
         // Hosts that kubeadm built have no record yet, and their data says it, too. Bare ones have neither, and one with the data
         // of before may come back.
         let heads = self.ask("tell whose data made room", &self.targets, |_| words(["was"])).await?;
-        let written = heads.iter().filter_map(|(_, head)| wal::writer(head)).map(|writer| writer.cluster);
+        let written = heads.iter().filter_map(|(_, head)| wal::writer(head)).map(|writer| Identity {
+            cluster: self.cluster.name.clone(),
+            etcd_cluster_id: writer.cluster,
+            ..Identity::default()
+        });
         let recorded = self.identities(&self.targets).await.into_values();
-        let before: Vec<Identity> =
-            self.of.clone().into_iter().chain(written).map(of).chain(recorded).collect();
+        let mut before: Vec<Identity> = written.chain(recorded).collect();
+        let of = Identity {
+            cluster: self.cluster.name.clone(),
+            etcd_cluster_id: RESTORED.to_owned(),
+            restored_from: self.of.clone().into_iter().collect(),
+            ..Identity::default()
+        };
+        before.push(of);
         let op = identity(&Identity::after(&self.cluster.name, cluster_id, &before));
         self.run("record the cluster", &self.targets, |_| op.clone()).await.map(drop)
     }

@@ -178,8 +178,11 @@ const CASES: &[(&str, Change, &str)] = &[
         "m1",
         |c, f| {
             f.begun = Some(c.name.clone());
-            f.identity =
-                Some(Identity { cluster: c.name.clone(), etcd_cluster_id: "ab".into(), replaces: vec![] });
+            f.identity = Some(Identity {
+                cluster: c.name.clone(),
+                etcd_cluster_id: "ab".into(),
+                ..Identity::default()
+            });
             f.etcd_image = Some("registry.k8s.io/etcd:3.6.8-0".into());
         },
         "!has etcd v3.6.8",
@@ -187,8 +190,11 @@ const CASES: &[(&str, Change, &str)] = &[
     (
         "w1",
         |_, f| {
-            f.identity =
-                Some(Identity { cluster: "other".into(), etcd_cluster_id: "ab".into(), replaces: vec![] });
+            f.identity = Some(Identity {
+                cluster: "other".into(),
+                etcd_cluster_id: "ab".into(),
+                ..Identity::default()
+            });
         },
         "!belongs to the cluster other",
     ),
