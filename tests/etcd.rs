@@ -129,7 +129,9 @@ async fn answer<T, F: Future<Output = Result<T, EtcdError>>>(ask: impl Fn() -> F
     let started = Instant::now();
     loop {
         match ask().await {
-            Err(EtcdError::Unavailable { .. }) if started.elapsed() < Duration::from_secs(60) => {
+            Err(EtcdError::Unavailable { .. } | EtcdError::Late { .. })
+                if started.elapsed() < Duration::from_secs(60) =>
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             answer => return answer,
