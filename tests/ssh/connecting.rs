@@ -4,7 +4,11 @@ use std::{net::TcpListener, time::Duration};
 
 use rsadm::{
     exec::forwarding,
-    host::{ConnectKind, Host, fleet::Fleet, ssh::SshHost},
+    host::{
+        ConnectKind, Host,
+        fleet::Fleet,
+        ssh::{Options, SshHost},
+    },
     inventory::{Node, NodeName},
 };
 
@@ -192,8 +196,10 @@ async fn all_hosts_have_one_time_limit_and_those_that_answer_are_there_by_then()
     for node in &mut nodes[..2] {
         node.ssh.port = silent.local_addr().unwrap().port();
     }
-    let (fleet, errors) =
-        Fleet::connect(&nodes.iter().collect::<Vec<_>>(), 1, &options(), Duration::from_secs(20)).await;
+    // Else ssh itself gives up before.
+    let options = Options { patience: Duration::from_secs(60), ..options() };
+    let limit = Duration::from_secs(20);
+    let (fleet, errors) = Fleet::connect(&nodes.iter().collect::<Vec<_>>(), 1, &options, limit).await;
     assert_eq!(fleet.hosts().iter().map(|h| h.name().as_str()).collect::<Vec<_>>(), ["m1"], "{errors:?}");
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(errors, ["dumb", "mute"].map(|m| format!("could not connect to {m}: no login within 20.0 s")));
