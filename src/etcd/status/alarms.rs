@@ -2,9 +2,10 @@
 
 use super::{
     advice::{anew, list, names, note, warning},
-    alike::Alike,
+    alike::{Alike, acquitted},
     commands::Commands,
-    report::{Advice, EtcdReport, MemberReport, OrphanedAlarm, Trouble},
+    hashes::Comparison,
+    report::{Advice, EtcdReport, MemberReport, OrphanedAlarm},
 };
 use crate::etcd::Alarm;
 
@@ -40,9 +41,13 @@ pub(super) fn alarms(report: &EtcdReport, commands: Commands<'_>) -> Vec<Advice>
         Err(text) => warning(text),
     }));
     if !corrupt.is_empty() {
+        let first = match report.comparison {
+            Comparison::Compared => String::new(),
+            _ => format!(" {} first, since not all told what they hold;", commands.compare()),
+        };
         let text = format!(
-            "the data of {} is corrupt (alarm CORRUPT), and etcd takes no writes: do not restart the other members; this gives \
-             it theirs, sets its own aside, and takes the alarm back:",
+            "the data of {} is corrupt (alarm CORRUPT), and etcd takes no writes: do not restart the other members;{first} this \
+             gives it theirs, sets its own aside, and takes the alarm back:",
             list(&corrupt)
         );
         advice.push(anew(warning(text), report, &corrupt, commands));
@@ -58,11 +63,13 @@ fn accused(report: &EtcdReport, commands: Commands<'_>) -> (Vec<String>, Vec<Res
     let apart = alike.apart();
     let is_in = |all: &[&MemberReport], m: &MemberReport| all.iter().any(|other| other.id == m.id);
     let raised = || report.members.iter().filter(|m| m.alarms.iter().any(|a| a == Alarm::CORRUPT));
-    let is_right =
-        |m: &&MemberReport| m.error != Some(Trouble::Corrupt) && !is_in(&odd, m) && !is_in(&apart, m);
+    let acquitted = acquitted(&report.members);
+    let is_right = |m: &&MemberReport| m.id.is_some_and(|id| acquitted.contains(&id)) && !is_in(&odd, m);
+    // Of whom no hash tells while others hold different data, too.
+    let is_open = |m: &&MemberReport| !is_right(m) && !is_in(&odd, m) && !apart.is_empty();
     let right = names(raised().filter(is_right));
-    let open = names(raised().filter(|m| is_in(&apart, m)));
-    let corrupt = names(raised().filter(|m| !is_right(m) && !is_in(&apart, m)));
+    let open = names(raised().filter(is_open));
+    let corrupt = names(raised().filter(|m| !is_right(m) && !is_open(m)));
     let holds = if right.len() == 1 { "it holds" } else { "they hold" };
     let right_ones = list(&right);
     let of_right = match odd.is_empty() {
@@ -82,8 +89,9 @@ fn accused(report: &EtcdReport, commands: Commands<'_>) -> (Vec<String>, Vec<Res
     let of_open = (!open.is_empty()).then(|| {
         Err(format!(
             "etcd takes no writes: the alarm CORRUPT is on for {}, and hashes do not tell whose data is right: replace nobody before \
-             that is known",
-            list(&open)
+             that is known; {} asks all that answer, for as long as it takes",
+            list(&open),
+            commands.compare()
         ))
     });
     (corrupt, of_right.into_iter().chain(of_open).collect())

@@ -153,7 +153,9 @@ impl<'g> Facts<'g> {
         let serving = present.iter().filter(|a| a.quorum_list.is_ok()).filter_map(|a| cluster(a));
         let cluster_id =
             most_common(serving).or_else(|| most_common(present.iter().filter_map(|a| cluster(a))));
-        let own: Vec<&Answer> = present.iter().copied().filter(|a| cluster(a) == cluster_id).collect();
+        // Who served a read and was late to tell the rest is taken for one of it.
+        let is_own = |a: &&Answer| cluster(a) == cluster_id || a.status.is_err() && a.quorum_list.is_ok();
+        let own: Vec<&Answer> = present.iter().copied().filter(is_own).collect();
         let through_quorum = own.iter().find_map(|a| Some((*a, a.quorum_list.as_deref().ok()?, true)));
         let list = through_quorum.or_else(|| furthest_own_list(own.iter().copied()));
         let statuses = || own.iter().filter_map(|a| a.status.as_ref().ok());

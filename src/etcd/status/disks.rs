@@ -109,9 +109,10 @@ pub(super) fn unmounted(member: &MemberReport, commands: Commands<'_>) -> Option
     let folder = process.unmounted.as_ref().filter(|_| process.running)?;
     let (title, host) = (title(member), host(member));
     let text = format!(
-        "etcd on {title} runs beside its disk: /etc/fstab of {title} has one for {folder}, and it is not mounted. It began anew in the \
-         folder below and votes, without what it had acknowledged before: writes may be missing. Keep that disk as it is, and do not \
-         mount it below a running etcd; once it is known that no other member lacks writes, {} makes {title} a member anew",
+        "etcd on {title} runs beside its disk: /etc/fstab of {title} has one for {folder}, and it is not mounted. If its data was there, \
+         it began anew in the folder below and votes without what it had acknowledged: writes may be missing. Keep that disk as it is, \
+         and do not mount it below a running etcd; once it is known that no other member lacks writes, {} makes {title} a member \
+         anew. This goes away with the line in /etc/fstab, or once the disk is mounted while etcd is off",
         commands.replace(&host)
     );
     Some(warning(text))

@@ -74,18 +74,19 @@ impl Hashes {
     }
 }
 
-/// Asks for hashes what answered, however large it is where the alarm CORRUPT is on, each member once, and those again that have dropped all that one far below them has. `until` is when
-/// a look that is in a hurry has to end.
+/// Asks for hashes what answered, each member once, and those again that have dropped all that one far below them has. `until` is
+/// when a look that is in a hurry has to end. Where the alarm CORRUPT is on, no size keeps a look from asking.
 pub async fn compare(targets: &[Target], gathered: &mut Gathered, wanted: Hashes, until: Instant) {
     // No write waits for a hash while none is taken, and only hashes tell whether the alarm names the right one.
     let is_corrupt = gathered.alarms.iter().flatten().any(|alarm| alarm.kind == Alarm::CORRUPT);
-    let wanted = if is_corrupt { Hashes::Whole } else { wanted };
+    let is_patient = wanted == Hashes::Whole;
+    let wanted = if is_corrupt && wanted != Hashes::Unasked { Hashes::Whole } else { wanted };
     gathered.hashes = wanted;
     let answers = &gathered.answers;
     let sizes = answers.iter().filter_map(|a| Some(a.status.as_ref().ok()?.db_size));
     let largest = sizes.max().unwrap_or_default();
     let Some(revision) = common_revision(answers).filter(|_| wanted.has(largest)) else { return };
-    let end = if wanted == Hashes::Whole { Instant::now() + Hashes::limit(largest) } else { until };
+    let end = if is_patient { Instant::now() + Hashes::limit(largest) } else { until };
     let ask = |revision| join_all(targets.iter().zip(answers).map(move |(t, a)| hash(t, a, revision, end)));
     let mut hashes = ask(revision).await;
     let newest: Vec<Option<u64>> = hashes.iter().map(|h| Some(h.as_ref()?.as_ref().ok()?.newest)).collect();

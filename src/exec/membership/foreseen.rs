@@ -6,7 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{PAUSE, by_url, sound};
 use crate::{
-    etcd::status::{Alike, EtcdReport, Hashes, Id, MemberReport},
+    etcd::{
+        Alarm,
+        status::{Alike, EtcdReport, Hashes, Id, MemberReport},
+    },
     exec::{Context, alike, gate},
     inventory::{Node, NodeName},
     plan::{
@@ -45,8 +48,8 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
             }
         }
         hashes = match ahead.judged(&change, &report) {
-            Ok(()) => Hashes::Quick,
-            Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => Hashes::Quick,
+            Ok(()) => all_of_it(&report),
+            Err(refusal) if cx.accept_quorum_loss && quorum::can_be_accepted(&refusal) => all_of_it(&report),
             Err(refusal) if Instant::now() >= until => return Err(refusal),
             Err(refusal) => {
                 if !std::mem::replace(&mut told, true) {
@@ -58,6 +61,12 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
             }
         };
     }
+}
+
+/// How much of the data is compared: of a large one too where the alarm CORRUPT is on, which may name the one that is right.
+fn all_of_it(report: &EtcdReport) -> Hashes {
+    let is_corrupt = report.alarms().any(|(_, alarm)| alarm == Alarm::CORRUPT);
+    if is_corrupt { Hashes::Whole } else { Hashes::Quick }
 }
 
 /// What is asked of the gate for it; `None` where that was done already.
