@@ -75,9 +75,9 @@ pub trait Members: Send + Sync {
     async fn dial_stranger(&self, client_url: &str) -> Result<Box<dyn EtcdApi>, Silence> {
         Err(format!("{client_url} is at no etcd host of the inventory").into())
     }
-    /// True where something listens there, as connected hosts see it: a member may be too busy to answer.
-    async fn listens(&self, _client_url: &str) -> bool {
-        false
+    /// Whether something listens there, as connected hosts see it: a member may be too busy to answer. `None` where none could try.
+    async fn listens(&self, _client_url: &str) -> Option<bool> {
+        None
     }
 }
 
@@ -352,8 +352,8 @@ impl Members for SshMembers<'_> {
         Ok(Box::new(self.stranger(client_url).await?))
     }
 
-    async fn listens(&self, client_url: &str) -> bool {
-        let Some(to) = address(client_url) else { return false };
+    async fn listens(&self, client_url: &str) -> Option<bool> {
+        let to = address(client_url)?;
         super::dial::is_open(&self.ways(to.0), to).await
     }
 }

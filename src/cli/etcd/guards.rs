@@ -241,7 +241,7 @@ fn runs_out_of_reach(running: &[Running]) -> Result<(), Refusal> {
             ),
             help: format!(
                 "mend what is said (for certificates: rsadm certs renew, or kubeadm certs renew all where kubeadm built), or make \
-                 {names} reachable over SSH, then run this again; or switch it off for good"
+                 {names} reachable over SSH, then run this again"
             ),
         });
     }

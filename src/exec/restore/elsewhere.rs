@@ -34,12 +34,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// `None` for a silence like that of a host that is off. Who is not let in, or led nowhere, has learnt nothing of it.
-    fn of(name: &str, said: Result<(), Silence>) -> Option<Self> {
-        let unknown = match said {
-            Ok(()) | Err(Silence { cause: Cause::Denied, .. }) => None,
-            Err(Silence { cause: Cause::Certificate { .. } | Cause::Forbidden, why }) => Some(why),
-            Err(Silence { cause: Cause::Late | Cause::Other, .. }) => return None,
+    /// `None` for a silence like that of a host that is off. Who is not let in, or led nowhere, has learnt nothing of it; other hosts
+    /// may have `listened`, which takes neither, and found its port shut.
+    fn of(name: &str, said: Result<(), Silence>, listened: Option<bool>) -> Option<Self> {
+        let unknown = match (said, listened) {
+            (Ok(()) | Err(Silence { cause: Cause::Denied, .. }), _) | (_, Some(true)) => None,
+            (_, Some(false)) => return None,
+            (Err(Silence { cause: Cause::Certificate { .. } | Cause::Forbidden, why }), None) => Some(why),
+            (Err(Silence { cause: Cause::Late | Cause::Other, .. }), None) => return None,
         };
         Some(Self { name: name.to_owned(), unknown })
     }
@@ -63,11 +65,9 @@ pub async fn who_runs(members: &dyn Members, absent: &[Absent]) -> Vec<Running> 
             member.status().await.map(drop).map_err(Silence::from)
         };
         let answers = timeout(PATIENCE, answers);
-        let (said, listens) = join(answers, timeout(PATIENCE, members.listens(client_url))).await;
-        if listens.unwrap_or(false) {
-            return Some(Running { name: name.clone(), unknown: None });
-        }
-        Running::of(name, said.ok()?)
+        let (said, listened) = join(answers, timeout(PATIENCE, members.listens(client_url))).await;
+        let said = said.unwrap_or_else(|_| Err(Silence::late("no answer")));
+        Running::of(name, said, listened.ok().flatten())
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
@@ -107,8 +107,8 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn listens(&self, client_url: &str) -> bool {
-            client_url == "https://10.0.0.2:2379"
+        async fn listens(&self, client_url: &str) -> Option<bool> {
+            Some(client_url == "https://10.0.0.2:2379")
         }
     }
 
@@ -132,7 +132,9 @@ mod tests {
             (silence(Cause::Late), None),
             (silence(Cause::Other), None),
         ] {
-            let running = Running::of("m2", said).map(|running| running.to_string());
+            let off = Running::of("m2", said.clone(), Some(false));
+            assert_eq!(off.is_some(), told == Some("m2"), "its port is shut: {said:?}");
+            let running = Running::of("m2", said, None).map(|running| running.to_string());
             assert_eq!(running.as_deref(), told);
         }
     }

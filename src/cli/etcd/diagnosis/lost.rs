@@ -34,7 +34,9 @@ impl Diagnosis {
         let knows = sound().filter_map(|s| Some((s, s.raft_index?))).max_by_key(|(_, index)| *index)?;
         let lacking: Vec<&Survivor> = sound().filter(|s| s.end().is_some_and(|end| end < knows.1)).collect();
         let may_have = self.voters.saturating_sub(lacking.len());
-        (!lacking.is_empty() && may_have < quorum(self.voters)).then_some(Lost { lacking, knows })
+        // One of an even number may be a learner, without which a quorum is smaller.
+        let least = quorum(self.voters - usize::from(self.voters > 0 && self.voters.is_multiple_of(2)));
+        (!lacking.is_empty() && may_have < least).then_some(Lost { lacking, knows })
     }
 }
 
@@ -56,14 +58,18 @@ impl Lost<'_> {
     /// A refusal to begin anew where members could be started, with the ways on.
     pub(super) fn refusal(&self, asked: Asked<'_>) -> Refusal {
         let (knows, inventory) = (&self.knows.0.host, asked.inventory);
+        let lacking = list(&self.lacking.iter().map(|s| s.host.as_str()).collect::<Vec<_>>());
+        let keep_off =
+            format!("keep etcd off on {lacking} at first (mv {} /root/ there)", layout::ETCD_MANIFEST);
         let help = match asked.begun {
-            Some(_) => asked.back(),
+            Some(begun) if begun.as_str() == knows => {
+                format!("rsadm etcd recover{inventory} --from {knows} goes on with what {knows} has")
+            }
+            Some(_) => format!("{keep_off}; then {}", asked.back()),
             None => format!(
-                "keep etcd off on {} at first (mv {} /root/ there); start {knows} and, beside it, no more of them than it takes \
-                 for a quorum; once {knows} leads (rsadm etcd status{inventory}) put the other manifests back; or rsadm etcd \
-                 recover{inventory} --from {knows} makes etcd anew from what {knows} has",
-                list(&self.lacking.iter().map(|s| s.host.as_str()).collect::<Vec<_>>()),
-                layout::ETCD_MANIFEST
+                "{keep_off}; start {knows} and, beside it, no more of them than it takes for a quorum; once {knows} leads (rsadm \
+                 etcd status{inventory}) put the other manifests back; or rsadm etcd recover{inventory} --from {knows} makes etcd \
+                 anew from what {knows} has"
             ),
         };
         no(self.text(), help)
