@@ -96,8 +96,10 @@ async fn tell(host: &dyn Host, op: Op) -> Vec<String> {
 /// begin, and what serves.
 pub(super) async fn of_run(cx: &Context<'_>, plan: &Plan, stages: Range<usize>, failures: &mut [Failure]) {
     let failed: Vec<NodeName> = failures.iter().filter_map(|f| f.host.clone()).collect();
-    let all_serve =
-        |found: &[Vec<(NodeName, Serves)>; 2]| found.iter().flatten().all(|(_, s)| *s != Serves::No);
+    // What failed does not, most often, and has been waited for.
+    let all_serve = |found: &[Vec<(NodeName, Serves)>; 2]| {
+        found.iter().flatten().all(|(name, serves)| *serves != Serves::No || failed.contains(name))
+    };
     let [etcd, servers] = until(SERVING, PAUSE, async || serving(cx).await, all_serve).await;
     if let Some(last) = failures.last_mut() {
         last.state.extend(standing::state(plan, stages, &failed, &etcd, &servers));
