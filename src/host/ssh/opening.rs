@@ -134,9 +134,11 @@ impl Opening<'_> {
                     stderr_open = matches!(read, Ok(1..));
                 }
                 () = sleep_until(until) => {
+                    // It may ask in words of its own (sudoers, `passprompt_override`).
+                    let is_silent = self.complained.is_empty() && self.said.is_empty();
                     let late = format!("\nno shell after {} s", limit.as_secs());
                     self.complained.extend_from_slice(late.as_bytes());
-                    return Err(if prompts == 0 { NoShell::Late(self.words()) } else { self.failure() });
+                    return Err(if is_silent { NoShell::Late(self.words()) } else { self.failure() });
                 }
             }
             let asked = self.prompts();
