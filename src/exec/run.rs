@@ -184,7 +184,7 @@ pub async fn operations(cx: &Context<'_>, node: &Node, action: &Action) -> Resul
             let fixed = [node.to_string(), limit.as_secs().to_string(), managed.clone()];
             let args = fixed.into_iter().chain(labels.clone()).chain(["--".into()]).chain(taints.clone());
             // Once for the node, and once for what it is told.
-            vec![script(scripts::MARK, args, limit * 2 + MINUTE)]
+            vec![script(scripts::MARK, args, limit * 2 + MINUTE * 2)]
         }
         Action::AwaitNodes { nodes } => {
             let args =
@@ -277,8 +277,8 @@ fn unit_operations(
     if !inputs.is_empty() && verb != UnitVerb::Disable {
         args.push(known_revision(cx, node, inputs)?);
     }
-    // What systemd takes to restart it, and as long for it to serve (`unit.sh`).
-    Ok(vec![script(scripts::UNIT, args, MINUTE * 3)])
+    // What systemd takes to restart it, as long for it to serve (`unit.sh`), and what lies around that.
+    Ok(vec![script(scripts::UNIT, args, MINUTE * 4)])
 }
 
 /// The objects travel as a file, since they may be large; the script removes it. A URL is for the host to fetch.
@@ -289,7 +289,8 @@ fn apply(bundle: &str, hash: String, objects: &str, limit: Duration) -> Vec<Op> 
     };
     let args = [path.clone(), bundle.to_owned(), hash, limit.as_secs().to_string()];
     let file = (path != objects).then(|| put(&path, 0o600, objects.as_bytes().to_vec()));
-    file.into_iter().chain([script(scripts::APPLY, args, limit * 2 + MINUTE)]).collect()
+    // The last try of either part may begin just before its end.
+    file.into_iter().chain([script(scripts::APPLY, args, limit * 2 + MINUTE * 3)]).collect()
 }
 
 /// Issues and puts. The old certificate goes first: should the run die between key and certificate, the certificate is
