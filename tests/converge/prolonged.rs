@@ -50,6 +50,7 @@ fn members_and_api_servers_take_it_up_in_turn_and_nothing_is_issued() {
         assert_eq!(members.len(), cluster.with_role(Role::Etcd).count(), "{words}");
         assert!(members.iter().all(|s| s.gated && s.work.len() == 1), "{words}");
         assert!(others.iter().all(|s| s.phase == control_plane::PHASE && s.work.len() == 1), "{words}");
+        assert_eq!(others.len(), cluster.with_role(Role::ControlPlane).count(), "{words}");
         assert_eq!(world.state().violations, [""; 0], "{words}");
         block_on(in_sync(&world, &cluster, UP));
         // What it signs from then on lasts beyond the old end, and is good for who still has the old one.
