@@ -168,7 +168,8 @@ impl<'a> Aged<'a> {
         println!("{}", refused.stderr);
         refused.says("would leave 1 healthy of 3 voters, and 2 are needed")?;
         refused.says("rsadm etcd replace /")?;
-        refused.says("yaml e3; the last way out")?;
+        refused.says("yaml e3 where rsadm etcd status")?;
+        refused.says("names that; the last way out is --accept-quorum-loss")?;
         ensure!(others()? == before, "a member was touched");
         eventually(|| self.run("etcd status")?.ok().map(drop))
     }
