@@ -52,6 +52,7 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
     let facts = Facts::of(gathered, known);
     let mut members = facts.rows(now);
     let compared = comparison(gathered.hashes, &members);
+    acquit(&facts, &mut members);
     tell_odd(&mut members, compared);
     let voters = members.iter().filter(|m| facts.is_voter(m)).count();
     let healthy = members.iter().filter(|m| facts.is_voter(m) && m.healthy).count();
@@ -80,22 +81,22 @@ pub fn assess(gathered: &Gathered, known: &Known, now: OffsetDateTime) -> EtcdRe
     report
 }
 
-/// Whose data is not that of the others does not do its part, whatever else keeps it from that; and whose data is that of most does,
-/// whatever alarm is on for it.
-fn tell_odd(members: &mut [MemberReport], comparison: Comparison) {
+/// Whose data is that of most is not sick for the alarm alone that is on for it.
+fn acquit(facts: &Facts<'_>, members: &mut [MemberReport]) {
     let acquitted = acquitted(members);
     let is_acquitted = |m: &MemberReport| {
         m.error == Some(Trouble::Corrupt) && m.id.is_some_and(|id| acquitted.contains(&id))
     };
     for member in members.iter_mut().filter(|m| is_acquitted(m)) {
-        member.error = match member {
-            MemberReport { follows: None, .. } => Some(Trouble::NoLeader),
-            MemberReport { lag: Some(lag), .. } if *lag > LAG_LIMIT => Some(Trouble::Behind(*lag)),
-            MemberReport { reads: false, .. } => Some(Trouble::NoReads("no answer in time".to_owned())),
-            _ => None,
-        };
+        let is_its = |a: &&Answer| a.status.as_ref().is_ok_and(|s| Some(Id(s.member_id)) == member.id);
+        let answer = facts.answers.iter().find(is_its);
+        member.error = answer.and_then(|a| facts.weakness(a, a.status.as_ref().ok()?));
         member.healthy = member.error.is_none();
     }
+}
+
+/// Whose data is not that of the others does not do its part, whatever else keeps it from that.
+fn tell_odd(members: &mut [MemberReport], comparison: Comparison) {
     let Alike::Odd(odd) = Alike::among(members, comparison, &[]) else { return };
     let odd: Vec<Option<Id>> = odd.iter().map(|m| m.id).collect();
     let is_weak = |m: &MemberReport| {

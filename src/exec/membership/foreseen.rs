@@ -65,8 +65,7 @@ pub async fn foresee(cx: &Context<'_>, plan: &Plan) -> Result<(), Refusal> {
 
 /// How much of the data is compared: of a large one too where the alarm CORRUPT is on, which may name the one that is right.
 fn all_of_it(report: &EtcdReport) -> Hashes {
-    let is_corrupt = report.alarms().any(|(_, alarm)| alarm == Alarm::CORRUPT);
-    if is_corrupt { Hashes::Whole } else { Hashes::Quick }
+    if report.raised(Alarm::CORRUPT).is_empty() { Hashes::Quick } else { Hashes::Whole }
 }
 
 /// What is asked of the gate for it; `None` where that was done already.

@@ -105,6 +105,13 @@ fn target(delay: Duration, hangs_reads: bool, alarms_asked: &'static AtomicUsize
     Target::of("m1".to_owned(), true, url(1, 2380), url(1, 2379), Ok(Box::new(member)))
 }
 
+/// One that answers at once, and hashes its data so.
+fn hashed(alarms_asked: &'static AtomicUsize, hashing: &Arc<Hashing>) -> Target {
+    let member =
+        SlowMember { delay: Duration::ZERO, hangs_reads: false, alarms_asked, hashing: hashing.clone() };
+    Target { api: Ok(Box::new(member)), ..target(Duration::ZERO, false, alarms_asked) }
+}
+
 #[tokio::test(start_paused = true)]
 async fn hanging_members_do_not_hold_up_the_answer() {
     static ALARMS: AtomicUsize = AtomicUsize::new(0);
@@ -148,11 +155,7 @@ async fn hashes_are_asked_for_where_they_are_wanted_and_bearable() {
         (Hashes::Whole, large, slow * 2, 1, false),
     ] {
         let hashing = Arc::new(Hashing { db_size, takes, ..Hashing::default() });
-        let mut target = target(Duration::ZERO, false, &ALARMS);
-        let (delay, hangs_reads, alarms_asked) = (Duration::ZERO, false, &ALARMS);
-        let member = SlowMember { delay, hangs_reads, alarms_asked, hashing: hashing.clone() };
-        target.api = Ok(Box::new(member));
-        let targets = [target];
+        let targets = [hashed(&ALARMS, &hashing)];
         let mut gathered = gather(&targets, Limits::default()).await;
         compare(&targets, &mut gathered, wanted, Instant::now() + Duration::from_secs(1)).await;
         let what = format!("{wanted:?} {db_size} {takes:?}");
@@ -173,11 +176,7 @@ async fn while_corrupt_is_on_hashes_are_asked_for_whatever_the_size_and_not_for_
     ] {
         let takes = Duration::from_secs(40);
         let hashing = Arc::new(Hashing { db_size: 8 << 30, takes, ..Hashing::default() });
-        let mut target = target(Duration::ZERO, false, &ALARMS);
-        let (delay, hangs_reads, alarms_asked) = (Duration::ZERO, false, &ALARMS);
-        let member = SlowMember { delay, hangs_reads, alarms_asked, hashing: hashing.clone() };
-        target.api = Ok(Box::new(member));
-        let targets = [target];
+        let targets = [hashed(&ALARMS, &hashing)];
         let mut gathered = gather(&targets, Limits::default()).await;
         gathered.alarms = Some(vec![Alarm { member_id: 1, kind: kind.to_owned() }]);
         compare(&targets, &mut gathered, wanted, Instant::now() + Duration::from_secs(1)).await;
