@@ -200,6 +200,11 @@ impl Context {
         self.options.timeout.unwrap_or(exec::LIMIT)
     }
 
+    /// The same for an API server to be ready.
+    pub fn api_limit(&self) -> Duration {
+        self.options.timeout.unwrap_or(exec::API_LIMIT)
+    }
+
     /// What becomes true at the first Ctrl-C after [`Context::stop_signal`].
     pub fn asked_to_stop(&self) -> watch::Receiver<bool> {
         self.interrupt.asked()

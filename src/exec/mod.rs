@@ -56,6 +56,8 @@ use steps::Early;
 
 /// How long one step may take where the operator does not say, beside what grows with a database.
 pub const LIMIT: Duration = Duration::from_secs(120);
+/// The same for an API server to be ready, which asks etcd, and takes its host's processors, before it is.
+pub const API_LIMIT: Duration = Duration::from_secs(240);
 /// How long a lost connection is waited for: a link that was down for a moment, a host that starts anew.
 const ABSENCE: Duration = Duration::from_secs(60);
 /// Between two tries.
@@ -122,7 +124,6 @@ impl<'a> Context<'a> {
     ) -> Self {
         // As long as kubeadm waits for its control plane: at its first start it makes all roles, write after write, and begins
         // anew where that takes more than half a minute, as it does on busy machines.
-        let api_limit = LIMIT * 2;
         let ledger = Mutex::new(seen);
         Self {
             cluster,
@@ -132,7 +133,7 @@ impl<'a> Context<'a> {
             keyring: Keyring::default(),
             now,
             limit: LIMIT,
-            api_limit,
+            api_limit: API_LIMIT,
             accept_quorum_loss: false,
             stopping,
             ledger,

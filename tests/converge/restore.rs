@@ -12,10 +12,12 @@ use rsadm::{
     event::{Event, Events},
     exec::{
         self,
+        members::Members,
         restore::{Absent, Restore, RestoreError, Running, Source, who_runs},
     },
     fake::{Data, Fault, State, When, World, shape},
     hash::sha256,
+    host::fleet::Fleet,
     inventory::{Cluster, Node, Role},
     layout::{ENDED_RESTORES, IDENTITY},
     observe::Identity,
@@ -53,6 +55,28 @@ async fn command(world: &Arc<World>, cluster: &Cluster, verb: Verb) -> Result<()
     beside(world, cluster, vec![], verb).await
 }
 
+/// A restore on all etcd hosts of a cluster.
+fn of_all<'a>(
+    cluster: &'a Cluster,
+    fleet: &'a Fleet,
+    members: &'a dyn Members,
+    events: &'a Events,
+) -> Restore<'a> {
+    let limit = Duration::from_secs(20);
+    Restore {
+        cluster,
+        fleet,
+        members,
+        events,
+        targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
+        absent: vec![],
+        of: None,
+        limit,
+        api_limit: limit * 2,
+        stop: tokio::sync::watch::Sender::new(false).subscribe(),
+    }
+}
+
 /// The same while members that it does not reach may come back.
 async fn beside(
     world: &Arc<World>,
@@ -65,17 +89,7 @@ async fn beside(
         .await
         .map_err(|r| r.to_string())?;
     let (members, events) = (world.members(cluster), Events::none());
-    let restore = Restore {
-        cluster,
-        fleet: &fleet,
-        members: &members,
-        events: &events,
-        targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
-        absent,
-        of: Some(OF.to_owned()),
-        limit: Duration::from_secs(20),
-        stop: tokio::sync::watch::Sender::new(false).subscribe(),
-    };
+    let restore = Restore { absent, of: Some(OF.to_owned()), ..of_all(cluster, &fleet, &members, &events) };
     let mut snapshot = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     snapshot.write_all(DATA).map_err(|e| e.to_string())?;
     let steps = async {
@@ -252,17 +266,7 @@ fn a_member_that_does_not_come_up_is_told_with_its_host() {
     block_on(async {
         let world = World::new(start);
         let (fleet, members) = (world.fleet(&cluster), world.members(&cluster));
-        let restore = Restore {
-            cluster: &cluster,
-            fleet: &fleet,
-            members: &members,
-            events: &events,
-            targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
-            absent: vec![],
-            of: None,
-            limit: Duration::ZERO,
-            stop: tokio::sync::watch::Sender::new(false).subscribe(),
-        };
+        let restore = Restore { limit: Duration::ZERO, ..of_all(&cluster, &fleet, &members, &events) };
         exec::lock::take(&fleet, "a test", exec::lock::Mark::Own, &events).await.unwrap();
         let mut snapshot = tempfile::NamedTempFile::new().unwrap();
         snapshot.write_all(DATA).unwrap();
@@ -285,17 +289,7 @@ fn a_restore_whose_members_serve_the_data_of_before_is_none() {
     block_on(async {
         let world = World::new(start);
         let (fleet, members, events) = (world.fleet(&cluster), world.members(&cluster), Events::none());
-        let restore = Restore {
-            cluster: &cluster,
-            fleet: &fleet,
-            members: &members,
-            events: &events,
-            targets: cluster.with_role(Role::Etcd).map(|n| n.name.clone()).collect(),
-            absent: vec![],
-            of: None,
-            limit: Duration::from_secs(20),
-            stop: tokio::sync::watch::Sender::new(false).subscribe(),
-        };
+        let restore = of_all(&cluster, &fleet, &members, &events);
         exec::lock::take(&fleet, "a test", exec::lock::Mark::Own, &events).await.unwrap();
         let mut snapshot = tempfile::NamedTempFile::new().unwrap();
         snapshot.write_all(DATA).unwrap();

@@ -258,6 +258,7 @@ impl<'a> Ground<'a> {
             of: None,
             stop: self.context.asked_to_stop(),
             limit: self.context.limit(),
+            api_limit: self.context.api_limit(),
         }
     }
 

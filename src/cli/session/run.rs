@@ -178,9 +178,7 @@ impl Session<'_> {
         let members = self.members();
         let now = OffsetDateTime::now_utc();
         let mut cx = exec::Context::new(cluster, &self.fleet, &members, &self.events, seen, now, &stopping);
-        if let Some(limit) = self.context.options.timeout {
-            (cx.limit, cx.api_limit) = (limit, limit);
-        }
+        (cx.limit, cx.api_limit) = (self.context.limit(), self.context.api_limit());
         cx.accept_quorum_loss = consent.is_given();
         let result = exec::execute(&cx, plan).await;
         Ok((result, cx.left_behind()))

@@ -132,6 +132,8 @@ pub struct Restore<'a> {
     pub of: Option<String>,
     /// How long members may take to agree.
     pub limit: Duration,
+    /// How long an API server may take to be ready.
+    pub api_limit: Duration,
     /// True once the operator asks to stop: what runs is finished, and nothing more is begun.
     pub stop: watch::Receiver<bool>,
 }
@@ -244,8 +246,7 @@ impl Restore<'_> {
         }
         let title = format!("{} ready", count(control.len(), "API server"));
         let stage = self.events.stage(PHASE, "API servers come back", control.iter().cloned());
-        // As long as in every other run.
-        let limit = self.limit * 2;
+        let limit = self.api_limit;
         let ready = self.run("wait for the API server", &control, |host| {
             let address = self.cluster.node(host).map(|n| n.internal_address.to_string()).unwrap_or_default();
             let url = format!("https://{address}:{}", self.cluster.api.port);
