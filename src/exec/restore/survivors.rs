@@ -26,6 +26,8 @@ pub enum Measured {
         /// The store revision of its database, where that alone is whole.
         revision: Option<u64>,
     },
+    /// It was not tried: etcd runs there and follows a leader.
+    Led,
     /// It could not be tried, and why.
     Unknown(String),
 }
@@ -100,7 +102,7 @@ impl Measured {
     pub fn members(&self) -> Option<usize> {
         match self {
             Self::Far(far) => far.members,
-            Self::Damaged { .. } | Self::Unknown(_) => None,
+            Self::Damaged { .. } | Self::Led | Self::Unknown(_) => None,
         }
     }
 
@@ -132,6 +134,7 @@ impl Measured {
                 let database = field("database").and_then(|text| serde_json::from_str::<Database>(text).ok());
                 Self::Damaged { why: why.to_owned(), revision: database.map(|d| d.revision) }
             }
+            (_, Some(LED)) => Self::Led,
             (_, Some(why)) => Self::Unknown(why.to_owned()),
             _ => far().map_or_else(|| Self::Unknown(format!("the host answered {said:?}")), Self::Far),
         }
@@ -250,6 +253,7 @@ database {"hash":1,"revision":500,"totalKey":9,"totalSize":20480,"version":"3.6"
             assert_eq!(Measured::of(&said), Measured::Damaged { why: why.clone(), revision });
         }
         assert!(crate::exec::scripts::RESTORE.text.contains(LED));
+        assert_eq!(Measured::of(&format!("unknown {LED}\n")), Measured::Led);
         assert_eq!(Measured::of("unknown no room"), Measured::Unknown("no room".into()));
         assert!(matches!(Measured::of("index \nstatus []"), Measured::Unknown(_)));
     }

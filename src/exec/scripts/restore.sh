@@ -150,11 +150,17 @@ leader() {
   local process said='' runs=''
   for process in "${still[@]}"; do ! grep -qs '^State:.[^Tt]' "/proc/$process/status" || runs=1; done
   [ "$runs" ] || { echo no; return; }
-  timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381' 2>/dev/null
-  case $? in 0) ;; 124) echo unknown; return ;; *) echo no; return ;; esac
-  said=$( (exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 &&
-    timeout 15 sed -n 's/^etcd_server_has_leader //p' <&3) 2>/dev/null)
-  case $said in 0) echo no ;; 1) echo yes ;; *) echo unknown ;; esac
+  said=$(timeout 15 bash -c '{ exec 3<>/dev/tcp/127.0.0.1/2381; } 2>/dev/null || { echo nobody; exit; }
+    printf "GET /metrics HTTP/1.0\r\n\r\n" >&3; sed -n "s/^etcd_server_has_leader //p" <&3' 2>/dev/null)
+  case $said in nobody | 0) echo no ;; 1) echo yes ;; *) echo unknown ;; esac
+}
+
+# is_unled: the etcd that runs here, $still, has no leader, and says so; else it dies.
+is_unled() {
+  case $(leader) in
+  yes) die "etcd runs there and has a leader" ;;
+  unknown) die "etcd runs there, and does not say whether it has a leader" ;;
+  esac
 }
 
 # copy SECONDS: of the data as it is now. What a process writes is whole as long as it stands still: of a member that runs without
@@ -164,10 +170,7 @@ copy() {
   processes etcd
   still=("${pids[@]}")
   if [ ${#still[@]} != 0 ]; then
-    case $(leader) in
-    yes) die "etcd runs there and has a leader" ;;
-    unknown) die "etcd runs there, and does not say whether it has a leader" ;;
-    esac
+    is_unled
     [ "$limit" -lt 60 ] || limit=60
     trap 'kill -CONT "${still[@]}"' EXIT HUP
     kill -STOP "${still[@]}"
@@ -389,10 +392,7 @@ measure) # SECONDS: how far data is whose etcd does not serve, by a copy that is
   # One that was started meanwhile, and went on.
   processes etcd
   still=("${pids[@]}")
-  case $(leader) in
-  yes) echo "unknown etcd runs there and has a leader"; exit 0 ;;
-  unknown) echo "unknown etcd runs there, and does not say whether it has a leader"; exit 0 ;;
-  esac
+  ran_on=$(is_unled 2>&1) || { echo "unknown $ran_on"; exit 0; }
   case $code in
   0) cat $work/far ;;
   3) printf 'damaged %s\n' "$words" | head -n 1

@@ -1,7 +1,7 @@
 //! Whom a cluster is made anew from, or why nobody is: a question a function.
 
 use super::{Diagnosis, Survivor, survivor::apart};
-use crate::{cli::etcd::guards::led, exec::restore::survivors::LED, inventory::NodeName, plan::Refusal};
+use crate::{cli::etcd::guards::led, inventory::NodeName, plan::Refusal};
 
 /// Whom to begin anew from.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,8 +81,8 @@ impl Diagnosis {
 
     /// Its clients get no answer, and a leader is heard all the same: a quorum lives that nobody asked.
     fn one_is_led(&self) -> Option<Refusal> {
-        let is_led = |s: &&Survivor| s.is_sound() && s.unknown.as_ref().is_some_and(|why| why.contains(LED));
-        Some(led::by(&self.survivors.iter().find(is_led)?.host, "another member"))
+        let led = self.survivors.iter().find(|s| s.is_sound() && s.is_led)?;
+        Some(led::by(&led.host, "another member"))
     }
 
     /// No data that somebody could be started with.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    exec::restore::survivors::{Measured, entries},
+    exec::restore::survivors::{LED, Measured, entries},
     observe::wal::Writer,
 };
 
@@ -32,6 +32,9 @@ pub(super) struct Survivor {
     pub(super) damaged: Option<String>,
     /// Why nothing is known of it.
     pub(super) unknown: Option<String>,
+    /// That is since it follows a leader.
+    #[serde(skip)]
+    pub(super) is_led: bool,
 }
 
 impl Survivor {
@@ -74,6 +77,7 @@ impl Survivor {
             Some(Measured::Damaged { why, revision }) => {
                 (self.damaged, self.revision) = (Some(why), revision);
             }
+            Some(Measured::Led) => (self.unknown, self.is_led) = (Some(LED.to_owned()), true),
             Some(Measured::Unknown(why)) => self.unknown = Some(why),
             None => {}
         }

@@ -1,7 +1,7 @@
 //! Whom a recovery begins from, or why it does not.
 
 use super::*;
-use crate::{exec::restore::survivors::LED, observe::wal::Writer};
+use crate::observe::wal::Writer;
 
 fn survivor(host: &str, far: Option<(u64, u64, u64)>) -> Survivor {
     let measured = far.map(|(raft_term, raft_index, revision)| {
@@ -202,7 +202,7 @@ fn members_that_lost_what_was_agreed_on_are_not_started_as_if_nothing_were() {
 /// It would be stopped for the recovery, and the quorum that it hears would go on.
 #[test]
 fn nobody_begins_anew_beside_a_survivor_that_hears_a_leader() {
-    let led = survivor("m1", None).with(Some(Measured::Unknown(LED.into())));
+    let led = survivor("m1", None).with(Some(Measured::Led));
     let m1 = NodeName::new("m1");
     for from in [None, Some(&m1)] {
         let refused = Diagnosis::of(vec![led.clone()], 3).choice("", None, from).unwrap_err();
