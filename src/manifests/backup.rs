@@ -114,15 +114,8 @@ mod tests {
         let mut cluster = crate::manifests::testing::ha();
         cluster.nodes[2].roles.retain(|role| *role == Role::Etcd);
         let lacking = |cluster: &Cluster, recipient: Option<&str>| -> Vec<bool> {
-            let backup = Backup {
-                interval: Duration::from_secs(3600),
-                retention: Retention::Count(3),
-                target: "/mnt/nas".into(),
-                endpoint: None,
-                region: None,
-                credentials: None,
-                recipient: recipient.map(str::to_owned),
-            };
+            let recipient = recipient.map(str::to_owned);
+            let backup = Backup { recipient, ..crate::manifests::testing::backup() };
             let config = backup_config(cluster, &cluster.nodes[0], &backup);
             let json = serde_json::to_string(&config).unwrap();
             assert_eq!(json.contains("lacks_keys"), config.members.iter().any(|peer| peer.lacks_keys));
@@ -138,15 +131,8 @@ mod tests {
     #[test]
     fn a_run_that_hangs_ends_after_some_intervals() {
         for (interval, timeout) in [(60, 900), (300, 900), (600, 1800), (6 * 3600, 7200)] {
-            let backup = Backup {
-                interval: Duration::from_secs(interval),
-                retention: Retention::Count(3),
-                target: "/mnt/nas".into(),
-                endpoint: None,
-                region: None,
-                credentials: None,
-                recipient: None,
-            };
+            let backup =
+                Backup { interval: Duration::from_secs(interval), ..crate::manifests::testing::backup() };
             let unit = backup_service(&backup);
             assert!(unit.ends_with(&format!("\nTimeoutStartSec={timeout}s\n")), "{interval}: {unit}");
         }

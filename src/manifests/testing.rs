@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, env, fs, path::Path, time::Duration};
 
 use crate::{
     inventory::{
-        Api, Artifacts, Cluster, Component, Etcd, HostKeyCheck, KubeProxy, LoadBalancer, Network,
-        NetworkPlugin, Node, NodeName, Role, Runtime, RuntimeInstall, Ssh, Taint, UpgradeStrategy,
+        Api, Artifacts, Backup, Cluster, Component, Etcd, HostKeyCheck, KubeProxy, LoadBalancer, Network,
+        NetworkPlugin, Node, NodeName, Retention, Role, Runtime, RuntimeInstall, Ssh, Taint, UpgradeStrategy,
     },
     versions::{DEFAULT_KUBERNETES, release},
 };
@@ -84,6 +84,19 @@ pub(crate) fn golden(path: &str, text: &str) {
         wanted.lines().count(),
         text.lines().count()
     );
+}
+
+/// Scheduled snapshots to a folder.
+pub(crate) fn backup() -> Backup {
+    Backup {
+        interval: Duration::from_secs(3600),
+        retention: Retention::Count(3),
+        target: "/mnt/nas".into(),
+        endpoint: None,
+        region: None,
+        credentials: None,
+        recipient: None,
+    }
 }
 
 fn taint(key: &str, value: &str) -> Taint {

@@ -203,11 +203,8 @@ fn service(cluster: &Cluster, port: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
-        inventory::{Backup, Retention},
         manifests::testing,
         observe::facts::{Facts, KubeconfigFact, ProcessFact},
     };
@@ -236,15 +233,7 @@ mod tests {
     fn etcd_hosts_that_take_snapshots_reach_the_members_as_clients() {
         let mut cluster = testing::external_etcd();
         assert_eq!(pairs(&wanted(&cluster), 2379), ["c1>e1", "c1>e2", "c1>e3"]);
-        let backup = Some(Backup {
-            interval: Duration::from_secs(3600),
-            retention: Retention::Count(3),
-            target: "/mnt/nas".into(),
-            endpoint: None,
-            region: None,
-            credentials: None,
-            recipient: None,
-        });
+        let backup = Some(testing::backup());
         cluster.etcd.backup.clone_from(&backup);
         let among = ["e1>e2", "e1>e3", "e2>e1", "e2>e3", "e3>e1", "e3>e2"];
         assert_eq!(pairs(&wanted(&cluster), 2379)[3..], among);
