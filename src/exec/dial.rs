@@ -51,10 +51,7 @@ pub(super) async fn is_open(hosts: &[&Arc<dyn Host>], (address, port): (Ipv4Addr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        host::{Forward, HostError, Output},
-        inventory::NodeName,
-    };
+    use crate::host::testing;
 
     #[test]
     fn answers_are_read_by_target() {
@@ -67,29 +64,6 @@ mod tests {
         assert_eq!(read.len(), 4);
     }
 
-    /// A host that sees the port so; where it is told nothing, it is lost.
-    struct Sees(NodeName, &'static str);
-
-    #[async_trait::async_trait]
-    impl Host for Sees {
-        fn name(&self) -> &NodeName {
-            &self.0
-        }
-
-        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
-            let lost = || HostError::Lost { host: self.0.clone(), doing: "dial".into(), why: "gone".into() };
-            let text = format!("10.0.0.3:2379 {}\n", self.1);
-            match self.1 {
-                "" => Err(lost()),
-                _ => Ok(vec![Output { stdout: text.into(), ..Output::default() }]),
-            }
-        }
-
-        async fn forward(&self, _: std::net::SocketAddr) -> Result<Box<dyn Forward>, HostError> {
-            unreachable!("nothing is forwarded")
-        }
-    }
-
     #[tokio::test]
     async fn a_port_is_open_where_anybody_reaches_it() {
         for (seen, open) in [
@@ -99,8 +73,14 @@ mod tests {
             (&[""], None),
             (&[], None),
         ] {
-            let host = |says: &&'static str| Arc::new(Sees(NodeName::new("m1"), says)) as Arc<dyn Host>;
-            let hosts: Vec<Arc<dyn Host>> = seen.iter().map(host).collect();
+            // Who is told nothing is lost.
+            let sees = |outcome: &'static str| {
+                testing::host("m1", move |_| match outcome {
+                    "" => testing::lost("m1"),
+                    _ => testing::says(0, &format!("10.0.0.3:2379 {outcome}\n")),
+                })
+            };
+            let hosts: Vec<Arc<dyn Host>> = seen.iter().copied().map(sees).collect();
             let hosts: Vec<&Arc<dyn Host>> = hosts.iter().collect();
             assert_eq!(is_open(&hosts, ([10, 0, 0, 3].into(), 2379)).await, open, "{seen:?}");
         }

@@ -186,33 +186,10 @@ pub fn holder(command: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use async_trait::async_trait;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::host::{At, ConnectKind, Forward};
-
-    /// A host that always says that somebody has its lock.
-    struct Taken(NodeName, String);
-
-    #[async_trait]
-    impl Host for Taken {
-        fn name(&self) -> &NodeName {
-            &self.0
-        }
-
-        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
-            let stdout = self.1.clone().into_bytes();
-            Ok(vec![Output { status: TAKEN, stdout, ..Output::default() }])
-        }
-
-        async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
-            let (host, why) = (self.0.clone(), String::new());
-            Err(HostError::Connect { host, kind: ConnectKind::Other, at: At::Host, why })
-        }
-    }
+    use crate::host::testing;
 
     /// By a clock that stands still except while all wait. What a host itself waits for the lock is in `scripts/tests/lock.rs`.
     #[tokio::test(start_paused = true)]
@@ -225,7 +202,11 @@ mod tests {
             ("rsadm up by ann@desk (pid 17)", Duration::ZERO),
             (&dead, LAST_STEP),
         ] {
-            let host = |name| Arc::new(Taken(NodeName::new(name), holder.to_owned())) as Arc<dyn Host>;
+            let held = holder.to_owned();
+            let host = |name| {
+                let held = held.clone();
+                testing::host(name, move |_| testing::says(TAKEN, &held))
+            };
             let fleet = Fleet::new(["m1", "m2"].map(host).into(), 2);
             let began = Instant::now();
             let events = Events::none();

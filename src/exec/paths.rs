@@ -253,14 +253,10 @@ async fn everywhere(
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::Arc};
+    use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::{
-        host::{Forward, Host},
-        manifests::testing,
-        observe::facts::ProcessFact,
-    };
+    use crate::{host::testing as stub, manifests::testing, observe::facts::ProcessFact};
 
     #[test]
     fn who_comes_new_to_the_cluster_or_to_its_etcd_is_tried() {
@@ -292,27 +288,7 @@ mod tests {
         assert_eq!(ports(Scope::Newcomers), [2379, 2380, 6443, 10250].into());
     }
 
-    /// Hosts that answer each script with a status and a text.
-    struct Answers(NodeName, &'static [(&'static str, i32, &'static str)]);
-
-    #[async_trait::async_trait]
-    impl Host for Answers {
-        fn name(&self) -> &NodeName {
-            &self.0
-        }
-
-        async fn run(&self, ops: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
-            let [Op::Script(script, ..)] = ops else { unreachable!("one script at a time") };
-            let (_, status, text) = self.1.iter().find(|(name, ..)| *name == script.name).unwrap();
-            Ok(vec![Output { status: *status, stdout: (*text).into(), ..Output::default() }])
-        }
-
-        async fn forward(&self, _: std::net::SocketAddr) -> Result<Box<dyn Forward>, HostError> {
-            unreachable!("nothing is forwarded")
-        }
-    }
-
-    /// m1 dials m2, which answers so.
+    /// m1 dials m2; what they answer to each script, with a status.
     async fn dialled(
         m1: &'static str,
         status: i32,
@@ -321,8 +297,13 @@ mod tests {
         let dials: &'static [(&str, i32, &str)] =
             Box::leak(Box::new([("probe", 0, ""), ("dial", status, m1)]));
         let names = ["m1", "m2"].map(NodeName::new);
-        let hosts =
-            [(0, dials), (1, m2)].map(|(n, says)| Arc::new(Answers(names[n].clone(), says)) as Arc<dyn Host>);
+        let hosts = [("m1", dials), ("m2", m2)].map(|(name, says)| {
+            stub::host(name, move |ops| {
+                let [Op::Script(script, ..)] = ops else { unreachable!("one script at a time") };
+                let (_, status, text) = says.iter().find(|(name, ..)| *name == script.name).unwrap();
+                stub::says(*status, text)
+            })
+        });
         let [from, to] = names.clone();
         let path = Path { from, to, address: Ipv4Addr::new(10, 0, 0, 2), port: 2380 };
         let arguments: BTreeMap<_, Vec<String>> = names.map(|name| (name, vec![])).into();

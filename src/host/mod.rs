@@ -17,6 +17,8 @@ pub mod frame;
 mod pack;
 /// Real hosts.
 pub mod ssh;
+#[cfg(test)]
+pub(crate) mod testing;
 /// What a server shows of itself in a TLS handshake.
 pub mod tls;
 

@@ -259,10 +259,7 @@ mod nodes_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        host::{Forward, Output},
-        manifests::testing,
-    };
+    use crate::{host::testing as stub, manifests::testing};
 
     #[test]
     fn nodes_and_bundles_are_read() {
@@ -290,25 +287,6 @@ mod tests {
         assert_eq!(edited, ["ConfigMap".to_owned()].into());
     }
 
-    /// A host that gives these answers, one after the other.
-    struct Says(NodeName, std::sync::Mutex<Vec<(i32, &'static str)>>);
-
-    #[async_trait::async_trait]
-    impl Host for Says {
-        fn name(&self) -> &NodeName {
-            &self.0
-        }
-
-        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
-            let (status, text) = self.1.lock().unwrap().pop().expect("asked no more often than it has to be");
-            Ok(vec![Output { status, stdout: text.into(), ..Output::default() }])
-        }
-
-        async fn forward(&self, _: std::net::SocketAddr) -> Result<Box<dyn Forward>, HostError> {
-            unreachable!("nothing is dialled")
-        }
-    }
-
     /// What a look at a host that says so in the end comes to.
     async fn look(answers: Vec<(i32, &'static str)>) -> Result<Observed, String> {
         look_at(&testing::ha(), answers).await
@@ -316,7 +294,12 @@ mod tests {
 
     async fn look_at(cluster: &Cluster, mut answers: Vec<(i32, &'static str)>) -> Result<Observed, String> {
         answers.reverse();
-        let host: Arc<dyn Host> = Arc::new(Says(cluster.nodes[0].name.clone(), answers.into()));
+        let answers = std::sync::Mutex::new(answers);
+        let host = stub::host(cluster.nodes[0].name.as_str(), move |_| {
+            let (status, text) =
+                answers.lock().unwrap().pop().expect("asked no more often than it has to be");
+            stub::says(status, text)
+        });
         let seen = gather(cluster, &Fleet::new(vec![host], 1)).await;
         seen.map_err(|errors| errors.iter().map(HostError::to_string).collect::<Vec<_>>().join("\n"))
     }

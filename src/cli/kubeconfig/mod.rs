@@ -220,38 +220,22 @@ struct Unfit {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, sync::Arc};
-
-    use async_trait::async_trait;
+    use std::sync::Arc;
 
     use super::*;
     use crate::{
-        host::{Forward, Host},
+        host::{Host, testing as stub},
         manifests::testing,
         pki::{authorities::Ca, issue::Authority, specs},
         ui::json::line,
     };
 
     /// A control plane with a text for its kubeconfig, or none, or that does not answer.
-    struct Machine(NodeName, Result<Option<String>, ()>);
-
-    #[async_trait]
-    impl Host for Machine {
-        fn name(&self) -> &NodeName {
-            &self.0
-        }
-
-        async fn run(&self, _: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
-            let lost =
-                |()| HostError::Lost { host: self.0.clone(), doing: "read".into(), why: "gone".into() };
-            let text = self.1.clone().map_err(lost)?;
-            let status = i32::from(text.is_none());
-            Ok(vec![Output { status, stdout: text.unwrap_or_default().into(), ..Output::default() }])
-        }
-
-        async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
-            unreachable!("nothing is dialled")
-        }
+    fn machine(name: &'static str, has: Result<Option<String>, ()>) -> Arc<dyn Host> {
+        stub::host(name, move |_| match &has {
+            Ok(text) => stub::says(i32::from(text.is_none()), text.as_deref().unwrap_or_default()),
+            Err(()) => stub::lost(name),
+        })
     }
 
     /// An administrator's kubeconfig that was made so many days after 1970.
@@ -285,7 +269,7 @@ mod tests {
         ];
         for (hosts, taken, [without, silent, unfit]) in table {
             let machines = ["m1", "m2", "m3"].into_iter().zip(hosts);
-            let machines = machines.map(|(n, has)| Arc::new(Machine(NodeName::new(n), has)) as Arc<dyn Host>);
+            let machines = machines.map(|(name, has)| machine(name, has));
             let (found, lacking) = look(&Fleet::new(machines.collect(), 2), layout::ADMIN_CONF).await;
             let newest = newest(found);
             assert_eq!(newest.as_ref().map(|found| found.host.as_str()), taken);

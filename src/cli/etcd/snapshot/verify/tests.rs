@@ -1,42 +1,23 @@
 //! A restore for a try on hosts of which some have no etcdutl.
 
-use std::{net::SocketAddr, sync::Arc};
-
-use async_trait::async_trait;
+use std::sync::Arc;
 
 use super::*;
-use crate::{
-    host::{Forward, Host, HostError, Op, Output},
-    inventory::NodeName,
-};
+use crate::host::{Host, Op, Output, testing};
 
 /// An etcd host, or a new machine that is to be one.
-struct Machine {
-    name: NodeName,
-    has_etcdutl: bool,
-}
-
-#[async_trait]
-impl Host for Machine {
-    fn name(&self) -> &NodeName {
-        &self.name
-    }
-
-    async fn run(&self, ops: &[Op], _: bool) -> Result<Vec<Output>, HostError> {
+fn machine(n: usize, has_etcdutl: bool) -> Arc<dyn Host> {
+    testing::host(&format!("e{n}"), move |ops| {
         let answers = ops.iter().map(|op| match op {
-            Op::Script(_, args, _) if args[0] == "scratch" && self.has_etcdutl => "/var/lib/rsadm/try\n",
+            Op::Script(_, args, _) if args[0] == "scratch" && has_etcdutl => "/var/lib/rsadm/try\n",
             Op::Script(_, args, _) if args[0] == "scratch" => "",
             _ => {
-                assert!(self.has_etcdutl, "nothing is sent in vain: {op:?}");
+                assert!(has_etcdutl, "nothing is sent in vain: {op:?}");
                 ""
             }
         });
         Ok(answers.map(|text| Output { stdout: text.into(), ..Output::default() }).collect())
-    }
-
-    async fn forward(&self, _: SocketAddr) -> Result<Box<dyn Forward>, HostError> {
-        unreachable!("nothing is dialled")
-    }
+    })
 }
 
 /// How a snapshot was checked with hosts of which these have an etcdutl, and what is said of it.
@@ -45,7 +26,7 @@ async fn tried(hosts: &[bool]) -> (Check, Vec<String>, Vec<String>) {
     let snapshot = folder.path().join("prod.db");
     std::fs::write(&snapshot, "data").unwrap();
     let keeper = |(n, has_etcdutl): (usize, &bool)| Keeper {
-        host: Arc::new(Machine { name: NodeName::new(format!("e{}", n + 1)), has_etcdutl: *has_etcdutl }),
+        host: machine(n + 1, *has_etcdutl),
         folder: layout::BACKUP_DIR.to_owned(),
     };
     let keepers: Vec<Keeper> = hosts.iter().enumerate().map(keeper).collect();
